@@ -1,0 +1,35 @@
+"""One JSON line per request, written when its response closes. Never a token, never a header's value, never a query."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TextIO
+
+from gateway.context import Exchange
+
+
+class AccessLog:
+    """Writes to `stream`, a line at a time, so that lines of several workers don't mix."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, exchange: Exchange, status: int, now: float, monotonic_now: float) -> None:
+        """`now` in seconds since 1970. JSON escapes what could end a line, so nobody can forge one."""
+        line = {
+            "time": datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds"),
+            "request_id": exchange.request_id,
+            "client": exchange.client_address,
+            "method": exchange.method,
+            "path": exchange.raw_target.partition("?")[0],
+            "service": exchange.policy.service if exchange.policy else None,
+            "route": exchange.policy.name if exchange.policy else None,
+            "status": status,
+            "error": exchange.error_code or None,
+            "cause": exchange.error_cause or None,
+            "seconds": round(monotonic_now - exchange.started, 6),
+            "upstream_seconds": None if exchange.upstream_seconds is None else round(exchange.upstream_seconds, 6),
+        }
+        self._stream.write(json.dumps(line) + "\n")
+        self._stream.flush()

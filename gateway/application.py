@@ -1,0 +1,82 @@
+"""Builds the gateway; its body reads as the way of a request."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from flask import Flask
+
+from gateway import cors, problems
+from gateway.access_log import AccessLog
+from gateway.authentication import Authentication
+from gateway.cli import register_commands
+from gateway.config import Settings
+from gateway.finishing import Finishing
+from gateway.health import health_blueprint
+from gateway.incoming import Beginning
+from gateway.limits.ladder import Ladder
+from gateway.limits.quota import install_headers, make_limiter
+from gateway.limits.redis_counters import RedisCounters
+from gateway.limits.window import LocalCounters
+from gateway.policies import policies_of
+from gateway.proxy.forwarder import Forwarder
+from gateway.proxy.headers import normal
+from gateway.proxy.session import ServiceSession
+from gateway.redis.client import connect
+from gateway.responses import GatewayResponse
+from gateway.services import PolicyRule, RestConverter, check_path, service_blueprint
+from gateway.tokens.keys import load_keys
+from gateway.tokens.verifier import Verifier
+
+
+class GatewayApp(Flask):
+    response_class = GatewayResponse
+    url_rule_class = PolicyRule
+
+
+def build(settings: Settings) -> Flask:
+    """The gateway as a WSGI application. Raises ConfigurationError for keys and certificates that can't be used.
+
+    Opens no connection yet, so that a master may build it before it forks."""
+    app = GatewayApp("gateway", static_folder=None)
+    app.url_map.converters["rest"] = RestConverter
+    app.url_map.merge_slashes = False
+    app.url_map.strict_slashes = False
+
+    ladder = Ladder(
+        RedisCounters(connect(settings.redis_url.get_secret_value())) if settings.redis_url else None,
+        LocalCounters(time.time),
+        settings.ratelimit.on_redis_failure,
+        settings.server.worker_count,
+        time.monotonic,
+    )
+    authentication = Authentication(Verifier(settings.jwt, load_keys(settings.jwt), time.time))
+    limiter = make_limiter(settings.ratelimit, ladder)
+
+    # The order that a request meets. After the view, hooks run in reverse: the first one registered sees it last.
+    app.after_request(Finishing(AccessLog(sys.stdout), time.monotonic).finish)
+    app.before_request(Beginning(settings.proxy.trusted_hops, time.monotonic).begin)
+    cors.install(app, settings.cors)
+    app.before_request(check_path)
+    app.before_request(authentication.authenticate)
+    limiter.init_app(app)
+    install_headers(app)
+    add_services(app, settings, authentication)
+
+    app.register_blueprint(health_blueprint(ladder))
+    problems.install(app)
+    register_commands(app, settings)
+    return app
+
+
+def add_services(app: Flask, settings: Settings, authentication: Authentication) -> None:
+    """One blueprint per service: its guard, then the forwarder with its own pooled session."""
+    identity_names = frozenset(normal(header) for header in settings.jwt.claims_to_headers.values())
+    policies = list(policies_of(settings))
+    for name, service in settings.services.items():
+        forwarder = Forwarder(service, ServiceSession(service, name), identity_names, settings.proxy.trusted_hops)
+        own = [policy for policy in policies if policy.service == name]
+        app.register_blueprint(
+            service_blueprint(name, own, forwarder, authentication.authorize, time.monotonic)
+        )

@@ -1,0 +1,60 @@
+"""What the stages tell each other about one request: written by the stage that knows it, read by the later ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import cast
+
+from flask import g, has_request_context
+from flask.globals import request_ctx
+from werkzeug.routing import MapAdapter
+
+from gateway.errors import InvalidToken, MissingToken
+from gateway.limits.extension import Batch
+from gateway.policies import Policy
+from gateway.proxy.headers import Pairs
+from gateway.proxy.paths import RequestTarget
+from gateway.tokens.principal import Principal
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One request and its answer. Times are monotonic seconds."""
+
+    request_id: str
+    started: float
+    method: str
+    raw_target: str
+    fields: Pairs
+    peer: str
+    client_address: str
+    target: RequestTarget | None = None
+    policy: Policy | None = None
+    principal: Principal | None = None
+    # Why there is no principal; told to the client only where the policy needs one.
+    token_problem: MissingToken | InvalidToken | None = None
+    quota: Batch = field(default_factory=Batch)
+    # The names under which the quota's limits are told to the client, by their key in the batch.
+    quota_names: dict[str, str] = field(default_factory=dict)
+    error_code: str = ""
+    error_cause: str = ""
+    upstream_seconds: float | None = None
+    when_closed: list[Callable[[], None]] = field(default_factory=list)
+
+
+def begin(exchange: Exchange) -> None:
+    g.exchange = exchange
+
+
+def current() -> Exchange:
+    return cast(Exchange, g.exchange)
+
+
+def current_or_none() -> Exchange | None:
+    return g.get("exchange") if has_request_context() else None
+
+
+def url_adapter() -> MapAdapter:
+    """The mappings, bound to the current request."""
+    return cast(MapAdapter, request_ctx.url_adapter)

@@ -1,0 +1,77 @@
+"""CORS belongs to the gateway: preflights are answered here, and every answer carries the same verdict."""
+
+from __future__ import annotations
+
+import re
+
+from flask import Flask, Response, request
+from flask_cors import CORS
+
+from gateway.config import CorsSettings
+from gateway.responses import GatewayResponse
+
+# What a page may read beyond the few fields that browsers show by themselves.
+EXPOSED = (
+    "RateLimit",
+    "RateLimit-Policy",
+    "Retry-After",
+    "WWW-Authenticate",
+    "X-Gateway-Error",
+    "X-RateLimit-Limit",
+    "X-RateLimit-Remaining",
+    "X-RateLimit-Reset",
+    "X-Request-Id",
+)
+
+
+def install(app: Flask, settings: CorsSettings) -> None:
+    """Preflights are answered in a hook registered here; flask-cors writes the fields onto all answers."""
+    app.before_request(answer_preflight)
+    if not settings.origins:
+        return
+    names_origins = "*" not in settings.origins
+
+    def vary_by_origin(response: Response) -> Response:
+        # Also where Origin was absent or refused: a cache must not hand that answer to an allowed page.
+        if names_origins and not any("origin" in value.lower() for value in response.headers.getlist("Vary")):
+            response.headers.add("Vary", "Origin")
+        return response
+
+    app.after_request(vary_by_origin)
+    CORS(
+        app,
+        origins="*" if not names_origins else [origin_pattern(origin) for origin in settings.origins],
+        send_wildcard=not names_origins,
+        supports_credentials=settings.credentials,
+        methods=list(settings.methods),
+        allow_headers=[header_pattern(name) for name in settings.allow_headers],
+        expose_headers=[*EXPOSED, *settings.expose_headers],
+        max_age=settings.max_age_seconds,
+        always_send=False,
+        vary_header=False,
+        # Errors pass the after_request hooks as well.
+        intercept_exceptions=False,
+    )
+
+
+def origin_pattern(origin: str) -> re.Pattern[str]:
+    """An origin, `*` standing for labels of a host or for a port; anchored at both ends."""
+    scheme, separator, rest = origin.partition("://")
+    host, colon, port = rest.rpartition(":") if re.search(r":(\d+|\*)$", rest) else (rest, "", "")
+    text = re.escape(scheme + separator) + re.escape(host).replace(r"\*", r"[a-z0-9-]+(?:\.[a-z0-9-]+)*")
+    return re.compile(text + colon + (r"\d{1,5}" if port == "*" else port) + r"\Z", re.IGNORECASE)
+
+
+def header_pattern(name: str) -> re.Pattern[str]:
+    return re.compile(r".*\Z" if name == "*" else re.escape(name) + r"\Z", re.IGNORECASE)
+
+
+def answer_preflight() -> Response | None:
+    """An answer to a preflight (Fetch, CORS-preflight request): no token, no quota, no upstream. A plain OPTIONS
+    goes on to its service."""
+    headers = request.headers
+    if request.method != "OPTIONS" or "Origin" not in headers or "Access-Control-Request-Method" not in headers:
+        return None
+    response = GatewayResponse(status=204)
+    response.headers["Vary"] = "Origin, Access-Control-Request-Method, Access-Control-Request-Headers"
+    return response

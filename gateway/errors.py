@@ -1,0 +1,132 @@
+"""Every way in which the gateway itself refuses or fails, as one small tree.
+
+The engines raise these, `problems` turns them into responses in one place. A `detail` is shown to clients, so it
+never names an internal host or quotes an exception; the cause is for the log (`raise … from error`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+
+class ConfigurationError(Exception):
+    """The configuration can't be used. `mistakes` has one line each, by the setting's full name."""
+
+    def __init__(self, mistakes: Sequence[str]) -> None:
+        self.mistakes = list(mistakes)
+        super().__init__("\n".join(self.mistakes))
+
+
+class GatewayError(Exception):
+    """An answer that the gateway gives by itself (RFC 9457): stable `code`, `status`, `title`, and a `detail`."""
+
+    code: ClassVar[str] = "internal"
+    status: ClassVar[int] = 500
+    title: ClassVar[str] = "The gateway failed"
+
+    def __init__(self, detail: str = "", headers: Sequence[tuple[str, str]] = ()) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.headers = list(headers)
+
+
+class BadRequest(GatewayError):
+    code, status, title = "bad_request", 400, "The request can't be understood"
+
+
+class BadPath(GatewayError):
+    code, status, title = "bad_path", 400, "The path is refused"
+
+
+class MissingToken(GatewayError):
+    code, status, title = "missing_token", 401, "A bearer token is needed"
+
+
+class InvalidToken(GatewayError):
+    """`reason` is a short stable word for log and metrics: `expired`, `signature`, `claims`, …"""
+
+    code, status, title = "invalid_token", 401, "The bearer token is not valid"
+
+    def __init__(self, detail: str, reason: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+class InsufficientScope(GatewayError):
+    code, status, title = "insufficient_scope", 403, "The token lacks a scope"
+
+    def __init__(self, missing: Sequence[str]) -> None:
+        super().__init__(f"missing: {' '.join(missing)}")
+        self.missing = list(missing)
+
+
+class NoRoute(GatewayError):
+    code, status, title = "no_route", 404, "No service has this path"
+
+
+class MethodNotAllowed(GatewayError):
+    code, status, title = "method_not_allowed", 405, "The method is not allowed here"
+
+
+class BodyTooLarge(GatewayError):
+    code, status, title = "body_too_large", 413, "The request's body is too large"
+
+
+class QuotaExceeded(GatewayError):
+    code, status, title = "quota_exceeded", 429, "The quota is used up"
+
+
+class UpgradeRefused(GatewayError):
+    code, status, title = "upgrade_refused", 501, "Protocol upgrades are not supported"
+
+
+class Unavailable(GatewayError):
+    """503 with Retry-After (RFC 9110 10.2.3), in whole seconds."""
+
+    status = 503
+
+    def __init__(self, detail: str = "", retry_after_seconds: int = 1) -> None:
+        super().__init__(detail, [("Retry-After", str(retry_after_seconds))])
+
+
+class Overloaded(Unavailable):
+    code, title = "overloaded", "The service has too many requests in flight"
+
+
+class LimiterUnavailable(Unavailable):
+    code, title = "limiter_unavailable", "Quotas can't be checked at the moment"
+
+
+class UpstreamError(GatewayError):
+    """The service failed, before the first byte of its answer went out."""
+
+
+class UpstreamConnectError(UpstreamError):
+    """No connection, or it ended before the head of an answer. `sent` tells whether the request may have arrived."""
+
+    code, status, title = "upstream_unreachable", 502, "The service can't be reached"
+
+    def __init__(self, detail: str = "", *, sent: bool = False) -> None:
+        super().__init__(detail)
+        self.sent = sent
+
+
+class UpstreamProtocolError(UpstreamError):
+    code, status, title = "upstream_protocol", 502, "The service's answer can't be understood"
+
+
+class UpstreamTimeout(UpstreamError):
+    code, status, title = "upstream_timeout", 504, "The service did not answer in time"
+
+
+class StreamAborted(Exception):
+    """The exchange can't be finished and nobody can be told: the connection to the client is to be cut."""
+
+
+class ClientDisconnected(StreamAborted):
+    """The client went away, or stopped in the middle of its body."""
+
+
+class UpstreamBodyError(StreamAborted):
+    """The service failed after the head of its answer had gone out."""

@@ -1,0 +1,94 @@
+"""What the server knows of a request, read once: by gunicorn's own record of it where that is there, else by WSGI."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from flask import request
+
+from gateway import context
+from gateway.context import Exchange
+from gateway.proxy.forwarder import Incoming
+from gateway.proxy.headers import ClientSide, Pairs, client_address
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._~:=@/+-]{1,128}")
+
+
+class Beginning:
+    """The first stage: the request id, the start of the clock, and what is known of the client."""
+
+    def __init__(self, trusted_hops: int, clock: Callable[[], float]) -> None:
+        self._trusted_hops = trusted_hops
+        self._clock = clock
+
+    def begin(self) -> None:
+        environ = request.environ
+        fields = fields_of(environ)
+        peer = environ.get("REMOTE_ADDR") or "unknown"
+        forwarded_for = [value for name, value in fields if name == "X-Forwarded-For"]
+        context.begin(
+            Exchange(
+                request_id=request_id(environ.get("HTTP_X_REQUEST_ID", "")),
+                started=self._clock(),
+                method=environ["REQUEST_METHOD"],
+                raw_target=environ.get("RAW_URI") or environ.get("REQUEST_URI") or request.full_path,
+                fields=fields,
+                peer=peer,
+                client_address=client_address(peer, forwarded_for, self._trusted_hops),
+            )
+        )
+
+
+def request_id(sent: str) -> str:
+    """The client's request id where it is harmless in logs and headers, else a new one."""
+    return sent if REQUEST_ID.fullmatch(sent) else os.urandom(16).hex()
+
+
+def fields_of(environ: WSGIEnvironment) -> Pairs:
+    """The header's fields in order, duplicates apart where the server keeps them so."""
+    received = getattr(environ["wsgi.input"], "fields", None)
+    if received is not None:
+        return [(spelled(name), value) for name, value in received]
+    fields = [(spelled(key[5:].replace("_", "-")), value) for key, value in environ.items() if key.startswith("HTTP_")]
+    fields += [
+        (spelled(key.replace("_", "-")), environ[key]) for key in ("CONTENT_TYPE", "CONTENT_LENGTH") if environ.get(key)
+    ]
+    return fields
+
+
+@lru_cache(maxsize=1024)
+def spelled(name: str) -> str:
+    """gunicorn and WSGI give names in capitals; they go on in the usual spelling."""
+    return name.title()
+
+
+def incoming_of(exchange: Exchange) -> Incoming:
+    """The exchange's request as the forwarder takes it."""
+    environ: dict[str, Any] = request.environ
+    assert exchange.target is not None  # noqa: S101: no view is reached before the path was checked
+    is_chunked = "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "").lower()
+    length = environ.get("CONTENT_LENGTH")
+    return Incoming(
+        method=exchange.method,
+        target=exchange.target,
+        fields=exchange.fields,
+        client=ClientSide(
+            peer=exchange.peer,
+            address=exchange.client_address,
+            scheme=environ["wsgi.url_scheme"],
+            host=environ.get("HTTP_HOST", ""),
+        ),
+        stream=environ["wsgi.input"],
+        content_length=int(length) if length and not is_chunked else None,
+        is_chunked=is_chunked,
+        request_id=exchange.request_id,
+        identity_fields=exchange.principal.identity_headers if exchange.principal else (),
+        client_socket=environ.get("gunicorn.socket"),
+    )

@@ -1,0 +1,53 @@
+-- Takes from all of a request's limits, or from none (the algorithm is window.py's; time is Redis' own).
+-- KEYS[i]: the counter of limit i, "window:previous:current".
+-- ARGV[1]: 1 to take, 0 to look. ARGV[3i-1 .. 3i+1]: amount, window in ms, cost of limit i.
+-- Returns for each limit: passed (1 or 0), remaining, ms until the window ends, ms until the cost would pass.
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local counters, reply, passed = {}, {}, true
+
+for i, key in ipairs(KEYS) do
+  local amount, window, cost = tonumber(ARGV[3 * i - 1]), tonumber(ARGV[3 * i]), tonumber(ARGV[3 * i + 1])
+  local index = math.floor(now / window)
+  local elapsed = now - index * window
+  local previous, current = 0, 0
+  local kept = redis.call('GET', key)
+  if kept then
+    local at, before, count = string.match(kept, '^(%d+):(%d+):(%d+)$')
+    at = tonumber(at)
+    if at >= index then
+      -- a later window than now: the clock was set back, and what is known stays the best guess
+      index, previous, current = at, tonumber(before), tonumber(count)
+    elseif at == index - 1 then
+      previous = tonumber(count)
+    end
+  end
+  local used = current + previous * (1 - elapsed / window)
+  local wait = 0
+  if used + cost > amount then
+    passed = false
+    if cost > amount then
+      wait = window
+    elseif current + cost <= amount then
+      wait = window * (1 - (amount - cost - current) / previous) - elapsed
+    else
+      wait = window - elapsed + window * (1 - (amount - cost) / current)
+    end
+    wait = math.max(1, math.ceil(wait))
+  end
+  counters[i] = {key, index, previous, current + cost, window}
+  local remaining = math.max(0, math.floor(amount - used))
+  reply[4 * i - 3] = wait == 0 and 1 or 0
+  reply[4 * i - 2] = remaining
+  reply[4 * i - 1] = window - elapsed
+  reply[4 * i] = wait
+end
+
+if passed and ARGV[1] == '1' then
+  for i, counter in ipairs(counters) do
+    local value = string.format('%.0f:%.0f:%.0f', counter[2], counter[3], counter[4])
+    redis.call('SET', counter[1], value, 'PX', 2 * counter[5])
+    reply[4 * i - 2] = math.max(0, reply[4 * i - 2] - tonumber(ARGV[3 * i + 1]))
+  end
+end
+return reply

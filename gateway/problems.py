@@ -1,0 +1,95 @@
+"""Turns every error into a problem document (RFC 9457), in one place. Nothing internal gets out."""
+
+from __future__ import annotations
+
+import json
+import logging
+from http import HTTPStatus
+
+from flask import Flask, request
+from flask_limiter.errors import RateLimitExceeded
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
+
+from gateway import context, errors
+from gateway.limits.quota import violated_policies
+from gateway.responses import GatewayResponse
+
+QUOTA_TYPE = "https://iana.org/assignments/http-problem-types#quota-exceeded"
+
+log = logging.getLogger(__name__)
+
+
+def install(app: Flask) -> None:
+    app.register_error_handler(errors.GatewayError, answer)
+    app.register_error_handler(errors.StreamAborted, answer_aborted)
+    app.register_error_handler(HTTPException, answer_http)
+    app.register_error_handler(Exception, answer_unexpected)
+
+
+def answer(error: errors.GatewayError) -> GatewayResponse:
+    """The response to an error of the gateway's own."""
+    exchange = context.current_or_none()
+    document: dict[str, object] = {
+        "type": f"urn:gateway:problem:{error.code}",
+        "title": error.title,
+        "status": error.status,
+        "detail": error.detail,
+        "instance": exchange.request_id if exchange else "",
+    }
+    if isinstance(error, errors.QuotaExceeded) and exchange is not None:
+        document |= {"type": QUOTA_TYPE, "violated-policies": violated_policies(exchange)}
+    if isinstance(error, errors.InsufficientScope):
+        document["missing_scopes"] = error.missing
+    if exchange is not None:
+        exchange.error_code = error.code
+        exchange.error_cause = repr(error.__cause__) if error.__cause__ else ""
+    body = json.dumps(document).encode()
+    response = GatewayResponse([body], f"{error.status} {HTTPStatus(error.status).phrase}")
+    response.headers.extend(
+        [
+            ("Content-Type", "application/problem+json"),
+            ("Content-Length", str(len(body))),
+            ("Cache-Control", "no-store"),
+            ("X-Gateway-Error", error.code),
+            *challenge(error),
+            *error.headers,
+        ]
+    )
+    return response
+
+
+def challenge(error: errors.GatewayError) -> list[tuple[str, str]]:
+    """WWW-Authenticate by RFC 6750 3: an error code only where a token came."""
+    if isinstance(error, errors.MissingToken):
+        return [("WWW-Authenticate", "Bearer")]
+    if isinstance(error, errors.InvalidToken):
+        return [("WWW-Authenticate", f'Bearer error="invalid_token", error_description="{error.detail}"')]
+    if isinstance(error, errors.InsufficientScope):
+        return [("WWW-Authenticate", f'Bearer error="insufficient_scope", scope="{" ".join(error.missing)}"')]
+    return []
+
+
+def answer_aborted(error: errors.StreamAborted) -> GatewayResponse:
+    # The client has most likely gone; one that only stopped sending can still read why.
+    response = answer(errors.BadRequest("the request's body ended early or is malformed"))
+    context.current().error_code = "client_disconnected"
+    context.current().error_cause = repr(error.__cause__ or error)
+    return response
+
+
+def answer_http(error: HTTPException) -> GatewayResponse:
+    """Flask's and Werkzeug's own refusals, in the gateway's words."""
+    if isinstance(error, RateLimitExceeded):
+        return answer(errors.QuotaExceeded("try again when Retry-After has passed"))
+    if isinstance(error, MethodNotAllowed):
+        return answer(errors.MethodNotAllowed(headers=[("Allow", ", ".join(sorted(error.valid_methods or [])))]))
+    if isinstance(error, NotFound):
+        return answer(errors.NoRoute())
+    if error.code is not None and 400 <= error.code < 500:
+        return answer(errors.BadRequest())
+    return answer_unexpected(error)
+
+
+def answer_unexpected(error: Exception) -> GatewayResponse:
+    log.error("%s failed", request.endpoint or "a request", exc_info=error)
+    return answer(errors.GatewayError("see the gateway's log for this request id"))

@@ -1,0 +1,137 @@
+"""Bodies on their way: the client's, counted against its framing and its limit, and the upstream's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+from gateway.errors import (
+    BodyTooLarge,
+    ClientDisconnected,
+    UpstreamBodyError,
+    UpstreamProtocolError,
+    UpstreamTimeout,
+)
+from gateway.proxy.connection import ConnectionEnded, UpstreamConnection
+from gateway.proxy.wire import ResponseHead
+
+PIECE_BYTES = 64 * 1024
+BUFFERED_BYTES = 64 * 1024
+
+
+class Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
+class ClientBody:
+    """A request's body. `length` is None where it is chunked. Iterating reads it once, piece by piece.
+
+    Raises BodyTooLarge past `max_bytes`, ClientDisconnected where it ends early: a short body is never a whole one."""
+
+    def __init__(self, stream: Readable, length: int | None, max_bytes: int) -> None:
+        if length is not None and length > max_bytes:
+            raise too_large(max_bytes)
+        self._stream = stream
+        self.length = length
+        self._max_bytes = max_bytes
+        self.received = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        while self.length is None or self.received < self.length:
+            wanted = PIECE_BYTES if self.length is None else min(PIECE_BYTES, self.length - self.received)
+            try:
+                piece = self._stream.read(wanted)
+            except ClientDisconnected:
+                raise
+            except Exception as error:
+                # Whatever the server's reader raises, the rest of this body can't be had.
+                raise ClientDisconnected("the body can't be read") from error
+            if not piece:
+                if self.length is None:
+                    return
+                raise ClientDisconnected("the body ended early")
+            self.received += len(piece)
+            if self.received > self._max_bytes:
+                raise too_large(self._max_bytes)
+            yield piece
+
+    def read_if_small(self) -> bytes | None:
+        """The whole body where its length is known and small; None where it has to be streamed."""
+        if self.length is None or self.length > BUFFERED_BYTES:
+            return None
+        return b"".join(self)
+
+
+def too_large(max_bytes: int) -> BodyTooLarge:
+    return BodyTooLarge(f"at most {max_bytes} bytes are taken")
+
+
+class UpstreamBody:
+    """An answer's body as it comes, unchanged. Closing it early closes the connection; reading it whole returns it.
+
+    Raises UpstreamBodyError where it does not end as its framing says."""
+
+    def __init__(self, connection: UpstreamConnection, head: ResponseHead, release: Callable[[bool], None]) -> None:
+        self._connection = connection
+        self._chunked = head.chunked
+        # Of the whole body, or of the current chunk; None until the connection ends.
+        self._remaining = 0 if head.chunked else head.length
+        self._after_chunk = False
+        self._reusable = head.reusable
+        self._release = release
+        self._released = False
+        if head.length == 0:
+            self._finish()
+
+    def __iter__(self) -> UpstreamBody:
+        return self
+
+    def __next__(self) -> bytes:
+        if self._released:
+            raise StopIteration
+        try:
+            piece = self._next_piece()
+        except ConnectionEnded as error:
+            if self._remaining is None:
+                self._finish()
+                raise StopIteration from None
+            self.close()
+            raise UpstreamBodyError("the answer ended early") from error
+        except (UpstreamTimeout, UpstreamProtocolError) as error:
+            self.close()
+            raise UpstreamBodyError("the answer stopped or is malformed") from error
+        except BaseException:
+            self.close()
+            raise
+        if piece is None:
+            raise StopIteration
+        return piece
+
+    def close(self) -> None:
+        if not self._released:
+            self._released = True
+            self._release(False)
+
+    def _next_piece(self) -> bytes | None:
+        connection = self._connection
+        if self._remaining is None:
+            return connection.read_some(PIECE_BYTES)
+        if self._chunked and self._remaining == 0:
+            # Read only now: a chunk's bytes must not wait for what comes after them.
+            if self._after_chunk:
+                connection.read_chunk_end()
+            self._after_chunk = True
+            self._remaining = connection.read_chunk_head()
+            if self._remaining == 0:
+                self._finish()
+                return None
+        piece = connection.read_some(min(PIECE_BYTES, self._remaining))
+        self._remaining -= len(piece)
+        if self._remaining == 0 and not self._chunked:
+            self._finish()
+        return piece
+
+    def _finish(self) -> None:
+        # Bytes beyond the answer belong to nobody: such a connection is out of step (RFC 9112 9.2).
+        self._released = True
+        self._release(self._reusable and not self._connection.buffered)

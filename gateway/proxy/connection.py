@@ -1,0 +1,256 @@
+"""One connection to an upstream: bytes out, a strictly read answer in, with a deadline on every wait."""
+
+from __future__ import annotations
+
+import re
+import select
+import socket
+import ssl
+import time
+from contextlib import suppress
+
+from gateway.errors import (
+    ClientDisconnected,
+    UpstreamConnectError,
+    UpstreamProtocolError,
+    UpstreamTimeout,
+)
+from gateway.proxy.target import Target
+from gateway.proxy.wire import MAX_CHUNK_LINE_BYTES, MAX_HEAD_BYTES, ResponseHead, read_chunk_size, read_response_head
+
+RECEIVE_BYTES = 64 * 1024
+INTERIM = re.compile(rb"HTTP/1\.[01] 1[0-9][0-9]")
+FINAL = re.compile(rb"HTTP/1\.[01] [2-9][0-9][0-9]")
+ENDED = -1
+# How long a plain receive waits before the client's connection is watched too: most answers come sooner, and watching
+# two sockets costs more than reading one.
+UNWATCHED_SECONDS = 0.1
+
+
+
+class ConnectionEnded(Exception):
+    """The upstream closed or reset the connection."""
+
+
+class UpstreamConnection:
+    """A connected socket and what has been received but not yet read. Used by one request at a time."""
+
+    def __init__(self, sock: socket.socket, read_timeout_seconds: float) -> None:
+        self._socket = sock
+        self._buffer = bytearray()
+        self.read_timeout_seconds = read_timeout_seconds
+        self.idle_since = 0.0
+        self.client_watch: socket.socket | None = None
+
+    def close(self) -> None:
+        with suppress(OSError):
+            self._socket.close()
+
+    def is_stale(self) -> bool:
+        """Whether an idle connection has been closed by the upstream, or has bytes on it that nobody asked for."""
+        if self._buffer:
+            return True
+        try:
+            self._socket.settimeout(0)
+            if isinstance(self._socket, ssl.SSLSocket):
+                self._socket.recv(1)
+            else:
+                self._socket.recv(1, socket.MSG_PEEK)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return False
+        except OSError:
+            return True
+        return True
+
+    def send(self, data: bytes) -> None:
+        """Sends all of `data`. Raises ConnectionEnded or UpstreamTimeout."""
+        try:
+            self._socket.settimeout(self.read_timeout_seconds)
+            self._socket.sendall(data)
+        except TimeoutError as error:
+            raise UpstreamTimeout("the service did not take the request in time") from error
+        except OSError as error:
+            raise ConnectionEnded from error
+
+    def early_status(self) -> int | None:
+        """The status of a final answer that has come before the request was sent whole; None where there is none yet,
+        ENDED where there won't be one. Interim answers are dropped."""
+        try:
+            self._socket.settimeout(0)
+            data = self._socket.recv(RECEIVE_BYTES)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            data = None
+        except OSError:
+            data = b""
+        self._buffer += data or b""
+        while INTERIM.match(self._buffer):
+            end = self._buffer.find(b"\r\n\r\n")
+            if end < 0:
+                return None
+            read_response_head(bytes(self._buffer[: end + 4]), "")
+            del self._buffer[: end + 4]
+        if data == b"":
+            return ENDED
+        return int(self._buffer[9:12]) if FINAL.match(self._buffer) else (ENDED if len(self._buffer) >= 12 else None)
+
+    def read_head(self, method: str) -> ResponseHead:
+        """The final answer's head; interim ones (1xx, RFC 9110 15.2) are read and dropped.
+
+        Raises ConnectionEnded, UpstreamTimeout, UpstreamProtocolError, ClientDisconnected."""
+        deadline = time.monotonic() + self.read_timeout_seconds
+        while True:
+            head = read_response_head(self._read_through(b"\r\n\r\n", MAX_HEAD_BYTES, deadline), method)
+            if head.status == 101:
+                raise UpstreamProtocolError("the service switched protocols without being asked")
+            if head.status >= 200:
+                return head
+
+    def read_some(self, limit: int) -> bytes:
+        """Between 1 and `limit` bytes, as they come. Raises ConnectionEnded, UpstreamTimeout, ClientDisconnected."""
+        if not self._buffer:
+            data = self._receive(time.monotonic() + self.read_timeout_seconds)
+            if len(data) <= limit:
+                return data
+            self._buffer += data
+        data = bytes(self._buffer[:limit])
+        del self._buffer[:limit]
+        return data
+
+    def read_chunk_head(self) -> int:
+        """The next chunk's size; after the last one (0) the trailer section has been read too, and dropped."""
+        deadline = time.monotonic() + self.read_timeout_seconds
+        try:
+            size = read_chunk_size(self._read_through(b"\r\n", MAX_CHUNK_LINE_BYTES, deadline)[:-2])
+        except ValueError as error:
+            raise UpstreamProtocolError("a chunk is malformed") from error
+        budget = MAX_HEAD_BYTES
+        while size == 0:
+            line = self._read_through(b"\r\n", budget, deadline)
+            budget -= len(line)
+            if line == b"\r\n":
+                break
+        return size
+
+    def read_chunk_end(self) -> None:
+        if self._read_through(b"\r\n", 2, time.monotonic() + self.read_timeout_seconds) != b"\r\n":
+            raise UpstreamProtocolError("a chunk is longer than it said")
+
+    @property
+    def buffered(self) -> int:
+        return len(self._buffer)
+
+    def _read_through(self, mark: bytes, limit: int, deadline: float) -> bytes:
+        """The bytes up to and with `mark`."""
+        searched = 0
+        while (found := self._buffer.find(mark, searched)) < 0:
+            if len(self._buffer) >= limit:
+                raise UpstreamProtocolError("the head of the answer is too large")
+            searched = max(0, len(self._buffer) - len(mark) + 1)
+            self._buffer += self._receive(deadline)
+        end = found + len(mark)
+        if end > limit:
+            raise UpstreamProtocolError("the head of the answer is too large")
+        data = bytes(self._buffer[:end])
+        del self._buffer[:end]
+        return data
+
+    def _receive_now(self) -> None:
+        self._buffer += self._socket.recv(RECEIVE_BYTES)
+
+    def _receive(self, deadline: float) -> bytes:
+        """What has arrived, waiting for it until `deadline`, and no longer than the client does."""
+        remaining = deadline - time.monotonic()
+        watched = self.client_watch
+        try:
+            self._socket.settimeout(max(0.001, min(UNWATCHED_SECONDS, remaining) if watched else remaining))
+            try:
+                data = self._socket.recv(RECEIVE_BYTES)
+            except TimeoutError:
+                if watched is None:
+                    raise
+                self._wait_watching(watched, deadline)
+                self._socket.settimeout(max(0.001, deadline - time.monotonic()))
+                data = self._socket.recv(RECEIVE_BYTES)
+        except TimeoutError as error:
+            raise UpstreamTimeout("the service did not answer in time") from error
+        except OSError as error:
+            raise ConnectionEnded from error
+        if not data:
+            raise ConnectionEnded
+        return data
+
+    def _wait_watching(self, client: socket.socket, deadline: float) -> None:
+        """Until the upstream has sent something. Raises ClientDisconnected, TimeoutError."""
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        poll.register(client, select.POLLIN)
+        while True:
+            remaining = deadline - time.monotonic()
+            ready = {fd for fd, _ in poll.poll(max(0, remaining) * 1000)}
+            if self._socket.fileno() in ready:
+                return
+            if not ready:
+                raise TimeoutError
+            if has_gone(client):
+                raise ClientDisconnected
+            # The client has sent its next request already; that it leaves can't be seen behind that.
+            poll.unregister(client)
+
+
+def has_gone(client: socket.socket) -> bool:
+    """Whether a client's connection has ended. One that only closed its sending side counts as gone, as with nginx."""
+    timeout = client.gettimeout()
+    try:
+        client.settimeout(0)
+        return client.recv(1, socket.MSG_PEEK) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    finally:
+        with suppress(OSError):
+            client.settimeout(timeout)
+
+
+def connect(
+    target: Target, tls: ssl.SSLContext | None, connect_timeout_seconds: float, read_timeout_seconds: float
+) -> UpstreamConnection:
+    """A new connection, the name looked up anew. Raises UpstreamConnectError or UpstreamTimeout."""
+    deadline = time.monotonic() + connect_timeout_seconds
+    try:
+        sock = connect_to_any(target.host, target.port, deadline)
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if tls is not None:
+                sock.settimeout(max(0.001, deadline - time.monotonic()))
+                sock = tls.wrap_socket(sock, server_hostname=target.host)
+        except BaseException:
+            sock.close()
+            raise
+    except TimeoutError as error:
+        raise UpstreamTimeout("no connection to the service in time") from error
+    except OSError as error:
+        raise UpstreamConnectError("no connection to the service") from error
+    return UpstreamConnection(sock, read_timeout_seconds)
+
+
+def connect_to_any(host: str, port: int, deadline: float) -> socket.socket:
+    """A connection to the first address that takes one; all of them share the deadline. Raises OSError."""
+    failure: OSError | None = None
+    for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        remaining = deadline - time.monotonic()
+        if remaining <= 0:
+            raise TimeoutError
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.settimeout(remaining)
+            sock.connect(address)
+        except OSError as error:
+            sock.close()
+            failure = error
+        except BaseException:
+            sock.close()
+            raise
+        else:
+            return sock
+    raise failure or OSError("the name has no address")

@@ -1,0 +1,89 @@
+"""One request and the head of its answer, over one connection; over a second one where the first was stale."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Protocol
+
+from gateway.errors import UpstreamConnectError
+from gateway.proxy.body import UpstreamBody
+from gateway.proxy.connection import ENDED, ConnectionEnded, UpstreamConnection
+from gateway.proxy.target import Target
+from gateway.proxy.wire import ResponseHead, request_head
+
+if TYPE_CHECKING:
+    from gateway.proxy.session import ReadyRequest
+
+IDEMPOTENT = frozenset(["GET", "HEAD", "OPTIONS", "PUT", "DELETE", "PROPFIND", "REPORT", "SEARCH"])  # RFC 9110 9.2.2
+
+
+class Connections(Protocol):
+    def idle_connection(self, target: Target) -> UpstreamConnection | None: ...
+    def new_connection(self, target: Target) -> UpstreamConnection: ...
+    def give_back(self, target: Target, connection: UpstreamConnection) -> None: ...
+
+
+def exchange(connections: Connections, request: ReadyRequest) -> tuple[ResponseHead, UpstreamBody]:
+    """Sends the request and reads the answer's head. Raises UpstreamError or ClientDisconnected, or what the
+    request's body raises; the connection is closed then, so that an unfinished request is never taken for a whole one.
+    """
+    kept = connections.idle_connection(request.target)
+    if kept is not None:
+        try:
+            return exchange_over(connections, kept, request)
+        except UpstreamConnectError:
+            # The upstream closed the kept connection just then. Whether it has seen the request can't be known, so
+            # only a request that may happen twice is sent again (RFC 9110 9.2.2, RFC 9112 9.3.1).
+            if request.method not in IDEMPOTENT or not isinstance(request.body, bytes):
+                raise
+    return exchange_over(connections, connections.new_connection(request.target), request)
+
+
+def exchange_over(
+    connections: Connections, connection: UpstreamConnection, request: ReadyRequest
+) -> tuple[ResponseHead, UpstreamBody]:
+    method = request.method or "GET"
+    connection.client_watch = request.client
+    try:
+        sent_whole = send_request(connection, request, method)
+        head = connection.read_head(method)
+    except ConnectionEnded as error:
+        connection.close()
+        raise UpstreamConnectError("the service ended the connection", sent=True) from error
+    except BaseException:
+        connection.close()
+        raise
+
+    def release(reusable: bool) -> None:
+        if reusable and sent_whole:
+            connections.give_back(request.target, connection)
+        else:
+            connection.close()
+
+    return head, UpstreamBody(connection, head, release)
+
+
+def send_request(connection: UpstreamConnection, request: ReadyRequest, method: str) -> bool:
+    """Sends head and body; whether all of it was sent, as an upstream may answer (and refuse) before the end."""
+    body: bytes | Iterable[bytes] = request.body
+    head = request_head(method, request.request_target, request.fields)
+    if isinstance(body, bytes):
+        connection.send(head + body)
+        return True
+    chunked = request.body.length is None
+    connection.send(head)
+    may_be_refused = True
+    for piece in body:
+        if may_be_refused and (early := connection.early_status()) is not None:
+            if early >= 300 or early == ENDED:
+                return False
+            # It accepts, and goes on reading while it answers.
+            may_be_refused = False
+        try:
+            connection.send(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
+        except ConnectionEnded:
+            # It may have answered before it closed; what it said is worth more than the failure to send.
+            return False
+    if chunked:
+        connection.send(b"0\r\n\r\n")
+    return True

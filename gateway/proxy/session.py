@@ -1,0 +1,183 @@
+"""The pooled requests session of a service, and the adapter that sends a ready request as it is.
+
+`requests` itself would re-quote the path, add headers, keep cookies between callers, read proxies and passwords from
+the environment and follow redirects; urllib3 below it takes an interim answer for the final one and accepts heads that
+two readers understand differently. So the session keeps no state and its adapter speaks HTTP/1.1 by `connection`.
+"""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any
+
+import certifi
+import requests
+from requests.adapters import BaseAdapter
+from requests.structures import CaseInsensitiveDict
+
+from gateway.config import ServiceSettings
+from gateway.errors import ConfigurationError
+from gateway.proxy.body import UpstreamBody
+from gateway.proxy.connection import UpstreamConnection, connect
+from gateway.proxy.exchange import exchange
+from gateway.proxy.headers import Pairs
+from gateway.proxy.target import Target
+from gateway.proxy.wire import ResponseHead
+
+IDLE_SECONDS = 60.0
+
+
+class ReadyRequest(requests.PreparedRequest):
+    """A request that is sent byte for byte as it stands here. `url` is the target's; `path_url` what is asked of it.
+
+    `body` is bytes, or an iterable with a `length` (None: chunked); `client` the client's socket, to notice it leave."""
+
+    def __init__(
+        self, method: str, target: Target, request_target: str, fields: Pairs, body: Any, client: Any = None
+    ) -> None:
+        # PreparedRequest's own fields, without its preparations.
+        self.method = method
+        self.url = target.url
+        self.headers = CaseInsensitiveDict()
+        self.fields = fields
+        self.body = body
+        self.hooks = {}
+        self.target = target
+        self.request_target = request_target
+        self.client = client
+
+
+class UpstreamResponse(requests.Response):
+    """An answer whose `fields` are the upstream's, in order, duplicates apart; `raw` is its body as it comes."""
+
+    def __init__(self, request: requests.PreparedRequest, head: ResponseHead, body: UpstreamBody) -> None:
+        super().__init__()
+        self.status_code = head.status
+        self.reason = head.reason
+        self.fields = head.fields
+        self.raw = body
+        self.request = request
+        self.url = request.url or ""
+        # The folded view that requests' users expect; the forwarder never reads it.
+        self.headers = CaseInsensitiveDict()
+        for name, value in head.fields:
+            self.headers[name] = f"{self.headers[name]}, {value}" if name in self.headers else value
+
+    def iter_content(self, chunk_size: int | None = 1, decode_unicode: bool = False) -> Iterator[Any]:
+        """The body as it comes, whatever `chunk_size` says; content codings are left alone."""
+        return iter(self.raw)
+
+    def close(self) -> None:
+        self.raw.close()
+
+
+class ServiceAdapter(BaseAdapter):
+    """Sends over kept-alive connections, the one last used first, at most `keepalive_connections` idle per target."""
+
+    def __init__(self, settings: ServiceSettings, name: str) -> None:
+        super().__init__()
+        self._settings = settings
+        self._tls = tls_context(settings, name)
+        self._idle: dict[Target, deque[UpstreamConnection]] = {}
+
+    def send(
+        self,
+        request: requests.PreparedRequest,
+        stream: bool = False,
+        timeout: Any = None,
+        verify: Any = True,
+        cert: Any = None,
+        proxies: Mapping[str, str] | None = None,
+    ) -> UpstreamResponse:
+        """The answer's head, its body still to be read. Time limits and TLS are the service's own.
+
+        Raises the errors of `exchange`."""
+        ready = request if isinstance(request, ReadyRequest) else as_ready(request)
+        head, body = exchange(self, ready)
+        return UpstreamResponse(ready, head, body)
+
+    def idle_connection(self, target: Target) -> UpstreamConnection | None:
+        """A kept-alive connection that is still good, to be used by one request."""
+        idle = self._idle.get(target)
+        while idle:
+            connection = idle.pop()
+            if time.monotonic() - connection.idle_since < IDLE_SECONDS and not connection.is_stale():
+                return connection
+            connection.close()
+        return None
+
+    def new_connection(self, target: Target) -> UpstreamConnection:
+        settings = self._settings
+        return connect(
+            target,
+            self._tls if target.is_tls else None,
+            settings.connect_timeout_seconds,
+            settings.read_timeout_seconds,
+        )
+
+    def give_back(self, target: Target, connection: UpstreamConnection) -> None:
+        """Keeps a connection whose answer has been read whole."""
+        idle = self._idle.setdefault(target, deque())
+        if len(idle) >= self._settings.keepalive_connections:
+            connection.close()
+            return
+        connection.client_watch = None
+        connection.idle_since = time.monotonic()
+        idle.append(connection)
+
+    def close(self) -> None:
+        for idle in self._idle.values():
+            while idle:
+                idle.pop().close()
+
+
+class ServiceSession(requests.Session):
+    """The requests session of one service: no cookies, nothing from the environment, no redirects, no own headers."""
+
+    def __init__(self, settings: ServiceSettings, name: str) -> None:
+        super().__init__()
+        self.trust_env = False
+        self.max_redirects = 0
+        self.headers.clear()
+        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        self.adapters.clear()
+        self._adapter = ServiceAdapter(settings, name)
+        self.mount("http://", self._adapter)
+        self.mount("https://", self._adapter)
+
+    def send_ready(self, request: ReadyRequest) -> UpstreamResponse:
+        """Sends a request that is complete already, past requests' preparations."""
+        return self._adapter.send(request, stream=True)
+
+
+def as_ready(request: requests.PreparedRequest) -> ReadyRequest:
+    """A request that requests has prepared, for callers that use the session as any other."""
+    target = Target.parse(request.url or "")
+    fields = [("Host", target.authority)]
+    fields += [(name, str(value)) for name, value in request.headers.items() if name.lower() != "host"]
+    body = request.body if isinstance(request.body, bytes) else (request.body or "").encode()
+    return ReadyRequest(request.method or "GET", target, request.path_url, fields, body)
+
+
+def tls_context(settings: ServiceSettings, name: str) -> ssl.SSLContext | None:
+    """Verification by the well-known authorities or the service's own, with its client certificate."""
+    if not any(target.startswith("https:") for target in settings.targets):
+        return None
+    mistakes: Sequence[str] = ()
+    context = ssl.create_default_context()
+    try:
+        context.load_verify_locations(cafile=str(settings.ca_file) if settings.ca_file else certifi.where())
+    except (OSError, ssl.SSLError) as error:
+        mistakes = [f"services.{name}.ca_file: can't be used: {error.strerror or 'no certificate in PEM'}"]
+    if settings.client_certificate_file and settings.client_key_file:
+        try:
+            context.load_cert_chain(settings.client_certificate_file, settings.client_key_file)
+        except (OSError, ssl.SSLError) as error:
+            mistakes = [*mistakes, f"services.{name}.client_certificate_file: can't be used: {error.strerror or error}"]
+    if mistakes:
+        raise ConfigurationError(mistakes)
+    return context

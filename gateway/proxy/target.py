@@ -1,0 +1,30 @@
+"""A target: one base URL of a service, taken apart once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """`authority` is what goes into Host (RFC 9110 7.2); `base_path` comes before every path, without final slash."""
+
+    url: str
+    is_tls: bool
+    host: str
+    port: int
+    authority: str
+    base_path: str
+
+    @classmethod
+    def parse(cls, url: str) -> Target:
+        """The target of a URL that the configuration has checked, or that requests has prepared."""
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        port = parts.port or DEFAULT_PORTS[parts.scheme]
+        name = f"[{host}]" if ":" in host else host
+        authority = name if port == DEFAULT_PORTS[parts.scheme] else f"{name}:{port}"
+        return cls(url, parts.scheme == "https", host, port, authority, parts.path.rstrip("/"))

@@ -1,0 +1,98 @@
+"""HTTP/1.1 as bytes: request heads written, response heads and chunk sizes read strictly (RFC 9112)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from gateway.errors import UpstreamProtocolError
+
+MAX_HEAD_BYTES = 64 * 1024
+MAX_CHUNK_LINE_BYTES = 4096
+
+STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?\r\n")
+FIELD = r"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*((?:[\x21-\x7e\x80-\xff]+(?:[ \t]+[\x21-\x7e\x80-\xff]+)*)?)[ \t]*\r\n"
+ONE_FIELD = re.compile(FIELD)
+LENGTH = re.compile(r"[0-9]{1,18}")
+CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseHead:
+    """`length`: the body's bytes, None where it is chunked or ends with the connection. `reusable`: whether the
+    connection may serve another request once the body has been read."""
+
+    status: int
+    reason: str
+    fields: list[tuple[str, str]]
+    chunked: bool
+    length: int | None
+    reusable: bool
+
+
+def request_head(method: str, target: str, fields: Iterable[tuple[str, str]]) -> bytes:
+    """The bytes of a request line and header. The values have been checked by whoever read or made them."""
+    lines = [f"{method} {target} HTTP/1.1"]
+    lines += [f"{name}: {value}" for name, value in fields]
+    lines.append("\r\n")
+    return "\r\n".join(lines).encode("latin-1")
+
+
+def read_response_head(head: bytes, method: str) -> ResponseHead:
+    """The head of an answer, with its final empty line, to a request with `method`. Raises UpstreamProtocolError."""
+    text = head.decode("latin-1")
+    start = STATUS_LINE.match(text)
+    if start is None:
+        raise UpstreamProtocolError("the status line is malformed")
+    at, end = start.end(), len(text) - 2
+    fields = []
+    match_field = ONE_FIELD.match
+    while at < end:
+        found = match_field(text, at)
+        if found is None:
+            raise UpstreamProtocolError("a header field is malformed")
+        fields.append((found[1], found[2]))
+        at = found.end()
+    status = int(start[2])
+    chunked, length, persistent = framing(fields, http_1_0=start[1] == "0")
+    if method == "HEAD" or status in (204, 304) or status < 200:
+        chunked, length = False, 0
+    return ResponseHead(
+        status, start[3] or "", fields, chunked, length, persistent and (chunked or length is not None)
+    )
+
+
+def framing(fields: list[tuple[str, str]], *, http_1_0: bool) -> tuple[bool, int | None, bool]:
+    """(chunked, content length, persistent connection) by RFC 9112 6.3 and 9.3. Raises UpstreamProtocolError."""
+    length: int | None = None
+    chunked = False
+    persistent = not http_1_0
+    for name, value in fields:
+        lower = name.lower()
+        if lower == "content-length":
+            if length is not None or not LENGTH.fullmatch(value):
+                raise UpstreamProtocolError("Content-Length is not one number")
+            length = int(value)
+        elif lower == "transfer-encoding":
+            # Anything but a single "chunked" can be read in two ways by two readers.
+            if chunked or value.lower() != "chunked" or http_1_0:
+                raise UpstreamProtocolError("Transfer-Encoding is not just chunked")
+            chunked = True
+        elif lower == "connection":
+            options = value.lower()
+            if "close" in options:
+                persistent = False
+            elif http_1_0 and "keep-alive" in options:
+                persistent = True
+    if chunked and length is not None:
+        raise UpstreamProtocolError("Content-Length and Transfer-Encoding come together")
+    return chunked, length, persistent
+
+
+def read_chunk_size(line: bytes) -> int:
+    """The size in a chunk's first line, without its CRLF (RFC 9112 7.1). Raises ValueError."""
+    found = CHUNK_SIZE.fullmatch(line)
+    if found is None:
+        raise ValueError("malformed chunk size")
+    return int(found[1], 16)

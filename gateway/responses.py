@@ -1,0 +1,95 @@
+"""Responses that go out exactly as they were made: no field added, changed or taken away on the way."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from flask import Response
+
+from gateway.errors import StreamAborted
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+
+class GatewayResponse(Response):
+    """A response whose header is a plain list and whose body is closed on every way out.
+
+    Flask's own would give an answer without Content-Type one, take fields from a 304, and not close the body of an
+    answer to HEAD. `when_closed` runs once, after the last byte or the failure to send it."""
+
+    default_mimetype = None
+    autocorrect_location_header = False
+    automatically_set_content_length = False
+    when_closed: Callable[[ClosingBody], None] | None = None
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        is_framed = environ["SERVER_PROTOCOL"] != "HTTP/1.0" or "Content-Length" in self.headers
+        body = ClosingBody(
+            self.response,
+            self.when_closed,
+            is_sent=environ["REQUEST_METHOD"] != "HEAD",
+            unframed_on=None if is_framed else environ.get("gunicorn.socket"),
+        )
+        try:
+            start_response(self.status, self.headers.to_wsgi_list())
+        except BaseException:
+            # The server will not close what it has not been given.
+            body.close()
+            raise
+        return body
+
+
+class ClosingBody:
+    """A body's pieces. A class and not a generator: closing a generator that was never started runs none of it.
+
+    `failure` is why it could not be finished. `unframed_on` is the client's socket where only the connection's end
+    tells it the body's end."""
+
+    def __init__(
+        self,
+        pieces: Iterable[bytes],
+        when_closed: Callable[[ClosingBody], None] | None,
+        *,
+        is_sent: bool,
+        unframed_on: socket.socket | None,
+    ) -> None:
+        self._pieces = pieces
+        self._iterator: Iterator[bytes] = iter(pieces if is_sent else ())
+        self._when_closed = when_closed
+        self._unframed_on = unframed_on
+        self.sent_bytes = 0
+        self.is_complete = False
+        self.failure: StreamAborted | None = None
+
+    def __iter__(self) -> ClosingBody:
+        return self
+
+    def __next__(self) -> bytes:
+        try:
+            piece = next(self._iterator)
+        except StopIteration:
+            self.is_complete = True
+            raise
+        except StreamAborted as error:
+            self.failure = error
+            if self._unframed_on is not None:
+                # An orderly end would make the part look like the whole; so it ends with a reset.
+                self._unframed_on.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            # What servers understand as the end of a connection, without an answer and without the body's last chunk.
+            raise ConnectionResetError(errno.ECONNRESET, "the answer can't be finished") from error
+        self.sent_bytes += len(piece)
+        return piece
+
+    def close(self) -> None:
+        when_closed, self._when_closed = self._when_closed, None
+        try:
+            if close := getattr(self._pieces, "close", None):
+                close()
+        finally:
+            if when_closed is not None:
+                when_closed(self)

@@ -1,0 +1,154 @@
+"""One blueprint per service, made by one factory from its configuration: authorize, then forward."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from flask import Blueprint, request
+from werkzeug.exceptions import HTTPException
+from werkzeug.routing import BaseConverter, Rule
+
+from gateway import context
+from gateway.errors import BadPath, BadRequest, UpstreamBodyError, UpstreamProtocolError
+from gateway.incoming import incoming_of
+from gateway.policies import Policy
+from gateway.proxy.forwarder import Answer, CountedBody, Forwarder
+from gateway.proxy.paths import other_readings, read_target
+from gateway.responses import GatewayResponse
+
+ANY_METHOD = "*"
+REFUSED_METHODS = frozenset(["CONNECT", "TRACE"])  # a tunnel; an echo of identity fields to whoever asks
+
+
+class AnyMethod(frozenset[str]):
+    """The methods of a rule that takes any token as method (RFC 9110 9.1); `flask routes` shows it as *."""
+
+    def __contains__(self, method: object) -> bool:
+        return method not in REFUSED_METHODS
+
+
+class PolicyRule(Rule):
+    """A mapping with its policy. A trailing slash is the same mapping: it must not be a way around a policy."""
+
+    def __init__(self, string: str, *, policy: Policy | None = None, **options: Any) -> None:
+        super().__init__(string, **options)
+        self.policy = policy
+        if self.methods == {ANY_METHOD}:
+            self.methods = AnyMethod(self.methods)  # type: ignore[assignment]
+
+    def get_empty_kwargs(self) -> dict[str, Any]:
+        return {**super().get_empty_kwargs(), "policy": self.policy}
+
+
+class RestConverter(BaseConverter):
+    """Everything below a prefix, empty segments too, which Werkzeug's own `path` leaves out."""
+
+    part_isolating = False
+    regex = "(?s:.*)"
+    weight = 300
+
+
+def service_blueprint(
+    name: str,
+    policies: Iterable[Policy],
+    forwarder: Forwarder,
+    authorize: Callable[[], None],
+    clock: Callable[[], float],
+) -> Blueprint:
+    """The mappings of one service: its bare prefix, everything below it, and its routes, each with its policy."""
+    blueprint = Blueprint(name, __name__)
+    blueprint.before_request(authorize)
+
+    def forward(**_: str) -> GatewayResponse:
+        exchange = context.current()
+        started = clock()
+        try:
+            answer = forwarder.forward(incoming_of(exchange))
+        finally:
+            exchange.upstream_seconds = clock() - started
+        try:
+            return response_of(answer)
+        except BaseException:
+            answer.body.close()
+            raise
+
+    for policy in policies:
+        path = policy.path.removesuffix("/**")
+        label = policy.name.partition(".")[2]
+        options: dict[str, Any] = {
+            "methods": policy.methods or (ANY_METHOD,),
+            "policy": policy,
+            "provide_automatic_options": False,
+        }
+        if policy.path.endswith("/**"):
+            below = f"{label}_below" if label else "everything_below"
+            blueprint.add_url_rule(f"{rule_path(path)}/<rest:_>", below, forward, **options)
+        blueprint.add_url_rule(rule_path(path) or "/", label or "prefix", forward, **options)
+    return blueprint
+
+
+def response_of(answer: Answer) -> GatewayResponse:
+    """The upstream's answer, its first piece at hand: what fails before that can still be told with a status."""
+    response = GatewayResponse(FirstPieceFirst(answer.body))
+    response.status = f"{answer.status} {answer.reason}"
+    response.headers.extend(answer.fields)
+    return response
+
+
+class FirstPieceFirst:
+    """A body whose first piece has been read. An upstream that fails before it gets a 502, not a broken answer."""
+
+    def __init__(self, body: CountedBody) -> None:
+        self._body = body
+        try:
+            self._first: bytes | None = next(body, None)
+        except UpstreamBodyError as error:
+            raise UpstreamProtocolError("the service's answer ended before its body") from error
+
+    def __iter__(self) -> FirstPieceFirst:
+        return self
+
+    def __next__(self) -> bytes:
+        first, self._first = self._first, None
+        if first is not None:
+            return first
+        return next(self._body)
+
+    def close(self) -> None:
+        self._body.close()
+
+
+def rule_path(path: str) -> str:
+    """`/a/{id}` → `/a/<id>`; no other character of a configured path means anything to Werkzeug."""
+    return re.sub(r"\{(\w+)\}", r"<\1>", path)
+
+
+def check_path() -> None:
+    """Refuses a path that its service could read differently from the gateway. Raises BadPath."""
+    exchange = context.current()
+    rule = request.url_rule
+    policy = rule.policy if isinstance(rule, PolicyRule) else None
+    if exchange.raw_target == "*":
+        raise BadRequest("OPTIONS * asks about the gateway itself, which has no answer to it")
+    target = read_target(exchange.raw_target, encoded_slashes=policy is not None and policy.encoded_slashes)
+    decided_on = request.environ["PATH_INFO"].encode("latin-1").decode("utf-8", "replace")
+    if decided_on != target.path:
+        raise BadPath("the path can be read in more than one way")
+    if target.doubtful:
+        for reading in other_readings(target.path):
+            if policy_at(reading) is not policy:
+                raise BadPath("the path can be read in more than one way")
+    exchange.target = target
+    exchange.policy = policy
+
+
+def policy_at(path: str) -> Policy | None:
+    """The policy that another spelling of the path would get."""
+    adapter = context.url_adapter()
+    try:
+        rule, _ = adapter.match(path, request.method, return_rule=True)
+    except HTTPException:
+        return None
+    return rule.policy if isinstance(rule, PolicyRule) else None

@@ -1,0 +1,161 @@
+"""How gunicorn reads requests and writes answers for the gateway, on any of its workers.
+
+gunicorn offers no setting for these, so two of its seams are replaced by `install`: the class that writes a response,
+and the function that writes an error of the parser's.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import socket
+import ssl
+import time
+from contextlib import suppress
+from typing import Any
+
+from gunicorn import util
+from gunicorn.http import wsgi
+from gunicorn.http.wsgi import Response as GunicornResponse
+
+# An unread rest of a body up to this is read and thrown away, to keep the connection; beyond it, the connection goes.
+DRAINED_BYTES = 64 * 1024
+LINGER_SECONDS = 2.0
+LINGER_BYTES = 16 * 1024 * 1024
+
+
+def install(client_timeout_seconds: float) -> None:
+    """Puts the gateway's ways in place of gunicorn's, in the process and those forked from it."""
+    Response.client_timeout_seconds = client_timeout_seconds
+    wsgi.Response = Response
+    util.write_error = write_error
+
+
+class ClientStream:
+    """A request's body as `wsgi.input`, with what WSGI does not tell: `fields`, the header with duplicates apart.
+
+    100 Continue is sent when the body is asked for, not before: a request that is refused must not send it at all
+    (RFC 9110 10.1.1)."""
+
+    def __init__(self, body: Any, sock: socket.socket, fields: list[tuple[str, str]], expects_continue: bool) -> None:
+        self._body = body
+        self._socket = sock
+        self.fields = fields
+        self.expects_continue = expects_continue
+        self.failed = False
+        length = next((value for name, value in fields if name == "CONTENT-LENGTH"), None)
+        chunked = any(name == "TRANSFER-ENCODING" for name, _ in fields)
+        # None: not known, as it is chunked.
+        self._unread: int | None = None if chunked else int(length or 0)
+
+    def read(self, size: int = -1) -> bytes:
+        if self.expects_continue:
+            self.expects_continue = False
+            self._socket.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+        try:
+            data: bytes = self._body.read(None if size < 0 else size)
+        except BaseException:
+            self.failed = True
+            raise
+        if self._unread is not None:
+            self._unread -= len(data)
+        elif not data:
+            self._unread = 0
+        return data
+
+    def readline(self, size: int = -1) -> bytes:
+        raise NotImplementedError("the gateway reads bodies as bytes, not as lines")
+
+    @property
+    def can_be_drained(self) -> bool:
+        """Whether what is left is little enough to read, so that the connection can take another request."""
+        return (
+            not self.failed
+            and not (self.expects_continue and self._unread != 0)
+            and self._unread is not None
+            and self._unread <= DRAINED_BYTES
+        )
+
+
+class Response(GunicornResponse):  # type: ignore[misc]
+    """gunicorn's response, less its own Server, with the upstream's Date, and with time limits on the client."""
+
+    client_timeout_seconds = 30.0
+
+    def __init__(self, req: Any, sock: socket.socket, cfg: Any) -> None:
+        super().__init__(req, sock, cfg)
+        self._own_timeout = sock.gettimeout()
+        sock.settimeout(self.client_timeout_seconds)
+        self._stream = ClientStream(req.body, sock, req.headers, req._expected_100_continue)
+        req.body = self._stream
+        # Or gunicorn would send it at once.
+        req._expected_100_continue = False
+
+    def start_response(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+        if not self._stream.can_be_drained:
+            self.force_close()
+        return super().start_response(status, headers, exc_info)
+
+    def process_headers(self, headers: list[tuple[str, str]]) -> None:
+        super().process_headers(headers)
+        # gunicorn takes these for hop-by-hop; they are the origin's to say (RFC 9110 6.6.1, 10.2.4).
+        self.headers += [(name, value) for name, value in headers if name.lower() in ("date", "server")]
+
+    def default_headers(self) -> list[str]:
+        lines: list[str] = super().default_headers()
+        has_date = any(name.lower() == "date" for name, _ in self.headers)
+        return [line for line in lines if not (line.startswith("Server:") or (has_date and line.startswith("Date:")))]
+
+    def write(self, arg: bytes) -> None:
+        try:
+            super().write(arg)
+        except TimeoutError as error:
+            # gunicorn knows how to end a connection that the client reset, and logs everything else as its own fault.
+            raise ConnectionResetError(errno.ECONNRESET, "the client stopped reading") from error
+
+    def close(self) -> None:
+        super().close()
+        if not self._stream.can_be_drained:
+            linger(self.sock)
+        with suppress(OSError):
+            self.sock.settimeout(self._own_timeout)
+
+
+def write_error(sock: socket.socket, status_int: int, reason: str, mesg: str) -> None:
+    """gunicorn's answer to what its parser refused, as a problem document (RFC 9457) without its message, which quotes
+    the request."""
+    if status_int == 501:
+        # A transfer coding that nobody knows: the client's mistake, and not one to try elsewhere (RFC 9112 6.1).
+        status_int, reason = 400, "Bad Request"
+    code = "bad_request" if status_int < 500 else "internal"
+    title = "The request can't be understood" if status_int < 500 else "The gateway failed"
+    document = {
+        "type": f"urn:gateway:problem:{code}",
+        "title": title,
+        "status": status_int,
+        "detail": reason,
+        "instance": "",
+    }
+    body = json.dumps(document).encode()
+    head = (
+        f"HTTP/1.1 {status_int} {reason}\r\nConnection: close\r\nContent-Type: application/problem+json\r\n"
+        f"Content-Length: {len(body)}\r\nCache-Control: no-store\r\nX-Gateway-Error: {code}\r\n\r\n"
+    )
+    util.write_nonblock(sock, head.encode("latin-1") + body)
+    linger(sock)
+
+
+def linger(sock: socket.socket) -> None:
+    """Reads on for a moment after the last byte was sent: closing with bytes unread would reset the connection, and
+    the client would never see why (RFC 9112 9.6)."""
+    if isinstance(sock, ssl.SSLSocket):
+        return
+    deadline, budget = time.monotonic() + LINGER_SECONDS, LINGER_BYTES
+    with suppress(OSError):
+        sock.shutdown(socket.SHUT_WR)
+        while budget > 0 and (remaining := deadline - time.monotonic()) > 0:
+            sock.settimeout(remaining)
+            data = sock.recv(64 * 1024)
+            if not data:
+                return
+            budget -= len(data)

@@ -1,0 +1,64 @@
+"""The settings in gunicorn's master: checked whole before any worker is started with them, also on HUP."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+from gevent import monkey
+from pydantic import SecretStr
+
+from gateway.config import Settings, adopt, load_settings, with_key
+from gateway.errors import ConfigurationError
+
+log = logging.getLogger("gunicorn.error")
+
+
+class MasterSettings:
+    """Kept on gunicorn's own module state through reloads, as its configuration file is run anew for each of them."""
+
+    def __init__(self) -> None:
+        self.in_force: Settings | None = None
+        self.embedded_url: str | None = None
+
+    def load(self) -> Settings:
+        """The settings to serve by. Mistakes end the first start; on a reload they are logged, and the old settings
+        serve on."""
+        try:
+            settings = with_key(load_settings())
+            if settings.server.worker == "gevent":
+                # Before anything else is imported: what has been taken from an unpatched module stays unpatched.
+                monkey.patch_all()
+            build_once(settings)
+        except ConfigurationError as error:
+            if self.in_force is None:
+                sys.exit("The configuration can't be used:\n" + "\n".join(f"  {line}" for line in error.mistakes))
+            for line in error.mistakes:
+                log.error("not reloaded: %s", line)
+            return self.in_force
+        self.in_force = settings
+        return self.adopt()
+
+    def use_embedded_redis(self, url: str) -> None:
+        self.embedded_url = url
+        self.adopt()
+
+    def adopt(self) -> Settings:
+        """Puts the settings in force for workers that are forked from now on."""
+        assert self.in_force is not None  # noqa: S101: `load` comes first, or the process ends
+        settings = self.in_force
+        if settings.redis_url is None and self.embedded_url is not None:
+            settings = settings.model_copy(update={"redis_url": SecretStr(self.embedded_url)})
+        return adopt(settings)
+
+
+def build_once(settings: Settings) -> None:
+    """Builds the application to see that it can be built: keys, certificates and all. Raises ConfigurationError.
+
+    It also imports, once for all workers, what they need."""
+    from gateway.application import build  # noqa: PLC0415: must not be imported before the patches
+
+    build(settings)
+
+
+MASTER = MasterSettings()

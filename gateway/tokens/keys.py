@@ -1,0 +1,77 @@
+"""Verification keys, each bound to the algorithms that the configuration allows for it (RFC 8725 3.1)."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from pathlib import Path
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from cryptography.x509 import load_pem_x509_certificate
+from jwt import PyJWK
+from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
+
+from gateway.config import JwtSettings
+from gateway.errors import ConfigurationError
+
+EC_ALGORITHMS = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
+MIN_RSA_BITS = 2048  # RFC 7518 3.3
+
+# A key prepared once for each algorithm that it may be used with.
+KeySet = Mapping[str, PyJWK]
+
+
+def load_keys(settings: JwtSettings) -> KeySet:
+    """Algorithm name → prepared key. Raises ConfigurationError naming the setting."""
+    if settings.public_key_file is not None:
+        return public_keys(settings.public_key_file, settings.algorithms)
+    if settings.secret is None:
+        raise ConfigurationError(["jwt.secret: is not set"])
+    octets = base64.urlsafe_b64encode(settings.secret.get_secret_value().encode()).decode().rstrip("=")
+    return {
+        algorithm: PyJWK({"kty": "oct", "k": octets}, algorithm) for algorithm in settings.algorithms or ("HS256",)
+    }
+
+
+def public_keys(path: Path, allowed: tuple[str, ...] | None) -> KeySet:
+    key = read_public_key(path)
+    if isinstance(key, RSAPublicKey):
+        if key.key_size < MIN_RSA_BITS:
+            raise ConfigurationError([f"jwt.public_key_file: an RSA key needs {MIN_RSA_BITS} bits or more (RFC 7518 3.3)"])
+        possible, default = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"), "RS256"
+        jwk = RSAAlgorithm.to_jwk(key, as_dict=True)
+    elif isinstance(key, EllipticCurvePublicKey):
+        if key.curve.name not in EC_ALGORITHMS:
+            raise ConfigurationError(["jwt.public_key_file: the curve must be P-256, P-384 or P-521"])
+        default = EC_ALGORITHMS[key.curve.name]
+        possible = (default,)
+        jwk = ECAlgorithm.to_jwk(key, as_dict=True)
+    else:
+        possible, default = ("EdDSA",), "EdDSA"
+        jwk = OKPAlgorithm.to_jwk(key, as_dict=True)
+    wrong = [name for name in allowed or () if name not in possible]
+    if wrong:
+        raise ConfigurationError(
+            [f"jwt.algorithms: {', '.join(wrong)} can't be used with the key in public_key_file ({', '.join(possible)} can)"]
+        )
+    return {name: PyJWK(jwk, name) for name in allowed or (default,)}
+
+
+def read_public_key(path: Path) -> RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey | Ed448PublicKey:
+    try:
+        pem = path.read_bytes()
+        if b"PRIVATE KEY" in pem:
+            raise ConfigurationError(["jwt.public_key_file: holds a private key; the gateway must not have it"])
+        key = load_pem_x509_certificate(pem).public_key() if b"BEGIN CERT" in pem else load_pem_public_key(pem)
+    except OSError as error:
+        raise ConfigurationError([f"jwt.public_key_file: can't read {str(path)!r}: {error.strerror}"]) from error
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise ConfigurationError([f"jwt.public_key_file: {str(path)!r} holds no public key in PEM"]) from error
+    if not isinstance(key, RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey | Ed448PublicKey):
+        raise ConfigurationError(["jwt.public_key_file: must be an RSA, EC or Ed25519 key"])
+    return key

@@ -1,0 +1,55 @@
+"""The principal: who a verified token says is calling, and what services are told about it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+# Printable ASCII stays; everything else, and the % that would make the result ambiguous, is percent-encoded (UTF-8).
+HEADER_SAFE = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """A verified caller. `expires_at` is in seconds since 1970 (RFC 7519 4.1.4)."""
+
+    subject: str
+    scopes: frozenset[str]
+    expires_at: float
+    claims: Mapping[str, Any] = field(repr=False)
+    identity_headers: tuple[tuple[str, str], ...] = field(repr=False)
+
+
+def identity_headers(claims: Mapping[str, Any], claims_to_headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """The header fields that tell a service who is calling; a claim that the token lacks gives none."""
+    return tuple(
+        (header, header_value(claims[claim]))
+        for claim, header in claims_to_headers.items()
+        if claims.get(claim) is not None
+    )
+
+
+def header_value(value: Any) -> str:
+    """A claim as a header field's value: never a control byte, so never a second field (RFC 9110 5.5)."""
+    if isinstance(value, bool | dict):
+        value = json.dumps(value, separators=(",", ":"))
+    if isinstance(value, list):
+        return ",".join(header_value(item).replace(",", "%2C") for item in value)
+    # Blanks at the ends would be lost on the way.
+    text = str(value)
+    blanks = len(text) - len(text.lstrip(" "))
+    kept = quote(text.strip(" "), safe=HEADER_SAFE, errors="surrogatepass")
+    return "%20" * blanks + kept + "%20" * (len(text) - len(text.rstrip(" ")) if text.strip(" ") else 0)
+
+
+def granted_scopes(claims: Mapping[str, Any]) -> frozenset[str]:
+    """`scope` separated by blanks (RFC 8693 4.2), else `scp` as a list or text."""
+    granted = claims.get("scope", claims.get("scp", ""))
+    if isinstance(granted, str):
+        return frozenset(granted.split())
+    if isinstance(granted, list):
+        return frozenset(item for item in granted if isinstance(item, str))
+    return frozenset()
