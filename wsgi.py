@@ -1,5 +1,12 @@
 """What gunicorn serves and `flask` finds: the application, made from the configuration in force."""
 
-from gateway import create_app
+from click import ClickException
 
-app = create_app()
+from gateway import create_app
+from gateway.errors import ConfigurationError
+
+try:
+    app = create_app()
+except ConfigurationError as error:
+    # Every `flask` command tells the mistakes then, without a traceback. gunicorn.conf.py told them before.
+    raise ClickException("The configuration can't be used:\n" + error.listing()) from error

@@ -17,6 +17,10 @@ class ConfigurationError(Exception):
         self.mistakes = list(mistakes)
         super().__init__("\n".join(self.mistakes))
 
+    def listing(self) -> str:
+        """The mistakes, a line each."""
+        return "\n".join(f"  {line}" for line in self.mistakes)
+
 
 class GatewayError(Exception):
     """An answer that the gateway gives by itself (RFC 9457): stable `code`, `status`, `title`, and a `detail`."""

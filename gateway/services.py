@@ -84,7 +84,7 @@ def service_blueprint(
         }
         if policy.path.endswith("/**"):
             below = f"{label}_below" if label else "everything_below"
-            blueprint.add_url_rule(f"{rule_path(path)}/<rest:_>", below, forward, **options)
+            blueprint.add_url_rule(f"{rule_path(path)}/<rest:path>", below, forward, **options)
         blueprint.add_url_rule(rule_path(path) or "/", label or "prefix", forward, **options)
     return blueprint
 

@@ -1,4 +1,95 @@
-"""The `flask` commands of the gateway."""
+"""The gateway's `flask` commands: `check`, `services`, `token`, and `demo`, which has its own module."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import click
+import jwt
 from flask import Flask
+
+from gateway.cli.demo import demo_command
+from gateway.cli.durations import DURATION
 from gateway.config import Settings
-def register_commands(app: Flask, settings: Settings) -> None: ...
+from gateway.policies import Policy, policies_of
+
+
+def register_commands(app: Flask, settings: Settings) -> None:
+    app.cli.add_command(check_command(settings))
+    app.cli.add_command(services_command(settings))
+    app.cli.add_command(token_command(settings))
+    app.cli.add_command(demo_command(settings))
+
+
+def check_command(settings: Settings) -> click.Command:
+    @click.command("check")
+    def check() -> None:
+        """Check the configuration: exit code 0, or every mistake."""
+        # A broken one never gets here: loading the application told its mistakes.
+        count = sum(1 for _ in policies_of(settings))
+        click.echo(f"The configuration is right: {len(settings.services)} services, {count} policies.")
+
+    return check
+
+
+def services_command(settings: Settings) -> click.Command:
+    @click.command("services")
+    def services() -> None:
+        """List services and routes with what is asked of a request."""
+        rows = [("SERVICE", "PATH", "METHODS", "TARGETS", "TOKEN", "SCOPES", "LIMITS")]
+        rows += [service_row(settings, policy) for policy in policies_of(settings)]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        for row in rows:
+            click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+    return services
+
+
+def service_row(settings: Settings, policy: Policy) -> tuple[str, ...]:
+    quota = settings.ratelimit.default if policy.needs_token else settings.ratelimit.anonymous
+    is_service = policy.name == policy.service
+    return (
+        policy.name,
+        settings.services[policy.service].prefix if is_service else policy.path,
+        ", ".join(policy.methods) or "*",
+        ", ".join(settings.services[policy.service].targets) if is_service else "",
+        "required" if policy.needs_token else "none",
+        " ".join(policy.scopes) or "-",
+        "; ".join(policy.limits) or f"{quota} (default)",
+    )
+
+
+def token_command(settings: Settings) -> click.Command:
+    @click.command("token")
+    @click.option("--sub", required=True, help="Who the token is about.")
+    @click.option("--claim", "claims", multiple=True, metavar="NAME=VALUE", help="A further claim; JSON, or plain text.")
+    @click.option("--expires", type=DURATION, default="1h", show_default=True, help="How long it is good: 90s, 5m, 1h, 7d.")
+    def token(sub: str, claims: tuple[str, ...], expires: int) -> None:
+        """Sign a token with jwt.secret, for trying things out."""
+        secret = settings.jwt.secret
+        if secret is None:
+            raise click.ClickException("tokens are verified with jwt.public_key_file: only their issuer can sign them")
+        now = int(time.time())
+        payload: dict[str, Any] = {"sub": sub, "iat": now, "exp": now + expires}
+        if settings.jwt.issuer is not None:
+            payload["iss"] = settings.jwt.issuer
+        if settings.jwt.audience is not None:
+            audience = settings.jwt.audience
+            payload["aud"] = audience if isinstance(audience, str) else list(audience)
+        payload |= dict(claim_of(text) for text in claims)
+        algorithm = (settings.jwt.algorithms or ("HS256",))[0]
+        click.echo(jwt.encode(payload, secret.get_secret_value(), algorithm))
+
+    return token
+
+
+def claim_of(text: str) -> tuple[str, Any]:
+    name, separator, value = text.partition("=")
+    if not name or not separator:
+        raise click.BadParameter(f"must be NAME=VALUE, got {text!r}", param_hint="--claim")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value

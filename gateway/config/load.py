@@ -13,8 +13,10 @@ from pydantic import SecretStr, ValidationError
 
 from gateway.config.generated_secret import generated_secret
 from gateway.config.models import Settings
-from gateway.config.sources import merged_sources
+from gateway.config.sources import PLAIN_VARIABLES, PREFIX, merged_sources
 from gateway.errors import ConfigurationError
+
+PLAIN = {*PLAIN_VARIABLES, "PORT"}
 
 log = logging.getLogger(__name__)
 
@@ -131,3 +133,8 @@ def message_of(item: Any) -> str:
         return str(item["ctx"]["error"])
     message: str = item["msg"]
     return message[0].lower() + message[1:]
+
+
+def environment_without_settings() -> dict[str, str]:
+    """This process' environment less all that configures a gateway, for one that is started with settings of its own."""
+    return {name: value for name, value in os.environ.items() if name not in PLAIN and not name.startswith(PREFIX)}

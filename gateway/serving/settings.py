@@ -32,7 +32,7 @@ class MasterSettings:
             build_once(settings)
         except ConfigurationError as error:
             if self.in_force is None:
-                sys.exit("The configuration can't be used:\n" + "\n".join(f"  {line}" for line in error.mistakes))
+                sys.exit("The configuration can't be used:\n" + error.listing())
             for line in error.mistakes:
                 log.error("not reloaded: %s", line)
             return self.in_force

@@ -1,0 +1,135 @@
+"""`flask demo`: the gateway in front of four sample services, and a tour of it to paste."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+
+import click
+
+from gateway.config import Settings, project_folder
+from gateway.config.load import environment_without_settings
+from gateway.demo.auth import ADA
+from gateway.processes import Child
+
+SERVICES = ("auth", "livestreams", "rules", "devices")
+START_SECONDS = 30.0
+
+
+def demo_command(settings: Settings) -> click.Command:
+    @click.command("demo")
+    @click.option("--port", default=8000, show_default=True, help="The gateway's port.")
+    @click.option("--services-from", "first", default=8001, show_default=True, help="The first of the services' four ports.")
+    def demo(port: int, first: int) -> None:
+        """Start four sample services and the gateway, until Ctrl-C."""
+        if settings.jwt.secret is None:
+            raise click.ClickException("the sample auth service signs with jwt.secret; without public_key_file there is one")
+        secret = settings.jwt.secret.get_secret_value()
+        signal.signal(signal.SIGTERM, end_by_signal)
+        with tempfile.TemporaryDirectory(prefix="gateway-demo-") as folder:
+            children: dict[str, Child] = {}
+            try:
+                for name, child in start_all(secret, port, first, Path(folder)):
+                    children[name] = child
+                    wait_for(name, child, port if name == "gateway" else first + SERVICES.index(name), Path(folder))
+                click.echo(tour(f"http://127.0.0.1:{port}", folder))
+                while not (ended := [name for name, child in children.items() if child.has_ended()]):
+                    time.sleep(0.2)
+                raise click.ClickException(f"{', '.join(ended)} ended by itself:\n{tail(Path(folder), ended[0])}")
+            except KeyboardInterrupt:
+                click.echo("\nending…")
+            finally:
+                # The gateway first, so that nothing is forwarded to a service that has gone.
+                for child in reversed(children.values()):
+                    child.stop()
+
+    return demo
+
+
+def end_by_signal(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def start_all(secret: str, port: int, first: int, folder: Path) -> Iterator[tuple[str, Child]]:
+    """Starts one process after the other. Raises ClickException where a port is taken."""
+    ports = {name: first + index for index, name in enumerate(SERVICES)}
+    for number in (*ports.values(), port):
+        if is_taken(number):
+            raise click.ClickException(f"port {number} is in use: choose others with --port and --services-from")
+    root = project_folder()
+    environ = environment_without_settings()
+    for name, number in ports.items():
+        command = [sys.executable, "-m", "gateway.demo", name, str(number)]
+        yield name, Child.start(command, root, folder / f"{name}.log", {**environ, "DEMO_SECRET": secret})
+    environ["GATEWAY_JWT__SECRET"] = secret
+    environ["GATEWAY_SERVER__BIND"] = f"127.0.0.1:{port}"
+    for name, number in ports.items():
+        environ[f"GATEWAY_SERVICES__{name.upper()}__TARGETS"] = f'["http://127.0.0.1:{number}"]'
+    command = [sys.executable, "-m", "gunicorn", "wsgi:app"]
+    yield "gateway", Child.start(command, root, folder / "gateway.log", environ)
+
+
+def is_taken(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return True
+    return False
+
+
+def wait_for(name: str, child: Child, port: int, folder: Path) -> None:
+    """Until the process listens. Raises ClickException with the end of its log where it does not."""
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and not child.has_ended():
+        with socket.socket() as probe:
+            probe.settimeout(0.5)
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    raise click.ClickException(f"{name} did not start:\n{tail(folder, name)}")
+
+
+def tail(folder: Path, name: str) -> str:
+    log = folder / f"{name}.log"
+    return "\n".join(log.read_text(errors="replace").splitlines()[-15:]) if log.exists() else ""
+
+
+def tour(base: str, folder: str) -> str:
+    """Lines to paste, each followed by what it prints."""
+    body = shlex.quote('{"email": "%s", "password": "%s"}' % ADA)
+    pick = "python3 -c 'import json, sys; print(json.load(sys.stdin)[\"access_token\"])'"
+    bearer = '-H "Authorization: Bearer $TOKEN"'
+    json_type = "-H 'Content-Type: application/json'"
+    return f"""
+The gateway is at {base}, four sample services are behind it; their logs are in {folder}.
+Paste these into another terminal:
+
+TOKEN=$(curl -s {base}/api/auth/login {json_type} -d {body} | {pick})
+
+curl -s {base}/api/devices {bearer}
+# [{{"id":"1","name":"lamp","status":"online"}}]
+
+curl -s {base}/api/devices {bearer} {json_type} -d '{{"name": "fan"}}'
+# {{"id":"2","name":"fan"}}
+
+curl -s {base}/api/auth/me {bearer}
+# {{"email":"{ADA[0]}","user_id":"1"}}
+
+curl -s -o /dev/null -w '%{{http_code}}\\n' {base}/api/rules
+# 401
+
+curl -s -o /dev/null -D - {base}/api/livestreams {bearer} | grep -i x-ratelimit-limit
+# X-RateLimit-Limit: 300
+
+Ctrl-C ends everything.
+"""

@@ -1,0 +1,143 @@
+"""A sample service that keeps one kind of thing in memory, as a FastAPI service would look from outside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from flask import Flask, Response, jsonify, redirect, request
+from flask.typing import ResponseReturnValue
+from werkzeug.exceptions import HTTPException
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What is kept: `fields` maps a field's name to its JSON type."""
+
+    name: str
+    prefix: str
+    fields: dict[str, str]
+    examples: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def model(self) -> str:
+        return self.name.rstrip("s").title()
+
+
+DEVICES = Kind(
+    "devices",
+    "/api/devices",
+    {"name": "string", "status": "string"},
+    [{"id": "1", "name": "lamp", "status": "online"}],
+)
+RULES = Kind(
+    "rules",
+    "/api/rules",
+    {"name": "string", "enabled": "boolean"},
+    [{"id": "1", "name": "lamp on at dusk", "enabled": True}],
+)
+LIVESTREAMS = Kind(
+    "livestreams",
+    "/api/livestreams",
+    {"title": "string", "url": "string"},
+    [{"id": "1", "title": "front door", "url": "rtsp://camera/1"}],
+)
+
+
+def plain_app(name: str) -> Flask:
+    """An application that answers errors as FastAPI does, and /health."""
+    app = Flask(name, static_folder=None)
+    app.url_map.strict_slashes = True
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+
+    def tell(error: HTTPException) -> ResponseReturnValue:
+        return jsonify(detail=error.name), error.code or 500
+
+    app.register_error_handler(HTTPException, tell)
+    app.add_url_rule("/health", "health", lambda: jsonify(status="ok"))
+    return app
+
+
+def resource_app(kind: Kind) -> Flask:
+    """The service of one kind of thing."""
+    app = plain_app(kind.name)
+    things: dict[str, dict[str, Any]] = {thing["id"]: dict(thing) for thing in kind.examples}
+
+    def list_all() -> Response:
+        return jsonify(list(things.values()))
+
+    def create() -> ResponseReturnValue:
+        given = request.get_json(silent=True)
+        if not isinstance(given, dict) or set(given) - set(kind.fields):
+            return jsonify(detail=[{"loc": ["body"], "msg": f"fields: {', '.join(kind.fields)}"}]), 422
+        identifier = str(max((int(key) for key in things), default=0) + 1)
+        things[identifier] = {"id": identifier, **given}
+        return jsonify(things[identifier]), 201
+
+    def read(identifier: str) -> ResponseReturnValue:
+        if identifier not in things:
+            return jsonify(detail=f"{kind.model} not found"), 404
+        return jsonify(things[identifier])
+
+    def delete(identifier: str) -> ResponseReturnValue:
+        if things.pop(identifier, None) is None:
+            return jsonify(detail=f"{kind.model} not found"), 404
+        return "", 204
+
+    def without_slash() -> ResponseReturnValue:
+        return redirect(request.host_url.rstrip("/") + kind.prefix, 307)
+
+    one = f"{kind.prefix}/<identifier>"
+    app.add_url_rule(kind.prefix, "list", list_all, methods=["GET"])
+    app.add_url_rule(kind.prefix, "create", create, methods=["POST"])
+    app.add_url_rule(kind.prefix + "/", "slash", without_slash)
+    app.add_url_rule(one, "read", read, methods=["GET"])
+    app.add_url_rule(one, "delete", delete, methods=["DELETE"])
+    app.add_url_rule("/openapi.json", "openapi", lambda: jsonify(resource_document(kind)))
+    return app
+
+
+def resource_document(kind: Kind) -> dict[str, Any]:
+    """The service's OpenAPI document."""
+    model = {
+        "type": "object",
+        "properties": {"id": {"type": "string"}, **{name: {"type": of} for name, of in kind.fields.items()}},
+    }
+    reference = {"$ref": f"#/components/schemas/{kind.model}"}
+    identifier = [{"name": "identifier", "in": "path", "required": True, "schema": {"type": "string"}}]
+    body = {"required": True, "content": {"application/json": {"schema": reference}}}
+    singular = kind.model.lower()
+    return document(
+        kind.name.title(),
+        {
+            kind.prefix: {
+                "get": operation(f"list_{kind.name}", "200", {"type": "array", "items": reference}),
+                "post": operation(f"create_{singular}", "201", reference) | {"requestBody": body},
+            },
+            kind.prefix + "/{identifier}": {
+                "get": operation(f"read_{singular}", "200", reference) | {"parameters": identifier},
+                "delete": operation(f"delete_{singular}", "204", None) | {"parameters": identifier},
+            },
+        },
+        {kind.model: model},
+    )
+
+
+def document(title: str, paths: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": title, "version": "1.0.0"},
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
+        },
+        "security": [{"bearer": []}],
+    }
+
+
+def operation(name: str, status: str, schema: dict[str, Any] | None) -> dict[str, Any]:
+    answer: dict[str, Any] = {"description": "done"}
+    if schema is not None:
+        answer["content"] = {"application/json": {"schema": schema}}
+    return {"operationId": name, "responses": {status: answer}}
