@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def create_app(settings: Settings | None = None) -> Flask:
     """The gateway as a WSGI application, by `settings` or the configuration in force. Raises ConfigurationError."""
-    from gateway.application import build  # noqa: PLC0415: see above
+    from gateway.application import build  # noqa: PLC0415 - see above
     from gateway.config import current  # noqa: PLC0415
 
     return build(settings or current())

@@ -32,7 +32,7 @@ from gateway.tokens.verifier import Verifier
 
 class GatewayApp(Flask):
     response_class = GatewayResponse
-    url_rule_class = PolicyRule
+    url_rule_class = PolicyRule  # type: ignore[assignment] # Flask calls it with the options of add_url_rule
 
 
 def build(settings: Settings) -> Flask:
@@ -77,6 +77,4 @@ def add_services(app: Flask, settings: Settings, authentication: Authentication)
     for name, service in settings.services.items():
         forwarder = Forwarder(service, ServiceSession(service, name), identity_names, settings.proxy.trusted_hops)
         own = [policy for policy in policies if policy.service == name]
-        app.register_blueprint(
-            service_blueprint(name, own, forwarder, authentication.authorize, time.monotonic)
-        )
+        app.register_blueprint(service_blueprint(name, own, forwarder, authentication.authorize, time.monotonic))

@@ -72,7 +72,7 @@ def spelled(name: str) -> str:
 def incoming_of(exchange: Exchange) -> Incoming:
     """The exchange's request as the forwarder takes it."""
     environ: dict[str, Any] = request.environ
-    assert exchange.target is not None  # noqa: S101: no view is reached before the path was checked
+    assert exchange.target is not None  # noqa: S101 - no view is reached before the path was checked
     is_chunked = "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "").lower()
     length = environ.get("CONTENT_LENGTH")
     return Incoming(

@@ -33,9 +33,7 @@ def policies_of(settings: Settings) -> Iterator[Policy]:
 def service_policies(name: str, service: ServiceSettings) -> Iterator[Policy]:
     encoded_slashes = service.encoded_slashes == "forward"
     below = service.prefix.rstrip("/") + "/**"
-    yield Policy(
-        name, name, below, (), service.auth == "required", service.scopes, service.limits, encoded_slashes
-    )
+    yield Policy(name, name, below, (), service.auth == "required", service.scopes, service.limits, encoded_slashes)
     taken: set[str] = set()
     for route in service.routes:
         yield Policy(

@@ -15,6 +15,8 @@ from gateway.limits.quota import violated_policies
 from gateway.responses import GatewayResponse
 
 QUOTA_TYPE = "https://iana.org/assignments/http-problem-types#quota-exceeded"
+# What Allow names for a mapping that takes any token but TRACE and CONNECT.
+COMMON_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +84,9 @@ def answer_http(error: HTTPException) -> GatewayResponse:
     if isinstance(error, RateLimitExceeded):
         return answer(errors.QuotaExceeded("try again when Retry-After has passed"))
     if isinstance(error, MethodNotAllowed):
-        return answer(errors.MethodNotAllowed(headers=[("Allow", ", ".join(sorted(error.valid_methods or [])))]))
+        allowed = set(error.valid_methods or ())
+        named = COMMON_METHODS if "*" in allowed else sorted(allowed)
+        return answer(errors.MethodNotAllowed(headers=[("Allow", ", ".join(named))]))
     if isinstance(error, NotFound):
         return answer(errors.NoRoute())
     if error.code is not None and 400 <= error.code < 500:

@@ -48,7 +48,7 @@ class Child:
             output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
             os.dup2(output, 1)
             os.dup2(output, 2)
-            os.execve(command[0], list(command), dict(environ))  # noqa: S606: no shell in between is what is wanted
+            os.execve(command[0], list(command), dict(environ))  # noqa: S606 - no shell in between is what is wanted
         finally:
             os._exit(127)
 

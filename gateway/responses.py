@@ -6,7 +6,7 @@ import errno
 import socket
 import struct
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from flask import Response
 
@@ -30,7 +30,7 @@ class GatewayResponse(Response):
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         is_framed = environ["SERVER_PROTOCOL"] != "HTTP/1.0" or "Content-Length" in self.headers
         body = ClosingBody(
-            self.response,
+            cast(Iterable[bytes], self.response),
             self.when_closed,
             is_sent=environ["REQUEST_METHOD"] != "HEAD",
             unframed_on=None if is_framed else environ.get("gunicorn.socket"),

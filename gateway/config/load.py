@@ -48,7 +48,7 @@ def with_key(settings: Settings) -> Settings:
 
 
 def adopt(settings: Settings) -> Settings:
-    global _current  # noqa: PLW0603: a forked worker must find what its master validated, whatever the file says by then
+    global _current  # noqa: PLW0603 - a forked worker must find what its master validated, whatever the file says by then
     _current = settings
     return settings
 

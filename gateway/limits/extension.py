@@ -39,7 +39,7 @@ class Batch:
 class QuotaStorage(Storage):
     """limits' view of the ladder. `batch` gives the current request's batch, None outside of requests."""
 
-    STORAGE_SCHEME = [SCHEME]  # noqa: RUF012: limits' registry reads this name as a plain list
+    STORAGE_SCHEME = [SCHEME]  # noqa: RUF012 - limits' registry reads this name as a plain list
 
     def __init__(self, uri: str, *, ladder: Ladder, batch: Callable[[], Batch | None], **_: object) -> None:
         super().__init__(uri)

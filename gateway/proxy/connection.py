@@ -27,7 +27,6 @@ ENDED = -1
 UNWATCHED_SECONDS = 0.1
 
 
-
 class ConnectionEnded(Exception):
     """The upstream closed or reset the connection."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol
 
 from gateway.errors import UpstreamConnectError
@@ -34,7 +33,7 @@ def exchange(connections: Connections, request: ReadyRequest) -> tuple[ResponseH
         except UpstreamConnectError:
             # The upstream closed the kept connection just then. Whether it has seen the request can't be known, so
             # only a request that may happen twice is sent again (RFC 9110 9.2.2, RFC 9112 9.3.1).
-            if request.method not in IDEMPOTENT or not isinstance(request.body, bytes):
+            if request.method not in IDEMPOTENT or not isinstance(request.content, bytes):
                 raise
     return exchange_over(connections, connections.new_connection(request.target), request)
 
@@ -65,12 +64,12 @@ def exchange_over(
 
 def send_request(connection: UpstreamConnection, request: ReadyRequest, method: str) -> bool:
     """Sends head and body; whether all of it was sent, as an upstream may answer (and refuse) before the end."""
-    body: bytes | Iterable[bytes] = request.body
+    body = request.content
     head = request_head(method, request.request_target, request.fields)
     if isinstance(body, bytes):
         connection.send(head + body)
         return True
-    chunked = request.body.length is None
+    chunked = body.length is None
     connection.send(head)
     may_be_refused = True
     for piece in body:

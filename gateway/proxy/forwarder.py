@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle
@@ -47,7 +48,7 @@ class Incoming:
     is_chunked: bool
     request_id: str
     identity_fields: Sequence[tuple[str, str]] = ()
-    client_socket: object = None
+    client_socket: socket.socket | None = None
 
 
 @dataclass(slots=True)
@@ -132,7 +133,7 @@ class Forwarder:
                 else (name, value)
                 for name, value in answered
             ]
-        return Answer(response.status_code, response.reason, answered, CountedBody(response.raw, self._leave))
+        return Answer(response.status_code, response.reason, answered, CountedBody(response.upstream_body, self._leave))
 
     def target_for(self, requested: RequestTarget, target: Target) -> str:
         """What is asked of the target: the client's own bytes of path and query, behind the target's base path."""

@@ -40,10 +40,7 @@ def normal(name: str) -> str:
 def connection_options(pairs: Iterable[tuple[str, str]]) -> set[str]:
     """The field names that Connection lists (RFC 9110 7.6.1)."""
     return {
-        option.strip().lower()
-        for name, value in pairs
-        if name.lower() == "connection"
-        for option in value.split(",")
+        option.strip().lower() for name, value in pairs if name.lower() == "connection" for option in value.split(",")
     }
 
 

@@ -15,7 +15,7 @@ from gateway.errors import BadPath
 PCHAR = re.compile(r"(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/]|%[0-9A-Fa-f]{2})*")  # RFC 3986 3.3
 QUERY = re.compile(r"[\x21-\x7e]*")
 # Beyond the grammar: browsers and clients send these unescaped in paths, and they mean nothing to anyone.
-TOLERATED = str.maketrans("", "", "\"[]^`{|}")
+TOLERATED = str.maketrans("", "", '"[]^`{|}')
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 RESIDUAL = re.compile(r"%(?:2e|2f|5c|00|25(?:25)*(?:2e|2f|5c))", re.IGNORECASE)
 ABSOLUTE_FORM = re.compile(r"https?://([^/?#]*)([^?#]*)", re.IGNORECASE)
@@ -58,12 +58,17 @@ def check_path(raw_path: str, *, encoded_slashes: bool = False) -> tuple[str, bo
             raise BadPath("the path's escapes are not UTF-8") from None
     if not PCHAR.fullmatch(raw_path.translate(TOLERATED)):
         raise BadPath("the path has a backslash, a stray % or another byte that must be escaped")
+    if raw_path.startswith("//"):
+        # A service may take what follows for a host (RFC 3986 4.2), and routing would overlook it.
+        raise BadPath("the path starts with two slashes")
     if CONTROL.search(path):
         raise BadPath("the path has a control byte")
     lower = raw_path.lower()
     if "%2f" in lower or "%5c" in lower:
         if not encoded_slashes:
-            raise BadPath('the path has an encoded slash or backslash; a service takes them with encoded_slashes = "forward"')
+            raise BadPath(
+                'the path has an encoded slash or backslash, which needs encoded_slashes = "forward" for its service'
+            )
         decided_on = path.replace("\\", "/")
     else:
         decided_on = path
@@ -78,7 +83,7 @@ def check_path(raw_path: str, *, encoded_slashes: bool = False) -> tuple[str, bo
 
 
 def other_readings(path: str) -> list[str]:
-    """How servers that decode twice, merge slashes, turn backslashes or cut off parameters would read a doubtful path."""
+    """How servers that decode twice, merge slashes, turn backslashes or cut off parameters read a doubtful path."""
     readings = []
     twice = unquote_to_bytes(path).decode("utf-8", "replace")
     for reading in {path, twice, path.replace("\\", "/"), twice.replace("\\", "/")}:

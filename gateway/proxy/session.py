@@ -7,6 +7,7 @@ two readers understand differently. So the session keeps no state and its adapte
 
 from __future__ import annotations
 
+import socket
 import ssl
 import time
 from collections import deque
@@ -21,7 +22,7 @@ from requests.structures import CaseInsensitiveDict
 
 from gateway.config import ServiceSettings
 from gateway.errors import ConfigurationError
-from gateway.proxy.body import UpstreamBody
+from gateway.proxy.body import ClientBody, UpstreamBody
 from gateway.proxy.connection import UpstreamConnection, connect
 from gateway.proxy.exchange import exchange
 from gateway.proxy.headers import Pairs
@@ -34,17 +35,24 @@ IDLE_SECONDS = 60.0
 class ReadyRequest(requests.PreparedRequest):
     """A request that is sent byte for byte as it stands here. `url` is the target's; `path_url` what is asked of it.
 
-    `body` is bytes, or an iterable with a `length` (None: chunked); `client` the client's socket, to notice it leave."""
+    `client` is the client's socket, to notice it leave."""
 
     def __init__(
-        self, method: str, target: Target, request_target: str, fields: Pairs, body: Any, client: Any = None
+        self,
+        method: str,
+        target: Target,
+        request_target: str,
+        fields: Pairs,
+        body: bytes | ClientBody,
+        client: socket.socket | None = None,
     ) -> None:
         # PreparedRequest's own fields, without its preparations.
         self.method = method
         self.url = target.url
         self.headers = CaseInsensitiveDict()
         self.fields = fields
-        self.body = body
+        self.body = None
+        self.content = body
         self.hooks = {}
         self.target = target
         self.request_target = request_target
@@ -59,7 +67,7 @@ class UpstreamResponse(requests.Response):
         self.status_code = head.status
         self.reason = head.reason
         self.fields = head.fields
-        self.raw = body
+        self.raw = self.upstream_body = body
         self.request = request
         self.url = request.url or ""
         # The folded view that requests' users expect; the forwarder never reads it.

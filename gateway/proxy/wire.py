@@ -58,9 +58,7 @@ def read_response_head(head: bytes, method: str) -> ResponseHead:
     chunked, length, persistent = framing(fields, http_1_0=start[1] == "0")
     if method == "HEAD" or status in (204, 304) or status < 200:
         chunked, length = False, 0
-    return ResponseHead(
-        status, start[3] or "", fields, chunked, length, persistent and (chunked or length is not None)
-    )
+    return ResponseHead(status, start[3] or "", fields, chunked, length, persistent and (chunked or length is not None))
 
 
 def framing(fields: list[tuple[str, str]], *, http_1_0: bool) -> tuple[bool, int | None, bool]:

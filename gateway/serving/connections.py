@@ -121,7 +121,7 @@ class Response(GunicornResponse):  # type: ignore[misc]
             self.sock.settimeout(self._own_timeout)
 
 
-def write_error(sock: socket.socket, status_int: int, reason: str, mesg: str) -> None:
+def write_error(sock: socket.socket, status_int: int, reason: str, _message: str) -> None:
     """gunicorn's answer to what its parser refused, as a problem document (RFC 9457) without its message, which quotes
     the request."""
     if status_int == 501:

@@ -45,7 +45,7 @@ class MasterSettings:
 
     def adopt(self) -> Settings:
         """Puts the settings in force for workers that are forked from now on."""
-        assert self.in_force is not None  # noqa: S101: `load` comes first, or the process ends
+        assert self.in_force is not None  # noqa: S101 - `load` comes first, or the process ends
         settings = self.in_force
         if settings.redis_url is None and self.embedded_url is not None:
             settings = settings.model_copy(update={"redis_url": SecretStr(self.embedded_url)})
@@ -56,7 +56,7 @@ def build_once(settings: Settings) -> None:
     """Builds the application to see that it can be built: keys, certificates and all. Raises ConfigurationError.
 
     It also imports, once for all workers, what they need."""
-    from gateway.application import build  # noqa: PLC0415: must not be imported before the patches
+    from gateway.application import build  # noqa: PLC0415 - must not be imported before the patches
 
     build(settings)
 

@@ -40,6 +40,7 @@ def load_keys(settings: JwtSettings) -> KeySet:
 
 def public_keys(path: Path, allowed: tuple[str, ...] | None) -> KeySet:
     key = read_public_key(path)
+    possible: tuple[str, ...]
     if isinstance(key, RSAPublicKey):
         if key.key_size < MIN_RSA_BITS:
             raise ConfigurationError([f"jwt.public_key_file: an RSA key needs {MIN_RSA_BITS} bits or more (RFC 7518 3.3)"])

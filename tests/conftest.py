@@ -1,0 +1,46 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.support.gateway import GatewayProcess, four_services
+from tests.support.upstream import ScriptedUpstream
+
+
+@pytest.fixture(scope="module")
+def module_upstream() -> Iterator[ScriptedUpstream]:
+    upstream = ScriptedUpstream()
+    yield upstream
+    upstream.close()
+
+
+@pytest.fixture
+def upstream(module_upstream: ScriptedUpstream) -> Iterator[ScriptedUpstream]:
+    """The module's upstream, knowing nothing of the tests before."""
+    module_upstream.reset()
+    yield module_upstream
+    module_upstream.reset()
+
+
+@pytest.fixture(scope="module")
+def start_gateway() -> Iterator[Callable[..., GatewayProcess]]:
+    """Starts gateways that end with the module."""
+    started: list[GatewayProcess] = []
+
+    def start(settings: dict[str, Any], **options: Any) -> GatewayProcess:
+        started.append(GatewayProcess(settings, **options))
+        return started[-1]
+
+    yield start
+    for gateway in started:
+        gateway.stop()
+
+
+@pytest.fixture(scope="module")
+def gateway(start_gateway: Callable[..., GatewayProcess], module_upstream: ScriptedUpstream) -> GatewayProcess:
+    """A gateway with the built-in mapping, all services at the module's upstream."""
+    return start_gateway(four_services(module_upstream.url))

@@ -1,0 +1,132 @@
+"""The gateway as it is deployed: `gunicorn wsgi:app` in a process of its own, on a free port."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tests.support.client import Reply, exchange, request_bytes
+from tests.support.tokens import SECRET
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGURED = re.compile(r"^(GATEWAY_|REDIS_URL$|PORT$|WEB_CONCURRENCY$)")
+
+
+def clean_environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not CONFIGURED.match(name)}
+
+
+def variables(settings: Mapping[str, Any], prefix: str = "GATEWAY") -> dict[str, str]:
+    """{"jwt": {"secret": "x"}} → {"GATEWAY_JWT__SECRET": "x"}: nested tables as environment variables."""
+    found: dict[str, str] = {}
+    for key, value in settings.items():
+        name = f"{prefix}{'_' if prefix == 'GATEWAY' else '__'}{key.upper()}"
+        if isinstance(value, dict):
+            found |= variables(value, name)
+        else:
+            found[name] = value if isinstance(value, str) else json.dumps(value)
+    return found
+
+
+class GatewayProcess:
+    """A running gateway. `settings` as in the TOML file; a good secret and high limits where they don't say."""
+
+    def __init__(
+        self, settings: Mapping[str, Any], *, workers: int = 2, environ: Mapping[str, str | None] | None = None
+    ) -> None:
+        defaults = {
+            "GATEWAY_JWT__SECRET": SECRET,
+            "GATEWAY_SERVER__BIND": "127.0.0.1:0",
+            "GATEWAY_RATELIMIT__DEFAULT": "1000000/minute",
+            "GATEWAY_RATELIMIT__ANONYMOUS": "1000000/minute",
+            "WEB_CONCURRENCY": str(workers),
+        }
+        wanted: dict[str, str | None] = {**clean_environment(), **defaults, **variables(settings), **(environ or {})}
+        self._output = tempfile.TemporaryFile("w+b")  # noqa: SIM115 - open as long as the process
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "gunicorn", "wsgi:app"],
+            cwd=ROOT,
+            env={name: value for name, value in wanted.items() if value is not None},
+            stdin=subprocess.DEVNULL,
+            stdout=self._output,
+            stderr=self._output,
+        )
+        try:
+            self._wait(lambda: "Listening at:" in self.output(), "listen")
+            found = re.search(r"Listening at: http://[^:]+:(\d+)", self.output())
+            assert found is not None
+            self.port = int(found[1])
+            self._wait(lambda: self.output().count("Booting worker") >= workers, "start its workers")
+        except BaseException:
+            self.stop()
+            raise
+
+    def output(self) -> str:
+        """All that it has written so far: errors, messages and access log."""
+        return os.pread(self._output.fileno(), 1 << 26, 0).decode()
+
+    def access_log(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.output().splitlines() if line.startswith("{")]
+
+    def wait_for_log(self, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """The access-log line for which the condition is true, which may still be to come."""
+        found: list[dict[str, Any]] = []
+
+        def look() -> bool:
+            found[:] = [line for line in self.access_log() if condition(line)]
+            return bool(found)
+
+        self._wait(look, "log the request")
+        return found[-1]
+
+    def request(
+        self, method: str, target: str, fields: Iterable[tuple[str, str]] = (), body: bytes | None = None, **more: Any
+    ) -> Reply:
+        return exchange(self.port, request_bytes(method, target, fields, body, **more), method)
+
+    def get(self, target: str, *fields: tuple[str, str]) -> Reply:
+        return self.request("GET", target, fields)
+
+    def worker_pids(self) -> list[int]:
+        booted = re.findall(r"Booting worker with pid: (\d+)", self.output())
+        return [int(pid) for pid in booted if Path(f"/proc/{pid}").exists()]
+
+    def stop(self, sign: int = signal.SIGTERM) -> int:
+        """Ends it; its exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(sign)
+            try:
+                self.process.wait(40)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        return self.process.returncode
+
+    def wait_until(self, condition: Callable[[], bool], what: str = "get there", seconds: float = 30) -> None:
+        self._wait(condition, what, seconds)
+
+    def _wait(self, condition: Callable[[], bool], what: str, seconds: float = 30) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise AssertionError(f"the gateway did not {what}; its output:\n{self.output()}")
+            # Between two looks; nothing depends on how long.
+            self.pause()
+
+    @staticmethod
+    def pause() -> None:
+        time.sleep(0.02)
+
+
+def four_services(url: str) -> dict[str, Any]:
+    """The built-in mapping, each service at `url`."""
+    return {"services": {name: {"targets": [url]} for name in ("auth", "livestreams", "rules", "devices")}}

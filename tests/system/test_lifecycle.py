@@ -1,0 +1,198 @@
+"""Start, reload and end of the gateway as a set of processes; nothing may be left behind."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.client import Connection, request_bytes
+from tests.support.gateway import GatewayProcess, four_services
+from tests.support.tokens import bearer
+from tests.support.upstream import ScriptedUpstream
+
+StartGateway = Callable[..., GatewayProcess]
+
+
+def children_of(pid: int) -> list[int]:
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rsplit(") ", 1)[1].split()
+        except OSError:
+            continue
+        if int(fields[1]) == pid and fields[0] != "Z":
+            found.append(int(stat.parent.name))
+    return found
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 20) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        GatewayProcess.pause()
+    return True
+
+
+def redis_folders(gateway: GatewayProcess) -> list[Path]:
+    return list(Path(tempfile.gettempdir()).glob(f"gateway-redis-{gateway.process.pid}-*"))
+
+
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
+def test_a_signal_ends_workers_and_redis(start_gateway: StartGateway, sign: signal.Signals) -> None:
+    gateway = start_gateway({})
+    children = children_of(gateway.process.pid)
+    assert len(children) == 3
+    [folder] = redis_folders(gateway)
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert gateway.stop(sign) == 0
+    assert not any(is_running(pid) for pid in children)
+    assert not folder.exists()
+    assert "Traceback" not in gateway.output()
+
+
+def test_nothing_outlives_a_killed_master(start_gateway: StartGateway) -> None:
+    gateway = start_gateway({})
+    children = children_of(gateway.process.pid)
+    assert len(children) == 3
+    gateway.stop(signal.SIGKILL)
+    assert wait_for(lambda: not any(is_running(pid) for pid in children))
+
+
+def test_the_next_start_clears_away_what_a_killed_master_left(start_gateway: StartGateway) -> None:
+    killed = start_gateway({})
+    killed.stop(signal.SIGKILL)
+    assert redis_folders(killed)
+    start_gateway({})
+    assert not redis_folders(killed)
+
+
+def test_a_killed_worker_is_replaced_and_the_others_serve_on(start_gateway: StartGateway) -> None:
+    gateway = start_gateway({})
+    victim = gateway.worker_pids()[0]
+    os.kill(victim, signal.SIGKILL)
+    gateway.wait_until(lambda: gateway.output().count("Booting worker") == 3, "replace the worker")
+    assert gateway.get("/readyz").json() == {"status": "ready", "redis": "ok"}
+
+
+def test_without_any_setting_it_runs_with_its_own_secret_and_redis(start_gateway: StartGateway) -> None:
+    gateway = start_gateway({}, environ={"GATEWAY_JWT__SECRET": None})
+    assert "jwt.secret is not set" in gateway.output()
+    assert gateway.get("/readyz").json() == {"status": "ready", "redis": "ok"}
+    secret = Path(__file__).parents[2] / "instance" / "jwt-secret"
+    assert secret.stat().st_mode & 0o777 == 0o600
+    assert secret.read_text() not in gateway.output()
+
+
+def test_mistakes_end_the_start_with_all_of_them_told(tmp_path: Path) -> None:
+    config = tmp_path / "gateway.toml"
+    config.write_text('[jwt]\nsecret = "short"\n[services.rules]\ntargets = ["ftp://x"]\nspeed = 1\n')
+    with pytest.raises(AssertionError) as failure:
+        GatewayProcess({}, environ={"GATEWAY_CONFIG": str(config), "GATEWAY_JWT__SECRET": None})
+    told = str(failure.value)
+    assert "jwt.secret: must have at least 32 bytes" in told
+    assert "services.rules.targets[0]: scheme must be http or https, got 'ftp'" in told
+    assert "services.rules.speed: there is no such setting" in told
+    assert "Traceback" not in told
+
+
+class TestReload:
+    """HUP."""
+
+    @pytest.fixture
+    def config(self, tmp_path: Path) -> Path:
+        return tmp_path / "gateway.toml"
+
+    def reload(self, gateway: GatewayProcess) -> None:
+        gateway.process.send_signal(signal.SIGHUP)
+
+    def test_a_good_file_takes_effect_and_redis_keeps_its_counts(
+        self, start_gateway: StartGateway, upstream: ScriptedUpstream, config: Path
+    ) -> None:
+        services = f'[services.devices]\ntargets = ["{upstream.url}"]\nlimits = ["100/hour"]\n'
+        config.write_text(services)
+        gateway = start_gateway({}, environ={"GATEWAY_CONFIG": str(config)})
+        assert gateway.get("/api/devices", bearer()).value("X-RateLimit-Remaining") == "99"
+        assert gateway.get("/api/extra", bearer()).status == 404
+        old = gateway.worker_pids()
+        config.write_text(services + f'[services.extra]\nprefix = "/api/extra"\ntargets = ["{upstream.url}"]\n')
+        self.reload(gateway)
+        gateway.wait_until(lambda: not any(is_running(pid) for pid in old), "replace its workers")
+        assert gateway.get("/api/extra", bearer()).status == 200
+        assert gateway.get("/api/devices", bearer()).value("X-RateLimit-Remaining") == "98"
+        assert len(redis_folders(gateway)) == 1
+
+    def test_a_broken_file_is_refused_and_the_old_settings_serve_on(
+        self, start_gateway: StartGateway, upstream: ScriptedUpstream, config: Path
+    ) -> None:
+        config.write_text(f'[services.devices]\ntargets = ["{upstream.url}"]\n')
+        gateway = start_gateway({}, environ={"GATEWAY_CONFIG": str(config)})
+        old = gateway.worker_pids()
+        config.write_text('[services.devices]\ntargets = ["gopher://x"]\n[jwt]\nspeed = 1\n')
+        self.reload(gateway)
+        gateway.wait_until(lambda: not any(is_running(pid) for pid in old), "replace its workers")
+        assert "not reloaded: services.devices.targets[0]: scheme must be http or https" in gateway.output()
+        assert "not reloaded: jwt.speed: there is no such setting" in gateway.output()
+        assert gateway.get("/api/devices", bearer()).status == 200
+
+    def test_a_key_file_that_has_gone_is_refused_too(
+        self, start_gateway: StartGateway, upstream: ScriptedUpstream, config: Path
+    ) -> None:
+        config.write_text(f'[services.devices]\ntargets = ["{upstream.url}"]\n')
+        gateway = start_gateway({}, environ={"GATEWAY_CONFIG": str(config)})
+        old = gateway.worker_pids()
+        config.write_text(
+            f'[services.devices]\ntargets = ["{upstream.url}", "https://x"]\nca_file = "/nowhere/ca.pem"\n'
+        )
+        self.reload(gateway)
+        gateway.wait_until(lambda: not any(is_running(pid) for pid in old), "replace its workers")
+        assert "not reloaded: services.devices.ca_file: can't be used" in gateway.output()
+        assert gateway.get("/api/devices", bearer()).status == 200
+
+
+def test_a_request_in_flight_is_finished_before_the_end(
+    start_gateway: StartGateway, upstream: ScriptedUpstream
+) -> None:
+    gateway = start_gateway(four_services(upstream.url))
+    ended = False
+
+    def slow(_: Any, connection: Any) -> bool:
+        gateway.process.send_signal(signal.SIGTERM)
+        gateway.wait_until(lambda: "Handling signal: term" in gateway.output(), "take the signal")
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ndone")
+        return True
+
+    upstream.script = slow
+    with Connection(gateway.port) as connection:
+        connection.send(request_bytes("GET", "/api/devices", [bearer()]))
+        reply = connection.reply()
+    ended = gateway.process.wait(30) == 0
+    assert (reply.status, reply.body, ended) == (200, b"done", True)
+
+
+def test_the_thread_worker_serves_the_same(start_gateway: StartGateway, upstream: ScriptedUpstream) -> None:
+    gateway = start_gateway(four_services(upstream.url) | {"server": {"worker": "gthread"}})
+    assert re.search("Using worker: gthread", gateway.output())
+    with Connection(gateway.port) as connection:
+        for number in range(3):
+            fields = [bearer(), ("X-Tag", "a"), ("X-Tag", str(number))]
+            connection.send(request_bytes("POST", "/api/devices?x=1", fields, b"body"))
+            assert connection.reply("POST").status == 200
+    assert [request.body for request in upstream.requests] == [b"body"] * 3
+    assert upstream.requests[2].values("x-tag") == ["a", "2"]
+    assert gateway.get("/api/devices").status == 401
