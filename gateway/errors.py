@@ -82,7 +82,10 @@ class QuotaExceeded(GatewayError):
 
 
 class UpgradeRefused(GatewayError):
-    code, status, title = "upgrade_refused", 501, "Protocol upgrades are not supported"
+    code, status, title = "upgrade_refused", 501, "WebSockets are not supported"
+
+    def __init__(self) -> None:
+        super().__init__("WebSocket connections don't pass this gateway")
 
 
 class Unavailable(GatewayError):

@@ -9,6 +9,7 @@ from http import HTTPStatus
 from flask import Flask, request
 from flask_limiter.errors import RateLimitExceeded
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
+from werkzeug.routing.exceptions import WebsocketMismatch
 
 from gateway import context, errors
 from gateway.limits.quota import violated_policies
@@ -87,6 +88,8 @@ def answer_http(error: HTTPException) -> GatewayResponse:
         allowed = set(error.valid_methods or ())
         named = COMMON_METHODS if "*" in allowed else sorted(allowed)
         return answer(errors.MethodNotAllowed(headers=[("Allow", ", ".join(named))]))
+    if isinstance(error, WebsocketMismatch):
+        return answer(errors.UpgradeRefused())
     if isinstance(error, NotFound):
         return answer(errors.NoRoute())
     if error.code is not None and 400 <= error.code < 500:

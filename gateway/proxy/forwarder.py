@@ -148,7 +148,7 @@ class Forwarder:
     def fields_for(self, incoming: Incoming, target: Target) -> Pairs:
         """The header that goes on. Raises UpgradeRefused for a WebSocket, which would be half a one behind here."""
         if any(name.lower() == "upgrade" and "websocket" in value.lower() for name, value in incoming.fields):
-            raise UpgradeRefused("WebSockets don't pass this gateway")
+            raise UpgradeRefused()
         host = incoming.client.host if self._settings.preserve_host and incoming.client.host else target.authority
         fields = [("Host", host), *forwarded_fields(incoming.fields, self._identity_names)]
         fields += proxy_fields(incoming.fields, incoming.client, self._trusted_hops)

@@ -1,0 +1,257 @@
+"""What of an answer comes back, and which answers are not believed."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from tests.support.client import Connection, request_bytes
+from tests.support.gateway import GatewayProcess
+from tests.support.tokens import bearer
+from tests.support.upstream import OK, Received, ScriptedUpstream
+
+HEAD_200 = b"HTTP/1.1 200 OK\r\n"
+
+
+def raw_answer(gateway: GatewayProcess, method: str = "GET", version: str = "1.1") -> bytes:
+    """All bytes of the answer to one request on a connection that ends with it."""
+    data = request_bytes(method, "/api/devices", [bearer(), ("Connection", "close")])
+    with Connection(gateway.port) as connection:
+        connection.send(data.replace(b"HTTP/1.1", b"HTTP/" + version.encode()))
+        return connection.rest()
+
+
+def test_hop_by_hop_fields_and_what_connection_names_stay_behind(
+    gateway: GatewayProcess, upstream: ScriptedUpstream
+) -> None:
+    upstream.answers(
+        HEAD_200 + b"Connection: X-Private\r\nX-Private: 1\r\nKeep-Alive: timeout=5\r\nTrailer: X-Sum\r\n"
+        b"Upgrade: h2c\r\nProxy-Authenticate: Basic\r\nX-Kept: 1\r\nContent-Length: 0\r\n\r\n"
+    )
+    reply = gateway.get("/api/devices", bearer())
+    for name in ("X-Private", "Keep-Alive", "Trailer", "Upgrade", "Proxy-Authenticate"):
+        assert reply.values(name) == []
+    assert reply.value("X-Kept") == "1"
+    assert reply.value("Connection") == "keep-alive"
+
+
+def test_an_answer_to_head_has_its_fields_and_no_body(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+    upstream.answers(HEAD_200 + b"Content-Length: 1234\r\nContent-Type: image/png\r\n\r\n")
+    answer = raw_answer(gateway, "HEAD")
+    assert answer.endswith(b"\r\n\r\n")
+    assert b"Content-Length: 1234\r\n" in answer
+    assert b"Content-Type: image/png\r\n" in answer
+
+
+@pytest.mark.parametrize(
+    ("start", "field"),
+    [
+        (b"HTTP/1.1 204 No Content\r\n", b"ETag: x\r\n"),
+        (b"HTTP/1.1 304 Not Modified\r\n", b"ETag: x\r\n"),
+        (b"HTTP/1.1 304 Not Modified\r\n", b"Content-Length: 1234\r\n"),
+        (b"HTTP/1.1 304 Not Modified\r\n", b"Content-Type: text/css\r\nLast-Modified: x\r\n"),
+    ],
+)
+def test_answers_without_body_keep_their_fields(
+    gateway: GatewayProcess, upstream: ScriptedUpstream, start: bytes, field: bytes
+) -> None:
+    upstream.answers(start + field + b"\r\n")
+    answer = raw_answer(gateway)
+    assert answer.startswith(start)
+    assert answer.endswith(b"\r\n\r\n")
+    assert field in answer
+    # The connection to the upstream is in step: the next answer is the next request's.
+    upstream.answers(OK)
+    assert gateway.get("/api/devices", bearer()).body == b'{"ok":true}'
+
+
+def test_interim_answers_are_not_the_answer(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+    upstream.answers(
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
+        b"HTTP/1.1 102 Processing\r\n\r\n" + OK
+    )
+    for _ in range(6):
+        reply = gateway.get("/api/devices", bearer())
+        assert (reply.status, reply.body, reply.values("Link")) == (200, b'{"ok":true}', [])
+
+
+def test_a_chunked_answer_comes_back_whole_without_its_trailers(
+    gateway: GatewayProcess, upstream: ScriptedUpstream
+) -> None:
+    upstream.answers(
+        HEAD_200 + b"Transfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n"
+        b"5;name=value\r\nhello\r\n0006\r\n world\r\n0\r\nX-Sum: 1\r\nX-More: 2\r\n\r\n"
+    )
+    for _ in range(4):
+        reply = gateway.get("/api/devices", bearer())
+        assert (reply.body, reply.values("X-Sum")) == (b"hello world", [])
+        assert reply.value("Transfer-Encoding") == "chunked"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.0 200 OK\r\n\r\nuntil the end",
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nuntil the end",
+        b"HTTP/1.1 200 OK\r\n\r\nuntil the end",
+    ],
+)
+def test_a_body_that_ends_with_the_connection_is_framed_anew(
+    gateway: GatewayProcess, upstream: ScriptedUpstream, answer: bytes
+) -> None:
+    upstream.answers(answer, keep=False)
+    reply = gateway.get("/api/devices", bearer())
+    assert (reply.status, reply.body) == (200, b"until the end")
+    assert reply.value("Transfer-Encoding") == "chunked"
+
+
+def test_a_client_of_http_1_0_gets_a_body_that_ends_with_the_connection(
+    gateway: GatewayProcess, upstream: ScriptedUpstream
+) -> None:
+    upstream.answers(HEAD_200 + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n")
+    answer = raw_answer(gateway, version="1.0")
+    assert b"Transfer-Encoding" not in answer
+    assert answer.endswith(b"\r\n\r\nhello")
+
+
+class TestLocation:
+    """Redirects are passed on; only the target's own name is taken out of them."""
+
+    @pytest.mark.parametrize("field", ["Location", "Content-Location"])
+    def test_the_targets_own_name_is_taken_out(
+        self, gateway: GatewayProcess, upstream: ScriptedUpstream, field: str
+    ) -> None:
+        upstream.answers(
+            b"HTTP/1.1 307 Temporary Redirect\r\n%b: %b/api/devices/?x=1#y\r\nContent-Length: 0\r\n\r\n"
+            % (field.encode(), upstream.url.encode())
+        )
+        reply = gateway.get("/api/devices", bearer())
+        assert (reply.status, reply.value(field)) == (307, "/api/devices/?x=1#y")
+        assert len(upstream.requests) == 1
+
+    @pytest.mark.parametrize(
+        "value",
+        [
+            "https://id.example.com/login?next=/",
+            "//cdn.example.com/x",
+            "/api/devices/2",
+            "../other",
+            "?page=2",
+            "http://127.0.0.1:1/api/devices",
+            "mailto:a@example.com",
+        ],
+    )
+    def test_any_other_place_stays_as_it_is(
+        self, gateway: GatewayProcess, upstream: ScriptedUpstream, value: str
+    ) -> None:
+        upstream.answers(b"HTTP/1.1 302 Found\r\nLocation: %b\r\nContent-Length: 0\r\n\r\n" % value.encode())
+        assert gateway.get("/api/devices", bearer()).value("Location") == value
+
+    def test_a_port_that_only_begins_the_same_is_another_place(
+        self, gateway: GatewayProcess, upstream: ScriptedUpstream
+    ) -> None:
+        value = upstream.url + "0/api/devices"
+        upstream.answers(b"HTTP/1.1 302 Found\r\nLocation: %b\r\nContent-Length: 0\r\n\r\n" % value.encode())
+        assert gateway.get("/api/devices", bearer()).value("Location") == value
+
+
+MALFORMED = {
+    "not HTTP": b"SSH-2.0-OpenSSH_9\r\n\r\n",
+    "HTTP/2": b"HTTP/2 200 OK\r\nContent-Length: 0\r\n\r\n",
+    "no status": b"HTTP/1.1 OK\r\nContent-Length: 0\r\n\r\n",
+    "status of four digits": b"HTTP/1.1 2000 OK\r\nContent-Length: 0\r\n\r\n",
+    "status below 100": b"HTTP/1.1 099 OK\r\nContent-Length: 0\r\n\r\n",
+    "bare LF": b"HTTP/1.1 200 OK\nContent-Length: 0\n\n" + b"\r\n\r\n",
+    "obs-fold": b"HTTP/1.1 200 OK\r\nX-A: 1\r\n 2\r\nContent-Length: 0\r\n\r\n",
+    "space before colon": b"HTTP/1.1 200 OK\r\nContent-Length : 0\r\n\r\n",
+    "no colon": b"HTTP/1.1 200 OK\r\nContent-Length\r\n\r\n",
+    "control byte": b"HTTP/1.1 200 OK\r\nX-A: a\x00b\r\nContent-Length: 0\r\n\r\n",
+    "bare CR": b"HTTP/1.1 200 OK\r\nX-A: a\rX-B: b\r\nContent-Length: 0\r\n\r\n",
+    "Content-Length twice": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nab",
+    "Content-Length list": b"HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\n\r\nab",
+    "Content-Length signed": b"HTTP/1.1 200 OK\r\nContent-Length: +2\r\n\r\nab",
+    "Content-Length negative": b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+    "Content-Length and chunked": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "chunked twice": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
+    "gzip coded": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+    "chunked in HTTP/1.0": b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "switched protocols": b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n",
+    "oversized head": b"HTTP/1.1 200 OK\r\n" + b"X-A: " + b"a" * 70_000 + b"\r\nContent-Length: 0\r\n\r\n",
+    "endless head": b"HTTP/1.1 200 OK\r\n" + b"X-A: a\r\n" * 20_000,
+    "first chunk malformed": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nhello\r\n0\r\n\r\n",
+    "chunk size too large": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"f" * 20 + b"\r\n",
+}
+
+
+@pytest.mark.parametrize("answer", MALFORMED.values(), ids=MALFORMED.keys())
+def test_an_answer_that_can_be_read_in_two_ways_is_a_502(
+    gateway: GatewayProcess, upstream: ScriptedUpstream, answer: bytes
+) -> None:
+    upstream.answers(answer)
+    reply = gateway.get("/api/devices", bearer())
+    assert (reply.status, reply.value("X-Gateway-Error")) == (502, "upstream_protocol")
+    number = upstream.only.connection
+    assert upstream.wait_until(lambda: number in upstream.closed_connections)
+
+
+def test_bytes_after_an_answer_spoil_the_connection(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+    upstream.answers(OK + b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison")
+    for _ in range(6):
+        assert gateway.get("/api/devices", bearer()).body == b'{"ok":true}'
+    assert len({request.connection for request in upstream.requests}) == 6
+
+
+class TestStaleConnections:
+    """A kept-alive connection that the upstream has closed."""
+
+    def close_after(self, upstream: ScriptedUpstream) -> None:
+        def once(request: Received, connection: socket.socket) -> bool:
+            # It says nothing of closing, and closes.
+            connection.sendall(OK)
+            return False
+
+        upstream.script = once
+
+    @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+    def test_one_that_has_ended_is_replaced_invisibly(
+        self, gateway: GatewayProcess, upstream: ScriptedUpstream, method: str
+    ) -> None:
+        self.close_after(upstream)
+        for _ in range(8):
+            number = len(upstream.closed_connections)
+            assert gateway.request(method, "/api/devices", [bearer()]).status == 200
+            assert upstream.wait_until(lambda number=number: len(upstream.closed_connections) > number)  # type: ignore[misc]
+
+    def reset_when_asked_again(self, upstream: ScriptedUpstream) -> None:
+        seen: set[int] = set()
+
+        def script(request: Received, connection: socket.socket) -> bool:
+            if request.connection in seen:
+                return False
+            seen.add(request.connection)
+            connection.sendall(OK)
+            return True
+
+        upstream.script = script
+
+    def test_one_that_ends_under_a_get_is_replaced_too(
+        self, gateway: GatewayProcess, upstream: ScriptedUpstream
+    ) -> None:
+        self.reset_when_asked_again(upstream)
+        for _ in range(10):
+            assert gateway.get("/api/devices", bearer()).status == 200
+
+    def test_a_post_is_not_replayed_after_upstream_reset(
+        self, gateway: GatewayProcess, upstream: ScriptedUpstream
+    ) -> None:
+        self.reset_when_asked_again(upstream)
+        # One client connection: one worker, whose kept connection the second request meets.
+        with Connection(gateway.port) as connection:
+            statuses = []
+            for number in range(2):
+                body = b"%d" % number
+                connection.send(request_bytes("POST", "/api/devices", [bearer()], body))
+                statuses.append(connection.reply("POST").status)
+        assert statuses == [200, 502]
+        assert [request.body for request in upstream.requests] == [b"0", b"1"]

@@ -1,0 +1,245 @@
+"""Bodies as they come: nothing held back, nothing finished that was not, nobody waited for who has left."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from tests.support.client import Connection, request_bytes
+from tests.support.gateway import GatewayProcess, four_services
+from tests.support.tokens import bearer
+from tests.support.upstream import OK, Received, ScriptedUpstream
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+GET = request_bytes("GET", "/api/devices", [bearer()])
+
+
+def read_until(sock: socket.socket, mark: bytes) -> bytes:
+    data = b""
+    while mark not in data:
+        piece = sock.recv(65536)
+        assert piece, data
+        data += piece
+    return data
+
+
+@pytest.mark.parametrize(
+    ("head", "event"),
+    [
+        (CHUNKED, b"e\r\ndata: first\r\n\r\n\r\n"),
+        # The chunk's own end has not even come yet.
+        (CHUNKED, b"e\r\ndata: first\r\n\r\n"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", b"data: first\r\n\r\n"),
+        (b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", b"data: first\r\n\r\n"),
+    ],
+)
+def test_an_event_reaches_the_client_while_the_upstream_is_still_open(
+    gateway: GatewayProcess, upstream: ScriptedUpstream, head: bytes, event: bytes
+) -> None:
+    seen = threading.Event()
+
+    def stream(_: Received, connection: socket.socket) -> bool:
+        connection.sendall(head + event)
+        # Were it held back, this would wait for ever, and the client's read would time out.
+        return seen.wait(15) and False
+
+    upstream.script = stream
+    with Connection(gateway.port) as connection:
+        connection.send(GET)
+        assert b"data: first" in read_until(connection.socket, b"data: first")
+        seen.set()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\npart",
+        CHUNKED + b"4\r\npart\r\n",
+        CHUNKED + b"4\r\npart\r\nzz\r\nmore\r\n0\r\n\r\n",
+        CHUNKED + b"4\r\npartXX4\r\nmore\r\n0\r\n\r\n",
+        CHUNKED + b"8\r\npart",
+    ],
+)
+def test_an_answer_cut_after_its_head_is_cut_for_the_client_too(
+    gateway: GatewayProcess, upstream: ScriptedUpstream, answer: bytes
+) -> None:
+    upstream.answers(answer, keep=False)
+    with Connection(gateway.port) as connection:
+        connection.send(GET)
+        data = connection.rest()
+    assert b"part" in data
+    assert not data.endswith(b"0\r\n\r\n")
+    assert b"more" not in data
+    assert gateway.wait_for_log(lambda line: line["error"] == "upstream_aborted")["status"] == 200
+
+
+def test_a_client_of_http_1_0_gets_a_reset_instead_of_an_orderly_end(
+    gateway: GatewayProcess, upstream: ScriptedUpstream
+) -> None:
+    seen = threading.Event()
+
+    def cut(_: Received, connection: socket.socket) -> bool:
+        connection.sendall(CHUNKED + b"4\r\npart\r\n")
+        seen.wait(15)
+        return False
+
+    upstream.script = cut
+    with Connection(gateway.port) as connection:
+        connection.send(GET.replace(b"HTTP/1.1", b"HTTP/1.0"))
+        read_until(connection.socket, b"part")
+        seen.set()
+        with pytest.raises(ConnectionResetError):
+            while connection.socket.recv(100):
+                pass
+
+
+def test_an_answer_that_ends_before_its_first_byte_is_a_502(
+    gateway: GatewayProcess, upstream: ScriptedUpstream
+) -> None:
+    upstream.answers(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n", keep=False)
+    reply = gateway.get("/api/devices", bearer())
+    assert (reply.status, reply.value("X-Gateway-Error")) == (502, "upstream_protocol")
+
+
+class TestClientLeaves:
+    """A client that goes away ends its service's work."""
+
+    def hang_after(self, upstream: ScriptedUpstream, data: bytes) -> threading.Event:
+        ended = threading.Event()
+
+        def hang(_: Received, connection: socket.socket) -> bool:
+            connection.sendall(data)
+            connection.settimeout(15)
+            if connection.recv(1) == b"":
+                ended.set()
+            return False
+
+        upstream.script = hang
+        return ended
+
+    def test_while_it_waits_for_the_head(self, gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+        ended = self.hang_after(upstream, b"")
+        with Connection(gateway.port) as connection:
+            connection.send(GET)
+            assert upstream.wait_until(lambda: bool(upstream.requests))
+        assert ended.wait(10)
+        assert gateway.wait_for_log(lambda line: line["error"] == "client_disconnected")
+
+    def test_while_a_stream_is_silent(self, gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+        ended = self.hang_after(upstream, CHUNKED + b"4\r\npart\r\n")
+        with Connection(gateway.port) as connection:
+            connection.send(GET)
+            read_until(connection.socket, b"part")
+        assert ended.wait(10)
+
+    def test_with_a_reset(self, gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+        ended = self.hang_after(upstream, CHUNKED + b"4\r\npart\r\n")
+        with Connection(gateway.port) as connection:
+            connection.send(GET)
+            read_until(connection.socket, b"part")
+            connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        assert ended.wait(10)
+
+    def test_one_that_has_sent_its_next_request_is_waited_for(
+        self, gateway: GatewayProcess, upstream: ScriptedUpstream
+    ) -> None:
+        release = threading.Event()
+
+        def late(request: Received, connection: socket.socket) -> bool:
+            if len(upstream.requests) == 1:
+                release.wait(15)
+            connection.sendall(OK)
+            return True
+
+        upstream.script = late
+        with Connection(gateway.port) as connection:
+            connection.send(GET)
+            assert upstream.wait_until(lambda: bool(upstream.requests))
+            connection.send(GET)
+            release.set()
+            data = b""
+            while data.count(b'{"ok":true}') < 2:
+                data += connection.socket.recv(65536)
+        assert len(upstream.requests) == 2
+
+
+@pytest.fixture(scope="module")
+def impatient(start_gateway: Callable[..., GatewayProcess], module_upstream: ScriptedUpstream) -> GatewayProcess:
+    """Waits 1 s for upstreams; devices' in-flight limit is 2 for its only worker."""
+    services = four_services(module_upstream.url)
+    for service in services["services"].values():
+        service["read_timeout_seconds"] = 1
+    services["services"]["devices"]["max_in_flight"] = 2
+    services["services"]["rules"]["targets"] = ["http://127.0.0.1:1"]
+    services["services"]["auth"]["targets"] = ["http://does-not-exist.invalid"]
+    return start_gateway(services, workers=1)
+
+
+class TestSlowUpstreams:
+    """Time limits and the bulkhead."""
+
+    def test_one_that_never_answers_is_a_504(self, impatient: GatewayProcess, upstream: ScriptedUpstream) -> None:
+        silence = threading.Event()
+        upstream.script = lambda _, connection: silence.wait(15) and False
+        reply = impatient.get("/api/livestreams", bearer())
+        silence.set()
+        assert (reply.status, reply.value("X-Gateway-Error")) == (504, "upstream_timeout")
+
+    def test_one_that_dribbles_its_head_is_a_504(self, impatient: GatewayProcess, upstream: ScriptedUpstream) -> None:
+        silence = threading.Event()
+
+        def dribble(_: Received, connection: socket.socket) -> bool:
+            for _ in range(100):
+                connection.sendall(b"H")
+                if silence.wait(0.1):
+                    break
+            return False
+
+        upstream.script = dribble
+        reply = impatient.get("/api/livestreams", bearer())
+        silence.set()
+        assert (reply.status, reply.value("X-Gateway-Error")) == (504, "upstream_timeout")
+
+    def test_one_that_stops_in_its_body_cuts_the_answer(
+        self, impatient: GatewayProcess, upstream: ScriptedUpstream
+    ) -> None:
+        silence = threading.Event()
+
+        def stop(_: Received, connection: socket.socket) -> bool:
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\npart")
+            return silence.wait(15) and False
+
+        upstream.script = stop
+        with Connection(impatient.port) as connection:
+            connection.send(request_bytes("GET", "/api/livestreams", [bearer()]))
+            assert connection.rest().endswith(b"\r\n\r\npart")
+        silence.set()
+
+    @pytest.mark.parametrize("path", ["/api/rules", "/api/auth/me"])
+    def test_one_that_is_not_there_is_a_502(self, impatient: GatewayProcess, path: str) -> None:
+        reply = impatient.get(path, bearer())
+        assert (reply.status, reply.value("X-Gateway-Error")) == (502, "upstream_unreachable")
+        assert b"127.0.0.1" not in reply.body
+        assert b"invalid" not in reply.body
+
+    def test_one_that_hangs_fills_its_own_places_only(
+        self, impatient: GatewayProcess, upstream: ScriptedUpstream
+    ) -> None:
+        release = threading.Event()
+        upstream.at["/api/devices"] = lambda _, connection: release.wait(15) and False
+        with Connection(impatient.port) as one, Connection(impatient.port) as two:
+            one.send(GET)
+            two.send(GET)
+            assert upstream.wait_until(lambda: len(upstream.requests) == 2)
+            refused = impatient.get("/api/devices", bearer())
+            assert (refused.status, refused.value("X-Gateway-Error")) == (503, "overloaded")
+            assert refused.value("Retry-After") == "1"
+            assert impatient.get("/api/livestreams", bearer()).status == 200
+            assert [one.reply().status, two.reply().status] == [504, 504]
+        release.set()
+        del upstream.at["/api/devices"]
+        assert impatient.get("/api/devices", bearer()).status == 200
