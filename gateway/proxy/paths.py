@@ -18,6 +18,9 @@ QUERY = re.compile(r"[\x21-\x7e]*")
 TOLERATED = str.maketrans("", "", '"[]^`{|}')
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 RESIDUAL = re.compile(r"%(?:2e|2f|5c|00|25(?:25)*(?:2e|2f|5c))", re.IGNORECASE)
+MAX_LAYERS = 4
+PARAMETERS = re.compile(";[^/]*")
+SLASHES = re.compile("//+")
 ABSOLUTE_FORM = re.compile(r"https?://([^/?#]*)([^?#]*)", re.IGNORECASE)
 
 
@@ -82,11 +85,16 @@ def check_path(raw_path: str, *, encoded_slashes: bool = False) -> tuple[str, bo
     return path, "%" in path or "//" in path or ";" in path or "%2f" in lower or "%5c" in lower
 
 
-def other_readings(path: str) -> list[str]:
-    """How servers that decode twice, merge slashes, turn backslashes or cut off parameters read a doubtful path."""
-    readings = []
-    twice = unquote_to_bytes(path).decode("utf-8", "replace")
-    for reading in {path, twice, path.replace("\\", "/"), twice.replace("\\", "/")}:
-        merged = re.sub("/{2,}", "/", reading)
-        readings += [reading, merged, re.sub(";[^/]*", "", merged)]
-    return sorted(set(readings) - {path})
+def other_readings(path: str) -> set[str]:
+    """How servers that decode again, turn backslashes, cut off parameters or merge slashes read a doubtful path.
+
+    Raises BadPath where it is wrapped in more layers of escapes than anyone has a use for."""
+    decoded = {path}
+    while (again := unquote_to_bytes(path).decode("utf-8", "replace")) != path:
+        if len(decoded) > MAX_LAYERS:
+            raise BadPath("the path is escaped many times")
+        decoded.add(again)
+        path = again
+    turned = {reading.replace("\\", "/") for reading in decoded} | decoded
+    cut = {PARAMETERS.sub("", reading) for reading in turned} | turned
+    return {SLASHES.sub("/", reading) for reading in cut} | cut

@@ -85,6 +85,10 @@ class Response(GunicornResponse):  # type: ignore[misc]
     def __init__(self, req: Any, sock: socket.socket, cfg: Any) -> None:
         super().__init__(req, sock, cfg)
         self._own_timeout = sock.gettimeout()
+        self._stream: ClientStream | None = None
+        if req.body is None:
+            # gunicorn makes one for its log, too, where it could not make sense of the request's framing.
+            return
         sock.settimeout(self.client_timeout_seconds)
         self._stream = ClientStream(req.body, sock, req.headers, req._expected_100_continue)
         req.body = self._stream
@@ -92,7 +96,7 @@ class Response(GunicornResponse):  # type: ignore[misc]
         req._expected_100_continue = False
 
     def start_response(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
-        if not self._stream.can_be_drained:
+        if self._stream is None or not self._stream.can_be_drained:
             self.force_close()
         return super().start_response(status, headers, exc_info)
 
@@ -115,7 +119,7 @@ class Response(GunicornResponse):  # type: ignore[misc]
 
     def close(self) -> None:
         super().close()
-        if not self._stream.can_be_drained:
+        if self._stream is None or not self._stream.can_be_drained:
             linger(self.sock)
         with suppress(OSError):
             self.sock.settimeout(self._own_timeout)

@@ -1,0 +1,78 @@
+"""Response heads and chunk sizes as bytes."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.errors import UpstreamProtocolError
+from gateway.proxy.headers import normal, rewrite_location
+from gateway.proxy.wire import read_chunk_size, read_response_head, request_head
+
+TOKEN_CHARACTERS = "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+NAMES = st.text(TOKEN_CHARACTERS, min_size=1, max_size=20).filter(
+    lambda name: normal(name) not in ("content-length", "transfer-encoding", "connection")
+)
+VALUES = st.text(st.characters(min_codepoint=0x20, max_codepoint=0xFF, exclude_characters="\x7f"), max_size=40).filter(
+    lambda value: not any("\x80" > character < "\x20" for character in value)
+)
+
+
+@given(st.lists(st.tuples(NAMES, VALUES), max_size=10), st.integers(200, 599), VALUES)
+def test_fields_are_read_as_they_were_written(fields: list[tuple[str, str]], status: int, reason: str) -> None:
+    lines = [f"HTTP/1.1 {status} {reason}", *(f"{name}:{value}" for name, value in fields), "", ""]
+    head = read_response_head("\r\n".join(lines).encode("latin-1"), "GET")
+    assert (head.status, head.reason) == (status, reason)
+    assert head.fields == [(name, value.strip(" \t")) for name, value in fields]
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_head_or_malformed(data: bytes) -> None:
+    try:
+        head = read_response_head(b"HTTP/1.1 200 OK\r\n" + data + b"\r\n\r\n", "GET")
+    except UpstreamProtocolError:
+        return
+    for name, value in head.fields:
+        assert set(name) <= set(TOKEN_CHARACTERS)
+        assert not set(value) & set(map(chr, [*range(9), *range(10, 32), 127]))
+
+
+@given(st.binary(max_size=30))
+def test_any_bytes_are_a_chunk_size_or_malformed(data: bytes) -> None:
+    try:
+        size = read_chunk_size(data)
+    except ValueError:
+        return
+    assert size == int(data.partition(b";")[0], 16)
+    assert size >= 0
+
+
+def test_a_request_head_ends_with_an_empty_line() -> None:
+    assert (
+        request_head("GET", "/a?b", [("Host", "x"), ("X-A", "1")]) == b"GET /a?b HTTP/1.1\r\nHost: x\r\nX-A: 1\r\n\r\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "base", "stripped", "expected"),
+    [
+        ("http://t:1/a", "", "", "/a"),
+        ("http://T:1", "", "", "/"),
+        ("http://t:1?x", "", "", "/?x"),
+        ("//t:1/a", "", "", "/a"),
+        ("http://t:1//evil", "", "", "/evil"),
+        ("http://t:12/a", "", "", "http://t:12/a"),
+        ("http://t:1.evil/a", "", "", "http://t:1.evil/a"),
+        ("http://t:1@evil/a", "", "", "http://t:1@evil/a"),
+        ("/v2/a", "/v2", "", "/a"),
+        ("/v2x/a", "/v2", "", "/v2x/a"),
+        ("/a", "", "/api/x", "/api/x/a"),
+        ("http://t:1/v2/a", "/v2", "/api/x", "/api/x/a"),
+        ("a/b", "", "/api/x", "a/b"),
+    ],
+)
+def test_location_names_the_gateway_only_where_it_named_the_target(
+    value: str, base: str, stripped: str, expected: str
+) -> None:
+    assert rewrite_location(value, "t:1", base, stripped) == expected
