@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -54,10 +55,11 @@ def answering(data: bytes, *, keep: bool = True) -> Script:
 class ScriptedUpstream:
     """Listens on a free port of 127.0.0.1. `script` answers all requests, unless `at` has one for the path."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
         self.port: int = self._listener.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
         self._changed = threading.Condition()
         self._open: set[socket.socket] = set()
         self.closed_connections: list[int] = []
@@ -107,6 +109,8 @@ class ScriptedUpstream:
 
     def _serve(self, connection: socket.socket, number: int) -> None:
         try:
+            if self._tls is not None:
+                connection = self._tls.wrap_socket(connection, server_side=True)
             with connection, connection.makefile("rb") as stream:
                 while self._serve_one(connection, stream, number):
                     pass
@@ -114,7 +118,6 @@ class ScriptedUpstream:
             pass
         finally:
             with self._changed:
-                self._open.discard(connection)
                 self.closed_connections.append(number)
                 self._changed.notify_all()
 

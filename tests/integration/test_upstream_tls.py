@@ -1,0 +1,105 @@
+"""Services behind TLS: verified, by a private authority where one is configured, with a client certificate."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.certificates import Authority
+from tests.support.gateway import GatewayProcess
+from tests.support.tokens import bearer
+from tests.support.upstream import ScriptedUpstream
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+def server_context(authority: Authority, certificate: tuple[Path, Path], *, asks: bool = False) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*certificate)
+    if asks:
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(authority.ca_file)
+    return context
+
+
+@pytest.fixture(scope="module")
+def upstreams(authority: Authority) -> Iterator[dict[str, ScriptedUpstream]]:
+    good = authority.issue("good", "127.0.0.1", "localhost")
+    started = {
+        "good": ScriptedUpstream(server_context(authority, good)),
+        "asking": ScriptedUpstream(server_context(authority, good, asks=True)),
+        "misnamed": ScriptedUpstream(server_context(authority, authority.issue("misnamed", "other.test"))),
+    }
+    yield started
+    for upstream in started.values():
+        upstream.close()
+
+
+@pytest.fixture(scope="module")
+def gateway(
+    start_gateway: Callable[..., GatewayProcess], authority: Authority, upstreams: dict[str, ScriptedUpstream]
+) -> GatewayProcess:
+    certificate, key = authority.issue("gateway")
+    private = {"ca_file": str(authority.ca_file), "auth": "none"}
+    return start_gateway(
+        {
+            "services": {
+                "good": {"prefix": "/good", "targets": [upstreams["good"].url], **private},
+                "unknown": {"prefix": "/unknown", "targets": [upstreams["good"].url], "auth": "none"},
+                "misnamed": {"prefix": "/misnamed", "targets": [upstreams["misnamed"].url], **private},
+                "anonymous": {"prefix": "/anonymous", "targets": [upstreams["asking"].url], **private},
+                "known": {
+                    "prefix": "/known",
+                    "targets": [upstreams["asking"].url],
+                    "client_certificate_file": str(certificate),
+                    "client_key_file": str(key),
+                    **private,
+                },
+                "plain": {
+                    "prefix": "/plain",
+                    "targets": [upstreams["good"].url.replace("https", "http")],
+                    "auth": "none",
+                },
+            }
+        },
+        workers=1,
+    )
+
+
+def test_a_service_of_the_private_authority_is_reached(
+    gateway: GatewayProcess, upstreams: dict[str, ScriptedUpstream]
+) -> None:
+    upstreams["good"].reset()
+    before = upstreams["good"].connections
+    for _ in range(3):
+        assert gateway.get("/good/1", bearer()).status == 200
+    assert upstreams["good"].connections == before + 1
+    body = b"x" * 300_000
+    assert gateway.request("POST", "/good/1", [], body).status == 200
+    assert upstreams["good"].requests[-1].body == body
+
+
+@pytest.mark.parametrize("path", ["/unknown", "/misnamed", "/plain"])
+def test_one_that_can_not_be_verified_is_not_asked(
+    gateway: GatewayProcess, upstreams: dict[str, ScriptedUpstream], path: str
+) -> None:
+    for upstream in upstreams.values():
+        upstream.reset()
+    reply = gateway.get(path)
+    assert reply.status == 502
+    assert all(upstream.requests == [] for upstream in upstreams.values())
+
+
+def test_the_client_certificate_is_shown_where_there_is_one(
+    gateway: GatewayProcess, upstreams: dict[str, ScriptedUpstream]
+) -> None:
+    upstreams["asking"].reset()
+    assert gateway.get("/known").status == 200
+    assert gateway.get("/anonymous").status == 502
+    assert [request.target for request in upstreams["asking"].requests] == ["/known"]

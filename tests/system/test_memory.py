@@ -1,0 +1,111 @@
+"""Large bodies pass in constant memory; a slow reader slows its upstream down."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.client import Connection, request_bytes
+from tests.support.gateway import GatewayProcess, four_services
+from tests.support.tokens import bearer
+from tests.support.upstream import OK, Received, ScriptedUpstream
+
+GIB = 1 << 30
+PIECE = bytes(1 << 20)
+ALLOWED_GROWTH_KIB = 16 * 1024
+
+
+@pytest.fixture(scope="module")
+def gateway(start_gateway: Callable[..., GatewayProcess], module_upstream: ScriptedUpstream) -> GatewayProcess:
+    services = four_services(module_upstream.url)
+    services["services"]["devices"]["max_body_bytes"] = GIB
+    gateway = start_gateway(services, workers=1)
+    for _ in range(20):
+        gateway.get("/api/devices", bearer())
+    return gateway
+
+
+def resident_kib(gateway: GatewayProcess) -> int:
+    [worker] = gateway.worker_pids()
+    status = Path(f"/proc/{worker}/status").read_text()
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_gibibyte_goes_up(gateway: GatewayProcess, upstream: ScriptedUpstream, chunked: bool) -> None:
+    upstream.reads_bodies = False
+    arrived = []
+
+    def count(request: Received, connection: socket.socket) -> bool:
+        wanted = GIB + (len(b"0\r\n\r\n") if chunked else 0)
+        total = 0
+        while total < wanted:
+            data = connection.recv(1 << 20)
+            total += len(data)
+            if chunked and data.endswith(b"\r\n0\r\n\r\n"):
+                break
+        arrived.append(total)
+        connection.sendall(OK)
+        return False
+
+    upstream.script = count
+    before = resident_kib(gateway)
+    framing = ("Transfer-Encoding", "chunked") if chunked else ("Content-Length", str(GIB))
+    with Connection(gateway.port, timeout=60) as connection:
+        connection.send(request_bytes("POST", "/api/devices", [bearer(), framing]))
+        for _ in range(GIB // len(PIECE)):
+            connection.send(b"%x\r\n%b\r\n" % (len(PIECE), PIECE) if chunked else PIECE)
+        if chunked:
+            connection.send(b"0\r\n\r\n")
+        assert connection.reply("POST").status == 200
+    assert arrived[0] >= GIB
+    assert resident_kib(gateway) - before < ALLOWED_GROWTH_KIB
+
+
+def test_a_gibibyte_comes_down(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+    def pour(_: Received, connection: socket.socket) -> bool:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % GIB)
+        for _ in range(GIB // len(PIECE)):
+            connection.sendall(PIECE)
+        return True
+
+    upstream.script = pour
+    before = resident_kib(gateway)
+    total = 0
+    with Connection(gateway.port, timeout=60) as connection:
+        connection.send(request_bytes("GET", "/api/devices", [bearer(), ("Connection", "close")]))
+        buffer = bytearray(1 << 20)
+        while size := connection.socket.recv_into(buffer):
+            total += size
+    assert total > GIB
+    assert resident_kib(gateway) - before < ALLOWED_GROWTH_KIB
+
+
+def test_a_client_that_reads_nothing_holds_its_upstream_back(
+    gateway: GatewayProcess, upstream: ScriptedUpstream
+) -> None:
+    sent = 0
+    blocked = threading.Event()
+
+    def pour(_: Received, connection: socket.socket) -> bool:
+        nonlocal sent
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % GIB)
+        connection.settimeout(2)
+        try:
+            while True:
+                sent += connection.send(PIECE)
+        except TimeoutError:
+            blocked.set()
+        return False
+
+    upstream.script = pour
+    before = resident_kib(gateway)
+    with Connection(gateway.port) as connection:
+        connection.send(request_bytes("GET", "/api/devices", [bearer()]))
+        assert blocked.wait(30)
+    assert sent < 64 << 20
+    assert resident_kib(gateway) - before < ALLOWED_GROWTH_KIB

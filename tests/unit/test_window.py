@@ -1,0 +1,242 @@
+"""The sliding window counter in one process: exact, all or nothing, honest about when to come back, bounded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from gateway.limits import window
+from gateway.limits.window import Ask, LocalCounters, Outcome
+
+START = 1_700_000_000.0 - 1_700_000_000.0 % 86400  # where windows of a second, minute, hour and day begin
+
+
+class Clock:
+    """Seconds since 1970, as the test says."""
+
+    def __init__(self, now: float = START) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def counters_at(now: float = START) -> tuple[LocalCounters, Clock]:
+    clock = Clock(now)
+    return LocalCounters(clock), clock
+
+
+def passes(counters: LocalCounters, *asks: Ask) -> bool:
+    return all(outcome.passed for outcome in counters.take(asks))
+
+
+def passed_of(counters: LocalCounters, ask: Ask, tries: int) -> int:
+    return sum(passes(counters, ask) for _ in range(tries))
+
+
+@pytest.mark.parametrize("amount", [1, 2, 3, 7, 100, 1000])
+def test_exactly_the_amount_passes_within_one_window(amount: int) -> None:
+    counters, clock = counters_at()
+    passed = 0
+    for step in range(amount * 2):
+        clock.now = START + step * 59.9 / (amount * 2)
+        passed += passes(counters, Ask("ada", amount, 60))
+    assert passed == amount
+
+
+def test_remaining_and_reset_are_told_from_the_first_request_to_the_last() -> None:
+    counters, clock = counters_at(START + 18)
+    told = [counters.take([Ask("ada", 3, 60)])[0] for _ in range(4)]
+    assert told[:3] == [Outcome(True, 2, 42, 0), Outcome(True, 1, 42, 0), Outcome(True, 0, 42, 0)]
+    # The window ends in 42 s; a third of what it holds has slid out another 20 s later.
+    assert told[3] == Outcome(False, 0, 42, 62)
+    clock.now += 61.999
+    assert not passes(counters, Ask("ada", 3, 60))
+    clock.now += 0.001
+    assert passes(counters, Ask("ada", 3, 60))
+
+
+def test_the_previous_window_slides_out_evenly() -> None:
+    counters, clock = counters_at(START + 59)
+    assert passed_of(counters, Ask("ada", 60, 60), 100) == 60
+    clock.now = START + 60
+    assert passed_of(counters, Ask("ada", 60, 60), 100) == 0
+    # One slides out each second; who comes back each second gets one each time.
+    for second in range(1, 60):
+        clock.now = START + 60 + second
+        assert passed_of(counters, Ask("ada", 60, 60), 5) == 1
+
+
+def test_a_burst_at_the_windows_edge_does_not_get_twice_the_amount() -> None:
+    counters, clock = counters_at(START + 59.9)
+    first = passed_of(counters, Ask("ada", 100, 60), 200)
+    clock.now = START + 60.1
+    second = passed_of(counters, Ask("ada", 100, 60), 200)
+    assert (first, second) == (100, 0)
+
+
+def test_everything_is_free_again_after_two_windows_of_silence() -> None:
+    counters, clock = counters_at(START + 59)
+    assert passed_of(counters, Ask("ada", 10, 60), 20) == 10
+    clock.now = START + 120
+    assert passed_of(counters, Ask("ada", 10, 60), 20) == 10
+
+
+def test_an_even_pace_gets_the_amount_or_one_less() -> None:
+    counters, clock = counters_at()
+    for minute in range(60):
+        passed = 0
+        for second in range(60):
+            clock.now = START + minute * 60 + second
+            passed += passes(counters, Ask("ada", 60, 60))
+        assert passed in (59, 60)
+
+
+def test_keys_do_not_share() -> None:
+    counters, _ = counters_at()
+    assert passed_of(counters, Ask("ada", 2, 60), 3) == 2
+    assert passed_of(counters, Ask("bob", 2, 60), 3) == 2
+
+
+def test_one_limit_that_refuses_charges_none_of_them() -> None:
+    counters, clock = counters_at()
+    small, large = Ask("small", 2, 1), Ask("large", 10, 3600)
+    assert [passes(counters, small, large) for _ in range(5)] == [True, True, False, False, False]
+    assert counters.take([small, large])[1] == Outcome(True, 8, 3600, 0)
+    clock.now += 2
+    assert counters.take([large], consume=False)[0].remaining == 8
+
+
+def test_looking_costs_nothing() -> None:
+    counters, _ = counters_at()
+    for _ in range(5):
+        assert counters.take([Ask("ada", 1, 60)], consume=False) == [Outcome(True, 1, 60, 0)]
+    assert passes(counters, Ask("ada", 1, 60))
+    assert not passes(counters, Ask("ada", 1, 60))
+
+
+def test_a_cost_above_the_amount_never_passes_and_takes_nothing() -> None:
+    counters, _ = counters_at()
+    assert counters.take([Ask("ada", 5, 60, cost=6)]) == [Outcome(False, 5, 60, 60)]
+    assert counters.take([Ask("ada", 5, 60, cost=5)]) == [Outcome(True, 0, 60, 0)]
+
+
+# Whole milliseconds, as Redis counts them.
+moments = st.integers(0, 10 * 86_400_000).map(lambda milliseconds: START + milliseconds / 1000)
+histories = st.lists(st.tuples(st.integers(0, 90_000), st.integers(1, 40)), max_size=12)
+
+
+@given(moments, st.integers(1, 50), st.sampled_from([1, 7, 60, 3600]), histories, st.integers(1, 5))
+@example(START, 3, 60, [(0, 3), (80_000, 1)], 1)
+@example(START, 60, 60, [(59_000, 60)], 1)
+def test_waiting_as_long_as_told_passes_and_a_moment_less_does_not(
+    now: float, amount: int, window_seconds: int, history: Sequence[tuple[int, int]], cost: int
+) -> None:
+    counters, clock = counters_at(now)
+    for wait_milliseconds, tries in history:
+        clock.now += wait_milliseconds / 1000
+        passed_of(counters, Ask("ada", amount, window_seconds), tries)
+    ask = Ask("ada", amount, window_seconds, cost)
+    outcome = counters.take([ask], consume=False)[0]
+    if cost > amount:
+        assert not outcome.passed
+        assert outcome.retry_after_seconds == window_seconds
+    elif outcome.passed:
+        assert outcome.retry_after_seconds == 0
+    else:
+        refused_at = clock.now
+        assert 0 < outcome.retry_after_seconds <= 2 * window_seconds
+        clock.now = refused_at + outcome.retry_after_seconds - 0.001
+        assert not counters.take([ask], consume=False)[0].passed
+        # What Retry-After says: the same in whole seconds.
+        clock.now = refused_at + math.ceil(outcome.retry_after_seconds)
+        assert counters.take([ask], consume=False)[0].passed
+        clock.now = refused_at + outcome.retry_after_seconds
+        assert counters.take([ask])[0].passed
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 30_000), st.integers(1, 4)), min_size=1, max_size=60),
+    st.integers(1, 20),
+    st.sampled_from([1, 10, 60]),
+)
+def test_never_more_than_the_amount_in_a_window_and_never_less_than_a_fixed_window_would_give(
+    steps: Sequence[tuple[int, int]], amount: int, window_seconds: int
+) -> None:
+    counters, clock = counters_at()
+    by_window: dict[int, int] = {}
+    for wait_milliseconds, cost in steps:
+        clock.now += wait_milliseconds / 1000
+        index = round(clock.now * 1000) // (window_seconds * 1000)
+        outcome = counters.take([Ask("ada", amount, window_seconds, cost)])[0]
+        by_window[index] = by_window.get(index, 0) + (cost if outcome.passed else 0)
+        assert 0 <= outcome.remaining <= amount - (cost if outcome.passed else 0)
+        assert 0 < outcome.reset_seconds <= window_seconds
+        # Refused only where the window and the one before it hold too much together.
+        assert outcome.passed or by_window[index] + by_window.get(index - 1, 0) + cost > amount
+    assert max(by_window.values()) <= amount
+
+
+@given(st.lists(st.tuples(st.integers(1, 6), st.sampled_from([1, 60]), st.integers(1, 3)), min_size=1, max_size=4))
+def test_all_limits_together_pass_as_often_as_the_tightest_alone(limits: Sequence[tuple[int, int, int]]) -> None:
+    counters, _ = counters_at()
+    asks = [Ask(str(at), amount, seconds, cost) for at, (amount, seconds, cost) in enumerate(limits)]
+    assert sum(passes(counters, *asks) for _ in range(10)) == min(amount // cost for amount, _, cost in limits)
+
+
+def test_a_clock_set_back_a_little_forgets_nothing() -> None:
+    counters, clock = counters_at(START + 61)
+    assert passed_of(counters, Ask("ada", 2, 60), 5) == 2
+    clock.now = START + 59
+    assert passed_of(counters, Ask("ada", 2, 60), 5) == 0
+    clock.now = START + 62
+    assert passed_of(counters, Ask("ada", 2, 60), 5) == 0
+
+
+def test_a_clock_set_back_far_locks_nobody_out() -> None:
+    counters, clock = counters_at(START + 86400)
+    assert passed_of(counters, Ask("ada", 2, 60), 5) == 2
+    clock.now = START
+    assert passed_of(counters, Ask("ada", 2, 60), 5) == 2
+
+
+def test_memory_is_bounded_and_the_quietest_keys_go_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(window, "MAX_LOCAL_KEYS", 100)
+    counters, _ = counters_at()
+    busy = Ask("busy", 1000, 60)
+    for number in range(500):
+        assert passes(counters, Ask(f"key-{number}", 1, 60))
+        assert passes(counters, busy)
+    assert counters.take([busy], consume=False)[0].remaining == 500
+    assert not passes(counters, Ask("key-499", 1, 60))
+    assert passes(counters, Ask("key-0", 1, 60))
+    assert counters.forget_all() == 100
+
+
+def test_refused_requests_take_no_memory() -> None:
+    counters, _ = counters_at()
+    for number in range(50):
+        counters.take([Ask(f"key-{number}", 1, 60, cost=2)])
+    assert counters.forget_all() == 0
+
+
+def test_forgetting_one_key_gives_back_its_quota_alone() -> None:
+    counters, _ = counters_at()
+    for key in ("ada", "bob"):
+        assert passed_of(counters, Ask(key, 1, 60), 2) == 1
+    counters.forget("ada")
+    counters.forget("nobody")
+    assert passes(counters, Ask("ada", 1, 60))
+    assert not passes(counters, Ask("bob", 1, 60))
+
+
+def test_threads_together_get_exactly_the_amount() -> None:
+    counters, _ = counters_at()
+    with ThreadPoolExecutor(16) as pool:
+        passed = sum(pool.map(lambda _: passed_of(counters, Ask("ada", 1000, 60), 100), range(32)))
+    assert passed == 1000
