@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,12 @@ class GatewayProcess:
     """A running gateway. `settings` as in the TOML file; a good secret and high limits where they don't say."""
 
     def __init__(
-        self, settings: Mapping[str, Any], *, workers: int = 2, environ: Mapping[str, str | None] | None = None
+        self,
+        settings: Mapping[str, Any],
+        *,
+        workers: int = 2,
+        environ: Mapping[str, str | None] | None = None,
+        arguments: Sequence[str] = (),
     ) -> None:
         defaults = {
             "GATEWAY_JWT__SECRET": SECRET,
@@ -53,7 +58,7 @@ class GatewayProcess:
         wanted: dict[str, str | None] = {**clean_environment(), **defaults, **variables(settings), **(environ or {})}
         self._output = tempfile.TemporaryFile("w+b")  # noqa: SIM115 - open as long as the process
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "gunicorn", "wsgi:app"],
+            [sys.executable, "-m", "gunicorn", *arguments, "wsgi:app"],
             cwd=ROOT,
             env={name: value for name, value in wanted.items() if value is not None},
             stdin=subprocess.DEVNULL,

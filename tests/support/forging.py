@@ -1,0 +1,45 @@
+"""Keys of issuers and of others, and tokens put together by hand, as no library would sign them."""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import json
+from functools import cache
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from tests.support.tokens import SECRET
+
+# One of the smallest headers that are right.
+HS256 = {"alg": "HS256", "typ": "JWT"}
+
+
+@cache
+def rsa_key(number: int = 0, bits: int = 2048) -> RSAPrivateKey:
+    """The RSA key with this number: costly to make, so made once."""
+    return generate_private_key(65537, bits)
+
+
+def public_pem(key: PrivateKeyTypes) -> bytes:
+    return key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+
+def segment(part: Any) -> str:
+    """A part of a token: bytes as they are, everything else as JSON; base64url without padding (RFC 7515 2)."""
+    octets = part if isinstance(part, bytes) else json.dumps(part).encode()
+    return base64.urlsafe_b64encode(octets).decode().rstrip("=")
+
+
+def sealed(header: Any, payload: Any, key: str | bytes = SECRET, digest: str = "sha256") -> str:
+    """Any header and payload with an HMAC that is right for them, whatever the header says."""
+    signing_input = f"{segment(header)}.{segment(payload)}"
+    secret = key.encode() if isinstance(key, str) else key
+    return f"{signing_input}.{segment(hmac.digest(secret, signing_input.encode(), digest))}"
+
+
+def unsealed(header: Any, payload: Any, signature: bytes = b"") -> str:
+    return f"{segment(header)}.{segment(payload)}.{segment(signature)}"
