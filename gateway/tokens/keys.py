@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
-from cryptography.x509 import load_pem_x509_certificate
-from jwt import PyJWK
+from cryptography.x509 import InvalidVersion, load_pem_x509_certificate
+from jwt import PyJWK, PyJWTError
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from gateway.config import JwtSettings
@@ -32,10 +32,22 @@ def load_keys(settings: JwtSettings) -> KeySet:
         return public_keys(settings.public_key_file, settings.algorithms)
     if settings.secret is None:
         raise ConfigurationError(["jwt.secret: is not set"])
-    octets = base64.urlsafe_b64encode(settings.secret.get_secret_value().encode()).decode().rstrip("=")
-    return {
-        algorithm: PyJWK({"kty": "oct", "k": octets}, algorithm) for algorithm in settings.algorithms or ("HS256",)
-    }
+    secret = settings.secret.get_secret_value().encode()
+    return {algorithm: secret_key(secret, algorithm) for algorithm in settings.algorithms or ("HS256",)}
+
+
+def secret_key(secret: bytes, algorithm: str) -> PyJWK:
+    octets = base64.urlsafe_b64encode(secret).decode().rstrip("=")
+    key = PyJWK({"kty": "oct", "k": octets}, algorithm)
+    # PyJWT would find these with each token, and all that a client would hear is that its token can't be read.
+    try:
+        is_too_short = key.Algorithm.check_key_length(key.Algorithm.prepare_key(key.key)) is not None
+    except PyJWTError as error:
+        raise ConfigurationError(["jwt.secret: holds a key file or a JWK, which is not a secret"]) from error
+    if is_too_short:
+        needed = int(algorithm.removeprefix("HS")) // 8
+        raise ConfigurationError([f"jwt.secret: must have at least {needed} bytes for {algorithm} (RFC 7518 3.2)"])
+    return key
 
 
 def public_keys(path: Path, allowed: tuple[str, ...] | None) -> KeySet:
@@ -43,7 +55,9 @@ def public_keys(path: Path, allowed: tuple[str, ...] | None) -> KeySet:
     possible: tuple[str, ...]
     if isinstance(key, RSAPublicKey):
         if key.key_size < MIN_RSA_BITS:
-            raise ConfigurationError([f"jwt.public_key_file: an RSA key needs {MIN_RSA_BITS} bits or more (RFC 7518 3.3)"])
+            raise ConfigurationError(
+                [f"jwt.public_key_file: an RSA key needs {MIN_RSA_BITS} bits or more (RFC 7518 3.3)"]
+            )
         possible, default = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"), "RS256"
         jwk = RSAAlgorithm.to_jwk(key, as_dict=True)
     elif isinstance(key, EllipticCurvePublicKey):
@@ -58,7 +72,10 @@ def public_keys(path: Path, allowed: tuple[str, ...] | None) -> KeySet:
     wrong = [name for name in allowed or () if name not in possible]
     if wrong:
         raise ConfigurationError(
-            [f"jwt.algorithms: {', '.join(wrong)} can't be used with the key in public_key_file ({', '.join(possible)} can)"]
+            [
+                f"jwt.algorithms: {', '.join(wrong)} can't be used with the key in public_key_file "
+                f"({', '.join(possible)} can)"
+            ]
         )
     return {name: PyJWK(jwk, name) for name in allowed or (default,)}
 
@@ -71,7 +88,7 @@ def read_public_key(path: Path) -> RSAPublicKey | EllipticCurvePublicKey | Ed255
         key = load_pem_x509_certificate(pem).public_key() if b"BEGIN CERT" in pem else load_pem_public_key(pem)
     except OSError as error:
         raise ConfigurationError([f"jwt.public_key_file: can't read {str(path)!r}: {error.strerror}"]) from error
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except (ValueError, UnsupportedAlgorithm, InvalidVersion) as error:
         raise ConfigurationError([f"jwt.public_key_file: {str(path)!r} holds no public key in PEM"]) from error
     if not isinstance(key, RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey | Ed448PublicKey):
         raise ConfigurationError(["jwt.public_key_file: must be an RSA, EC or Ed25519 key"])

@@ -34,7 +34,7 @@ def identity_headers(claims: Mapping[str, Any], claims_to_headers: Mapping[str, 
 
 def header_value(value: Any) -> str:
     """A claim as a header field's value: never a control byte, so never a second field (RFC 9110 5.5)."""
-    if isinstance(value, bool | dict):
+    if value is None or isinstance(value, bool | dict):
         value = json.dumps(value, separators=(",", ":"))
     if isinstance(value, list):
         return ",".join(header_value(item).replace(",", "%2C") for item in value)
@@ -49,7 +49,7 @@ def granted_scopes(claims: Mapping[str, Any]) -> frozenset[str]:
     """`scope` separated by blanks (RFC 8693 4.2), else `scp` as a list or text."""
     granted = claims.get("scope", claims.get("scp", ""))
     if isinstance(granted, str):
-        return frozenset(granted.split())
+        return frozenset(granted.split(" ")) - {""}
     if isinstance(granted, list):
         return frozenset(item for item in granted if isinstance(item, str))
     return frozenset()

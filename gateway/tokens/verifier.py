@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import secrets
+from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from hashlib import blake2b
 from typing import Any
 
@@ -17,8 +18,6 @@ from gateway.tokens.principal import Principal, granted_scopes, identity_headers
 
 # What is told to the client, and the word for log and metrics. Order matters: the first that fits is taken.
 REASONS: tuple[tuple[type[Exception], str, str], ...] = (
-    (jwt.ExpiredSignatureError, "expired", "the token has expired"),
-    (jwt.ImmatureSignatureError, "not_yet_valid", "the token is not valid yet"),
     (jwt.MissingRequiredClaimError, "missing_claim", "the token lacks a claim that is required"),
     (jwt.InvalidIssuerError, "issuer", "the token's issuer is not accepted"),
     (jwt.InvalidAudienceError, "audience", "the token is meant for someone else"),
@@ -45,12 +44,16 @@ class Verifier:
                 "require": sorted({"exp", "sub", *settings.required_claims}),
                 "verify_aud": settings.audience is not None,
                 "enforce_minimum_key_length": True,
+                # Checked here by `clock`: PyJWT reads the machine's, and cuts off fractions of a second.
+                "verify_exp": False,
+                "verify_nbf": False,
+                "verify_iat": False,
             }
         )
         # One who can read the worker's memory dump or guess its layout must not get tokens out of the cache's keys,
         # and nobody can choose tokens that collide in it.
         self._hash_key = secrets.token_bytes(32)
-        self._verified: dict[bytes, Principal] = {}
+        self._verified: OrderedDict[bytes, Principal] = OrderedDict()
 
     def principal(self, token: str) -> Principal:
         """Who the token says is calling. Raises InvalidToken."""
@@ -67,11 +70,12 @@ class Verifier:
         return principal
 
     def _remember(self, digest: bytes, principal: Principal) -> None:
+        if not self._settings.cache_size:
+            return
         while len(self._verified) >= self._settings.cache_size:
-            oldest = next(iter(self._verified), None)
-            if oldest is None:
-                return
-            self._verified.pop(oldest, None)
+            # In one step: with threads, a loop over it could meet another one's change.
+            with suppress(KeyError):
+                self._verified.popitem(last=False)
         self._verified[digest] = principal
 
     def _verify(self, token: str) -> Principal:
@@ -85,20 +89,21 @@ class Verifier:
                 algorithms=[key.algorithm_name],
                 audience=self._settings.audience,
                 issuer=self._settings.issuer,
-                leeway=self._settings.leeway_seconds,
             )
-        # Beside its own errors PyJWT lets through what json, base64 and int() raise for hostile input.
+            return self._principal_of(claims)
+        # Beside its own errors PyJWT lets through what json, base64 and int() raise for hostile input; and claims that
+        # could just be read may be nested too deeply to be written.
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
             for kind, reason, detail in REASONS:
                 if isinstance(error, kind):
                     raise InvalidToken(detail, reason) from error
             raise InvalidToken("the token can't be read", "malformed") from error
-        return self._principal_of(claims)
 
     def _principal_of(self, claims: dict[str, Any]) -> Principal:
         for name in NUMERIC_CLAIMS:
             if not is_numeric_date(claims.get(name, 0)):
                 raise InvalidToken(f"the token's {name} is not a number", "claims")
+        self._check_times(claims)
         if not claims["sub"]:
             raise InvalidToken("the token's sub is empty", "claims")
         return Principal(
@@ -109,7 +114,15 @@ class Verifier:
             identity_headers=identity_headers(claims, self._settings.claims_to_headers),
         )
 
+    def _check_times(self, claims: dict[str, Any]) -> None:
+        """RFC 7519 4.1.4 and 4.1.5; a token that was issued in the future isn't good yet either."""
+        now, leeway = self._clock(), self._settings.leeway_seconds
+        if claims["exp"] <= now - leeway:
+            raise InvalidToken("the token has expired", "expired")
+        if max(claims.get("nbf", 0), claims.get("iat", 0)) > now + leeway:
+            raise InvalidToken("the token is not valid yet", "not_yet_valid")
+
 
 def is_numeric_date(value: Any) -> bool:
     """A JSON number (RFC 7519 2); not a string that looks like one, not true, not NaN or infinite."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and abs(value) < 1e15
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15
