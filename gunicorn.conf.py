@@ -6,12 +6,13 @@ settings = MASTER.load()
 
 from gateway.redis.embedded import EmbeddedRedis
 from gateway.serving import connections
+from gateway.serving.workers import WORKERS
 
 connections.install(settings.server.client_timeout_seconds)
 
 bind = settings.server.bind
 workers = settings.server.worker_count
-worker_class = settings.server.worker
+worker_class = WORKERS[settings.server.worker]
 threads = settings.server.threads
 worker_connections = settings.server.connections_per_worker
 # Under gevent this is also the deadline for a request's header.

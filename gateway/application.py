@@ -11,7 +11,7 @@ from gateway import cors, problems
 from gateway.access_log import AccessLog
 from gateway.authentication import Authentication
 from gateway.cli import register_commands
-from gateway.config import Settings
+from gateway.config import JwtSettings, Settings
 from gateway.finishing import Finishing
 from gateway.health import health_blueprint
 from gateway.incoming import Beginning
@@ -72,7 +72,9 @@ def build(settings: Settings) -> Flask:
 
 def add_services(app: Flask, settings: Settings, authentication: Authentication) -> None:
     """One blueprint per service: its guard, then the forwarder with its own pooled session."""
-    identity_names = frozenset(normal(header) for header in settings.jwt.claims_to_headers.values())
+    # Those of the default mapping too: a service may still believe them where the mapping was changed.
+    headers = [*settings.jwt.claims_to_headers.values(), *JwtSettings().claims_to_headers.values()]
+    identity_names = frozenset(normal(header) for header in headers)
     policies = list(policies_of(settings))
     for name, service in settings.services.items():
         forwarder = Forwarder(service, ServiceSession(service, name), identity_names, settings.proxy.trusted_hops)

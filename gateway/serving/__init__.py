@@ -1,5 +1,5 @@
 """What gunicorn needs of the gateway: the settings its workers start with, and how it reads and answers.
 
-`settings` loads and checks them in the master, `connections` replaces what gunicorn would do differently from what the
-README promises, on any of its workers.
+`settings` loads and checks them in the master, `connections` has the class that writes responses, `workers` gunicorn's
+workers with problem documents for what their parser refuses.
 """

@@ -1,20 +1,17 @@
 """How gunicorn reads requests and writes answers for the gateway, on any of its workers.
 
-gunicorn offers no setting for these, so two of its seams are replaced by `install`: the class that writes a response,
-and the function that writes an error of the parser's.
+gunicorn offers no setting for the class that writes a response, so `install` puts the gateway's in its place.
 """
 
 from __future__ import annotations
 
 import errno
-import json
 import socket
 import ssl
 import time
 from contextlib import suppress
 from typing import Any
 
-from gunicorn import util
 from gunicorn.http import wsgi
 from gunicorn.http.wsgi import Response as GunicornResponse
 
@@ -28,7 +25,6 @@ def install(client_timeout_seconds: float) -> None:
     """Puts the gateway's ways in place of gunicorn's, in the process and those forked from it."""
     Response.client_timeout_seconds = client_timeout_seconds
     wsgi.Response = Response
-    util.write_error = write_error
 
 
 class ClientStream:
@@ -123,30 +119,6 @@ class Response(GunicornResponse):  # type: ignore[misc]
             linger(self.sock)
         with suppress(OSError):
             self.sock.settimeout(self._own_timeout)
-
-
-def write_error(sock: socket.socket, status_int: int, reason: str, _message: str) -> None:
-    """gunicorn's answer to what its parser refused, as a problem document (RFC 9457) without its message, which quotes
-    the request."""
-    if status_int == 501:
-        # A transfer coding that nobody knows: the client's mistake, and not one to try elsewhere (RFC 9112 6.1).
-        status_int, reason = 400, "Bad Request"
-    code = "bad_request" if status_int < 500 else "internal"
-    title = "The request can't be understood" if status_int < 500 else "The gateway failed"
-    document = {
-        "type": f"urn:gateway:problem:{code}",
-        "title": title,
-        "status": status_int,
-        "detail": reason,
-        "instance": "",
-    }
-    body = json.dumps(document).encode()
-    head = (
-        f"HTTP/1.1 {status_int} {reason}\r\nConnection: close\r\nContent-Type: application/problem+json\r\n"
-        f"Content-Length: {len(body)}\r\nCache-Control: no-store\r\nX-Gateway-Error: {code}\r\n\r\n"
-    )
-    util.write_nonblock(sock, head.encode("latin-1") + body)
-    linger(sock)
 
 
 def linger(sock: socket.socket) -> None:

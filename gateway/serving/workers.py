@@ -1,0 +1,77 @@
+"""gunicorn's workers, answering what their parser refuses as the gateway answers everything else."""
+
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+from typing import Any
+
+from gunicorn.http.errors import (
+    ExpectationFailed,
+    InvalidResponseHeader,
+    InvalidResponseHeaderName,
+    LimitRequestHeaders,
+    LimitRequestLine,
+    ParseException,
+)
+from gunicorn.util import write_nonblock
+from gunicorn.workers.ggevent import GeventWorker as GunicornGevent
+from gunicorn.workers.gthread import ThreadWorker as GunicornThreads
+
+from gateway.serving.connections import linger
+
+STATUSES: dict[type[Exception], int] = {LimitRequestLine: 414, LimitRequestHeaders: 431, ExpectationFailed: 417}
+
+
+class ProblemAnswers:
+    """Answers refused messages with problem documents (RFC 9457), and logs them without quoting them: what can't be
+    read may well be a token, or an attempt at the log."""
+
+    log: Any
+
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:  # noqa: ARG002 - gunicorn's
+        peer = addr[0] if addr else "unknown"
+        if isinstance(exc, ParseException) and not isinstance(exc, InvalidResponseHeader | InvalidResponseHeaderName):
+            status = next((status for kind, status in STATUSES.items() if isinstance(exc, kind)), 400)
+            self.log.warning("refused a message of %s: %s", peer, type(exc).__name__)
+        elif isinstance(exc, OSError):
+            # The TLS handshake failed, or the connection did; there is nobody to answer in HTTP.
+            self.log.warning("a connection of %s failed: %s", peer, type(exc).__name__)
+            return
+        else:
+            status = 500
+            self.log.error("a request of %s failed", peer, exc_info=exc)
+        write_nonblock(client, problem_bytes(status))
+        linger(client)
+
+
+def problem_bytes(status: int) -> bytes:
+    """A whole answer that ends its connection."""
+    code, title = (
+        ("bad_request", "The request can't be understood") if status < 500 else ("internal", "The gateway failed")
+    )
+    phrase = HTTPStatus(status).phrase
+    document = {
+        "type": f"urn:gateway:problem:{code}",
+        "title": title,
+        "status": status,
+        "detail": phrase,
+        "instance": "",
+    }
+    body = json.dumps(document).encode()
+    head = (
+        f"HTTP/1.1 {status} {phrase}\r\nConnection: close\r\nContent-Type: application/problem+json\r\n"
+        f"Content-Length: {len(body)}\r\nCache-Control: no-store\r\nX-Gateway-Error: {code}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+class GeventWorker(ProblemAnswers, GunicornGevent):  # type: ignore[misc]
+    """Greenlets: the default."""
+
+
+class ThreadWorker(ProblemAnswers, GunicornThreads):  # type: ignore[misc]
+    """Threads, for behind a buffering proxy."""
+
+
+WORKERS = {"gevent": f"{__name__}.{GeventWorker.__name__}", "gthread": f"{__name__}.{ThreadWorker.__name__}"}
