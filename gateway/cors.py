@@ -33,7 +33,8 @@ def install(app: Flask, settings: CorsSettings) -> None:
 
     def vary_by_origin(response: Response) -> Response:
         # Also where Origin was absent or refused: a cache must not hand that answer to an allowed page.
-        if names_origins and not any("origin" in value.lower() for value in response.headers.getlist("Vary")):
+        named = {name.strip().lower() for value in response.headers.getlist("Vary") for name in value.split(",")}
+        if names_origins and "origin" not in named:
             response.headers.add("Vary", "Origin")
         return response
 
@@ -47,7 +48,9 @@ def install(app: Flask, settings: CorsSettings) -> None:
         allow_headers=[header_pattern(name) for name in settings.allow_headers],
         expose_headers=[*EXPOSED, *settings.expose_headers],
         max_age=settings.max_age_seconds,
-        always_send=False,
+        # The wildcard is the same for everybody, so it stands on answers to requests without Origin too: those need
+        # no Vary then, and a cache may hand them to any page.
+        always_send=not names_origins,
         vary_header=False,
         # Errors pass the after_request hooks as well.
         intercept_exceptions=False,

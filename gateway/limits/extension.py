@@ -21,8 +21,8 @@ from gateway.limits.window import Ask, Outcome
 
 SCHEME = "gateway"
 STRATEGY = "gateway-sliding-window"
-# More than any limit: for the operations of limits' storages that count without one.
-UNLIMITED = 2**50
+# What a counter means depends on its limit's window, which these operations of limits' storages are not told.
+COUNTED_BY_STRATEGY = f"{SCHEME}:// counts with the strategy {STRATEGY} only"
 
 
 @dataclass(slots=True)
@@ -51,16 +51,13 @@ class QuotaStorage(Storage):
         return RedisError
 
     def incr(self, key: str, expiry: int, amount: int = 1) -> int:
-        outcomes = self.ladder.take([Ask(key, UNLIMITED, expiry, amount)])
-        return UNLIMITED - outcomes[0].remaining if outcomes else amount
+        raise NotImplementedError(COUNTED_BY_STRATEGY)
 
     def get(self, key: str) -> int:
-        outcomes = self.ladder.take([Ask(key, UNLIMITED, 1, 0)], consume=False)
-        return UNLIMITED - outcomes[0].remaining if outcomes else 0
+        raise NotImplementedError(COUNTED_BY_STRATEGY)
 
     def get_expiry(self, key: str) -> float:
-        outcomes = self.ladder.take([Ask(key, UNLIMITED, 1, 0)], consume=False)
-        return time.time() + (outcomes[0].reset_seconds if outcomes else 0)
+        raise NotImplementedError(COUNTED_BY_STRATEGY)
 
     def check(self) -> bool:
         return self.ladder.is_reachable()

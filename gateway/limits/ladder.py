@@ -69,11 +69,11 @@ class Ladder:
         return self._take_locally(asks, consume) if self._on_failure == "local" else []
 
     def is_reachable(self) -> bool:
-        """Asks Redis, unless it has just failed."""
+        """Whether Redis counts. Asks it, unless it has just failed."""
         if self._redis is None or not self._may_try():
             return False
         try:
-            self._redis.ping()
+            self._redis.probe()
         except (RedisError, OSError) as error:
             self._failed(error)
             return False

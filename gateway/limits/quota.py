@@ -87,7 +87,7 @@ def make_limiter(settings: RateLimitSettings, ladder: Ladder) -> Limiter:
         caller_key,
         default_limits=[limits],
         storage_uri=f"{SCHEME}://",
-        storage_options={"ladder": ladder, "batch": current_batch},
+        storage_options={"ladder": ladder, "batch": current_batch},  # type: ignore[dict-item] # our storage's own
         strategy=STRATEGY,
         # Rendered here: Flask-Limiter's own cost two more round trips and put Retry-After onto every answer.
         headers_enabled=False,
@@ -107,7 +107,8 @@ def install_headers(app: Flask) -> None:
 
 
 def tell_quota(response: Response) -> Response:
-    """The quota's fields: X-RateLimit-* for the limit nearest to exhaustion, and draft-ietf-httpapi-ratelimit-headers."""
+    """The quota's fields: X-RateLimit-* for the limit nearest to exhaustion, and those of
+    draft-ietf-httpapi-ratelimit-headers."""
     exchange = context.current_or_none()
     if exchange is None or not exchange.quota.outcomes:
         return response
@@ -140,9 +141,10 @@ def policy_names(exchange: Exchange) -> dict[str, str]:
 
 def nearest(exchange: Exchange) -> tuple[str, Outcome]:
     """The limit that refused, or has the smallest share left."""
-    quota = exchange.quota
+    asks = exchange.quota.asks
     return min(
-        quota.outcomes.items(), key=lambda item: (item[1].passed, item[1].remaining / max(1, quota.asks[item[0]].amount))
+        exchange.quota.outcomes.items(),
+        key=lambda item: (item[1].passed, item[1].remaining / max(1, asks[item[0]].amount)),
     )
 
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from hashlib import blake2b
+from hashlib import blake2b, sha1
 from pathlib import Path
 from typing import Any
 
 from redis import Redis
+from redis.exceptions import InvalidResponse, NoScriptError
 
 from gateway.limits.window import Ask, Outcome
 
 PREFIX = "gateway:quota:"
 SCRIPT = Path(__file__).with_name("take.lua").read_text()
+# By which Redis knows the script once it has seen it.
+SCRIPT_SHA = sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
+
+PROBE = Ask("probe", 2**31, 1)
 
 
 class RedisCounters:
@@ -20,18 +25,30 @@ class RedisCounters:
 
     def __init__(self, client: Redis) -> None:
         self._client = client
-        self._script = client.register_script(SCRIPT)
 
     def take(self, asks: Sequence[Ask], consume: bool = True) -> list[Outcome]:
         """The outcome of each limit; all are charged, or none where one refuses."""
         numbers: list[int] = [int(consume)]
         for ask in asks:
             numbers += (ask.amount, ask.window_seconds * 1000, ask.cost)
-        reply: Any = self._script([redis_key(ask.key) for ask in asks], numbers)
+        reply = self._run([redis_key(ask.key) for ask in asks], numbers)
         return [
             Outcome(reply[at] == 1, reply[at + 1], reply[at + 2] / 1000, reply[at + 3] / 1000)
             for at in range(0, len(reply), 4)
         ]
+
+    def _run(self, keys: list[str], numbers: list[int]) -> list[int]:
+        """The script's reply: four numbers for each key."""
+        reply: Any
+        try:
+            reply = self._client.evalsha(SCRIPT_SHA, len(keys), *keys, *numbers)
+        except NoScriptError:
+            # Redis is new, or forgot its scripts; EVAL keeps it for the next time.
+            reply = self._client.eval(SCRIPT, len(keys), *keys, *numbers)
+        # Whatever else listens at Redis' address must look like a Redis that fails, not like a mistake in here.
+        if not isinstance(reply, list) or len(reply) != 4 * len(keys) or any(type(one) is not int for one in reply):
+            raise InvalidResponse("the answer is not the script's")
+        return reply
 
     def forget(self, key: str) -> None:
         self._client.delete(redis_key(key))
@@ -43,8 +60,9 @@ class RedisCounters:
             count += int(self._client.delete(key))
         return count
 
-    def ping(self) -> None:
-        self._client.ping()
+    def probe(self) -> None:
+        """Counts one under a key of its own: unlike PING, it fails where Redis answers but can't be written."""
+        self.take([PROBE])
 
 
 def redis_key(key: str) -> str:

@@ -15,30 +15,29 @@ for i, key in ipairs(KEYS) do
   if kept then
     local at, before, count = string.match(kept, '^(%d+):(%d+):(%d+)$')
     at = tonumber(at)
-    if at >= index then
-      -- a later window than now: the clock was set back, and what is known stays the best guess
+    if at == index or at == index + 1 then
+      -- in the next window: the clock was set back a little, and what is known stays the best guess
       index, previous, current = at, tonumber(before), tonumber(count)
     elseif at == index - 1 then
       previous = tonumber(count)
     end
   end
-  local used = current + previous * (1 - elapsed / window)
-  local wait = 0
-  if used + cost > amount then
+  -- what the sliding window still covers of the previous one, rounded up; doubles hold these whole numbers exactly
+  local left = amount - current - math.ceil(previous * (window - elapsed) / window)
+  local spare, wait = amount - cost, 0
+  if cost > left then
     passed = false
-    if cost > amount then
+    if spare < 0 then
       wait = window
-    elseif current + cost <= amount then
-      wait = window * (1 - (amount - cost - current) / previous) - elapsed
+    elseif current <= spare then
+      wait = window - math.floor((spare - current) * window / previous) - elapsed
     else
-      wait = window - elapsed + window * (1 - (amount - cost) / current)
+      wait = window - elapsed + window - math.floor(spare * window / current)
     end
-    wait = math.max(1, math.ceil(wait))
   end
   counters[i] = {key, index, previous, current + cost, window}
-  local remaining = math.max(0, math.floor(amount - used))
   reply[4 * i - 3] = wait == 0 and 1 or 0
-  reply[4 * i - 2] = remaining
+  reply[4 * i - 2] = math.max(0, left)
   reply[4 * i - 1] = window - elapsed
   reply[4 * i] = wait
 end

@@ -4,12 +4,11 @@ Time is cut into windows. What was used is the current window's count plus the p
 share of it that the sliding window still covers: `used = current + previous * (1 - elapsed / window)`. A request
 passes if used + cost <= amount. Within one window no more than `amount` passes, exactly. Over any stretch of one
 window's length, traffic that was uneven inside the previous window can reach up to 2 * amount in theory, and in
-practice stays within some percent of `amount`; one who goes on at an even pace gets exactly `amount`.
+practice stays within some percent of `amount`; one who goes on at an even pace gets `amount`, or one less.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import Lock
@@ -38,27 +37,32 @@ class Outcome:
     retry_after_seconds: float
 
 
-def judge(ask: Ask, now: float, previous: int, current: int) -> Outcome:
-    """The outcome for a limit with these counts at `now` (seconds); `remaining` is still before this request."""
-    window = ask.window_seconds
+def judge(ask: Ask, now: int, previous: int, current: int) -> Outcome:
+    """The outcome for a limit with these counts at `now` (milliseconds); `remaining` is still before this request.
+
+    In whole numbers: with fractions, a request that comes back just when it was told to could miss by one bit."""
+    window = ask.window_seconds * 1000
     elapsed = now % window
-    used = current + previous * (1 - elapsed / window)
-    remaining = max(0, math.floor(ask.amount - used))
-    if used + ask.cost <= ask.amount:
-        return Outcome(True, remaining, window - elapsed, 0)
-    if ask.cost > ask.amount:
-        wait = float(window)
-    elif current + ask.cost <= ask.amount:
+    # What the sliding window still covers of the previous one, rounded up.
+    covered = -(-previous * (window - elapsed) // window)
+    left = ask.amount - current - covered
+    remaining, reset_seconds = max(0, left), (window - elapsed) / 1000
+    if ask.cost <= left:
+        return Outcome(True, remaining, reset_seconds, 0)
+    spare = ask.amount - ask.cost
+    if spare < 0:
+        wait = window
+    elif current <= spare:
         # Enough of the previous window has to slide out.
-        wait = window * (1 - (ask.amount - ask.cost - current) / previous) - elapsed
+        wait = window - (spare - current) * window // previous - elapsed
     else:
         # Not in this window; in the next one, enough of this window has to slide out.
-        wait = (window - elapsed) + window * (1 - (ask.amount - ask.cost) / current)
-    return Outcome(False, remaining, window - elapsed, wait)
+        wait = (window - elapsed) + window - spare * window // current
+    return Outcome(False, remaining, reset_seconds, wait / 1000)
 
 
 class LocalCounters:
-    """Counts in this process. `clock` gives seconds since 1970. Bounded: the keys least recently made go first."""
+    """Counts in this process. `clock` gives seconds since 1970. Bounded: the keys least recently charged go first."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -68,14 +72,14 @@ class LocalCounters:
     def take(self, asks: Sequence[Ask], consume: bool = True) -> list[Outcome]:
         """The outcome of each limit; all are charged, or none where one refuses."""
         with self._lock:
-            now = self._clock()
+            now = round(self._clock() * 1000)
             counts = [self._counts_at(ask, now) for ask in asks]
-            outcomes = [judge(ask, now, *count) for ask, count in zip(asks, counts, strict=True)]
+            outcomes = [judge(ask, now, *count[1:]) for ask, count in zip(asks, counts, strict=True)]
             if not consume or not all(outcome.passed for outcome in outcomes):
                 return outcomes
-            for ask, (previous, current) in zip(asks, counts, strict=True):
+            for ask, (at, previous, current) in zip(asks, counts, strict=True):
                 self._counts.pop(ask.key, None)
-                self._counts[ask.key] = (int(now // ask.window_seconds), previous, current + ask.cost)
+                self._counts[ask.key] = (at, previous, current + ask.cost)
             while len(self._counts) > MAX_LOCAL_KEYS:
                 del self._counts[next(iter(self._counts))]
             return [
@@ -93,10 +97,11 @@ class LocalCounters:
             self._counts.clear()
             return count
 
-    def _counts_at(self, ask: Ask, now: float) -> tuple[int, int]:
-        """(previous, current) window's counts."""
-        at, previous, current = self._counts.get(ask.key, (0, 0, 0))
-        age = int(now // ask.window_seconds) - at
-        if age <= 0:
-            return previous, current
-        return (current, 0) if age == 1 else (0, 0)
+    def _counts_at(self, ask: Ask, now: int) -> tuple[int, int, int]:
+        """(the current window's number, the previous window's count, its own) as known at `now` (milliseconds)."""
+        index = now // (ask.window_seconds * 1000)
+        at, previous, current = self._counts.get(ask.key, (index, 0, 0))
+        if at in (index, index + 1):
+            # In the next window: the clock was set back a little, and what is known stays the best guess.
+            return at, previous, current
+        return index, current if at == index - 1 else 0, 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import random
 import shutil
@@ -13,12 +14,15 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from redis import Redis
 
 from gateway.processes import Child
 from gateway.redis.embedded import find_program
+from tests.support.gateway import GatewayProcess
+
+Test = TypeVar("Test", bound=Callable[..., None])
 
 PASSWORD = "test-redis-password"
 START_SECONDS = 10.0
@@ -154,3 +158,41 @@ def calls_of(client: Redis, commands: Iterable[str]) -> dict[str, int]:
     """How often each of the commands was called since CONFIG RESETSTAT, by `INFO commandstats`."""
     stats: Any = client.info("commandstats")
     return {name: stats.get(f"cmdstat_{name}", {}).get("calls", 0) for name in commands}
+
+
+def redis_failures(gateway: GatewayProcess) -> int:
+    """How often a worker of the gateway has found Redis failing so far."""
+    return gateway.output().count("Redis fails (")
+
+
+def wait_for_redis(gateway: GatewayProcess) -> None:
+    """Until every worker that found Redis failing has found that it answers again. Requests are all that it takes."""
+
+    def has_recovered() -> bool:
+        gateway.get("/readyz")
+        return redis_failures(gateway) == gateway.output().count("Redis answers again")
+
+    gateway.wait_until(has_recovered, "find Redis again")
+
+
+def while_redis_answers(test: Test) -> Test:
+    """For a test of exact counts through `gateway`: a machine so busy that an answer of Redis takes longer than the
+    gateway waits for it shows what happens then, which is another test's subject. So it is done again, with new
+    callers."""
+
+    @functools.wraps(test)
+    def run(**fixtures: Any) -> None:
+        gateway: GatewayProcess = fixtures["gateway"]
+        for _ in range(10):
+            before = redis_failures(gateway)
+            try:
+                return test(**fixtures)
+            except AssertionError:
+                if redis_failures(gateway) == before:
+                    raise
+            wait_for_redis(gateway)
+            if "upstream" in fixtures:
+                fixtures["upstream"].reset()
+        raise AssertionError("Redis fails all the time")
+
+    return cast(Test, run)

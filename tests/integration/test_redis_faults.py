@@ -1,0 +1,308 @@
+"""Redis fails in every way that it can: requests get their answers, in time, and everything comes back by itself."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from tests.support.client import Connection, Reply, request_bytes
+from tests.support.gateway import GatewayProcess, four_services
+from tests.support.redis import PASSWORD, FalseRedis, RedisServer, wait_for_redis, while_redis_answers
+from tests.support.tokens import bearer
+from tests.support.upstream import ScriptedUpstream
+
+LIMIT = 8
+WORKERS = 2
+# No answer takes a second; this is what a busy machine may add.
+ANSWER_SECONDS = 4
+numbers = count(1)
+
+
+def fresh_subject() -> str:
+    return f"caller-{next(numbers)}@example.com"
+
+
+def ask(gateway: GatewayProcess, data: bytes) -> Reply:
+    """One answer, which fails the test when it does not come in time."""
+    with Connection(gateway.port, ANSWER_SECONDS) as connection:
+        connection.send(data)
+        return connection.reply()
+
+
+def get(gateway: GatewayProcess, target: str, *fields: tuple[str, str]) -> Reply:
+    return ask(gateway, request_bytes("GET", target, fields))
+
+
+def burst(gateway: GatewayProcess, tries: int = LIMIT + 4) -> list[Reply]:
+    """Answers to one new principal's requests."""
+    subject = fresh_subject()
+    return [get(gateway, "/api/devices", bearer(subject)) for _ in range(tries)]
+
+
+def state(gateway: GatewayProcess) -> str:
+    reply = get(gateway, "/readyz")
+    assert reply.status == 200
+    document = reply.json()
+    assert document.keys() == {"status", "redis"}
+    assert document["status"] == "ready"
+    return str(document["redis"])
+
+
+@dataclass
+class Gateways:
+    """One gateway for each policy, and their Redis."""
+
+    server: RedisServer
+    local: GatewayProcess
+    open: GatewayProcess
+    closed: GatewayProcess
+
+    def __iter__(self) -> Iterator[GatewayProcess]:
+        return iter((self.local, self.open, self.closed))
+
+    def check_failing(self) -> None:
+        """Redis fails: each gateway does what its policy says, and serves on."""
+        statuses = Counter(reply.status for reply in burst(self.local))
+        # Each worker counts its share, and which worker takes a connection is the kernel's choice.
+        assert statuses.keys() <= {200, 429}
+        assert LIMIT // WORKERS <= statuses[200] <= LIMIT
+        for reply in burst(self.open):
+            assert (reply.status, reply.value("RateLimit"), reply.value("X-RateLimit-Limit")) == (200, None, None)
+        for reply in burst(self.closed):
+            assert (reply.status, reply.value("X-Gateway-Error")) == (503, "limiter_unavailable")
+            assert reply.value("Content-Type") == "application/problem+json"
+            assert int(reply.value("Retry-After") or "") >= 1
+            document = reply.json()
+            assert document["type"] == "urn:gateway:problem:limiter_unavailable"
+            assert document["instance"] == reply.value("X-Request-Id")
+            assert str(self.server.port) not in reply.body.decode() + str(reply.fields)
+        for gateway in self:
+            assert state(gateway) == "down"
+            assert get(gateway, "/healthz").status == 200
+
+    def wait_for_recovery(self) -> None:
+        """Every worker that said that Redis fails says that it answers again; nothing but requests is needed."""
+        for gateway in self:
+            wait_for_redis(gateway)
+
+    def check_counting(self) -> None:
+        """Redis counts: exact over the workers, whatever the policy."""
+        for gateway in self:
+            check_counting(gateway=gateway)
+
+
+@while_redis_answers
+def check_counting(gateway: GatewayProcess) -> None:
+    assert Counter(reply.status for reply in burst(gateway)) == {200: LIMIT, 429: 4}
+    assert state(gateway) == "ok"
+
+
+@dataclass
+class AtStart:
+    """What a gateway answered before there was a Redis."""
+
+    statuses: dict[str, Counter[int]]
+    states: set[str]
+
+
+@pytest.fixture(scope="module")
+def before_redis() -> AtStart:
+    return AtStart({}, set())
+
+
+@pytest.fixture(scope="module")
+def module_gateways(
+    start_gateway: Callable[..., GatewayProcess], module_upstream: ScriptedUpstream, before_redis: AtStart
+) -> Iterator[Gateways]:
+    def start(policy: str) -> GatewayProcess:
+        settings = four_services(module_upstream.url)
+        settings["ratelimit"] = {"default": f"{LIMIT}/day", "on_redis_failure": policy}
+        return start_gateway(settings, workers=WORKERS if policy == "local" else 1, environ={"REDIS_URL": server.url})
+
+    with RedisServer(tcp=True, started=False) as server:
+        with ThreadPoolExecutor() as pool:
+            gateways = Gateways(server, *pool.map(start, ("local", "open", "closed")))
+        for name, gateway in zip(("local", "open", "closed"), gateways, strict=True):
+            before_redis.statuses[name] = Counter(reply.status for reply in burst(gateway))
+            before_redis.states.add(state(gateway))
+        server.start()
+        gateways.wait_for_recovery()
+        yield gateways
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(GatewayProcess.stop, gateways))
+
+
+@pytest.fixture
+def gateways(module_gateways: Gateways, upstream: ScriptedUpstream) -> Gateways:
+    """The gateways with a Redis that is well, whatever the test before did."""
+    module_gateways.check_counting()
+    return module_gateways
+
+
+def test_a_gateway_starts_and_serves_without_redis(gateways: Gateways, before_redis: AtStart) -> None:
+    passed = before_redis.statuses["local"][200]
+    assert LIMIT // WORKERS <= passed <= LIMIT
+    assert before_redis.statuses["local"] == {200: passed, 429: LIMIT + 4 - passed}
+    assert before_redis.statuses["open"] == {200: LIMIT + 4}
+    assert before_redis.statuses["closed"] == {503: LIMIT + 4}
+    assert before_redis.states == {"down"}
+
+
+@contextmanager
+def killed(server: RedisServer) -> Iterator[None]:
+    server.kill()
+    yield
+    server.start()
+
+
+@contextmanager
+def paused(server: RedisServer) -> Iterator[None]:
+    server.pause()
+    yield
+    server.resume()
+
+
+@contextmanager
+def read_only(server: RedisServer) -> Iterator[None]:
+    server.ask("REPLICAOF", "127.0.0.1", "1")
+    yield
+    server.ask("REPLICAOF", "NO", "ONE")
+
+
+def configured(name: str, value: str, healthy: str) -> Callable[[RedisServer], AbstractContextManager[None]]:
+    """Redis with another setting, for connections of old as well."""
+
+    @contextmanager
+    def fault(server: RedisServer) -> Iterator[None]:
+        with server.client() as admin:
+            admin.config_set(name, value)
+            admin.client_kill_filter(_type="normal", skipme=True)
+            yield
+            admin.config_set(name, healthy)
+
+    return fault
+
+
+def replaced_by(answer: bytes) -> Callable[[RedisServer], AbstractContextManager[None]]:
+    """Something else listens at Redis' address."""
+
+    @contextmanager
+    def fault(server: RedisServer) -> Iterator[None]:
+        server.kill()
+        with FalseRedis(server.port, answer):
+            yield
+        server.start()
+
+    return fault
+
+
+# What else may answer in Redis' place is tried on RedisCounters, which turns all of it into the same error.
+FAULTS: dict[str, Callable[[RedisServer], AbstractContextManager[None]]] = {
+    "killed": killed,
+    "paused": paused,
+    "read-only": read_only,
+    "out of memory": configured("maxmemory", "1", "0"),
+    "another password": configured("requirepass", "another", PASSWORD),
+    "too many clients": configured("maxclients", "1", "1000"),
+    "never answers": replaced_by(b""),
+    "an http server": replaced_by(b"HTTP/1.1 400 Bad Request\r\n\r\n"),
+    "says ok to everything": replaced_by(b"+OK\r\n"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS.keys())
+def test_requests_get_their_answers_and_redis_is_found_again(
+    gateways: Gateways, fault: Callable[[RedisServer], AbstractContextManager[None]]
+) -> None:
+    with fault(gateways.server):
+        gateways.check_failing()
+    gateways.wait_for_recovery()
+    gateways.check_counting()
+
+
+def broken_connections(gateways: Gateways) -> list[str]:
+    """What the gateways said of Redis, less the timeouts of a busy machine."""
+    lines = [line for gateway in gateways for line in gateway.output().splitlines()]
+    return [line for line in lines if "Redis fails (" in line and "Timeout" not in line]
+
+
+def test_a_restart_between_two_requests_costs_no_request(gateways: Gateways) -> None:
+    gateways.check_counting()
+    before = broken_connections(gateways)
+    gateways.server.restart()
+    # The connections of before are noticed to be dead before anything is sent on them.
+    gateways.check_counting()
+    assert broken_connections(gateways) == before
+
+
+@pytest.mark.parametrize("sign", ["pause", "kill"])
+def test_redis_fails_while_many_requests_are_in_flight(gateways: Gateways, sign: str) -> None:
+    data = [request_bytes("GET", "/api/devices", [bearer(fresh_subject())]) for _ in range(40)]
+    answered: list[int] = []
+
+    def ask_often(number: int) -> None:
+        with Connection(gateways.local.port, ANSWER_SECONDS) as connection:
+            for _ in range(10):
+                connection.send(data[number])
+                answered.append(connection.reply().status)
+                if len(answered) == 100:
+                    getattr(gateways.server, sign)()
+
+    with ThreadPoolExecutor(40) as pool:
+        list(pool.map(ask_often, range(40)))
+    assert len(answered) == 400
+    assert set(answered) == {200, 429}
+    # What each got from Redis before, and a share from each worker after; never without a limit.
+    assert answered.count(200) <= 40 * 2 * LIMIT
+    if sign == "pause":
+        gateways.server.resume()
+    else:
+        gateways.server.start()
+    gateways.wait_for_recovery()
+
+
+def test_a_hung_redis_does_not_hold_up_what_needs_no_quota(gateways: Gateways) -> None:
+    with paused(gateways.server):
+        for _ in range(20):
+            assert get(gateways.closed, "/healthz").status == 200
+            assert get(gateways.closed, "/nowhere").status == 404
+        # Nobody has needed it yet, so nobody has noticed.
+        assert "Redis fails" not in gateways.closed.output().rpartition("Redis answers again")[2]
+    gateways.check_counting()
+
+
+def test_without_a_configured_redis_the_death_of_the_private_one_is_survived(
+    start_gateway: Callable[..., GatewayProcess], upstream: ScriptedUpstream
+) -> None:
+    settings = four_services(upstream.url) | {"ratelimit": {"default": f"{LIMIT}/day"}}
+    gateway = start_gateway(settings, workers=1)
+    check_counting(gateway=gateway)
+    (private,) = [pid for pid in children_of(gateway.process.pid) if "server" in command_of(pid)]
+    os.kill(private, signal.SIGKILL)
+    gateway.wait_until(lambda: state(gateway) == "down", "notice")
+    assert Counter(reply.status for reply in burst(gateway)) == {200: LIMIT, 429: 4}
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def command_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/comm").read_text().strip()
+
+
+def test_no_failure_of_redis_was_ever_a_failure_of_the_gateway(module_gateways: Gateways) -> None:
+    for gateway in module_gateways:
+        output = gateway.output()
+        assert "Traceback" not in output
+        assert not [line for line in gateway.access_log() if line["status"] == 500]
+        assert PASSWORD not in output
