@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sys
 import time
 
@@ -26,7 +27,7 @@ from gateway.proxy.session import ServiceSession
 from gateway.redis.client import connect
 from gateway.responses import GatewayResponse
 from gateway.services import PolicyRule, RestConverter, check_path, service_blueprint
-from gateway.tokens.keys import load_keys
+from gateway.tokens.issuers import make_issuers
 from gateway.tokens.verifier import Verifier
 
 
@@ -46,12 +47,16 @@ def build(settings: Settings) -> Flask:
 
     ladder = Ladder(
         RedisCounters(connect(settings.redis_url.get_secret_value())) if settings.redis_url else None,
-        LocalCounters(time.time),
+        LocalCounters(time.monotonic),
         settings.ratelimit.on_redis_failure,
         settings.server.worker_count,
         time.monotonic,
     )
-    authentication = Authentication(Verifier(settings.jwt, load_keys(settings.jwt), time.time))
+    issuers = make_issuers(settings.jwt, time.monotonic, random.random)
+    verifier = Verifier(settings.jwt, issuers, time.time)
+    for issuer in issuers:
+        issuer.keys.when_removed = verifier.forget_all
+    authentication = Authentication(verifier, settings.revocation, ladder, settings.jwt.cookie)
     limiter = make_limiter(settings.ratelimit, ladder)
 
     # The order that a request meets. After the view, hooks run in reverse: the first one registered sees it last.
@@ -64,7 +69,7 @@ def build(settings: Settings) -> Flask:
     install_headers(app)
     add_services(app, settings, authentication)
 
-    app.register_blueprint(health_blueprint(ladder))
+    app.register_blueprint(health_blueprint(ladder, issuers))
     problems.install(app)
     register_commands(app, settings)
     return app

@@ -2,29 +2,50 @@
 
 from __future__ import annotations
 
+import logging
+
 from gateway import context
-from gateway.errors import BadRequest, InsufficientScope, InvalidToken, MissingToken
+from gateway.config import RevocationSettings
+from gateway.context import Exchange
+from gateway.errors import BadRequest, InsufficientScope, InvalidToken, KeysUnavailable, MissingToken
+from gateway.limits.ladder import Ladder
+from gateway.limits.window import Marks
 from gateway.proxy.headers import Pairs
+from gateway.tokens.revocation import is_revoked, mark_keys
 from gateway.tokens.verifier import Verifier
+
+log = logging.getLogger(__name__)
 
 
 class Authentication:
-    """`authenticate` runs before the quota is taken and answers nothing; `authorize` guards each service."""
+    """`authenticate` runs before the quota is taken and answers nothing; `authorize` guards each service.
 
-    def __init__(self, verifier: Verifier) -> None:
+    `cookie` is the name of a cookie that may hold the token instead."""
+
+    def __init__(self, verifier: Verifier, revocation: RevocationSettings, ladder: Ladder, cookie: str | None) -> None:
         self._verifier = verifier
+        self._revocation = revocation
+        self._ladder = ladder
+        self._cookie = cookie
+        self._is_failing = False
 
     def authenticate(self) -> None:
-        """Finds the principal, or why there is none."""
+        """Finds the principal, or why there is none; its revocation is looked up together with the quota."""
         exchange = context.current()
         try:
-            exchange.principal = self._verifier.principal(bearer_token(exchange.fields))
-        except (MissingToken, InvalidToken) as error:
+            exchange.principal = self._verifier.principal(presented_token(exchange.fields, self._cookie))
+        except (MissingToken, InvalidToken, KeysUnavailable) as error:
             exchange.token_problem = error
+            return
+        if self._revocation.enabled:
+            exchange.quota.marks = Marks(mark_keys(exchange.principal))
 
     def authorize(self) -> None:
-        """Raises MissingToken, InvalidToken or InsufficientScope where the policy asks for more than there is."""
+        """Raises MissingToken, InvalidToken, KeysUnavailable or InsufficientScope where the policy asks for more than
+        there is."""
         exchange = context.current()
+        if exchange.principal is not None:
+            self._check_revocation(exchange)
         policy = exchange.policy
         if policy is None or not policy.needs_token:
             return
@@ -34,19 +55,61 @@ class Authentication:
         if missing:
             raise InsufficientScope(missing)
 
+    def _check_revocation(self, exchange: Exchange) -> None:
+        """Takes the principal away from a revoked token; on a public route its request is anonymous then."""
+        marks, principal = exchange.quota.marks, exchange.principal
+        if marks is None or principal is None or self._ladder.state == "not configured":
+            return
+        if not exchange.quota.asked:
+            # No limit applies to this request, so nobody has asked Redis yet.
+            self._ladder.take([], marks=marks)
+        if marks.values is None:
+            self._tell(is_failing=True)
+            if self._revocation.on_redis_failure == "closed":
+                exchange.principal = None
+                exchange.token_problem = KeysUnavailable("it can't be seen whether the token was revoked")
+            return
+        self._tell(is_failing=False)
+        if is_revoked(principal, marks.values):
+            exchange.principal = None
+            exchange.token_problem = InvalidToken("the token has been revoked", "revoked")
 
-def bearer_token(fields: Pairs) -> str:
-    """The token of the Authorization field (RFC 6750 2.1). Raises MissingToken, InvalidToken, BadRequest."""
+    def _tell(self, *, is_failing: bool) -> None:
+        """Logs once when revocations can't be seen any more, and when they can again."""
+        if is_failing and not self._is_failing:
+            log.error("revocations can't be seen; tokens are treated as %s", self._revocation.on_redis_failure)
+        elif self._is_failing and not is_failing:
+            log.warning("revocations can be seen again")
+        self._is_failing = is_failing
+
+
+def presented_token(fields: Pairs, cookie: str | None) -> str:
+    """The token of the Authorization field (RFC 6750 2.1), else of the cookie of that name.
+
+    Raises MissingToken, InvalidToken, BadRequest."""
     values = [value for name, value in fields if name.lower() == "authorization"]
-    if not values:
-        raise MissingToken("send Authorization: Bearer with a token")
     if len(values) > 1:
         # Gateway and service might each believe another one.
         raise BadRequest("more than one Authorization field")
-    scheme, _, token = values[0].partition(" ")
+    if not values and cookie is not None and (found := cookie_values(fields, cookie)):
+        if len(found) > 1:
+            raise BadRequest("more than one cookie with a token")
+        return found[0]
+    scheme, _, token = values[0].partition(" ") if values else ("", "", "")
     if scheme.lower() != "bearer":
         raise MissingToken("send Authorization: Bearer with a token")
     token = token.strip(" ")
     if not token:
         raise InvalidToken("the token is empty", "malformed")
     return token
+
+
+def cookie_values(fields: Pairs, name: str) -> list[str]:
+    """The values of the cookies of this name (RFC 6265 5.4), in order."""
+    pairs = [pair for key, value in fields if key.lower() == "cookie" for pair in value.split(";")]
+    values = []
+    for pair in pairs:
+        key, separator, value = pair.strip(" \t").partition("=")
+        if separator and key == name:
+            values.append(value.strip('"'))
+    return values

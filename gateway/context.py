@@ -10,7 +10,7 @@ from flask import g, has_request_context
 from flask.globals import request_ctx
 from werkzeug.routing import MapAdapter
 
-from gateway.errors import InvalidToken, MissingToken
+from gateway.errors import InvalidToken, KeysUnavailable, MissingToken
 from gateway.limits.extension import Batch
 from gateway.policies import Policy
 from gateway.proxy.headers import Pairs
@@ -33,7 +33,7 @@ class Exchange:
     policy: Policy | None = None
     principal: Principal | None = None
     # Why there is no principal; told to the client only where the policy needs one.
-    token_problem: MissingToken | InvalidToken | None = None
+    token_problem: MissingToken | InvalidToken | KeysUnavailable | None = None
     quota: Batch = field(default_factory=Batch)
     # The names under which the quota's limits are told to the client, by their key in the batch.
     quota_names: dict[str, str] = field(default_factory=dict)

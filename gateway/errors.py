@@ -101,6 +101,10 @@ class Overloaded(Unavailable):
     code, title = "overloaded", "The service has too many requests in flight"
 
 
+class KeysUnavailable(Unavailable):
+    code, title = "keys_unavailable", "Tokens can't be verified at the moment"
+
+
 class LimiterUnavailable(Unavailable):
     code, title = "limiter_unavailable", "Quotas can't be checked at the moment"
 

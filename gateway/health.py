@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 from flask import Blueprint
 
 from gateway.limits.ladder import Ladder
 from gateway.responses import GatewayResponse
+from gateway.tokens.issuer import Issuer
 
 
-def health_blueprint(ladder: Ladder) -> Blueprint:
+def health_blueprint(ladder: Ladder, issuers: Sequence[Issuer]) -> Blueprint:
     blueprint = Blueprint("gateway", __name__)
 
     def healthz() -> GatewayResponse:
@@ -18,10 +20,19 @@ def health_blueprint(ladder: Ladder) -> Blueprint:
         return json_response({"status": "alive"})
 
     def readyz() -> GatewayResponse:
-        """Ready: configuration and keys are at hand, or this would not be running. Redis' state is told, and is no
-        reason to take the gateway out: quotas go on without it."""
+        """Ready: the configuration is loaded, or this would not be running, and keys are at hand. Redis' state is
+        told, and is no reason to take the gateway out: quotas go on without it."""
         ladder.is_reachable()
-        return json_response({"status": "ready", "redis": ladder.state})
+        is_ready = all(issuer.keys.is_ready for issuer in issuers)
+        response = json_response(
+            {
+                "status": "ready" if is_ready else "not ready",
+                "redis": ladder.state,
+                "keys": "ok" if is_ready else "never loaded",
+            }
+        )
+        response.status_code = 200 if is_ready else 503
+        return response
 
     blueprint.add_url_rule("/healthz", "healthz", healthz)
     blueprint.add_url_rule("/readyz", "readyz", readyz)

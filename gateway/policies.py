@@ -22,30 +22,42 @@ class Policy:
     scopes: tuple[str, ...]
     limits: tuple[str, ...]
     encoded_slashes: bool
+    # Under which name the limits are counted: its service's, where a route has none of its own.
+    quota: str
 
 
 def policies_of(settings: Settings) -> Iterator[Policy]:
-    """Each service's own policy, followed by those of its routes."""
+    """Service by service, in the order in which they are to be asked: of two that fit a request equally well by their
+    paths, the first one counts."""
     for name, service in settings.services.items():
         yield from service_policies(name, service)
 
 
 def service_policies(name: str, service: ServiceSettings) -> Iterator[Policy]:
+    """The policies of the routes, the more specific ones first, then the service's own."""
     encoded_slashes = service.encoded_slashes == "forward"
     below = service.prefix.rstrip("/") + "/**"
-    yield Policy(name, name, below, (), service.auth == "required", service.scopes, service.limits, encoded_slashes)
     taken: set[str] = set()
+    routes = []
     for route in service.routes:
-        yield Policy(
-            service=name,
-            name=f"{name}.{unused_name(route_name(route, service.prefix), taken)}",
-            path=route.path,
-            methods=route.methods,
-            needs_token=(route.auth or service.auth) == "required",
-            scopes=service.scopes if route.scopes is None else route.scopes,
-            limits=service.limits if route.limits is None else route.limits,
-            encoded_slashes=encoded_slashes,
+        own_name = f"{name}.{unused_name(route_name(route, service.prefix), taken)}"
+        routes.append(
+            Policy(
+                service=name,
+                name=own_name,
+                path=route.path,
+                methods=route.methods,
+                needs_token=(route.auth or service.auth) == "required",
+                scopes=service.scopes if route.scopes is None else route.scopes,
+                limits=service.limits if route.limits is None else route.limits,
+                encoded_slashes=encoded_slashes,
+                quota=name if route.limits is None else own_name,
+            )
         )
+    # A path of its own is more specific than being below one, and named methods are more specific than all.
+    yield from sorted(routes, key=lambda policy: (policy.path.endswith("/**"), not policy.methods))
+    needs_token = service.auth == "required"
+    yield Policy(name, name, below, (), needs_token, service.scopes, service.limits, encoded_slashes, name)
 
 
 def route_name(route: RouteSettings, prefix: str) -> str:

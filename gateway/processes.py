@@ -55,8 +55,9 @@ class Child:
     def has_ended(self) -> bool:
         return has_ended(self.pid)
 
-    def stop(self) -> None:
-        """Asks the process to end, and makes it. Does nothing in a process forked from the one that started it."""
+    def stop(self, patience_seconds: float = STOP_SECONDS) -> None:
+        """Asks the process to end, and makes it where it does not listen. Does nothing in a process forked from the
+        one that started it."""
         if os.getpid() != self._parent:
             return
         for sign in (signal.SIGTERM, signal.SIGKILL):
@@ -64,7 +65,7 @@ class Child:
                 return
             with suppress(ProcessLookupError):
                 os.kill(self.pid, sign)
-            deadline = time.monotonic() + STOP_SECONDS
+            deadline = time.monotonic() + patience_seconds
             while time.monotonic() < deadline and not self.has_ended():
                 time.sleep(0.02)
 

@@ -43,10 +43,11 @@ class PolicyRule(Rule):
 
 
 class RestConverter(BaseConverter):
-    """Everything below a prefix, empty segments too, which Werkzeug's own `path` leaves out."""
+    """Everything below a prefix, empty segments too, which Werkzeug's own `path` leaves out; but not nothing at all,
+    as the prefix with a final slash is the prefix."""
 
     part_isolating = False
-    regex = "(?s:.*)"
+    regex = "(?s:.+)"
     weight = 300
 
 

@@ -37,6 +37,8 @@ def start_gateway() -> Iterator[Callable[..., GatewayProcess]]:
 
     yield start
     for gateway in started:
+        gateway.begin_to_stop()
+    for gateway in started:
         gateway.stop()
 
 

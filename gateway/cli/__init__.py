@@ -38,8 +38,11 @@ def services_command(settings: Settings) -> click.Command:
     @click.command("services")
     def services() -> None:
         """List services and routes with what is asked of a request."""
-        rows = [("SERVICE", "PATH", "METHODS", "TARGETS", "TOKEN", "SCOPES", "LIMITS")]
-        rows += [service_row(settings, policy) for policy in policies_of(settings)]
+        # Each service before its routes, which are asked first.
+        names = list(settings.services)
+        policies = sorted(policies_of(settings), key=lambda policy: (names.index(policy.service), "." in policy.name))
+        rows: list[tuple[str, ...]] = [("SERVICE", "PATH", "METHODS", "TARGETS", "TOKEN", "SCOPES", "LIMITS")]
+        rows += [service_row(settings, policy) for policy in policies]
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         for row in rows:
             click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
@@ -64,13 +67,19 @@ def service_row(settings: Settings, policy: Policy) -> tuple[str, ...]:
 def token_command(settings: Settings) -> click.Command:
     @click.command("token")
     @click.option("--sub", required=True, help="Who the token is about.")
-    @click.option("--claim", "claims", multiple=True, metavar="NAME=VALUE", help="A further claim; JSON, or plain text.")
-    @click.option("--expires", type=DURATION, default="1h", show_default=True, help="How long it is good: 90s, 5m, 1h, 7d.")
+    @click.option(
+        "--claim", "claims", multiple=True, metavar="NAME=VALUE", help="A further claim; JSON, or plain text."
+    )
+    @click.option(
+        "--expires", type=DURATION, default="1h", show_default=True, help="How long it is good: 90s, 5m, 1h, 7d."
+    )
     def token(sub: str, claims: tuple[str, ...], expires: int) -> None:
         """Sign a token with jwt.secret, for trying things out."""
         secret = settings.jwt.secret
         if secret is None:
             raise click.ClickException("tokens are verified with jwt.public_key_file: only their issuer can sign them")
+        if not sub:
+            raise click.BadParameter("must not be empty", param_hint="--sub")
         now = int(time.time())
         payload: dict[str, Any] = {"sub": sub, "iat": now, "exp": now + expires}
         if settings.jwt.issuer is not None:
@@ -79,8 +88,13 @@ def token_command(settings: Settings) -> click.Command:
             audience = settings.jwt.audience
             payload["aud"] = audience if isinstance(audience, str) else list(audience)
         payload |= dict(claim_of(text) for text in claims)
+        if missing := [name for name in settings.jwt.required_claims if name not in payload]:
+            raise click.UsageError(f"jwt.required_claims asks for {', '.join(missing)} too: give --claim NAME=VALUE")
         algorithm = (settings.jwt.algorithms or ("HS256",))[0]
-        click.echo(jwt.encode(payload, secret.get_secret_value(), algorithm))
+        try:
+            click.echo(jwt.encode(payload, secret.get_secret_value(), algorithm))
+        except TypeError as error:
+            raise click.BadParameter(str(error), param_hint="--claim") from error
 
     return token
 
@@ -90,6 +104,9 @@ def claim_of(text: str) -> tuple[str, Any]:
     if not name or not separator:
         raise click.BadParameter(f"must be NAME=VALUE, got {text!r}", param_hint="--claim")
     try:
-        return name, json.loads(value)
-    except ValueError:
+        claim = json.loads(value)
+        # Python also reads and writes NaN and Infinity, and nobody else takes a token with them.
+        json.dumps(claim, allow_nan=False)
+    except (ValueError, RecursionError):
         return name, value
+    return name, claim

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import errno
+import json
 import shlex
 import signal
 import socket
@@ -21,19 +22,32 @@ from gateway.demo.auth import ADA
 from gateway.processes import Child
 
 SERVICES = ("auth", "livestreams", "rules", "devices")
+PORT = click.IntRange(1, 65535)
+FIRST_PORT = click.IntRange(1, 65536 - len(SERVICES))
 START_SECONDS = 30.0
 
 
 def demo_command(settings: Settings) -> click.Command:
     @click.command("demo")
-    @click.option("--port", default=8000, show_default=True, help="The gateway's port.")
-    @click.option("--services-from", "first", default=8001, show_default=True, help="The first of the services' four ports.")
+    @click.option("--port", type=PORT, default=8000, show_default=True, help="The gateway's port.")
+    @click.option(
+        "--services-from",
+        "first",
+        type=FIRST_PORT,
+        default=8001,
+        show_default=True,
+        help="The first of the services' four ports.",
+    )
     def demo(port: int, first: int) -> None:
         """Start four sample services and the gateway, until Ctrl-C."""
         if settings.jwt.secret is None:
-            raise click.ClickException("the sample auth service signs with jwt.secret; without public_key_file there is one")
+            raise click.ClickException(
+                "the sample auth service signs with jwt.secret; without public_key_file there is one"
+            )
         secret = settings.jwt.secret.get_secret_value()
-        signal.signal(signal.SIGTERM, end_by_signal)
+        check_ports(port, first)
+        for sign in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(sign, end_by_signal)
         with tempfile.TemporaryDirectory(prefix="gateway-demo-") as folder:
             children: dict[str, Child] = {}
             try:
@@ -58,12 +72,26 @@ def end_by_signal(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+def check_ports(port: int, first: int) -> None:
+    """Raises ClickException where not all processes could listen."""
+    numbers = range(first, first + len(SERVICES))
+    if port in numbers:
+        raise click.ClickException(f"port {port} can't be both the gateway's and a service's: choose another --port")
+    for number in (*numbers, port):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", number))
+            except OSError as error:
+                reason = "is in use" if error.errno == errno.EADDRINUSE else f"can't be used ({error.strerror})"
+                raise click.ClickException(
+                    f"port {number} {reason}: choose others with --port and --services-from"
+                ) from error
+
+
 def start_all(secret: str, port: int, first: int, folder: Path) -> Iterator[tuple[str, Child]]:
-    """Starts one process after the other. Raises ClickException where a port is taken."""
+    """Starts one process after the other."""
     ports = {name: first + index for index, name in enumerate(SERVICES)}
-    for number in (*ports.values(), port):
-        if is_taken(number):
-            raise click.ClickException(f"port {number} is in use: choose others with --port and --services-from")
     root = project_folder()
     environ = environment_without_settings()
     for name, number in ports.items():
@@ -75,16 +103,6 @@ def start_all(secret: str, port: int, first: int, folder: Path) -> Iterator[tupl
         environ[f"GATEWAY_SERVICES__{name.upper()}__TARGETS"] = f'["http://127.0.0.1:{number}"]'
     command = [sys.executable, "-m", "gunicorn", "wsgi:app"]
     yield "gateway", Child.start(command, root, folder / "gateway.log", environ)
-
-
-def is_taken(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return True
-    return False
 
 
 def wait_for(name: str, child: Child, port: int, folder: Path) -> None:
@@ -106,7 +124,8 @@ def tail(folder: Path, name: str) -> str:
 
 def tour(base: str, folder: str) -> str:
     """Lines to paste, each followed by what it prints."""
-    body = shlex.quote('{"email": "%s", "password": "%s"}' % ADA)
+    email, password = ADA
+    body = shlex.quote(json.dumps({"email": email, "password": password}))
     pick = "python3 -c 'import json, sys; print(json.load(sys.stdin)[\"access_token\"])'"
     bearer = '-H "Authorization: Bearer $TOKEN"'
     json_type = "-H 'Content-Type: application/json'"
@@ -123,7 +142,7 @@ curl -s {base}/api/devices {bearer} {json_type} -d '{{"name": "fan"}}'
 # {{"id":"2","name":"fan"}}
 
 curl -s {base}/api/auth/me {bearer}
-# {{"email":"{ADA[0]}","user_id":"1"}}
+# {{"email":"{email}","user_id":"1"}}
 
 curl -s -o /dev/null -w '%{{http_code}}\\n' {base}/api/rules
 # 401

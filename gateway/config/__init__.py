@@ -7,7 +7,6 @@ environment, `load` validates the result. Nothing else in the project reads the 
 from gateway.config.load import adopt, current, load_settings, project_folder, with_key
 from gateway.config.models import (
     CorsSettings,
-    JwtSettings,
     ProxySettings,
     RateLimitSettings,
     RouteSettings,
@@ -15,12 +14,21 @@ from gateway.config.models import (
     ServiceSettings,
     Settings,
 )
+from gateway.config.token_models import (
+    IssuerSettings,
+    JwtSettings,
+    KeySettings,
+    RevocationSettings,
+)
 
 __all__ = [
     "CorsSettings",
+    "IssuerSettings",
     "JwtSettings",
+    "KeySettings",
     "ProxySettings",
     "RateLimitSettings",
+    "RevocationSettings",
     "RouteSettings",
     "ServerSettings",
     "ServiceSettings",

@@ -3,69 +3,34 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic_core import PydanticCustomError
 
+from gateway.config.addresses import check_bind, check_origin, check_redis_url, check_target
+from gateway.config.base import Model, Scope, Seconds, refuse
+from gateway.config.token_models import File, JwtSettings, RevocationSettings
 from gateway.config.values import (
-    check_header_name,
+    PLACEHOLDER,
+    check_field_name,
     check_limit,
     check_method,
-    check_origin,
     check_prefix,
-    check_redis_url,
+    check_route_method,
     check_route_path,
-    check_secret,
     check_service_name,
-    check_target,
 )
 
-Seconds = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)]
-Algorithm = Literal[
-    "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
-]
 Limit = Annotated[str, AfterValidator(check_limit)]
-HeaderName = Annotated[str, AfterValidator(check_header_name)]
+FieldName = Annotated[str, AfterValidator(check_field_name)]
 Method = Annotated[str, AfterValidator(check_method)]
+RouteMethod = Annotated[str, AfterValidator(check_route_method)]
 TokenPolicy = Literal["required", "none"]
 
 RESERVED_PATHS = ("/healthz", "/readyz", "/openapi.json", "/openapi", "/docs", "/metrics", "/status", "/.well-known")
 RESERVED_SERVICE_NAMES = ("gateway", "static")
-
-
-class Model(BaseModel):
-    # Secrets must not come back in a mistake's text, whatever the mistake is.
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-
-class JwtSettings(Model):
-    """Who may call. Exactly one key source; with none, a secret is generated on the first start."""
-
-    secret: Annotated[SecretStr, AfterValidator(check_secret)] | None = None
-    public_key_file: Path | None = None
-    algorithms: tuple[Algorithm, ...] | None = None
-    issuer: str | None = None
-    audience: str | tuple[str, ...] | None = None
-    leeway_seconds: Annotated[float, Field(ge=0, le=300)] = 5
-    required_claims: tuple[str, ...] = ("exp", "sub")
-    max_token_bytes: Annotated[int, Field(ge=256, le=65536)] = 8192
-    cache_size: Annotated[int, Field(ge=0, le=1_000_000)] = 10_000
-    claims_to_headers: dict[str, HeaderName] = {"sub": "X-User-Subject", "user_id": "X-User-Id"}
-
-    @model_validator(mode="after")
-    def check_key_source(self) -> Self:
-        if self.secret is not None and self.public_key_file is not None:
-            raise ValueError("give secret or public_key_file, not both")
-        if self.algorithms is not None:
-            if not self.algorithms:
-                raise ValueError("algorithms: must not be empty")
-            symmetric = [name.startswith("HS") for name in self.algorithms]
-            if self.public_key_file is not None and any(symmetric):
-                raise ValueError("algorithms: HS* verifies with a secret, not with public_key_file")
-            if self.public_key_file is None and not all(symmetric):
-                raise ValueError("algorithms: only HS* can be verified with a secret; the others need public_key_file")
-        return self
 
 
 class CorsSettings(Model):
@@ -74,14 +39,19 @@ class CorsSettings(Model):
     origins: tuple[Annotated[str, AfterValidator(check_origin)], ...] = ()
     credentials: bool = False
     methods: tuple[Method, ...] = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-    allow_headers: tuple[str, ...] = ("*",)
-    expose_headers: tuple[HeaderName, ...] = ()
+    allow_headers: tuple[FieldName, ...] = ("*",)
+    expose_headers: tuple[FieldName, ...] = ()
     max_age_seconds: Annotated[int, Field(ge=0, le=86400)] = 600
 
     @model_validator(mode="after")
     def check_wildcard(self) -> Self:
+        mistakes = []
         if self.credentials and "*" in self.origins:
-            raise ValueError('credentials = true can\'t be combined with origins = ["*"]: list the origins')
+            mistakes.append('credentials = true can\'t be combined with origins = ["*"]: list the origins')
+        # Any page can make its origin "null", in a sandboxed frame.
+        if self.credentials and "null" in self.origins:
+            mistakes.append('credentials = true can\'t be combined with the origin "null", which any page can have')
+        refuse(mistakes)
         return self
 
 
@@ -103,7 +73,7 @@ class ProxySettings(Model):
 class ServerSettings(Model):
     """How gunicorn serves. `bind` and `workers` follow PORT and WEB_CONCURRENCY where those are set."""
 
-    bind: str = "127.0.0.1:8000"
+    bind: Annotated[str, AfterValidator(check_bind)] = "127.0.0.1:8000"
     workers: Annotated[int, Field(ge=1, le=256)] | None = None
     worker: Literal["gevent", "gthread"] = "gevent"
     threads: Annotated[int, Field(ge=1, le=256)] = 8
@@ -122,9 +92,9 @@ class RouteSettings(Model):
     """A narrower path with its own policy. What it leaves out it takes from its service."""
 
     path: Annotated[str, AfterValidator(check_route_path)]
-    methods: tuple[Method, ...] = ()
+    methods: tuple[RouteMethod, ...] = ()
     auth: TokenPolicy | None = None
-    scopes: tuple[str, ...] | None = None
+    scopes: tuple[Scope, ...] | None = None
     limits: tuple[Limit, ...] | None = None
 
 
@@ -134,7 +104,7 @@ class ServiceSettings(Model):
     prefix: Annotated[str, AfterValidator(check_prefix)]
     targets: Annotated[tuple[Annotated[str, AfterValidator(check_target)], ...], Field(min_length=1)]
     auth: TokenPolicy = "required"
-    scopes: tuple[str, ...] = ()
+    scopes: tuple[Scope, ...] = ()
     limits: tuple[Limit, ...] = ()
     routes: tuple[RouteSettings, ...] = ()
     strip_prefix: bool = False
@@ -145,9 +115,14 @@ class ServiceSettings(Model):
     max_body_bytes: Annotated[int, Field(ge=0)] = 100 * 1024 * 1024
     max_in_flight: Annotated[int, Field(ge=1)] = 200
     keepalive_connections: Annotated[int, Field(ge=0, le=10_000)] = 100
-    ca_file: Path | None = None
-    client_certificate_file: Path | None = None
-    client_key_file: Path | None = None
+    ca_file: File | None = None
+    client_certificate_file: File | None = None
+    client_key_file: File | None = None
+
+    def labelled_paths(self) -> Iterator[tuple[str, str]]:
+        """Each route's path as it is named in a mistake, and without its /**."""
+        for index, route in enumerate(self.routes):
+            yield f"routes[{index}].path", route.path.removesuffix("/**") or "/"
 
     @model_validator(mode="after")
     def check_policies(self) -> Self:
@@ -157,10 +132,12 @@ class ServiceSettings(Model):
             path = route.path.removesuffix("/**") or "/"
             if path != self.prefix and not path.startswith(below):
                 mistakes.append(f"routes[{index}].path: {route.path!r} is not below the prefix {self.prefix!r}")
+            # Placeholders are told apart by where they stand, not by their names.
+            shape = PLACEHOLDER.sub("{}", route.path)
             for method in route.methods or ("any method",):
-                if (route.path, method) in seen:
+                if (shape, method) in seen:
                     mistakes.append(f"routes[{index}].path: {route.path!r} has a policy for {method} already")
-                seen.add((route.path, method))
+                seen.add((shape, method))
             auth = route.auth or self.auth
             if auth == "none" and (route.scopes or (route.scopes is None and self.scopes)):
                 mistakes.append(f'routes[{index}].auth: "none" can\'t be combined with scopes; set scopes = []')
@@ -168,9 +145,18 @@ class ServiceSettings(Model):
             mistakes.append('auth: "none" can\'t be combined with scopes')
         if (self.client_certificate_file is None) != (self.client_key_file is None):
             mistakes.append("client_certificate_file and client_key_file go together")
-        if mistakes:
-            raise ValueError("\n".join(mistakes))
+        if (self.ca_file or self.client_certificate_file) and not any(one.startswith("https:") for one in self.targets):
+            mistakes.append("targets: none is https, but there is a ca_file or client_certificate_file")
+        refuse(mistakes)
         return self
+
+
+def check_any_service(services: dict[str, ServiceSettings]) -> dict[str, ServiceSettings]:
+    if not services:
+        raise PydanticCustomError(
+            "no_services", "there is none; add a [services.NAME] table or leave default_services on"
+        )
+    return services
 
 
 class Settings(Model):
@@ -179,11 +165,16 @@ class Settings(Model):
     redis_url: Annotated[SecretStr, AfterValidator(check_redis_url)] | None = None
     default_services: bool = True
     jwt: JwtSettings = JwtSettings()
+    revocation: RevocationSettings = RevocationSettings()
     cors: CorsSettings = CorsSettings()
     ratelimit: RateLimitSettings = RateLimitSettings()
     proxy: ProxySettings = ProxySettings()
     server: ServerSettings = ServerSettings()
-    services: dict[Annotated[str, AfterValidator(check_service_name)], ServiceSettings] = {}
+    services: Annotated[
+        dict[Annotated[str, AfterValidator(check_service_name)], ServiceSettings],
+        AfterValidator(check_any_service),
+        Field(validate_default=True),
+    ] = Field(default={})
 
     @model_validator(mode="after")
     def check_services(self) -> Self:
@@ -193,12 +184,23 @@ class Settings(Model):
                 mistakes.append(f"services.{name}: this name is the gateway's own")
             if other := owners.get(service.prefix):
                 mistakes.append(f"services.{name}.prefix: {service.prefix!r} belongs to services.{other} already")
-            owners[service.prefix] = name
-            first_segment = "/" + service.prefix.split("/")[1]
-            if first_segment != "/" and first_segment in RESERVED_PATHS:
-                mistakes.append(f"services.{name}.prefix: {first_segment!r} is the gateway's own")
-        if not self.services:
-            mistakes.append("services: there is none; add a [services.NAME] table or leave default_services on")
-        if mistakes:
-            raise ValueError("\n".join(mistakes))
+            owners.setdefault(service.prefix, name)
+        for name, service in self.services.items():
+            for label, path in [("prefix", service.prefix), *service.labelled_paths()]:
+                first_segment = "/" + path.split("/")[1]
+                # A route's path begins like its prefix, which has been told then.
+                if first_segment in RESERVED_PATHS and (label == "prefix" or service.prefix == "/"):
+                    mistakes.append(f"services.{name}.{label}: {first_segment!r} is the gateway's own")
+            for label, path in service.labelled_paths():
+                if (other := owner_of(path, owners)) and other != owners[service.prefix]:
+                    mistakes.append(
+                        f"services.{name}.{label}: {path!r} belongs to services.{other}, by its longer prefix"
+                    )
+        refuse(mistakes)
         return self
+
+
+def owner_of(path: str, owners: dict[str, str]) -> str | None:
+    """The name of the service with the longest of the prefixes that the path is at or below."""
+    fitting = [prefix for prefix in owners if path == prefix or path.startswith(prefix.rstrip("/") + "/")]
+    return owners[max(fitting, key=len)] if fitting else None

@@ -23,4 +23,6 @@ class KeepAlive(WSGIRequestHandler):
 
 
 if __name__ == "__main__":
-    make_server("127.0.0.1", int(sys.argv[2]), app_named(sys.argv[1]), threaded=True, request_handler=KeepAlive).serve_forever()
+    make_server(
+        "127.0.0.1", int(sys.argv[2]), app_named(sys.argv[1]), threaded=True, request_handler=KeepAlive
+    ).serve_forever()

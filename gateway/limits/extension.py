@@ -17,7 +17,7 @@ from limits.strategies import STRATEGIES, RateLimiter
 from redis import RedisError
 
 from gateway.limits.ladder import Ladder
-from gateway.limits.window import Ask, Outcome
+from gateway.limits.window import Ask, Marks, Outcome
 
 SCHEME = "gateway"
 STRATEGY = "gateway-sliding-window"
@@ -29,9 +29,11 @@ COUNTED_BY_STRATEGY = f"{SCHEME}:// counts with the strategy {STRATEGY} only"
 class Batch:
     """The limits that one request has to pass together, and what came of it once they were asked for.
 
-    `outcomes` is empty as long as nobody asked, and where nothing could be counted."""
+    `marks` are looked up in the same call. `outcomes` is empty as long as nobody asked, and where nothing could be
+    counted."""
 
     asks: dict[str, Ask] = field(default_factory=dict)
+    marks: Marks | None = None
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     asked: bool = False
 
@@ -87,7 +89,7 @@ class QuotaStrategy(RateLimiter):
             return not outcomes or outcomes[0].passed
         if not batch.asked:
             batch.asked = True
-            outcomes = self._ladder.take(list(batch.asks.values()))
+            outcomes = self._ladder.take(list(batch.asks.values()), marks=batch.marks)
             batch.outcomes = dict(zip(batch.asks, outcomes, strict=False))
         outcome = batch.outcomes.get(key)
         return outcome is None or outcome.passed

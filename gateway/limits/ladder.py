@@ -15,7 +15,7 @@ from redis import RedisError
 
 from gateway.errors import LimiterUnavailable
 from gateway.limits.redis_counters import RedisCounters
-from gateway.limits.window import Ask, LocalCounters, Outcome
+from gateway.limits.window import Ask, LocalCounters, Marks, Outcome
 
 PAUSE_SECONDS = 1.0
 
@@ -50,21 +50,22 @@ class Ladder:
             return "not configured"
         return "down" if self._failing else "ok"
 
-    def take(self, asks: Sequence[Ask], consume: bool = True) -> list[Outcome]:
-        """The outcome of each limit; an empty list where nothing could be counted and the request may pass.
+    def take(self, asks: Sequence[Ask], consume: bool = True, marks: Marks | None = None) -> list[Outcome]:
+        """The outcome of each limit; an empty list where nothing could be counted and the request may pass. `marks`
+        are looked up in the same call, if there is one.
 
-        Raises LimiterUnavailable where it may not."""
+        Raises LimiterUnavailable where it may not pass."""
         if self._redis is None:
             return self._take_locally(asks, consume)
         if self._may_try():
             try:
-                outcomes = self._redis.take(asks, consume)
+                outcomes = self._redis.take(asks, consume, marks)
             except (RedisError, OSError) as error:
                 self._failed(error)
             else:
                 self._recovered()
                 return outcomes
-        if self._on_failure == "closed":
+        if self._on_failure == "closed" and asks:
             raise LimiterUnavailable("try again in a moment")
         return self._take_locally(asks, consume) if self._on_failure == "local" else []
 

@@ -50,9 +50,9 @@ class RequestLimits(Limit):
         if policy.needs_token and exchange.principal is None:
             return self._anonymous
         if policy.limits:
-            if policy.name not in self._own:
-                self._own[policy.name] = plan("; ".join(policy.limits), policy.name)
-            return self._own[policy.name]
+            if policy.quota not in self._own:
+                self._own[policy.quota] = plan("; ".join(policy.limits), policy.quota)
+            return self._own[policy.quota]
         return self._anonymous if exchange.principal is None else self._default
 
 
@@ -65,8 +65,13 @@ def caller_key() -> str:
     """Whose quota it is. Quoted, so that no subject can be written to look like another caller's key."""
     exchange = context.current()
     if exchange.principal is not None:
-        return f"user:{quote(exchange.principal.subject, safe='', errors='surrogatepass')}"
+        principal = exchange.principal
+        return f"user:{quoted(principal.issuer)}:{quoted(principal.subject)}"
     return f"address:{quota_address(exchange.client_address)}"
+
+
+def quoted(text: str) -> str:
+    return quote(text, safe="", errors="surrogatepass")
 
 
 def quota_address(address: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import InvalidResponse, NoScriptError
 
-from gateway.limits.window import Ask, Outcome
+from gateway.limits.window import Ask, Marks, Outcome
 
 PREFIX = "gateway:quota:"
 SCRIPT = Path(__file__).with_name("take.lua").read_text()
@@ -26,19 +26,23 @@ class RedisCounters:
     def __init__(self, client: Redis) -> None:
         self._client = client
 
-    def take(self, asks: Sequence[Ask], consume: bool = True) -> list[Outcome]:
-        """The outcome of each limit; all are charged, or none where one refuses."""
+    def take(self, asks: Sequence[Ask], consume: bool = True, marks: Marks | None = None) -> list[Outcome]:
+        """The outcome of each limit; all are charged, or none where one refuses. The marks are looked up, too."""
         numbers: list[int] = [int(consume)]
         for ask in asks:
             numbers += (ask.amount, ask.window_seconds * 1000, ask.cost)
-        reply = self._run([redis_key(ask.key) for ask in asks], numbers)
+        marked = marks.keys if marks is not None else ()
+        end = 4 * len(asks)
+        reply = self._run([*(redis_key(ask.key) for ask in asks), *marked], numbers, end + len(marked))
+        if marks is not None:
+            marks.values = [None if number < 0 else number for number in reply[end:]]
         return [
             Outcome(reply[at] == 1, reply[at + 1], reply[at + 2] / 1000, reply[at + 3] / 1000)
-            for at in range(0, len(reply), 4)
+            for at in range(0, end, 4)
         ]
 
-    def _run(self, keys: list[str], numbers: list[int]) -> list[int]:
-        """The script's reply: four numbers for each key."""
+    def _run(self, keys: list[str], numbers: list[int], length: int) -> list[int]:
+        """The script's reply: four numbers for each limit, one for each mark."""
         reply: Any
         try:
             reply = self._client.evalsha(SCRIPT_SHA, len(keys), *keys, *numbers)
@@ -46,7 +50,7 @@ class RedisCounters:
             # Redis is new, or forgot its scripts; EVAL keeps it for the next time.
             reply = self._client.eval(SCRIPT, len(keys), *keys, *numbers)
         # Whatever else listens at Redis' address must look like a Redis that fails, not like a mistake in here.
-        if not isinstance(reply, list) or len(reply) != 4 * len(keys) or any(type(one) is not int for one in reply):
+        if not isinstance(reply, list) or len(reply) != length or any(type(one) is not int for one in reply):
             raise InvalidResponse("the answer is not the script's")
         return reply
 

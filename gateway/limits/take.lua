@@ -1,12 +1,14 @@
 -- Takes from all of a request's limits, or from none (the algorithm is window.py's; time is Redis' own).
--- KEYS[i]: the counter of limit i, "window:previous:current".
+-- KEYS: for each limit its counter, "window:previous:current"; then the marks to be looked up.
 -- ARGV[1]: 1 to take, 0 to look. ARGV[3i-1 .. 3i+1]: amount, window in ms, cost of limit i.
--- Returns for each limit: passed (1 or 0), remaining, ms until the window ends, ms until the cost would pass.
+-- Returns for each limit: passed (1 or 0), remaining, ms until the window ends, ms until the cost would pass; then for
+-- each mark its number, -1 where there is none.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local counters, reply, passed = {}, {}, true
+local counters, reply, passed, limits = {}, {}, true, (#ARGV - 1) / 3
 
-for i, key in ipairs(KEYS) do
+for i = 1, limits do
+  local key = KEYS[i]
   local amount, window, cost = tonumber(ARGV[3 * i - 1]), tonumber(ARGV[3 * i]), tonumber(ARGV[3 * i + 1])
   local index = math.floor(now / window)
   local elapsed = now - index * window
@@ -48,5 +50,10 @@ if passed and ARGV[1] == '1' then
     redis.call('SET', counter[1], value, 'PX', 2 * counter[5])
     reply[4 * i - 2] = math.max(0, reply[4 * i - 2] - tonumber(ARGV[3 * i + 1]))
   end
+end
+-- what stands there is a number and what it is about
+for i = limits + 1, #KEYS do
+  local mark = redis.call('GET', KEYS[i])
+  reply[#reply + 1] = mark and tonumber(string.match(mark, '^%d+') or 0) or -1
 end
 return reply

@@ -26,6 +26,15 @@ class Ask:
     cost: int = 1
 
 
+@dataclass(slots=True)
+class Marks:
+    """Keys to be looked up in the call that takes from the limits. `values` is filled in by it: a number for each
+    key, None where there is none; it stays None as a whole where the call could not be made."""
+
+    keys: Sequence[str]
+    values: list[int | None] | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What came of it. `remaining` is after this request; `reset_seconds` until the current window ends;
@@ -62,7 +71,7 @@ def judge(ask: Ask, now: int, previous: int, current: int) -> Outcome:
 
 
 class LocalCounters:
-    """Counts in this process. `clock` gives seconds since 1970. Bounded: the keys least recently charged go first."""
+    """Counts in this process. `clock` gives seconds. Bounded: the keys least recently charged go first."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock

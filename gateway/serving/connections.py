@@ -92,7 +92,7 @@ class Response(GunicornResponse):  # type: ignore[misc]
         req._expected_100_continue = False
 
     def start_response(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
-        if self._stream is None or not self._stream.can_be_drained:
+        if self._stream is None or not self._stream.can_be_drained or asks_to_close(self.req.headers):
             self.force_close()
         return super().start_response(status, headers, exc_info)
 
@@ -119,6 +119,16 @@ class Response(GunicornResponse):  # type: ignore[misc]
             linger(self.sock)
         with suppress(OSError):
             self.sock.settimeout(self._own_timeout)
+
+
+def asks_to_close(fields: list[tuple[str, str]]) -> bool:
+    """Whether `close` is among the connection options, of which gunicorn reads but the first field's whole value."""
+    return any(
+        option.strip().lower() == "close"
+        for name, value in fields
+        if name == "CONNECTION"
+        for option in value.split(",")
+    )
 
 
 def linger(sock: socket.socket) -> None:

@@ -16,7 +16,7 @@ from cryptography.x509 import InvalidVersion, load_pem_x509_certificate
 from jwt import PyJWK, PyJWTError
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
-from gateway.config import JwtSettings
+from gateway.config import KeySettings
 from gateway.errors import ConfigurationError
 
 EC_ALGORITHMS = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
@@ -26,7 +26,7 @@ MIN_RSA_BITS = 2048  # RFC 7518 3.3
 KeySet = Mapping[str, PyJWK]
 
 
-def load_keys(settings: JwtSettings) -> KeySet:
+def load_keys(settings: KeySettings) -> KeySet:
     """Algorithm name → prepared key. Raises ConfigurationError naming the setting."""
     if settings.public_key_file is not None:
         return public_keys(settings.public_key_file, settings.algorithms)

@@ -14,9 +14,12 @@ HEADER_SAFE = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """A verified caller. `expires_at` is in seconds since 1970 (RFC 7519 4.1.4)."""
+    """A verified caller. `issuer` is empty where there is but one. Times are seconds since 1970 (RFC 7519 2)."""
 
     subject: str
+    issuer: str
+    token_id: str | None
+    issued_at: float | None
     scopes: frozenset[str]
     expires_at: float
     claims: Mapping[str, Any] = field(repr=False)
@@ -26,10 +29,22 @@ class Principal:
 def identity_headers(claims: Mapping[str, Any], claims_to_headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     """The header fields that tell a service who is calling; a claim that the token lacks gives none."""
     return tuple(
-        (header, header_value(claims[claim]))
+        (header, header_value(value))
         for claim, header in claims_to_headers.items()
-        if claims.get(claim) is not None
+        if (value := claim_at(claims, claim)) is not None
     )
+
+
+def claim_at(claims: Mapping[str, Any], path: str) -> Any:
+    """The claim of that name, else the one at that path: `realm_access.roles`. None where there is none."""
+    if path in claims:
+        return claims[path]
+    value: Any = claims
+    for step in path.split("."):
+        if not isinstance(value, Mapping) or step not in value:
+            return None
+        value = value[step]
+    return value
 
 
 def header_value(value: Any) -> str:
@@ -45,9 +60,10 @@ def header_value(value: Any) -> str:
     return "%20" * blanks + kept + "%20" * (len(text) - len(text.rstrip(" ")) if text.strip(" ") else 0)
 
 
-def granted_scopes(claims: Mapping[str, Any]) -> frozenset[str]:
-    """`scope` separated by blanks (RFC 8693 4.2), else `scp` as a list or text."""
-    granted = claims.get("scope", claims.get("scp", ""))
+def granted_scopes(claims: Mapping[str, Any], path: str | None = None) -> frozenset[str]:
+    """The claim at `path` where one is configured; else `scope`, separated by blanks (RFC 8693 4.2), else `scp`.
+    A list of texts, or one text."""
+    granted = claims.get("scope", claims.get("scp", "")) if path is None else claim_at(claims, path)
     if isinstance(granted, str):
         return frozenset(granted.split(" ")) - {""}
     if isinstance(granted, list):

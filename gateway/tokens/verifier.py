@@ -2,61 +2,40 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from hashlib import blake2b
 from typing import Any
 
-import jwt
-
 from gateway.config import JwtSettings
 from gateway.errors import InvalidToken
-from gateway.tokens.keys import KeySet
+from gateway.tokens.issuer import Issuer, malformed
 from gateway.tokens.principal import Principal, granted_scopes, identity_headers
 
-# What is told to the client, and the word for log and metrics. Order matters: the first that fits is taken.
-REASONS: tuple[tuple[type[Exception], str, str], ...] = (
-    (jwt.MissingRequiredClaimError, "missing_claim", "the token lacks a claim that is required"),
-    (jwt.InvalidIssuerError, "issuer", "the token's issuer is not accepted"),
-    (jwt.InvalidAudienceError, "audience", "the token is meant for someone else"),
-    (jwt.InvalidSignatureError, "signature", "the token's signature does not match"),
-    (jwt.InvalidAlgorithmError, "algorithm", "the token's algorithm is not accepted"),
-)
 NUMERIC_CLAIMS = ("exp", "nbf", "iat")
 
 
 class Verifier:
-    """Verifies tokens with the configured keys; a verified one is remembered until its `exp`, by a keyed hash.
+    """Verifies the tokens of its issuers; a verified one is remembered until its `exp`, by a keyed hash.
 
     `clock` gives seconds since 1970."""
 
-    def __init__(self, settings: JwtSettings, keys: KeySet, clock: Callable[[], float]) -> None:
+    def __init__(self, settings: JwtSettings, issuers: Sequence[Issuer], clock: Callable[[], float]) -> None:
         self._settings = settings
-        self._keys = keys
-        # With one algorithm configured there is nothing to choose by the token's header, which PyJWT checks anyway.
-        self._only_key = next(iter(keys.values())) if len(keys) == 1 else None
+        self._issuers = {issuer.name: issuer for issuer in issuers}
+        self._only_issuer = issuers[0] if len(issuers) == 1 else None
         self._clock = clock
-        self._jwt = jwt.PyJWT(
-            {
-                # Without `exp` a token would be good for ever, so it is always required.
-                "require": sorted({"exp", "sub", *settings.required_claims}),
-                "verify_aud": settings.audience is not None,
-                "enforce_minimum_key_length": True,
-                # Checked here by `clock`: PyJWT reads the machine's, and cuts off fractions of a second.
-                "verify_exp": False,
-                "verify_nbf": False,
-                "verify_iat": False,
-            }
-        )
         # One who can read the worker's memory dump or guess its layout must not get tokens out of the cache's keys,
         # and nobody can choose tokens that collide in it.
         self._hash_key = secrets.token_bytes(32)
         self._verified: OrderedDict[bytes, Principal] = OrderedDict()
 
     def principal(self, token: str) -> Principal:
-        """Who the token says is calling. Raises InvalidToken."""
+        """Who the token says is calling. Raises InvalidToken, KeysUnavailable."""
         if len(token) > self._settings.max_token_bytes:
             raise InvalidToken(f"the token is longer than {self._settings.max_token_bytes} bytes", "too_long")
         digest = blake2b(token.encode("latin-1", "replace"), key=self._hash_key, digest_size=20).digest()
@@ -69,6 +48,10 @@ class Verifier:
         self._remember(digest, principal)
         return principal
 
+    def forget_all(self) -> None:
+        """Verifies every token anew, as a key is gone that some of them were verified with."""
+        self._verified = OrderedDict()
+
     def _remember(self, digest: bytes, principal: Principal) -> None:
         if not self._settings.cache_size:
             return
@@ -79,48 +62,52 @@ class Verifier:
         self._verified[digest] = principal
 
     def _verify(self, token: str) -> Principal:
-        try:
-            key = self._only_key or self._keys.get(jwt.get_unverified_header(token).get("alg", ""))
-            if key is None:
-                raise jwt.InvalidAlgorithmError
-            claims = self._jwt.decode(
-                token,
-                key,
-                algorithms=[key.algorithm_name],
-                audience=self._settings.audience,
-                issuer=self._settings.issuer,
-            )
-            return self._principal_of(claims)
-        # Beside its own errors PyJWT lets through what json, base64 and int() raise for hostile input; and claims that
-        # could just be read may be nested too deeply to be written.
-        except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
-            for kind, reason, detail in REASONS:
-                if isinstance(error, kind):
-                    raise InvalidToken(detail, reason) from error
-            raise InvalidToken("the token can't be read", "malformed") from error
-
-    def _principal_of(self, claims: dict[str, Any]) -> Principal:
-        for name in NUMERIC_CLAIMS:
-            if not is_numeric_date(claims.get(name, 0)):
-                raise InvalidToken(f"the token's {name} is not a number", "claims")
+        issuer = self._only_issuer or self._issuer_of(token)
+        claims = issuer.claims(token)
         self._check_times(claims)
         if not claims["sub"]:
             raise InvalidToken("the token's sub is empty", "claims")
-        return Principal(
-            subject=claims["sub"],
-            scopes=granted_scopes(claims),
-            expires_at=float(claims["exp"]),
-            claims=claims,
-            identity_headers=identity_headers(claims, self._settings.claims_to_headers),
-        )
+        try:
+            return Principal(
+                subject=claims["sub"],
+                # One issuer's subjects are not another's; with a single issuer there is nothing to tell apart.
+                issuer="" if self._only_issuer else issuer.name,
+                token_id=claims.get("jti"),
+                issued_at=claims.get("iat"),
+                scopes=granted_scopes(claims, self._settings.scope_claim),
+                expires_at=float(claims["exp"]),
+                claims=claims,
+                identity_headers=identity_headers(claims, self._settings.claims_to_headers),
+            )
+        except RecursionError as error:
+            # Claims that could just be read may be nested too deeply to be written.
+            raise malformed() from error
+
+    def _issuer_of(self, token: str) -> Issuer:
+        """The issuer that the token names, which is bound to be right when it has been verified."""
+        try:
+            payload = token.split(".")[1]
+            claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+            name = claims["iss"]
+        except (ValueError, TypeError, KeyError, IndexError, RecursionError) as error:
+            raise InvalidToken("the token names no issuer", "issuer") from error
+        issuer = self._issuers.get(name) if isinstance(name, str) else None
+        if issuer is None:
+            raise InvalidToken("the token's issuer is not accepted", "issuer")
+        return issuer
 
     def _check_times(self, claims: dict[str, Any]) -> None:
         """RFC 7519 4.1.4 and 4.1.5; a token that was issued in the future isn't good yet either."""
-        now, leeway = self._clock(), self._settings.leeway_seconds
+        for name in NUMERIC_CLAIMS:
+            if not is_numeric_date(claims.get(name, 0)):
+                raise InvalidToken(f"the token's {name} is not a number", "claims")
+        now, leeway, longest = self._clock(), self._settings.leeway_seconds, self._settings.max_lifetime_seconds
         if claims["exp"] <= now - leeway:
             raise InvalidToken("the token has expired", "expired")
         if max(claims.get("nbf", 0), claims.get("iat", 0)) > now + leeway:
             raise InvalidToken("the token is not valid yet", "not_yet_valid")
+        if longest is not None and ("iat" not in claims or claims["exp"] - claims["iat"] > longest):
+            raise InvalidToken("the token is good for too long", "lifetime")
 
 
 def is_numeric_date(value: Any) -> bool:

@@ -156,6 +156,7 @@ class TestLocation:
         assert gateway.get("/api/devices", bearer()).value("Location") == value
 
 
+END = b"0\r\n\r\n"
 MALFORMED = {
     "not HTTP": b"SSH-2.0-OpenSSH_9\r\n\r\n",
     "HTTP/2": b"HTTP/2 200 OK\r\nContent-Length: 0\r\n\r\n",
@@ -172,7 +173,7 @@ MALFORMED = {
     "Content-Length list": b"HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\n\r\nab",
     "Content-Length signed": b"HTTP/1.1 200 OK\r\nContent-Length: +2\r\n\r\nab",
     "Content-Length negative": b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
-    "Content-Length and chunked": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "Content-Length and chunked": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n" + END,
     "chunked twice": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
     "gzip coded": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
     "chunked in HTTP/1.0": b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",

@@ -69,7 +69,13 @@ def settings_for(url: str, cors: dict[str, Any]) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def gateway(start_gateway: Callable[..., GatewayProcess], module_upstream: ScriptedUpstream) -> GatewayProcess:
     """Named origins and patterns, with credentials."""
-    origins = [APP, "https://*.apps.example.org", "http://localhost:*", "https://shop.example.com:8443", "http://[::1]:3000"]
+    origins = [
+        APP,
+        "https://*.apps.example.org",
+        "http://localhost:*",
+        "https://shop.example.com:8443",
+        "http://[::1]:3000",
+    ]
     cors = {"origins": origins, "credentials": True, "expose_headers": ["X-Total"], "max_age_seconds": 77}
     return start_gateway(settings_for(module_upstream.url, cors), workers=1)
 

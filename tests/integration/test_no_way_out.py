@@ -23,8 +23,8 @@ from tests.support.upstream import ScriptedUpstream
 
 PIECES = (
     "/ // . .. ... %2e %2E%2e .%2e %252e %25252e %2f %2F %252f %5c %5C %255c \\ ; ;x=1 ;/ admin Admin %61dmin adm%69n "
-    "%2561dmin %252561dmin public %70ublic x api devices rules %c0%ae %c0%af %e0%80%ae %ff %00 %0a %0d%0a %7f % %zz %2 %25 "
-    "%20 + ~ : @ %e2%80%a4 %ef%bc%8f"
+    "%2561dmin %252561dmin public %70ublic x api devices rules %c0%ae %c0%af %e0%80%ae %ff %00 %0a %0d%0a %7f % %zz %2 "
+    "%25 %20 + ~ : @ %e2%80%a4 %ef%bc%8f"
 ).split(" ")
 
 TAILS = st.lists(st.sampled_from(PIECES), max_size=8).map("".join)

@@ -444,7 +444,7 @@ def test_preflights_health_and_unknown_paths_cost_nothing(
 def test_an_upstreams_own_quota_fields_do_not_double(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
     upstream.answers(
         b"HTTP/1.1 200 OK\r\nx-ratelimit-limit: 1\r\nX-RateLimit-Limit: 2\r\nX-Ratelimit-Remaining: 0\r\n"
-        b"X-RateLimit-Reset: 9\r\nRateLimit: \"theirs\";r=1\r\nRATELIMIT-POLICY: \"theirs\";q=1\r\n"
+        b'X-RateLimit-Reset: 9\r\nRateLimit: "theirs";r=1\r\nRATELIMIT-POLICY: "theirs";q=1\r\n'
         b"Content-Length: 0\r\n\r\n"
     )
     fields = quota_fields(call_as(gateway, fresh_subject()))
@@ -496,3 +496,10 @@ def test_limits_can_be_switched_off(
 )
 def test_an_ipv6_customer_is_one_caller(address: str, expected: str) -> None:
     assert quota_address(address) == expected
+
+
+@while_redis_answers
+def test_a_route_without_limits_of_its_own_shares_its_services(gateway: GatewayProcess) -> None:
+    subject = fresh_subject()
+    targets = ["/api/rules/cheap", "/api/rules", "/api/rules/cheap", "/api/rules/1", "/api/rules/cheap"]
+    assert statuses([call_as(gateway, subject, target) for target in targets]) == [200, 200, 200, 200, 429]

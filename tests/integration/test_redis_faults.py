@@ -52,7 +52,7 @@ def state(gateway: GatewayProcess) -> str:
     reply = get(gateway, "/readyz")
     assert reply.status == 200
     document = reply.json()
-    assert document.keys() == {"status", "redis"}
+    assert document.keys() == {"status", "redis", "keys"}
     assert document["status"] == "ready"
     return str(document["redis"])
 

@@ -161,9 +161,7 @@ class TestExpect:
         assert upstream.only.body == b"body"
         assert upstream.only.values("expect") == []
 
-    def test_a_refused_request_is_not_asked_for_its_body(
-        self, gateway: GatewayProcess, upstream: ScriptedUpstream
-    ) -> None:
+    def test_a_refused_request_is_not_asked_for_its_body(self, gateway: GatewayProcess) -> None:
         head = request_bytes("POST", "/api/devices", [("Expect", "100-continue"), ("Content-Length", "4")])
         with Connection(gateway.port) as connection:
             connection.send(head)
@@ -203,9 +201,7 @@ class TestBodyLimit:
         assert upstream.wait_until(lambda: upstream.only.connection in upstream.closed_connections)
         assert not upstream.only.is_whole
 
-    def test_the_refusal_arrives_at_a_client_that_is_still_sending(
-        self, small_bodies: GatewayProcess, upstream: ScriptedUpstream
-    ) -> None:
+    def test_the_refusal_arrives_at_a_client_that_is_still_sending(self, small_bodies: GatewayProcess) -> None:
         with Connection(small_bodies.port) as connection:
             connection.send(request_bytes("POST", "/api/devices", [bearer(), ("Content-Length", "2000000")]))
             connection.send(b"x" * 2_000_000)
@@ -255,10 +251,10 @@ class TestUnfinishedBodies:
 def test_an_upstream_that_refuses_a_body_early_is_heard(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
     upstream.reads_bodies = False
 
-    def refuse(_: Received, connection: socket.socket) -> bool:
+    def refuse(request: Received, connection: socket.socket) -> bool:
         connection.sendall(b"HTTP/1.1 422 No\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno")
         connection.shutdown(socket.SHUT_WR)
-        while connection.recv(65536):
+        while request.stream.read1(65536):
             pass
         return False
 
@@ -277,7 +273,7 @@ def test_an_upstream_that_answers_while_it_reads_gets_the_whole_body(
         connection.sendall(b"HTTP/1.1 102 Processing\r\n\r\n")
         count, wanted = 0, int(request.values("content-length")[0])
         while count < wanted:
-            count += len(connection.recv(65536))
+            count += len(request.stream.read1(65536))
         arrived.append(count)
         connection.sendall(OK)
         return True
@@ -303,3 +299,14 @@ def test_pipelined_requests_are_answered_in_turn(gateway: GatewayProcess, upstre
     assert [data.find(b"/api/devices/%d" % n) for n in range(5)] == sorted(
         data.find(b"/api/devices/%d" % n) for n in range(5)
     )
+
+
+@pytest.mark.parametrize("fields", [[("Connection", "close, X-A")], [("Connection", "X-A"), ("Connection", "Close")]])
+def test_a_connection_is_closed_however_the_client_says_so(
+    gateway: GatewayProcess, fields: list[tuple[str, str]]
+) -> None:
+    with Connection(gateway.port) as connection:
+        connection.send(request_bytes("GET", "/api/devices", [bearer(), *fields]))
+        reply = connection.reply()
+        assert (reply.status, reply.value("Connection")) == (200, "close")
+        assert connection.rest() == b""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hmac
 import json
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -12,6 +13,11 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generat
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from gateway.config import JwtSettings
+from gateway.tokens.issuer import Issuer
+from gateway.tokens.key_source import FixedKeys
+from gateway.tokens.keys import KeySet
+from gateway.tokens.verifier import Verifier
 from tests.support.tokens import SECRET
 
 # One of the smallest headers that are right.
@@ -43,3 +49,8 @@ def sealed(header: Any, payload: Any, key: str | bytes = SECRET, digest: str = "
 
 def unsealed(header: Any, payload: Any, signature: bytes = b"") -> str:
     return f"{segment(header)}.{segment(payload)}.{segment(signature)}"
+
+
+def verifier_with(settings: JwtSettings, keys: KeySet, clock: Callable[[], float]) -> Verifier:
+    """A verifier for the tokens of one issuer with these keys."""
+    return Verifier(settings, [Issuer(settings, FixedKeys(keys), settings.required_claims)], clock)

@@ -105,6 +105,11 @@ class GatewayProcess:
         booted = re.findall(r"Booting worker with pid: (\d+)", self.output())
         return [int(pid) for pid in booted if Path(f"/proc/{pid}").exists()]
 
+    def begin_to_stop(self) -> None:
+        """Asks it to end; `stop` waits for it."""
+        if self.process.poll() is None:
+            self.process.terminate()
+
     def stop(self, sign: int = signal.SIGTERM) -> int:
         """Ends it; its exit code."""
         if self.process.poll() is None:

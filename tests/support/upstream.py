@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from io import BufferedReader
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 11\r\n\r\n" + b'{"ok":true}'
 
@@ -18,6 +19,8 @@ class Received:
 
     head: bytes
     connection: int
+    # Where a script reads the body from, if it is to: part of it may have come with the head.
+    stream: BufferedReader
     body: bytes = b""
     is_whole: bool = False
     method: str = field(init=False)
@@ -121,28 +124,28 @@ class ScriptedUpstream:
                 self.closed_connections.append(number)
                 self._changed.notify_all()
 
-    def _serve_one(self, connection: socket.socket, stream: object, number: int) -> bool:
+    def _serve_one(self, connection: socket.socket, stream: BufferedReader, number: int) -> bool:
         head = b""
         while not head.endswith(b"\r\n\r\n"):
-            line = stream.readline()  # type: ignore[attr-defined]
+            line = stream.readline()
             if not line:
                 return False
             head += line
-        received = Received(head, number)
+        received = Received(head, number, stream)
         with self._changed:
             self.requests.append(received)
             self._changed.notify_all()
         if self.reads_bodies:
-            read_body(received, stream)
+            read_body(received)
         with self._changed:
             self._changed.notify_all()
         path = received.target.partition("?")[0]
         return self.at.get(path, self.script)(received, connection)
 
 
-def read_body(received: Received, stream: object) -> None:
+def read_body(received: Received) -> None:
     """Reads the request's body by its framing, as far as it comes."""
-    read, readline = stream.read, stream.readline  # type: ignore[attr-defined]
+    read, readline = received.stream.read, received.stream.readline
     if received.values("transfer-encoding"):
         while True:
             line = readline()

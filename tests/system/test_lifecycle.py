@@ -87,13 +87,13 @@ def test_a_killed_worker_is_replaced_and_the_others_serve_on(start_gateway: Star
     victim = gateway.worker_pids()[0]
     os.kill(victim, signal.SIGKILL)
     gateway.wait_until(lambda: gateway.output().count("Booting worker") == 3, "replace the worker")
-    assert gateway.get("/readyz").json() == {"status": "ready", "redis": "ok"}
+    assert gateway.get("/readyz").json() == {"status": "ready", "redis": "ok", "keys": "ok"}
 
 
 def test_without_any_setting_it_runs_with_its_own_secret_and_redis(start_gateway: StartGateway) -> None:
     gateway = start_gateway({}, environ={"GATEWAY_JWT__SECRET": None})
     assert "jwt.secret is not set" in gateway.output()
-    assert gateway.get("/readyz").json() == {"status": "ready", "redis": "ok"}
+    assert gateway.get("/readyz").json() == {"status": "ready", "redis": "ok", "keys": "ok"}
     secret = Path(__file__).parents[2] / "instance" / "jwt-secret"
     assert secret.stat().st_mode & 0o777 == 0o600
     assert secret.read_text() not in gateway.output()

@@ -29,8 +29,7 @@ from hypothesis import strategies as st
 from gateway.config import JwtSettings
 from gateway.errors import ConfigurationError, InvalidToken
 from gateway.tokens.keys import KeySet, load_keys
-from gateway.tokens.verifier import Verifier
-from tests.support.forging import public_pem, rsa_key
+from tests.support.forging import public_pem, rsa_key, verifier_with
 from tests.support.tokens import SECRET
 
 NOW = 1_000_000_000.0
@@ -101,7 +100,7 @@ def mistake(file: Path, *algorithms: str) -> str:
 
 def verifies(keys: KeySet, kind: str, algorithm: str) -> bool:
     """Whether a token that the key signed with the algorithm is accepted."""
-    verifier = Verifier(JwtSettings(), keys, lambda: NOW)
+    verifier = verifier_with(JwtSettings(), keys, lambda: NOW)
     try:
         return verifier.principal(jwt.encode(CLAIMS, key(kind), algorithm)).subject == "ada"
     except InvalidToken:
@@ -314,7 +313,7 @@ def test_no_key_at_all_is_a_mistake() -> None:
 def test_a_secret_is_as_long_as_its_algorithm_needs(algorithm: str, needed: int) -> None:
     secret = "0123456789abcdef" * 4
     signed = jwt.encode(CLAIMS, secret[:needed], algorithm)
-    accepted = Verifier(JwtSettings(), secret_keys(secret[:needed], algorithm), lambda: NOW).principal(signed)
+    accepted = verifier_with(JwtSettings(), secret_keys(secret[:needed], algorithm), lambda: NOW).principal(signed)
     assert accepted.subject == "ada"
     if needed > 32:
         with pytest.raises(ConfigurationError) as caught:
@@ -330,7 +329,7 @@ def test_a_secrets_length_is_counted_in_bytes() -> None:
 @pytest.mark.parametrize("secret", ["\0" * 32, " " * 32, "é" * 32, "-_+/=" * 8, "🔑" * 8, "\n" * 33])
 def test_a_secret_of_any_characters_is_its_utf_8(secret: str) -> None:
     signed = jwt.encode(CLAIMS, secret.encode(), "HS256")
-    assert Verifier(JwtSettings(), secret_keys(secret), lambda: NOW).principal(signed).subject == "ada"
+    assert verifier_with(JwtSettings(), secret_keys(secret), lambda: NOW).principal(signed).subject == "ada"
 
 
 def test_a_key_file_or_jwk_is_no_secret() -> None:

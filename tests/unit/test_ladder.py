@@ -23,7 +23,7 @@ from gateway.errors import LimiterUnavailable
 from gateway.limits.extension import Batch, QuotaStorage, QuotaStrategy
 from gateway.limits.ladder import PAUSE_SECONDS, Ladder
 from gateway.limits.redis_counters import RedisCounters
-from gateway.limits.window import Ask, LocalCounters, Outcome
+from gateway.limits.window import Ask, LocalCounters, Marks, Outcome
 
 FROM_REDIS = Outcome(True, 99, 5, 0)
 
@@ -36,7 +36,7 @@ class FailingCounters(RedisCounters):
         self.calls = 0
         self.meanwhile: Callable[[], None] = lambda: None
 
-    def take(self, asks: Sequence[Ask], consume: bool = True) -> list[Outcome]:  # noqa: ARG002
+    def take(self, asks: Sequence[Ask], consume: bool = True, marks: Marks | None = None) -> list[Outcome]:  # noqa: ARG002
         self.calls += 1
         error = self.error
         self.meanwhile()

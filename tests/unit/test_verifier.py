@@ -26,7 +26,7 @@ from gateway.errors import InvalidToken
 from gateway.tokens.keys import load_keys
 from gateway.tokens.principal import Principal
 from gateway.tokens.verifier import Verifier
-from tests.support.forging import HS256, public_pem, rsa_key, sealed, segment, unsealed
+from tests.support.forging import HS256, public_pem, rsa_key, sealed, segment, unsealed, verifier_with
 from tests.support.tokens import SECRET, signed
 
 # Long past by the machine's clock, so that a test that works shows that the clock given is the one that counts.
@@ -45,9 +45,11 @@ class Clock:
         return self.now
 
 
-def verifier(clock: Clock | None = None, **settings: Any) -> Verifier:
+def verifier(clock: Clock | None = None, *, max_token_bytes: int = 8192, **settings: Any) -> Verifier:
     jwt_settings = JwtSettings.model_validate({"secret": SECRET, "leeway_seconds": LEEWAY, **settings})
-    return Verifier(jwt_settings, load_keys(jwt_settings), clock or Clock())
+    # Also lengths that no server would let through: what is behind the limit must not depend on it.
+    jwt_settings = jwt_settings.model_copy(update={"max_token_bytes": max_token_bytes})
+    return verifier_with(jwt_settings, load_keys(jwt_settings), clock or Clock())
 
 
 def claims(**changed: Any) -> dict[str, Any]:
@@ -197,7 +199,7 @@ def test_a_token_signed_with_another_key_is_refused(key: str) -> None:
 
 def rsa_verifier(*algorithms: str) -> Verifier:
     jwk = RSAAlgorithm.to_jwk(rsa_key().public_key(), as_dict=True)
-    return Verifier(JwtSettings(), {name: PyJWK(jwk, name) for name in algorithms}, Clock())
+    return verifier_with(JwtSettings(), {name: PyJWK(jwk, name) for name in algorithms}, Clock())
 
 
 @pytest.mark.parametrize("algorithms", [("RS256",), ("RS256", "PS256")])
@@ -227,7 +229,7 @@ def test_a_key_is_bound_to_its_algorithm() -> None:
 def test_a_signature_of_zeros_fits_no_message(signature: bytes) -> None:
     key = generate_private_key(SECP256R1())
     es256 = {"ES256": PyJWK(ECAlgorithm.to_jwk(key.public_key(), as_dict=True), "ES256")}
-    by = Verifier(JwtSettings(), es256, Clock())
+    by = verifier_with(JwtSettings(), es256, Clock())
     assert by.principal(jwt.encode(CLAIMS, key, "ES256")).subject == "ada@example.com"
     assert reason(unsealed({"alg": "ES256"}, CLAIMS, signature), by) == "signature"
 

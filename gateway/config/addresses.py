@@ -1,0 +1,133 @@
+"""Checks of addresses: targets, origins, Redis, where to listen. As in `values`, each returns the value or raises
+ValueError. What may hold a password is not repeated in a message."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv6Address
+from urllib.parse import SplitResult, parse_qsl, urlsplit
+
+from pydantic import SecretStr
+
+from gateway.config.values import SEGMENTS, has_dot_segment
+
+ORIGIN = re.compile(
+    r"https?://(?:\*\.)?[A-Za-z0-9.-]+(?::(?:\d{1,5}|\*))?|https?://\[[0-9A-Fa-f:.]+\](?::(?:\d{1,5}|\*))?"
+)
+LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+HOST_NAME = re.compile(rf"{LABEL}(?:\.{LABEL})*\.?")
+REDIS_SCHEMES = ("redis", "rediss", "unix")
+# What redis-py takes in a URL's query and the gateway doesn't set itself; others only fail when it connects.
+REDIS_OPTIONS = {"db": "[0-9]+", "username": ".+", "password": ".+", "client_name": r"[!-~]+"}
+REDIS_TLS_OPTIONS = {
+    "ssl_cert_reqs": "none|optional|required",
+    "ssl_check_hostname": "(?i:true|false)",
+    "ssl_ca_certs": ".+",
+    "ssl_ca_path": ".+",
+    "ssl_certfile": ".+",
+    "ssl_keyfile": ".+",
+    "ssl_password": ".+",
+}
+
+
+def check_target(text: str) -> str:
+    # A password may be in it, so no part of it is repeated then.
+    if "@" in text:
+        raise ValueError("must not have a user, a password or any other @ in it")
+    parts = split_url(text)
+    if parts is None or "://" not in text:
+        raise ValueError(f"must be like http://host:port, got {text!r}")
+    if parts.scheme not in ("http", "https"):
+        raise ValueError(f"scheme must be http or https, got {parts.scheme!r}")
+    if not is_port(parts):
+        raise ValueError(f"the port of {text!r} is not a number from 1 to 65535")
+    if not parts.hostname or not is_host(parts.hostname):
+        raise ValueError(f"must be like http://host:port, got {text!r}")
+    path = parts.path.removesuffix("/")
+    if "?" in text or "#" in text or has_dot_segment(path) or (path and not SEGMENTS.fullmatch(path)):
+        raise ValueError(f"must be a scheme, a host and perhaps a port and a path, got {text!r}")
+    # The scheme decides about TLS, so it has one spelling.
+    return parts.scheme + text[len(parts.scheme) :].removesuffix("/")
+
+
+def check_origin(text: str) -> str:
+    if text in ("*", "null") or ORIGIN.fullmatch(text):
+        return text
+    raise ValueError(
+        f"must be like https://app.example.com, https://*.example.com, http://localhost:* or *, got {text!r}"
+    )
+
+
+def check_redis_url(url: SecretStr) -> SecretStr:
+    # The URL may hold a password, so no part of it but the scheme is repeated.
+    text = url.get_secret_value()
+    scheme, separator, _ = text.partition("://")
+    parts = split_url(text)
+    if not separator or parts is None:
+        raise ValueError("must be a URL like redis://host:6379/0, special characters in it written as %40")
+    if scheme not in REDIS_SCHEMES:
+        # Not only by its name: redis-py doesn't know REDIS:// either.
+        raise ValueError(f"scheme must be one of {', '.join(REDIS_SCHEMES)}, got {scheme!r}")
+    if scheme == "unix" and not parts.path:
+        raise ValueError("must be like unix:///path/to/socket")
+    if scheme != "unix" and (not parts.hostname or not is_port(parts)):
+        raise ValueError("must be like redis://host:6379/0")
+    if scheme != "unix" and not re.fullmatch("/?|/[0-9]+", parts.path):
+        raise ValueError("the path must be a database's number: redis://host:6379/0")
+    options = REDIS_OPTIONS | (REDIS_TLS_OPTIONS if scheme == "rediss" else {})
+    for name, value in parse_qsl(parts.query, keep_blank_values=True):
+        if name not in options:
+            raise ValueError(f"what may follow the ? of a {scheme}:// URL is {', '.join(options)}")
+        if not re.fullmatch(options[name], value):
+            raise ValueError(f"{name} has a value that it can't have")
+    return url
+
+
+def check_bind(text: str) -> str:
+    for address in text.split(","):
+        if re.fullmatch(r"unix:.+|fd://[0-9]+", address):
+            continue
+        host, _, port = address.rpartition(":")
+        is_bracketed = host.startswith("[") and host.endswith("]")
+        name = host[1:-1] if is_bracketed else host
+        is_name = is_host(name) and is_bracketed == (":" in name)
+        if not is_name or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
+            raise ValueError(f"must be like 127.0.0.1:8000, [::1]:8000 or unix:/path/to/socket, got {text!r}")
+    return text
+
+
+def split_url(text: str) -> SplitResult | None:
+    """The parts of a URL; None where it has none. urlsplit's own errors would repeat a password."""
+    # It silently drops blanks and control characters, which then would be in what is used.
+    if not re.fullmatch(r"[!-~]+", text):
+        return None
+    try:
+        return urlsplit(text)
+    except ValueError:
+        return None
+
+
+def is_port(parts: SplitResult) -> bool:
+    try:
+        return parts.port != 0 and not parts.netloc.endswith(":")
+    except ValueError:
+        return False
+
+
+def is_host(text: str) -> bool:
+    if ":" in text:
+        try:
+            return IPv6Address(text).scope_id is None
+        except ValueError:
+            return False
+    return HOST_NAME.fullmatch(text) is not None
+
+
+def check_document_url(text: str) -> str:
+    """A URL that the gateway fetches a document from: https, or http where the network is trusted."""
+    parts = split_url(text)
+    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname or not is_host(parts.hostname):
+        raise ValueError("must be like https://id.example.com/.well-known/jwks.json")
+    if parts.username is not None or parts.fragment or not is_port(parts):
+        raise ValueError("must be a scheme, a host, perhaps a port, and a path")
+    return text

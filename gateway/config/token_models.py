@@ -1,0 +1,107 @@
+"""What can be configured about tokens: whose they are, what verifies them, what services are told of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, PlainValidator, SecretStr, model_validator
+
+from gateway.config.addresses import check_document_url
+from gateway.config.base import HeaderName, Model, Seconds, Text, refuse
+from gateway.config.values import check_audience, check_cookie_name, check_file, check_secret
+
+Algorithm = Literal[
+    "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
+]
+File = Annotated[Path, AfterValidator(check_file)]
+ASYMMETRIC: tuple[Algorithm, ...] = (
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA",
+)  # fmt: skip
+
+
+class KeySettings(Model):
+    """A key source and what a token verified by it must be."""
+
+    secret: Annotated[SecretStr, AfterValidator(check_secret)] | None = None
+    public_key_file: File | None = None
+    jwks_url: Annotated[str, AfterValidator(check_document_url)] | None = None
+    jwks_ca_file: File | None = None
+    algorithms: tuple[Algorithm, ...] | None = None
+    issuer: Text | None = None
+    audience: Annotated[str | tuple[str, ...], PlainValidator(check_audience)] | None = None
+    token_type: Text | None = None
+
+    @property
+    def key_sources(self) -> list[str]:
+        """The names of the key sources that are set."""
+        return [name for name in ("secret", "public_key_file", "jwks_url") if getattr(self, name) is not None]
+
+    def key_mistakes(self) -> list[str]:
+        sources = self.key_sources
+        mistakes = [] if len(sources) < 2 else [f"give {' or '.join(sources)}, not both"]
+        symmetric = [name.startswith("HS") for name in self.algorithms or ()]
+        if self.algorithms == ():
+            mistakes.append("algorithms: must not be empty")
+        elif any(symmetric) and sources not in ([], ["secret"]):
+            mistakes.append(f"algorithms: HS* verifies with a secret, not with {sources[-1]}")
+        elif not all(symmetric) and sources in ([], ["secret"]):
+            mistakes.append("algorithms: only HS* can be verified with a secret; the others need public_key_file")
+        if self.jwks_ca_file is not None and self.jwks_url is None:
+            mistakes.append("jwks_ca_file: goes with jwks_url")
+        return mistakes
+
+
+class IssuerSettings(KeySettings):
+    """One of several issuers; its tokens are known by their `iss`."""
+
+    @model_validator(mode="after")
+    def check_together(self) -> Self:
+        mistakes = self.key_mistakes()
+        if self.issuer is None:
+            mistakes.append("issuer: is missing")
+        if not self.key_sources:
+            mistakes.append("secret, public_key_file or jwks_url is missing")
+        refuse(mistakes)
+        return self
+
+
+class JwtSettings(KeySettings):
+    """Who may call. Exactly one key source, or `issuers` with one each; with none, a secret is generated."""
+
+    issuers: tuple[IssuerSettings, ...] = ()
+    leeway_seconds: Annotated[float, Field(ge=0, le=300)] = 5
+    max_lifetime_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    required_claims: tuple[Text, ...] = ("exp", "sub")
+    max_token_bytes: Annotated[int, Field(ge=256, le=16000)] = 8192
+    cache_size: Annotated[int, Field(ge=0, le=1_000_000)] = 10_000
+    scope_claim: Text | None = None
+    cookie: Annotated[str, AfterValidator(check_cookie_name)] | None = None
+    jwks_refresh_seconds: Seconds = 300
+    jwks_cooldown_seconds: Seconds = 30
+    claims_to_headers: dict[str, HeaderName] = Field(default={"sub": "X-User-Subject", "user_id": "X-User-Id"})
+
+    @model_validator(mode="after")
+    def check_together(self) -> Self:
+        mistakes, claims, names = self.key_mistakes(), dict[str, str](), set[str | None]()
+        if self.issuers:
+            own = [*self.key_sources, *(name for name in ("issuer", "audience", "token_type") if getattr(self, name))]
+            mistakes += [f"{name}: belongs into each of issuers, where there are several" for name in own]
+        for index, one in enumerate(self.issuers):
+            if one.issuer in names:
+                mistakes.append(f"issuers[{index}].issuer: {one.issuer!r} is there already")
+            names.add(one.issuer)
+        for claim, header in self.claims_to_headers.items():
+            other = claims.setdefault(header.lower(), claim)
+            if other != claim:
+                mistakes.append(f"claims_to_headers: {header!r} can't be set from {other!r} and from {claim!r}")
+        refuse(mistakes)
+        return self
+
+
+class RevocationSettings(Model):
+    """Tokens that are not good any more before they expire. Looked up in Redis with the quota, in one call."""
+
+    enabled: bool = True
+    on_redis_failure: Literal["open", "closed"] = "open"
+    keep_seconds: Annotated[int, Field(ge=60, le=366 * 86400)] = 30 * 86400

@@ -1,0 +1,411 @@
+"""The `flask` commands, as processes of their own: what they print, where, and how they end."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from gateway import create_app
+from gateway.demo.resources import DEVICES, resource_app
+from tests.support.configuration import loaded
+from tests.support.gateway import ROOT, GatewayProcess, clean_environment, four_services, variables
+from tests.support.tokens import SECRET
+from tests.support.upstream import ScriptedUpstream
+
+LOCAL = "127.0.0.1"
+
+
+def started(*words: str, environ: dict[str, str] | None = None, folder: Path = ROOT) -> subprocess.Popen[str]:
+    """A `flask` command in an environment with a secret and `environ`."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "flask", *words],
+        cwd=folder,
+        env=clean_environment() | ({"GATEWAY_JWT__SECRET": SECRET} if environ is None else environ),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def run(*words: str, environ: dict[str, str] | None = None, folder: Path = ROOT) -> tuple[int, str, str]:
+    """Its exit code, standard output and standard error."""
+    process = started(*words, environ=environ, folder=folder)
+    output, errors = process.communicate(timeout=60)
+    return process.returncode, output, errors
+
+
+# --- routes, services, check
+
+
+def test_routes_lists_every_mapping() -> None:
+    code, output, errors = run("routes")
+    assert (code, errors) == (0, "")
+    rows = [line.split() for line in output.splitlines()[2:]]
+    mapped = {(row[0].partition(".")[0], row[1], row[2]) for row in rows}
+    for name in ("auth", "livestreams", "rules", "devices"):
+        assert {(name, "*", f"/api/{name}"), (name, "*", f"/api/{name}/<rest:path>")} <= mapped
+    for name in ("login", "register", "refresh"):
+        assert ("auth", "POST", f"/api/auth/{name}") in mapped
+    assert {(service, path) for service, _, path in mapped} >= {("gateway", "/healthz"), ("gateway", "/readyz")}
+
+
+def test_routes_lists_what_is_configured() -> None:
+    routes = [{"path": "/orders/{id}/lines/**", "methods": ["GET"]}, {"path": "/orders/open", "auth": "none"}]
+    orders = {"prefix": "/orders", "targets": ["http://h"], "routes": routes}
+    code, output, _ = run("routes", environ=variables({"jwt": {"secret": SECRET}, "services": {"orders": orders}}))
+    assert code == 0
+    rules = {line.split()[-1] for line in output.splitlines() if line.startswith("orders.")}
+    assert rules == {
+        "/orders",
+        "/orders/<rest:path>",
+        "/orders/<id>/lines",
+        "/orders/<id>/lines/<rest:path>",
+        "/orders/open",
+    }
+
+
+def test_services_tells_what_is_asked_of_a_request() -> None:
+    routes = [{"path": "/api/devices/admin/**", "methods": ["PUT"], "scopes": ["a", "b"], "limits": ["1/minute"]}]
+    devices = {"targets": ["http://one:1", "http://two:2"], "scopes": ["read"], "routes": routes}
+    settings = {"jwt": {"secret": SECRET}, "ratelimit": {"default": "7/minute"}, "services": {"devices": devices}}
+    code, output, errors = run("services", environ=variables(settings))
+    assert (code, errors) == (0, "")
+    rows = [re.split(r"\s{2,}", line.strip()) for line in output.splitlines()]
+    assert rows == [
+        ["SERVICE", "PATH", "METHODS", "TARGETS", "TOKEN", "SCOPES", "LIMITS"],
+        ["auth", "/api/auth", "*", "http://127.0.0.1:8001", "required", "-", "7/minute (default)"],
+        ["auth.login_post", "/api/auth/login", "POST", "none", "-", "60/minute (default)"],
+        ["auth.register_post", "/api/auth/register", "POST", "none", "-", "60/minute (default)"],
+        ["auth.refresh_post", "/api/auth/refresh", "POST", "none", "-", "60/minute (default)"],
+        ["livestreams", "/api/livestreams", "*", "http://127.0.0.1:8002", "required", "-", "7/minute (default)"],
+        ["rules", "/api/rules", "*", "http://127.0.0.1:8003", "required", "-", "7/minute (default)"],
+        ["devices", "/api/devices", "*", "http://one:1, http://two:2", "required", "read", "7/minute (default)"],
+        ["devices.admin_put", "/api/devices/admin/**", "PUT", "required", "a b", "1/minute"],
+    ]
+
+
+def test_check_of_a_good_configuration() -> None:
+    expected = "The configuration is right: 4 services, 7 policies.\n"
+    assert run("check") == (0, expected, "")
+
+
+def test_a_broken_configuration_is_told_whole_and_without_a_traceback(tmp_path: Path) -> None:
+    (tmp_path / "gateway.toml").write_text(
+        '[jwt]\nsecret = "hunter2"\n[services.rules]\ntargets = ["http://h", "ftp://h"]\ncolour = "red"\n'
+    )
+    environ = {"GATEWAY_CONFIG": str(tmp_path / "gateway.toml"), "GATEWAY_FOO": "1", "REDIS_URL": "redis:hunter2"}
+    code, output, errors = run("check", environ=environ)
+    assert (code, output) == (1, "")
+    heading, *told = errors.splitlines()
+    assert heading == "Error: The configuration can't be used:"
+    assert sorted(line.strip().partition(": ")[0] for line in told) == [
+        "foo",
+        "jwt.secret",
+        "redis_url",
+        "services.rules.colour",
+        "services.rules.targets[1]",
+    ]
+    assert "hunter2" not in errors
+
+
+def test_what_only_building_can_tell_is_told_by_any_command(tmp_path: Path) -> None:
+    key = tmp_path / "key.pem"
+    code, output, errors = run("routes", environ={"GATEWAY_JWT__PUBLIC_KEY_FILE": str(key)})
+    assert (code, output) == (1, "")
+    assert "Traceback" not in errors
+    assert f"jwt.public_key_file: can't read {str(key)!r}: No such file or directory" in errors
+
+
+def test_bytes_that_are_no_text_are_told(tmp_path: Path) -> None:
+    environ = {os.fsdecode(b"GATEWAY_\xff"): "1", "GATEWAY_JWT__ISSUER": os.fsdecode(b"\xff"), "LC_ALL": "C"}
+    code, _, errors = run("check", environ=environ)
+    assert code == 1
+    assert "jwt.issuer: is not UTF-8" in errors
+    assert '"\\udcff": is not UTF-8' in errors
+    assert "Traceback" not in errors
+
+
+# --- token
+
+
+def test_a_token_that_the_gateway_accepts(
+    start_gateway: Callable[..., GatewayProcess], module_upstream: ScriptedUpstream
+) -> None:
+    jwt_settings = {
+        "secret": SECRET * 2,
+        "issuer": "https://id.example",
+        "audience": ["gateway", "else"],
+        "algorithms": ["HS512", "HS256"],
+        "required_claims": ["exp", "sub", "user_id"],
+    }
+    settings = {**four_services(module_upstream.url), "jwt": jwt_settings}
+    settings["services"]["devices"]["scopes"] = ["devices:read"]
+    gateway = start_gateway(settings, workers=1)
+    claims = ("--claim", "user_id=42", "--claim", "scope=devices:read devices:write")
+    code, output, errors = run("token", "--sub", "zoë@example.com", *claims, environ=variables(settings))
+    assert (code, errors) == (0, "")
+    module_upstream.reset()
+    reply = gateway.get("/api/devices", ("Authorization", f"Bearer {output.strip()}"))
+    assert reply.status == 200
+    assert module_upstream.only.values("x-user-subject") == ["zo%C3%AB@example.com"]
+    assert module_upstream.only.values("x-user-id") == ["42"]
+    # One who needs a claim learns it here, not by a 401.
+    code, output, errors = run("token", "--sub", "x", environ=variables(settings))
+    assert (code, output) == (2, "")
+    assert "jwt.required_claims asks for user_id too: give --claim NAME=VALUE" in errors
+
+
+def token_output(*words: str, **jwt_settings: object) -> tuple[int, str]:
+    """The exit code and all output of `flask token`, in this process: for looking at many."""
+    app = create_app(loaded({"jwt": {"secret": SECRET, **jwt_settings}}))
+    result = app.test_cli_runner().invoke(args=["token", *words])
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    return result.exit_code, result.output
+
+
+def claims_of(*words: str, **jwt_settings: object) -> dict[str, object]:
+    code, output = token_output("--sub", "ada", *words, **jwt_settings)
+    assert code == 0
+    claims: dict[str, object] = jwt.decode(output.strip(), SECRET, ["HS256"], options={"verify_aud": False})
+    return claims
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("5m", 300), ("1h", 3600), ("7d", 604800), ("3650d", 315360000)]
+)
+def test_how_long_a_token_is_good(text: str, seconds: int) -> None:
+    claims = claims_of("--expires", text)
+    assert isinstance(claims["exp"], int)
+    assert isinstance(claims["iat"], int)
+    assert claims["exp"] - claims["iat"] == seconds
+
+
+@pytest.mark.parametrize(
+    "text", ["", "5", "0s", "-5m", "1.5h", "1w", "h", "1h30m", "99999d", "٣d", "1 h", "9" * 5000 + "s"]
+)
+def test_durations_that_there_are_not(text: str) -> None:
+    code, output = token_output("--sub", "ada", f"--expires={text}")
+    assert code == 2
+    assert f"Invalid value for '--expires': {text!r} is not a duration such as 90s, 5m, 1h or 7d" in output
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("user_id=42", 42),
+        ("user_id=alice", "alice"),
+        ("user_id=", ""),
+        ("user_id=a=b", "a=b"),
+        ("user_id=true", True),
+        ('user_id="42"', "42"),
+        ('user_id=["a", {"b": null}]', ["a", {"b": None}]),
+        ("user_id=[a", "[a"),
+        # What Python takes for JSON and nobody else does.
+        ("user_id=NaN", "NaN"),
+        ("user_id=-Infinity", "-Infinity"),
+        ("user_id=1e999", "1e999"),
+        ("user_id=" + "[" * 50_000, "[" * 50_000),
+    ],
+)
+def test_claims_are_json_or_plain_text(text: str, value: object) -> None:
+    assert claims_of("--claim", text)["user_id"] == value
+
+
+def test_issuer_and_audience_are_the_configured_ones() -> None:
+    claims = claims_of(issuer="https://id.example", audience="gateway")
+    assert (claims["sub"], claims["iss"], claims["aud"]) == ("ada", "https://id.example", "gateway")
+    assert claims_of(audience=["one", "two"])["aud"] == ["one", "two"]
+    assert claims_of("--claim", "iss=other", "--claim", "aud=other", issuer="x", audience="y")["aud"] == "other"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--sub", "ada", "--claim", "user_id"], "--claim: must be NAME=VALUE, got 'user_id'"),
+        (["--sub", "ada", "--claim", "=42"], "--claim: must be NAME=VALUE, got '=42'"),
+        (["--sub", "ada", "--claim", ""], "--claim: must be NAME=VALUE, got ''"),
+        (["--sub", "ada", "--claim", "iss=5"], "--claim: Issuer (iss) must be a string."),
+        (["--sub", ""], "--sub: must not be empty"),
+        ([], "Missing option '--sub'"),
+        (["--sub", "ada", "extra"], "Got unexpected extra argument (extra)"),
+    ],
+)
+def test_tokens_that_nobody_could_use_are_refused(words: list[str], said: str) -> None:
+    code, output = token_output(*words)
+    assert code == 2
+    assert said in output
+
+
+def test_only_the_issuer_signs_where_there_is_a_public_key(tmp_path: Path) -> None:
+    public_key = ec.generate_private_key(ec.SECP256R1()).public_key()
+    (tmp_path / "key.pem").write_bytes(public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    app = create_app(loaded({"jwt": {"public_key_file": str(tmp_path / "key.pem")}}))
+    for command, said in (("token --sub ada", "only their issuer can sign them"), ("demo", "signs with jwt.secret")):
+        result = app.test_cli_runner().invoke(args=command.split())
+        assert result.exit_code == 1
+        assert said in result.output
+
+
+def test_without_a_key_a_generated_one_signs_and_a_warning_names_the_setting(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "gateway", tmp_path / "gateway")
+    shutil.copy(ROOT / "wsgi.py", tmp_path)
+    code, output, errors = run("token", "--sub", "ada", environ={}, folder=tmp_path)
+    secret = (tmp_path / "instance" / "jwt-secret").read_text()
+    assert (code, jwt.decode(output.strip(), secret, ["HS256"])["sub"]) == (0, "ada")
+    assert errors.startswith(
+        f"jwt.secret is not set: tokens are verified with the secret generated in {tmp_path}/instance"
+    )
+    assert secret not in errors
+
+
+# --- demo
+
+
+def free_ports(count: int) -> int:
+    """The first of that many neighbouring ports that nobody listens at now."""
+    while True:
+        # Below the range that systems take for outgoing connections.
+        first = 15_000 + secrets.randbelow(15_000)
+        with ExitStack() as stack:
+            try:
+                for port in range(first, first + count):
+                    stack.enter_context(socket.create_server((LOCAL, port)))
+            except OSError:
+                continue
+        return first
+
+
+def descendants(pid: int) -> set[int]:
+    found: set[int] = set()
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in map(int, task.read_text().split()):
+            found |= {child} | descendants(child)
+    return found
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@contextmanager
+def demo(port: int, first: int) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
+    """`flask demo` when it has printed its lines, which come along."""
+    process = started("demo", "--port", str(port), "--services-from", str(first))
+    assert process.stdout is not None
+    assert process.stderr is not None
+    with process.stdout, process.stderr:
+        try:
+            lines = []
+            for line in process.stdout:
+                lines.append(line.rstrip("\n"))
+                if line.startswith("Ctrl-C ends everything"):
+                    break
+            else:
+                raise AssertionError(f"the demo did not start: {process.stderr.read()}")
+            yield process, lines
+        finally:
+            process.kill()
+            process.wait()
+
+
+def answers_to(lines: list[str]) -> list[tuple[str, str]]:
+    """What the printed commands print when they are pasted into a shell, and what was said that they would."""
+    commands = [line for line in lines if line.startswith("curl ")]
+    said = [line.removeprefix("# ") for line in lines if line.startswith("# ")]
+    (login,) = [line for line in lines if line.startswith("TOKEN=")]
+    script = "\n".join([login, *(f"{command}; echo; echo @@@" for command in commands)])
+    shell = subprocess.run(
+        ["bash", "-c", script],  # noqa: S607 - as a user would
+        env=clean_environment() | {"no_proxy": "*"},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    return list(zip((one.strip() for one in shell.stdout.split("@@@")[:-1]), said, strict=True))
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="the lines to paste call curl")
+def test_the_demo_is_as_it_says_and_leaves_nothing_behind() -> None:
+    first = free_ports(5)
+    port = first + 4
+    with demo(port, first) as (process, lines):
+        answers = answers_to(lines)
+        assert len(answers) == 5
+        for printed, said in answers:
+            assert printed == said
+        (folder,) = re.findall(r"their logs are in (\S+)\.$", "\n".join(lines), re.MULTILINE)
+        logs = {path.name for path in Path(folder).iterdir()}
+        assert logs == {"auth.log", "livestreams.log", "rules.log", "devices.log", "gateway.log"}
+        children = descendants(process.pid)
+        # Four services, gunicorn with its workers and its Redis.
+        assert len(children) >= 8
+
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+        assert [pid for pid in children if is_running(pid)] == []
+        assert not Path(folder).exists()
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+    with ExitStack() as stack:
+        for number in range(first, first + 5):
+            stack.enter_context(socket.create_server((LOCAL, number)))
+
+
+def refused_demo(*words: str) -> str:
+    """What `flask demo` says when it ends at once, in this process."""
+    result = create_app(loaded({"jwt": {"secret": SECRET}})).test_cli_runner().invoke(args=["demo", *words])
+    assert isinstance(result.exception, SystemExit)
+    assert result.exit_code != 0
+    return result.output
+
+
+def test_the_demo_tells_which_port_is_taken() -> None:
+    first = free_ports(5)
+    words = ("--port", str(first + 4), "--services-from", str(first))
+    for taken in (first, first + 3, first + 4):
+        with socket.create_server((LOCAL, taken)):
+            said = f"Error: port {taken} is in use: choose others with --port and --services-from\n"
+            assert refused_demo(*words) == said
+    with socket.create_server((LOCAL, first + 4)):
+        assert run("demo", *words) == (1, "", said)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--port", "0"], "Invalid value for '--port': 0 is not in the range 1<=x<=65535."),
+        (["--port", "65536"], "Invalid value for '--port': 65536 is not in the range 1<=x<=65535."),
+        (["--port", "http"], "Invalid value for '--port': 'http' is not a valid integer"),
+        (["--services-from", "65533"], "Invalid value for '--services-from': 65533 is not in the range 1<=x<=65532."),
+        (["--port", "9003", "--services-from", "9000"], "port 9003 can't be both the gateway's and a service's"),
+    ],
+)
+def test_ports_that_a_demo_can_not_have(words: list[str], said: str) -> None:
+    assert said in refused_demo(*words)
+
+
+def test_sample_services_answer_the_same_under_debug(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLASK_DEBUG", "1")
+    answer = resource_app(DEVICES).test_client().get("/api/devices")
+    assert answer.text == json.dumps(DEVICES.examples, separators=(",", ":")) + "\n"

@@ -1,0 +1,41 @@
+"""Settings and mistakes of trees that are written as in the TOML file, and set as variables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from gateway.config import Settings, load_settings
+from gateway.errors import ConfigurationError
+from tests.support.gateway import variables
+
+# A service that is fine, to be spoiled.
+ORDERS = {"prefix": "/api/orders", "targets": ["http://127.0.0.1:8005"]}
+
+
+def loaded(tree: Mapping[str, Any], **environ: str) -> Settings:
+    return load_settings(variables(tree) | environ)
+
+
+def mistakes_of(tree: Mapping[str, Any]) -> list[str]:
+    return mistakes_in(variables(tree))
+
+
+def mistakes_in(environ: Mapping[str, str]) -> list[str]:
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(environ)
+    return caught.value.mistakes
+
+
+def devices(**values: Any) -> dict[str, Any]:
+    """The tree that sets these values of the built-in service."""
+    return {"services": {"devices": values}}
+
+
+def settings_or_error(environ: Mapping[str, str]) -> Settings | ConfigurationError:
+    try:
+        return load_settings(environ)
+    except ConfigurationError as error:
+        return error

@@ -1,0 +1,350 @@
+"""Single values: what each setting takes, and what is said about the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from gateway.config import load_settings
+from tests.support.configuration import ORDERS, devices, loaded, mistakes_in, mistakes_of
+from tests.support.tokens import SECRET
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        '["0123456789012345678901234567890123456789"]',
+        "[0123456789012345678901234567890123456789",
+        '{"a": "0123456789012345678901234567890123456789"}',
+        "{0123456789012345678901234567890123456789",
+        "0123456789012345678901234567890123456789",
+        "1e400000000000000000000000000000000000000",
+        '"01234567890123456789012345678901234567"',
+        "true                                    ",
+        "pässwörter-sind-auch-nur-buchstaben",
+    ],
+)
+def test_a_secret_is_taken_as_it_is_written(secret: str) -> None:
+    found = load_settings({"GATEWAY_JWT__SECRET": secret}).jwt.secret
+    assert found is not None
+    assert found.get_secret_value() == secret
+
+
+def test_a_secret_has_at_least_32_bytes() -> None:
+    # Bytes, not letters.
+    for good in ("x" * 32, "ä" * 16):
+        assert loaded({"jwt": {"secret": good}}).jwt.secret is not None
+    for bad in ("", "x" * 31, "ä" * 15 + "x"):
+        assert mistakes_of({"jwt": {"secret": bad}}) == ["jwt.secret: must have at least 32 bytes (RFC 7518 3.2)"]
+
+
+def test_texts_that_look_like_something_else_stay_texts() -> None:
+    jwt = loaded({}, GATEWAY_JWT__ISSUER="123", GATEWAY_JWT__AUDIENCE="null").jwt
+    assert (jwt.issuer, jwt.audience) == ("123", "null")
+
+
+def test_one_audience_or_several() -> None:
+    assert loaded({"jwt": {"audience": "one"}}).jwt.audience == "one"
+    assert loaded({"jwt": {"audience": ["one", "two"]}}).jwt.audience == ("one", "two")
+
+
+@pytest.mark.parametrize(
+    ("tree", "mistake"),
+    [
+        ({"foo": 1}, "foo: there is no such setting"),
+        ({"jwt": {"secrett": "x"}}, "jwt.secrett: there is no such setting"),
+        ({"jwt_secret": "x"}, "jwt_secret: there is no such setting"),
+        ({"jwt": {"": "x"}}, 'jwt."": there is no such setting'),
+        (devices(target="x"), "services.devices.target: there is no such setting"),
+        (
+            devices(routes=[{"path": "/api/devices/x", "method": "GET"}]),
+            "services.devices.routes[0].method: there is no such setting",
+        ),
+        ({"services": {"device": {"targets": ["http://h"]}}}, "services.device.prefix: is missing"),
+        ({"services": {"orders": {"prefix": "/api/orders"}}}, "services.orders.targets: is missing"),
+        (devices(routes=[{"auth": "none"}]), "services.devices.routes[0].path: is missing"),
+        (devices(routes={"0": {"limits": []}}), "services.devices.routes: must be a list"),
+        (devices(prefix={"x": "y"}), "services.devices.prefix: must be a text"),
+        ({"jwt": "[1]"}, "jwt: must be a table"),
+        ({"services": "[1]"}, "services: must be a table"),
+        ({"services": {"devices": "5"}}, "services.devices: must be a table"),
+        (devices(targets="null"), "services.devices.targets: must be a list"),
+        (devices(targets=[8004]), "services.devices.targets[0]: must be a text"),
+        (devices(targets=[]), "services.devices.targets: must not be empty"),
+        ({"server": {"workers": "many"}}, "server.workers: must be a whole number"),
+        ({"server": {"workers": "0"}}, "server.workers: must be greater than or equal to 1"),
+        (devices(max_body_bytes="100MB"), "services.devices.max_body_bytes: must be a whole number"),
+        (devices(read_timeout_seconds="30s"), "services.devices.read_timeout_seconds: must be a number"),
+        (devices(read_timeout_seconds="nan"), "services.devices.read_timeout_seconds: must be a finite number"),
+        (devices(read_timeout_seconds="0"), "services.devices.read_timeout_seconds: must be greater than 0"),
+        (devices(strip_prefix="maybe"), "services.devices.strip_prefix: must be true or false"),
+        (devices(auth="optional"), "services.devices.auth: must be 'required' or 'none'"),
+        ({"default_services": "maybe"}, "default_services: must be true or false"),
+        (
+            {"ratelimit": {"on_redis_failure": "ignore"}},
+            "ratelimit.on_redis_failure: must be 'local', 'open' or 'closed'",
+        ),
+        ({"jwt": {"issuer": ""}}, "jwt.issuer: must not be empty"),
+        ({"jwt": {"audience": ""}}, "jwt.audience: must be a text, or a list of texts, none of them empty"),
+        ({"jwt": {"audience": "[]"}}, "jwt.audience: must be a text, or a list of texts"),
+        ({"jwt": {"audience": "[1]"}}, "jwt.audience: must be a text, or a list of texts, none of them empty"),
+        ({"jwt": {"required_claims": [""]}}, "jwt.required_claims[0]: must not be empty"),
+        ({"jwt": {"public_key_file": ""}}, "jwt.public_key_file: must be the path of a file"),
+        (
+            devices(scopes=["read write"]),
+            "services.devices.scopes[0]: must be one scope, without blanks (RFC 6749 3.3), got 'read write'",
+        ),
+        (devices(scopes=[""]), "services.devices.scopes[0]: must be one scope, without blanks (RFC 6749 3.3), got ''"),
+    ],
+)
+def test_a_single_mistake(tree: Mapping[str, Any], mistake: str) -> None:
+    assert mistakes_of(tree) == [mistake]
+
+
+LIKE = "must be like http://host:port"
+PARTS = "must be a scheme, a host and perhaps a port and a path"
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("ftp://h", "scheme must be http or https, got 'ftp'"),
+        ("localhost:8004", f"{LIKE}, got 'localhost:8004'"),
+        ("127.0.0.1:8004", f"{LIKE}, got '127.0.0.1:8004'"),
+        ("", f"{LIKE}, got ''"),
+        ("http://", f"{LIKE}, got 'http://'"),
+        ("http:///path", f"{LIKE}, got 'http:///path'"),
+        (" http://h", f"{LIKE}, got ' http://h'"),
+        ("http://h\n", f"{LIKE}, got 'http://h\\n'"),
+        ("http://h h", f"{LIKE}, got 'http://h h'"),
+        ("http://[::1", f"{LIKE}, got 'http://[::1'"),
+        ("http://[::g]", f"{LIKE}, got 'http://[::g]'"),
+        ("http://[fe80::1%25eth0]", f"{LIKE}, got 'http://[fe80::1%25eth0]'"),
+        ("http://a..b", f"{LIKE}, got 'http://a..b'"),
+        ("http://-a", f"{LIKE}, got 'http://-a'"),
+        ("http://" + "a" * 64, f"{LIKE}, got 'http://{'a' * 64}'"),
+        ("http://bücher.example", f"{LIKE}, got 'http://bücher.example'"),
+        ("http://h:0", "the port of 'http://h:0' is not a number from 1 to 65535"),
+        ("http://h:65536", "the port of 'http://h:65536' is not a number from 1 to 65535"),
+        ("http://h:http", "the port of 'http://h:http' is not a number from 1 to 65535"),
+        ("http://h:", "the port of 'http://h:' is not a number from 1 to 65535"),
+        ("http://h?x", f"{PARTS}, got 'http://h?x'"),
+        ("http://h/#", f"{PARTS}, got 'http://h/#'"),
+        ("http://h/a/../b", f"{PARTS}, got 'http://h/a/../b'"),
+        ("http://h/a%2Fb", f"{PARTS}, got 'http://h/a%2Fb'"),
+        ("http://h//", f"{PARTS}, got 'http://h//'"),
+        ("http://user:pass@h", "must not have a user, a password or any other @ in it"),
+    ],
+)
+def test_targets_that_are_refused(target: str, said: str) -> None:
+    tree = {"services": {"rules": {"targets": ["http://127.0.0.1:1", target]}}}
+    assert mistakes_of(tree) == [f"services.rules.targets[1]: {said}"]
+
+
+@pytest.mark.parametrize(
+    ("target", "used"),
+    [
+        ("http://h", "http://h"),
+        # The scheme decides about TLS, so it has one spelling afterwards.
+        ("HTTPS://Host:80/", "https://Host:80"),
+        ("http://h/base/", "http://h/base"),
+        ("http://[::1]:8080", "http://[::1]:8080"),
+        ("http://my_service.local.:1", "http://my_service.local.:1"),
+        ("http://" + "a" * 63 + ".b", "http://" + "a" * 63 + ".b"),
+    ],
+)
+def test_targets_that_are_taken(target: str, used: str) -> None:
+    assert loaded(devices(targets=[target])).services["devices"].targets == (used,)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://h",
+        "redis://:p%40ss@h:6380/15",
+        "redis://user:pass@[::1]:6379/0?client_name=gateway",
+        "rediss://h/1?ssl_cert_reqs=none&ssl_check_hostname=False&ssl_ca_certs=/etc/ca.pem",
+        "unix:///run/redis.sock",
+        "unix://user:pass@/run/redis.sock?db=2",
+    ],
+)
+def test_redis_urls_that_are_taken(url: str) -> None:
+    found = load_settings({"REDIS_URL": url}).redis_url
+    assert found is not None
+    assert found.get_secret_value() == url
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("http://h", "scheme must be one of redis, rediss, unix, got 'http'"),
+        # redis-py doesn't know this spelling either.
+        ("REDIS://h", "scheme must be one of redis, rediss, unix, got 'REDIS'"),
+        ("localhost:6379", "must be a URL like redis://host:6379/0, special characters in it written as %40"),
+        ("redis://:pass word@h", "must be a URL like redis://host:6379/0, special characters in it written as %40"),
+        ("redis:///0", "must be like redis://host:6379/0"),
+        ("redis://h:0", "must be like redis://host:6379/0"),
+        ("redis://h/zero", "the path must be a database's number: redis://host:6379/0"),
+        ("redis://h?timeout=1", "what may follow the ? of a redis:// URL is db, username, password, client_name"),
+        ("redis://h?ssl_password=", "what may follow the ? of a redis:// URL is db, username, password, client_name"),
+        ("rediss://h?ssl_cert_reqs=maybe", "ssl_cert_reqs has a value that it can't have"),
+        ("unix://", "must be like unix:///path/to/socket"),
+    ],
+)
+def test_redis_urls_that_are_refused(url: str, said: str) -> None:
+    assert mistakes_in({"REDIS_URL": url}) == [f"redis_url: {said}"]
+
+
+@pytest.mark.parametrize(
+    "bind", ["0.0.0.0:8000", "[::]:8000", "localhost:0", "unix:/run/gateway.sock", "fd://3", "a:1,b:2"]
+)
+def test_addresses_to_listen_at(bind: str) -> None:
+    assert loaded({"server": {"bind": bind}}).server.bind == bind
+
+
+BIND = "server.bind: must be like 127.0.0.1:8000, [::1]:8000 or unix:/path/to/socket, got"
+
+
+@pytest.mark.parametrize(
+    "bind",
+    ["", "8000", ":8000", "localhost", "h:65536", "h:http", "http://h:1", "::1:80", "[h]:1", "u@h:1", "a:1,", "h:1\n"],
+)
+def test_addresses_that_nobody_can_listen_at(bind: str) -> None:
+    assert mistakes_of({"server": {"bind": bind}}) == [f"{BIND} {bind!r}"]
+
+
+@pytest.mark.parametrize("port", ["http", "65536", "-1", "80 ", "tcp://10.0.0.1:80"])
+def test_a_port_that_is_none(port: str) -> None:
+    assert mistakes_in({"PORT": port}) == [f"{BIND} {'0.0.0.0:' + port!r}"]
+
+
+@pytest.mark.parametrize(
+    "limit", ["1/minute", "10 per 5 second", "10/second; 300/minute", "5/2 hours", "1000000000/day"]
+)
+def test_limits_that_are_taken(limit: str) -> None:
+    found = loaded({"ratelimit": {"default": limit}, **devices(limits=[limit])})
+    assert (found.ratelimit.default, found.services["devices"].limits) == (limit, (limit,))
+
+
+@pytest.mark.parametrize(
+    "limit",
+    [
+        *(
+            "",
+            "lots",
+            "-1/minute",
+            "1/fortnight",
+            "300",
+            "1/minute; nonsense",
+            "0/minute",
+            "1 per 0 minute",
+            "1/00 day",
+        ),
+        *("1000000001/day", "1/100 year", "1" * 5000 + "/minute"),
+    ],
+)
+def test_limits_that_are_refused(limit: str) -> None:
+    told = mistakes_of({"ratelimit": {"default": limit, "anonymous": limit}, **devices(limits=["1/minute", limit])})
+    names = ["ratelimit.default", "ratelimit.anonymous", "services.devices.limits[1]"]
+    assert [line.partition(": ")[0] for line in told] == names
+    assert all(line.endswith(f"got {limit!r}") for line in told)
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["Authorization", "host", "Content-Length", "X-Request-Id", "X-Forwarded-For", "Cookie", "X_User", "X User", ""],
+)
+def test_headers_that_a_claim_can_not_be_written_into(header: str) -> None:
+    (mistake,) = mistakes_of({"jwt": {"claims_to_headers": {"sub": header}}})
+    assert mistake.startswith("jwt.claims_to_headers.sub: ")
+    assert repr(header) in mistake
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["*", "null", "https://app.example.com", "https://*.example.com", "http://localhost:*", "http://[::1]:3000"],
+)
+def test_origins_that_are_taken(origin: str) -> None:
+    assert loaded({"cors": {"origins": [origin]}}).cors.origins == (origin,)
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        *("app.example.com", "https://app.example.com/", "https://.*", "https://a.*", "https://*", "https://*x.com"),
+        *("", "ws://a", "https://a b", "https://a\n", "HTTPS://a", "https://user@a"),
+    ],
+)
+def test_origins_that_are_refused(origin: str) -> None:
+    (mistake,) = mistakes_of({"cors": {"origins": ["https://good.example.com", origin]}})
+    assert mistake.startswith("cors.origins[1]: must be like https://app.example.com")
+    assert mistake.endswith(f"got {origin!r}")
+
+
+def test_credentials_are_not_for_any_page() -> None:
+    told = mistakes_of({"cors": {"origins": ["*", "null"], "credentials": True}})
+    assert told == [
+        'cors: credentials = true can\'t be combined with origins = ["*"]: list the origins',
+        'cors: credentials = true can\'t be combined with the origin "null", which any page can have',
+    ]
+    assert loaded({"cors": {"origins": ["https://*.example.com"], "credentials": True}}).cors.credentials
+
+
+def test_fields_of_cors_are_names() -> None:
+    fields = ["X-Request-Id", "Content-Length", "*"]
+    cors = loaded({"cors": {"expose_headers": fields, "allow_headers": fields}}).cors
+    assert cors.expose_headers == cors.allow_headers == tuple(fields)
+    spoiled = {"expose_headers": ["X-A, X-B"], "allow_headers": ["X-C X-D"], "methods": ["GET,POST"]}
+    names = [line.partition(": ")[0] for line in mistakes_of({"cors": spoiled})]
+    assert names == ["cors.methods[0]", "cors.allow_headers[0]", "cors.expose_headers[0]"]
+
+
+@pytest.mark.parametrize("name", ["none", "None", "hs256", "HS1", ""])
+def test_algorithms_that_there_are_not(name: str) -> None:
+    (mistake,) = mistakes_of({"jwt": {"algorithms": ["HS256", name]}})
+    assert mistake.startswith("jwt.algorithms[1]: must be 'HS256', ")
+
+
+SYMMETRIC = "jwt.algorithms: HS* verifies with a secret, not with public_key_file"
+ASYMMETRIC = "jwt.algorithms: only HS* can be verified with a secret; the others need public_key_file"
+
+
+@pytest.mark.parametrize(
+    ("jwt", "mistake"),
+    [
+        ({"algorithms": ["RS256"]}, ASYMMETRIC),
+        ({"secret": SECRET, "algorithms": ["HS256", "ES256"]}, ASYMMETRIC),
+        ({"public_key_file": "/key.pem", "algorithms": ["RS256", "HS256"]}, SYMMETRIC),
+        ({"algorithms": []}, "jwt.algorithms: must not be empty"),
+    ],
+)
+def test_algorithms_fit_the_source_of_keys(jwt: dict[str, Any], mistake: str) -> None:
+    assert mistakes_of({"jwt": jwt}) == [mistake]
+
+
+def test_one_source_of_keys_and_one_claim_for_a_header() -> None:
+    claims = {"sub": "X-User", "user_id": "x-user"}
+    jwt = {"secret": SECRET, "public_key_file": "/key.pem", "algorithms": ["HS256"], "claims_to_headers": claims}
+    assert mistakes_of({"jwt": jwt}) == [
+        "jwt: give secret or public_key_file, not both",
+        SYMMETRIC,
+        "jwt.claims_to_headers: 'x-user' can't be set from 'sub' and from 'user_id'",
+    ]
+
+
+def test_services_in_the_file_are_as_strict(tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.mktemp("configuration") / "gateway.toml"
+    path.write_text(
+        "redis_url = 5\n[jwt]\nsecret = 12345678901234567890123456789012\nissuer = 2020-01-01\n"
+        f"[services.orders]\nprefix = '{ORDERS['prefix']}'\ntargets = 'http://h'\nmax_in_flight = 1.5\nauth = false\n"
+    )
+    assert mistakes_in({"GATEWAY_CONFIG": str(path)}) == [
+        "redis_url: must be a text",
+        "jwt.secret: must be a text",
+        "jwt.issuer: must be a text",
+        "services.orders.targets: must be a list",
+        "services.orders.auth: must be 'required' or 'none'",
+        "services.orders.max_in_flight: must be a whole number",
+    ]
