@@ -1,4 +1,4 @@
-"""The gateway's `flask` commands: `check`, `services`, `token`, and `demo`, which has its own module."""
+"""The gateway's `flask` commands: `check`, `services` and `token` here, the longer ones in modules of their own."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from flask import Flask
 
 from gateway.cli.demo import demo_command
 from gateway.cli.durations import DURATION
+from gateway.cli.revoke import revoke_command, revoked_command
 from gateway.config import Settings
 from gateway.policies import Policy, policies_of
 
@@ -20,6 +21,8 @@ def register_commands(app: Flask, settings: Settings) -> None:
     app.cli.add_command(check_command(settings))
     app.cli.add_command(services_command(settings))
     app.cli.add_command(token_command(settings))
+    app.cli.add_command(revoke_command(settings))
+    app.cli.add_command(revoked_command(settings))
     app.cli.add_command(demo_command(settings))
 
 

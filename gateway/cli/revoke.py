@@ -1,0 +1,72 @@
+"""`flask revoke` and `flask revoked`: tokens that are not good any more before they expire."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+import click
+from redis import RedisError
+
+from gateway.config import Settings
+from gateway.redis.client import connect
+from gateway.tokens.revocation import Revocation, Revocations
+
+
+@contextmanager
+def revocations(settings: Settings) -> Iterator[Revocations]:
+    """The store of the configured Redis. Raises ClickException where there is none or it fails."""
+    if settings.redis_url is None:
+        raise click.ClickException("redis_url: is not set; revocations are kept in the Redis that gateways share")
+    try:
+        with connect(settings.redis_url.get_secret_value()) as client:
+            yield Revocations(client, settings.revocation.keep_seconds)
+    except (RedisError, OSError) as error:
+        raise click.ClickException(f"Redis fails: {error}") from error
+
+
+def revoke_command(settings: Settings) -> click.Command:
+    @click.command("revoke")
+    @click.option("--jti", help="The id of one token.")
+    @click.option("--sub", help="A subject: all tokens that it has been issued up to now.")
+    @click.option("--issuer", default="", help="Whose token or subject it is, where there are several issuers.")
+    @click.option("--expires-at", type=int, help="With --jti: the token's exp, when this can be forgotten.")
+    @click.option("--undo", is_flag=True, help="Take the revocation back.")
+    def revoke(jti: str | None, sub: str | None, issuer: str, expires_at: int | None, undo: bool) -> None:
+        """Refuse a token, or all tokens of a subject ("log out everywhere"), within a second on all gateways."""
+        if bool(jti) == bool(sub):
+            raise click.UsageError("give --jti or --sub")
+        with revocations(settings) as store:
+            if undo:
+                kind, name = ("jti", jti) if jti else ("sub", sub)
+                if not store.allow_again(kind, name or "", issuer):
+                    raise click.ClickException("there is no such revocation")
+                click.echo("taken back")
+            elif jti:
+                click.echo(line_of(store.revoke_token(jti, issuer, expires_at)))
+            else:
+                click.echo(line_of(store.revoke_subject(sub or "", issuer)))
+
+    return revoke
+
+
+def revoked_command(settings: Settings) -> click.Command:
+    @click.command("revoked")
+    def revoked() -> None:
+        """List what is revoked."""
+        with revocations(settings) as store:
+            for one in sorted(store.listed(), key=lambda found: (found.kind, found.issuer, found.name)):
+                click.echo(line_of(one))
+
+    return revoked
+
+
+def line_of(one: Revocation) -> str:
+    whose = f" of {one.issuer}" if one.issuer else ""
+    before = f", issued before {moment(one.not_before)}" if one.not_before is not None else ""
+    return f"{one.kind} {one.name}{whose}{before}, until {moment(one.until)}"
+
+
+def moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

@@ -1,0 +1,217 @@
+"""Identity providers that publish their keys: rotating, hanging, failing, lying."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.support.client import Reply
+from tests.support.gateway import GatewayProcess, four_services
+from tests.support.issuer import Issuer
+from tests.support.tokens import signed
+from tests.support.upstream import ScriptedUpstream
+
+StartGateway = Callable[..., GatewayProcess]
+
+
+@pytest.fixture
+def issuer() -> Iterator[Issuer]:
+    running = Issuer()
+    yield running
+    running.close()
+
+
+def gateway_for(
+    start_gateway: StartGateway, upstream: ScriptedUpstream, jwt: dict[str, Any], workers: int = 1
+) -> GatewayProcess:
+    return start_gateway(
+        four_services(upstream.url) | {"jwt": jwt}, workers=workers, environ={"GATEWAY_JWT__SECRET": None}
+    )
+
+
+def ask(gateway: GatewayProcess, token: str) -> Reply:
+    return gateway.get("/api/devices", ("Authorization", f"Bearer {token}"))
+
+
+def code(reply: Reply) -> tuple[int, str | None]:
+    return reply.status, reply.value("X-Gateway-Error")
+
+
+def test_each_kind_of_key_verifies_its_own_algorithm(
+    start_gateway: StartGateway, upstream: ScriptedUpstream, issuer: Issuer
+) -> None:
+    kinds = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
+    for algorithm in kinds:
+        issuer.add_key(algorithm, algorithm)
+    gateway = gateway_for(start_gateway, upstream, {"jwks_url": issuer.jwks_url, "issuer": issuer.url})
+    assert [ask(gateway, issuer.token(algorithm)).status for algorithm in kinds] == [200] * len(kinds)
+    # Signed rightly, but by an algorithm that the key is not for.
+    assert code(ask(gateway, issuer.token("RS256", algorithm="RS512"))) == (401, "invalid_token")
+    assert code(ask(gateway, issuer.token("RS256", algorithm="PS256"))) == (401, "invalid_token")
+    # The secret of nobody, and another issuer's name.
+    assert code(ask(gateway, signed())) == (401, "invalid_token")
+    assert code(ask(gateway, issuer.token("ES256", iss="https://other.test"))) == (401, "invalid_token")
+    assert issuer.fetches <= 2
+
+
+def test_a_new_key_is_fetched_when_it_is_first_seen_and_random_ids_do_not_hammer(
+    start_gateway: StartGateway, upstream: ScriptedUpstream, issuer: Issuer
+) -> None:
+    issuer.add_key("old")
+    gateway = gateway_for(start_gateway, upstream, {"jwks_url": issuer.jwks_url})
+    assert ask(gateway, issuer.token("old")).status == 200
+    issuer.add_key("new")
+    assert ask(gateway, issuer.token("new")).status == 200
+    assert ask(gateway, issuer.token("old")).status == 200
+    before = issuer.fetches
+    for number in range(20):
+        issuer.keys[f"random-{number}"] = issuer.keys["old"]
+        assert code(ask(gateway, issuer.token(f"random-{number}"))) == (401, "invalid_token")
+    assert issuer.fetches == before
+
+
+def test_a_key_that_has_gone_verifies_nothing_any_more_not_even_remembered_tokens(
+    start_gateway: StartGateway, upstream: ScriptedUpstream, issuer: Issuer
+) -> None:
+    issuer.add_key("old")
+    issuer.add_key("new")
+    gateway = gateway_for(start_gateway, upstream, {"jwks_url": issuer.jwks_url, "jwks_refresh_seconds": 1})
+    token = issuer.token("old")
+    assert ask(gateway, token).status == 200
+    issuer.withdraw("old")
+    gateway.wait_until(lambda: ask(gateway, token).status == 401, "forget the key")
+    assert ask(gateway, issuer.token("new")).status == 200
+
+
+@pytest.mark.parametrize("failure", ["down", "hanging", "status", "garbage", "no usable key", "oversized"])
+def test_known_keys_go_on_while_the_issuer_fails(
+    start_gateway: StartGateway, upstream: ScriptedUpstream, issuer: Issuer, failure: str
+) -> None:
+    issuer.add_key("known")
+    gateway = gateway_for(start_gateway, upstream, {"jwks_url": issuer.jwks_url, "jwks_refresh_seconds": 1})
+    assert ask(gateway, issuer.token("known")).status == 200
+    before = issuer.fetches
+    match failure:
+        case "down":
+            issuer.close()
+        case "hanging":
+            issuer.hang()
+        case "status":
+            issuer.status = 500
+        case "garbage":
+            issuer.content = b"<html>"
+        case "no usable key":
+            issuer.published = [{"kty": "oct", "k": "AAAA", "kid": "known"}]
+        case "oversized":
+            issuer.content = b" " * 1_000_000
+    if failure == "down":
+        gateway.wait_until(lambda: "can't be refreshed" in gateway.output(), "notice")
+    else:
+        assert issuer.wait_for_fetches(before + 1)
+    # A token that nobody has seen before, by the key that is known.
+    assert ask(gateway, issuer.token("known", sub="bob@example.com")).status == 200
+    issuer.keys["unknown"] = issuer.keys["known"]
+    assert code(ask(gateway, issuer.token("unknown"))) == (401, "invalid_token")
+
+
+def test_no_key_ever_loaded_is_503_for_tokens_and_for_readiness_and_passes(
+    start_gateway: StartGateway, upstream: ScriptedUpstream, issuer: Issuer
+) -> None:
+    issuer.add_key("one")
+    issuer.status = 500
+    gateway = gateway_for(start_gateway, upstream, {"jwks_url": issuer.jwks_url})
+    reply = ask(gateway, issuer.token("one"))
+    assert code(reply) == (503, "keys_unavailable")
+    assert reply.value("Retry-After") == "1"
+    assert gateway.get("/readyz").status == 503
+    assert code(gateway.get("/api/devices")) == (401, "missing_token")
+    # What needs no token goes on.
+    assert (
+        gateway.request("POST", "/api/auth/login", [("Authorization", f"Bearer {issuer.token('one')}")]).status == 200
+    )
+    issuer.status = 200
+    gateway.wait_until(lambda: gateway.get("/readyz").status == 200, "load the keys")
+    assert ask(gateway, issuer.token("one")).status == 200
+
+
+def test_several_issuers_are_told_apart_and_bound_to_their_keys(
+    start_gateway: StartGateway, upstream: ScriptedUpstream, issuer: Issuer
+) -> None:
+    other = Issuer()
+    issuer.add_key("one")
+    other.add_key("two", "ES256")
+    secret = "s" * 40
+    gateway = gateway_for(
+        start_gateway,
+        upstream,
+        {
+            "issuers": [
+                {"issuer": issuer.url, "jwks_url": issuer.jwks_url},
+                {"issuer": other.url, "jwks_url": other.jwks_url, "audience": "gateway"},
+                {"issuer": "https://legacy.test", "secret": secret},
+            ]
+        },
+    )
+    assert ask(gateway, issuer.token("one")).status == 200
+    assert ask(gateway, other.token("two", aud=["x", "gateway"])).status == 200
+    assert ask(gateway, signed(key=secret, iss="https://legacy.test")).status == 200
+    for refused in (
+        other.token("two"),
+        other.token("two", aud="gateway", iss=issuer.url),
+        issuer.token("one", iss=other.url, aud="gateway"),
+        issuer.token("one", iss=None),
+        signed(key=secret, iss=issuer.url),
+        signed(key=secret, iss="https://unknown.test"),
+        signed(key=secret),
+    ):
+        assert code(ask(gateway, refused)) == (401, "invalid_token")
+    # One issuer's ada is not another's: their quotas are apart.
+    first, second = ask(gateway, issuer.token("one")), ask(gateway, signed(key=secret, iss="https://legacy.test"))
+    assert first.value("X-RateLimit-Remaining") == second.value("X-RateLimit-Remaining")
+    other.close()
+
+
+@pytest.mark.parametrize(
+    ("settings", "claims", "status"),
+    [
+        ({"max_lifetime_seconds": 60}, {"exp": 2_000_000_000, "iat": 1_700_000_000}, 401),
+        ({"max_lifetime_seconds": 60}, {}, 401),
+        ({"audience": ["a", "b"]}, {"aud": "b"}, 200),
+        ({"audience": "a"}, {"aud": ["b"]}, 401),
+        ({}, {"aud": "somebody"}, 401),
+        ({"token_type": "JWT"}, {}, 200),
+        ({"token_type": "at+jwt"}, {}, 401),
+    ],
+)
+def test_further_rules_for_claims(
+    start_gateway: StartGateway,
+    upstream: ScriptedUpstream,
+    settings: dict[str, Any],
+    claims: dict[str, Any],
+    status: int,
+) -> None:
+    gateway = start_gateway(four_services(upstream.url) | {"jwt": settings}, workers=1)
+    assert ask(gateway, signed(**claims)).status == status
+
+
+def test_nested_claims_scopes_and_the_cookie(start_gateway: StartGateway, upstream: ScriptedUpstream) -> None:
+    services = four_services(upstream.url)
+    services["services"]["devices"]["scopes"] = ["devices:write"]
+    names = {"sub": "X-User-Subject", "realm_access.roles": "X-Roles", "tenant": "X-Tenant"}
+    gateway = start_gateway(
+        services | {"jwt": {"scope_claim": "realm_access.roles", "cookie": "session", "claims_to_headers": names}},
+        workers=1,
+    )
+    good = signed(realm_access={"roles": ["devices:write", "b"]}, tenant="t\r\nX-Evil: 1")
+    assert ask(gateway, good).status == 200
+    assert upstream.only.values("x-roles") == ["devices:write,b"]
+    assert upstream.only.values("x-tenant") == ["t%0D%0AX-Evil: 1"]
+    assert upstream.only.values("x-evil") == []
+    assert code(ask(gateway, signed(scope="devices:write"))) == (403, "insufficient_scope")
+    assert gateway.get("/api/devices", ("Cookie", f"a=1; session={good}")).status == 200
+    assert gateway.get("/api/devices", ("Cookie", f"xsession={good}")).status == 401
+    assert gateway.get("/api/devices", ("Cookie", f"session={good}; session=x")).status == 400
+    assert gateway.get(f"/api/devices?access_token={good}").status == 401
+    assert gateway.get("/api/devices", ("Cookie", f"session={good}"), ("Authorization", "Bearer x")).status == 401

@@ -1,0 +1,98 @@
+"""Revoked tokens: refused by all gateways on one Redis, without a further round trip."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.support.gateway import ROOT, GatewayProcess, clean_environment, four_services
+from tests.support.redis import RedisServer, calls_of
+from tests.support.tokens import SECRET, signed
+from tests.support.upstream import ScriptedUpstream
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RedisServer]:
+    with RedisServer() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def gateways(
+    start_gateway: Callable[..., GatewayProcess], module_upstream: ScriptedUpstream, server: RedisServer
+) -> list[GatewayProcess]:
+    environ = {"REDIS_URL": server.url}
+    settings = four_services(module_upstream.url)
+    return [start_gateway(settings, workers=1, environ=environ) for _ in range(2)]
+
+
+def flask(server: RedisServer, *words: str) -> str:
+    environ = clean_environment() | {"REDIS_URL": server.url, "GATEWAY_JWT__SECRET": SECRET}
+    command = [sys.executable, "-m", "flask", *words]
+    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def statuses(gateways: list[GatewayProcess], token: str) -> list[int]:
+    return [gateway.get("/api/devices", ("Authorization", f"Bearer {token}")).status for gateway in gateways]
+
+
+def test_a_token_is_revoked_by_its_id_on_both_gateways(gateways: list[GatewayProcess], server: RedisServer) -> None:
+    token, other = signed("ada", jti="token-1"), signed("ada", jti="token-2")
+    assert statuses(gateways, token) == [200, 200]
+    assert "jti token-1" in flask(server, "revoke", "--jti", "token-1")
+    assert statuses(gateways, token) == [401, 401]
+    assert statuses(gateways, other) == [200, 200]
+    reply = gateways[0].get("/api/devices", ("Authorization", f"Bearer {token}"))
+    assert "revoked" in (reply.value("WWW-Authenticate") or "")
+    assert "jti token-1" in flask(server, "revoked")
+    flask(server, "revoke", "--jti", "token-1", "--undo")
+    assert statuses(gateways, token) == [200, 200]
+
+
+def test_a_subject_is_logged_out_everywhere(gateways: list[GatewayProcess], server: RedisServer) -> None:
+    now = int(time.time())
+    old, undated, other = signed("bob", iat=now - 10), signed("bob"), signed("carol", iat=now - 10)
+    assert statuses(gateways, old) == statuses(gateways, undated) == [200, 200]
+    assert "sub bob" in flask(server, "revoke", "--sub", "bob")
+    assert statuses(gateways, old) == statuses(gateways, undated) == [401, 401]
+    assert statuses(gateways, other) == [200, 200]
+    # Issued after that: within the leeway for clocks that differ, a token may be from the next seconds.
+    assert statuses(gateways, signed("bob", iat=now + 4)) == [200, 200]
+
+
+def test_a_revoked_caller_is_anonymous_where_no_token_is_needed(
+    gateways: list[GatewayProcess], server: RedisServer, upstream: ScriptedUpstream
+) -> None:
+    token = signed("dave", jti="token-9")
+    flask(server, "revoke", "--jti", "token-9")
+    reply = gateways[0].request("POST", "/api/auth/login", [("Authorization", f"Bearer {token}")])
+    assert reply.status == 200
+    assert upstream.only.values("x-user-subject") == []
+
+
+def test_looking_it_up_costs_no_further_call(gateways: list[GatewayProcess], server: RedisServer) -> None:
+    token = signed("erin", jti="token-3")
+    assert statuses(gateways, token) == [200, 200]
+    before = calls_of(server.client(), ["evalsha"])
+    assert statuses(gateways, token) == [200, 200]
+    after = calls_of(server.client(), ["evalsha"])
+    assert after["evalsha"] - before["evalsha"] == 2
+
+
+@pytest.mark.parametrize(("policy", "status"), [("open", 200), ("closed", 503)])
+def test_without_redis_the_configured_policy_holds(
+    start_gateway: Callable[..., GatewayProcess], upstream: ScriptedUpstream, policy: str, status: int
+) -> None:
+    gateway = start_gateway(
+        four_services(upstream.url) | {"revocation": {"on_redis_failure": policy}},
+        workers=1,
+        environ={"REDIS_URL": "redis://127.0.0.1:1/0"},
+    )
+    assert statuses([gateway], signed("ada")) == [status]
+    assert "revocations can't be seen" in gateway.output()
