@@ -17,13 +17,13 @@ from gateway.finishing import Finishing
 from gateway.health import health_blueprint
 from gateway.incoming import Beginning
 from gateway.limits.ladder import Ladder
-from gateway.limits.quota import install_headers, make_limiter
 from gateway.limits.redis_counters import RedisCounters
 from gateway.limits.window import LocalCounters
 from gateway.policies import policies_of
 from gateway.proxy.forwarder import Forwarder
 from gateway.proxy.headers import normal
 from gateway.proxy.session import ServiceSession
+from gateway.quota import install_headers, make_limiter
 from gateway.redis.client import connect
 from gateway.responses import GatewayResponse
 from gateway.services import PolicyRule, RestConverter, check_path, service_blueprint

@@ -12,7 +12,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.routing.exceptions import WebsocketMismatch
 
 from gateway import context, errors
-from gateway.limits.quota import violated_policies
+from gateway.quota import violated_policies
 from gateway.responses import GatewayResponse
 
 QUOTA_TYPE = "https://iana.org/assignments/http-problem-types#quota-exceeded"
