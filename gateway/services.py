@@ -91,7 +91,7 @@ def service_blueprint(
 
 
 def response_of(answer: Answer) -> GatewayResponse:
-    """The upstream's answer, its first piece at hand: what fails before that can still be told with a status."""
+    """The upstream's answer, its first piece at hand where one is due."""
     response = GatewayResponse(FirstPieceFirst(answer.body))
     response.status = f"{answer.status} {answer.reason}"
     response.headers.extend(answer.fields)
@@ -99,12 +99,18 @@ def response_of(answer: Answer) -> GatewayResponse:
 
 
 class FirstPieceFirst:
-    """A body whose first piece has been read. An upstream that fails before it gets a 502, not a broken answer."""
+    """A body whose first piece has been read: an upstream that fails before it gets a 502, not a broken answer.
+
+    Of a stream that is still silent, the head goes out at once: its first event may be minutes away."""
 
     def __init__(self, body: CountedBody) -> None:
         self._body = body
+        # For a server, a piece without bytes means that the head is to go out.
+        self._first: bytes | None = b""
+        if body.is_awaited:
+            return
         try:
-            self._first: bytes | None = next(body, None)
+            self._first = next(body, None)
         except UpstreamBodyError as error:
             raise UpstreamProtocolError("the service's answer ended before its body") from error
 

@@ -107,6 +107,12 @@ class UpstreamBody:
             raise StopIteration
         return piece
 
+    @property
+    def is_awaited(self) -> bool:
+        """Whether this is a stream of which nothing has come yet: its next piece may take as long as it likes."""
+        is_stream = self._chunked or self._remaining is None
+        return is_stream and not self._released and not self._connection.buffered
+
     def close(self) -> None:
         if not self._released:
             self._released = True

@@ -75,6 +75,10 @@ class CountedBody:
     def __next__(self) -> bytes:
         return next(self.body)
 
+    @property
+    def is_awaited(self) -> bool:
+        return self.body.is_awaited
+
     def close(self) -> None:
         if not self.is_closed:
             self.is_closed = True

@@ -54,6 +54,23 @@ def test_an_event_reaches_the_client_while_the_upstream_is_still_open(
         seen.set()
 
 
+@pytest.mark.parametrize("head", [CHUNKED, b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"])
+def test_the_head_of_a_silent_stream_reaches_the_client_before_its_first_event(
+    gateway: GatewayProcess, upstream: ScriptedUpstream, head: bytes
+) -> None:
+    seen = threading.Event()
+
+    def stay_silent(_: Received, connection: socket.socket) -> bool:
+        connection.sendall(head)
+        return seen.wait(15) and False
+
+    upstream.script = stay_silent
+    with Connection(gateway.port) as connection:
+        connection.send(GET)
+        assert read_until(connection.socket, b"\r\n\r\n").startswith(b"HTTP/1.1 200 OK\r\n")
+        seen.set()
+
+
 @pytest.mark.parametrize(
     "answer",
     [
