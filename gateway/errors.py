@@ -114,13 +114,9 @@ class UpstreamError(GatewayError):
 
 
 class UpstreamConnectError(UpstreamError):
-    """No connection, or it ended before the head of an answer. `sent` tells whether the request may have arrived."""
+    """No connection, or it ended before the head of an answer."""
 
     code, status, title = "upstream_unreachable", 502, "The service can't be reached"
-
-    def __init__(self, detail: str = "", *, sent: bool = False) -> None:
-        super().__init__(detail)
-        self.sent = sent
 
 
 class UpstreamProtocolError(UpstreamError):

@@ -48,7 +48,7 @@ def exchange_over(
         head = connection.read_head(method)
     except ConnectionEnded as error:
         connection.close()
-        raise UpstreamConnectError("the service ended the connection", sent=True) from error
+        raise UpstreamConnectError("the service ended the connection") from error
     except BaseException:
         connection.close()
         raise

@@ -129,14 +129,14 @@ class Forwarder:
             )
         )
         answered = answered_fields(response.fields)
-        if not self._settings.preserve_host:
-            stripped = self._settings.prefix if self._settings.strip_prefix else ""
-            answered = [
-                (name, rewrite_location(value, target.authority, target.base_path, stripped))
-                if name.lower() in ("location", "content-location")
-                else (name, value)
-                for name, value in answered
-            ]
+        named_as = self.host_for(incoming, target)
+        stripped = self._settings.prefix.rstrip("/") if self._settings.strip_prefix else ""
+        answered = [
+            (name, rewrite_location(value, named_as, target.base_path, stripped))
+            if name.lower() in ("location", "content-location")
+            else (name, value)
+            for name, value in answered
+        ]
         return Answer(response.status_code, response.reason, answered, CountedBody(response.upstream_body, self._leave))
 
     def target_for(self, requested: RequestTarget, target: Target) -> str:
@@ -149,12 +149,15 @@ class Forwarder:
         query = "" if requested.raw_query is None else "?" + requested.raw_query
         return target.base_path + path + query
 
+    def host_for(self, incoming: Incoming, target: Target) -> str:
+        """The Host that the service is asked by, and by which it names itself in redirects."""
+        return incoming.client.host if self._settings.preserve_host and incoming.client.host else target.authority
+
     def fields_for(self, incoming: Incoming, target: Target) -> Pairs:
         """The header that goes on. Raises UpgradeRefused for a WebSocket, which would be half a one behind here."""
         if any(name.lower() == "upgrade" and "websocket" in value.lower() for name, value in incoming.fields):
             raise UpgradeRefused()
-        host = incoming.client.host if self._settings.preserve_host and incoming.client.host else target.authority
-        fields = [("Host", host), *forwarded_fields(incoming.fields, self._identity_names)]
+        fields = [("Host", self.host_for(incoming, target)), *forwarded_fields(incoming.fields, self._identity_names)]
         fields += proxy_fields(incoming.fields, incoming.client, self._trusted_hops)
         fields += (VIA, ("X-Request-Id", incoming.request_id))
         fields += incoming.identity_fields

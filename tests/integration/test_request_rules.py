@@ -109,6 +109,10 @@ def test_the_host_is_the_targets_or_the_clients(
     upstream.reset()
     gateway.get("/%61pi/rules", bearer())
     assert upstream.only.target == "/"
+    # A redirect comes back to where the client can follow it, however the service writes it.
+    for location in ("/2", "http://gateway.test/2"):
+        upstream.answers(b"HTTP/1.1 307 X\r\nLocation: %b\r\nContent-Length: 0\r\n\r\n" % location.encode())
+        assert gateway.get("/api/rules/1", bearer()).value("Location") == "/api/rules/2"
 
 
 @pytest.mark.parametrize("upgrade", ["websocket", "WebSocket", "h2c, websocket"])
