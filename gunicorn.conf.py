@@ -5,7 +5,7 @@ from gateway.serving.settings import MASTER
 settings = MASTER.load()
 
 from gateway.redis.embedded import EmbeddedRedis
-from gateway.serving import connections
+from gateway.serving import connections, metrics_folder
 from gateway.serving.workers import WORKERS
 
 connections.install(settings.server.client_timeout_seconds)
@@ -48,6 +48,10 @@ def on_starting(server):
         # Kept on the server object: this file's own names are made anew on HUP.
         server.embedded_redis = EmbeddedRedis.start()
         MASTER.use_embedded_redis(server.embedded_redis.url)
+
+
+def child_exit(server, worker):
+    metrics_folder.forget_worker(worker.pid)
 
 
 def on_exit(server):

@@ -10,15 +10,18 @@ from flask import Flask
 
 from gateway import cors, problems
 from gateway.access_log import AccessLog
+from gateway.admin import admin_blueprint
 from gateway.authentication import Authentication
 from gateway.cli import register_commands
 from gateway.config import JwtSettings, Settings
 from gateway.finishing import Finishing
 from gateway.health import health_blueprint
+from gateway.identity import identity_blueprint
 from gateway.incoming import Beginning
 from gateway.limits.ladder import Ladder
 from gateway.limits.redis_counters import RedisCounters
 from gateway.limits.window import LocalCounters
+from gateway.metrics import Metrics
 from gateway.policies import policies_of
 from gateway.proxy.forwarder import Forwarder
 from gateway.proxy.headers import normal
@@ -27,6 +30,7 @@ from gateway.quota import install_headers, make_limiter
 from gateway.redis.client import connect
 from gateway.responses import GatewayResponse
 from gateway.services import PolicyRule, RestConverter, check_path, service_blueprint
+from gateway.tokens.identity import IdentitySigner
 from gateway.tokens.issuers import make_issuers
 from gateway.tokens.verifier import Verifier
 
@@ -56,7 +60,11 @@ def build(settings: Settings) -> Flask:
     verifier = Verifier(settings.jwt, issuers, time.time)
     for issuer in issuers:
         issuer.keys.when_removed = verifier.forget_all
-    authentication = Authentication(verifier, settings.revocation, ladder, settings.jwt.cookie)
+    metrics = Metrics()
+    signer = None
+    if settings.identity.sign:
+        signer = IdentitySigner(settings.identity, list(settings.jwt.claims_to_headers), time.time)
+    authentication = Authentication(verifier, settings.revocation, ladder, settings.jwt.cookie, signer, metrics)
     limiter = make_limiter(settings.ratelimit, ladder)
 
     # The order that a request meets. After the view, hooks run in reverse: the first one registered sees it last.
@@ -70,6 +78,9 @@ def build(settings: Settings) -> Flask:
     add_services(app, settings, authentication)
 
     app.register_blueprint(health_blueprint(ladder, issuers))
+    app.register_blueprint(admin_blueprint(settings.admin, metrics))
+    if signer is not None:
+        app.register_blueprint(identity_blueprint(signer))
     problems.install(app)
     register_commands(app, settings)
     return app

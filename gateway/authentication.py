@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 from gateway import context
 from gateway.config import RevocationSettings
@@ -10,7 +11,10 @@ from gateway.context import Exchange
 from gateway.errors import BadRequest, InsufficientScope, InvalidToken, KeysUnavailable, MissingToken
 from gateway.limits.ladder import Ladder
 from gateway.limits.window import Marks
+from gateway.metrics import Metrics
 from gateway.proxy.headers import Pairs
+from gateway.tokens.identity import IdentitySigner
+from gateway.tokens.principal import Principal
 from gateway.tokens.revocation import is_revoked, mark_keys
 from gateway.tokens.verifier import Verifier
 
@@ -20,13 +24,24 @@ log = logging.getLogger(__name__)
 class Authentication:
     """`authenticate` runs before the quota is taken and answers nothing; `authorize` guards each service.
 
-    `cookie` is the name of a cookie that may hold the token instead."""
+    `cookie` is the name of a cookie that may hold the token instead; `signer` is there where services get the caller's
+    identity signed."""
 
-    def __init__(self, verifier: Verifier, revocation: RevocationSettings, ladder: Ladder, cookie: str | None) -> None:
+    def __init__(
+        self,
+        verifier: Verifier,
+        revocation: RevocationSettings,
+        ladder: Ladder,
+        cookie: str | None,
+        signer: IdentitySigner | None,
+        metrics: Metrics,
+    ) -> None:
         self._verifier = verifier
         self._revocation = revocation
         self._ladder = ladder
         self._cookie = cookie
+        self._signer = signer
+        self._metrics = metrics
         self._is_failing = False
 
     def authenticate(self) -> None:
@@ -46,14 +61,24 @@ class Authentication:
         exchange = context.current()
         if exchange.principal is not None:
             self._check_revocation(exchange)
-        policy = exchange.policy
-        if policy is None or not policy.needs_token:
-            return
-        if exchange.principal is None:
-            raise exchange.token_problem or MissingToken()
-        missing = [scope for scope in policy.scopes if scope not in exchange.principal.scopes]
-        if missing:
-            raise InsufficientScope(missing)
+        policy, principal = exchange.policy, exchange.principal
+        if policy is not None and policy.needs_token:
+            if principal is None:
+                problem = exchange.token_problem or MissingToken()
+                self._metrics.token_refusals.labels(problem.reason).inc()
+                raise problem
+            missing = [scope for scope in policy.scopes if scope not in principal.scopes]
+            if missing:
+                self._metrics.token_refusals.labels("scope").inc()
+                raise InsufficientScope(missing)
+        if policy is not None and principal is not None:
+            exchange.identity_fields = self._identity_of(principal, policy.service)
+
+    def _identity_of(self, principal: Principal, service: str) -> Sequence[tuple[str, str]]:
+        """The fields that tell the service who is calling."""
+        if self._signer is None:
+            return principal.identity_headers
+        return [*principal.identity_headers, self._signer.field_for(principal, service)]
 
     def _check_revocation(self, exchange: Exchange) -> None:
         """Takes the principal away from a revoked token; on a public route its request is anonymous then."""
@@ -65,6 +90,7 @@ class Authentication:
             self._ladder.take([], marks=marks)
         if marks.values is None:
             self._tell(is_failing=True)
+            self._metrics.revocations_unseen.inc()
             if self._revocation.on_redis_failure == "closed":
                 exchange.principal = None
                 exchange.token_problem = KeysUnavailable("it can't be seen whether the token was revoked")

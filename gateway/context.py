@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -37,6 +37,8 @@ class Exchange:
     quota: Batch = field(default_factory=Batch)
     # The names under which the quota's limits are told to the client, by their key in the batch.
     quota_names: dict[str, str] = field(default_factory=dict)
+    # What the service is told about the principal.
+    identity_fields: Sequence[tuple[str, str]] = ()
     error_code: str = ""
     error_cause: str = ""
     upstream_seconds: float | None = None

@@ -45,6 +45,7 @@ class BadPath(GatewayError):
 
 class MissingToken(GatewayError):
     code, status, title = "missing_token", 401, "A bearer token is needed"
+    reason = "missing"
 
 
 class InvalidToken(GatewayError):
@@ -103,6 +104,7 @@ class Overloaded(Unavailable):
 
 class KeysUnavailable(Unavailable):
     code, title = "keys_unavailable", "Tokens can't be verified at the moment"
+    reason = "keys_unavailable"
 
 
 class LimiterUnavailable(Unavailable):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 from flask import Blueprint
 
 from gateway.limits.ladder import Ladder
-from gateway.responses import GatewayResponse
+from gateway.responses import GatewayResponse, json_response
 from gateway.tokens.issuer import Issuer
 
 
@@ -24,25 +23,13 @@ def health_blueprint(ladder: Ladder, issuers: Sequence[Issuer]) -> Blueprint:
         told, and is no reason to take the gateway out: quotas go on without it."""
         ladder.is_reachable()
         is_ready = all(issuer.keys.is_ready for issuer in issuers)
-        response = json_response(
-            {
-                "status": "ready" if is_ready else "not ready",
-                "redis": ladder.state,
-                "keys": "ok" if is_ready else "never loaded",
-            }
-        )
-        response.status_code = 200 if is_ready else 503
-        return response
+        state = {
+            "status": "ready" if is_ready else "not ready",
+            "redis": ladder.state,
+            "keys": "ok" if is_ready else "never loaded",
+        }
+        return json_response(state, 200 if is_ready else 503)
 
     blueprint.add_url_rule("/healthz", "healthz", healthz)
     blueprint.add_url_rule("/readyz", "readyz", readyz)
     return blueprint
-
-
-def json_response(document: object) -> GatewayResponse:
-    body = json.dumps(document).encode()
-    response = GatewayResponse([body])
-    response.headers.extend(
-        [("Content-Type", "application/json"), ("Content-Length", str(len(body))), ("Cache-Control", "no-store")]
-    )
-    return response

@@ -89,6 +89,6 @@ def incoming_of(exchange: Exchange) -> Incoming:
         content_length=int(length) if length and not is_chunked else None,
         is_chunked=is_chunked,
         request_id=exchange.request_id,
-        identity_fields=exchange.principal.identity_headers if exchange.principal else (),
+        identity_fields=exchange.identity_fields,
         client_socket=environ.get("gunicorn.socket"),
     )

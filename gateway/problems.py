@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from http import HTTPStatus
 
 from flask import Flask, request
 from flask_limiter.errors import RateLimitExceeded
@@ -13,7 +12,7 @@ from werkzeug.routing.exceptions import WebsocketMismatch
 
 from gateway import context, errors
 from gateway.quota import violated_policies
-from gateway.responses import GatewayResponse
+from gateway.responses import GatewayResponse, content_response
 
 QUOTA_TYPE = "https://iana.org/assignments/http-problem-types#quota-exceeded"
 # What Allow names for a mapping that takes any token but TRACE and CONNECT.
@@ -46,18 +45,8 @@ def answer(error: errors.GatewayError) -> GatewayResponse:
     if exchange is not None:
         exchange.error_code = error.code
         exchange.error_cause = repr(error.__cause__) if error.__cause__ else ""
-    body = json.dumps(document).encode()
-    response = GatewayResponse([body], f"{error.status} {HTTPStatus(error.status).phrase}")
-    response.headers.extend(
-        [
-            ("Content-Type", "application/problem+json"),
-            ("Content-Length", str(len(body))),
-            ("Cache-Control", "no-store"),
-            ("X-Gateway-Error", error.code),
-            *challenge(error),
-            *error.headers,
-        ]
-    )
+    response = content_response(json.dumps(document).encode(), "application/problem+json", error.status)
+    response.headers.extend([("X-Gateway-Error", error.code), *challenge(error), *error.headers])
     return response
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import json
 import socket
 import struct
 from collections.abc import Callable, Iterable, Iterator
+from http import HTTPStatus
 from typing import TYPE_CHECKING, cast
 
 from flask import Response
@@ -42,6 +44,21 @@ class GatewayResponse(Response):
             body.close()
             raise
         return body
+
+
+def json_response(document: object, status: int = 200, cache_control: str = "no-store") -> GatewayResponse:
+    return content_response(json.dumps(document).encode(), "application/json", status, cache_control)
+
+
+def content_response(
+    content: bytes, content_type: str, status: int = 200, cache_control: str = "no-store"
+) -> GatewayResponse:
+    """An answer of the gateway's own."""
+    response = GatewayResponse([content], f"{status} {HTTPStatus(status).phrase}")
+    response.headers.extend(
+        [("Content-Type", content_type), ("Content-Length", str(len(content))), ("Cache-Control", cache_control)]
+    )
+    return response
 
 
 class ClosingBody:

@@ -4,8 +4,9 @@
 environment, `load` validates the result. Nothing else in the project reads the environment.
 """
 
-from gateway.config.load import adopt, current, load_settings, project_folder, with_key
+from gateway.config.load import adopt, current, load_settings, project_folder, with_keys
 from gateway.config.models import (
+    AdminSettings,
     CorsSettings,
     ProxySettings,
     RateLimitSettings,
@@ -15,6 +16,7 @@ from gateway.config.models import (
     Settings,
 )
 from gateway.config.token_models import (
+    IdentitySettings,
     IssuerSettings,
     JwtSettings,
     KeySettings,
@@ -22,7 +24,9 @@ from gateway.config.token_models import (
 )
 
 __all__ = [
+    "AdminSettings",
     "CorsSettings",
+    "IdentitySettings",
     "IssuerSettings",
     "JwtSettings",
     "KeySettings",
@@ -37,5 +41,5 @@ __all__ = [
     "current",
     "load_settings",
     "project_folder",
-    "with_key",
+    "with_keys",
 ]

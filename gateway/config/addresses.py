@@ -4,7 +4,7 @@ ValueError. What may hold a password is not repeated in a message."""
 from __future__ import annotations
 
 import re
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, ip_network
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from pydantic import SecretStr
@@ -94,6 +94,13 @@ def check_bind(text: str) -> str:
         if not is_name or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
             raise ValueError(f"must be like 127.0.0.1:8000, [::1]:8000 or unix:/path/to/socket, got {text!r}")
     return text
+
+
+def check_network(text: str) -> str:
+    try:
+        return str(ip_network(text))
+    except ValueError:
+        raise ValueError(f"must be an address or a network like 10.0.0.0/8, got {text!r}") from None
 
 
 def split_url(text: str) -> SplitResult | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import SecretStr, ValidationError
 
-from gateway.config.generated_secret import generated_secret
+from gateway.config.generated_keys import generated_secret, generated_signing_key
 from gateway.config.mistakes import Mistakes
 from gateway.config.models import Settings
 from gateway.config.sources import PLAIN_VARIABLES, PREFIX, merged_sources
@@ -29,22 +29,28 @@ def project_folder() -> Path:
 
 def current() -> Settings:
     """The settings in force: those that this process, or the one it was forked from, adopted; else freshly loaded."""
-    return _current if _current is not None else adopt(with_key(load_settings()))
+    return _current if _current is not None else adopt(with_keys(load_settings()))
 
 
-def with_key(settings: Settings) -> Settings:
-    """The settings with a generated secret where no key is configured, with a warning that names the setting.
+def with_keys(settings: Settings) -> Settings:
+    """The settings with a generated secret where no key is configured, and a generated key to sign identities with
+    where that is wanted and none is configured, each with a warning that names the setting.
 
     Raises ConfigurationError where one can't be made."""
-    if settings.jwt.key_sources or settings.jwt.issuers:
-        return settings
     folder = project_folder() / "instance"
-    secret = SecretStr(generated_secret(folder))
-    log.warning(
-        "jwt.secret is not set: tokens are verified with the secret generated in %s; `flask token` signs with it",
-        folder,
-    )
-    return settings.model_copy(update={"jwt": settings.jwt.model_copy(update={"secret": secret})})
+    if not (settings.jwt.key_sources or settings.jwt.issuers):
+        secret = SecretStr(generated_secret(folder))
+        log.warning(
+            "jwt.secret is not set: tokens are verified with the secret generated in %s; `flask token` signs with it",
+            folder,
+        )
+        settings = settings.model_copy(update={"jwt": settings.jwt.model_copy(update={"secret": secret})})
+    if settings.identity.sign and settings.identity.private_key_file is None:
+        file = generated_signing_key(folder)
+        log.warning("identity.private_key_file is not set: identities are signed with the key generated in %s", folder)
+        identity = settings.identity.model_copy(update={"private_key_file": file})
+        settings = settings.model_copy(update={"identity": identity})
+    return settings
 
 
 def adopt(settings: Settings) -> Settings:

@@ -9,9 +9,9 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_core import PydanticCustomError
 
-from gateway.config.addresses import check_bind, check_origin, check_redis_url, check_target
+from gateway.config.addresses import check_bind, check_network, check_origin, check_redis_url, check_target
 from gateway.config.base import Model, Scope, Seconds, refuse
-from gateway.config.token_models import File, JwtSettings, RevocationSettings
+from gateway.config.token_models import File, IdentitySettings, JwtSettings, RevocationSettings
 from gateway.config.values import (
     PLACEHOLDER,
     check_field_name,
@@ -68,6 +68,12 @@ class ProxySettings(Model):
     """What stands in front of the gateway."""
 
     trusted_hops: Annotated[int, Field(ge=0, le=10)] = 0
+
+
+class AdminSettings(Model):
+    """Who may read what is for operators: addresses and networks of the connection's own peer."""
+
+    allow: tuple[Annotated[str, AfterValidator(check_network)], ...] = ("127.0.0.0/8", "::1")
 
 
 class ServerSettings(Model):
@@ -166,9 +172,11 @@ class Settings(Model):
     default_services: bool = True
     jwt: JwtSettings = JwtSettings()
     revocation: RevocationSettings = RevocationSettings()
+    identity: IdentitySettings = IdentitySettings()
     cors: CorsSettings = CorsSettings()
     ratelimit: RateLimitSettings = RateLimitSettings()
     proxy: ProxySettings = ProxySettings()
+    admin: AdminSettings = AdminSettings()
     server: ServerSettings = ServerSettings()
     services: Annotated[
         dict[Annotated[str, AfterValidator(check_service_name)], ServiceSettings],

@@ -105,3 +105,23 @@ class RevocationSettings(Model):
     enabled: bool = True
     on_redis_failure: Literal["open", "closed"] = "open"
     keep_seconds: Annotated[int, Field(ge=60, le=366 * 86400)] = 30 * 86400
+
+
+class IdentitySettings(Model):
+    """What services are told of the caller beyond plain fields: a token that the gateway signs for each of them."""
+
+    sign: bool = False
+    private_key_file: File | None = None
+    # Public keys that are in the key set too: the next one before it is used, the last one after that.
+    also_published: tuple[File, ...] = ()
+    issuer: Text = "gateway"
+    lifetime_seconds: Annotated[int, Field(ge=10, le=3600)] = 60
+
+    @model_validator(mode="after")
+    def check_together(self) -> Self:
+        if not self.sign:
+            keys = ("private_key_file",) * (self.private_key_file is not None) + ("also_published",) * bool(
+                self.also_published
+            )
+            refuse([f"{name}: goes with sign = true" for name in keys])
+        return self

@@ -22,7 +22,8 @@ REFUSED_METHODS = ("CONNECT", "TRACE")
 # The gateway makes or removes these by itself: a claim must not be written into them.
 FORBIDDEN_IDENTITY_HEADERS = frozenset(
     "host connection content-length transfer-encoding te trailer upgrade keep-alive expect via forwarded "
-    "authorization cookie x-request-id x-forwarded-for x-forwarded-host x-forwarded-proto".split()
+    "authorization cookie x-request-id x-forwarded-for x-forwarded-host x-forwarded-proto "
+    "x-gateway-identity".split()
 )
 
 

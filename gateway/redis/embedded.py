@@ -7,16 +7,15 @@ even where that is killed.
 from __future__ import annotations
 
 import importlib.util
-import os
 import shutil
 import socket
-import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
 
 from gateway.errors import ConfigurationError
-from gateway.processes import Child, has_ended
+from gateway.folders import make_own_folder
+from gateway.processes import Child
 
 FOLDER_PREFIX = "gateway-redis-"
 START_SECONDS = 10.0
@@ -36,8 +35,7 @@ class EmbeddedRedis:
         program = find_program()
         if program is None:
             raise ConfigurationError(["redis_url: is not set, and this machine has no redis-server to start"])
-        remove_left_behind()
-        folder = Path(tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{os.getpid()}-"))
+        folder = make_own_folder(FOLDER_PREFIX)
         log = folder / "log"
         server = cls(Child.start([program, *options(folder)], folder, log, {}), folder)
         if not server.wait_until_it_answers():
@@ -87,12 +85,3 @@ def find_program() -> str | None:
         return None
     shipped = sorted(Path(package.origin).parent.glob("_binaries/*/valkey-server"))
     return str(shipped[0]) if shipped else None
-
-
-def remove_left_behind() -> None:
-    """Removes the folders of masters that were killed and could not do it themselves."""
-    for folder in Path(tempfile.gettempdir()).glob(FOLDER_PREFIX + "*"):
-        owner = folder.name.removeprefix(FOLDER_PREFIX).partition("-")[0]
-        with suppress(OSError, ValueError):
-            if folder.stat().st_uid == os.getuid() and has_ended(int(owner)):
-                shutil.rmtree(folder)

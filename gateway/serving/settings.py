@@ -8,8 +8,9 @@ import sys
 from gevent import monkey
 from pydantic import SecretStr
 
-from gateway.config import Settings, adopt, load_settings, with_key
+from gateway.config import Settings, adopt, load_settings, with_keys
 from gateway.errors import ConfigurationError
+from gateway.serving.metrics_folder import open_metrics_folder
 
 log = logging.getLogger("gunicorn.error")
 
@@ -20,15 +21,19 @@ class MasterSettings:
     def __init__(self) -> None:
         self.in_force: Settings | None = None
         self.embedded_url: str | None = None
+        self._has_metrics_folder = False
 
     def load(self) -> Settings:
         """The settings to serve by. Mistakes end the first start; on a reload they are logged, and the old settings
         serve on."""
         try:
-            settings = with_key(load_settings())
+            settings = with_keys(load_settings())
             if settings.server.worker == "gevent":
                 # Before anything else is imported: what has been taken from an unpatched module stays unpatched.
                 monkey.patch_all()
+            if not self._has_metrics_folder:
+                open_metrics_folder()
+                self._has_metrics_folder = True
             build_once(settings)
         except ConfigurationError as error:
             if self.in_force is None:

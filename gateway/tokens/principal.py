@@ -24,6 +24,8 @@ class Principal:
     expires_at: float
     claims: Mapping[str, Any] = field(repr=False)
     identity_headers: tuple[tuple[str, str], ...] = field(repr=False)
+    # By service: what has been signed for it, and when that is to be signed anew.
+    signed: dict[str, tuple[str, float]] = field(default_factory=dict, repr=False, compare=False)
 
 
 def identity_headers(claims: Mapping[str, Any], claims_to_headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +49,8 @@ def settings_of(model: Any) -> list[str]:
     names = []
     for name, field in model.model_fields.items():
         names.append(name)
-        for inner in re.findall(r"gateway\.config\.models\.(\w+)", str(field.annotation)):
-            names += settings_of(getattr(__import__("gateway.config.models", fromlist=[inner]), inner))
+        for module, inner in re.findall(r"(gateway\.config\.\w+)\.(\w+)", str(field.annotation)):
+            names += settings_of(getattr(import_module(module), inner))
     return names
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config.generated_secret import generated_secret
+from gateway.config.generated_keys import generated_secret
 from gateway.errors import ConfigurationError
 
 RACERS = 8

@@ -1,0 +1,54 @@
+"""What is for operators alone: `/metrics`."""
+
+from __future__ import annotations
+
+from ipaddress import IPv6Address, ip_address, ip_network
+
+from flask import Blueprint
+
+from gateway import context
+from gateway.config import AdminSettings
+from gateway.errors import NoRoute
+from gateway.metrics import CONTENT_TYPE, Metrics
+from gateway.responses import GatewayResponse, content_response
+
+# A proxy in front says by these for whom it asks.
+FORWARDING_FIELDS = frozenset(["x-forwarded-for", "forwarded"])
+
+
+def admin_blueprint(settings: AdminSettings, metrics: Metrics) -> Blueprint:
+    blueprint = Blueprint("admin", __name__)
+    blueprint.before_request(OperatorsOnly(settings).check)
+
+    def exposition() -> GatewayResponse:
+        return content_response(metrics.exposition(), CONTENT_TYPE)
+
+    blueprint.add_url_rule("/metrics", "metrics", exposition)
+    return blueprint
+
+
+class OperatorsOnly:
+    """Lets in whose own address is allowed. To others there is nothing here, so that nobody learns that there is."""
+
+    def __init__(self, settings: AdminSettings) -> None:
+        self._networks = [ip_network(network) for network in settings.allow]
+
+    def check(self) -> None:
+        """Raises NoRoute."""
+        exchange = context.current()
+        # Through a proxy everybody has its address; then the client's own counts, which must be one that is believed.
+        is_forwarded = any(name.lower() in FORWARDING_FIELDS for name, _ in exchange.fields)
+        address = exchange.client_address
+        if not self._is_allowed(exchange.peer) or not self._is_allowed(address):
+            raise NoRoute()
+        if is_forwarded and address == exchange.peer:
+            raise NoRoute()
+
+    def _is_allowed(self, text: str) -> bool:
+        try:
+            address = ip_address(text)
+        except ValueError:
+            return False
+        if isinstance(address, IPv6Address) and address.ipv4_mapped:
+            address = address.ipv4_mapped
+        return any(address in network for network in self._networks)

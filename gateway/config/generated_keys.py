@@ -1,0 +1,73 @@
+"""Keys that are made once and kept in `instance/`, for an installation that has none configured."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from gateway.errors import ConfigurationError
+
+SECRET_FILE = "jwt-secret"  # noqa: S105 - the file's name
+SIGNING_KEY_FILE = "identity-key.pem"
+SECRET = re.compile(r"[!-~]{32,}")
+
+
+def generated_secret(folder: Path) -> str:
+    """The secret in `folder`, made there on first use, readable by the owner alone.
+
+    Raises ConfigurationError where it can neither be read nor made."""
+    path = made_once(folder, SECRET_FILE, lambda: secrets.token_urlsafe(48), "jwt.secret")
+    try:
+        # Whatever the bytes, they are only looked at: a damaged file is told below.
+        secret = path.read_text(encoding="ascii", errors="replace").strip()
+    except OSError as error:
+        raise not_made(folder, "jwt.secret", error) from error
+    if not SECRET.fullmatch(secret):
+        raise ConfigurationError([f"jwt.secret: the generated one in {str(path)!r} is damaged; remove the file"])
+    return secret
+
+
+def generated_signing_key(folder: Path) -> Path:
+    """The file in `folder` with the private key (P-256) that identities are signed with, made there on first use.
+
+    Raises ConfigurationError where it can't be made."""
+    return made_once(folder, SIGNING_KEY_FILE, new_signing_key, "identity.private_key_file")
+
+
+def new_signing_key() -> str:
+    key = ec.generate_private_key(ec.SECP256R1())
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+
+
+def made_once(folder: Path, name: str, make: Callable[[], str], setting: str) -> Path:
+    """The file of this name, made on first use, readable by the owner alone.
+
+    Safe when several processes start at once: the file appears whole or not at all, and the first one wins."""
+    path = folder / name
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not path.exists():
+            draft = folder / f".{name}.{os.getpid()}.{secrets.token_hex(4)}"
+            try:
+                with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                    file.write(make())
+                with suppress(FileExistsError):
+                    os.link(draft, path)
+            finally:
+                draft.unlink(missing_ok=True)
+    except OSError as error:
+        raise not_made(folder, setting, error) from error
+    return path
+
+
+def not_made(folder: Path, setting: str, error: OSError) -> ConfigurationError:
+    return ConfigurationError(
+        [f"{setting}: is not set, and none can be generated in {str(folder)!r}: {error.strerror}"]
+    )

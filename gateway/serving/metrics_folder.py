@@ -1,0 +1,34 @@
+"""The folder in which workers keep what they count, so that any of them can tell it for all (prometheus_client)."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+from pathlib import Path
+
+from gateway.folders import make_own_folder
+
+FOLDER_PREFIX = "gateway-metrics-"
+# By which prometheus_client is told, before it is first imported.
+VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+
+
+def open_metrics_folder() -> None:
+    """Makes the folder, for this process and those forked from it, and removes it when this process ends."""
+    folder, owner = make_own_folder(FOLDER_PREFIX), os.getpid()
+    os.environ[VARIABLE] = str(folder)
+    atexit.register(remove, folder, owner)
+
+
+def remove(folder: Path, owner: int) -> None:
+    # Forked workers run this at their end, too.
+    if os.getpid() == owner:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def forget_worker(pid: int) -> None:
+    """Takes what only a living worker can have (requests in flight, say) out of the sums. What it counted stays."""
+    from prometheus_client.multiprocess import mark_process_dead  # noqa: PLC0415 - must not be imported before the folder is there
+
+    mark_process_dead(pid)  # type: ignore[no-untyped-call]

@@ -1,0 +1,124 @@
+"""Signed identity: a short-lived token for one service, by which it can tell that the gateway let this caller in."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Callable, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import jwt
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from jwt.algorithms import get_default_algorithms
+
+from gateway.config import IdentitySettings
+from gateway.errors import ConfigurationError
+from gateway.tokens.issuer import malformed
+from gateway.tokens.keys import EC_ALGORITHMS, MIN_RSA_BITS, public_keys
+from gateway.tokens.principal import Principal, claim_at
+
+FIELD = "X-Gateway-Identity"
+TOKEN_TYPE = "identity+jwt"  # noqa: S105 - a media type (RFC 8725 3.11): it must not pass for an access token
+# Members of a JWK that its thumbprint is made of (RFC 7638 3.2), sorted.
+THUMBPRINT = {"RSA": ("e", "kty", "n"), "EC": ("crv", "kty", "x", "y"), "OKP": ("crv", "kty", "x")}
+# What the gateway says by itself; a claim of the caller's token must not speak for it.
+OWN_CLAIMS = frozenset(["iss", "sub", "aud", "exp", "nbf", "iat", "scope", "token_iss"])
+
+PrivateKey = RSAPrivateKey | EllipticCurvePrivateKey | Ed25519PrivateKey | Ed448PrivateKey
+
+
+class IdentitySigner:
+    """Signs who is calling, for the service that is called. `key_set` is what services verify it by (RFC 7517).
+
+    `claims` names those of the caller's claims that are passed on. `clock` gives seconds since 1970.
+    Raises ConfigurationError for keys that can't be used."""
+
+    def __init__(self, settings: IdentitySettings, claims: Sequence[str], clock: Callable[[], float]) -> None:
+        assert settings.private_key_file is not None  # noqa: S101 - one is generated where none is configured
+        self._issuer = settings.issuer
+        self._lifetime_seconds = settings.lifetime_seconds
+        self._claims = [name for name in claims if name not in OWN_CLAIMS]
+        self._clock = clock
+        self._key = read_private_key(settings.private_key_file)
+        self._algorithm = algorithm_of(self._key)
+        own = published(self._key.public_key(), self._algorithm)
+        self._header = {"kid": own["kid"], "typ": TOKEN_TYPE}
+        further = [further_key(index, path) for index, path in enumerate(settings.also_published)]
+        self.key_set = {"keys": list({key["kid"]: key for key in [own, *further]}.values())}
+
+    def field_for(self, principal: Principal, service: str) -> tuple[str, str]:
+        """The header field with a token for `service`: good for `lifetime_seconds`, for half of that at least, and no
+        longer than the caller's own token is taken. Remembered with the principal, as signing costs. Raises
+        InvalidToken."""
+        now = self._clock()
+        token, renewed_at = principal.signed.get(service, ("", 0.0))
+        if now >= renewed_at:
+            issued_at = int(now)
+            expires_at = min(issued_at + self._lifetime_seconds, max(math.ceil(principal.expires_at), issued_at + 1))
+            payload = self._payload(principal, service, issued_at, expires_at)
+            try:
+                token = jwt.encode(payload, self._key, self._algorithm, self._header)
+            except RecursionError as error:
+                # Claims that could just be read may be nested too deeply to be written.
+                raise malformed() from error
+            principal.signed[service] = token, now + (expires_at - now) / 2
+        return FIELD, token
+
+    def _payload(self, principal: Principal, service: str, now: int, expires_at: int) -> dict[str, Any]:
+        payload = {name: value for name in self._claims if (value := claim_at(principal.claims, name)) is not None}
+        payload |= {"iss": self._issuer, "sub": principal.subject, "aud": service, "iat": now, "exp": expires_at}
+        if principal.scopes:
+            payload["scope"] = " ".join(sorted(principal.scopes))
+        if principal.issuer:
+            payload["token_iss"] = principal.issuer
+        return payload
+
+
+def read_private_key(path: Path) -> PrivateKey:
+    name = "identity.private_key_file"
+    try:
+        key = load_pem_private_key(path.read_bytes(), None)
+    except OSError as error:
+        raise ConfigurationError([f"{name}: can't read {str(path)!r}: {error.strerror}"]) from error
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise ConfigurationError([f"{name}: {str(path)!r} holds no private key in PEM, without a password"]) from error
+    if not isinstance(key, PrivateKey):
+        raise ConfigurationError([f"{name}: must be an EC, Ed25519 or RSA key"])
+    if isinstance(key, EllipticCurvePrivateKey) and key.curve.name not in EC_ALGORITHMS:
+        raise ConfigurationError([f"{name}: the curve must be P-256, P-384 or P-521"])
+    if isinstance(key, RSAPrivateKey) and key.key_size < MIN_RSA_BITS:
+        raise ConfigurationError([f"{name}: an RSA key needs {MIN_RSA_BITS} bits or more (RFC 7518 3.3)"])
+    return key
+
+
+def algorithm_of(key: PrivateKey) -> str:
+    if isinstance(key, EllipticCurvePrivateKey):
+        return EC_ALGORITHMS[key.curve.name]
+    return "RS256" if isinstance(key, RSAPrivateKey) else "EdDSA"
+
+
+def further_key(index: int, path: Path) -> dict[str, Any]:
+    """A public key from a file, as it is published."""
+    try:
+        (name, key), *_ = public_keys(path, None).items()
+    except ConfigurationError as error:
+        lines = [line.replace("jwt.public_key_file", f"identity.also_published[{index}]") for line in error.mistakes]
+        raise ConfigurationError(lines) from error
+    return published(key.key, name)
+
+
+def published(key: Any, algorithm: str) -> dict[str, Any]:
+    """A public key as a JWK, its id the thumbprint (RFC 7638): the same on all gateways that have the same key."""
+    jwk: dict[str, Any] = json.loads(get_default_algorithms()[algorithm].to_jwk(key))
+    members = {name: jwk[name] for name in THUMBPRINT[jwk["kty"]]}
+    digest = sha256(json.dumps(members, separators=(",", ":")).encode()).digest()
+    kid = base64.urlsafe_b64encode(digest).decode().rstrip("=")
+    return {**members, "kid": kid, "alg": algorithm, "use": "sig"}

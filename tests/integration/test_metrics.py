@@ -1,0 +1,97 @@
+"""What is counted, told to operators alone and right over all workers."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.support.gateway import GatewayProcess, four_services
+from tests.support.tokens import bearer, signed
+from tests.support.upstream import ScriptedUpstream
+
+StartGateway = Callable[..., GatewayProcess]
+
+
+def counted(gateway: GatewayProcess, name: str, **labels: str) -> float:
+    """The value of one sample; 0 where there is none."""
+    reply = gateway.get("/metrics")
+    assert reply.status == 200
+    found = [
+        sample.value
+        for family in text_string_to_metric_families(reply.body.decode())
+        for sample in family.samples
+        if sample.name == name and sample.labels == labels
+    ]
+    assert len(found) <= 1
+    return found[0] if found else 0.0
+
+
+def test_refusals_are_counted_by_reason_over_all_workers(gateway: GatewayProcess) -> None:
+    before = counted(gateway, "gateway_token_refusals_total", reason="missing")
+    for _ in range(20):
+        assert gateway.get("/api/devices").status == 401
+    assert counted(gateway, "gateway_token_refusals_total", reason="missing") == before + 20
+    for field, reason in [(("Authorization", "Bearer x"), "malformed"), (bearer(exp=1), "expired")]:
+        assert gateway.get("/api/devices", field).status == 401
+        assert counted(gateway, "gateway_token_refusals_total", reason=reason) == 1
+
+
+def test_what_a_worker_counted_stays_when_it_dies(
+    start_gateway: StartGateway, module_upstream: ScriptedUpstream
+) -> None:
+    gateway = start_gateway(four_services(module_upstream.url), workers=1)
+    assert gateway.get("/api/devices").status == 401
+    (pid,) = gateway.worker_pids()
+    os.kill(pid, signal.SIGKILL)
+    gateway.wait_until(lambda: gateway.output().count("Booting worker") == 2, "start another worker")
+    assert gateway.get("/api/devices").status == 401
+    assert counted(gateway, "gateway_token_refusals_total", reason="missing") == 2
+
+
+def test_revocations_that_cannot_be_seen_are_counted(
+    start_gateway: StartGateway, module_upstream: ScriptedUpstream
+) -> None:
+    gateway = start_gateway(
+        four_services(module_upstream.url), workers=1, environ={"REDIS_URL": "redis://127.0.0.1:1/0"}
+    )
+    for _ in range(3):
+        assert gateway.get("/api/devices", bearer()).status == 200
+    assert counted(gateway, "gateway_revocations_unseen_total") == 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "fields", "status"),
+    [
+        ({}, [], 200),
+        ({"admin": {"allow": ["10.0.0.0/8"]}}, [], 404),
+        ({"admin": {"allow": []}}, [], 404),
+        # A proxy on this machine that the gateway was not told of: whoever it asks for is not known.
+        ({}, [("X-Forwarded-For", "127.0.0.1")], 404),
+        ({}, [("Forwarded", "for=127.0.0.1")], 404),
+        ({"proxy": {"trusted_hops": 1}}, [("X-Forwarded-For", "203.0.113.9")], 404),
+        ({"proxy": {"trusted_hops": 1}}, [("X-Forwarded-For", "not an address")], 404),
+        ({"proxy": {"trusted_hops": 1}, "admin": {"allow": ["127.0.0.1", "10.0.0.0/8"]}},
+         [("X-Forwarded-For", "10.1.2.3")], 200),
+    ],
+)  # fmt: skip
+def test_only_operators_see_it(
+    start_gateway: StartGateway,
+    settings: dict[str, object],
+    fields: list[tuple[str, str]],
+    status: int,
+) -> None:
+    reply = start_gateway(settings, workers=1).get("/metrics", *fields)
+    assert reply.status == status
+    assert reply.value("X-Gateway-Error") == (None if status == 200 else "no_route")
+
+
+def test_no_secret_and_no_caller_is_in_it(gateway: GatewayProcess) -> None:
+    token = signed("very-private-subject", key="k" * 40)
+    gateway.get("/api/devices/secret-path", ("Authorization", f"Bearer {token}"))
+    text = gateway.get("/metrics").body.decode()
+    assert 'reason="signature"' in text
+    assert not [word for word in ("very-private-subject", "secret-path", token) if word in text]
