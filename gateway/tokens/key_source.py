@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Mapping
-from threading import Event, Lock, Thread
+from threading import Condition, Thread
 from typing import Protocol
+from weakref import ref
 
 from jwt import PyJWK
 
@@ -14,7 +16,7 @@ from gateway.fetching import FetchError
 from gateway.tokens.jwks import JwksKeySet
 from gateway.tokens.keys import KeySet
 
-# How long a request waits for keys that have never been loaded, or for the one fetch that its unknown key id caused.
+# How long requests wait for the first load, from its begin, and for the fetch that an unknown key id caused.
 FIRST_LOAD_SECONDS = 2.0
 UNKNOWN_KEY_SECONDS = 1.0
 RETRY_SECONDS = 5.0
@@ -64,10 +66,11 @@ class FixedKeys:
 
 class FetchedKeys:
     """A key set that one thread of the worker refreshes before it gets old, and at most once per cooldown for key ids
-    that it does not have. While its issuer is down, the known keys go on verifying.
+    that it does not have. While its issuer is down, the known keys go on verifying; they are found without waiting for
+    anything.
 
-    `load` fetches and reads the set, and may raise FetchError or ValueError; `clock` is monotonic seconds; `jitter`
-    gives numbers from 0 to 1; `when_removed` is told when a known key is gone."""
+    `load` fetches and reads the set, and may raise; `clock` is monotonic seconds; `jitter` gives numbers from 0 to 1;
+    `when_removed` is told when a known key is gone and can't be found any more."""
 
     def __init__(
         self,
@@ -88,38 +91,46 @@ class FetchedKeys:
         self.when_removed: Callable[[], None] = lambda: None
         self._keys: JwksKeySet | None = None
         self._loaded_at = 0.0
-        self._asked_at: float | None = None
         self._is_failing = False
-        self._lock = Lock()
         self._thread: Thread | None = None
-        self._wanted = Event()
-        # A new event for each fetch: whoever waits, waits for the fetch that was under way or yet to come.
-        self._done = Event()
+        self._started_at = 0.0
+        # Fetches are numbered: whoever waits knows by the numbers whether the one that concerns them is over.
+        self._begun = 0
+        self._ended = 0
+        self._awaited = 0
+        self._asked_at: float | None = None
+        # Guards the numbers and what belongs to them. Never held while fetching, nor to find a known key.
+        self._changed = Condition()
+        restart_after_fork(self)
 
     def find(self, kid: str | None, algorithm: str) -> PyJWK:
         self.start()
         if self._keys is None:
-            self._done.wait(FIRST_LOAD_SECONDS)
-            if self._keys is None:
-                raise KeysUnavailable("the issuer's keys can't be loaded")
-        key = self._known(kid, algorithm)
-        if key is None and self._may_ask():
-            done = self._done
-            self._wanted.set()
-            done.wait(UNKNOWN_KEY_SECONDS)
-            key = self._known(kid, algorithm)
-        if key is None:
+            self._wait_for_first_load()
+        known = self._known(kid) or self._newly_known(kid)
+        if known is None:
             raise InvalidToken("the token's key is not known", "unknown_key")
+        key = known.get(algorithm)
+        if key is None:
+            raise InvalidToken("the token's algorithm is not accepted", "algorithm")
         return key
 
     def start(self) -> None:
         """Starts the refresher of this process, once; not before it is forked."""
         if self._thread is not None:
             return
-        with self._lock:
+        with self._changed:
             if self._thread is None:
-                self._thread = Thread(target=self._keep_fresh, name=f"keys of {self._name}", daemon=True)
-                self._thread.start()
+                thread = Thread(target=self._keep_fresh, name=f"keys of {self._name}", daemon=True)
+                self._started_at = self._clock()
+                thread.start()
+                # Only now: where no thread can be had, the next request tries again.
+                self._thread = thread
+
+    def restart_in_child(self) -> None:
+        """After a fork: the thread stayed with the parent, and so did whoever held the condition."""
+        self._thread = None
+        self._changed = Condition()
 
     @property
     def age_seconds(self) -> float | None:
@@ -130,29 +141,50 @@ class FetchedKeys:
         self.start()
         return self._keys is not None
 
-    def _known(self, kid: str | None, algorithm: str) -> PyJWK | None:
+    def _known(self, kid: str | None) -> Mapping[str, PyJWK] | None:
+        """The key of that id, by algorithm."""
         keys = self._keys or {}
         if kid is None and len(keys) == 1:
             # Nothing to choose from (RFC 7515 4.1.4: kid is a hint).
-            return next(iter(keys.values())).get(algorithm)
-        return keys.get(kid, NO_KEYS).get(algorithm)
+            return next(iter(keys.values()))
+        return keys.get(kid)
 
-    def _may_ask(self) -> bool:
-        """Whether an unknown key id may cause a fetch now: once per cooldown, whatever the ids."""
-        with self._lock:
+    def _wait_for_first_load(self) -> None:
+        """While the first attempt is under way, and only so long after its begin. When it has failed nobody waits for
+        the next ones: an issuer that is down must not hold up every request. Raises KeysUnavailable."""
+        with self._changed:
+            left = self._started_at + FIRST_LOAD_SECONDS - self._clock()
+            self._changed.wait_for(lambda: self._ended > 0, left)
+        if self._keys is None:
+            raise KeysUnavailable("the issuer's keys can't be loaded")
+
+    def _newly_known(self, kid: str | None) -> Mapping[str, PyJWK] | None:
+        """The key of an id that was not known, if a fetch brings it: one per cooldown, whatever the ids. All who come
+        meanwhile wait for the same one, and nobody longer than UNKNOWN_KEY_SECONDS from when it was asked for."""
+        with self._changed:
             now = self._clock()
-            if self._asked_at is not None and now - self._asked_at < self._cooldown_seconds:
-                return False
-            self._asked_at = now
-            return True
+            if self._asked_at is None or now - self._asked_at >= self._cooldown_seconds:
+                self._asked_at = now
+                # Not the one that may be under way: it can have been answered before the key was published.
+                self._awaited = self._begun + 1
+                self._changed.notify_all()
+            left = self._asked_at + UNKNOWN_KEY_SECONDS - now
+            self._changed.wait_for(lambda: self._ended >= self._awaited or self._known(kid) is not None, left)
+        return self._known(kid)
 
     def _keep_fresh(self) -> None:
         while True:
-            self._wanted.clear()
-            self._refresh()
-            done, self._done = self._done, Event()
-            done.set()
-            self._wanted.wait(self._pause_seconds())
+            with self._changed:
+                self._begun += 1
+            try:
+                self._refresh()
+            except Exception as error:
+                # Whatever it was: without this thread the keys would stay as they are for ever.
+                self._tell(error)
+            with self._changed:
+                self._ended = self._begun
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: self._awaited > self._begun, self._pause_seconds())
 
     def _pause_seconds(self) -> float:
         """Until the next fetch: in the last fifth of the time that the keys are good for, or soon after a failure."""
@@ -161,20 +193,34 @@ class FetchedKeys:
         return self._refresh_seconds * (0.8 + 0.2 * self._jitter())
 
     def _refresh(self) -> None:
-        try:
-            fresh = self._load()
-        except (FetchError, ValueError) as error:
-            if not self._is_failing:
-                log.error("the keys of %s can't be refreshed: %s; the known ones stay", self._name, error)
-            self._is_failing = True
-            return
-        if self._is_failing:
-            log.warning("the keys of %s are fresh again", self._name)
-        self._is_failing = False
-        removed = self._keys is not None and any(is_gone(kid, key, fresh) for kid, key in self._keys.items())
-        self._keys, self._loaded_at = fresh, self._clock()
-        if removed:
+        known, fresh = self._keys, self._load()
+        # First the time: whoever sees the keys must see how old they are.
+        self._loaded_at = self._clock()
+        self._keys = fresh
+        if known is not None and any(is_gone(kid, key, fresh) for kid, key in known.items()):
             self.when_removed()
+        self._tell(None)
+
+    def _tell(self, error: Exception | None) -> None:
+        """Logs once when the keys can't be refreshed any more, and when they can again."""
+        if error is not None and not self._is_failing:
+            is_expected = isinstance(error, FetchError | ValueError)
+            text = "the keys of %s can't be refreshed: %s; the known ones stay"
+            log.error(text, self._name, error, exc_info=None if is_expected else error)
+        elif error is None and self._is_failing:
+            log.warning("the keys of %s are fresh again", self._name)
+        self._is_failing = error is not None
+
+
+def restart_after_fork(keys: FetchedKeys) -> None:
+    # Such a hook can't be taken back, so it must not keep what it is for alive.
+    reference = ref(keys)
+
+    def restart() -> None:
+        if (alive := reference()) is not None:
+            alive.restart_in_child()
+
+    os.register_at_fork(after_in_child=restart)
 
 
 NO_KEYS: Mapping[str, PyJWK] = {}
