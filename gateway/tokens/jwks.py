@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from jwt import PyJWK, PyJWTError
 
 MIN_RSA_BITS = 2048  # RFC 7518 3.3
@@ -58,7 +59,8 @@ def algorithms_of(entry: dict[str, Any], allowed: Sequence[str]) -> list[str]:
     possible: Sequence[str] = ()
     if kind == "RSA":
         possible = RSA_ALGORITHMS
-    elif kind == "EC" and curve in EC_ALGORITHMS:
+    # Someone else wrote this: what stands for a name may be a list, which can't be looked up.
+    elif kind == "EC" and isinstance(curve, str) and curve in EC_ALGORITHMS:
         possible = (EC_ALGORITHMS[curve],)
     elif kind == "OKP" and curve in OKP_CURVES:
         possible = ("EdDSA",)
@@ -73,7 +75,7 @@ def prepared(entry: dict[str, Any], algorithms: Sequence[str]) -> dict[str, PyJW
     for name in algorithms:
         try:
             key = PyJWK(public, name)
-        except (PyJWTError, ValueError, TypeError, AttributeError, OverflowError):
+        except (PyJWTError, UnsupportedAlgorithm, ValueError, TypeError, AttributeError, OverflowError):
             continue
         if getattr(key.key, "key_size", MIN_RSA_BITS) >= (MIN_RSA_BITS if entry["kty"] == "RSA" else 0):
             keys[name] = key

@@ -56,7 +56,12 @@ def test_a_key_without_algorithm_is_bound_to_the_configured_ones_of_its_type(
         {"kty": "oct", "k": "AAAA"},
         {"kty": "rsa"},
         {"kty": None},
+        {"kty": ["RSA"]},
+        {"kty": "EC", "crv": ["P-256"]},
+        {"kty": "EC", "crv": {}},
+        {"kty": "OKP", "crv": []},
         {"kid": 7},
+        {"kid": []},
         {"n": "AQAB"},
         {"n": "!"},
         {"n": 5},
@@ -108,7 +113,10 @@ JSON = st.recursive(
 )
 
 
-@given(st.lists(JSON, max_size=4))
+KINDS = st.sampled_from(["RSA", "EC", "OKP", "oct"])
+
+
+@given(st.lists(JSON | st.tuples(KINDS, JSON, JSON).map(lambda k: {"kty": k[0], "crv": k[1], "x": k[2], "n": k[2]})))
 def test_any_document_is_a_key_set_or_refused(keys: list[Any]) -> None:
     try:
         read(*keys)
