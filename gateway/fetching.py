@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import requests
 
 from gateway.config import ServiceSettings
-from gateway.errors import StreamAborted, UpstreamError
+from gateway.errors import ConfigurationError, StreamAborted, UpstreamError
 from gateway.proxy.session import ServiceSession
 
 CONNECT_SECONDS = 2.0
@@ -43,12 +43,18 @@ class Fetcher:
             targets=(f"{parts.scheme}://{parts.netloc}",),
             connect_timeout_seconds=CONNECT_SECONDS,
             read_timeout_seconds=READ_SECONDS,
-            keepalive_connections=1,
+            # Asked too seldom for a connection to be worth keeping; and none can be shared by both sides of a fork.
+            keepalive_connections=0,
             ca_file=ca_file,
         )
         self._url = url
         self._max_bytes = max_bytes
-        self._session = ServiceSession(settings, name)
+        try:
+            self._session = ServiceSession(settings, name)
+        except ConfigurationError as error:
+            # Told as a service's setting, which it is not.
+            mistakes = [f"{name}: {line.partition(': ')[2]}" for line in error.mistakes]
+            raise ConfigurationError(mistakes) from error
 
     def fetch(self, fields: Mapping[str, str] | None = None) -> Document:
         """The document now. Redirects are not followed. Raises FetchError."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import threading
 import time
 from typing import Any
@@ -33,8 +34,8 @@ def new_key(algorithm: str) -> PrivateKeyTypes:
 class Issuer:
     """`keys` are published, in order; tokens are signed with any of them by its id."""
 
-    def __init__(self) -> None:
-        self._server = ScriptedUpstream()
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self._server = ScriptedUpstream(tls)
         self._server.script = self._answer
         self.url = self._server.url
         self.jwks_url = self.url + "/jwks.json"
