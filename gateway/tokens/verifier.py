@@ -39,27 +39,31 @@ class Verifier:
         if len(token) > self._settings.max_token_bytes:
             raise InvalidToken(f"the token is longer than {self._settings.max_token_bytes} bytes", "too_long")
         digest = blake2b(token.encode("latin-1", "replace"), key=self._hash_key, digest_size=20).digest()
-        known = self._verified.get(digest)
+        # Where it is remembered is settled before its key is looked up: if the key goes while the token is verified,
+        # that is put where nobody looks any more.
+        verified = self._verified
+        known = verified.get(digest)
         if known is not None:
             if self._clock() < known.expires_at:
                 return known
-            self._verified.pop(digest, None)
+            verified.pop(digest, None)
         principal = self._verify(token)
-        self._remember(digest, principal)
+        self._remember(verified, digest, principal)
         return principal
 
     def forget_all(self) -> None:
-        """Verifies every token anew, as a key is gone that some of them were verified with."""
+        """Verifies every token anew, as a key is gone that some of them were verified with. A new mapping, not an
+        emptied one: those who are verifying still have the old one."""
         self._verified = OrderedDict()
 
-    def _remember(self, digest: bytes, principal: Principal) -> None:
+    def _remember(self, verified: OrderedDict[bytes, Principal], digest: bytes, principal: Principal) -> None:
         if not self._settings.cache_size:
             return
-        while len(self._verified) >= self._settings.cache_size:
+        while len(verified) >= self._settings.cache_size:
             # In one step: with threads, a loop over it could meet another one's change.
             with suppress(KeyError):
-                self._verified.popitem(last=False)
-        self._verified[digest] = principal
+                verified.popitem(last=False)
+        verified[digest] = principal
 
     def _verify(self, token: str) -> Principal:
         issuer = self._only_issuer or self._issuer_of(token)
