@@ -410,7 +410,7 @@ def test_the_age_counts_from_the_last_load_that_worked(
 
 def test_an_age_is_never_told_that_it_never_had(hasty_threads: None) -> None:
     """Read while the first keys come in."""
-    for _ in range(200):
+    for _ in range(50):
         provider, clock = Provider(), Clock()
         keys = fetched(provider, clock)
         keys.start()
