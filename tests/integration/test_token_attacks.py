@@ -1,0 +1,134 @@
+"""Tokens with odd and hostile contents, through the gateway: 200 or 401, and nothing of the kind of a 500."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.support.client import Connection, request_bytes
+from tests.support.forging import HS256, sealed, segment, unsealed
+from tests.support.gateway import GatewayProcess, four_services
+from tests.support.issuer import Issuer
+from tests.support.redis import RedisServer
+from tests.support.upstream import ScriptedUpstream
+
+LATER = 9_999_999_999
+ODD: list[Any] = [
+    None, True, False, 0, 1, -1, 1.5, 1e308, float("nan"), float("inf"), 10**400,
+    "", " ", "x", "\ud800", "\0\r\nX-Evil: 1", "x" * 3000, "é" * 400, "\U0001f511",
+    [], [None], [1], ["x"], [["x"]], [{}], ["\ud800", "\r\n"], ["x"] * 300, {}, {"x": 1}, {"x": {"\ud800": []}},
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def gateway(
+    start_gateway: Callable[..., GatewayProcess], module_upstream: ScriptedUpstream
+) -> Iterator[GatewayProcess]:
+    """One whose quotas and revocations are kept in Redis, and which tells services of every claim."""
+    names = ("sub", "aud", "iss", "jti", "scope", "exp", "nbf", "iat", "odd", "odd.x")
+    jwt = {"claims_to_headers": {name: f"X-Claim-{number}" for number, name in enumerate(names)}}
+    with RedisServer() as server:
+        settings = four_services(module_upstream.url) | {"jwt": jwt}
+        settings["services"]["rules"]["scopes"] = ["x"]
+        yield start_gateway(settings, workers=1, environ={"REDIS_URL": server.url})
+
+
+def statuses(gateway: GatewayProcess, token: str) -> set[int]:
+    """The answers on a route that needs a token, one that needs a scope, and one that needs nothing."""
+    field = ("Authorization", f"Bearer {token}")
+    return {
+        gateway.get("/api/devices", field).status,
+        gateway.get("/api/rules", field).status,
+        gateway.request("POST", "/api/auth/login", [field]).status,
+    }
+
+
+@pytest.mark.parametrize("name", ["sub", "jti", "aud", "iss", "scope", "scp", "exp", "nbf", "iat", "odd"])
+def test_a_claim_of_any_type_is_answered(gateway: GatewayProcess, upstream: ScriptedUpstream, name: str) -> None:
+    for odd in ODD:
+        found = statuses(gateway, sealed(HS256, {"sub": "ada", "exp": LATER, name: odd}))
+        assert found <= {200, 401, 403}, odd
+        # Without a token everybody may log in.
+        assert 200 in found
+    for request in upstream.requests:
+        assert request.values("x-evil") == []
+        assert request.head.isascii()
+        assert len(request.values("x-claim-0")) <= 1
+    assert "Traceback" not in gateway.output()
+
+
+@pytest.mark.parametrize("name", ["alg", "kid", "typ", "cty", "crit", "b64", "jku", "jwk", "x5u", "x5c", "zip", "odd"])
+def test_a_header_parameter_of_any_type_is_answered(
+    gateway: GatewayProcess, upstream: ScriptedUpstream, name: str
+) -> None:
+    for odd in ODD:
+        for token in (
+            sealed({**HS256, name: odd}, {"sub": "ada", "exp": LATER}),
+            unsealed({**HS256, name: odd}, {"sub": "ada", "exp": LATER}),
+        ):
+            assert statuses(gateway, token) <= {200, 401, 403}, odd
+    assert "Traceback" not in gateway.output()
+
+
+def test_key_ids_of_any_type_are_answered_by_keys_that_are_fetched(
+    start_gateway: Callable[..., GatewayProcess], upstream: ScriptedUpstream
+) -> None:
+    issuer = Issuer()
+    issuer.add_key("one", "ES256")
+    issuer.add_key("two", "EdDSA")
+    jwt = {"jwks_url": issuer.jwks_url, "issuer": issuer.url}
+    gateway = start_gateway(
+        four_services(upstream.url) | {"jwt": jwt}, workers=1, environ={"GATEWAY_JWT__SECRET": None}
+    )
+    assert statuses(gateway, issuer.token("one")) == {200}
+    upstream.reset()
+    for odd in [*ODD, "../../../dev/null", "' OR '1'='1", issuer.url, "x" * 4000]:
+        for alg in ("ES256", "EdDSA", "none", "HS256", odd):
+            token = unsealed({"alg": alg, "kid": odd}, {"sub": "ada", "iss": issuer.url, "exp": LATER}, b"x" * 64)
+            assert gateway.get("/api/devices", ("Authorization", f"Bearer {token}")).status == 401
+    assert upstream.requests == []
+    assert issuer.fetches == 2
+    issuer.close()
+
+
+def test_a_megabyte_is_never_a_fault_of_the_gateways(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+    """Where it ends before it is read, the connection may end with it."""
+    size = 2**20
+    good = sealed(HS256, {"sub": "ada", "exp": LATER})
+    for huge in (
+        good + "A" * size,
+        "." * size,
+        sealed({**HS256, "kid": "x" * size}, {"sub": "ada", "exp": LATER}),
+        sealed(HS256, {"sub": "x" * size, "exp": LATER}),
+        f"{segment(b'[' * size)}.e30.AA",
+    ):
+        for field in (("Authorization", f"Bearer {huge}"), ("Cookie", f"session={huge}")):
+            with Connection(gateway.port) as connection:
+                try:
+                    connection.send(request_bytes("GET", "/api/devices", [field]))
+                    assert connection.reply().status in (400, 401, 431)
+                except (BrokenPipeError, ConnectionResetError):
+                    pass
+    # As long as a header field can be, and longer than a token may be.
+    for size in (6200, 9000, 12_000):
+        token = sealed(HS256, {"sub": "ada", "exp": LATER, "odd": "x" * size})
+        assert gateway.get("/api/devices", ("Authorization", f"Bearer {token}")).status == 401
+    assert upstream.requests == []
+    assert gateway.get("/api/devices", ("Authorization", f"Bearer {good}")).status == 200
+    assert "Traceback" not in gateway.output()
+    assert not [line for line in gateway.access_log() if line["status"] >= 500]
+
+
+def test_json_that_two_readers_understand_differently_is_understood_in_one_way(
+    gateway: GatewayProcess, upstream: ScriptedUpstream
+) -> None:
+    payload = b'{"sub":"root","sub":"ada","exp":1,"exp":%d,"scope":"x","scope":"y"}' % LATER
+    token = sealed(HS256, payload)
+    assert gateway.get("/api/devices", ("Authorization", f"Bearer {token}")).status == 200
+    assert upstream.only.values("x-claim-0") == ["ada"]
+    assert gateway.get("/api/rules", ("Authorization", f"Bearer {token}")).status == 403
+    deep = json.dumps({"sub": "ada", "exp": LATER})[:-1].encode() + b',"odd":' + b"[" * 2500 + b"]" * 2500 + b"}"
+    assert gateway.get("/api/devices", ("Authorization", f"Bearer {sealed(HS256, deep)}")).status == 401
