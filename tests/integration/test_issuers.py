@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 from typing import Any
 
 import pytest
 
-from tests.support.client import Reply
+from tests.support.client import Connection, Reply, request_bytes
 from tests.support.gateway import GatewayProcess, four_services
 from tests.support.issuer import Issuer
 from tests.support.tokens import signed
@@ -134,6 +137,65 @@ def test_no_key_ever_loaded_is_503_for_tokens_and_for_readiness_and_passes(
     issuer.status = 200
     gateway.wait_until(lambda: gateway.get("/readyz").status == 200, "load the keys")
     assert ask(gateway, issuer.token("one")).status == 200
+
+
+def ask_at_once(gateway: GatewayProcess, tokens: list[str]) -> Counter[tuple[int, str | None]]:
+    """How often each answer came, to clients that ask at the same time."""
+    barrier = Barrier(len(tokens))
+
+    def one(token: str) -> tuple[int, str | None]:
+        with Connection(gateway.port) as connection:
+            barrier.wait(20)
+            connection.send(request_bytes("GET", "/api/devices", [("Authorization", f"Bearer {token}")]))
+            return code(connection.reply())
+
+    with ThreadPoolExecutor(len(tokens)) as clients:
+        return Counter(clients.map(one, tokens))
+
+
+@pytest.mark.parametrize("worker", ["gevent", "gthread"])
+def test_many_clients_at_once_cost_one_fetch_when_it_starts_and_one_when_the_keys_rotate(
+    start_gateway: StartGateway, upstream: ScriptedUpstream, issuer: Issuer, worker: str
+) -> None:
+    issuer.add_key("old")
+    gateway = start_gateway(
+        four_services(upstream.url) | {"jwt": {"jwks_url": issuer.jwks_url}, "server": {"worker": worker}},
+        workers=1,
+        environ={"GATEWAY_JWT__SECRET": None},
+    )
+    passed = (200, None)
+    assert ask_at_once(gateway, [issuer.token("old", sub=f"caller-{number}") for number in range(100)]) == {passed: 100}
+    assert issuer.fetches == 1
+    issuer.add_key("new")
+    assert ask_at_once(gateway, [issuer.token("new", sub=f"caller-{number}") for number in range(100)]) == {passed: 100}
+    assert issuer.fetches == 2
+    for number in range(50):
+        issuer.keys[f"random-{number}"] = issuer.keys["old"]
+    forged = [issuer.token(f"random-{number}") for number in range(50)]
+    assert ask_at_once(gateway, forged) == {(401, "invalid_token"): 50}
+    assert issuer.fetches == 2
+
+
+@pytest.mark.parametrize("worker", ["gevent", "gthread"])
+def test_an_issuer_that_hangs_at_first_is_told_to_all_and_asked_once_at_a_time(
+    start_gateway: StartGateway, upstream: ScriptedUpstream, issuer: Issuer, worker: str
+) -> None:
+    issuer.add_key("one")
+    issuer.hang()
+    gateway = start_gateway(
+        four_services(upstream.url) | {"jwt": {"jwks_url": issuer.jwks_url}, "server": {"worker": worker}},
+        workers=1,
+        environ={"GATEWAY_JWT__SECRET": None},
+    )
+    tokens = [issuer.token("one", sub=f"caller-{number}") for number in range(50)]
+    unavailable = (503, "keys_unavailable")
+    assert ask_at_once(gateway, tokens) == {unavailable: 50}
+    gateway.wait_until(lambda: "can't be refreshed" in gateway.output(), "notice")
+    assert ask_at_once(gateway, tokens) == {unavailable: 50}
+    assert issuer.fetches <= 2
+    issuer.go_on()
+    gateway.wait_until(lambda: gateway.get("/readyz").status == 200, "load the keys")
+    assert ask_at_once(gateway, tokens) == {(200, None): 50}
 
 
 def test_several_issuers_are_told_apart_and_bound_to_their_keys(

@@ -76,6 +76,11 @@ class Issuer:
         self.is_hanging = True
         self._released.clear()
 
+    def go_on(self) -> None:
+        """Answers again; the requests that hung get none."""
+        self.is_hanging = False
+        self._released.set()
+
     def close(self) -> None:
         self._released.set()
         self._server.close()
