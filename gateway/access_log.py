@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TextIO
 
 from gateway.context import Exchange
+from gateway.quota_fields import violated_policies
 
 
 class AccessLog:
@@ -26,6 +27,7 @@ class AccessLog:
             "service": exchange.policy.service if exchange.policy else None,
             "route": exchange.policy.name if exchange.policy else None,
             "status": status,
+            "over_quota": violated_policies(exchange.quota) or None,
             "error": exchange.error_code or None,
             "cause": exchange.error_cause or None,
             "seconds": round(monotonic_now - exchange.started, 6),

@@ -5,10 +5,11 @@ from __future__ import annotations
 import random
 import sys
 import time
+from collections.abc import Sequence
 
 from flask import Flask
 
-from gateway import cors, problems
+from gateway import cors, problems, quota_fields
 from gateway.access_log import AccessLog
 from gateway.admin import admin_blueprint
 from gateway.authentication import Authentication
@@ -19,15 +20,16 @@ from gateway.health import health_blueprint
 from gateway.identity import identity_blueprint
 from gateway.incoming import Beginning
 from gateway.limits.ladder import Ladder
+from gateway.limits.local_counters import LocalCounters
 from gateway.limits.redis_counters import RedisCounters
-from gateway.limits.window import LocalCounters
+from gateway.limits.rules import Quotas
 from gateway.metrics import Metrics
-from gateway.policies import policies_of
+from gateway.policies import Policy, policies_of
 from gateway.proxy.forwarder import Forwarder
 from gateway.proxy.headers import normal
 from gateway.proxy.session import ServiceSession
-from gateway.quota import install_headers, make_limiter
-from gateway.redis.client import connect
+from gateway.quota import make_limiter
+from gateway.redis.client import SharedRedis
 from gateway.responses import GatewayResponse
 from gateway.services import PolicyRule, RestConverter, check_path, service_blueprint
 from gateway.tokens.identity import IdentitySigner
@@ -49,23 +51,28 @@ def build(settings: Settings) -> Flask:
     app.url_map.merge_slashes = False
     app.url_map.strict_slashes = False
 
+    metrics = Metrics()
+    redis = None
+    if settings.redis_url is not None:
+        redis = SharedRedis(settings.redis_url.get_secret_value(), settings.redis_timeout_seconds)
     ladder = Ladder(
-        RedisCounters(connect(settings.redis_url.get_secret_value())) if settings.redis_url else None,
+        RedisCounters(redis) if redis is not None else None,
         LocalCounters(time.monotonic),
         settings.ratelimit.on_redis_failure,
         settings.server.worker_count,
         time.monotonic,
+        metrics,
     )
     issuers = make_issuers(settings.jwt, time.monotonic, random.random)
     verifier = Verifier(settings.jwt, issuers, time.time)
     for issuer in issuers:
         issuer.keys.when_removed = verifier.forget_all
-    metrics = Metrics()
     signer = None
     if settings.identity.sign:
         signer = IdentitySigner(settings.identity, list(settings.jwt.claims_to_headers), time.time)
     authentication = Authentication(verifier, settings.revocation, ladder, settings.jwt.cookie, signer, metrics)
-    limiter = make_limiter(settings.ratelimit, ladder)
+    policies = list(policies_of(settings))
+    limiter = make_limiter(settings.ratelimit, Quotas(settings.ratelimit, policies), ladder)
 
     # The order that a request meets. After the view, hooks run in reverse: the first one registered sees it last.
     app.after_request(Finishing(AccessLog(sys.stdout), time.monotonic).finish)
@@ -74,8 +81,8 @@ def build(settings: Settings) -> Flask:
     app.before_request(check_path)
     app.before_request(authentication.authenticate)
     limiter.init_app(app)
-    install_headers(app)
-    add_services(app, settings, authentication)
+    quota_fields.install(app, metrics)
+    add_services(app, settings, policies, authentication)
 
     app.register_blueprint(health_blueprint(ladder, issuers))
     app.register_blueprint(admin_blueprint(settings.admin, metrics))
@@ -86,12 +93,11 @@ def build(settings: Settings) -> Flask:
     return app
 
 
-def add_services(app: Flask, settings: Settings, authentication: Authentication) -> None:
+def add_services(app: Flask, settings: Settings, policies: Sequence[Policy], authentication: Authentication) -> None:
     """One blueprint per service: its guard, then the forwarder with its own pooled session."""
     # Those of the default mapping too: a service may still believe them where the mapping was changed.
     headers = [*settings.jwt.claims_to_headers.values(), *JwtSettings().claims_to_headers.values()]
     identity_names = frozenset(normal(header) for header in headers)
-    policies = list(policies_of(settings))
     for name, service in settings.services.items():
         forwarder = Forwarder(service, ServiceSession(service, name), identity_names, settings.proxy.trusted_hops)
         own = [policy for policy in policies if policy.service == name]

@@ -9,8 +9,8 @@ from gateway import context
 from gateway.config import RevocationSettings
 from gateway.context import Exchange
 from gateway.errors import BadRequest, InsufficientScope, InvalidToken, KeysUnavailable, MissingToken
+from gateway.limits.asks import Marks
 from gateway.limits.ladder import Ladder
-from gateway.limits.window import Marks
 from gateway.metrics import Metrics
 from gateway.proxy.headers import Pairs
 from gateway.tokens.identity import IdentitySigner
@@ -87,7 +87,7 @@ class Authentication:
             return
         if not exchange.quota.asked:
             # No limit applies to this request, so nobody has asked Redis yet.
-            self._ladder.take([], marks=marks)
+            self._ladder.take([], marks=marks, partition_by=principal.subject)
         if marks.values is None:
             self._tell(is_failing=True)
             self._metrics.revocations_unseen.inc()

@@ -35,8 +35,6 @@ class Exchange:
     # Why there is no principal; told to the client only where the policy needs one.
     token_problem: MissingToken | InvalidToken | KeysUnavailable | None = None
     quota: Batch = field(default_factory=Batch)
-    # The names under which the quota's limits are told to the client, by their key in the batch.
-    quota_names: dict[str, str] = field(default_factory=dict)
     # What the service is told about the principal.
     identity_fields: Sequence[tuple[str, str]] = ()
     error_code: str = ""

@@ -7,7 +7,7 @@ from lists in the code, never from what a client sends.
 
 from __future__ import annotations
 
-from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, Counter, generate_latest
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, Counter, Gauge, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.values import ValueClass
 
@@ -25,6 +25,25 @@ class Metrics:
         )
         self.revocations_unseen = self._counter(
             "gateway_revocations_unseen", "Verified tokens of which could not be seen whether they are revoked."
+        )
+
+        self.quota_refusals = self._counter(
+            "gateway_quota_refusals",
+            "Requests over their quota; those of mode observe went through all the same.",
+            "service",
+            "route",
+            "mode",
+        )
+        self.quota_fallbacks = self._counter(
+            "gateway_quota_fallbacks", "Requests whose quota was decided without Redis, by on_redis_failure.", "way"
+        )
+        self.redis_failures = self._counter("gateway_redis_failures", "Calls to Redis that failed.")
+        # The sum over the workers that live: how many of them do without Redis at the moment.
+        self.redis_down = Gauge(
+            "gateway_redis_down",
+            "Workers that do without Redis as it failed.",
+            registry=self._registry,
+            multiprocess_mode="livesum",
         )
 
     def exposition(self) -> bytes:

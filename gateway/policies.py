@@ -3,16 +3,36 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
-from gateway.config import RouteSettings, ServiceSettings, Settings
+from gateway.config import OnRedisFailure, RateLimitSettings, RouteSettings, ServiceSettings, Settings
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaLevel:
+    """Limits of a route or a service, and of callers who have a plan; `name` is under which they are counted."""
+
+    name: str
+    limits: tuple[str, ...]
+    plans: Mapping[str, tuple[str, ...]] = field(hash=False)
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaPolicy:
+    """What a request takes from the limits: `cost` from those of the first of `levels` that has any for its caller,
+    else from the gateway's defaults. With `observed` a refusal is only told, never carried out."""
+
+    levels: tuple[QuotaLevel, ...]
+    cost: int
+    observed: bool
+    on_redis_failure: OnRedisFailure
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
     """The policy of one mapping. `name` is the service's, or the route's behind it: `auth.login_post`. `path` ends in
-    `/**` where it covers everything below. Empty `methods`: all. Empty `limits`: the gateway's defaults."""
+    `/**` where it covers everything below. Empty `methods`: all."""
 
     service: str
     name: str
@@ -20,21 +40,27 @@ class Policy:
     methods: tuple[str, ...]
     needs_token: bool
     scopes: tuple[str, ...]
-    limits: tuple[str, ...]
     encoded_slashes: bool
-    # Under which name the limits are counted: its service's, where a route has none of its own.
-    quota: str
+    quota: QuotaPolicy
+
+    @property
+    def limits(self) -> tuple[str, ...]:
+        """The limits that it or its service has for all callers; empty where the gateway's defaults hold."""
+        return next((level.limits for level in self.quota.levels if level.limits), ())
 
 
 def policies_of(settings: Settings) -> Iterator[Policy]:
     """Service by service, in the order in which they are to be asked: of two that fit a request equally well by their
     paths, the first one counts."""
     for name, service in settings.services.items():
-        yield from service_policies(name, service)
+        yield from service_policies(name, service, settings.ratelimit)
 
 
-def service_policies(name: str, service: ServiceSettings) -> Iterator[Policy]:
+def service_policies(name: str, service: ServiceSettings, defaults: RateLimitSettings) -> Iterator[Policy]:
     """The policies of the routes, the more specific ones first, then the service's own."""
+    service_quota = quota_of(
+        name, service, QuotaPolicy((), 1, defaults.limits_mode == "observe", defaults.on_redis_failure)
+    )
     encoded_slashes = service.encoded_slashes == "forward"
     below = service.prefix.rstrip("/") + "/**"
     taken: set[str] = set()
@@ -49,15 +75,28 @@ def service_policies(name: str, service: ServiceSettings) -> Iterator[Policy]:
                 methods=route.methods,
                 needs_token=(route.auth or service.auth) == "required",
                 scopes=service.scopes if route.scopes is None else route.scopes,
-                limits=service.limits if route.limits is None else route.limits,
                 encoded_slashes=encoded_slashes,
-                quota=name if route.limits is None else own_name,
+                quota=quota_of(own_name, route, service_quota),
             )
         )
     # A path of its own is more specific than being below one, and named methods are more specific than all.
     yield from sorted(routes, key=lambda policy: (policy.path.endswith("/**"), not policy.methods))
     needs_token = service.auth == "required"
-    yield Policy(name, name, below, (), needs_token, service.scopes, service.limits, encoded_slashes, name)
+    yield Policy(name, name, below, (), needs_token, service.scopes, encoded_slashes, service_quota)
+
+
+def quota_of(name: str, own: ServiceSettings | RouteSettings, outer: QuotaPolicy) -> QuotaPolicy:
+    """The quota of a service or route: what it leaves out it takes from what is around it."""
+    # An empty list of a route's own means the gateway's defaults.
+    levels = () if own.limits == () else outer.levels
+    if own.limits or own.plans:
+        levels = (QuotaLevel(name, own.limits or (), own.plans or {}), *levels)
+    return QuotaPolicy(
+        levels=levels,
+        cost=outer.cost if own.cost is None else own.cost,
+        observed=outer.observed if own.limits_mode is None else own.limits_mode == "observe",
+        on_redis_failure=own.on_redis_failure or outer.on_redis_failure,
+    )
 
 
 def route_name(route: RouteSettings, prefix: str) -> str:

@@ -11,7 +11,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.routing.exceptions import WebsocketMismatch
 
 from gateway import context, errors
-from gateway.quota import violated_policies
+from gateway.quota_fields import violated_policies
 from gateway.responses import GatewayResponse, content_response
 
 QUOTA_TYPE = "https://iana.org/assignments/http-problem-types#quota-exceeded"
@@ -39,7 +39,7 @@ def answer(error: errors.GatewayError) -> GatewayResponse:
         "instance": exchange.request_id if exchange else "",
     }
     if isinstance(error, errors.QuotaExceeded) and exchange is not None:
-        document |= {"type": QUOTA_TYPE, "violated-policies": violated_policies(exchange)}
+        document |= {"type": QUOTA_TYPE, "violated-policies": violated_policies(exchange.quota)}
     if isinstance(error, errors.InsufficientScope):
         document["missing_scopes"] = error.missing
     if exchange is not None:

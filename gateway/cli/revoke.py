@@ -7,23 +7,17 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import click
-from redis import RedisError
 
+from gateway.cli.redis import shared_redis
 from gateway.config import Settings
-from gateway.redis.client import connect
 from gateway.tokens.revocation import Revocation, Revocations
 
 
 @contextmanager
 def revocations(settings: Settings) -> Iterator[Revocations]:
     """The store of the configured Redis. Raises ClickException where there is none or it fails."""
-    if settings.redis_url is None:
-        raise click.ClickException("redis_url: is not set; revocations are kept in the Redis that gateways share")
-    try:
-        with connect(settings.redis_url.get_secret_value()) as client:
-            yield Revocations(client, settings.revocation.keep_seconds)
-    except (RedisError, OSError) as error:
-        raise click.ClickException(f"Redis fails: {error}") from error
+    with shared_redis(settings) as redis:
+        yield Revocations(redis, settings.revocation.keep_seconds)
 
 
 def revoke_command(settings: Settings) -> click.Command:

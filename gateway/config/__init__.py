@@ -8,6 +8,7 @@ from gateway.config.load import adopt, current, load_settings, project_folder, w
 from gateway.config.models import (
     AdminSettings,
     CorsSettings,
+    OnRedisFailure,
     ProxySettings,
     RateLimitSettings,
     RouteSettings,
@@ -30,6 +31,7 @@ __all__ = [
     "IssuerSettings",
     "JwtSettings",
     "KeySettings",
+    "OnRedisFailure",
     "ProxySettings",
     "RateLimitSettings",
     "RevocationSettings",

@@ -1,13 +1,11 @@
-"""Checks of addresses: targets, origins, Redis, where to listen. As in `values`, each returns the value or raises
-ValueError. What may hold a password is not repeated in a message."""
+"""Checks of addresses: targets, origins, where to listen. As in `values`, each returns the value or raises
+ValueError."""
 
 from __future__ import annotations
 
 import re
 from ipaddress import IPv6Address, ip_network
-from urllib.parse import SplitResult, parse_qsl, urlsplit
-
-from pydantic import SecretStr
+from urllib.parse import SplitResult, urlsplit
 
 from gateway.config.values import SEGMENTS, has_dot_segment
 
@@ -16,18 +14,6 @@ ORIGIN = re.compile(
 )
 LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 HOST_NAME = re.compile(rf"{LABEL}(?:\.{LABEL})*\.?")
-REDIS_SCHEMES = ("redis", "rediss", "unix")
-# What redis-py takes in a URL's query and the gateway doesn't set itself; others only fail when it connects.
-REDIS_OPTIONS = {"db": "[0-9]+", "username": ".+", "password": ".+", "client_name": r"[!-~]+"}
-REDIS_TLS_OPTIONS = {
-    "ssl_cert_reqs": "none|optional|required",
-    "ssl_check_hostname": "(?i:true|false)",
-    "ssl_ca_certs": ".+",
-    "ssl_ca_path": ".+",
-    "ssl_certfile": ".+",
-    "ssl_keyfile": ".+",
-    "ssl_password": ".+",
-}
 
 
 def check_target(text: str) -> str:
@@ -56,31 +42,6 @@ def check_origin(text: str) -> str:
     raise ValueError(
         f"must be like https://app.example.com, https://*.example.com, http://localhost:* or *, got {text!r}"
     )
-
-
-def check_redis_url(url: SecretStr) -> SecretStr:
-    # The URL may hold a password, so no part of it but the scheme is repeated.
-    text = url.get_secret_value()
-    scheme, separator, _ = text.partition("://")
-    parts = split_url(text)
-    if not separator or parts is None:
-        raise ValueError("must be a URL like redis://host:6379/0, special characters in it written as %40")
-    if scheme not in REDIS_SCHEMES:
-        # Not only by its name: redis-py doesn't know REDIS:// either.
-        raise ValueError(f"scheme must be one of {', '.join(REDIS_SCHEMES)}, got {scheme!r}")
-    if scheme == "unix" and not parts.path:
-        raise ValueError("must be like unix:///path/to/socket")
-    if scheme != "unix" and (not parts.hostname or not is_port(parts)):
-        raise ValueError("must be like redis://host:6379/0")
-    if scheme != "unix" and not re.fullmatch("/?|/[0-9]+", parts.path):
-        raise ValueError("the path must be a database's number: redis://host:6379/0")
-    options = REDIS_OPTIONS | (REDIS_TLS_OPTIONS if scheme == "rediss" else {})
-    for name, value in parse_qsl(parts.query, keep_blank_values=True):
-        if name not in options:
-            raise ValueError(f"what may follow the ? of a {scheme}:// URL is {', '.join(options)}")
-        if not re.fullmatch(options[name], value):
-            raise ValueError(f"{name} has a value that it can't have")
-    return url
 
 
 def check_bind(text: str) -> str:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_core import PydanticCustomError
 
-from gateway.config.addresses import check_bind, check_network, check_origin, check_redis_url, check_target
-from gateway.config.base import Model, Scope, Seconds, refuse
+from gateway.config.addresses import check_bind, check_network, check_origin, check_target
+from gateway.config.base import Model, Scope, Seconds, Text, refuse
+from gateway.config.limit_text import check_limit, parse_limits
+from gateway.config.redis_url import check_redis_url
 from gateway.config.token_models import File, IdentitySettings, JwtSettings, RevocationSettings
 from gateway.config.values import (
     PLACEHOLDER,
     check_field_name,
-    check_limit,
     check_method,
     check_prefix,
     check_route_method,
@@ -28,6 +29,11 @@ FieldName = Annotated[str, AfterValidator(check_field_name)]
 Method = Annotated[str, AfterValidator(check_method)]
 RouteMethod = Annotated[str, AfterValidator(check_route_method)]
 TokenPolicy = Literal["required", "none"]
+LimitsMode = Literal["enforce", "observe"]
+OnRedisFailure = Literal["local", "open", "closed"]
+Plans = dict[Text, tuple[Limit, ...]]
+# What a request takes from its limits; nothing at all with 0.
+Cost = Annotated[int, Field(ge=0, le=1_000_000)]
 
 RESERVED_PATHS = ("/healthz", "/readyz", "/openapi.json", "/openapi", "/docs", "/metrics", "/status", "/.well-known")
 RESERVED_SERVICE_NAMES = ("gateway", "static")
@@ -56,12 +62,18 @@ class CorsSettings(Model):
 
 
 class RateLimitSettings(Model):
-    """Quotas where a service or route has no `limits` of its own, and what happens without Redis."""
+    """Quotas where a service or route has no `limits` of its own, and what happens without Redis. `plans` are limits
+    for callers whose claim `plan_claim` names one."""
 
     enabled: bool = True
     default: Limit = "300/minute"
     anonymous: Limit = "60/minute"
-    on_redis_failure: Literal["local", "open", "closed"] = "local"
+    plan_claim: Text = "plan"
+    plans: Plans = Field(default={})
+    limits_mode: LimitsMode = "enforce"
+    on_redis_failure: OnRedisFailure = "local"
+    exempt_addresses: tuple[Annotated[str, AfterValidator(check_network)], ...] = ()
+    exempt_principals: tuple[Text, ...] = ()
 
 
 class ProxySettings(Model):
@@ -102,6 +114,10 @@ class RouteSettings(Model):
     auth: TokenPolicy | None = None
     scopes: tuple[Scope, ...] | None = None
     limits: tuple[Limit, ...] | None = None
+    plans: Plans | None = None
+    cost: Cost | None = None
+    limits_mode: LimitsMode | None = None
+    on_redis_failure: OnRedisFailure | None = None
 
 
 class ServiceSettings(Model):
@@ -112,6 +128,10 @@ class ServiceSettings(Model):
     auth: TokenPolicy = "required"
     scopes: tuple[Scope, ...] = ()
     limits: tuple[Limit, ...] = ()
+    plans: Plans = Field(default={})
+    cost: Cost = 1
+    limits_mode: LimitsMode | None = None
+    on_redis_failure: OnRedisFailure | None = None
     routes: tuple[RouteSettings, ...] = ()
     strip_prefix: bool = False
     preserve_host: bool = False
@@ -129,6 +149,15 @@ class ServiceSettings(Model):
         """Each route's path as it is named in a mistake, and without its /**."""
         for index, route in enumerate(self.routes):
             yield f"routes[{index}].path", route.path.removesuffix("/**") or "/"
+
+    def labelled_costs(self) -> Iterator[tuple[str, int, tuple[str, ...]]]:
+        """Where a cost is, as it is named in a mistake, the cost, and the own limits that it is taken from."""
+        of_plans = texts_of(self.plans)
+        yield "cost", self.cost, (*self.limits, *of_plans)
+        for index, route in enumerate(self.routes):
+            cost = self.cost if route.cost is None else route.cost
+            own = self.limits if route.limits is None else route.limits
+            yield f"routes[{index}].cost", cost, (*own, *of_plans, *texts_of(route.plans))
 
     @model_validator(mode="after")
     def check_policies(self) -> Self:
@@ -157,6 +186,16 @@ class ServiceSettings(Model):
         return self
 
 
+def texts_of(plans: dict[str, tuple[str, ...]] | None) -> list[str]:
+    return [text for texts in (plans or {}).values() for text in texts]
+
+
+def cost_mistakes(label: str, cost: int, texts: Iterable[str]) -> list[str]:
+    """A cost that is more than a limit could ever have to give."""
+    small = [limit.text for text in texts for limit in parse_limits(text) if limit.capacity < cost]
+    return [f"{label}: {cost} is more than {text!r} could ever let pass" for text in dict.fromkeys(small)]
+
+
 def check_any_service(services: dict[str, ServiceSettings]) -> dict[str, ServiceSettings]:
     if not services:
         raise PydanticCustomError(
@@ -169,6 +208,7 @@ class Settings(Model):
     """The whole configuration."""
 
     redis_url: Annotated[SecretStr, AfterValidator(check_redis_url)] | None = None
+    redis_timeout_seconds: Annotated[float, Field(ge=0.01, le=5)] = 0.1
     default_services: bool = True
     jwt: JwtSettings = JwtSettings()
     revocation: RevocationSettings = RevocationSettings()
@@ -204,6 +244,9 @@ class Settings(Model):
                     mistakes.append(
                         f"services.{name}.{label}: {path!r} belongs to services.{other}, by its longer prefix"
                     )
+            for label, cost, own in service.labelled_costs():
+                defaults = (self.ratelimit.default, self.ratelimit.anonymous, *texts_of(self.ratelimit.plans))
+                mistakes += cost_mistakes(f"services.{name}.{label}", cost, own or defaults)
         refuse(mistakes)
         return self
 

@@ -1,8 +1,8 @@
 """The quota's counters as a storage and a strategy of limits, which Flask-Limiter finds in its registries.
 
-Flask-Limiter asks limit by limit; one round trip needs all of a request's limits at once. So the first `hit` of a
-request takes from all limits in its batch, and the others find their outcome there. Limits that are in no batch (a
-decorated view of an application's own) are asked for one by one.
+Flask-Limiter asks limit by limit; one round trip needs all of a request's limits at once. So the gateway's own limits
+come as one item, `WHOLE_BATCH`, whose `hit` takes from all limits in the request's batch. Other limits (of views,
+blueprints and the like of whoever extends the gateway) are asked for one by one, in sliding windows.
 """
 
 from __future__ import annotations
@@ -11,31 +11,49 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from limits import RateLimitItem, WindowStats
+from limits import RateLimitItem, RateLimitItemPerMinute, WindowStats
 from limits.storage import Storage, StorageTypes
 from limits.strategies import STRATEGIES, RateLimiter
-from redis import RedisError
 
+from gateway.config import OnRedisFailure
+from gateway.limits.asks import Ask, Marks, Outcome
 from gateway.limits.ladder import Ladder
-from gateway.limits.window import Ask, Marks, Outcome
+from gateway.redis.client import FAILURES
 
 SCHEME = "gateway"
-STRATEGY = "gateway-sliding-window"
+STRATEGY = "gateway"
 # What a counter means depends on its limit's window, which these operations of limits' storages are not told.
 COUNTED_BY_STRATEGY = f"{SCHEME}:// counts with the strategy {STRATEGY} only"
+# Stands for all limits of the batch; its own numbers mean nothing.
+WHOLE_BATCH = RateLimitItemPerMinute(1)
 
 
 @dataclass(slots=True)
 class Batch:
     """The limits that one request has to pass together, and what came of it once they were asked for.
 
-    `marks` are looked up in the same call. `outcomes` is empty as long as nobody asked, and where nothing could be
-    counted."""
+    `names` are what the limits are told as, in their order. `marks` are looked up in the same call. `outcomes` is empty
+    as long as nobody asked, and where nothing could be counted. With `observed`, a refusal is only told."""
 
-    asks: dict[str, Ask] = field(default_factory=dict)
+    asks: list[Ask] = field(default_factory=list)
+    names: tuple[str, ...] = ()
+    partition_by: str = ""
+    observed: bool = False
+    on_failure: OnRedisFailure | None = None
     marks: Marks | None = None
-    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    outcomes: list[Outcome] = field(default_factory=list)
     asked: bool = False
+
+    def take_from(self, ladder: Ladder) -> None:
+        """Raises LimiterUnavailable."""
+        self.asked = True
+        self.outcomes = ladder.take(
+            self.asks, marks=self.marks, on_failure=self.on_failure, partition_by=self.partition_by
+        )
+
+    @property
+    def passed(self) -> bool:
+        return all(outcome.passed for outcome in self.outcomes)
 
 
 class QuotaStorage(Storage):
@@ -50,7 +68,7 @@ class QuotaStorage(Storage):
 
     @property
     def base_exceptions(self) -> type[Exception] | tuple[type[Exception], ...]:
-        return RedisError
+        return FAILURES
 
     def incr(self, key: str, expiry: int, amount: int = 1) -> int:
         raise NotImplementedError(COUNTED_BY_STRATEGY)
@@ -72,7 +90,7 @@ class QuotaStorage(Storage):
 
 
 class QuotaStrategy(RateLimiter):
-    """The sliding window counter as a strategy of limits."""
+    """The gateway's way to count as a strategy of limits."""
 
     def __init__(self, storage: StorageTypes) -> None:
         super().__init__(storage)
@@ -82,34 +100,29 @@ class QuotaStrategy(RateLimiter):
         self._batch = storage.batch
 
     def hit(self, item: RateLimitItem, *identifiers: str, cost: int = 1) -> bool:
-        key = item.key_for(*identifiers)
-        batch = self._batch()
-        if batch is None or key not in batch.asks:
-            outcomes = self._ladder.take([ask_for(item, key, cost)])
-            return not outcomes or outcomes[0].passed
-        if not batch.asked:
-            batch.asked = True
-            outcomes = self._ladder.take(list(batch.asks.values()), marks=batch.marks)
-            batch.outcomes = dict(zip(batch.asks, outcomes, strict=False))
-        outcome = batch.outcomes.get(key)
-        return outcome is None or outcome.passed
+        batch = self._batch() if item is WHOLE_BATCH else None
+        if batch is not None:
+            if not batch.asked:
+                batch.take_from(self._ladder)
+            return batch.passed or batch.observed
+        return all(outcome.passed for outcome in self._take(item, identifiers, cost))
 
     def test(self, item: RateLimitItem, *identifiers: str, cost: int = 1) -> bool:
-        outcomes = self._ladder.take([ask_for(item, item.key_for(*identifiers), cost)], consume=False)
-        return not outcomes or outcomes[0].passed
+        return all(outcome.passed for outcome in self._take(item, identifiers, cost, consume=False))
 
     def get_window_stats(self, item: RateLimitItem, *identifiers: str) -> WindowStats:
+        batch = self._batch() if item is WHOLE_BATCH else None
+        outcomes = batch.outcomes if batch is not None else self._take(item, identifiers, 0, consume=False)
+        if not outcomes:
+            return WindowStats(time.time(), item.amount)
+        least = min(outcomes, key=lambda outcome: outcome.remaining)
+        return WindowStats(time.time() + least.reset_seconds, least.remaining)
+
+    def _take(
+        self, item: RateLimitItem, identifiers: tuple[str, ...], cost: int, consume: bool = True
+    ) -> list[Outcome]:
         key = item.key_for(*identifiers)
-        batch = self._batch()
-        outcome = batch.outcomes.get(key) if batch is not None else None
-        if outcome is None:
-            outcomes = self._ladder.take([ask_for(item, key, 0)], consume=False)
-            outcome = outcomes[0] if outcomes else Outcome(True, item.amount, 0, 0)
-        return WindowStats(time.time() + outcome.reset_seconds, outcome.remaining)
-
-
-def ask_for(item: RateLimitItem, key: str, cost: int) -> Ask:
-    return Ask(key, item.amount, item.get_expiry(), cost)
+        return self._ladder.take([Ask(key, item.amount, item.get_expiry(), cost)], consume, partition_by=key)
 
 
 # limits types its registry by its own three classes; it is where the extension looks strategies up by name.

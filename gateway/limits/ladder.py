@@ -9,13 +9,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Literal
 
-from redis import RedisError
-
+from gateway.config import OnRedisFailure
 from gateway.errors import LimiterUnavailable
+from gateway.limits.asks import Ask, Marks, Outcome
+from gateway.limits.local_counters import LocalCounters
 from gateway.limits.redis_counters import RedisCounters
-from gateway.limits.window import Ask, LocalCounters, Marks, Outcome
+from gateway.metrics import Metrics
+from gateway.redis.client import FAILURES
 
 PAUSE_SECONDS = 1.0
 
@@ -31,15 +32,17 @@ class Ladder:
         self,
         redis: RedisCounters | None,
         local: LocalCounters,
-        on_failure: Literal["local", "open", "closed"],
+        on_failure: OnRedisFailure,
         workers: int,
         clock: Callable[[], float],
+        metrics: Metrics,
     ) -> None:
         self._redis = redis
         self._local = local
         self._on_failure = on_failure
         self._workers = workers
         self._clock = clock
+        self._metrics = metrics
         self._failing = False
         self._next_try = 0.0
 
@@ -50,24 +53,37 @@ class Ladder:
             return "not configured"
         return "down" if self._failing else "ok"
 
-    def take(self, asks: Sequence[Ask], consume: bool = True, marks: Marks | None = None) -> list[Outcome]:
+    def take(
+        self,
+        asks: Sequence[Ask],
+        consume: bool = True,
+        marks: Marks | None = None,
+        *,
+        on_failure: OnRedisFailure | None = None,
+        partition_by: str = "",
+    ) -> list[Outcome]:
         """The outcome of each limit; an empty list where nothing could be counted and the request may pass. `marks`
-        are looked up in the same call, if there is one.
+        are looked up in the same call, if there is one. `on_failure` is the request's own way, where it has one.
 
         Raises LimiterUnavailable where it may not pass."""
         if self._redis is None:
             return self._take_locally(asks, consume)
         if self._may_try():
             try:
-                outcomes = self._redis.take(asks, consume, marks)
-            except (RedisError, OSError) as error:
+                outcomes = self._redis.take(asks, consume, marks, partition_by)
+            except FAILURES as error:
                 self._failed(error)
             else:
-                self._recovered()
+                if self._failing:
+                    self._recovered()
                 return outcomes
-        if self._on_failure == "closed" and asks:
+        if not asks:
+            return []
+        way = on_failure or self._on_failure
+        self._metrics.quota_fallbacks.labels(way).inc()
+        if way == "closed":
             raise LimiterUnavailable("try again in a moment")
-        return self._take_locally(asks, consume) if self._on_failure == "local" else []
+        return self._take_locally(asks, consume) if way == "local" else []
 
     def is_reachable(self) -> bool:
         """Whether Redis counts. Asks it, unless it has just failed."""
@@ -75,23 +91,32 @@ class Ladder:
             return False
         try:
             self._redis.probe()
-        except (RedisError, OSError) as error:
+        except FAILURES as error:
             self._failed(error)
             return False
-        self._recovered()
+        if self._failing:
+            self._recovered()
         return True
 
     def forget(self, key: str) -> None:
         self._local.forget(key)
         if self._redis is not None:
-            self._redis.forget(key)
+            self._redis.forget(key, key)
 
     def forget_all(self) -> int:
         count = self._local.forget_all()
         return count if self._redis is None else self._redis.forget_all()
 
     def _take_locally(self, asks: Sequence[Ask], consume: bool) -> list[Outcome]:
-        shares = [replace(ask, amount=max(1, ask.amount // self._workers)) for ask in asks]
+        # A share that could never pass would be no share.
+        shares = [
+            replace(
+                ask,
+                amount=max(1, ask.cost, ask.amount // self._workers),
+                burst=max(ask.cost, ask.burst // self._workers) if ask.burst else 0,
+            )
+            for ask in asks
+        ]
         return self._local.take(shares, consume)
 
     def _may_try(self) -> bool:
@@ -108,8 +133,10 @@ class Ladder:
             log.error("Redis fails (%s); quotas go on as on_redis_failure = %s", error, self._on_failure)
         self._failing = True
         self._next_try = self._clock() + PAUSE_SECONDS
+        self._metrics.redis_failures.inc()
+        self._metrics.redis_down.set(1)
 
     def _recovered(self) -> None:
-        if self._failing:
-            log.warning("Redis answers again; quotas are shared again")
+        log.warning("Redis answers again; quotas are shared again")
         self._failing = False
+        self._metrics.redis_down.set(0)

@@ -1,54 +1,86 @@
--- Takes from all of a request's limits, or from none (the algorithm is window.py's; time is Redis' own).
--- KEYS: for each limit its counter, "window:previous:current"; then the marks to be looked up.
--- ARGV[1]: 1 to take, 0 to look. ARGV[3i-1 .. 3i+1]: amount, window in ms, cost of limit i.
--- Returns for each limit: passed (1 or 0), remaining, ms until the window ends, ms until the cost would pass; then for
--- each mark its number, -1 where there is none.
+-- Takes from all of a request's limits, or from none (the algorithms are algorithms.py's; time is Redis' own).
+-- KEYS: for each limit its counter, three numbers; then the marks to be looked up.
+-- ARGV[1]: 1 to take, 0 to look. ARGV[5i-3 .. 5i+1], of limit i: algorithm (0 sliding, 1 fixed, 2 bucket), amount,
+-- window in ms, cost, burst.
+-- Returns for each limit: passed (1 or 0), remaining, ms until the window ends or the bucket is full, ms until the cost
+-- would pass; then for each mark its number, -1 where there is none. Doubles hold these whole numbers exactly.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local counters, reply, passed, limits = {}, {}, true, (#ARGV - 1) / 3
+local counters, reply, passed, limits = {}, {}, true, (#ARGV - 1) / 5
+
+local function kept(key)
+  local text = redis.call('GET', key)
+  if text then
+    local at, second, third = string.match(text, '^(%d+):(%d+):(%d+)$')
+    return tonumber(at), tonumber(second), tonumber(third)
+  end
+end
 
 for i = 1, limits do
-  local key = KEYS[i]
-  local amount, window, cost = tonumber(ARGV[3 * i - 1]), tonumber(ARGV[3 * i]), tonumber(ARGV[3 * i + 1])
-  local index = math.floor(now / window)
-  local elapsed = now - index * window
-  local previous, current = 0, 0
-  local kept = redis.call('GET', key)
-  if kept then
-    local at, before, count = string.match(kept, '^(%d+):(%d+):(%d+)$')
-    at = tonumber(at)
-    if at == index or at == index + 1 then
-      -- in the next window: the clock was set back a little, and what is known stays the best guess
-      index, previous, current = at, tonumber(before), tonumber(count)
-    elseif at == index - 1 then
-      previous = tonumber(count)
+  local key, algorithm = KEYS[i], ARGV[5 * i - 3]
+  local amount, window, cost = tonumber(ARGV[5 * i - 2]), tonumber(ARGV[5 * i - 1]), tonumber(ARGV[5 * i])
+  local at, second, third = kept(key)
+  local left, wait, reset, charged, life = 0, 0, 0, 0, 0
+  if algorithm == '2' then
+    local full, need = tonumber(ARGV[5 * i + 1]) * window, cost * window
+    local level = second
+    if not at or at > now + window then
+      at, level = now, full
     end
-  end
-  -- what the sliding window still covers of the previous one, rounded up; doubles hold these whole numbers exactly
-  local left = amount - current - math.ceil(previous * (window - elapsed) / window)
-  local spare, wait = amount - cost, 0
-  if cost > left then
-    passed = false
-    if spare < 0 then
+    level = math.min(full, level + math.max(0, now - at) * amount)
+    at = math.max(at, now)
+    if need > full then
       wait = window
-    elseif current <= spare then
-      wait = window - math.floor((spare - current) * window / previous) - elapsed
-    else
-      wait = window - elapsed + window - math.floor(spare * window / current)
+    elseif need > level then
+      wait = math.ceil((need - level) / amount)
     end
+    left = math.floor(level / window)
+    reset = math.ceil((full - level) / amount)
+    charged = math.ceil((full - level + need) / amount)
+    second, third, life = level - need, 0, charged + at - now
+  else
+    local index = math.floor(now / window)
+    local elapsed = now - index * window
+    if at == index - 1 then
+      at, second, third = index, third, 0
+    elseif at ~= index and at ~= index + 1 then
+      -- in the next window, the clock was set back a little, and what is known stays the best guess
+      at, second, third = index, 0, 0
+    end
+    if algorithm == '1' then
+      second = 0
+    end
+    -- what the sliding window still covers of the previous one, rounded up
+    left = amount - third - math.ceil(second * (window - elapsed) / window)
+    local spare = amount - cost
+    if cost > left then
+      if spare < 0 then
+        wait = window
+      elseif algorithm == '1' then
+        wait = window - elapsed
+      elseif third <= spare then
+        wait = window - math.floor((spare - third) * window / second) - elapsed
+      else
+        wait = window - elapsed + window - math.floor(spare * window / third)
+      end
+    end
+    reset, charged, third, life = window - elapsed, window - elapsed, third + cost, 2 * window
   end
-  counters[i] = {key, index, previous, current + cost, window}
+  if wait > 0 then
+    passed = false
+  end
+  counters[i] = {key, string.format('%.0f:%.0f:%.0f', at, second, third), life, charged, left - cost}
   reply[4 * i - 3] = wait == 0 and 1 or 0
   reply[4 * i - 2] = math.max(0, left)
-  reply[4 * i - 1] = window - elapsed
+  reply[4 * i - 1] = reset
   reply[4 * i] = wait
 end
 
 if passed and ARGV[1] == '1' then
   for i, counter in ipairs(counters) do
-    local value = string.format('%.0f:%.0f:%.0f', counter[2], counter[3], counter[4])
-    redis.call('SET', counter[1], value, 'PX', 2 * counter[5])
-    reply[4 * i - 2] = math.max(0, reply[4 * i - 2] - tonumber(ARGV[3 * i + 1]))
+    redis.call('SET', counter[1], counter[2], 'PX', math.max(1, counter[3]))
+    reply[4 * i - 2] = math.max(0, counter[5])
+    reply[4 * i - 1] = counter[4]
   end
 end
 -- what stands there is a number and what it is about

@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 
-from redis import Redis
-
+from gateway.redis.client import SharedRedis
 from gateway.tokens.principal import Principal
 
 PREFIX = "gateway:revoked:"
@@ -53,10 +52,12 @@ def is_revoked(principal: Principal, marks: list[int | None]) -> bool:
 
 
 class Revocations:
-    """Revokes and lists. Methods raise redis.RedisError when Redis fails."""
+    """Revokes and lists. Methods raise one of `redis.client.FAILURES` when Redis fails.
 
-    def __init__(self, client: Redis, keep_seconds: int) -> None:
-        self._client = client
+    In a cluster each partition has all the marks, so that they are found beside any caller's counters."""
+
+    def __init__(self, redis: SharedRedis, keep_seconds: int) -> None:
+        self._redis = redis
         self._keep_seconds = keep_seconds
 
     def revoke_token(self, token_id: str, issuer: str, expires_at: int | None) -> Revocation:
@@ -74,17 +75,21 @@ class Revocations:
 
     def allow_again(self, kind: str, name: str, issuer: str) -> bool:
         """Takes a revocation back; whether there was one."""
-        return bool(self._client.delete(mark_key(kind, name, issuer)))
+        key = mark_key(kind, name, issuer)
+        deleted = [self._redis.client.delete(tag + key) for tag in self._redis.partitions.tags]
+        return any(deleted)
 
     def listed(self) -> Iterator[Revocation]:
-        for key in self._client.scan_iter(match=PREFIX + "*", count=1000):
-            value, left = self._client.get(key), self._client.ttl(key)
+        client, tag = self._redis.client, self._redis.partitions.tags[0]
+        for key in client.scan_iter(match=tag + PREFIX + "*", count=1000):
+            value, left = client.get(key), client.ttl(key)
             if not isinstance(value, bytes) or not isinstance(left, int):
                 continue
             number, _, about = value.decode("utf-8", "replace").partition(" ")
             issuer, _, name = about.partition("\n")
-            kind = key.decode().removeprefix(PREFIX).partition(":")[0]
+            kind = key.decode().removeprefix(tag + PREFIX).partition(":")[0]
             yield Revocation(kind, name, issuer, time.time() + left, int(number) if kind == "sub" else None)
 
     def _mark(self, key: str, number: int, about: str, seconds: int) -> None:
-        self._client.set(key, f"{number} {about}".encode("utf-8", "replace"), ex=seconds)
+        for tag in self._redis.partitions.tags:
+            self._redis.client.set(tag + key, f"{number} {about}".encode("utf-8", "replace"), ex=seconds)

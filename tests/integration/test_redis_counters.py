@@ -9,16 +9,18 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from redis import BlockingConnectionPool, Redis, RedisError
+from redis import Redis, RedisError
 from redis.exceptions import ReadOnlyError
 
+from gateway.limits.asks import Ask, Outcome
+from gateway.limits.local_counters import LocalCounters
 from gateway.limits.redis_counters import PREFIX, RedisCounters
-from gateway.limits.window import Ask, LocalCounters, Outcome
-from gateway.redis.client import MAX_CONNECTIONS, connect
+from gateway.redis.client import MAX_CONNECTIONS, SharedRedis
 from tests.support.redis import FalseRedis, RedisServer, calls_of
 
 # So long that no test crosses into the next one, unless it wants to.
 AGE = 10 * 365 * 86400
+TIMEOUT_SECONDS = 0.1
 
 
 @pytest.fixture(scope="module")
@@ -38,12 +40,7 @@ def admin(server: RedisServer) -> Iterator[Redis]:
 
 def patient(url: str) -> RedisCounters:
     """On the gateway's own client, but with time enough for a busy machine."""
-    client = connect(url)
-    pool = client.connection_pool
-    pool.connection_kwargs |= {"socket_timeout": 20, "socket_connect_timeout": 20}
-    assert isinstance(pool, BlockingConnectionPool)
-    pool.timeout = 20
-    return RedisCounters(client)
+    return RedisCounters(SharedRedis(url, 20))
 
 
 @pytest.fixture
@@ -97,7 +94,7 @@ def test_redis_and_process_agree_on_what_is_left_of_the_previous_window(counters
     admin.set(key, f"{seconds // AGE - 1}:7:40")
     outcome = counters.take([ask], consume=False)[0]
     local = LocalCounters(lambda: seconds)
-    local._counts["ada"] = (seconds // AGE - 1, 7, 40)
+    local._states["ada"] = (seconds // AGE - 1, 7, 40)
     expected = local.take([ask], consume=False)[0]
     assert (outcome.passed, outcome.remaining) == (expected.passed, expected.remaining)
     assert 50 - 40 <= outcome.remaining < 50
@@ -285,7 +282,7 @@ GARBAGE: dict[str, Callable[[bytes], bytes] | bytes | None] = {
 @pytest.mark.parametrize("answer", GARBAGE.values(), ids=GARBAGE.keys())
 def test_whatever_answers_in_redis_place_is_a_redis_error(answer: Callable[[bytes], bytes] | bytes | None) -> None:
     with FalseRedis(0, answer) as false:
-        counters = RedisCounters(connect(f"redis://127.0.0.1:{false.port}/0"))
+        counters = RedisCounters(SharedRedis(f"redis://127.0.0.1:{false.port}/0", TIMEOUT_SECONDS))
         for _ in range(2):
             with pytest.raises((RedisError, OSError)):
                 counters.take([Ask("ada", 5, 60)])

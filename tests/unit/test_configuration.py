@@ -328,7 +328,7 @@ MISTAKES: dict[str, dict[str, str]] = {
     "cors.max_age_seconds: must be greater than or equal to 0": {"GATEWAY_CORS__MAX_AGE_SECONDS": "-1"},
     'ratelimit.default: must be like "300/minute"': {"GATEWAY_RATELIMIT__DEFAULT": "lots"},
     "proxy: must be a table": {"GATEWAY_PROXY": "5"},
-    "redis_url: scheme must be one of redis, rediss, unix, got 'http'": {"REDIS_URL": "http://:hunter2@h"},
+    "redis_url: scheme must be one of redis, rediss, unix, ": {"REDIS_URL": "http://:hunter2@h"},
     "server.bind: must be like 127.0.0.1:8000": {"PORT": "http"},
     "server.workers: must be a whole number": {"WEB_CONCURRENCY": "many"},
     "jwt_secret: there is no such setting": {"GATEWAY_JWT_SECRET": "x"},

@@ -159,6 +159,10 @@ def test_targets_that_are_taken(target: str, used: str) -> None:
     assert loaded(devices(targets=[target])).services["devices"].targets == (used,)
 
 
+SCHEMES = "redis, rediss, unix, redis+sentinel, rediss+sentinel, redis+cluster, rediss+cluster"
+SENTINEL = "redis+sentinel://host1:26379,host2:26379/name-of-the-master/0"
+
+
 @pytest.mark.parametrize(
     "url",
     [
@@ -168,6 +172,10 @@ def test_targets_that_are_taken(target: str, used: str) -> None:
         "rediss://h/1?ssl_cert_reqs=none&ssl_check_hostname=False&ssl_ca_certs=/etc/ca.pem",
         "unix:///run/redis.sock",
         "unix://user:pass@/run/redis.sock?db=2",
+        "redis+sentinel://h1,h2:26380,[::1]/main",
+        "rediss+sentinel://user:p%40ss@h1:1/main/3?sentinel_password=x&ssl_ca_certs=/etc/ca.pem",
+        "redis+cluster://h1:7000,h2:7001",
+        "rediss+cluster://user:pass@h1?ssl_cert_reqs=none",
     ],
 )
 def test_redis_urls_that_are_taken(url: str) -> None:
@@ -179,9 +187,9 @@ def test_redis_urls_that_are_taken(url: str) -> None:
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("http://h", "scheme must be one of redis, rediss, unix, got 'http'"),
+        ("http://h", f"scheme must be one of {SCHEMES}, got 'http'"),
         # redis-py doesn't know this spelling either.
-        ("REDIS://h", "scheme must be one of redis, rediss, unix, got 'REDIS'"),
+        ("REDIS://h", f"scheme must be one of {SCHEMES}, got 'REDIS'"),
         ("localhost:6379", "must be a URL like redis://host:6379/0, special characters in it written as %40"),
         ("redis://:pass word@h", "must be a URL like redis://host:6379/0, special characters in it written as %40"),
         ("redis:///0", "must be like redis://host:6379/0"),
@@ -191,6 +199,16 @@ def test_redis_urls_that_are_taken(url: str) -> None:
         ("redis://h?ssl_password=", "what may follow the ? of a redis:// URL is db, username, password, client_name"),
         ("rediss://h?ssl_cert_reqs=maybe", "ssl_cert_reqs has a value that it can't have"),
         ("unix://", "must be like unix:///path/to/socket"),
+        ("redis+sentinel://h1,h2", f"must be like {SENTINEL}"),
+        ("redis+sentinel://h1,/main", f"must be like {SENTINEL}"),
+        ("redis+sentinel://h1:x/main", f"must be like {SENTINEL}"),
+        ("redis+sentinel://h1/main/zero", f"must be like {SENTINEL}"),
+        ("redis+cluster://", "must be like redis+cluster://host1:6379,host2:6379"),
+        ("redis+cluster://h1/0", "must be like redis+cluster://host1:6379,host2:6379"),
+        (
+            "redis+cluster://h1?db=1",
+            "what may follow the ? of a redis+cluster:// URL is username, password, client_name",
+        ),
     ],
 )
 def test_redis_urls_that_are_refused(url: str, said: str) -> None:
@@ -249,7 +267,7 @@ def test_limits_that_are_refused(limit: str) -> None:
     told = mistakes_of({"ratelimit": {"default": limit, "anonymous": limit}, **devices(limits=["1/minute", limit])})
     names = ["ratelimit.default", "ratelimit.anonymous", "services.devices.limits[1]"]
     assert [line.partition(": ")[0] for line in told] == names
-    assert all(line.endswith(f"got {limit!r}") for line in told)
+    assert all(line.endswith(f"got {limit.rpartition('; ')[2]!r}") for line in told)
 
 
 @pytest.mark.parametrize(

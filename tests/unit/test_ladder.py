@@ -20,12 +20,14 @@ from redis.exceptions import (
 )
 
 from gateway.errors import LimiterUnavailable
-from gateway.limits.extension import Batch, QuotaStorage, QuotaStrategy
+from gateway.limits.asks import Ask, Marks, Outcome
+from gateway.limits.extension import WHOLE_BATCH, Batch, QuotaStorage, QuotaStrategy
 from gateway.limits.ladder import PAUSE_SECONDS, Ladder
+from gateway.limits.local_counters import LocalCounters
 from gateway.limits.redis_counters import RedisCounters
-from gateway.limits.window import Ask, LocalCounters, Marks, Outcome
+from gateway.metrics import Metrics
 
-FROM_REDIS = Outcome(True, 99, 5, 0)
+FROM_REDIS = Outcome(True, 99, 5, 0, 100)
 
 
 class FailingCounters(RedisCounters):
@@ -36,7 +38,13 @@ class FailingCounters(RedisCounters):
         self.calls = 0
         self.meanwhile: Callable[[], None] = lambda: None
 
-    def take(self, asks: Sequence[Ask], consume: bool = True, marks: Marks | None = None) -> list[Outcome]:  # noqa: ARG002
+    def take(
+        self,
+        asks: Sequence[Ask],
+        consume: bool = True,  # noqa: ARG002
+        marks: Marks | None = None,  # noqa: ARG002
+        partition_by: str = "",  # noqa: ARG002
+    ) -> list[Outcome]:
         self.calls += 1
         error = self.error
         self.meanwhile()
@@ -63,6 +71,7 @@ class Setup:
             on_failure,  # type: ignore[arg-type] # parametrized
             workers,
             self.clock,
+            Metrics(),
         )
 
     def take(self, amount: int = 10, key: str = "ada") -> list[Outcome]:
@@ -281,14 +290,31 @@ def strategy(setup: Setup, batch: Batch | None) -> QuotaStrategy:
 
 def test_a_batch_asks_once_for_all_its_limits() -> None:
     setup = Setup("local")
-    batch = Batch()
-    limits = [parse("5/second"), parse("100/minute"), parse("1000/day")]
-    for item in limits:
-        batch.asks[item.key_for("ada", "default")] = Ask(item.key_for("ada", "default"), item.amount, item.get_expiry())
+    batch = Batch([Ask("a", 5, 1), Ask("b", 100, 60), Ask("c", 1000, 86400)])
     one = strategy(setup, batch)
-    assert [one.hit(item, "ada", "default") for item in limits] == [True] * 3
-    assert one.get_window_stats(limits[0], "ada", "default").remaining == 99
+    assert [one.hit(WHOLE_BATCH, "ada", "gateway") for _ in range(3)] == [True] * 3
+    assert one.get_window_stats(WHOLE_BATCH, "ada", "gateway").remaining == 99
     assert setup.redis.calls == 1
+    assert batch.outcomes == [FROM_REDIS] * 3
+
+
+@pytest.mark.parametrize("observed", [True, False])
+def test_what_is_only_observed_passes_and_tells_what_it_would_not_have(observed: bool) -> None:
+    setup = Setup("local", with_redis=False)
+    for number in range(3):
+        batch = Batch([Ask("a", 2, 60)], observed=observed)
+        assert strategy(setup, batch).hit(WHOLE_BATCH, "ada", "gateway") is (number < 2 or observed)
+        assert batch.passed is (number < 2)
+
+
+def test_a_batch_has_its_own_way_when_redis_fails() -> None:
+    setup = Setup("local")
+    setup.redis.error = ConnectionError("gone")
+    with pytest.raises(LimiterUnavailable):
+        strategy(setup, Batch([Ask("a", 2, 60)], on_failure="closed")).hit(WHOLE_BATCH)
+    opened = Batch([Ask("a", 2, 60)], on_failure="open")
+    assert all(strategy(setup, opened).hit(WHOLE_BATCH) for _ in range(5))
+    assert opened.outcomes == []
 
 
 def test_a_limit_outside_of_the_batch_is_asked_for_by_itself() -> None:
@@ -309,13 +335,10 @@ def test_a_limit_outside_of_the_batch_is_asked_for_by_itself() -> None:
 def test_with_open_a_batch_that_counted_nothing_passes_and_is_not_asked_again() -> None:
     setup = Setup("open")
     setup.redis.error = ConnectionError("gone")
-    items = [parse("1/second"), parse("1/minute")]
-    batch = Batch()
-    for item in items:
-        batch.asks[item.key_for("ada")] = Ask(item.key_for("ada"), item.amount, item.get_expiry())
+    batch = Batch([Ask("a", 1, 1), Ask("b", 1, 60)])
     one = strategy(setup, batch)
-    assert [one.hit(item, "ada") for item in items] == [True, True]
-    assert batch.outcomes == {}
+    assert [one.hit(WHOLE_BATCH, "ada") for _ in range(2)] == [True, True]
+    assert batch.outcomes == []
     assert setup.redis.calls == 1
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.config import load_settings
-from gateway.policies import Policy, policies_of
+from gateway.policies import Policy, QuotaLevel, QuotaPolicy, policies_of
 from tests.support.configuration import devices, loaded
 from tests.support.gateway import GatewayProcess
 from tests.support.tokens import bearer
@@ -23,6 +23,10 @@ def policies(**values: Any) -> dict[str, Policy]:
 
 def route(path: str, *methods: str, **more: Any) -> dict[str, Any]:
     return {"path": f"/api/devices{path}", "methods": list(methods), **more}
+
+
+def quota(*levels: tuple[str, ...]) -> QuotaPolicy:
+    return QuotaPolicy(tuple(QuotaLevel(name, tuple(limits), {}) for name, *limits in levels), 1, False, "local")
 
 
 def test_the_built_in_mapping() -> None:
@@ -50,9 +54,8 @@ def test_a_service_has_one_policy_for_all_below_its_prefix() -> None:
             methods=(),
             needs_token=False,
             scopes=(),
-            limits=("5/minute", "1/second"),
             encoded_slashes=True,
-            quota="devices",
+            quota=quota(("devices", "5/minute", "1/second")),
         )
     }
 
@@ -73,15 +76,35 @@ def test_what_a_route_leaves_out_is_its_services() -> None:
             route("/c/**", scopes=["devices:admin"], limits=["1/minute"]),
         ],
     )
+    service, admin = ("devices", "5/minute"), ("devices.c", "1/minute")
     assert found["devices.a"] == Policy(
-        "devices", "devices.a", "/api/devices/a", (), True, ("devices:read",), ("5/minute",), True, "devices"
+        "devices", "devices.a", "/api/devices/a", (), True, ("devices:read",), True, quota(service)
     )
+    # An empty list: the gateway's defaults.
     assert found["devices.b_get"] == Policy(
-        "devices", "devices.b_get", "/api/devices/b", ("GET",), False, (), (), True, "devices.b_get"
+        "devices", "devices.b_get", "/api/devices/b", ("GET",), False, (), True, quota()
     )
     assert found["devices.c"] == Policy(
-        "devices", "devices.c", "/api/devices/c/**", (), True, ("devices:admin",), ("1/minute",), True, "devices.c"
+        "devices", "devices.c", "/api/devices/c/**", (), True, ("devices:admin",), True, quota(admin, service)
     )
+
+
+def test_what_is_said_of_a_quota_further_out_holds_further_in() -> None:
+    tree = devices(
+        cost=2,
+        limits_mode="observe",
+        plans={"pro": ["9/minute"]},
+        routes=[
+            route("/a"),
+            route("/b", cost=0, limits_mode="enforce", on_redis_failure="open", plans={"pro": ["1/day"]}),
+        ],
+    )
+    found = {one.name: one.quota for one in policies_of(loaded(tree | {"ratelimit": {"on_redis_failure": "closed"}}))}
+    service = QuotaLevel("devices", (), {"pro": ("9/minute",)})
+    assert found["rules"] == QuotaPolicy((), 1, False, "closed")
+    assert found["devices"] == found["devices.a"] == QuotaPolicy((service,), 2, True, "closed")
+    own = QuotaLevel("devices.b", (), {"pro": ("1/day",)})
+    assert found["devices.b"] == QuotaPolicy((own, service), 0, False, "open")
 
 
 def test_a_route_can_need_a_token_where_its_service_does_not() -> None:

@@ -1,17 +1,19 @@
-"""The sliding window counter in one process: exact, all or nothing, honest about when to come back, bounded."""
+"""The algorithms of quotas, in one process: exact, all or nothing, honest about when to come back, bounded."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.limits import window
-from gateway.limits.window import Ask, LocalCounters, Outcome
+from gateway.limits import local_counters
+from gateway.limits.asks import Ask, Outcome
+from gateway.limits.local_counters import LocalCounters
 
 START = 1_700_000_000.0 - 1_700_000_000.0 % 86400  # where windows of a second, minute, hour and day begin
 
@@ -52,9 +54,9 @@ def test_exactly_the_amount_passes_within_one_window(amount: int) -> None:
 def test_remaining_and_reset_are_told_from_the_first_request_to_the_last() -> None:
     counters, clock = counters_at(START + 18)
     told = [counters.take([Ask("ada", 3, 60)])[0] for _ in range(4)]
-    assert told[:3] == [Outcome(True, 2, 42, 0), Outcome(True, 1, 42, 0), Outcome(True, 0, 42, 0)]
+    assert told[:3] == [Outcome(True, left, 42, 0, 3) for left in (2, 1, 0)]
     # The window ends in 42 s; a third of what it holds has slid out another 20 s later.
-    assert told[3] == Outcome(False, 0, 42, 62)
+    assert told[3] == Outcome(False, 0, 42, 62, 3)
     clock.now += 61.999
     assert not passes(counters, Ask("ada", 3, 60))
     clock.now += 0.001
@@ -107,7 +109,7 @@ def test_one_limit_that_refuses_charges_none_of_them() -> None:
     counters, clock = counters_at()
     small, large = Ask("small", 2, 1), Ask("large", 10, 3600)
     assert [passes(counters, small, large) for _ in range(5)] == [True, True, False, False, False]
-    assert counters.take([small, large])[1] == Outcome(True, 8, 3600, 0)
+    assert counters.take([small, large])[1] == Outcome(True, 8, 3600, 0, 10)
     clock.now += 2
     assert counters.take([large], consume=False)[0].remaining == 8
 
@@ -115,15 +117,15 @@ def test_one_limit_that_refuses_charges_none_of_them() -> None:
 def test_looking_costs_nothing() -> None:
     counters, _ = counters_at()
     for _ in range(5):
-        assert counters.take([Ask("ada", 1, 60)], consume=False) == [Outcome(True, 1, 60, 0)]
+        assert counters.take([Ask("ada", 1, 60)], consume=False) == [Outcome(True, 1, 60, 0, 1)]
     assert passes(counters, Ask("ada", 1, 60))
     assert not passes(counters, Ask("ada", 1, 60))
 
 
 def test_a_cost_above_the_amount_never_passes_and_takes_nothing() -> None:
     counters, _ = counters_at()
-    assert counters.take([Ask("ada", 5, 60, cost=6)]) == [Outcome(False, 5, 60, 60)]
-    assert counters.take([Ask("ada", 5, 60, cost=5)]) == [Outcome(True, 0, 60, 0)]
+    assert counters.take([Ask("ada", 5, 60, cost=6)]) == [Outcome(False, 5, 60, 60, 5)]
+    assert counters.take([Ask("ada", 5, 60, cost=5)]) == [Outcome(True, 0, 60, 0, 5)]
 
 
 # Whole milliseconds, as Redis counts them.
@@ -206,7 +208,7 @@ def test_a_clock_set_back_far_locks_nobody_out() -> None:
 
 
 def test_memory_is_bounded_and_the_quietest_keys_go_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(window, "MAX_LOCAL_KEYS", 100)
+    monkeypatch.setattr(local_counters, "MAX_LOCAL_KEYS", 100)
     counters, _ = counters_at()
     busy = Ask("busy", 1000, 60)
     for number in range(500):
@@ -240,3 +242,89 @@ def test_threads_together_get_exactly_the_amount() -> None:
     with ThreadPoolExecutor(16) as pool:
         passed = sum(pool.map(lambda _: passed_of(counters, Ask("ada", 1000, 60), 100), range(32)))
     assert passed == 1000
+
+
+def bucket(amount: int, seconds: int, burst: int, cost: int = 1) -> Ask:
+    return Ask("ada", amount, seconds, cost, "bucket", burst)
+
+
+def test_a_fixed_window_forgets_everything_at_its_end() -> None:
+    counters, clock = counters_at(START + 59.999)
+    ask = Ask("ada", 3, 60, algorithm="fixed")
+    assert passed_of(counters, ask, 5) == 3
+    assert counters.take([ask])[0] == Outcome(False, 0, 0.001, 0.001, 3)
+    clock.now = START + 60
+    assert passed_of(counters, ask, 5) == 3
+    assert counters.take([ask])[0] == Outcome(False, 0, 60, 60, 3)
+
+
+def test_a_bucket_gives_its_burst_at_once_and_then_what_comes_in() -> None:
+    counters, clock = counters_at()
+    ask = bucket(5, 1, 20)
+    assert passed_of(counters, ask, 30) == 20
+    assert counters.take([ask])[0] == Outcome(False, 0, 4, 0.2, 20)
+    clock.now += 0.199
+    assert passed_of(counters, ask, 2) == 0
+    clock.now += 0.001
+    assert passed_of(counters, ask, 2) == 1
+    clock.now += 3600
+    assert counters.take([ask], consume=False)[0] == Outcome(True, 20, 0, 0, 20)
+    assert counters.take([ask])[0] == Outcome(True, 19, 0.2, 0, 20)
+
+
+def test_a_bucket_that_gains_fractions_loses_none() -> None:
+    counters, clock = counters_at()
+    # 7 in a second: not a whole number of milliseconds each.
+    passed = 0
+    for _ in range(10_000):
+        clock.now += 0.001
+        passed += passes(counters, bucket(7, 1, 1))
+    # The first of them was in the bucket; then one when the seventh part of a second is over, rounded up.
+    assert passed == 10_000 // 143 + 1
+
+
+def test_a_cost_above_the_burst_never_passes() -> None:
+    counters, _ = counters_at()
+    assert counters.take([bucket(5, 60, 3, cost=4)])[0] == Outcome(False, 3, 0, 60, 3)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3000), st.integers(1, 4)), max_size=60),
+    st.integers(1, 9),
+    st.integers(1, 3),
+    st.integers(4, 9),
+)
+def test_over_any_stretch_a_bucket_lets_pass_no_more_than_it_holds_and_gains(
+    steps: Sequence[tuple[int, int]], amount: int, seconds: int, burst: int
+) -> None:
+    counters, clock = counters_at()
+    milliseconds, passed = 0, []
+    for step, cost in steps:
+        milliseconds += step
+        clock.now = START + milliseconds / 1000
+        outcome = counters.take([bucket(amount, seconds, burst, cost)])[0]
+        if outcome.passed:
+            passed.append((milliseconds, cost))
+        else:
+            # A moment before the time that it is told it would still be refused, and then it passes.
+            ask = bucket(amount, seconds, burst, cost)
+            clock.now = START + milliseconds / 1000 + outcome.retry_after_seconds - 0.001
+            assert not counters.take([ask], consume=False)[0].passed
+            clock.now = START + milliseconds / 1000 + outcome.retry_after_seconds
+            assert counters.take([ask], consume=False)[0].passed
+    for first in range(len(passed)):
+        for last in range(first, len(passed)):
+            stretch = passed[last][0] - passed[first][0]
+            taken = sum(cost for _, cost in passed[first : last + 1])
+            assert taken * seconds * 1000 <= burst * seconds * 1000 + amount * stretch
+
+
+@pytest.mark.parametrize("algorithm", ["fixed", "bucket"])
+def test_a_clock_set_back_neither_locks_out_nor_gives_anew(algorithm: Any) -> None:
+    counters, clock = counters_at()
+    ask = Ask("ada", 3, 60, 1, algorithm, 3)
+    assert passed_of(counters, ask, 5) == 3
+    clock.now -= 30
+    assert passed_of(counters, ask, 5) == 0
+    clock.now -= 86_400
+    assert passed_of(counters, ask, 5) == 3

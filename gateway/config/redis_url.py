@@ -1,0 +1,137 @@
+"""Redis' address: one server, a set of sentinels that know which one it is, or the nodes of a cluster.
+
+What may hold a password is not repeated in a message."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Literal
+from urllib.parse import parse_qsl, unquote
+
+from pydantic import SecretStr
+
+from gateway.config.addresses import is_host, is_port, split_url
+
+Kind = Literal["server", "sentinel", "cluster"]
+
+# Scheme → what is behind it, and whether it speaks TLS.
+SEVERAL: dict[str, tuple[Kind, bool]] = {
+    "redis+sentinel": ("sentinel", False),
+    "rediss+sentinel": ("sentinel", True),
+    "redis+cluster": ("cluster", False),
+    "rediss+cluster": ("cluster", True),
+}
+SCHEMES = ("redis", "rediss", "unix", *SEVERAL)
+# What redis-py takes in a URL's query and the gateway doesn't set itself; others only fail when it connects.
+OPTIONS = {"db": "[0-9]+", "username": ".+", "password": ".+", "client_name": r"[!-~]+"}
+TLS_OPTIONS = {
+    "ssl_cert_reqs": "none|optional|required",
+    "ssl_check_hostname": "(?i:true|false)",
+    "ssl_ca_certs": ".+",
+    "ssl_ca_path": ".+",
+    "ssl_certfile": ".+",
+    "ssl_keyfile": ".+",
+    "ssl_password": ".+",
+}
+SENTINEL_OPTIONS = {"sentinel_username": ".+", "sentinel_password": ".+"}
+SENTINEL_PORT, SERVER_PORT = 26379, 6379
+EXAMPLES: dict[Kind, str] = {
+    "server": "redis://host:6379/0",
+    "sentinel": "redis+sentinel://host1:26379,host2:26379/name-of-the-master/0",
+    "cluster": "redis+cluster://host1:6379,host2:6379",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RedisAddress:
+    """`url` is what redis-py takes for one server; for the others `nodes` are asked (host and port). `options` are
+    redis-py's keyword arguments for connections, `sentinel_options` those for connections to sentinels."""
+
+    kind: Kind
+    url: str = field(repr=False)
+    is_tls: bool = False
+    nodes: tuple[tuple[str, int], ...] = ()
+    master: str = ""
+    options: dict[str, str | int | bool] = field(default_factory=dict, repr=False)
+    sentinel_options: dict[str, str] = field(default_factory=dict, repr=False)
+
+
+def check_redis_url(url: SecretStr) -> SecretStr:
+    parse_redis_url(url.get_secret_value())
+    return url
+
+
+def parse_redis_url(text: str) -> RedisAddress:
+    """Raises ValueError."""
+    scheme, separator, rest = text.partition("://")
+    if separator and scheme in SEVERAL and re.fullmatch(r"[!-~]+", text):
+        return parse_several(scheme, rest)
+    parts = split_url(text)
+    if not separator or parts is None:
+        raise ValueError("must be a URL like redis://host:6379/0, special characters in it written as %40")
+    if scheme not in SCHEMES:
+        # Not only by its name: redis-py doesn't know REDIS:// either.
+        raise ValueError(f"scheme must be one of {', '.join(SCHEMES)}, got {scheme!r}")
+    if scheme == "unix" and not parts.path:
+        raise ValueError("must be like unix:///path/to/socket")
+    if scheme != "unix" and (not parts.hostname or not is_port(parts)):
+        raise ValueError(f"must be like {EXAMPLES['server']}")
+    if scheme != "unix" and not re.fullmatch("/?|/[0-9]+", parts.path):
+        raise ValueError(f"the path must be a database's number: {EXAMPLES['server']}")
+    read_options(scheme, parts.query, OPTIONS | (TLS_OPTIONS if scheme == "rediss" else {}))
+    return RedisAddress("server", text, scheme == "rediss")
+
+
+def parse_several(scheme: str, rest: str) -> RedisAddress:
+    """The address of sentinels or of a cluster: several hosts, and behind sentinels the master's name and database."""
+    kind, is_tls = SEVERAL[scheme]
+    location, _, query = rest.partition("?")
+    authority, _, path = location.partition("/")
+    user, at, hosts = authority.rpartition("@")
+    username, _, password = user.partition(":")
+    master, _, database = path.partition("/")
+    nodes = tuple(node_of(host, SENTINEL_PORT if kind == "sentinel" else SERVER_PORT) for host in hosts.split(","))
+    good_path = re.fullmatch(r"[^/]+(/[0-9]*)?", path) if kind == "sentinel" else not path
+    if not good_path or None in nodes:
+        raise ValueError(f"must be like {EXAMPLES[kind]}")
+    allowed = {name: pattern for name, pattern in OPTIONS.items() if name != "db"}
+    allowed |= (TLS_OPTIONS if is_tls else {}) | (SENTINEL_OPTIONS if kind == "sentinel" else {})
+    given = read_options(scheme, query, allowed)
+    options: dict[str, str | int | bool] = {
+        name: value.lower() == "true" if name == "ssl_check_hostname" else value
+        for name, value in given.items()
+        if name not in SENTINEL_OPTIONS
+    }
+    if at:
+        options |= {key: unquote(value) for key, value in (("username", username), ("password", password)) if value}
+    if kind == "sentinel":
+        options["db"] = int(database or 0)
+    return RedisAddress(
+        kind=kind,
+        url="",
+        is_tls=is_tls,
+        nodes=tuple(node for node in nodes if node is not None),
+        master=unquote(master),
+        options=options,
+        sentinel_options={
+            name.removeprefix("sentinel_"): value for name, value in given.items() if name in SENTINEL_OPTIONS
+        },
+    )
+
+
+def node_of(text: str, default_port: int) -> tuple[str, int] | None:
+    parts = split_url("//" + text)
+    if parts is None or not parts.hostname or not is_host(parts.hostname) or not is_port(parts):
+        return None
+    return parts.hostname, parts.port or default_port
+
+
+def read_options(scheme: str, query: str, allowed: dict[str, str]) -> dict[str, str]:
+    given = dict(parse_qsl(query, keep_blank_values=True))
+    for name, value in given.items():
+        if name not in allowed:
+            raise ValueError(f"what may follow the ? of a {scheme}:// URL is {', '.join(allowed)}")
+        if not re.fullmatch(allowed[name], value):
+            raise ValueError(f"{name} has a value that it can't have")
+    return given

@@ -1,0 +1,104 @@
+"""The algorithms of quotas, as take.lua has them for Redis; here for counting in one process.
+
+`sliding`, the default, is a sliding window counter. Time is cut into windows; what was used is the current window's
+count plus the previous one's, weighted with the share of it that the sliding window still covers:
+`used = current + previous * (1 - elapsed / window)`. Within one window no more than `amount` passes, exactly. Over any
+stretch of one window's length, traffic that was uneven inside the previous window can reach up to 2 * amount in theory,
+and in practice stays within some percent of `amount`; one who goes on at an even pace gets `amount`, or one less.
+
+`fixed` forgets everything when the clock's window ends: exactly `amount` in each window, and up to 2 * amount within a
+moment around its end.
+
+`bucket` is a token bucket: it holds `burst` and gains `amount` per window, evenly. Over any time t no more than
+`burst + amount * t / window` passes, exactly.
+
+All of it in whole numbers: with fractions, a request that comes back just when it was told to could miss by one bit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gateway.limits.asks import Ask, Outcome
+
+# Sliding and fixed: (number of the window, the previous window's count, its own). Bucket: (milliseconds, what it held
+# then in parts of a request, 0).
+State = tuple[int, int, int]
+
+
+@dataclass(slots=True)
+class Judgement:
+    """`outcome` where nothing is taken; `charged` and `state` where it is."""
+
+    outcome: Outcome
+    charged: Outcome
+    state: State
+
+
+def judge(ask: Ask, now: int, kept: State | None) -> Judgement:
+    """What becomes of the ask at `now` (milliseconds), by what is `kept` under its key."""
+    if ask.algorithm == "bucket":
+        return judge_bucket(ask, now, kept)
+    return judge_window(ask, now, kept)
+
+
+def judge_window(ask: Ask, now: int, kept: State | None) -> Judgement:
+    window = ask.window_seconds * 1000
+    index = now // window
+    elapsed = now - index * window
+    at, previous, current = kept or (index, 0, 0)
+    if at == index - 1:
+        at, previous, current = index, current, 0
+    elif at not in (index, index + 1):
+        # In the next window, the clock was set back a little, and what is known stays the best guess.
+        at, previous, current = index, 0, 0
+    if ask.algorithm == "fixed":
+        previous = 0
+    # What the sliding window still covers of the previous one, rounded up.
+    left = ask.amount - current - -(-previous * (window - elapsed) // window)
+    spare = ask.amount - ask.cost
+    if ask.cost <= left:
+        wait = 0
+    elif spare < 0:
+        wait = window
+    elif ask.algorithm == "fixed":
+        wait = window - elapsed
+    elif current <= spare:
+        # Enough of the previous window has to slide out.
+        wait = window - (spare - current) * window // previous - elapsed
+    else:
+        # Not in this window; in the next one, enough of this window has to slide out.
+        wait = (window - elapsed) + window - spare * window // current
+    reset_seconds = (window - elapsed) / 1000
+    return Judgement(
+        Outcome(wait == 0, max(0, left), reset_seconds, wait / 1000, ask.amount),
+        Outcome(True, max(0, left - ask.cost), reset_seconds, 0, ask.amount),
+        (at, previous, current + ask.cost),
+    )
+
+
+def judge_bucket(ask: Ask, now: int, kept: State | None) -> Judgement:
+    # A request is as many parts as the window has milliseconds, so that `amount` parts come in with each of them.
+    window = ask.window_seconds * 1000
+    full, need = ask.burst * window, ask.cost * window
+    at, level, _ = kept or (now, full, 0)
+    if at > now + window:
+        # The clock was set back far: nobody is locked out until it has caught up.
+        at, level = now, full
+    level = min(full, level + max(0, now - at) * ask.amount)
+    at = max(at, now)
+    wait = 0
+    if need > full:
+        wait = window
+    elif need > level:
+        wait = -(-(need - level) // ask.amount)
+    return Judgement(
+        Outcome(wait == 0, level // window, time_to_gain(full - level, ask), wait / 1000, ask.burst),
+        Outcome(True, max(0, level - need) // window, time_to_gain(full - level + need, ask), 0, ask.burst),
+        (at, level - need, 0),
+    )
+
+
+def time_to_gain(parts: int, ask: Ask) -> float:
+    """Seconds until a bucket has gained that much, rounded up to milliseconds."""
+    return -(-parts // ask.amount) / 1000

@@ -1,0 +1,44 @@
+"""Counts in this process: without Redis, and while it fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from threading import Lock
+
+from gateway.limits.algorithms import State, judge
+from gateway.limits.asks import Ask, Outcome
+
+MAX_LOCAL_KEYS = 100_000
+
+
+class LocalCounters:
+    """`clock` gives seconds. Bounded: the keys least recently charged go first."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._states: dict[str, State] = {}
+        self._lock = Lock()
+
+    def take(self, asks: Sequence[Ask], consume: bool = True) -> list[Outcome]:
+        """The outcome of each limit; all are charged, or none where one refuses."""
+        with self._lock:
+            now = round(self._clock() * 1000)
+            judgements = [judge(ask, now, self._states.get(ask.key)) for ask in asks]
+            if not consume or not all(one.outcome.passed for one in judgements):
+                return [one.outcome for one in judgements]
+            for ask, one in zip(asks, judgements, strict=True):
+                self._states.pop(ask.key, None)
+                self._states[ask.key] = one.state
+            while len(self._states) > MAX_LOCAL_KEYS:
+                del self._states[next(iter(self._states))]
+            return [one.charged for one in judgements]
+
+    def forget(self, key: str) -> None:
+        with self._lock:
+            self._states.pop(key, None)
+
+    def forget_all(self) -> int:
+        with self._lock:
+            count = len(self._states)
+            self._states.clear()
+            return count
