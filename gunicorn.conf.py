@@ -4,7 +4,8 @@ from gateway.serving.settings import MASTER
 
 settings = MASTER.load()
 
-from gateway.redis.embedded import EmbeddedRedis
+from gateway.config.load import instance_folder
+from gateway.redis.embedded import EmbeddedRedis, note_file
 from gateway.serving import connections, metrics_folder
 from gateway.serving.workers import WORKERS
 
@@ -47,6 +48,7 @@ def on_starting(server):
     if MASTER.in_force.redis_url is None:
         # Kept on the server object: this file's own names are made anew on HUP.
         server.embedded_redis = EmbeddedRedis.start()
+        server.embedded_redis.note(note_file(instance_folder(), settings.server.bind))
         MASTER.use_embedded_redis(server.embedded_redis.url)
 
 

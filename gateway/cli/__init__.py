@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Any
 
@@ -10,9 +9,12 @@ import click
 import jwt
 from flask import Flask
 
+from gateway.cli.claims import claim_of
 from gateway.cli.demo import demo_command
 from gateway.cli.durations import DURATION
+from gateway.cli.quota import quota_command
 from gateway.cli.revoke import revoke_command, revoked_command
+from gateway.cli.table import print_table
 from gateway.config import Settings
 from gateway.policies import Policy, policies_of
 
@@ -23,6 +25,7 @@ def register_commands(app: Flask, settings: Settings) -> None:
     app.cli.add_command(token_command(settings))
     app.cli.add_command(revoke_command(settings))
     app.cli.add_command(revoked_command(settings))
+    app.cli.add_command(quota_command(settings))
     app.cli.add_command(demo_command(settings))
 
 
@@ -46,9 +49,7 @@ def services_command(settings: Settings) -> click.Command:
         policies = sorted(policies_of(settings), key=lambda policy: (names.index(policy.service), "." in policy.name))
         rows: list[tuple[str, ...]] = [("SERVICE", "PATH", "METHODS", "TARGETS", "TOKEN", "SCOPES", "LIMITS")]
         rows += [service_row(settings, policy) for policy in policies]
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        for row in rows:
-            click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        print_table(rows)
 
     return services
 
@@ -100,16 +101,3 @@ def token_command(settings: Settings) -> click.Command:
             raise click.BadParameter(str(error), param_hint="--claim") from error
 
     return token
-
-
-def claim_of(text: str) -> tuple[str, Any]:
-    name, separator, value = text.partition("=")
-    if not name or not separator:
-        raise click.BadParameter(f"must be NAME=VALUE, got {text!r}", param_hint="--claim")
-    try:
-        claim = json.loads(value)
-        # Python also reads and writes NaN and Infinity, and nobody else takes a token with them.
-        json.dumps(claim, allow_nan=False)
-    except (ValueError, RecursionError):
-        return name, value
-    return name, claim

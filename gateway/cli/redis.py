@@ -8,7 +8,9 @@ from contextlib import contextmanager
 import click
 
 from gateway.config import Settings
+from gateway.config.load import instance_folder
 from gateway.redis.client import FAILURES, SharedRedis
+from gateway.redis.embedded import note_file, noted_url
 
 # People wait longer than requests may.
 PATIENCE_SECONDS = 5.0
@@ -16,10 +18,13 @@ PATIENCE_SECONDS = 5.0
 
 @contextmanager
 def shared_redis(settings: Settings) -> Iterator[SharedRedis]:
-    """The configured Redis. Raises ClickException where there is none or it fails."""
-    if settings.redis_url is None:
-        raise click.ClickException("redis_url: is not set; this needs the Redis that the gateways share")
-    redis = SharedRedis(settings.redis_url.get_secret_value(), PATIENCE_SECONDS)
+    """The configured Redis, else the private one of the gateway that runs here. Raises ClickException where there is
+    none or it fails."""
+    bind = settings.server.bind
+    url = settings.redis_url.get_secret_value() if settings.redis_url else noted_url(note_file(instance_folder(), bind))
+    if url is None:
+        raise click.ClickException(f"redis_url: is not set, and no gateway with a private Redis listens at {bind}")
+    redis = SharedRedis(url, PATIENCE_SECONDS)
     try:
         yield redis
     except FAILURES as error:

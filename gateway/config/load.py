@@ -27,6 +27,11 @@ def project_folder() -> Path:
     return Path(__file__).resolve().parents[2]
 
 
+def instance_folder() -> Path:
+    """Where an installation keeps what it made for itself."""
+    return project_folder() / "instance"
+
+
 def current() -> Settings:
     """The settings in force: those that this process, or the one it was forked from, adopted; else freshly loaded."""
     return _current if _current is not None else adopt(with_keys(load_settings()))
@@ -37,7 +42,7 @@ def with_keys(settings: Settings) -> Settings:
     where that is wanted and none is configured, each with a warning that names the setting.
 
     Raises ConfigurationError where one can't be made."""
-    folder = project_folder() / "instance"
+    folder = instance_folder()
     if not (settings.jwt.key_sources or settings.jwt.issuers):
         secret = SecretStr(generated_secret(folder))
         log.warning(

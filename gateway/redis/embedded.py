@@ -1,12 +1,13 @@
 """A private Redis for a gateway that has none configured: started by gunicorn's master, ended with it.
 
 It listens on a unix socket in a folder that only its user can enter, keeps nothing on disk, and dies with the master
-even where that is killed.
+even where that is killed. Where it is, is noted in `instance/`, for the `flask` commands that need it.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import re
 import shutil
 import socket
 import time
@@ -27,6 +28,7 @@ class EmbeddedRedis:
     def __init__(self, child: Child, folder: Path) -> None:
         self.child = child
         self._folder = folder
+        self._note: Path | None = None
         self.url = f"unix://{folder}/redis.sock"
 
     @classmethod
@@ -56,9 +58,33 @@ class EmbeddedRedis:
             time.sleep(0.02)
         return False
 
+    def note(self, file: Path) -> None:
+        """Tells commands where it is. Not to be able to is no reason not to serve."""
+        with suppress(OSError):
+            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            file.write_text(self.url)
+        self._note = file
+
     def stop(self) -> None:
         self.child.stop()
         shutil.rmtree(self._folder, ignore_errors=True)
+        with suppress(OSError):
+            # Another gateway of the same installation may have been started since.
+            if self._note is not None and noted_url(self._note) == self.url:
+                self._note.unlink()
+
+
+def note_file(folder: Path, bind: str) -> Path:
+    """Where it is noted which private Redis belongs to the gateway that listens there."""
+    return folder / f"private-redis-{re.sub('[^A-Za-z0-9.]+', '_', bind)}"
+
+
+def noted_url(file: Path) -> str | None:
+    """The address of the private Redis that runs, as far as is known."""
+    try:
+        return file.read_text() or None
+    except (OSError, UnicodeDecodeError):
+        return None
 
 
 def options(folder: Path) -> list[str]:

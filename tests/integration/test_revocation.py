@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.support.gateway import ROOT, GatewayProcess, clean_environment, four_services
+from tests.support.commands import flask
+from tests.support.gateway import GatewayProcess, four_services
 from tests.support.redis import RedisServer, calls_of
-from tests.support.tokens import SECRET, signed
+from tests.support.tokens import signed
 from tests.support.upstream import ScriptedUpstream
 
 
@@ -30,14 +29,6 @@ def gateways(
     return [start_gateway(settings, workers=1, environ=environ) for _ in range(2)]
 
 
-def flask(server: RedisServer, *words: str) -> str:
-    environ = clean_environment() | {"REDIS_URL": server.url, "GATEWAY_JWT__SECRET": SECRET}
-    command = [sys.executable, "-m", "flask", *words]
-    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 def statuses(gateways: list[GatewayProcess], token: str) -> list[int]:
     return [gateway.get("/api/devices", ("Authorization", f"Bearer {token}")).status for gateway in gateways]
 
@@ -45,13 +36,13 @@ def statuses(gateways: list[GatewayProcess], token: str) -> list[int]:
 def test_a_token_is_revoked_by_its_id_on_both_gateways(gateways: list[GatewayProcess], server: RedisServer) -> None:
     token, other = signed("ada", jti="token-1"), signed("ada", jti="token-2")
     assert statuses(gateways, token) == [200, 200]
-    assert "jti token-1" in flask(server, "revoke", "--jti", "token-1")
+    assert "jti token-1" in flask("revoke", "--jti", "token-1", environ={"REDIS_URL": server.url})
     assert statuses(gateways, token) == [401, 401]
     assert statuses(gateways, other) == [200, 200]
     reply = gateways[0].get("/api/devices", ("Authorization", f"Bearer {token}"))
     assert "revoked" in (reply.value("WWW-Authenticate") or "")
-    assert "jti token-1" in flask(server, "revoked")
-    flask(server, "revoke", "--jti", "token-1", "--undo")
+    assert "jti token-1" in flask("revoked", environ={"REDIS_URL": server.url})
+    flask("revoke", "--jti", "token-1", "--undo", environ={"REDIS_URL": server.url})
     assert statuses(gateways, token) == [200, 200]
 
 
@@ -59,7 +50,7 @@ def test_a_subject_is_logged_out_everywhere(gateways: list[GatewayProcess], serv
     now = int(time.time())
     old, undated, other = signed("bob", iat=now - 10), signed("bob"), signed("carol", iat=now - 10)
     assert statuses(gateways, old) == statuses(gateways, undated) == [200, 200]
-    assert "sub bob" in flask(server, "revoke", "--sub", "bob")
+    assert "sub bob" in flask("revoke", "--sub", "bob", environ={"REDIS_URL": server.url})
     assert statuses(gateways, old) == statuses(gateways, undated) == [401, 401]
     assert statuses(gateways, other) == [200, 200]
     # Issued after that: within the leeway for clocks that differ, a token may be from the next seconds.
@@ -70,7 +61,7 @@ def test_a_revoked_caller_is_anonymous_where_no_token_is_needed(
     gateways: list[GatewayProcess], server: RedisServer, upstream: ScriptedUpstream
 ) -> None:
     token = signed("dave", jti="token-9")
-    flask(server, "revoke", "--jti", "token-9")
+    flask("revoke", "--jti", "token-9", environ={"REDIS_URL": server.url})
     reply = gateways[0].request("POST", "/api/auth/login", [("Authorization", f"Bearer {token}")])
     assert reply.status == 200
     assert upstream.only.values("x-user-subject") == []

@@ -1,0 +1,92 @@
+"""`flask quota`: what a caller has used of each limit, and giving it back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from gateway.cli.claims import claim_of
+from gateway.cli.redis import shared_redis
+from gateway.cli.table import print_table
+from gateway.config import Settings
+from gateway.limits.asks import Ask
+from gateway.limits.redis_counters import RedisCounters
+from gateway.limits.rules import Caller, Quotas, Rule
+from gateway.policies import policies_of
+from gateway.quota import quota_address
+from gateway.tokens.principal import Principal
+
+
+@dataclass(frozen=True)
+class Counted:
+    """One counter of the caller's: its limit, and where it is kept."""
+
+    rule: Rule
+    ask: Ask
+    partition_by: str
+
+
+def quota_command(settings: Settings) -> click.Command:
+    @click.command("quota")
+    @click.argument("subject", required=False)
+    @click.option("--issuer", default="", help="Whose subject it is, where there are several issuers.")
+    @click.option(
+        "--claim", "claims", multiple=True, metavar="NAME=VALUE", help="A claim that limits go by: a plan, say."
+    )
+    @click.option("--address", help="Without SUBJECT: a client without a token. With it: from where it calls.")
+    @click.option("--reset", is_flag=True, help="Give back what has been used.")
+    def quota(subject: str | None, issuer: str, claims: tuple[str, ...], address: str | None, reset: bool) -> None:
+        """Show what SUBJECT has used of each limit that holds for it."""
+        if not subject and not address:
+            raise click.UsageError("give a SUBJECT or an --address")
+        principal = None
+        if subject:
+            told: dict[str, Any] = {"sub": subject} | dict(claim_of(text) for text in claims)
+            principal = Principal(subject, issuer, None, None, frozenset(), math.inf, told, ())
+        with shared_redis(settings) as redis:
+            counters = RedisCounters(redis)
+            rows = [("LIMIT", "WHAT", "COUNTED BY", "USED", "OF", "RESET IN")]
+            for one in counted_for(settings, principal, quota_address(address or "")):
+                (outcome,) = counters.take([one.ask], consume=False, partition_by=one.partition_by)
+                used, note = outcome.capacity - outcome.remaining, ""
+                if reset and used:
+                    note = give_back(counters, one)
+                rows.append(
+                    (
+                        one.rule.name,
+                        one.rule.limit.text,
+                        "+".join(one.rule.limit.by),
+                        str(used),
+                        str(outcome.capacity),
+                        note or (f"{math.ceil(outcome.reset_seconds)} s" if used else "-"),
+                    )
+                )
+        print_table(rows)
+
+    return quota
+
+
+def give_back(counters: RedisCounters, one: Counted) -> str:
+    if not {"principal", "address"} & set(one.rule.limit.by):
+        return "shared with others, left"
+    counters.forget(one.ask.key, one.partition_by)
+    return "given back"
+
+
+def counted_for(settings: Settings, principal: Principal | None, address: str) -> Iterator[Counted]:
+    """Each counter that a request of this caller could take from, once."""
+    policies = list(policies_of(settings))
+    quotas = Quotas(settings.ratelimit, policies)
+    seen: set[str] = set()
+    for policy in policies:
+        caller = Caller(principal, address, (), policy.service, policy.name)
+        plan = quotas.plan_for(policy, principal)
+        asks: Sequence[Ask] = plan.asks(caller, 1)
+        for rule, ask in zip(plan.rules, asks, strict=True):
+            if ask.key not in seen:
+                seen.add(ask.key)
+                yield Counted(rule, ask, plan.partition_by(caller))

@@ -1,0 +1,70 @@
+"""A question to several servers of which any may hang: where is the master, who has which slots."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from queue import Empty, SimpleQueue
+from threading import Lock, Thread
+from typing import Generic, TypeVar
+
+from redis import RedisError
+from redis.exceptions import TimeoutError as RedisTimeout
+
+Server = TypeVar("Server")
+Answer = TypeVar("Answer")
+
+
+class FirstAnswer(Generic[Server, Answer]):
+    """Asks all servers at once and takes the first answer: one that hangs holds up nobody.
+
+    `ask` returns it, or raises a RedisError or OSError where that server has none to give."""
+
+    def __init__(self, ask: Callable[[Server], Answer], timeout_seconds: float) -> None:
+        self._ask = ask
+        self._timeout_seconds = timeout_seconds
+        self._lock = Lock()
+        self._answered_at = float("-inf")
+        self._answer: Answer | None = None
+        self._failure: Exception | None = None
+
+    def get(self, servers: Iterable[Server]) -> Answer:
+        """Waits no longer than the timeout. Raises RedisError or OSError where there is no answer in that time."""
+        wanted_at = time.monotonic()
+        with self._lock:
+            # What was answered while this one waited for the lock is as good as an answer of its own. Without that,
+            # many requests at once would wait for one timeout after the other.
+            if self._answered_at < wanted_at:
+                self._answer, self._failure = None, None
+                try:
+                    self._answer = self._ask_all(list(servers))
+                except (RedisError, OSError) as error:
+                    self._failure = error
+                self._answered_at = time.monotonic()
+            if self._failure is not None:
+                raise type(self._failure)(*self._failure.args)
+            assert self._answer is not None
+            return self._answer
+
+    def _ask_all(self, servers: list[Server]) -> Answer:
+        answers: SimpleQueue[Answer | Exception] = SimpleQueue()
+
+        def ask(server: Server) -> None:
+            try:
+                answers.put(self._ask(server))
+            except Exception as error:  # noqa: BLE001 - told to the one who waits for it
+                answers.put(error)
+
+        deadline = time.monotonic() + self._timeout_seconds
+        for server in servers:
+            Thread(target=ask, args=(server,), daemon=True).start()
+        failure: Exception = RedisTimeout("nobody answers")
+        for _ in servers:
+            try:
+                answer = answers.get(timeout=max(0.0, deadline - time.monotonic()))
+            except Empty:
+                break
+            if not isinstance(answer, Exception):
+                return answer
+            failure = answer
+        raise failure

@@ -1,0 +1,20 @@
+"""The gateway's `flask` commands, as a person runs them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from tests.support.gateway import ROOT, clean_environment, variables
+from tests.support.tokens import SECRET
+
+
+def flask(*words: str, settings: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None) -> str:
+    """What `flask WORDS` prints. Fails with what it says where it fails."""
+    wanted = clean_environment() | {"GATEWAY_JWT__SECRET": SECRET} | variables(settings or {}) | dict(environ or {})
+    command = [sys.executable, "-m", "flask", *words]
+    done = subprocess.run(command, cwd=ROOT, env=wanted, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
