@@ -313,6 +313,15 @@ def test_a_known_key_with_another_algorithm_is_no_reason_to_fetch(callers: Calle
     assert provider.loads == 1
 
 
+def test_a_token_without_key_id_finds_the_only_key_and_chooses_none_of_several(
+    callers: Callers, provider: Provider
+) -> None:
+    assert callers.ask(None) == [provider.keys["known"]]
+    provider.keys["new"] = a_key()
+    assert callers.ask("new") == [provider.keys["new"]]
+    assert callers.ask(None) == ["unknown_key"]
+
+
 def test_no_waiter_misses_the_end_of_the_fetch(hasty_threads: None, provider: Provider, clock: Clock) -> None:
     """Refreshed without a pause, so that whoever asks meets it in every state that it can be in."""
     keys = fetched(provider, clock, refresh_seconds=1e-4)
@@ -408,15 +417,17 @@ def test_the_age_counts_from_the_last_load_that_worked(
     assert keys.age_seconds == 0
 
 
-def test_an_age_is_never_told_that_it_never_had(hasty_threads: None) -> None:
-    """Read while the first keys come in."""
-    for _ in range(50):
-        provider, clock = Provider(), Clock()
-        keys = fetched(provider, clock)
-        keys.start()
-        while (age := keys.age_seconds) is None:
-            pass
-        assert age == 0
+def test_keys_are_not_seen_before_it_is_known_how_old_they_are(provider: Provider) -> None:
+    seen: list[bool] = []
+
+    def clock() -> float:
+        if threading.current_thread().name.startswith("keys of"):
+            seen.append(keys.is_ready)
+        return 1000.0
+
+    keys = FetchedKeys("https://id.test", provider.load, FOR_EVER, COOLDOWN, clock, lambda: 0.5)
+    assert Callers(keys).ask("known") == [provider.keys["known"]]
+    assert seen == [False]
 
 
 def test_one_thread_refreshes_however_many_start_it(keys: FetchedKeys, provider: Provider) -> None:
