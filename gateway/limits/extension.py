@@ -51,6 +51,13 @@ class Batch:
             self.asks, marks=self.marks, on_failure=self.on_failure, partition_by=self.partition_by
         )
 
+    def add(self, name: str, ask: Ask, outcomes: list[Outcome]) -> None:
+        """Another limit, of an application's own, that has been asked for by itself: the client is told of it too."""
+        if outcomes:
+            self.asks.append(ask)
+            self.names = (*self.names, name)
+            self.outcomes += outcomes
+
     @property
     def passed(self) -> bool:
         return all(outcome.passed for outcome in self.outcomes)
@@ -100,29 +107,34 @@ class QuotaStrategy(RateLimiter):
         self._batch = storage.batch
 
     def hit(self, item: RateLimitItem, *identifiers: str, cost: int = 1) -> bool:
-        batch = self._batch() if item is WHOLE_BATCH else None
-        if batch is not None:
+        batch = self._batch()
+        if batch is not None and item is WHOLE_BATCH:
             if not batch.asked:
                 batch.take_from(self._ladder)
             return batch.passed or batch.observed
-        return all(outcome.passed for outcome in self._take(item, identifiers, cost))
+        ask = ask_of(item, identifiers, cost)
+        outcomes = self._take(ask)
+        if batch is not None:
+            batch.add(str(item), ask, outcomes)
+        return all(outcome.passed for outcome in outcomes)
 
     def test(self, item: RateLimitItem, *identifiers: str, cost: int = 1) -> bool:
-        return all(outcome.passed for outcome in self._take(item, identifiers, cost, consume=False))
+        return all(outcome.passed for outcome in self._take(ask_of(item, identifiers, cost), consume=False))
 
     def get_window_stats(self, item: RateLimitItem, *identifiers: str) -> WindowStats:
         batch = self._batch() if item is WHOLE_BATCH else None
-        outcomes = batch.outcomes if batch is not None else self._take(item, identifiers, 0, consume=False)
+        outcomes = batch.outcomes if batch is not None else self._take(ask_of(item, identifiers, 0), consume=False)
         if not outcomes:
             return WindowStats(time.time(), item.amount)
         least = min(outcomes, key=lambda outcome: outcome.remaining)
         return WindowStats(time.time() + least.reset_seconds, least.remaining)
 
-    def _take(
-        self, item: RateLimitItem, identifiers: tuple[str, ...], cost: int, consume: bool = True
-    ) -> list[Outcome]:
-        key = item.key_for(*identifiers)
-        return self._ladder.take([Ask(key, item.amount, item.get_expiry(), cost)], consume, partition_by=key)
+    def _take(self, ask: Ask, consume: bool = True) -> list[Outcome]:
+        return self._ladder.take([ask], consume, partition_by=ask.key)
+
+
+def ask_of(item: RateLimitItem, identifiers: tuple[str, ...], cost: int) -> Ask:
+    return Ask(item.key_for(*identifiers), item.amount, item.get_expiry(), cost)
 
 
 # limits types its registry by its own three classes; it is where the extension looks strategies up by name.
