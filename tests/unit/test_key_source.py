@@ -422,11 +422,11 @@ def test_keys_are_not_seen_before_it_is_known_how_old_they_are(provider: Provide
 
     def clock() -> float:
         if threading.current_thread().name.startswith("keys of"):
-            seen.append(keys.is_ready)
+            seen.append(made[0].is_ready)
         return 1000.0
 
-    keys = FetchedKeys("https://id.test", provider.load, FOR_EVER, COOLDOWN, clock, lambda: 0.5)
-    assert Callers(keys).ask("known") == [provider.keys["known"]]
+    made = [FetchedKeys("https://id.test", provider.load, FOR_EVER, COOLDOWN, clock, lambda: 0.5)]
+    assert Callers(made[0]).ask("known") == [provider.keys["known"]]
     assert seen == [False]
 
 
