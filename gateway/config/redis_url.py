@@ -54,7 +54,7 @@ class RedisAddress:
     nodes: tuple[tuple[str, int], ...] = ()
     master: str = ""
     options: dict[str, str | int | bool] = field(default_factory=dict, repr=False)
-    sentinel_options: dict[str, str] = field(default_factory=dict, repr=False)
+    sentinel_options: dict[str, str | int | bool] = field(default_factory=dict, repr=False)
 
 
 def check_redis_url(url: SecretStr) -> SecretStr:
@@ -97,6 +97,7 @@ def parse_several(scheme: str, rest: str) -> RedisAddress:
         raise ValueError(f"must be like {EXAMPLES[kind]}")
     allowed = {name: pattern for name, pattern in OPTIONS.items() if name != "db"}
     allowed |= (TLS_OPTIONS if is_tls else {}) | (SENTINEL_OPTIONS if kind == "sentinel" else {})
+    for_sentinels = SENTINEL_OPTIONS | TLS_OPTIONS
     given = read_options(scheme, query, allowed)
     options: dict[str, str | int | bool] = {
         name: value.lower() == "true" if name == "ssl_check_hostname" else value
@@ -114,8 +115,11 @@ def parse_several(scheme: str, rest: str) -> RedisAddress:
         nodes=tuple(node for node in nodes if node is not None),
         master=unquote(master),
         options=options,
+        # Sentinels behind TLS are known by the same authority, and know the gateway by the same certificate.
         sentinel_options={
-            name.removeprefix("sentinel_"): value for name, value in given.items() if name in SENTINEL_OPTIONS
+            name.removeprefix("sentinel_"): value
+            for name, value in {**given, **options}.items()
+            if name in for_sentinels
         },
     )
 

@@ -7,7 +7,7 @@ from hashlib import blake2b, sha1
 from pathlib import Path
 from typing import Any
 
-from redis.exceptions import InvalidResponse, NoScriptError
+from redis.exceptions import InvalidResponse, NoScriptError, TryAgainError
 
 from gateway.limits.asks import Ask, Marks, Outcome
 from gateway.redis.client import SharedRedis
@@ -34,14 +34,16 @@ class RedisCounters:
 
         In a cluster all of it is kept in the partition of `partition_by`."""
         tag = self._redis.partitions.tag_for(partition_by)
-        keys = [tag + redis_key(ask.key) for ask in asks]
-        numbers: list[int] = [int(consume)]
-        for ask in asks:
-            numbers += (ALGORITHMS[ask.algorithm], ask.amount, ask.window_seconds * 1000, ask.cost, ask.burst)
-        if marks is not None:
-            keys += [tag + key for key in marks.keys]
+        counters = [tag + redis_key(ask.key) for ask in asks]
+        marked = [tag + key for key in marks.keys] if marks is not None else []
+        if not counters and not marked:
+            return []
         end = 4 * len(asks)
-        reply = self._run(keys, numbers, end + len(keys) - len(asks))
+        try:
+            reply = self._run(counters + marked, consume, asks)
+        except TryAgainError:
+            # The partition is on its way from one node to another, and not all of its keys are on one side.
+            reply = self._run_one_by_one(counters, marked, consume, asks)
         if marks is not None:
             marks.values = [None if number < 0 else number for number in reply[end:]]
         return [
@@ -49,30 +51,49 @@ class RedisCounters:
             for at, ask in zip(range(0, end, 4), asks, strict=True)
         ]
 
-    def _run(self, keys: list[str], numbers: list[int], length: int) -> list[int]:
-        """The script's reply: four numbers for each limit, one for each mark."""
-        client = self._redis.client
+    def _run(self, keys: Sequence[str], consume: bool, asks: Sequence[Ask]) -> list[int]:
+        """The script's reply: four numbers for each limit, one for each of the further keys, the marks."""
+        words: list[str | int] = [len(keys), *keys, int(consume)]
+        for ask in asks:
+            words += (ALGORITHMS[ask.algorithm], ask.amount, ask.window_seconds * 1000, ask.cost, ask.burst)
+        length = 3 * len(asks) + len(keys)
         reply: Any
         try:
-            reply = client.evalsha(SCRIPT_SHA, len(keys), *keys, *numbers)
+            reply = self._redis.run(keys[0], "EVALSHA", SCRIPT_SHA, *words)
         except NoScriptError:
             # Redis is new, or forgot its scripts; EVAL keeps it for the next time.
-            reply = client.eval(SCRIPT, len(keys), *keys, *numbers)
+            reply = self._redis.run(keys[0], "EVAL", SCRIPT, *words)
         # Whatever else listens at Redis' address must look like a Redis that fails, not like a mistake in here.
         if not isinstance(reply, list) or len(reply) != length or any(type(one) is not int for one in reply):
             raise InvalidResponse("the answer is not the script's")
         return reply
 
+    def _run_one_by_one(
+        self, counters: Sequence[str], marked: Sequence[str], consume: bool, asks: Sequence[Ask]
+    ) -> list[int]:
+        """The same reply, a call for each key: a cluster knows for one key where it is. No limit lets more pass than
+        ever; but of several, one that another request used up in between has the others charged for nothing."""
+
+        def each(consume: bool) -> list[list[int]]:
+            return [self._run([key], consume, [ask]) for key, ask in zip(counters, asks, strict=True)]
+
+        if consume and len(asks) > 1:
+            replies = each(consume=False)
+            if all(reply[0] == 1 for reply in replies):
+                replies = each(consume=True)
+        else:
+            replies = each(consume)
+        replies += [self._run([key], False, []) for key in marked]
+        return [number for reply in replies for number in reply]
+
     def forget(self, key: str, partition_by: str = "") -> bool:
         """Gives back what was counted under a key; whether there was anything."""
-        return bool(self._redis.client.delete(self._redis.partitions.tag_for(partition_by) + redis_key(key)))
+        name = self._redis.partitions.tag_for(partition_by) + redis_key(key)
+        return bool(self._redis.run(name, "DEL", name))
 
     def forget_all(self) -> int:
         """Removes every counter; returns how many there were."""
-        count = 0
-        for key in self._redis.client.scan_iter(match=f"*{PREFIX}*", count=1000):
-            count += int(self._redis.client.delete(key))
-        return count
+        return sum(int(self._redis.run(key, "DEL", key)) for key in self._redis.scan(f"*{PREFIX}*"))
 
     def probe(self) -> None:
         """Counts one under a key of its own: unlike PING, it fails where Redis answers but can't be written."""

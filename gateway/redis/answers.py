@@ -9,6 +9,7 @@ from threading import Lock, Thread
 from typing import Generic, TypeVar
 
 from redis import RedisError
+from redis.exceptions import InvalidResponse
 from redis.exceptions import TimeoutError as RedisTimeout
 
 Server = TypeVar("Server")
@@ -25,8 +26,8 @@ class FirstAnswer(Generic[Server, Answer]):
         self._timeout_seconds = timeout_seconds
         self._lock = Lock()
         self._answered_at = float("-inf")
-        self._answer: Answer | None = None
-        self._failure: Exception | None = None
+        self._answers: list[Answer] = []
+        self._failure: Exception = RedisTimeout("nobody was asked")
 
     def get(self, servers: Iterable[Server]) -> Answer:
         """Waits no longer than the timeout. Raises RedisError or OSError where there is no answer in that time."""
@@ -35,16 +36,15 @@ class FirstAnswer(Generic[Server, Answer]):
             # What was answered while this one waited for the lock is as good as an answer of its own. Without that,
             # many requests at once would wait for one timeout after the other.
             if self._answered_at < wanted_at:
-                self._answer, self._failure = None, None
+                self._answers = []
                 try:
-                    self._answer = self._ask_all(list(servers))
+                    self._answers = [self._ask_all(list(servers))]
                 except (RedisError, OSError) as error:
                     self._failure = error
                 self._answered_at = time.monotonic()
-            if self._failure is not None:
-                raise type(self._failure)(*self._failure.args)
-            assert self._answer is not None
-            return self._answer
+            for answer in self._answers:
+                return answer
+            raise self._failure.with_traceback(None)
 
     def _ask_all(self, servers: list[Server]) -> Answer:
         answers: SimpleQueue[Answer | Exception] = SimpleQueue()
@@ -52,8 +52,11 @@ class FirstAnswer(Generic[Server, Answer]):
         def ask(server: Server) -> None:
             try:
                 answers.put(self._ask(server))
-            except Exception as error:  # noqa: BLE001 - told to the one who waits for it
+            except (RedisError, OSError) as error:
                 answers.put(error)
+            except Exception as error:
+                # It answered something else than what was asked: whoever that is, it is not the one that is wanted.
+                answers.put(InvalidResponse(f"not an answer to the question ({type(error).__name__})"))
 
         deadline = time.monotonic() + self._timeout_seconds
         for server in servers:

@@ -2,77 +2,92 @@
 
 from __future__ import annotations
 
-from threading import Lock
-from typing import Any, cast
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
 
-from redis import BlockingConnectionPool, ConnectionPool, Redis, RedisCluster, RedisError
+from redis import BlockingConnectionPool, Redis, RedisError
 from redis.backoff import NoBackoff
-from redis.cluster import ClusterNode
-from redis.exceptions import RedisClusterException
 from redis.retry import Retry
-from redis.sentinel import Sentinel
 
 from gateway.config.redis_url import RedisAddress, parse_redis_url
+from gateway.redis.cluster import ClusterClient
 from gateway.redis.partitions import CLUSTER_PARTITIONS, Partitions
+from gateway.redis.sentinel import master_client
+from gateway.redis.tls import use_shared_context
 
 # Each is busy for less than a millisecond at a time. A request that finds none free waits for one: redis-py's usual
 # pool would fail it as if Redis were gone.
 MAX_CONNECTIONS = 64
-# All that a client raises when Redis fails. What redis-py raises about clusters is not among its RedisErrors.
-FAILURES: tuple[type[Exception], ...] = (RedisError, RedisClusterException, OSError)
+# All that a client raises when Redis fails.
+FAILURES: tuple[type[Exception], ...] = (RedisError, OSError)
 
 
 class SharedRedis:
-    """The Redis that gateways share: one server, a master behind sentinels, or a cluster. Connects when first used.
+    """The Redis that gateways share: one server, a master behind sentinels, or a cluster. Connects when first used, so
+    that it can be made before a fork.
 
-    Raises ValueError for a URL that can't be read."""
+    Raises ValueError for a URL that can't be read, its methods one of FAILURES."""
 
     def __init__(self, url: str, timeout_seconds: float) -> None:
-        self._address = parse_redis_url(url)
-        self._timeout_seconds = timeout_seconds
-        self._client: Redis | None = None
-        self._lock = Lock()
-        self.partitions = Partitions(CLUSTER_PARTITIONS if self._address.kind == "cluster" else 1)
+        address = parse_redis_url(url)
+        self._client = make_client(address, timeout_seconds)
+        self.partitions = Partitions(CLUSTER_PARTITIONS if address.kind == "cluster" else 1)
 
-    @property
-    def client(self) -> Redis:
-        """Raises one of FAILURES where it has to ask a cluster for its nodes first, and none answers."""
-        if self._client is None:
-            with self._lock:
-                if self._client is None:
-                    self._client = make_client(self._address, self._timeout_seconds)
-        return self._client
+    def run(self, key: str, *command: str | int | bytes) -> Any:
+        """What redis-py makes of the reply to a command that is about this key (in a cluster, about its slot)."""
+        if isinstance(self._client, ClusterClient):
+            return self._client.run(key, *command)
+        client: Any = self._client
+        return client.execute_command(*command)
+
+    def scan(self, pattern: str) -> Iterator[str]:
+        """Each key that is like the pattern, once; on all nodes of a cluster."""
+        seen: set[str] = set()
+        for client in self._client.masters() if isinstance(self._client, ClusterClient) else [self._client]:
+            for key in client.scan_iter(match=pattern, count=1000):
+                if (name := key.decode("utf-8", "replace")) not in seen:
+                    seen.add(name)
+                    yield name
 
     def close(self) -> None:
-        if self._client is not None:
-            self._client.close()
+        self._client.close()
 
 
-def make_client(address: RedisAddress, timeout_seconds: float) -> Redis:
+def make_client(address: RedisAddress, timeout_seconds: float) -> Redis | ClusterClient:
     options: dict[str, Any] = {
         "socket_timeout": timeout_seconds,
         "socket_connect_timeout": timeout_seconds,
         "health_check_interval": 0,
         "protocol": 2,
+        # redis-py's own retries are ten, with a wait before each.
+        "retry": Retry(NoBackoff(), 0),
     }
-    # redis-py's own retries are ten, with a wait before each.
-    retry = Retry(NoBackoff(), 0)
+    pooled = {"max_connections": MAX_CONNECTIONS, "timeout": timeout_seconds}
     match address.kind:
         case "server":
-            pool: ConnectionPool = BlockingConnectionPool.from_url(
-                address.url, max_connections=MAX_CONNECTIONS, timeout=timeout_seconds, retry=retry, **options
-            )
-            return Redis(connection_pool=pool)
+            return client_by_url(address.url, pooled | options)
         case "sentinel":
-            options |= {"retry": retry} | ({"ssl": True} if address.is_tls else {})
-            sentinel_options = options | address.sentinel_options
-            sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]
-                list(address.nodes), sentinel_kwargs=sentinel_options, **options, **address.options
+            return master_client(
+                list(address.nodes),
+                address.master,
+                timeout_seconds,
+                MAX_CONNECTIONS,
+                address.is_tls,
+                options | address.options,
+                options | address.sentinel_options,
             )
-            master: Redis = sentinel.master_for(address.master)
-            return master
         case "cluster":
-            options |= {"ssl": address.is_tls} | address.options
-            nodes = [ClusterNode(host, port) for host, port in address.nodes]  # type: ignore[no-untyped-call]
-            # It takes the same commands; redis-py just doesn't say so.
-            return cast(Redis, RedisCluster(startup_nodes=nodes, retry=retry, **options))
+            scheme = "rediss" if address.is_tls else "redis"
+            connect = partial(client_of_node, scheme, pooled | options | address.options)
+            return ClusterClient(address.nodes, timeout_seconds, connect)
+
+
+def client_by_url(url: str, options: dict[str, Any]) -> Redis:
+    client = Redis(connection_pool=BlockingConnectionPool.from_url(url, **options))
+    use_shared_context(client)
+    return client
+
+
+def client_of_node(scheme: str, options: dict[str, Any], host: str, port: int) -> Redis:
+    return client_by_url(f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}", options)

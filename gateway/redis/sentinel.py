@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from redis import BlockingConnectionPool, Redis, RedisError
+from redis import BlockingConnectionPool, Redis
 from redis.connection import ConnectionInterface
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeout
@@ -16,7 +16,7 @@ from redis.sentinel import (
 )
 
 from gateway.redis.answers import FirstAnswer
-from gateway.redis.tls import TlsConnection
+from gateway.redis.tls import TlsConnection, use_shared_context
 
 Address = tuple[str, int]
 
@@ -70,7 +70,7 @@ class MasterPool(SentinelConnectionPool, BlockingConnectionPool):
         # One that was in use when the master changed asks again the next time.
         if (connection.host, connection.port) != self.master_address:
             connection.disconnect()
-        super().release(connection)
+        super().release(connection)  # type: ignore[no-untyped-call]
 
 
 def master_client(

@@ -8,6 +8,7 @@ import ssl
 from functools import lru_cache
 from typing import Any
 
+from redis import Redis
 from redis.connection import SSLConnection
 
 Stamp = tuple[str, int, int] | None
@@ -58,3 +59,9 @@ def make_context(
     if certificate or key:
         context.load_cert_chain(certificate[0] if certificate else "", key and key[0], key_password)
     return context
+
+
+def use_shared_context(client: Redis) -> None:
+    """Has the client's connections made as above where it speaks TLS."""
+    if client.connection_pool.connection_class is SSLConnection:
+        client.connection_pool.connection_class = TlsConnection

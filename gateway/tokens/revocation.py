@@ -76,20 +76,22 @@ class Revocations:
     def allow_again(self, kind: str, name: str, issuer: str) -> bool:
         """Takes a revocation back; whether there was one."""
         key = mark_key(kind, name, issuer)
-        deleted = [self._redis.client.delete(tag + key) for tag in self._redis.partitions.tags]
+        names = [tag + key for tag in self._redis.partitions.tags]
+        deleted = [self._redis.run(name, "DEL", name) for name in names]
         return any(deleted)
 
     def listed(self) -> Iterator[Revocation]:
-        client, tag = self._redis.client, self._redis.partitions.tags[0]
-        for key in client.scan_iter(match=tag + PREFIX + "*", count=1000):
-            value, left = client.get(key), client.ttl(key)
+        tag = self._redis.partitions.tags[0]
+        for key in self._redis.scan(tag + PREFIX + "*"):
+            value, left = self._redis.run(key, "GET", key), self._redis.run(key, "TTL", key)
             if not isinstance(value, bytes) or not isinstance(left, int):
                 continue
             number, _, about = value.decode("utf-8", "replace").partition(" ")
             issuer, _, name = about.partition("\n")
-            kind = key.decode().removeprefix(tag + PREFIX).partition(":")[0]
+            kind = key.removeprefix(tag + PREFIX).partition(":")[0]
             yield Revocation(kind, name, issuer, time.time() + left, int(number) if kind == "sub" else None)
 
     def _mark(self, key: str, number: int, about: str, seconds: int) -> None:
-        for tag in self._redis.partitions.tags:
-            self._redis.client.set(tag + key, f"{number} {about}".encode("utf-8", "replace"), ex=seconds)
+        value = f"{number} {about}".encode("utf-8", "replace")
+        for name in [tag + key for tag in self._redis.partitions.tags]:
+            self._redis.run(name, "SET", name, value, "EX", seconds)
