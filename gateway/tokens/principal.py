@@ -24,8 +24,17 @@ class Principal:
     expires_at: float
     claims: Mapping[str, Any] = field(repr=False)
     identity_headers: tuple[tuple[str, str], ...] = field(repr=False)
+    # What tells this caller apart from all others. Quoted, so that no subject can be written to look like another one.
+    key: str = field(init=False, compare=False)
     # By service: what has been signed for it, and when that is to be signed anew.
     signed: dict[str, tuple[str, float]] = field(default_factory=dict, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", f"user:{quoted(self.issuer)}:{quoted(self.subject)}")
+
+
+def quoted(text: str) -> str:
+    return quote(text, safe="", errors="surrogatepass")
 
 
 def identity_headers(claims: Mapping[str, Any], claims_to_headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:

@@ -198,6 +198,20 @@ def test_an_issuer_that_hangs_at_first_is_told_to_all_and_asked_once_at_a_time(
     assert ask_at_once(gateway, tokens) == {(200, None): 50}
 
 
+def test_one_issuer_that_is_down_from_the_start_does_not_keep_out_the_others(
+    start_gateway: StartGateway, upstream: ScriptedUpstream, issuer: Issuer
+) -> None:
+    issuer.add_key("one")
+    dead = {"issuer": "https://dead.test", "jwks_url": "http://127.0.0.1:1/jwks.json"}
+    gateway = gateway_for(
+        start_gateway, upstream, {"issuers": [dead, {"issuer": issuer.url, "jwks_url": issuer.jwks_url}]}
+    )
+    gateway.wait_until(lambda: gateway.get("/readyz").status == 200, "get ready")
+    assert gateway.get("/readyz").json()["keys"] == "some never loaded"
+    assert ask(gateway, issuer.token("one")).status == 200
+    assert code(ask(gateway, issuer.token("one", iss="https://dead.test"))) == (503, "keys_unavailable")
+
+
 def test_several_issuers_are_told_apart_and_bound_to_their_keys(
     start_gateway: StartGateway, upstream: ScriptedUpstream, issuer: Issuer
 ) -> None:

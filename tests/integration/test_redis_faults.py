@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -192,7 +193,13 @@ def configured(name: str, value: str, healthy: str) -> Callable[[RedisServer], A
     return fault
 
 
-def replaced_by(answer: bytes) -> Callable[[RedisServer], AbstractContextManager[None]]:
+def passes_late(_: bytes) -> bytes:
+    """What the script would say, when no request waits for it any more."""
+    threading.Event().wait(0.3)
+    return b"*4\r\n:1\r\n:7\r\n:1000\r\n:0\r\n"
+
+
+def replaced_by(answer: Callable[[bytes], bytes] | bytes) -> Callable[[RedisServer], AbstractContextManager[None]]:
     """Something else listens at Redis' address."""
 
     @contextmanager
@@ -216,6 +223,8 @@ FAULTS: dict[str, Callable[[RedisServer], AbstractContextManager[None]]] = {
     "never answers": replaced_by(b""),
     "an http server": replaced_by(b"HTTP/1.1 400 Bad Request\r\n\r\n"),
     "says ok to everything": replaced_by(b"+OK\r\n"),
+    "slow": replaced_by(passes_late),
+    "loading": replaced_by(b"-LOADING Redis is loading the dataset in memory\r\n"),
 }
 
 
