@@ -2,8 +2,8 @@
 
 redis-py's own client sleeps while a slot is moved or a master replaced, asks all nodes one after the other for the
 slots when one fails, each waiting request anew, and has no pool in which a request waits for a connection. Here a
-request is sent to the slot's node, follows redirections, and fails at once where that node does; the next one asks who
-has the slots now.
+request is sent to the slot's node, follows redirections, and fails at once where that node does, unless others say that
+the slot is another's by now.
 """
 
 from __future__ import annotations
@@ -59,8 +59,15 @@ class ClusterClient:
                 is_asking = not isinstance(redirection, MovedError)
                 if not is_asking:
                     self._owners[slot] = address
-            except (RedisConnectionError, RedisTimeout, ClusterDownError, OSError):
-                # Its slots may be another's soon.
+            except RedisConnectionError:
+                # Where it is gone, others may know already who has its slots now. A charge that it still counted and
+                # passed on is counted twice then, which lets nobody have more than the limit.
+                self._must_ask = True
+                if (owner := self._owner(slot)) == address:
+                    raise
+                address, is_asking = owner, False
+            except (RedisTimeout, ClusterDownError, OSError):
+                # Its slots may be another's soon. A second wait would be one too many.
                 self._must_ask = True
                 raise
         raise ClusterError("sent from node to node without end")

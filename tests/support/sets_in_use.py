@@ -1,0 +1,109 @@
+"""What the tests of sets of Redis servers do with the gateways that use them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import count, cycle, islice
+from pathlib import Path
+
+from tests.support.client import Connection, request_bytes
+from tests.support.gateway import GatewayProcess
+from tests.support.redis import redis_failures, wait_until
+from tests.support.tokens import bearer
+
+ESTABLISHED = "01"
+# A request on a machine that is busy otherwise: far longer than it ever takes, far shorter than a hang.
+ANSWER_SECONDS = 10
+subjects = count(1)
+
+
+def fresh_subject() -> str:
+    return f"caller-{next(subjects)}@example.com"
+
+
+def get(gateway: GatewayProcess, target: str, *fields: tuple[str, str]) -> int:
+    """The status of one answer, which fails the test when it does not come in time."""
+    with Connection(gateway.port, ANSWER_SECONDS) as connection:
+        connection.send(request_bytes("GET", target, fields))
+        return connection.reply().status
+
+
+def statuses_of(gateways: Sequence[GatewayProcess], token: str) -> list[int]:
+    return [get(gateway, "/api/devices", ("Authorization", f"Bearer {token}")) for gateway in gateways]
+
+
+def answers_to(
+    gateways: Sequence[GatewayProcess], subject: str, tries: int, target: str = "/api/devices"
+) -> Counter[int]:
+    """The statuses of one principal's requests to all the gateways, many at once."""
+    token = bearer(subject)
+    with ThreadPoolExecutor(8) as pool:
+        return Counter(pool.map(lambda gateway: get(gateway, "/api/devices", token), islice(cycle(gateways), tries)))
+
+
+def failures(gateways: Sequence[GatewayProcess]) -> int:
+    return sum(map(redis_failures, gateways))
+
+
+@dataclass
+class Load:
+    """Clients that go on asking, each as a principal of its own and on a connection that it keeps."""
+
+    statuses: Counter[int] = field(default_factory=Counter)
+    problems: list[str] = field(default_factory=list)
+    slowest_seconds: float = 0.0
+
+    @property
+    def answered(self) -> int:
+        return self.statuses.total()
+
+    def wait_for_more(self, number: int = 40) -> None:
+        before = self.answered
+        wait_until(lambda: self.answered >= before + number or bool(self.problems), f"{number} more answers")
+
+
+@contextmanager
+def steady_load(gateways: Sequence[GatewayProcess], clients: int = 4) -> Iterator[Load]:
+    load, ended = Load(), threading.Event()
+
+    def ask(gateway: GatewayProcess) -> None:
+        data = request_bytes("GET", "/api/devices", [bearer(fresh_subject())])
+        try:
+            with Connection(gateway.port, ANSWER_SECONDS) as connection:
+                # The pace: some hundred requests a second in all, no more.
+                while not ended.wait(0.01):
+                    began = time.monotonic()
+                    connection.send(data)
+                    load.statuses[connection.reply().status] += 1
+                    load.slowest_seconds = max(load.slowest_seconds, time.monotonic() - began)
+        except Exception as error:
+            load.problems.append(repr(error))
+
+    threads = [threading.Thread(target=ask, args=(one,), daemon=True) for one in islice(cycle(gateways), clients)]
+    for thread in threads:
+        thread.start()
+    try:
+        load.wait_for_more()
+        yield load
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join()
+    assert load.problems == []
+
+
+def connections_of(pid: int) -> list[int]:
+    """The remote ports of a process' established TCP connections."""
+    inodes = set()
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        name = str(descriptor.readlink()) if descriptor.is_symlink() else ""
+        if name.startswith("socket:["):
+            inodes.add(name.removeprefix("socket:[").removesuffix("]"))
+    rows = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
+    return [int(row[2].partition(":")[2], 16) for row in rows if row[3] == ESTABLISHED and row[9] in inodes]
