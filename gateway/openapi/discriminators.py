@@ -7,6 +7,8 @@ from typing import Any
 
 from gateway.openapi.references import References, base_within
 
+# Values that may be added in one document: families of families can have very many descendants.
+MAX_IMPLICIT = 50_000
 Name = Callable[[str, str], str | None]
 
 
@@ -19,6 +21,7 @@ class Discriminators:
         self._schemas: dict[str, Any] = schemas if isinstance(schemas, dict) else {}
         self._references = references
         self._children: dict[str, list[str]] | None = None
+        self._left = MAX_IMPLICIT
 
     def with_children(self, name: str, schema: Any) -> Any:
         """The component schema of this name; where it has a discriminator, each schema that extends it by allOf is in
@@ -72,10 +75,11 @@ class Discriminators:
         # In the order of a walk through the family; one that extends itself is met once.
         found: dict[str, None] = {}
         pending = [name]
-        while pending:
+        while pending and self._left > 0:
             for child in self._children.get(pending.pop(), []):
                 if child not in found and child != name:
                     found[child] = None
+                    self._left -= 1
                     pending.append(child)
         return list(found)
 

@@ -47,8 +47,15 @@ OTHER_FIELDS = {
 }
 
 
+def header_reference(name: str) -> dict[str, Any]:
+    return {"$ref": f"#/components/headers/gateway_{name}"}
+
+
+QUOTA_HEADERS = {name: header_reference(name) for name in QUOTA_FIELDS}
+
+
 def shared_components(facts: GatewayFacts) -> dict[str, dict[str, Any]]:
-    """The Components Object's sections, made anew for each call. No service's name can make one of these names."""
+    """The Components Object's sections. No service's name can make one of these names."""
     return {
         "schemas": {"gateway_Problem": problem_schema()},
         "responses": {
@@ -82,12 +89,8 @@ def answer_headers(status: str) -> dict[str, Any]:
 
 
 def quota_headers(facts: GatewayFacts) -> dict[str, Any]:
-    """Those that every limited answer has, as references."""
-    return {name: header_reference(name) for name in QUOTA_FIELDS} if facts.limits_enabled else {}
-
-
-def header_reference(name: str) -> dict[str, Any]:
-    return {"$ref": f"#/components/headers/gateway_{name}"}
+    """Those that every limited answer has, as references. Always the same objects: thousands of answers have them."""
+    return QUOTA_HEADERS if facts.limits_enabled else {}
 
 
 def problem_reference() -> dict[str, Any]:

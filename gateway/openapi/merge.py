@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from gateway.openapi.gateway_components import shared_components
@@ -10,7 +11,7 @@ from gateway.openapi.matching import PolicyTable
 from gateway.openapi.names import tag_name
 from gateway.openapi.operations import Share, share_of
 from gateway.openapi.parts import GatewayFacts, ServiceDocument
-from gateway.openapi.reading import DocumentError, check_tree
+from gateway.openapi.reading import DocumentError, check_document
 from gateway.openapi.structure import SECTIONS
 
 VERSION = "3.1.0"
@@ -25,7 +26,8 @@ def merge(parts: Sequence[ServiceDocument], facts: GatewayFacts) -> dict[str, An
     what a service sends by itself does not pass the gateway. `info` lists the services in `x-gateway-services`, also
     those of which no document was ever read (`unavailable`). The same parts give the same document, key by key. It
     shares values with the parts' documents, which are not changed; raises nothing, whatever they contain."""
-    return assembled([part for part in parts if not part.hidden], table_of(parts), facts, gateway_info(facts))
+    shown = [usable(part) for part in parts if not part.hidden]
+    return assembled(shown, table_of(parts), facts, gateway_info(facts))
 
 
 def document_of(name: str, parts: Sequence[ServiceDocument], facts: GatewayFacts) -> dict[str, Any] | None:
@@ -33,7 +35,8 @@ def document_of(name: str, parts: Sequence[ServiceDocument], facts: GatewayFacts
     it is hidden. `parts` are all services, as others' prefixes may lie within this one's."""
     for part in parts:
         if part.name == name and not part.hidden:
-            return assembled([part], table_of(parts), facts, service_info(part, facts))
+            shown = usable(part)
+            return assembled([shown], table_of(parts), facts, service_info(shown, facts))
     return None
 
 
@@ -48,15 +51,14 @@ def assembled(
     components = shared_components(facts)
     tags, groups, services = [], [], {}
     for part in parts:
-        document = usable(part)
-        share = share_of(part, document, table, facts) if document is not None else Share()
+        share = Share() if part.document is None else share_of(part, dict(part.document), table, facts)
         paths.update(share.paths)
         for section, named in share.components.items():
             components.setdefault(section, {}).update(named)
-        own_tags = tags_of(part, document or {}, share)
+        own_tags = tags_of(part, share)
         tags += own_tags
         groups.append({"name": title_of(part), "tags": [tag["name"] for tag in own_tags]})
-        services[part.name] = service_entry(part, document)
+        services[part.name] = service_entry(part)
     return {
         "openapi": VERSION,
         "info": info | {"x-gateway-services": services},
@@ -69,15 +71,15 @@ def assembled(
     }
 
 
-def usable(part: ServiceDocument) -> dict[str, Any] | None:
+def usable(part: ServiceDocument) -> ServiceDocument:
+    """The part, without its document where that is none that `reading.read` would have returned."""
     if part.document is None:
-        return None
-    document = dict(part.document)
+        return part
     try:
-        check_tree(document)
+        check_document(dict(part.document))
     except DocumentError:
-        return None
-    return document
+        return replace(part, document=None)
+    return part
 
 
 def gateway_info(facts: GatewayFacts) -> dict[str, Any]:
@@ -91,10 +93,10 @@ def service_info(part: ServiceDocument, facts: GatewayFacts) -> dict[str, Any]:
     return info | {key: value for key in ("summary", "description") if (value := text(own.get(key)))}
 
 
-def service_entry(part: ServiceDocument, document: dict[str, Any] | None) -> dict[str, Any]:
+def service_entry(part: ServiceDocument) -> dict[str, Any]:
     """What `x-gateway-services` says of a service."""
     entry = {"title": title_of(part), "prefix": part.prefix}
-    if document is None:
+    if part.document is None:
         return entry | {"state": "unavailable"}
     if version := text(info_of(part).get("version")):
         entry["version"] = version
@@ -103,15 +105,15 @@ def service_entry(part: ServiceDocument, document: dict[str, Any] | None) -> dic
     return entry | {"state": "stale", STALE_SINCE: part.stale_since}
 
 
-def tags_of(part: ServiceDocument, document: dict[str, Any], share: Share) -> list[dict[str, Any]]:
+def tags_of(part: ServiceDocument, share: Share) -> list[dict[str, Any]]:
     """The service's own entry, then those of its tags that its operations have: first as it lists them."""
     entry: dict[str, Any] = {"name": part.name, "description": title_of(part)}
-    if not document:
+    if part.document is None:
         entry |= {"x-gateway-state": "unavailable"}
     elif part.stale_since is not None:
         entry |= {STALE_SINCE: part.stale_since}
     entries = {part.name: entry}
-    listed = document.get("tags")
+    listed = part.document.get("tags") if part.document is not None else None
     known = {
         tag["name"]: tag
         for tag in (listed if isinstance(listed, list) else [])

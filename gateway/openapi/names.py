@@ -34,6 +34,7 @@ class Names:
         # Names of operations may have any character, those of components may not.
         self._are_free = are_free
         self._given: dict[object, str] = {}
+        self._numbers: dict[str, int] = {}
         self._taken: set[str] = set()
 
     def reserve(self, names: Iterable[str]) -> None:
@@ -47,10 +48,11 @@ class Names:
         """The name under this key; where it has none yet, one that is like `wish` and new."""
         if key not in self._given:
             name = prefixed(self._service, wish if self._are_free else NOT_ALLOWED.sub("_", wish) or "_")
-            candidate, number = name, 1
+            candidate = name
             while candidate in self._taken:
-                number += 1
-                candidate = f"{name}_{number}"
+                # Goes on where it ended the last time: there may be very many that are alike.
+                self._numbers[name] = self._numbers.get(name, 1) + 1
+                candidate = f"{name}_{self._numbers[name]}"
             self._taken.add(candidate)
             self._given[key] = candidate
         return self._given[key]

@@ -32,7 +32,8 @@ class ServiceDocument:
 @dataclass(frozen=True, slots=True)
 class GatewayFacts:
     """What the document says of the gateway itself. The limits are the texts of `[ratelimit]`, which hold where a
-    policy has none. `identity_headers` are the fields that the gateway sets from the token and strips from requests."""
+    policy has none. `stripped_headers`, in any case, are fields that clients can't send to a service, such as those
+    that the gateway sets from the token."""
 
     title: str = "API gateway"
     version: str = "1"
@@ -40,4 +41,4 @@ class GatewayFacts:
     limits_enabled: bool = True
     default_limit: str = "300/minute"
     anonymous_limit: str = "60/minute"
-    identity_headers: frozenset[str] = frozenset()
+    stripped_headers: frozenset[str] = frozenset()

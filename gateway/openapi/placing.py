@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from gateway.openapi.parts import ServiceDocument
 
+MAX_BASES = 10  # each path is tried with each of them
 VARIABLE = re.compile(r"\{([^{}]*)\}")
 
 
@@ -34,7 +35,7 @@ class Placing:
             base = next(own, "")
             self._bases = [base if base and not base.endswith(self._prefix) else ""]
         else:
-            self._bases = [base for base, _ in bases] or [""]
+            self._bases = list(dict.fromkeys(base for base, _ in bases))[:MAX_BASES]
 
     def place(self, template: str) -> str | None:
         """The template as clients call it, or None where the gateway has no way to it."""

@@ -6,11 +6,14 @@ import json
 import re
 from typing import Any, NoReturn
 
+from gateway.openapi.structure import METHODS
 from gateway.openapi.yaml_text import YamlRefused, read_yaml
 
 MAX_DEPTH = 100  # containers in containers; the deepest real documents have about forty
 MAX_BYTES = 8 * 1024 * 1024
 MAX_NODES = 500_000  # values in the document; one operation of FastAPI's with its models has about a hundred
+MAX_YAML_EVENTS = 200_000  # keys, values and ends of lists; a second of CPU
+MAX_OPERATIONS = 10_000  # each grows, as it tells what the gateway does with it
 SUPPORTED = re.compile(r"3\.[01](\.[0-9].*)?")
 
 
@@ -34,7 +37,7 @@ def read(raw: bytes, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
     version = str(document["openapi"])
     if not SUPPORTED.fullmatch(version):
         raise DocumentError(f"not an OpenAPI 3.0 or 3.1 document: version {version[:20]!r}")
-    check_tree(document)
+    check_document(document)
     return document | {"openapi": version}
 
 
@@ -50,13 +53,24 @@ def parsed(raw: bytes, max_bytes: int) -> Any:
     except ValueError:
         pass
     try:
-        return read_yaml(text, max_depth=MAX_DEPTH, max_nodes=2 * MAX_NODES, max_characters=max_bytes)
+        return read_yaml(text, max_depth=MAX_DEPTH, max_events=MAX_YAML_EVENTS, max_characters=max_bytes)
     except YamlRefused as refused:
         raise DocumentError(f"neither JSON nor usable YAML: {refused}") from None
 
 
 def refuse_constant(name: str) -> NoReturn:
     raise DocumentError(f"{name}, which is no number of JSON's")
+
+
+def check_document(document: dict[str, Any]) -> None:
+    """Raises DocumentError for what can't be merged within bounds; for documents that `read` has not made."""
+    check_tree(document)
+    paths = document.get("paths")
+    items = [item for item in paths.values() if isinstance(item, dict)] if isinstance(paths, dict) else []
+    # What a path that is a reference has is not known here.
+    count = sum(len(METHODS) if "$ref" in item else sum(method in item for method in METHODS) for item in items)
+    if count > MAX_OPERATIONS:
+        raise DocumentError(f"more than {MAX_OPERATIONS} operations")
 
 
 def check_tree(document: Any) -> None:

@@ -35,14 +35,16 @@ def security_of(policy: Policy, declared: Any, rewriting: Rewriting, facts: Gate
     is needed. `declared` is the service's own. Scopes that the policy asks for stand as roles."""
     alternatives = [one for one in declared if isinstance(one, dict)] if isinstance(declared, list) else []
     own: Requirement = {BEARER: list(policy.scopes)} if policy.needs_token else {}
-    found: list[Requirement] = []
+    # By their text, as looking through a list would take very long for very many.
+    found: dict[str, Requirement] = {}
     for alternative in alternatives or [{}]:
         needs = requirement(alternative, rewriting, facts, behind_token=policy.needs_token)
-        if needs is not None and own | needs not in found:
-            found.append(own | needs)
+        if needs is not None:
+            found.setdefault(repr(sorted(needs.items())), own | needs)
+    told = list(found.values())
     if policy.needs_token:
-        return found or [own]
-    return [] if found == [{}] else found
+        return told or [own]
+    return [] if told == [{}] else told
 
 
 def requirement(
@@ -80,4 +82,5 @@ def how_sent(scheme: dict[str, Any] | None, facts: GatewayFacts) -> Sent:
 def is_dropped_field(name: str, facts: GatewayFacts) -> bool:
     """Whether a client's field of this name never arrives at a service."""
     lower = name.lower()
-    return "_" in lower or lower.startswith("x-gateway-") or lower in facts.identity_headers
+    stripped = {header.lower() for header in facts.stripped_headers}
+    return "_" in lower or lower.startswith("x-gateway-") or lower in stripped

@@ -75,7 +75,7 @@ def with_headers(response: dict[str, Any], headers: dict[str, Any]) -> dict[str,
     names = {name.lower() for name in headers}
     declared = response.get("headers")
     kept = {name: header for name, header in (declared or {}).items() if name.lower() not in names}
-    return response | {"headers": kept | headers}
+    return response | {"headers": kept | headers if kept else headers}
 
 
 def limits_told(policy: Policy, facts: GatewayFacts) -> dict[str, Any]:

@@ -28,10 +28,10 @@ class YamlRefused(Exception):
     """Not YAML, or more than JSON can say, or too much of it."""
 
 
-def read_yaml(text: str, *, max_depth: int, max_nodes: int, max_characters: int) -> Any:
+def read_yaml(text: str, *, max_depth: int, max_events: int, max_characters: int) -> Any:
     """The one document in the text, as JSON could say it: keys and dates are text, an alias is a copy of what it stands
     for. `max_characters` bounds what the aliases add up to. Raises YamlRefused."""
-    builder = Builder(max_depth, max_nodes, max_characters)
+    builder = Builder(max_depth, max_events, max_characters)
     try:
         for event in yaml.parse(text, Loader=Loader):
             builder.take(event)
@@ -56,17 +56,17 @@ class Open:
 class Builder:
     """Makes values of events, without recursion."""
 
-    def __init__(self, max_depth: int, max_nodes: int, max_characters: int) -> None:
+    def __init__(self, max_depth: int, max_events: int, max_characters: int) -> None:
         self.documents: list[Any] = []
         self._open: list[Open] = []
         self._anchors: dict[str, Any] = {}
         self._max_depth = max_depth
-        self._nodes_left = max_nodes
+        self._events_left = max_events
         self._characters_left = max_characters
 
     def take(self, event: Any) -> None:
-        self._nodes_left -= 1
-        if self._nodes_left < 0:
+        self._events_left -= 1
+        if self._events_left < 0:
             raise YamlRefused("too many values")
         if isinstance(event, yaml.ScalarEvent):
             # A key is text whatever it looks like: status codes are written as numbers.

@@ -12,7 +12,7 @@ from gateway.config import RouteSettings, ServiceSettings
 from gateway.openapi import GatewayFacts, ServiceDocument, merge
 from gateway.policies import service_policies
 
-FACTS = GatewayFacts(title="The gateway", version="7", identity_headers=frozenset(["x-user-id", "x-user-subject"]))
+FACTS = GatewayFacts(title="The gateway", version="7", stripped_headers=frozenset(["X-User-Id", "X-User-Subject"]))
 
 # Keys whose value maps names to objects, so that the keys in it mean nothing.
 NAME_MAPS = frozenset(

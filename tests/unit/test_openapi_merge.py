@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from gateway.config import load_settings
 from gateway.demo.auth import auth_document
 from gateway.demo.resources import DEVICES, LIVESTREAMS, RULES, resource_document
-from gateway.openapi import ServiceDocument, document_of, merge, read
+from gateway.openapi import DocumentError, ServiceDocument, document_of, merge, read
 from gateway.policies import service_policies
 from tests.support.openapi import (
     FACTS,
@@ -294,3 +295,49 @@ def test_the_checker_of_references_finds_those_that_lead_nowhere() -> None:
     del broken["components"]["schemas"]["devices_Device"]
     with pytest.raises(KeyError):
         assert_resolved(broken)
+
+
+def hostile_documents() -> dict[str, dict[str, Any]]:
+    """Small for what a careless merge would make of them."""
+    names = [f"k{index}" for index in range(30_000)]
+    schemes = {name: {"type": "apiKey", "in": "query", "name": "q"} for name in names}
+    alternatives = operation(security=[{name: []} for name in names])
+    alike = {chr(0x4E00 + index): {} for index in range(20_000)}
+    family = {
+        f"S{index}": {"discriminator": {"propertyName": "k"}, "allOf": [{"$ref": f"#/components/schemas/S{index - 1}"}]}
+        for index in range(2_000)
+    }
+    eldest = operation({"$ref": "#/components/schemas/S0"})
+    same = {f"/api/s/{index}": {"get": {"operationId": "same"}} for index in range(9_000)}
+    elsewhere = {f"/x/{index}": {"get": {}} for index in range(9_000)}
+    shared = {f"/api/s/{index}": {"$ref": "#/components/pathItems/P"} for index in range(1_000)}
+    large = {"get": {}, "x-a": ["x" * 10] * 10_000}
+    return {
+        "security": document({"/api/s": {"get": alternatives}}, components={"securitySchemes": schemes}),
+        "names": document({"/api/s": {"get": {}}}, components={"schemas": alike}),
+        "operation ids": document(same),
+        "servers": document(elsewhere, servers=[{"url": f"/{name}"} for name in names]),
+        "family": document({"/api/s": {"get": eldest}}, components={"schemas": family}),
+        "path items": document(shared, components={"pathItems": {"P": large}}),
+    }
+
+
+@pytest.mark.parametrize("name", list(hostile_documents()))
+def test_no_document_takes_very_long_or_grows_without_bound(name: str) -> None:
+    hostile = hostile_documents()[name]
+    started = time.process_time()
+    result = merged(part("s", hostile))
+    assert time.process_time() - started < 20
+    assert len(json.dumps(result)) < 60_000_000
+    assert result["info"]["x-gateway-services"]["s"]["state"] == "current"
+
+
+def test_the_number_of_operations_is_bounded() -> None:
+    item: dict[str, Any] = {method: {} for method in ("get", "put", "post", "delete")}
+    for count, state in [(2_500, "current"), (2_501, "unavailable")]:
+        doc = document({f"/x/{index}": item for index in range(count)})
+        assert merged(part("s", doc))["info"]["x-gateway-services"]["s"]["state"] == state
+    with pytest.raises(DocumentError, match="operations"):
+        read(json.dumps(doc).encode())
+    with pytest.raises(DocumentError, match="operations"):
+        read(json.dumps(document({f"/x/{index}": {"$ref": "#/x"} for index in range(1_251)})).encode())

@@ -17,8 +17,8 @@ WORDS = (
     "$ref $id $anchor $dynamicAnchor $dynamicRef $defs allOf anyOf oneOf not if items properties additionalProperties "
     "discriminator mapping propertyName nullable example examples default enum const type format exclusiveMinimum "
     "minimum schemas responses parameters requestBodies headers securitySchemes links callbacks pathItems A B name in "
-    "schema content description required summary operationId operationRef tags servers url security get put trace x-a 200 401 "
-    "default 4XX a/b application/problem+json {$url} flows tokenUrl scheme prefixItems encoding"
+    "schema content description required summary operationId operationRef tags servers url security get put trace 200 "
+    "x-a 401 default 4XX a/b application/problem+json {$url} flows tokenUrl scheme prefixItems encoding"
 ).split()
 TEXTS = [
     "A", "B", "", "x", "/id", "#A", "#", "query", "header", "apiKey", "http", "oauth2", "string", "op", "id#/$defs/A",

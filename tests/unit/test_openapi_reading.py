@@ -129,7 +129,7 @@ def test_size_is_bounded() -> None:
     assert read(raw, max_bytes=len(raw)) == {"openapi": "3.1.0"}
     assert "larger than" in reason(raw, max_bytes=len(raw) - 1)
     assert "values" in reason('{"openapi": "3.1.0", "x": [' + "1," * 600_000 + "1]}")
-    assert "values" in reason(HEAD + "x: [" + "a," * 1_100_000 + "a]")
+    assert "values" in reason(HEAD + "x: [" + "a," * 210_000 + "a]")
 
 
 @pytest.mark.parametrize("depth", [MAX_DEPTH, 10_000, 400_000])

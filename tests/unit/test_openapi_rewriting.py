@@ -130,6 +130,7 @@ def test_both_kinds_of_reference_in_one_schema() -> None:
         ("http://10.0.0.1/internal/models.json?token=1#/A", "models.json#/A"),
         ("models.yaml#/A", "models.yaml#/A"),
         ("http://[h", "[h"),
+        ("http://[h#/x", "[h#/x"),
         ("", ""),
         ("#", "#"),
     ],
@@ -282,6 +283,7 @@ def test_links_lead_to_operations_that_clients_can_call() -> None:
         "unknown": {"operationId": "nobody"},
         "nothing": {},
         "not_text": {"operationId": [1]},
+        "wrong": {"operationRef": "http://[h#/paths/~1a/get"},
     }
     given = operation()
     given["responses"]["200"]["links"] = links
