@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Map
@@ -69,6 +69,7 @@ def policies_for(given_routes: list[dict[str, Any]], prefixes: list[str]) -> lis
     return found
 
 
+@settings(deadline=None)
 @given(
     st.lists(routes, max_size=6),
     st.lists(st.sampled_from(["/p", "/", "/p/a", "/p/a/b", "/q"]), min_size=1, max_size=3, unique=True),

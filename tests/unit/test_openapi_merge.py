@@ -302,14 +302,14 @@ def hostile_documents() -> dict[str, dict[str, Any]]:
     names = [f"k{index}" for index in range(30_000)]
     schemes = {name: {"type": "apiKey", "in": "query", "name": "q"} for name in names}
     alternatives = operation(security=[{name: []} for name in names])
-    alike = {chr(0x4E00 + index): {} for index in range(20_000)}
+    alike: dict[str, Any] = {chr(0x4E00 + index): {} for index in range(20_000)}
     family = {
         f"S{index}": {"discriminator": {"propertyName": "k"}, "allOf": [{"$ref": f"#/components/schemas/S{index - 1}"}]}
         for index in range(2_000)
     }
     eldest = operation({"$ref": "#/components/schemas/S0"})
     same = {f"/api/s/{index}": {"get": {"operationId": "same"}} for index in range(9_000)}
-    elsewhere = {f"/x/{index}": {"get": {}} for index in range(9_000)}
+    elsewhere: dict[str, Any] = {f"/x/{index}": {"get": {}} for index in range(9_000)}
     shared = {f"/api/s/{index}": {"$ref": "#/components/pathItems/P"} for index in range(1_000)}
     large = {"get": {}, "x-a": ["x" * 10] * 10_000}
     return {

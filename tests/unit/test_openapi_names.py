@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.openapi.names import Names, prefixed, tag_name, wish_for
@@ -21,6 +21,7 @@ def test_a_name_begins_with_its_services() -> None:
     assert prefixed("devices", "common.Device") == "devices-common.Device"
 
 
+@settings(deadline=None)
 @given(services, names, services, names)
 @example("a", "b_C", "a_b", "C")
 @example("a", "b.C", "a_b", "C")
@@ -30,6 +31,7 @@ def test_two_pairs_never_make_one_name(service: str, name: str, other_service: s
         assert prefixed(service, name) != prefixed(other_service, other_name)
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(alphabet="aB _/~é$.", max_size=4), unique=True))
 def test_names_are_made_right_without_meeting(given_names: list[str]) -> None:
     made = Names("s")

@@ -6,7 +6,7 @@ import copy
 import json
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.openapi import DocumentError, document_of, drifts, lift, merge, read
@@ -121,6 +121,7 @@ documents = st.fixed_dictionaries(
 )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(documents, st.booleans(), st.sampled_from(["required", "none"]))
 def test_whatever_a_document_contains_the_merged_one_is_whole(document: Any, strip: bool, auth: str) -> None:
     before = copy.deepcopy(document)
@@ -145,11 +146,13 @@ def test_whatever_a_document_contains_the_merged_one_is_whole(document: Any, str
     assert document == before
 
 
+@settings(deadline=None)
 @given(documents)
 def test_what_was_read_from_bytes_is_the_same(document: Any) -> None:
     assert read(json.dumps(document).encode()) == document
 
 
+@settings(deadline=None)
 @given(anything)
 def test_anything_may_be_given_as_a_document(value: Any) -> None:
     document = value if isinstance(value, dict) else {"openapi": "3.1.0", "paths": value}

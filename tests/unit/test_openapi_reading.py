@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.openapi import DocumentError, read
@@ -163,12 +163,14 @@ def survives(raw: bytes) -> None:
     assert json.loads(json.dumps(document, allow_nan=False)) == document
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes(raw: bytes) -> None:
     survives(raw)
     survives(HEAD.encode() + raw)
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="ab0-:,&*<>!|?[]{}'\"#%@\\ \n\t.~", max_size=60))
 def test_any_yaml(text: str) -> None:
     survives((HEAD + text).encode())
@@ -182,6 +184,7 @@ values = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(values)
 def test_any_json(value: Any) -> None:
     survives(json.dumps({"openapi": "3.1.0", "x": value}).encode())
