@@ -273,7 +273,7 @@ def test_recursive_schemas() -> None:
 def test_links_lead_to_operations_that_clients_can_call() -> None:
     links = {
         "by_id": {"operationId": "one", "parameters": {"id": "$response.body#/id"}, "server": {"url": "/"}},
-        "by_ref": {"operationRef": "#/paths/~1api~1s~1y~1{id}/get"},
+        "by_ref": {"operationRef": "#/paths/~1api~1s~1y~1{id}/get", "description": "d"},
         "encoded": {"operationRef": "#/paths/~1api~1s~1y~1%7Bid%7D/get"},
         "shared": {"$ref": "#/components/links/Shared"},
         "elsewhere": {"operationRef": "https://example.com/openapi.json#/paths/~1a/get"},
@@ -295,7 +295,7 @@ def test_links_lead_to_operations_that_clients_can_call() -> None:
     result = merged(part("s", document(paths, components={"links": {"Shared": {"operationId": "one"}}})))
     assert result["paths"][PATH]["get"]["responses"]["200"]["links"] == {
         "by_id": {"operationId": "s_one", "parameters": {"id": "$response.body#/id"}},
-        "by_ref": {"operationRef": "#/paths/~1api~1s~1y~1%7Bid%7D/get"},
+        "by_ref": {"operationRef": "#/paths/~1api~1s~1y~1%7Bid%7D/get", "description": "d"},
         "encoded": {"operationRef": "#/paths/~1api~1s~1y~1%7Bid%7D/get"},
         "shared": {"operationId": "s_one"},
         "elsewhere": {"operationRef": "https://example.com/openapi.json#/paths/~1a/get"},
@@ -378,3 +378,20 @@ def test_what_many_places_refer_to_is_not_copied_without_bound() -> None:
     result = merged(part("s", document(paths, components={"responses": {"Big": big}})))
     assert len(str(result)) < 10_000_000
     assert len(result["paths"]) == 100
+
+
+@pytest.mark.parametrize("version", ["3.0.3", "3.1.0"])
+@pytest.mark.parametrize("wrong", [None, [], "x", 1])
+def test_what_is_no_schema_is_left_out(wrong: Any, version: str) -> None:
+    given = {"items": wrong, "properties": {"a": wrong, "b": True}, "allOf": [wrong, False]}
+    assert schema_of(given, version=version)[0] == {"properties": {"b": True}, "allOf": [False]}
+
+
+def test_what_a_component_lacks_that_it_must_have() -> None:
+    kinds = {"requestBodies": {"B": {}}, "responses": {"R": {}}}
+    called: dict[str, Any] = {"post": {"requestBody": {"$ref": "#/components/requestBodies/B"}}}
+    called["post"]["responses"] = {"200": {"$ref": "#/components/responses/R"}}
+    given = operation(callbacks={"c": {"{$url}": called}})
+    found = merged(part("s", document({PATH: {"get": given}}, components=kinds)))["components"]
+    assert found["requestBodies"] == {"s_B": {"content": {}}}
+    assert found["responses"]["s_R"] == {"description": ""}
