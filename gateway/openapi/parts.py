@@ -1,0 +1,44 @@
+"""What the merged document is made of: one part per service, and the facts about the gateway that all share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.policies import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceDocument:
+    """A service and what is known of its API.
+
+    `policies` are all of the service's own, as `policies.service_policies` gives them. `document` is what
+    `reading.read` returned, None where none was ever read; `stale_since` is the ISO time since when it could not be
+    renewed. Clients are not told of what `hidden_paths` match, nor of a `hidden` service; both still own their
+    paths."""
+
+    name: str
+    prefix: str
+    policies: tuple[Policy, ...]
+    document: Mapping[str, Any] | None = None
+    strip_prefix: bool = False
+    title: str | None = None
+    stale_since: str | None = None
+    hidden_paths: tuple[str, ...] = ()
+    hidden: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayFacts:
+    """What the document says of the gateway itself. The limits are the texts of `[ratelimit]`, which hold where a
+    policy has none. `stripped_headers`, in any case, are fields that clients can't send to a service, such as those
+    that the gateway sets from the token."""
+
+    title: str = "API gateway"
+    version: str = "1"
+    description: str = ""
+    limits_enabled: bool = True
+    default_limit: str = "300/minute"
+    anonymous_limit: str = "60/minute"
+    stripped_headers: frozenset[str] = frozenset()

@@ -1,0 +1,89 @@
+"""Where at the gateway clients call what a service documents."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from gateway.openapi.parts import ServiceDocument
+
+MAX_BASES = 10  # each path is tried with each of them
+VARIABLE = re.compile(r"\{([^{}]*)\}")
+
+
+class Placing:
+    """Maps a service's path templates to the gateway's.
+
+    A service's `servers` (OpenAPI 3.1.1 4.8.5) may put a base path before its paths, as FastAPI's root_path does; the
+    hosts in them say nothing here. A path that begins with the base already is not given it twice.
+
+    Prefix kept: the gateway's path is the service's whole one, base and path. Where that is not below the service's
+    prefix but the bare path is, the base belongs to a place that the gateway does not show, and the bare path counts.
+    Prefix stripped: the service sees what is behind the prefix. A base that ends with the prefix is the way that
+    clients come from outside, and is dropped; another one, if its URL is relative, is a part of what the service sees.
+    One in an absolute URL tells of some other front, and is dropped.
+    """
+
+    def __init__(self, part: ServiceDocument) -> None:
+        self._prefix = part.prefix.rstrip("/")
+        self._strips = part.strip_prefix and self._prefix != ""
+        bases = base_paths(part.document or {})
+        if self._strips:
+            own = (base for base, is_relative in bases if is_relative)
+            base = next(own, "")
+            self._bases = [base if base and not base.endswith(self._prefix) else ""]
+        else:
+            self._bases = list(dict.fromkeys(base for base, _ in bases))[:MAX_BASES]
+
+    def place(self, template: str) -> str | None:
+        """The template as clients call it, or None where the gateway has no way to it."""
+        if not template.startswith("/") or template.startswith("//"):
+            return None
+        if self._strips:
+            seen = with_base(self._bases[0], template)
+            # The prefix alone arrives as "/".
+            return self._prefix if seen == "/" else self._prefix + seen
+        for candidate in [*(with_base(base, template) for base in self._bases), template]:
+            if is_below(candidate, self._prefix):
+                return candidate
+        return None
+
+
+def with_base(base: str, template: str) -> str:
+    return template if not base or is_below(template, base) else base + template
+
+
+def is_below(path: str, prefix: str) -> bool:
+    return path == prefix or path.startswith(prefix + "/")
+
+
+def base_paths(document: Mapping[str, Any]) -> list[tuple[str, bool]]:
+    """Each server's path without a final slash, and whether its URL is relative; variables by their defaults."""
+    servers = document.get("servers")
+    found = []
+    for server in servers if isinstance(servers, list) else []:
+        if not isinstance(server, dict) or not isinstance(server.get("url"), str):
+            continue
+        variables = server.get("variables")
+        url = filled(server["url"], variables if isinstance(variables, dict) else {})
+        try:
+            parts = urlsplit(url)
+        except ValueError:
+            continue
+        path = parts.path.rstrip("/")
+        # A variable without a default, a relative path such as "v1" or "..": nothing to rely on.
+        if "{" in path or (path and not path.startswith("/")) or "//" in path or "/." in path:
+            continue
+        found.append((path, not parts.scheme and not parts.netloc))
+    return found
+
+
+def filled(url: str, variables: Mapping[str, Any]) -> str:
+    def default_of(match: re.Match[str]) -> str:
+        variable = variables.get(match[1])
+        default = variable.get("default") if isinstance(variable, dict) else None
+        return default if isinstance(default, str) else match[0]
+
+    return VARIABLE.sub(default_of, url)

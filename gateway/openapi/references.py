@@ -1,0 +1,160 @@
+"""Finds what a reference names, within the document that it stands in (RFC 3986 5, RFC 6901, JSON Schema 2020-12
+8.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote, urldefrag, urljoin
+
+from gateway.openapi.structure import FIELDS, SECTIONS, Shape
+
+Tokens = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A part of the document: where it stands from the root, and the base by which references in it are read."""
+
+    tokens: Tokens
+    node: Any
+    base: str
+
+
+class References:
+    """Looks references up in one document. Its own address is not known, so it is the empty one."""
+
+    def __init__(self, document: dict[str, Any]) -> None:
+        self._document = document
+        self._index: Index | None = None
+
+    def find(self, reference: str, base: str = "") -> Found | None:
+        """What the reference names, read by the base of the schema that it stands in; None where that is in another
+        document, or nowhere."""
+        if reference.startswith("#/") and not base:
+            return self._at(pointer_tokens(reference[1:]))
+        try:
+            resource, fragment = urldefrag(urljoin(base, reference))
+        except ValueError:
+            return None
+        fragment = unquote(fragment)
+        root = () if not resource else self.index.resources.get(resource)
+        if root is None:
+            # No such resource; in one with $id, authors still write "#/components/…" and mean the document.
+            return None if not reference.startswith("#/") else self._at(pointer_tokens(reference[1:]))
+        if fragment and not fragment.startswith("/"):
+            anchored = self.index.anchors.get((resource, fragment))
+            return None if anchored is None else self._at(anchored)
+        found = self._at((*root, *(unescaped(token) for token in fragment.split("/")[1:])))
+        if found is None and reference.startswith("#/components/"):
+            return self._at(pointer_tokens(reference[1:]))
+        return found
+
+    def find_dynamic(self, reference: str, base: str) -> Found | None:
+        """What a $dynamicRef names, where that does not depend on the way to it: only one schema has that
+        $dynamicAnchor (JSON Schema 2020-12 8.2.3.2). Else None."""
+        found = self.find(reference, base)
+        name = unquote(reference.partition("#")[2])
+        if found is None or self.index.dynamic_counts.get(name, 0) > 1:
+            return None
+        return found
+
+    @property
+    def index(self) -> Index:
+        """Made when it is needed: most documents use neither $id nor anchors."""
+        if self._index is None:
+            self._index = Index(self._document)
+        return self._index
+
+    def _at(self, tokens: Tokens) -> Found | None:
+        node: Any = self._document
+        base = ""
+        for token in tokens:
+            if isinstance(node, dict):
+                base = base_within(node, base)
+                if token not in node:
+                    return None
+                node = node[token]
+            elif isinstance(node, list) and token.isascii() and token.isdigit() and int(token[:9]) < len(node):
+                node = node[int(token[:9])]
+            else:
+                return None
+        return Found(tokens, node, base)
+
+
+def base_within(schema: dict[str, Any], base: str) -> str:
+    """The base of what is inside the schema: its $id, read by the base around it (JSON Schema 2020-12 8.2.1)."""
+    identifier = schema.get("$id")
+    if not isinstance(identifier, str):
+        return base
+    try:
+        return urldefrag(urljoin(base, identifier))[0]
+    except ValueError:
+        return base
+
+
+def pointer_tokens(pointer: str) -> Tokens:
+    """The tokens of a JSON pointer in a fragment: percent-encoded over ~-escaped (RFC 6901 6)."""
+    return tuple(unescaped(token) for token in unquote(pointer).split("/")[1:])
+
+
+def unescaped(token: str) -> str:
+    return token.replace("~1", "/").replace("~0", "~")
+
+
+def escaped(token: str) -> str:
+    return token.replace("~", "~0").replace("/", "~1")
+
+
+class Index:
+    """Every $id and anchor of a document's schemas. Of two the same, one counts."""
+
+    def __init__(self, document: dict[str, Any]) -> None:
+        self.resources: dict[str, Tokens] = {}
+        self.anchors: dict[tuple[str, str], Tokens] = {}
+        self.dynamic_counts: dict[str, int] = {}
+        for tokens, schema, base in schemas_of(document):
+            if isinstance(schema.get("$id"), str) and base:
+                self.resources.setdefault(base, tokens)
+            for keyword in ("$anchor", "$dynamicAnchor"):
+                if isinstance(name := schema.get(keyword), str):
+                    self.anchors.setdefault((base, name), tokens)
+            if isinstance(name := schema.get("$dynamicAnchor"), str):
+                self.dynamic_counts[name] = self.dynamic_counts.get(name, 0) + 1
+
+
+def schemas_of(document: dict[str, Any]) -> Iterator[tuple[Tokens, dict[str, Any], str]]:
+    """Every Schema Object: where it stands, itself, and its own base."""
+    pending: list[tuple[Tokens, str, Any, str]] = []
+    for section in ("paths", "webhooks"):
+        pending += members((section,), "path_item", document.get(section), "")
+    components = document.get("components")
+    if isinstance(components, dict):
+        for kind, section in SECTIONS.items():
+            pending += members(("components", section), kind, components.get(section), "")
+    while pending:
+        tokens, kind, node, base = pending.pop()
+        if not isinstance(node, dict):
+            continue
+        if kind == "callback":
+            pending += members(tokens, "path_item", node, base)
+            continue
+        if kind == "schema":
+            base = base_within(node, base)
+            yield tokens, node, base
+        for key, (shape, inner) in FIELDS[kind].items():
+            if key not in node:
+                continue
+            if shape is Shape.ONE:
+                pending.append(((*tokens, key), inner, node[key], base))
+            else:
+                pending += members((*tokens, key), inner, node[key], base)
+
+
+def members(tokens: Tokens, kind: str, node: Any, base: str) -> list[tuple[Tokens, str, Any, str]]:
+    if isinstance(node, dict):
+        return [((*tokens, key), kind, value, base) for key, value in reversed(node.items())]
+    if isinstance(node, list):
+        return [((*tokens, str(index)), kind, value, base) for index, value in reversed(list(enumerate(node)))]
+    return []

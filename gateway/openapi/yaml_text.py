@@ -1,0 +1,177 @@
+"""YAML to plain values, bounded while it is built: PyYAML's parser gives the events, this makes the values.
+
+PyYAML's own loaders won't do. They read by YAML 1.1, where `on`, `no` and 2026-01-01 are no text, while OpenAPI asks
+for the core schema of YAML 1.2 (OpenAPI 3.1.1 4.2); their composer recurses in C; and merge keys let a few lines of
+aliases grow without bound before anyone can count.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+NULL = re.compile(r"null|Null|NULL|~|")
+BOOLEAN = re.compile(r"true|True|TRUE|false|False|FALSE")
+INTEGER = re.compile(r"[-+]?[0-9]{1,300}")
+OTHER_BASE = re.compile(r"0o[0-7]{1,300}|0x[0-9a-fA-F]{1,300}")
+FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+TAGS = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "map", "seq")}
+
+
+class YamlRefused(Exception):
+    """Not YAML, or more than JSON can say, or too much of it."""
+
+
+def read_yaml(text: str, *, max_depth: int, max_events: int, max_characters: int) -> Any:
+    """The one document in the text, as JSON could say it: keys and dates are text, an alias is a copy of what it stands
+    for. `max_characters` bounds what the aliases add up to. Raises YamlRefused."""
+    builder = Builder(max_depth, max_events, max_characters)
+    try:
+        for event in yaml.parse(text, Loader=Loader):
+            builder.take(event)
+    except (yaml.YAMLError, ValueError) as error:
+        raise YamlRefused(" ".join(str(error).split())[:200]) from None
+    if len(builder.documents) != 1:
+        raise YamlRefused(f"{len(builder.documents)} documents")
+    return builder.documents[0]
+
+
+@dataclass(slots=True)
+class Open:
+    """A list or mapping whose end has not come yet."""
+
+    value: list[Any] | dict[str, Any]
+    anchor: str | None
+    key: str | None = None
+    # What << names, first come first served; keys written in the mapping itself come before (YAML 1.1 merge type).
+    merged: list[Any] = field(default_factory=list)
+
+
+class Builder:
+    """Makes values of events, without recursion."""
+
+    def __init__(self, max_depth: int, max_events: int, max_characters: int) -> None:
+        self.documents: list[Any] = []
+        self._open: list[Open] = []
+        self._anchors: dict[str, Any] = {}
+        self._max_depth = max_depth
+        self._events_left = max_events
+        self._characters_left = max_characters
+
+    def take(self, event: Any) -> None:
+        self._events_left -= 1
+        if self._events_left < 0:
+            raise YamlRefused("too many values")
+        if isinstance(event, yaml.ScalarEvent):
+            # A key is text whatever it looks like: status codes are written as numbers.
+            self._put(event.value if self._awaits_key() else scalar(event), event.anchor)
+        elif isinstance(event, yaml.MappingStartEvent):
+            self._enter({}, event)
+        elif isinstance(event, yaml.SequenceStartEvent):
+            self._enter([], event)
+        elif isinstance(event, yaml.MappingEndEvent | yaml.SequenceEndEvent):
+            closed = self._open.pop()
+            if isinstance(closed.value, dict):
+                self._merge(closed)
+            self._put(closed.value, closed.anchor)
+        elif isinstance(event, yaml.AliasEvent):
+            self._put(self._copy_of(event.anchor), None)
+
+    def _enter(self, value: list[Any] | dict[str, Any], event: Any) -> None:
+        check_tag(event.tag)
+        if len(self._open) >= self._max_depth:
+            raise YamlRefused(f"nested more than {self._max_depth} deep")
+        self._open.append(Open(value, event.anchor))
+
+    def _awaits_key(self) -> bool:
+        return bool(self._open) and isinstance(self._open[-1].value, dict) and self._open[-1].key is None
+
+    def _put(self, value: Any, anchor: str | None) -> None:
+        if anchor is not None:
+            self._anchors[anchor] = value
+        if not self._open:
+            self.documents.append(value)
+            return
+        parent = self._open[-1]
+        if isinstance(parent.value, list):
+            parent.value.append(value)
+        elif parent.key is None:
+            if not isinstance(value, str):
+                raise YamlRefused("a key that is not text")
+            parent.key = value
+        elif parent.key == "<<":
+            parent.merged.extend(value if isinstance(value, list) else [value])
+            parent.key = None
+        else:
+            parent.value[parent.key] = value
+            parent.key = None
+
+    def _merge(self, closed: Open) -> None:
+        assert isinstance(closed.value, dict)  # noqa: S101 - tells the type checker; only mappings have keys
+        for other in closed.merged:
+            if not isinstance(other, dict):
+                raise YamlRefused("<< with something other than a mapping")
+            for key, value in other.items():
+                closed.value.setdefault(key, value)
+
+    def _copy_of(self, anchor: str | None) -> Any:
+        if anchor is None or anchor not in self._anchors:
+            # Also where it stands within what it names: that would have no end.
+            raise YamlRefused("an alias names nothing that is complete")
+        return self._copied(self._anchors[anchor], len(self._open))
+
+    def _copied(self, value: Any, depth: int) -> Any:
+        # Paid for before it is made, so that aliases of aliases end early.
+        self._characters_left -= 1 + (len(value) if isinstance(value, str) else 0)
+        if self._characters_left < 0:
+            raise YamlRefused("aliases that add up to too much")
+        if not isinstance(value, dict | list):
+            return value
+        if depth >= self._max_depth:
+            raise YamlRefused(f"nested more than {self._max_depth} deep")
+        if isinstance(value, list):
+            return [self._copied(item, depth + 1) for item in value]
+        return dict(self._copied_items(value, depth))
+
+    def _copied_items(self, value: dict[str, Any], depth: int) -> Iterator[tuple[str, Any]]:
+        for key, item in value.items():
+            self._characters_left -= len(key)
+            yield key, self._copied(item, depth + 1)
+
+
+def scalar(event: Any) -> Any:
+    """By the core schema (YAML 1.2.2 10.3.2) where it is plain, else text. What JSON has no number for stays text."""
+    check_tag(event.tag)
+    text: str = event.value
+    if event.tag is not None and event.tag.endswith(":str"):
+        return text
+    # Quoted text has no number in it, unless a tag says so.
+    if not event.implicit[0] and event.tag is None:
+        return text
+    return core_value(text)
+
+
+def core_value(text: str) -> Any:
+    if NULL.fullmatch(text):
+        return None
+    if BOOLEAN.fullmatch(text):
+        return text.lower() == "true"
+    if INTEGER.fullmatch(text):
+        return int(text)
+    if OTHER_BASE.fullmatch(text):
+        return int(text, 0)
+    if FLOAT.fullmatch(text):
+        number = float(text)
+        return number if number - number == 0 else text
+    return text
+
+
+def check_tag(tag: str | None) -> None:
+    if tag is not None and tag != "!" and tag not in TAGS:
+        raise YamlRefused(f"the tag {tag[:60]!r}")

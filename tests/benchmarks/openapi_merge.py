@@ -1,0 +1,80 @@
+"""CPU seconds of merging 50 services with 2 000 operations: `python -m tests.benchmarks.openapi_merge`."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from gateway.config import ServiceSettings
+from gateway.openapi import GatewayFacts, ServiceDocument, document_of, merge, read
+from gateway.policies import service_policies
+
+SERVICES, PATHS, ROUNDS = 50, 10, 5
+METHODS = ("get", "put", "post", "delete")
+
+
+def raw_document(name: str, version: str) -> bytes:
+    """As large as FastAPI would write it: for each path two models, parameters and validation errors."""
+    paths: dict[str, Any] = {}
+    schemas: dict[str, Any] = {"Error": {"type": "object", "properties": {"loc": {"items": {"type": "string"}}}}}
+    for number in range(PATHS):
+        model = {"$ref": f"#/components/schemas/Model{number}"}
+        schemas[f"Model{number}"] = {
+            "type": "object",
+            "properties": {f"field{index}": {"type": "string", "title": f"Field {index}"} for index in range(12)}
+            | {"children": {"type": "array", "items": model}, "parent": {"anyOf": [model, {"type": "integer"}]}},
+        }
+        content = {"application/json": {"schema": model}}
+        paths[f"/api/{name}/things{number}/{{id}}"] = {
+            method: {
+                "operationId": f"{method}_things{number}",
+                "tags": ["things"],
+                "parameters": [
+                    {"name": "id", "in": "path", "required": True, "schema": {"type": "integer"}},
+                    {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1}},
+                ],
+                "responses": {
+                    "200": {"description": "Successful Response", "content": content},
+                    "422": {
+                        "description": "Validation Error",
+                        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
+                    },
+                },
+                **({"requestBody": {"content": content}} if method in ("put", "post") else {}),
+            }
+            for method in METHODS
+        }
+    info = {"title": name, "version": "1.0.0"}
+    return json.dumps({"openapi": version, "info": info, "paths": paths, "components": {"schemas": schemas}}).encode()
+
+
+def part_of(name: str, document: dict[str, Any]) -> ServiceDocument:
+    settings = ServiceSettings(prefix=f"/api/{name}", targets=("http://127.0.0.1:1",), scopes=(f"{name}:use",))
+    return ServiceDocument(name, settings.prefix, tuple(service_policies(name, settings)), document)
+
+
+def tell(what: str, started: float, times: int = 1) -> None:
+    print(f"{what}: {(time.process_time() - started) / times:.3f} s CPU")
+
+
+def run() -> None:
+    raw = {f"s{index}": raw_document(f"s{index}", ("3.0.2", "3.1.0")[index % 2]) for index in range(SERVICES)}
+    print(f"{SERVICES} services, {SERVICES * PATHS * len(METHODS)} operations, {sum(map(len, raw.values()))} bytes")
+    started = time.process_time()
+    parts = [part_of(name, read(one)) for name, one in raw.items()]
+    tell("read", started)
+    started = time.process_time()
+    for _ in range(ROUNDS):
+        result = merge(parts, GatewayFacts())
+    tell("merge", started, ROUNDS)
+    started = time.process_time()
+    document_of("s0", parts, GatewayFacts())
+    tell("one service", started)
+    started = time.process_time()
+    written = json.dumps(result)
+    tell(f"write {len(written)} bytes", started)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,116 @@
+"""Builds parts for the merged document, and judges the result by rules of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import unquote
+
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from gateway.config import RouteSettings, ServiceSettings
+from gateway.openapi import GatewayFacts, ServiceDocument, merge
+from gateway.policies import service_policies
+
+FACTS = GatewayFacts(title="The gateway", version="7", stripped_headers=frozenset(["X-User-Id", "X-User-Subject"]))
+
+# Keys whose value maps names to objects, so that the keys in it mean nothing.
+NAME_MAPS = frozenset(
+    "paths callbacks responses headers content encoding links requestBodies securitySchemes pathItems".split()
+)
+SCHEMA_MAPS = frozenset("properties patternProperties $defs definitions dependentSchemas".split())
+SCHEMAS = frozenset(
+    "allOf anyOf oneOf prefixItems additionalProperties contains contentSchema else if items not propertyNames then "
+    "unevaluatedItems unevaluatedProperties".split()
+)
+
+
+def part(name: str, document: Any, *, prefix: str = "", routes: Any = (), **more: Any) -> ServiceDocument:
+    """A service with one target; `auth`, `scopes` and `limits` are its settings', the rest is the part's."""
+    prefix = prefix or f"/api/{name}"
+    of_settings = {key: more.pop(key) for key in ("auth", "scopes", "limits") if key in more}
+    settings = ServiceSettings(
+        prefix=prefix,
+        targets=("http://127.0.0.1:1",),
+        routes=tuple(RouteSettings(**one) for one in routes),
+        **of_settings,
+    )
+    return ServiceDocument(name, prefix, tuple(service_policies(name, settings)), document, **more)
+
+
+def document(paths: Any = None, *, version: str = "3.1.0", **more: Any) -> dict[str, Any]:
+    return {"openapi": version, "info": {"title": "T", "version": "1"}, "paths": paths or {}, **more}
+
+
+def operation(schema: Any = None, **more: Any) -> dict[str, Any]:
+    """One that answers 200 with this schema."""
+    content = {} if schema is None else {"content": {"application/json": {"schema": schema}}}
+    return {"responses": {"200": {"description": "fine", **content}}, **more}
+
+
+def merged(*parts: ServiceDocument, facts: GatewayFacts = FACTS) -> dict[str, Any]:
+    result = merge(parts, facts)
+    assert_resolved(result)
+    return result
+
+
+def assert_resolved(result: dict[str, Any]) -> None:
+    """Every reference in the document leads to something in it."""
+    for reference in references(result):
+        resolve(result, reference)
+
+
+def assert_valid(result: dict[str, Any]) -> None:
+    OpenAPIV31SpecValidator(result).validate()
+
+
+def resolve(root: Any, reference: str) -> Any:
+    assert reference.startswith("#/"), reference
+    node = root
+    for token in unquote(reference[1:]).split("/")[1:]:
+        name = token.replace("~1", "/").replace("~0", "~")
+        node = node[int(name)] if isinstance(node, list) else node[name]
+    return node
+
+
+def references(node: Any) -> Iterator[str]:  # noqa: PLR0912 - one branch for each kind of field
+    """Every reference: $ref, operationRef, what a discriminator maps to. Values that only look like one are none."""
+    if isinstance(node, list):
+        for item in node:
+            yield from references(item)
+    if not isinstance(node, dict):
+        return
+    for key, value in node.items():
+        if key == "$ref" or (key == "operationRef" and value.startswith("#")):
+            yield value
+        elif key in ("example", "value", "externalDocs", "flows") or key.startswith("x-"):
+            continue
+        elif key == "schema":
+            yield from references_of_schema(value)
+        elif key == "schemas":
+            for schema in value.values():
+                yield from references_of_schema(schema)
+        elif key in NAME_MAPS or (key in ("examples", "parameters") and isinstance(value, dict)):
+            # A link's parameters are values, which are no objects where they are not wrong.
+            for name, item in value.items():
+                # Of what has names, only answers have extensions; a header may be x-something.
+                if key != "responses" or not name.startswith("x-"):
+                    yield from references(item)
+        else:
+            yield from references(value)
+
+
+def references_of_schema(schema: Any) -> Iterator[str]:
+    if not isinstance(schema, dict):
+        return
+    for key, value in schema.items():
+        if key == "$ref":
+            yield value
+        elif key == "discriminator":
+            yield from value.get("mapping", {}).values()
+        elif key in SCHEMAS:
+            for one in value if isinstance(value, list) else [value]:
+                yield from references_of_schema(one)
+        elif key in SCHEMA_MAPS:
+            for one in value.values():
+                yield from references_of_schema(one)

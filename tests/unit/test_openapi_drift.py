@@ -1,0 +1,87 @@
+"""Where documents and configuration disagree."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gateway.openapi import Drift, drifts
+from gateway.openapi.drift import Kind
+from tests.support.openapi import document, operation, part
+
+KEY: Any = [{"key": []}]
+
+
+def kinds(*parts: Any) -> list[tuple[str, str, str]]:
+    return [(drift.kind.name, drift.method, drift.path) for drift in drifts(parts)]
+
+
+@pytest.mark.parametrize(
+    ("security", "is_protected"),
+    [
+        (KEY, True),
+        ([{"a": [], "b": []}, {"c": []}], True),
+        ([], False),
+        ([{}], False),
+        ([{}, {"key": []}], False),
+        ([{"key": []}, {}], False),
+        (None, False),
+        ("x", False),
+        ([None], False),
+    ],
+)
+@pytest.mark.parametrize("is_global", [False, True])
+def test_tokens(security: Any, is_protected: bool, is_global: bool) -> None:
+    doc = document({"/api/s/x": {"get": operation() if is_global else operation(security=security)}})
+    doc["security"] = security if is_global else KEY if not is_protected else []
+    protected, opened = part("s", doc), part("s", doc, auth="none")
+    assert kinds(protected) == ([] if is_protected else [("OPEN_BUT_PROTECTED", "GET", "/api/s/x")])
+    assert kinds(opened) == ([("PROTECTED_BUT_OPEN", "GET", "/api/s/x")] if is_protected else [])
+
+
+def test_routes_that_no_document_has() -> None:
+    routes = [
+        {"path": "/api/s/gone"},
+        {"path": "/api/s/x", "methods": ["POST", "PUT"]},
+        {"path": "/api/s/x", "methods": ["GET"]},
+        {"path": "/api/s/{id}/log"},
+        {"path": "/api/s/old/**"},
+    ]
+    doc = document({"/api/s/x": {"get": operation()}, "/api/s/{name}/log": {"get": operation()}}, security=KEY)
+    expected = [
+        ("ROUTE_WITHOUT_OPERATION", "POST,PUT", "/api/s/x"),
+        ("ROUTE_WITHOUT_OPERATION", "", "/api/s/gone"),
+        ("ROUTE_WITHOUT_OPERATION", "", "/api/s/old/**"),
+    ]
+    assert kinds(part("s", doc, routes=routes)) == expected
+    # Hidden from clients, told to operators; unknown is not the same as missing.
+    assert kinds(part("s", doc, routes=routes, hidden=True, hidden_paths=("/**",))) == expected
+    assert kinds(part("s", None, routes=routes)) == []
+
+
+def test_only_what_the_service_owns_and_clients_can_call() -> None:
+    paths = {
+        "/health": {"get": operation()},
+        "/api/s/x": {"trace": operation(), "get": None},
+        "/api/s/in/x": {"get": operation()},
+        "/api/s/ref": {"$ref": "#/components/pathItems/I"},
+        "/api/s/lost": {"$ref": "#/components/pathItems/J"},
+        "/api/s/odd": [],
+    }
+    doc = document(paths, components={"pathItems": {"I": {"put": operation()}}})
+    inner = part("inner", None, prefix="/api/s/in")
+    assert kinds(part("s", doc), inner) == [("OPEN_BUT_PROTECTED", "PUT", "/api/s/ref")]
+    wrongs: list[Any] = [None, [], "x"]
+    for wrong in wrongs:
+        assert kinds(part("s", {"openapi": "3.1.0", "paths": wrong})) == []
+
+
+def test_a_line_for_people() -> None:
+    found = drifts([part("s", document({"/api/s/x": {"get": operation()}}))])
+    assert found == [Drift(Kind.OPEN_BUT_PROTECTED, "s", "s", "GET", "/api/s/x")]
+    assert found[0].line == (
+        "s: GET /api/s/x (policy s): the service asks for no credentials, the gateway needs a token"
+    )
+    route = drifts([part("s", document(), routes=[{"path": "/api/s/gone"}])])[0].line
+    assert route.startswith("s: /api/s/gone (policy s.gone): configured, but ")

@@ -1,0 +1,243 @@
+"""Each operation tells what the gateway does with it: by the policy, not by what the service says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gateway.openapi import GatewayFacts
+from tests.support.openapi import FACTS, assert_valid, document, merged, operation, part, resolve
+
+PATH = "/api/s/x"
+QUOTA_FIELDS = {"X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "RateLimit-Policy", "RateLimit"}
+LOGIN = {"path": PATH, "methods": ["POST"], "auth": "none", "scopes": []}
+SCHEMES = {
+    "bearer": {"type": "http", "scheme": "Bearer"},
+    "basic": {"type": "http", "scheme": "basic"},
+    "oauth": {"type": "oauth2", "flows": {"password": {"tokenUrl": "token", "scopes": {}}}, "description": "d"},
+    "oauth_away": {"type": "oauth2", "flows": {"password": {"tokenUrl": "https://id/token", "scopes": {}}}},
+    "oidc": {"type": "openIdConnect", "openIdConnectUrl": "https://id/.well-known/openid-configuration"},
+    "key": {"type": "apiKey", "in": "header", "name": "X-Api-Key"},
+    "query": {"type": "apiKey", "in": "query", "name": "key"},
+    "cookie": {"type": "apiKey", "in": "cookie", "name": "session"},
+    "authorization": {"type": "apiKey", "in": "header", "name": "AUTHORIZATION"},
+    "identity": {"type": "apiKey", "in": "header", "name": "X-User-Id"},
+    "underscore": {"type": "apiKey", "in": "header", "name": "api_key"},
+    "tls": {"type": "mutualTLS"},
+    "alias": {"$ref": "#/components/securitySchemes/key"},
+    "odd/name": {"type": "apiKey", "in": "query", "name": "odd"},
+    "strange": {"type": "strange"},
+    "none": None,
+}
+
+
+def told(given: dict[str, Any], *, method: str = "get", facts: GatewayFacts = FACTS, **more: Any) -> tuple[Any, Any]:
+    """(the operation, the whole document) of a service that has these settings and only this operation."""
+    of_document = {key: more.pop(key) for key in ("security", "version") if key in more}
+    components = {"securitySchemes": SCHEMES} | more.pop("components", {})
+    doc = document({PATH: {method: given}}, components=components, **of_document)
+    result = merged(part("s", doc, **more), facts=facts)
+    return result["paths"][PATH][method], result
+
+
+def security(declared: Any, **more: Any) -> Any:
+    return told(operation(security=declared), **more)[0]["security"]
+
+
+def needs(*scopes: str, **keys: list[str]) -> dict[str, list[str]]:
+    return {"gatewayBearer": list(scopes), **keys}
+
+
+def test_security_is_by_the_policy() -> None:
+    assert told(operation())[0]["security"] == [needs()]
+    assert told(operation(), scopes=["a:b", "c"])[0]["security"] == [needs("a:b", "c")]
+    assert told(operation(), auth="none")[0]["security"] == []
+    assert told(operation(), method="post", routes=[LOGIN], scopes=["a"])[0]["security"] == []
+    assert told(operation(), method="put", routes=[LOGIN], scopes=["a"])[0]["security"] == [needs("a")]
+    assert told(operation(), method="head")[0]["security"] == [needs()]
+    assert told(operation(), method="options")[0]["security"] == [needs()]
+
+
+@pytest.mark.parametrize(
+    ("declared", "behind_token", "without"),
+    [
+        ([], [needs()], []),
+        ([{}], [needs()], []),
+        (None, [needs()], []),
+        ("x", [needs()], []),
+        ([None, 1], [needs()], []),
+        ([{"bearer": []}], [needs()], [{"s_bearer": []}]),
+        ([{"oidc": ["a"]}], [needs()], [{"s_oidc": ["a"]}]),
+        ([{"oauth": ["a"]}, {"bearer": []}], [needs()], [{"s_oauth": ["a"]}, {"s_bearer": []}]),
+        ([{"authorization": []}], [needs()], [{"s_authorization": []}]),
+        ([{"basic": []}], [needs()], [{"s_basic": []}]),
+        ([{"basic": []}, {"key": []}], [needs(s_key=[])], [{"s_basic": []}, {"s_key": []}]),
+        ([{"key": []}], [needs(s_key=[])], [{"s_key": []}]),
+        ([{"key": [], "bearer": []}], [needs(s_key=[])], [{"s_key": [], "s_bearer": []}]),
+        ([{"key": []}, {}], [needs(s_key=[]), needs()], [{"s_key": []}, {}]),
+        ([{"query": []}, {"cookie": []}], [needs(s_query=[]), needs(s_cookie=[])], [{"s_query": []}, {"s_cookie": []}]),
+        ([{"alias": []}], [needs(s_key=[])], [{"s_key": []}]),
+        ([{"odd/name": []}], [needs(s_odd_name=[])], [{"s_odd_name": []}]),
+        ([{"identity": []}], [needs()], []),
+        ([{"underscore": []}], [needs()], []),
+        ([{"tls": []}], [needs()], []),
+        ([{"unknown": []}], [needs()], []),
+        ([{"strange": []}, {"none": []}], [needs()], []),
+        ([{"key": None}], [needs(s_key=[])], [{"s_key": []}]),
+    ],
+)
+def test_what_a_service_asks_for_survives_where_clients_can_send_it(
+    declared: Any, behind_token: Any, without: Any
+) -> None:
+    assert security(declared) == behind_token
+    assert security(declared, auth="none") == without
+    # The document's own counts where the operation has none.
+    assert told(operation(), security=declared)[0]["security"] == behind_token
+    assert told(operation(security=[]), security=declared)[0]["security"] == [needs()]
+
+
+def test_schemes_that_no_operation_asks_for_are_left_out_and_relative_addresses_too() -> None:
+    _, result = told(operation(security=[{"oauth": []}, {"oauth_away": []}]), auth="none")
+    assert result["components"]["securitySchemes"] == {
+        "gatewayBearer": result["components"]["securitySchemes"]["gatewayBearer"],
+        "s_oauth": {"type": "http", "scheme": "bearer", "description": "d"},
+        "s_oauth_away": SCHEMES["oauth_away"],
+    }
+    assert_valid(result)
+
+
+def test_the_gateways_scheme() -> None:
+    scheme = told(operation())[1]["components"]["securitySchemes"]["gatewayBearer"]
+    assert (scheme["type"], scheme["scheme"], scheme["bearerFormat"]) == ("http", "bearer", "JWT")
+
+
+BODY: dict[str, Any] = {"requestBody": {"content": {"a/b": {}}}}
+
+
+@pytest.mark.parametrize(
+    ("given", "settings", "statuses"),
+    [
+        ({}, {}, "401 429 502 503 504"),
+        ({}, {"scopes": ["a"]}, "401 403 429 502 503 504"),
+        ({}, {"auth": "none"}, "429 502 503 504"),
+        (BODY, {}, "401 413 429 502 503 504"),
+        ({}, {"facts": GatewayFacts(limits_enabled=False)}, "401 502 503 504"),
+    ],
+)
+def test_answers_that_the_gateway_gives(given: Any, settings: Any, statuses: str) -> None:
+    found, result = told(operation(**given), method="post", **settings)
+    assert list(found["responses"]) == ["200", *statuses.split()]
+    for status in statuses.split():
+        response = resolve(result, found["responses"][status]["$ref"])
+        assert response["content"]["application/problem+json"]["schema"] == {
+            "$ref": "#/components/schemas/gateway_Problem"
+        }
+        assert "X-Gateway-Error" in response["headers"]
+        assert ("Retry-After" in response["headers"]) == (status in ("429", "503"))
+        assert ("WWW-Authenticate" in response["headers"]) == (status in ("401", "403"))
+    assert_valid(result)
+
+
+def test_an_operation_without_responses_has_the_gateways() -> None:
+    givens: list[dict[str, Any]] = [{}, {"responses": None}, {"responses": []}]
+    for responses in [*givens, {"responses": {"abc": {}, "200": None, "42": {}}}]:
+        assert list(told(responses)[0]["responses"]) == ["401", "429", "502", "503", "504"]
+
+
+SERVICES = {
+    "description": "Theirs.",
+    "content": {"application/json": {"schema": {"title": "theirs"}}},
+    "headers": {"x-own": {"schema": {}}},
+}
+
+
+@pytest.mark.parametrize("declared", ["401", "4XX", "default"])
+@pytest.mark.parametrize("is_reference", [False, True])
+def test_a_status_of_both_has_both_shapes(declared: str, is_reference: bool) -> None:
+    response = {"$ref": "#/components/responses/E"} if is_reference else SERVICES
+    given = {"responses": {declared: response}}
+    found, result = told(given, components={"responses": {"E": SERVICES}})
+    both = found["responses"]["401"]
+    assert both["content"] == {
+        "application/json": {"schema": {"title": "theirs"}},
+        "application/problem+json": {"schema": {"$ref": "#/components/schemas/gateway_Problem"}},
+    }
+    assert both["description"].startswith("Theirs.\n\nOr by the gateway: ")
+    assert {"x-own", "WWW-Authenticate", "X-Gateway-Error", *QUOTA_FIELDS} == set(both["headers"])
+    if declared != "401":
+        kept = found["responses"][declared]
+        assert (kept["description"], kept["content"]) == (SERVICES["description"], SERVICES["content"])
+    assert ("$ref" in found["responses"]["502"]) == (declared != "default")
+    assert_valid(result)
+
+
+def test_a_service_that_answers_with_problems_too() -> None:
+    theirs = {"schema": {"title": "own problem"}, "example": {"status": 401}}
+    found, _ = told({"responses": {"401": {"content": {"application/problem+json": theirs}}}})
+    assert found["responses"]["401"]["content"]["application/problem+json"] == {
+        "schema": {"anyOf": [{"title": "own problem"}, {"$ref": "#/components/schemas/gateway_Problem"}]},
+        "example": {"status": 401},
+    }
+
+
+def test_quota_fields_replace_a_services_own_on_every_answer() -> None:
+    given = {
+        "responses": {"200": {"description": "", "headers": {"x-ratelimit-limit": {}, "ETag": {}}}, "x-a": {"b": 1}}
+    }
+    found, result = told(given)
+    assert set(found["responses"]["200"]["headers"]) == {"ETag", *QUOTA_FIELDS}
+    assert found["responses"]["x-a"] == {"b": 1}
+    assert all(field in resolve(result, found["responses"]["429"]["$ref"])["headers"] for field in QUOTA_FIELDS)
+    unlimited, result = told(given, facts=GatewayFacts(limits_enabled=False))
+    assert set(unlimited["responses"]["200"]["headers"]) == {"x-ratelimit-limit", "ETag"}
+    assert "RateLimit" not in str(result["components"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "limits"),
+    [
+        ({}, {"policy": "default", "limits": ["300/minute"], "without_token": ["60/minute"]}),
+        ({"auth": "none"}, {"policy": "default", "limits": ["300/minute"], "without_token": ["60/minute"]}),
+        (
+            {"limits": ["1/second", "9/hour"]},
+            {"policy": "s", "limits": ["1/second", "9/hour"], "without_token": ["60/minute"]},
+        ),
+        ({"limits": ["9/hour"], "auth": "none"}, {"policy": "s", "limits": ["9/hour"]}),
+        (
+            {"limits": ["9/hour"], "routes": [{"path": PATH, "limits": ["1/hour"]}]},
+            {"policy": "s.x", "limits": ["1/hour"], "without_token": ["60/minute"]},
+        ),
+        (
+            {"limits": ["9/hour"], "routes": [{"path": PATH, "scopes": ["a"]}]},
+            {"policy": "s", "limits": ["9/hour"], "without_token": ["60/minute"]},
+        ),
+        ({"facts": GatewayFacts(limits_enabled=False)}, None),
+    ],
+)
+def test_limits_are_told(settings: Any, limits: Any) -> None:
+    assert told(operation(), **settings)[0].get("x-ratelimit") == limits
+
+
+def test_fields_that_never_arrive_are_no_parameters() -> None:
+    parameters = [
+        {"name": name, "in": place, "schema": {}}
+        for name, place in [
+            ("x-user-id", "header"), ("X-USER-SUBJECT", "header"), ("user_agent_of_mine", "header"),
+            ("X-Gateway-Error", "header"), ("x-user-id", "query"), ("X-Other", "header"),
+        ]
+    ]  # fmt: skip
+    shared = {"parameters": {"U": parameters[0]}}
+    given = operation(parameters=[{"$ref": "#/components/parameters/U"}, *parameters])
+    found, result = told(given, components=shared)
+    assert [(one["name"], one["in"]) for one in found["parameters"]] == [("x-user-id", "query"), ("X-Other", "header")]
+    assert "s_U" not in str(result)
+    doc = document({PATH: {"parameters": parameters[:1], "get": operation()}})
+    assert "parameters" not in merged(part("s", doc))["paths"][PATH]
+
+
+def test_trace_is_never_forwarded() -> None:
+    doc = document({PATH: {"trace": operation(), "get": operation()}, "/api/s/y": {"trace": operation()}})
+    found = merged(part("s", doc))["paths"]
+    assert list(found) == [PATH]
+    assert list(found[PATH]) == ["get"]
