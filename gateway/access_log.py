@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from typing import TextIO
 
 from gateway.context import Exchange
+from gateway.moments import iso
 from gateway.quota_fields import violated_policies
 
 
@@ -19,7 +19,7 @@ class AccessLog:
     def write(self, exchange: Exchange, status: int, now: float, monotonic_now: float) -> None:
         """`now` in seconds since 1970. JSON escapes what could end a line, so nobody can forge one."""
         line = {
-            "time": datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds"),
+            "time": iso(now, "milliseconds"),
             "request_id": exchange.request_id,
             "client": exchange.client_address,
             "method": exchange.method,
@@ -28,6 +28,7 @@ class AccessLog:
             "route": exchange.policy.name if exchange.policy else None,
             "status": status,
             "over_quota": violated_policies(exchange.quota) or None,
+            "undocumented": exchange.is_undocumented or None,
             "error": exchange.error_code or None,
             "cause": exchange.error_cause or None,
             "seconds": round(monotonic_now - exchange.started, 6),

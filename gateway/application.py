@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from flask import Flask
 
@@ -14,7 +14,10 @@ from gateway.access_log import AccessLog
 from gateway.admin import admin_blueprint
 from gateway.authentication import Authentication
 from gateway.cli import register_commands
-from gateway.config import JwtSettings, Settings
+from gateway.config import Settings
+from gateway.docs import docs_blueprint
+from gateway.documented import DocumentedOnly
+from gateway.documents.making import make_library
 from gateway.finishing import Finishing
 from gateway.health import health_blueprint
 from gateway.identity import identity_blueprint
@@ -26,7 +29,6 @@ from gateway.limits.rules import Quotas
 from gateway.metrics import Metrics
 from gateway.policies import Policy, policies_of
 from gateway.proxy.forwarder import Forwarder
-from gateway.proxy.headers import normal
 from gateway.proxy.session import ServiceSession
 from gateway.quota import make_limiter
 from gateway.redis.client import SharedRedis
@@ -82,10 +84,15 @@ def build(settings: Settings) -> Flask:
     app.before_request(authentication.authenticate)
     limiter.init_app(app)
     quota_fields.install(app, metrics)
-    add_services(app, settings, policies, authentication)
+    library, keeper = make_library(settings, policies)
+    documented = DocumentedOnly(settings.services, library, keeper, metrics)
+    add_services(app, settings, policies, [authentication.authorize, documented.check])
 
     app.register_blueprint(health_blueprint(ladder, issuers))
     app.register_blueprint(admin_blueprint(settings.admin, metrics))
+    if settings.docs.enabled:
+        guard = authentication.require if settings.docs.auth == "required" else None
+        app.register_blueprint(docs_blueprint(library, keeper, guard))
     if signer is not None:
         app.register_blueprint(identity_blueprint(signer))
     problems.install(app)
@@ -93,12 +100,12 @@ def build(settings: Settings) -> Flask:
     return app
 
 
-def add_services(app: Flask, settings: Settings, policies: Sequence[Policy], authentication: Authentication) -> None:
-    """One blueprint per service: its guard, then the forwarder with its own pooled session."""
-    # Those of the default mapping too: a service may still believe them where the mapping was changed.
-    headers = [*settings.jwt.claims_to_headers.values(), *JwtSettings().claims_to_headers.values()]
-    identity_names = frozenset(normal(header) for header in headers)
+def add_services(
+    app: Flask, settings: Settings, policies: Sequence[Policy], guards: Sequence[Callable[[], None]]
+) -> None:
+    """One blueprint per service: its guards, then the forwarder with its own pooled session."""
+    identity_names = settings.jwt.identity_fields
     for name, service in settings.services.items():
         forwarder = Forwarder(service, ServiceSession(service, name), identity_names, settings.proxy.trusted_hops)
         own = [policy for policy in policies if policy.service == name]
-        app.register_blueprint(service_blueprint(name, own, forwarder, authentication.authorize, time.monotonic))
+        app.register_blueprint(service_blueprint(name, own, forwarder, guards, time.monotonic))

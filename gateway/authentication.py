@@ -59,20 +59,33 @@ class Authentication:
         """Raises MissingToken, InvalidToken, KeysUnavailable or InsufficientScope where the policy asks for more than
         there is."""
         exchange = context.current()
+        policy = exchange.policy
         if exchange.principal is not None:
             self._check_revocation(exchange)
-        policy, principal = exchange.policy, exchange.principal
-        if policy is not None and policy.needs_token:
-            if principal is None:
-                problem = exchange.token_problem or MissingToken()
-                self._metrics.token_refusals.labels(problem.reason).inc()
-                raise problem
+        if policy is None:
+            return
+        if policy.needs_token:
+            principal = self._needed(exchange)
             missing = [scope for scope in policy.scopes if scope not in principal.scopes]
             if missing:
                 self._metrics.token_refusals.labels("scope").inc()
                 raise InsufficientScope(missing)
-        if policy is not None and principal is not None:
-            exchange.identity_fields = self._identity_of(principal, policy.service)
+        if exchange.principal is not None:
+            exchange.identity_fields = self._identity_of(exchange.principal, policy.service)
+
+    def require(self) -> None:
+        """For what the gateway itself guards: any good token. Raises MissingToken, InvalidToken, KeysUnavailable."""
+        exchange = context.current()
+        if exchange.principal is not None:
+            self._check_revocation(exchange)
+        self._needed(exchange)
+
+    def _needed(self, exchange: Exchange) -> Principal:
+        if exchange.principal is None:
+            problem = exchange.token_problem or MissingToken()
+            self._metrics.token_refusals.labels(problem.reason).inc()
+            raise problem
+        return exchange.principal
 
     def _identity_of(self, principal: Principal, service: str) -> Sequence[tuple[str, str]]:
         """The fields that tell the service who is calling."""

@@ -37,6 +37,7 @@ class Exchange:
     quota: Batch = field(default_factory=Batch)
     # What the service is told about the principal.
     identity_fields: Sequence[tuple[str, str]] = ()
+    is_undocumented: bool = False
     error_code: str = ""
     error_cause: str = ""
     upstream_seconds: float | None = None

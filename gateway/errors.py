@@ -70,6 +70,10 @@ class NoRoute(GatewayError):
     code, status, title = "no_route", 404, "No service has this path"
 
 
+class Undocumented(GatewayError):
+    code, status, title = "undocumented", 404, "The service's API document has no such operation"
+
+
 class MethodNotAllowed(GatewayError):
     code, status, title = "method_not_allowed", 405, "The method is not allowed here"
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import requests
@@ -31,37 +32,59 @@ class Document:
     fields: Mapping[str, str] = field(default_factory=dict)
 
 
+# Asked too seldom for a connection to be worth keeping; and none can be shared by both sides of a fork.
+PATIENCE: dict[str, Any] = {
+    "connect_timeout_seconds": CONNECT_SECONDS,
+    "read_timeout_seconds": READ_SECONDS,
+    "keepalive_connections": 0,
+}
+
+
+def url_fetcher(url: str, name: str, max_bytes: int, ca_file: Path | None = None) -> Fetcher:
+    """Fetches from anywhere. `name` is the setting that a certificate file is told under where it can't be used
+    (ConfigurationError)."""
+    parts = urlsplit(url)
+    settings = ServiceSettings(prefix="/", targets=(f"{parts.scheme}://{parts.netloc}",), ca_file=ca_file, **PATIENCE)
+    try:
+        return Fetcher(ServiceSession(settings, name), [url], max_bytes)
+    except ConfigurationError as error:
+        # Told as a service's setting, which it is not.
+        raise ConfigurationError([f"{name}: {line.partition(': ')[2]}" for line in error.mistakes]) from error
+
+
+def service_fetcher(name: str, service: ServiceSettings, path: str, max_bytes: int) -> Fetcher:
+    """Fetches what a service has at a path of its own, from its first target that gives it; by the service's own
+    certificates."""
+    urls = [target + path for target in service.targets]
+    return Fetcher(ServiceSession(service.model_copy(update=PATIENCE), name), urls, max_bytes)
+
+
 class Fetcher:
-    """Fetches one URL, over the same strict connections that services are reached by.
+    """Fetches from the first of the URLs that answers, over the same strict connections that services are reached
+    by."""
 
-    `name` is the setting that a certificate file is told under where it can't be used (ConfigurationError)."""
-
-    def __init__(self, url: str, name: str, max_bytes: int, ca_file: Path | None = None) -> None:
-        parts = urlsplit(url)
-        settings = ServiceSettings(
-            prefix="/",
-            targets=(f"{parts.scheme}://{parts.netloc}",),
-            connect_timeout_seconds=CONNECT_SECONDS,
-            read_timeout_seconds=READ_SECONDS,
-            # Asked too seldom for a connection to be worth keeping; and none can be shared by both sides of a fork.
-            keepalive_connections=0,
-            ca_file=ca_file,
-        )
-        self._url = url
+    def __init__(self, session: ServiceSession, urls: Sequence[str], max_bytes: int) -> None:
+        self._session = session
+        self._urls = urls
         self._max_bytes = max_bytes
-        try:
-            self._session = ServiceSession(settings, name)
-        except ConfigurationError as error:
-            # Told as a service's setting, which it is not.
-            mistakes = [f"{name}: {line.partition(': ')[2]}" for line in error.mistakes]
-            raise ConfigurationError(mistakes) from error
 
     def fetch(self, fields: Mapping[str, str] | None = None) -> Document:
         """The document now. Redirects are not followed. Raises FetchError."""
         deadline = time.monotonic() + TOTAL_SECONDS
+        failure = FetchError("nobody was asked")
+        for url in self._urls:
+            try:
+                return self._fetch(url, fields, deadline)
+            except FetchError as error:
+                failure = error
+            if time.monotonic() > deadline:
+                break
+        raise failure
+
+    def _fetch(self, url: str, fields: Mapping[str, str] | None, deadline: float) -> Document:
         wanted = {"Accept-Encoding": "identity", "User-Agent": "gateway", **(fields or {})}
         try:
-            with self._session.get(self._url, headers=wanted, allow_redirects=False, stream=True) as answer:
+            with self._session.get(url, headers=wanted, allow_redirects=False, stream=True) as answer:
                 if answer.status_code == 304 and fields:
                     return Document(None, answer.headers)
                 if answer.status_code != 200:

@@ -37,6 +37,9 @@ class Metrics:
         self.quota_fallbacks = self._counter(
             "gateway_quota_fallbacks", "Requests whose quota was decided without Redis, by on_redis_failure.", "way"
         )
+        self.undocumented = self._counter(
+            "gateway_undocumented_requests", "Requests that their service's document does not know.", "service", "mode"
+        )
         self.redis_failures = self._counter("gateway_redis_failures", "Calls to Redis that failed.")
         # The sum over the workers that live: how many of them do without Redis at the moment.
         self.redis_down = Gauge(

@@ -55,12 +55,14 @@ def service_blueprint(
     name: str,
     policies: Iterable[Policy],
     forwarder: Forwarder,
-    authorize: Callable[[], None],
+    guards: Iterable[Callable[[], None]],
     clock: Callable[[], float],
 ) -> Blueprint:
-    """The mappings of one service: its bare prefix, everything below it, and its routes, each with its policy."""
+    """The mappings of one service: its bare prefix, everything below it, and its routes, each with its policy.
+    `guards` run in their order before anything is forwarded, and raise where it is not to be."""
     blueprint = Blueprint(name, __name__)
-    blueprint.before_request(authorize)
+    for guard in guards:
+        blueprint.before_request(guard)
 
     def forward(**_: str) -> GatewayResponse:
         exchange = context.current()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 
 import click
 
 from gateway.cli.redis import shared_redis
 from gateway.config import Settings
+from gateway.moments import iso
 from gateway.tokens.revocation import Revocation, Revocations
 
 
@@ -58,9 +58,5 @@ def revoked_command(settings: Settings) -> click.Command:
 
 def line_of(one: Revocation) -> str:
     whose = f" of {one.issuer}" if one.issuer else ""
-    before = f", issued before {moment(one.not_before)}" if one.not_before is not None else ""
-    return f"{one.kind} {one.name}{whose}{before}, until {moment(one.until)}"
-
-
-def moment(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+    before = f", issued before {iso(one.not_before)}" if one.not_before is not None else ""
+    return f"{one.kind} {one.name}{whose}{before}, until {iso(one.until)}"

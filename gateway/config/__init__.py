@@ -8,6 +8,7 @@ from gateway.config.load import adopt, current, load_settings, project_folder, w
 from gateway.config.models import (
     AdminSettings,
     CorsSettings,
+    DocsSettings,
     OnRedisFailure,
     ProxySettings,
     RateLimitSettings,
@@ -27,6 +28,7 @@ from gateway.config.token_models import (
 __all__ = [
     "AdminSettings",
     "CorsSettings",
+    "DocsSettings",
     "IdentitySettings",
     "IssuerSettings",
     "JwtSettings",

@@ -17,7 +17,9 @@ from gateway.config.token_models import File, IdentitySettings, JwtSettings, Rev
 from gateway.config.values import (
     PLACEHOLDER,
     check_field_name,
+    check_hidden_path,
     check_method,
+    check_own_path,
     check_prefix,
     check_route_method,
     check_route_path,
@@ -82,6 +84,17 @@ class ProxySettings(Model):
     trusted_hops: Annotated[int, Field(ge=0, le=10)] = 0
 
 
+class DocsSettings(Model):
+    """The API document of all services, and the page for it. `hidden` are patterns of paths that it does not tell."""
+
+    enabled: bool = True
+    auth: TokenPolicy = "none"
+    title: Text = "API"
+    refresh_seconds: Annotated[float, Field(ge=1, le=86400)] = 60
+    max_bytes: Annotated[int, Field(ge=1024, le=64 * 1024 * 1024)] = 4 * 1024 * 1024
+    hidden: tuple[Annotated[str, AfterValidator(check_hidden_path)], ...] = ()
+
+
 class AdminSettings(Model):
     """Who may read what is for operators: addresses and networks of the connection's own peer."""
 
@@ -141,6 +154,9 @@ class ServiceSettings(Model):
     max_body_bytes: Annotated[int, Field(ge=0)] = 100 * 1024 * 1024
     max_in_flight: Annotated[int, Field(ge=1)] = 200
     keepalive_connections: Annotated[int, Field(ge=0, le=10_000)] = 100
+    openapi_path: Annotated[str, AfterValidator(check_own_path)] = "/openapi.json"
+    in_docs: bool = True
+    undocumented: Literal["allow", "log", "refuse"] = "allow"
     ca_file: File | None = None
     client_certificate_file: File | None = None
     client_key_file: File | None = None
@@ -216,6 +232,7 @@ class Settings(Model):
     cors: CorsSettings = CorsSettings()
     ratelimit: RateLimitSettings = RateLimitSettings()
     proxy: ProxySettings = ProxySettings()
+    docs: DocsSettings = DocsSettings()
     admin: AdminSettings = AdminSettings()
     server: ServerSettings = ServerSettings()
     services: Annotated[

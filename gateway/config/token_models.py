@@ -81,6 +81,13 @@ class JwtSettings(KeySettings):
     jwks_cooldown_seconds: Seconds = 30
     claims_to_headers: dict[str, HeaderName] = Field(default={"sub": "X-User-Subject", "user_id": "X-User-Id"})
 
+    @property
+    def identity_fields(self) -> frozenset[str]:
+        """The fields that only the gateway may set, in lower case. Those of the default mapping too: a service may
+        still believe them where the mapping was changed."""
+        default = type(self).model_fields["claims_to_headers"].default
+        return frozenset(header.lower() for header in (*self.claims_to_headers.values(), *default.values()))
+
     @model_validator(mode="after")
     def check_together(self) -> Self:
         mistakes, claims, names = self.key_mistakes(), dict[str, str](), set[str | None]()

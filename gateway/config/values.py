@@ -108,6 +108,20 @@ def check_route_path(text: str) -> str:
     return text
 
 
+def check_own_path(text: str) -> str:
+    """A path of a service's own, as the gateway asks for it."""
+    path, _, query = text.partition("?")
+    if not SEGMENTS.fullmatch(path) or has_dot_segment(path) or not re.fullmatch(r"[!\"$-~]*", query):
+        raise ValueError(f"must be like /openapi.json, got {text!r}")
+    return text
+
+
+def check_hidden_path(text: str) -> str:
+    if not text.startswith("/") or not re.fullmatch(r"[!-~]+", text):
+        raise ValueError(f"must be like /api/devices/internal/** or /api/*/debug, got {text!r}")
+    return text
+
+
 def has_dot_segment(path: str) -> bool:
     return any(segment in (".", "..") for segment in path.split("/"))
 

@@ -46,7 +46,7 @@ def own_statuses(operation: dict[str, Any], policy: Policy, facts: GatewayFacts)
         "401": policy.needs_token,
         "403": policy.needs_token and bool(policy.scopes),
         "413": "requestBody" in operation,
-        "429": facts.limits_enabled,
+        "429": facts.limits_enabled and policy.quota.cost > 0 and not policy.quota.observed,
     }
     return [status for status in ANSWERS if conditions.get(status, True)]
 
@@ -79,14 +79,22 @@ def with_headers(response: dict[str, Any], headers: dict[str, Any]) -> dict[str,
 
 
 def limits_told(policy: Policy, facts: GatewayFacts) -> dict[str, Any]:
-    """`x-ratelimit`: the limits, the name that RateLimit-Policy has for them, and those without a valid token where
-    they are others."""
-    if not facts.limits_enabled:
+    """`x-ratelimit`: the limits, the name that RateLimit-Policy has for them, those of callers on a plan and those
+    without a valid token where they are others, and what a request costs where that is not one."""
+    if not facts.limits_enabled or policy.quota.cost == 0:
         return {}
+    own = next((level for level in policy.quota.levels if level.limits), None)
     told: dict[str, Any] = {
-        "policy": policy.quota if policy.limits else "default",
-        "limits": list(policy.limits) or [facts.default_limit],
+        "policy": own.name if own is not None else "default",
+        "limits": list(own.limits) if own is not None else [facts.default_limit],
     }
-    if policy.needs_token or not policy.limits:
+    plans = {name: list(texts) for level in reversed(policy.quota.levels) for name, texts in level.plans.items()}
+    if plans:
+        told["plans"] = plans
+    if policy.needs_token or own is None:
         told["without_token"] = [facts.anonymous_limit]
+    if policy.quota.cost != 1:
+        told["cost"] = policy.quota.cost
+    if policy.quota.observed:
+        told["mode"] = "observe"
     return {"x-ratelimit": told}

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from gateway.config import IssuerSettings, JwtSettings, KeySettings
 from gateway.config.token_models import ASYMMETRIC
 from gateway.errors import ConfigurationError
-from gateway.fetching import Fetcher
+from gateway.fetching import url_fetcher
 from gateway.tokens.issuer import Issuer
 from gateway.tokens.jwks import JwksKeySet, read_jwks
 from gateway.tokens.key_source import FetchedKeys, FixedKeys, KeySource
@@ -44,7 +44,7 @@ def key_source(
     if own.jwks_url is None:
         return FixedKeys(load_keys(own))
     allowed = own.algorithms or ASYMMETRIC
-    fetcher = Fetcher(own.jwks_url, "jwt.jwks_ca_file", MAX_JWKS_BYTES, own.jwks_ca_file)
+    fetcher = url_fetcher(own.jwks_url, "jwt.jwks_ca_file", MAX_JWKS_BYTES, own.jwks_ca_file)
 
     def load() -> JwksKeySet:
         return read_jwks(fetcher.fetch().content or b"", allowed)

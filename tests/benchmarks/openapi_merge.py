@@ -6,7 +6,7 @@ import json
 import time
 from typing import Any
 
-from gateway.config import ServiceSettings
+from gateway.config import RateLimitSettings, ServiceSettings
 from gateway.openapi import GatewayFacts, ServiceDocument, document_of, merge, read
 from gateway.policies import service_policies
 
@@ -51,7 +51,9 @@ def raw_document(name: str, version: str) -> bytes:
 
 def part_of(name: str, document: dict[str, Any]) -> ServiceDocument:
     settings = ServiceSettings(prefix=f"/api/{name}", targets=("http://127.0.0.1:1",), scopes=(f"{name}:use",))
-    return ServiceDocument(name, settings.prefix, tuple(service_policies(name, settings)), document)
+    return ServiceDocument(
+        name, settings.prefix, tuple(service_policies(name, settings, RateLimitSettings())), document
+    )
 
 
 def tell(what: str, started: float, times: int = 1) -> None:

@@ -39,7 +39,7 @@ def admin(server: RedisServer) -> Iterator[Redis]:
 
 def milliseconds(admin: Redis) -> int:
     """Redis' own time."""
-    seconds, micros = admin.time()  # type: ignore[misc] # redis-py types replies of both its kinds of clients at once
+    seconds, micros = admin.time()
     return int(seconds) * 1000 + int(micros) // 1000
 
 

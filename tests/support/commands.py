@@ -11,10 +11,15 @@ from tests.support.gateway import ROOT, clean_environment, variables
 from tests.support.tokens import SECRET
 
 
-def flask(*words: str, settings: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None) -> str:
-    """What `flask WORDS` prints. Fails with what it says where it fails."""
+def flask(
+    *words: str,
+    settings: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] | None = None,
+    code: int = 0,
+) -> str:
+    """What `flask WORDS` prints. Fails with what it says where it ends with another exit code."""
     wanted = clean_environment() | {"GATEWAY_JWT__SECRET": SECRET} | variables(settings or {}) | dict(environ or {})
     command = [sys.executable, "-m", "flask", *words]
     done = subprocess.run(command, cwd=ROOT, env=wanted, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == code, done.stderr
     return done.stdout

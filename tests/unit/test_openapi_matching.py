@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Map
 
-from gateway.config import RouteSettings, ServiceSettings
+from gateway.config import RateLimitSettings, RouteSettings, ServiceSettings
 from gateway.openapi import PolicyTable, policy_for
 from gateway.openapi.hiding import hider
 from gateway.policies import Policy, service_policies
@@ -65,7 +65,7 @@ def policies_for(given_routes: list[dict[str, Any]], prefixes: list[str]) -> lis
             prefix=prefix, targets=("http://h",), auth="required", scopes=(), limits=(), routes=tuple(own),
             encoded_slashes="refuse",
         )  # fmt: skip
-        found += service_policies(f"s{index}", settings)
+        found += service_policies(f"s{index}", settings, RateLimitSettings())
     return found
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gateway.config import load_settings
+from gateway.config import RateLimitSettings, load_settings
 from gateway.demo.auth import auth_document
 from gateway.demo.resources import DEVICES, LIVESTREAMS, RULES, resource_document
 from gateway.openapi import DocumentError, ServiceDocument, document_of, merge, read
@@ -44,7 +44,9 @@ def fastapi(name: str) -> dict[str, Any]:
 def built_in(documents: dict[str, Any]) -> list[ServiceDocument]:
     """The parts of the built-in mapping."""
     return [
-        ServiceDocument(name, service.prefix, tuple(service_policies(name, service)), documents.get(name))
+        ServiceDocument(
+            name, service.prefix, tuple(service_policies(name, service, RateLimitSettings())), documents.get(name)
+        )
         for name, service in load_settings({}).services.items()
     ]
 

@@ -212,6 +212,11 @@ def test_quota_fields_replace_a_services_own_on_every_answer() -> None:
             {"limits": ["9/hour"], "routes": [{"path": PATH, "scopes": ["a"]}]},
             {"policy": "s", "limits": ["9/hour"], "without_token": ["60/minute"]},
         ),
+        (
+            {"limits": ["9/hour"], "plans": {"pro": ["90/hour"]}, "cost": 3, "limits_mode": "observe", "auth": "none"},
+            {"policy": "s", "limits": ["9/hour"], "plans": {"pro": ["90/hour"]}, "cost": 3, "mode": "observe"},
+        ),
+        ({"cost": 0}, None),
         ({"facts": GatewayFacts(limits_enabled=False)}, None),
     ],
 )
@@ -241,3 +246,9 @@ def test_trace_is_never_forwarded() -> None:
     found = merged(part("s", doc))["paths"]
     assert list(found) == [PATH]
     assert list(found[PATH]) == ["get"]
+
+
+@pytest.mark.parametrize("settings", [{"cost": 0}, {"limits_mode": "observe"}])
+def test_there_is_no_429_where_no_quota_refuses(settings: Any) -> None:
+    assert "429" not in told(operation(), **settings)[0]["responses"]
+    assert "429" in told(operation())[0]["responses"]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from gateway.tokens.principal import granted_scopes, header_value, stripped_headers
+from gateway.tokens.principal import granted_scopes, header_value, identity_headers
 
 # How long an example takes says nothing on a machine that is busy.
 EXAMPLES = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -124,9 +124,9 @@ def test_a_table_is_its_json(table: dict[str, Any]) -> None:
 def test_each_mapped_claim_gives_its_header_and_a_missing_one_none() -> None:
     names = {"sub": "X-User-Subject", "user_id": "X-User-Id", "tenant": "X-Tenant", "admin": "X-Admin", "n": "X-N"}
     claims = {"n": 0, "sub": "ada", "admin": False, "tenant": None, "other": "secret"}
-    assert stripped_headers(claims, names) == (("X-User-Subject", "ada"), ("X-Admin", "false"), ("X-N", "0"))
-    assert stripped_headers({}, names) == ()
-    assert stripped_headers(claims, {}) == ()
+    assert identity_headers(claims, names) == (("X-User-Subject", "ada"), ("X-Admin", "false"), ("X-N", "0"))
+    assert identity_headers({}, names) == ()
+    assert identity_headers(claims, {}) == ()
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ def test_a_good_token_tells_who_is_calling() -> None:
     assert principal.scopes == {"read", "write"}
     assert principal.expires_at == NOW + 3600
     assert principal.claims["user_id"] == 42
-    assert principal.stripped_headers == (("X-User-Subject", "ada@example.com"), ("X-User-Id", "42"))
+    assert principal.identity_headers == (("X-User-Subject", "ada@example.com"), ("X-User-Id", "42"))
 
 
 def test_what_pyjwt_signs_is_verified() -> None:
@@ -575,7 +575,7 @@ def test_whatever_the_issuer_signs_is_a_principal_or_refused(payload: dict[str, 
     assert principal.subject
     assert principal.expires_at > NOW - LEEWAY
     assert all(isinstance(scope, str) for scope in principal.scopes)
-    for _, value in principal.stripped_headers:
+    for _, value in principal.identity_headers:
         assert value.isascii()
         assert value == "" or value.isprintable()
 

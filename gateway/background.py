@@ -1,0 +1,32 @@
+"""Work that takes CPU time, done aside: under gevent, requests wait for whatever does not wait itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from gevent import get_hub
+from gevent.monkey import is_module_patched
+
+Result = TypeVar("Result")
+
+
+def run_aside(work: Callable[[], Result]) -> Result:
+    """The result of `work`, run in a thread of the system's while the requests of this process go on. It must not use
+    anything that waits by gevent. Raises what `work` raises."""
+    if not is_module_patched("threading"):
+        return work()
+    results: list[Result] = []
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(work())
+        except BaseException as error:
+            # gevent would also write it to standard error, as if nobody could expect it.
+            failures.append(error)
+
+    get_hub().threadpool.apply(run)
+    for failure in failures:
+        raise failure
+    return results[0]

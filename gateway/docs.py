@@ -1,0 +1,118 @@
+"""The API document of all services, of each, and the page to try it: finished before anybody asks for them."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from hashlib import sha256
+from importlib.resources import files
+
+from flask import Blueprint, request
+
+from gateway.documents.keeper import DocumentKeeper
+from gateway.documents.library import Finished, Library
+from gateway.errors import NoRoute
+from gateway.responses import GatewayResponse
+
+# How long the first request for a document waits, where nobody has fetched any yet.
+FIRST_SECONDS = 3.0
+# Nothing but what this origin serves; Swagger UI's icons are data: URLs, and it sets styles of elements by itself.
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+JSON, HTML = "application/json", "text/html; charset=utf-8"
+# The page's own parts and those of the pinned package: nothing else of it is served.
+ASSETS: dict[str, tuple[str, str]] = {
+    "page.js": ("gateway.docs_page", "text/javascript; charset=utf-8"),
+    "page.css": ("gateway.docs_page", "text/css; charset=utf-8"),
+    "swagger-ui-bundle.js": ("flask_swagger_ui", "text/javascript; charset=utf-8"),
+    "swagger-ui.css": ("flask_swagger_ui", "text/css; charset=utf-8"),
+    "favicon-32x32.png": ("flask_swagger_ui", "image/png"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    finished: Finished
+    content_type: str
+
+
+def docs_blueprint(library: Library, keeper: DocumentKeeper, guard: Callable[[], None] | None) -> Blueprint:
+    """`guard` is asked before documents are given away; the page itself, which tells nothing, is for everyone."""
+    blueprint = Blueprint("docs", __name__)
+    assets = {name: load_asset(name) for name in ASSETS}
+    page = finished_text((files("gateway.docs_page") / "page.html").read_bytes())
+
+    def document(service: str = "") -> GatewayResponse:
+        if guard is not None:
+            guard()
+        keeper.wait_for_first(FIRST_SECONDS)
+        found = library.shelf.documents.get(service)
+        if found is None:
+            raise NoRoute()
+        return answer(found, JSON)
+
+    def services() -> GatewayResponse:
+        if guard is not None:
+            guard()
+        keeper.wait_for_first(FIRST_SECONDS)
+        index = library.shelf.index
+        if index is None:
+            raise NoRoute()
+        return answer(index, JSON)
+
+    def show() -> GatewayResponse:
+        response = answer(page, HTML)
+        response.headers["Content-Security-Policy"] = POLICY
+        response.headers["Referrer-Policy"] = "no-referrer"
+        return response
+
+    def asset(name: str) -> GatewayResponse:
+        if name not in assets:
+            raise NoRoute()
+        return answer(assets[name].finished, assets[name].content_type, "public, max-age=3600")
+
+    add = partial(blueprint.add_url_rule, methods=["GET"])
+    add("/openapi.json", "all", document)
+    add("/openapi/<service>.json", "one", document)
+    add("/docs", "page", show)
+    add("/docs/services.json", "services", services)
+    add("/docs/<name>", "asset", asset)
+    return blueprint
+
+
+def load_asset(name: str) -> Asset:
+    package, content_type = ASSETS[name]
+    folder = files(package)
+    folder = folder / "dist" if package == "flask_swagger_ui" else folder
+    return Asset(finished_text((folder / name).read_bytes()), content_type)
+
+
+def finished_text(content: bytes) -> Finished:
+    return Finished(content, gzip.compress(content, mtime=0), sha256(content).hexdigest()[:32])
+
+
+def answer(finished: Finished, content_type: str, cache_control: str = "no-cache") -> GatewayResponse:
+    """The content, compressed for those who take it, or 304 for those who have it (RFC 9110 13.1.2). The compressed
+    form is another representation, so it has another tag."""
+    is_compressed = request.accept_encodings["gzip"] > 0
+    tag = f'"{finished.tag}-gzip"' if is_compressed else f'"{finished.tag}"'
+    fields = [
+        ("ETag", tag),
+        ("Cache-Control", cache_control),
+        ("Vary", "Accept-Encoding"),
+        ("X-Content-Type-Options", "nosniff"),
+    ]
+    if request.if_none_match.contains_weak(tag.strip('"')):
+        response = GatewayResponse(status=304)
+    else:
+        content = finished.compressed if is_compressed else finished.content
+        response = GatewayResponse([content])
+        fields += [("Content-Type", content_type), ("Content-Length", str(len(content)))]
+        if is_compressed:
+            fields.append(("Content-Encoding", "gzip"))
+    response.headers.extend(fields)
+    return response

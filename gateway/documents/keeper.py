@@ -1,0 +1,195 @@
+"""Keeps the services' documents fresh, in a thread of each worker; of all workers, one at a time fetches each document.
+
+What one worker fetched the others find in Redis. Without Redis each worker fetches for itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import replace
+from hashlib import sha256
+from threading import Condition, Thread
+from typing import Protocol
+
+from gateway.documents.kept import Kept
+from gateway.documents.store import DocumentStore
+from gateway.fetching import TOTAL_SECONDS, Document, FetchError
+from gateway.redis.client import FAILURES
+
+# How often a worker looks into Redis for what another one has fetched; a part of it is left to chance, so that workers
+# don't all do it at once.
+LOOK_SECONDS = 2.0
+# A service that does not answer must not keep the others' documents from being shown.
+PATIENCE_SECONDS = 1.0
+CONCURRENT_FETCHES = 8
+
+log = logging.getLogger(__name__)
+
+
+class Source(Protocol):
+    """Where a service's document comes from; `key` names it in Redis, with all that the document depends on."""
+
+    @property
+    def key(self) -> str: ...
+    @property
+    def max_bytes(self) -> int: ...
+
+    def fetch(self, fields: Mapping[str, str]) -> Document:
+        """Raises FetchError."""
+
+    def check(self, content: bytes) -> None:
+        """Raises FetchError where this is no document."""
+
+
+class DocumentKeeper:
+    """`sources` by their services' names. `when_changed` is told, in the keeper's thread, what is known of all services
+    whenever that is something else. `clock` gives seconds since 1970, `jitter` numbers from 0 to 1."""
+
+    def __init__(
+        self,
+        sources: Mapping[str, Source],
+        store: DocumentStore | None,
+        refresh_seconds: float,
+        when_changed: Callable[[Mapping[str, Kept], Mapping[str, bytes]], None],
+        clock: Callable[[], float],
+        jitter: Callable[[], float],
+    ) -> None:
+        self._sources = sources
+        self._store = store
+        self._refresh_seconds = refresh_seconds
+        self._when_changed = when_changed
+        self._clock = clock
+        self._jitter = jitter
+        self._known: dict[str, Kept] = {}
+        self._contents: dict[str, bytes] = {}
+        self._told: dict[str, Kept] | None = None
+        self._pid = 0
+        self._changed = Condition()
+
+    def start(self) -> None:
+        """Starts the thread of this process, once; not before it is forked."""
+        if self._pid == os.getpid():
+            return
+        with self._changed:
+            if self._pid != os.getpid():
+                Thread(target=self._keep, name="documents", daemon=True).start()
+                # Only now: where no thread can be had, the next request tries again.
+                self._pid = os.getpid()
+
+    def wait_for_first(self, seconds: float) -> None:
+        """Until something has been told for the first time, and no longer than that."""
+        self.start()
+        if self._told is None:
+            with self._changed:
+                self._changed.wait_for(lambda: self._told is not None, seconds)
+
+    def _keep(self) -> None:
+        with ThreadPoolExecutor(CONCURRENT_FETCHES, thread_name_prefix="document") as pool:
+            while True:
+                try:
+                    self._round(pool)
+                except Exception:
+                    # Whatever it was: without this thread the documents would stay as they are for ever.
+                    log.exception("documents can't be kept fresh")
+                with self._changed:
+                    self._changed.wait(min(LOOK_SECONDS, self._refresh_seconds) * (0.75 + 0.5 * self._jitter()))
+
+    def _round(self, pool: ThreadPoolExecutor) -> None:
+        self._look_into_store()
+        now = self._clock()
+        due = [name for name in self._sources if self._is_due(name, now)]
+        pending: set[Future[None]] = {pool.submit(self._renew, name) for name in due}
+        while pending:
+            _, pending = wait(pending, PATIENCE_SECONDS)
+            self._tell()
+        self._tell()
+
+    def _is_due(self, name: str, now: float) -> bool:
+        kept = self._known.get(name)
+        # A clock that was set back must not keep a document for ever.
+        return kept is None or not 0 <= now - kept.checked_at < self._refresh_seconds
+
+    def _look_into_store(self) -> None:
+        """Takes over what other workers have fetched."""
+        if self._store is None:
+            return
+        try:
+            names = {source.key: name for name, source in self._sources.items()}
+            for key, kept in self._store.read(names).items():
+                name = names[key]
+                known = self._known.get(name)
+                if known is not None and known.checked_at >= kept.checked_at:
+                    continue
+                if kept.version and (known is None or known.version != kept.version):
+                    content = self._store.content(kept.version, self._sources[name].max_bytes)
+                    if content is None:
+                        # It is as if nobody had fetched it.
+                        continue
+                    self._contents[name] = content
+                self._known[name] = kept
+        except FAILURES as error:
+            log.debug("documents can't be shared: %s", error)
+
+    def _renew(self, name: str) -> None:
+        """Fetches one document, if no other worker does."""
+        source = self._sources[name]
+        if not self._is_my_turn(source):
+            return
+        before = self._known.get(name, Kept())
+        now = self._clock()
+        try:
+            document = source.fetch(before.validators)
+            content = document.content
+            if content is not None:
+                source.check(content)
+        except FetchError as error:
+            kept, content = before.failed(str(error), now), None
+            if not before.failure:
+                log.warning("the document of %s can't be had: %s", name, error)
+        else:
+            kept = replace(before, checked_at=now, stale_since=None, failure="")
+            if content is not None:
+                version = sha256(content).hexdigest()
+                etag, modified = document.fields.get("ETag", ""), document.fields.get("Last-Modified", "")
+                kept = replace(kept, version=version, etag=etag, last_modified=modified)
+                content = content if version != before.version else None
+            if before.failure:
+                log.warning("the document of %s can be had again", name)
+        if content is not None:
+            self._contents[name] = content
+        self._known[name] = kept
+        self._share(source, kept, content)
+
+    def _is_my_turn(self, source: Source) -> bool:
+        if self._store is None:
+            return True
+        try:
+            return self._store.may_fetch(source.key, TOTAL_SECONDS + PATIENCE_SECONDS)
+        except FAILURES:
+            return True
+
+    def _share(self, source: Source, kept: Kept, content: bytes | None) -> None:
+        if self._store is None:
+            return
+        try:
+            self._store.write(source.key, kept, content)
+            self._store.has_fetched(source.key)
+        except FAILURES as error:
+            log.debug("documents can't be shared: %s", error)
+
+    def _tell(self) -> None:
+        known = dict(self._known)
+        if self._told is None or any(is_other(known.get(name), self._told.get(name)) for name in self._sources):
+            self._when_changed(known, dict(self._contents))
+            self._told = known
+        with self._changed:
+            self._changed.notify_all()
+
+
+def is_other(kept: Kept | None, told: Kept | None) -> bool:
+    """Whether there is something new to tell; that it was looked at again is not."""
+    before, after = told or Kept(), kept or Kept()
+    return (before.version, before.stale_since) != (after.version, after.stale_since)

@@ -1,0 +1,40 @@
+"""Builds the library and what keeps it fresh, by the configuration."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Sequence
+
+from gateway.config import Settings
+from gateway.documents.keeper import DocumentKeeper
+from gateway.documents.library import Library
+from gateway.documents.sources import make_sources
+from gateway.documents.store import DocumentStore
+from gateway.openapi import GatewayFacts
+from gateway.policies import Policy
+from gateway.redis.client import SharedRedis
+
+# No request waits for this.
+REDIS_PATIENCE_SECONDS = 5.0
+
+
+def make_library(settings: Settings, policies: Sequence[Policy]) -> tuple[Library, DocumentKeeper]:
+    """The services' documents, empty as yet, and what fetches them once somebody asks for it. Raises
+    ConfigurationError for certificates that can't be used."""
+    sources = make_sources(settings, policies)
+    watched = [name for name, service in settings.services.items() if service.undocumented != "allow"]
+    limits = settings.ratelimit
+    facts = GatewayFacts(
+        title=settings.docs.title,
+        limits_enabled=limits.enabled,
+        default_limit=limits.default,
+        anonymous_limit=limits.anonymous,
+        stripped_headers=settings.jwt.identity_fields,
+    )
+    library = Library(sources, facts, watched)
+    store = None
+    if settings.redis_url is not None:
+        store = DocumentStore(SharedRedis(settings.redis_url.get_secret_value(), REDIS_PATIENCE_SECONDS))
+    keeper = DocumentKeeper(sources, store, settings.docs.refresh_seconds, library.update, time.time, random.random)
+    return library, keeper

@@ -1,0 +1,43 @@
+"""Which requests a service's document knows of."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from gateway.openapi import ServiceDocument
+from gateway.openapi.drift import operations_of
+from gateway.openapi.matching import PolicyTable
+
+PLACEHOLDER = re.compile(r"\{[^{}/]*\}")
+
+
+class Documented:
+    """The operations of one service, hidden ones too. A placeholder stands for one segment or a part of it."""
+
+    def __init__(self, part: ServiceDocument, parts: Sequence[ServiceDocument]) -> None:
+        assert part.document is not None  # noqa: S101 - without one there is nothing to compare with
+        table = PolicyTable(policy for one in parts for policy in one.policies)
+        self._exact: dict[str, set[str]] = {}
+        self._patterns: dict[str, tuple[re.Pattern[str], set[str]]] = {}
+        for method, template, _, _ in operations_of(part, part.document, table):
+            path = template.removesuffix("/")
+            if "{" not in path:
+                self._exact.setdefault(path, set()).add(method)
+            else:
+                self._patterns.setdefault(path, (expression_of(path), set()))[1].add(method)
+
+    def knows(self, method: str, path: str) -> bool:
+        """Whether there is such an operation; `path` is decoded, as clients call it. HEAD is known where GET is."""
+        path = path.removesuffix("/")
+        methods = {method, "GET"} if method == "HEAD" else {method}
+        if not methods.isdisjoint(self._exact.get(path, ())):
+            return True
+        return any(
+            not methods.isdisjoint(known) and pattern.fullmatch(path) for pattern, known in self._patterns.values()
+        )
+
+
+def expression_of(template: str) -> re.Pattern[str]:
+    pieces = PLACEHOLDER.split(template)
+    return re.compile("[^/]+".join(re.escape(piece) for piece in pieces))

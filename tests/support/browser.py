@@ -1,0 +1,108 @@
+"""A real browser: Debian's chromium without a window, driven by its own driver."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import pytest
+from selenium.common.exceptions import StaleElementReferenceException
+from selenium.webdriver import Chrome, ChromeOptions
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
+
+Found = TypeVar("Found")
+
+PATIENCE_SECONDS = 30.0
+FLAGS = (
+    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --disable-dev-shm-usage --no-proxy-server --window-size=1280,1600"
+).split()
+
+
+class Browser:
+    """What a person sees and does, and what the page asks for behind their back."""
+
+    def __init__(self, driver: Chrome) -> None:
+        self.driver = driver
+
+    def open(self, url: str) -> None:
+        self.driver.get(url)
+
+    def wait_for(self, what: Callable[[], Found | None], description: str) -> Found:
+        """What is found once it is there."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                found = what()
+            except StaleElementReferenceException:
+                found = None
+            if found:
+                return found
+            assert time.monotonic() < deadline, f"{description}; the page says:\n{self.text()[:3000]}"
+            # Between two looks; nothing depends on how long.
+            time.sleep(0.05)
+
+    def element(self, selector: str, text: str = "") -> WebElement:
+        """The first visible element of this kind with this text in it, once there is one."""
+
+        def look() -> WebElement | None:
+            for one in self.driver.find_elements(By.CSS_SELECTOR, selector):
+                if one.is_displayed() and text in one.text:
+                    return one
+            return None
+
+        return self.wait_for(look, f"no {selector} with {text!r}")
+
+    def click(self, selector: str, text: str = "") -> None:
+        one = self.element(selector, text)
+        self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", one)
+        one.click()
+
+    def text(self) -> str:
+        return self.driver.find_element(By.TAG_NAME, "body").text
+
+    def run(self, script: str) -> Any:
+        """The result of an asynchronous function's body in the page."""
+        wrapped = f"const done = arguments[0]; (async () => {{ {script} }})().then(done, (e) => done('failed: ' + e));"
+        return self.driver.execute_async_script(wrapped)
+
+    def complaints(self) -> list[str]:
+        """Errors and warnings on the console since it was last asked."""
+        entries: Any = self.driver.get_log("browser")  # type: ignore[no-untyped-call]
+        return [entry["message"] for entry in entries if entry["level"] in ("SEVERE", "WARNING")]
+
+    def hosts_asked(self) -> set[str]:
+        """Host and port of every request since it was last asked."""
+        entries: Any = self.driver.get_log("performance")  # type: ignore[no-untyped-call]
+        messages = [json.loads(entry["message"])["message"] for entry in entries]
+        urls = [one["params"]["request"]["url"] for one in messages if one["method"] == "Network.requestWillBeSent"]
+        return {urlsplit(url).netloc for url in urls if not url.startswith(("data:", "blob:"))}
+
+
+@contextmanager
+def browser() -> Iterator[Browser]:
+    """Skips the test where there is no browser, but not where tests must not be skipped."""
+    program, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if program is None or driver is None:
+        assert "CI" not in os.environ, "chromium and chromedriver are not installed"
+        pytest.skip("chromium and chromedriver are not installed: apt-get install chromium chromium-driver")
+    with tempfile.TemporaryDirectory(prefix="test-browser-") as folder:
+        options = ChromeOptions()
+        options.binary_location = program
+        for flag in (*FLAGS, f"--user-data-dir={folder}"):
+            options.add_argument(flag)
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+        started = Chrome(options, Service(driver))
+        try:
+            yield Browser(started)
+        finally:
+            started.quit()
