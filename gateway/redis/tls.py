@@ -16,7 +16,8 @@ Stamp = tuple[str, int, int] | None
 
 class TlsConnection(SSLConnection):
     """redis-py makes a context for every connection and reads all the system's authorities into it: some fifty
-    milliseconds in which a worker does nothing else. This one makes a context once, and again when a file changes.
+    milliseconds in which a worker does nothing else. This one makes a context once, and again when a file changes
+    (of those that are configured; the system's authorities are read once).
 
     An authority that is configured is the only one that is believed."""
 

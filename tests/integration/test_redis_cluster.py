@@ -16,8 +16,7 @@ from gateway.redis.partitions import CLUSTER_PARTITIONS
 from tests.support.commands import flask
 from tests.support.gateway import GatewayProcess
 from tests.support.redis import wait_for_redis, wait_until
-from tests.support.redis_node import Node
-from tests.support.redis_sets import Cluster
+from tests.support.redis_sets import Cluster, serves
 from tests.support.sets_in_use import (
     answers_to,
     connections_of,
@@ -234,10 +233,6 @@ def test_a_replica_takes_over_from_a_node_that_dies_under_load(setting: Setting)
     assert load.statuses.keys() <= {200, 429}
     setting.wait_for_recovery()
     setting.check_counting("ada")
-
-
-def serves(node: Node) -> bool:
-    return bool(node.ask("CLUSTER INFO")["cluster_state"] == "ok")
 
 
 def test_a_node_without_a_replica_dies(setting: Setting) -> None:

@@ -217,5 +217,9 @@ def bus_port(node: Node) -> int:
 
 
 def is_well(node: Node, nodes: int) -> bool:
-    info = node.ask("CLUSTER INFO")
-    return info["cluster_state"] == "ok" and int(info["cluster_known_nodes"]) == nodes
+    return serves(node) and int(node.ask("CLUSTER INFO")["cluster_known_nodes"]) == nodes
+
+
+def serves(node: Node) -> bool:
+    """Whether the node of a cluster serves its slots, as far as it knows."""
+    return bool(node.ask("CLUSTER INFO")["cluster_state"] == "ok")
