@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 
-from gateway.redis.client import SharedRedis
+from gateway.redis.client import FAILURES, SharedRedis
 from gateway.tokens.principal import Principal
 
 PREFIX = "gateway:revoked:"
@@ -93,5 +93,12 @@ class Revocations:
 
     def _mark(self, key: str, number: int, about: str, seconds: int) -> None:
         value = f"{number} {about}".encode("utf-8", "replace")
+        failure: Exception | None = None
         for name in [tag + key for tag in self._redis.partitions.tags]:
-            self._redis.run(name, "SET", name, value, "EX", seconds)
+            try:
+                self._redis.run(name, "SET", name, value, "EX", seconds)
+            except FAILURES as error:
+                # Where a node is gone, the others refuse the token none the less. What failed can be done again.
+                failure = error
+        if failure is not None:
+            raise failure

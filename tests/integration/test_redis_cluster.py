@@ -11,8 +11,9 @@ import pytest
 
 from gateway.limits.asks import Ask, Marks
 from gateway.limits.redis_counters import RedisCounters
-from gateway.redis.client import SharedRedis
+from gateway.redis.client import FAILURES, SharedRedis
 from gateway.redis.partitions import CLUSTER_PARTITIONS
+from gateway.tokens.revocation import Revocations
 from tests.support.commands import flask
 from tests.support.gateway import GatewayProcess
 from tests.support.redis import wait_for_redis, wait_until
@@ -255,6 +256,24 @@ def test_a_node_without_a_replica_dies(setting: Setting) -> None:
     assert load.statuses.keys() <= {200, 429}
     setting.wait_for_recovery()
     setting.check_counting()
+
+
+def test_a_revocation_goes_as_far_as_it_can(setting: Setting) -> None:
+    """Where a node is gone, it fails, so that it is done again; the partitions of the others have it even so."""
+    dead, *others = setting.cluster.running
+    for node in [dead, *others]:
+        node.ask("CONFIG", "SET", "cluster-require-full-coverage", "no")
+    dead.kill()
+    redis = SharedRedis(setting.cluster.url, 5)
+    with pytest.raises(FAILURES):
+        Revocations(redis, 60).revoke_token("half", "", None)
+    marked = [len(node.ask("KEYS", "*gateway:revoked:jti:*")) for node in others]
+    dead.start()
+    wait_until(lambda: all(serves(node) for node in [dead, *others]), "the node is back")
+    for node in [dead, *others]:
+        node.ask("CONFIG", "SET", "cluster-require-full-coverage", "yes")
+    Revocations(redis, 60).revoke_token("half", "", None)
+    assert [len(node.ask("KEYS", "*gateway:revoked:jti:*")) for node in others] == marked
 
 
 def test_a_cluster_that_hangs_holds_up_nobody(setting: Setting) -> None:
