@@ -144,6 +144,9 @@ def rebuilt(kind: str, node: dict[str, Any], visit: Visit) -> dict[str, Any]:
     it does not name, or gives another type, is left out, as is null; only schemas keep keywords of their own. All else
     is the same value, not a copy."""
     if kind == "callback":
+        # All its other keys are expressions that stand for addresses.
+        if isinstance(node.get("$ref"), str):
+            return dict(node)
         return mapped_items(node, "path_item", visit, is_extensible=True)
     fields, copy = FIELDS[kind], {}
     for key, value in node.items():

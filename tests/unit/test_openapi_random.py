@@ -135,8 +135,8 @@ def test_whatever_a_document_contains_the_merged_one_is_whole(document: Any, str
     identifiers = [
         operation["operationId"]
         for item in result["paths"].values()
-        for operation in item.values()
-        if isinstance(operation, dict) and "operationId" in operation
+        for method, operation in item.items()
+        if method in ("get", "put") and "operationId" in operation
     ]
     assert len(set(identifiers)) == len(identifiers)
     assert json.dumps(merge(parts, FACTS)) == json.dumps(result)

@@ -388,10 +388,21 @@ def test_what_is_no_schema_is_left_out(wrong: Any, version: str) -> None:
 
 
 def test_what_a_component_lacks_that_it_must_have() -> None:
-    kinds = {"requestBodies": {"B": {}}, "responses": {"R": {}}}
+    kinds: dict[str, Any] = {"requestBodies": {"B": {}}, "responses": {"R": {}}}
     called: dict[str, Any] = {"post": {"requestBody": {"$ref": "#/components/requestBodies/B"}}}
     called["post"]["responses"] = {"200": {"$ref": "#/components/responses/R"}}
     given = operation(callbacks={"c": {"{$url}": called}})
     found = merged(part("s", document({PATH: {"get": given}}, components=kinds)))["components"]
     assert found["requestBodies"] == {"s_B": {"content": {}}}
     assert found["responses"]["s_R"] == {"description": ""}
+
+
+@pytest.mark.parametrize("version", ["3.0.3", "3.1.0"])
+def test_a_callback_that_is_a_reference_is_followed_in_old_documents_too(version: str) -> None:
+    called = {"{$url}": {"post": operation({"$ref": "#/components/schemas/A"})}}
+    components = {"callbacks": {"C": called, "D": {"$ref": "#/components/callbacks/C"}}, "schemas": {"A": {}}}
+    given = operation(callbacks={"c": {"$ref": "#/components/callbacks/D"}})
+    result = merged(part("s", document({PATH: {"get": given}}, components=components, version=version)))
+    assert result["paths"][PATH]["get"]["callbacks"] == {"c": {"$ref": "#/components/callbacks/s_C"}}
+    answer = result["components"]["callbacks"]["s_C"]["{$url}"]["post"]["responses"]["200"]
+    assert answer["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/s_A"}
