@@ -9,13 +9,17 @@ from gateway.config.models import (
     AdminSettings,
     CorsSettings,
     DocsSettings,
-    OnRedisFailure,
     ProxySettings,
     RateLimitSettings,
-    RouteSettings,
     ServerSettings,
-    ServiceSettings,
     Settings,
+)
+from gateway.config.service_models import (
+    BreakerSettings,
+    HealthSettings,
+    OnRedisFailure,
+    RouteSettings,
+    ServiceSettings,
 )
 from gateway.config.token_models import (
     IdentitySettings,
@@ -27,8 +31,10 @@ from gateway.config.token_models import (
 
 __all__ = [
     "AdminSettings",
+    "BreakerSettings",
     "CorsSettings",
     "DocsSettings",
+    "HealthSettings",
     "IdentitySettings",
     "IssuerSettings",
     "JwtSettings",

@@ -1,0 +1,155 @@
+"""What can be configured about a service and its routes: who may call, how often, and how it is reached."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from gateway.config.addresses import check_target
+from gateway.config.base import Model, Scope, Seconds, Text, refuse
+from gateway.config.limit_text import check_limit, parse_limits
+from gateway.config.token_models import File
+from gateway.config.values import PLACEHOLDER, check_own_path, check_prefix, check_route_method, check_route_path
+
+Limit = Annotated[str, AfterValidator(check_limit)]
+RouteMethod = Annotated[str, AfterValidator(check_route_method)]
+TokenPolicy = Literal["required", "none"]
+LimitsMode = Literal["enforce", "observe"]
+OnRedisFailure = Literal["local", "open", "closed"]
+Plans = dict[Text, tuple[Limit, ...]]
+# What a request takes from its limits; nothing at all with 0.
+Cost = Annotated[int, Field(ge=0, le=1_000_000)]
+
+
+class RouteSettings(Model):
+    """A narrower path with its own policy. What it leaves out it takes from its service."""
+
+    path: Annotated[str, AfterValidator(check_route_path)]
+    methods: tuple[RouteMethod, ...] = ()
+    auth: TokenPolicy | None = None
+    scopes: tuple[Scope, ...] | None = None
+    limits: tuple[Limit, ...] | None = None
+    plans: Plans | None = None
+    cost: Cost | None = None
+    limits_mode: LimitsMode | None = None
+    on_redis_failure: OnRedisFailure | None = None
+    connect_timeout_seconds: Seconds | None = None
+    read_timeout_seconds: Seconds | None = None
+    head_timeout_seconds: Seconds | None = None
+
+
+class BreakerSettings(Model):
+    """When a target is left alone for a while: after so many failures in a row, or where in the last `window_seconds`
+    so large a share of at least `min_requests` failed. Each time that it fails again it is left alone twice as long."""
+
+    failures: Annotated[int, Field(ge=0)] = 5
+    failure_ratio: Annotated[float, Field(gt=0, le=1)] = 0.5
+    window_seconds: Seconds = 10
+    min_requests: Annotated[int, Field(ge=1)] = 20
+    open_seconds: Seconds = 1
+    max_open_seconds: Seconds = 30
+
+
+class HealthSettings(Model):
+    """Whether targets are asked if they are well, at `path` (none: they are not); `min_available` of them are taken for
+    well whatever they answer, as the question may be what is wrong."""
+
+    path: Annotated[str, AfterValidator(check_own_path)] | None = None
+    interval_seconds: Seconds = 10
+    timeout_seconds: Seconds = 2
+    unhealthy_after: Annotated[int, Field(ge=1, le=100)] = 3
+    healthy_after: Annotated[int, Field(ge=1, le=100)] = 2
+    min_available: Annotated[int, Field(ge=0, le=1000)] = 1
+
+
+class ServiceSettings(Model):
+    """One service behind the gateway: everything at and below `prefix`."""
+
+    prefix: Annotated[str, AfterValidator(check_prefix)]
+    targets: Annotated[tuple[Annotated[str, AfterValidator(check_target)], ...], Field(min_length=1)]
+    auth: TokenPolicy = "required"
+    scopes: tuple[Scope, ...] = ()
+    limits: tuple[Limit, ...] = ()
+    plans: Plans = Field(default={})
+    cost: Cost = 1
+    limits_mode: LimitsMode | None = None
+    on_redis_failure: OnRedisFailure | None = None
+    routes: tuple[RouteSettings, ...] = ()
+    strip_prefix: bool = False
+    preserve_host: bool = False
+    encoded_slashes: Literal["refuse", "forward"] = "refuse"
+    weights: tuple[Annotated[int, Field(ge=0, le=10_000)], ...] = ()
+    balancing: Literal["least", "round_robin", "principal"] = "least"
+    connect_timeout_seconds: Seconds = 2
+    read_timeout_seconds: Seconds = 30
+    head_timeout_seconds: Seconds | None = None
+    retries: Annotated[int, Field(ge=0, le=5)] = 1
+    retry_budget: Annotated[float, Field(ge=0, le=1)] = 0.2
+    breaker: BreakerSettings = BreakerSettings()
+    health: HealthSettings = HealthSettings()
+    max_body_bytes: Annotated[int, Field(ge=0)] = 100 * 1024 * 1024
+    max_in_flight: Annotated[int, Field(ge=1)] = 200
+    max_in_flight_per_target: Annotated[int, Field(ge=1)] | None = None
+    keepalive_connections: Annotated[int, Field(ge=0, le=10_000)] = 100
+    openapi_path: Annotated[str, AfterValidator(check_own_path)] = "/openapi.json"
+    in_docs: bool = True
+    undocumented: Literal["allow", "log", "refuse"] = "allow"
+    ca_file: File | None = None
+    client_certificate_file: File | None = None
+    client_key_file: File | None = None
+
+    def labelled_paths(self) -> Iterator[tuple[str, str]]:
+        """Each route's path as it is named in a mistake, and without its /**."""
+        for index, route in enumerate(self.routes):
+            yield f"routes[{index}].path", route.path.removesuffix("/**") or "/"
+
+    def labelled_costs(self) -> Iterator[tuple[str, int, tuple[str, ...]]]:
+        """Where a cost is, as it is named in a mistake, the cost, and the own limits that it is taken from."""
+        of_plans = texts_of(self.plans)
+        yield "cost", self.cost, (*self.limits, *of_plans)
+        for index, route in enumerate(self.routes):
+            cost = self.cost if route.cost is None else route.cost
+            own = self.limits if route.limits is None else route.limits
+            yield f"routes[{index}].cost", cost, (*own, *of_plans, *texts_of(route.plans))
+
+    @model_validator(mode="after")
+    def check_policies(self) -> Self:
+        below = self.prefix.rstrip("/") + "/"
+        mistakes, seen = [], set()
+        for index, route in enumerate(self.routes):
+            path = route.path.removesuffix("/**") or "/"
+            if path != self.prefix and not path.startswith(below):
+                mistakes.append(f"routes[{index}].path: {route.path!r} is not below the prefix {self.prefix!r}")
+            # Placeholders are told apart by where they stand, not by their names.
+            shape = PLACEHOLDER.sub("{}", route.path)
+            for method in route.methods or ("any method",):
+                if (shape, method) in seen:
+                    mistakes.append(f"routes[{index}].path: {route.path!r} has a policy for {method} already")
+                seen.add((shape, method))
+            auth = route.auth or self.auth
+            if auth == "none" and (route.scopes or (route.scopes is None and self.scopes)):
+                mistakes.append(f'routes[{index}].auth: "none" can\'t be combined with scopes; set scopes = []')
+        if self.auth == "none" and self.scopes:
+            mistakes.append('auth: "none" can\'t be combined with scopes')
+        if self.weights and len(self.weights) != len(self.targets):
+            mistakes.append(f"weights: {len(self.weights)} for {len(self.targets)} targets")
+        elif self.weights and not any(self.weights):
+            mistakes.append("weights: are all 0")
+        if (self.client_certificate_file is None) != (self.client_key_file is None):
+            mistakes.append("client_certificate_file and client_key_file go together")
+        if (self.ca_file or self.client_certificate_file) and not any(one.startswith("https:") for one in self.targets):
+            mistakes.append("targets: none is https, but there is a ca_file or client_certificate_file")
+        refuse(mistakes)
+        return self
+
+
+def texts_of(plans: dict[str, tuple[str, ...]] | None) -> list[str]:
+    return [text for texts in (plans or {}).values() for text in texts]
+
+
+def cost_mistakes(label: str, cost: int, texts: Iterable[str]) -> list[str]:
+    """A cost that is more than a limit could ever have to give."""
+    small = [limit.text for text in texts for limit in parse_limits(text) if limit.capacity < cost]
+    return [f"{label}: {cost} is more than {text!r} could ever let pass" for text in dict.fromkeys(small)]
