@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import TextIO
 
 from gateway.context import Exchange
@@ -32,6 +33,7 @@ class AccessLog:
             "error": exchange.error_code or None,
             "cause": exchange.error_cause or None,
             "seconds": round(monotonic_now - exchange.started, 6),
+            "attempts": [asdict(one) for one in exchange.attempts] if len(exchange.attempts) > 1 else None,
             "upstream_seconds": None if exchange.upstream_seconds is None else round(exchange.upstream_seconds, 6),
         }
         self._stream.write(json.dumps(line) + "\n")

@@ -12,8 +12,11 @@ from gateway.errors import NoRoute
 from gateway.metrics import CONTENT_TYPE, Metrics
 from gateway.responses import GatewayResponse, content_response
 
-# A proxy in front says by these for whom it asks.
-FORWARDING_FIELDS = frozenset(["x-forwarded-for", "forwarded"])
+# By these a proxy in front says for whom it asks, or at least that there is one.
+FORWARDING_FIELDS = frozenset(
+    "x-forwarded-for x-forwarded-host x-forwarded-proto x-forwarded-port x-forwarded-server forwarded via x-real-ip "
+    "x-client-ip true-client-ip cf-connecting-ip".split()
+)
 
 
 def admin_blueprint(settings: AdminSettings, metrics: Metrics) -> Blueprint:

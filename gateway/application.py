@@ -28,11 +28,13 @@ from gateway.limits.redis_counters import RedisCounters
 from gateway.limits.rules import Quotas
 from gateway.metrics import Metrics
 from gateway.policies import Policy, policies_of
+from gateway.proxy.balancer import Balancer
 from gateway.proxy.forwarder import Forwarder
 from gateway.proxy.session import ServiceSession
 from gateway.quota import make_limiter
 from gateway.redis.client import SharedRedis
 from gateway.responses import GatewayResponse
+from gateway.service_watch import ServiceWatch
 from gateway.services import PolicyRule, RestConverter, check_path, service_blueprint
 from gateway.tokens.identity import IdentitySigner
 from gateway.tokens.issuers import make_issuers
@@ -86,7 +88,7 @@ def build(settings: Settings) -> Flask:
     quota_fields.install(app, metrics)
     library, keeper = make_library(settings, policies)
     documented = DocumentedOnly(settings.services, library, keeper, metrics)
-    add_services(app, settings, policies, [authentication.authorize, documented.check])
+    add_services(app, settings, policies, [authentication.authorize, documented.check], metrics)
 
     app.register_blueprint(health_blueprint(ladder, issuers))
     app.register_blueprint(admin_blueprint(settings.admin, metrics))
@@ -101,11 +103,20 @@ def build(settings: Settings) -> Flask:
 
 
 def add_services(
-    app: Flask, settings: Settings, policies: Sequence[Policy], guards: Sequence[Callable[[], None]]
+    app: Flask, settings: Settings, policies: Sequence[Policy], guards: Sequence[Callable[[], None]], metrics: Metrics
 ) -> None:
     """One blueprint per service: its guards, then the forwarder with its own pooled session."""
     identity_names = settings.jwt.identity_fields
     for name, service in settings.services.items():
-        forwarder = Forwarder(service, ServiceSession(service, name), identity_names, settings.proxy.trusted_hops)
+        forwarder = Forwarder(
+            service,
+            ServiceSession(service, name),
+            identity_names,
+            settings.proxy.trusted_hops,
+            Balancer(service, time.monotonic, random.random),
+            time.monotonic,
+            random.random,
+            ServiceWatch(name, metrics),
+        )
         own = [policy for policy in policies if policy.service == name]
         app.register_blueprint(service_blueprint(name, own, forwarder, guards, time.monotonic))

@@ -13,6 +13,7 @@ from werkzeug.routing import MapAdapter
 from gateway.errors import InvalidToken, KeysUnavailable, MissingToken
 from gateway.limits.extension import Batch
 from gateway.policies import Policy
+from gateway.proxy.attempts import Attempt
 from gateway.proxy.headers import Pairs
 from gateway.proxy.paths import RequestTarget
 from gateway.tokens.principal import Principal
@@ -41,6 +42,7 @@ class Exchange:
     error_code: str = ""
     error_cause: str = ""
     upstream_seconds: float | None = None
+    attempts: list[Attempt] = field(default_factory=list)
     when_closed: list[Callable[[], None]] = field(default_factory=list)
 
 

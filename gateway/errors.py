@@ -125,12 +125,29 @@ class UpstreamConnectError(UpstreamError):
     code, status, title = "upstream_unreachable", 502, "The service can't be reached"
 
 
+class UpstreamNotReached(UpstreamConnectError):
+    """No connection: the service has seen nothing of the request."""
+
+
 class UpstreamProtocolError(UpstreamError):
     code, status, title = "upstream_protocol", 502, "The service's answer can't be understood"
 
 
 class UpstreamTimeout(UpstreamError):
     code, status, title = "upstream_timeout", 504, "The service did not answer in time"
+
+
+class UpstreamConnectTimeout(UpstreamTimeout):
+    """No connection in time: the service has seen nothing of the request."""
+
+
+class UpstreamOpen(Unavailable):
+    """All targets have failed so often that none is asked at the moment."""
+
+    code, title = "upstream_open", "The service has failed and is left alone for a moment"
+
+    def __init__(self, retry_after_seconds: int) -> None:
+        super().__init__("try again when Retry-After has passed", retry_after_seconds)
 
 
 class StreamAborted(Exception):

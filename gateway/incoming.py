@@ -72,7 +72,10 @@ def spelled(name: str) -> str:
 def incoming_of(exchange: Exchange) -> Incoming:
     """The exchange's request as the forwarder takes it."""
     environ: dict[str, Any] = request.environ
-    assert exchange.target is not None  # noqa: S101 - no view is reached before the path was checked
+    policy = exchange.policy
+    # No service's view is reached before the path was checked and its policy found.
+    assert exchange.target is not None  # noqa: S101
+    assert policy is not None  # noqa: S101
     is_chunked = "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "").lower()
     length = environ.get("CONTENT_LENGTH")
     return Incoming(
@@ -89,6 +92,9 @@ def incoming_of(exchange: Exchange) -> Incoming:
         content_length=int(length) if length and not is_chunked else None,
         is_chunked=is_chunked,
         request_id=exchange.request_id,
+        limits=policy.time_limits,
+        caller=exchange.principal.key if exchange.principal else exchange.client_address,
+        attempts=exchange.attempts,
         identity_fields=exchange.identity_fields,
         client_socket=environ.get("gunicorn.socket"),
     )

@@ -40,6 +40,10 @@ class Metrics:
         self.undocumented = self._counter(
             "gateway_undocumented_requests", "Requests that their service's document does not know.", "service", "mode"
         )
+        self.retries = self._counter("gateway_retries", "Requests that were sent again, by service.", "service")
+        self.breaker_openings = self._counter(
+            "gateway_breaker_openings", "How often a target was found failing and left alone.", "service", "target"
+        )
         self.redis_failures = self._counter("gateway_redis_failures", "Calls to Redis that failed.")
         # The sum over the workers that live: how many of them do without Redis at the moment.
         self.redis_down = Gauge(

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from gateway.config import OnRedisFailure, RateLimitSettings, RouteSettings, ServiceSettings, Settings
+from gateway.proxy.time_limits import TimeLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,7 @@ class Policy:
     scopes: tuple[str, ...]
     encoded_slashes: bool
     quota: QuotaPolicy
+    time_limits: TimeLimits
 
     @property
     def limits(self) -> tuple[str, ...]:
@@ -77,12 +79,14 @@ def service_policies(name: str, service: ServiceSettings, defaults: RateLimitSet
                 scopes=service.scopes if route.scopes is None else route.scopes,
                 encoded_slashes=encoded_slashes,
                 quota=quota_of(own_name, route, service_quota),
+                time_limits=TimeLimits.of(service, route),
             )
         )
     # A path of its own is more specific than being below one, and named methods are more specific than all.
     yield from sorted(routes, key=lambda policy: (policy.path.endswith("/**"), not policy.methods))
     needs_token = service.auth == "required"
-    yield Policy(name, name, below, (), needs_token, service.scopes, encoded_slashes, service_quota)
+    limits = TimeLimits.of(service)
+    yield Policy(name, name, below, (), needs_token, service.scopes, encoded_slashes, service_quota, limits)
 
 
 def quota_of(name: str, own: ServiceSettings | RouteSettings, outer: QuotaPolicy) -> QuotaPolicy:

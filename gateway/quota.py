@@ -50,7 +50,9 @@ class RequestLimits(Limit):
         quota.names = plan.names
         quota.partition_by = plan.partition_by(caller)
         quota.observed = policy.quota.observed
-        quota.on_failure = policy.quota.on_redis_failure
+        # What only observes must not be what refuses.
+        is_closed = policy.quota.on_redis_failure == "closed"
+        quota.on_failure = "local" if is_closed and quota.observed else policy.quota.on_redis_failure
         return iter(self._whole)
 
     def _is_exempt(self, exchange: Exchange) -> bool:
@@ -62,6 +64,8 @@ class RequestLimits(Limit):
             address = ip_address(exchange.client_address)
         except ValueError:
             return False
+        if isinstance(address, IPv6Address) and address.ipv4_mapped:
+            address = address.ipv4_mapped
         return any(address in network for network in self._exempt_networks)
 
 

@@ -7,6 +7,7 @@ import sys
 import click
 
 from gateway.cli.progress import progress
+from gateway.cli.table import printable
 from gateway.config import Settings
 from gateway.documents.sources import make_sources
 from gateway.fetching import FetchError
@@ -32,9 +33,9 @@ def drift_command(settings: Settings) -> click.Command:
             parts.append(source.part(None, content))
         found = drifts(parts)
         for one in found:
-            click.echo(one.line)
+            click.echo(printable(one.line))
         for failure in failures:
-            click.echo(failure, err=True)
+            click.echo(printable(failure), err=True)
         if not found:
             click.echo(f"No drift in {sum(part.document is not None for part in parts)} documents.")
         sys.exit(1 if found or failures else 0)

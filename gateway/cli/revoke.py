@@ -8,9 +8,12 @@ from contextlib import contextmanager
 import click
 
 from gateway.cli.redis import shared_redis
+from gateway.cli.table import printable
 from gateway.config import Settings
 from gateway.moments import iso
 from gateway.tokens.revocation import Revocation, Revocations
+
+LAST_MOMENT = 253402300799  # the end of the year 9999, seconds since 1970
 
 
 @contextmanager
@@ -25,7 +28,11 @@ def revoke_command(settings: Settings) -> click.Command:
     @click.option("--jti", help="The id of one token.")
     @click.option("--sub", help="A subject: all tokens that it has been issued up to now.")
     @click.option("--issuer", default="", help="Whose token or subject it is, where there are several issuers.")
-    @click.option("--expires-at", type=int, help="With --jti: the token's exp, when this can be forgotten.")
+    @click.option(
+        "--expires-at",
+        type=click.IntRange(0, LAST_MOMENT),
+        help="With --jti: the token's exp, when this can be forgotten.",
+    )
     @click.option("--undo", is_flag=True, help="Take the revocation back.")
     def revoke(jti: str | None, sub: str | None, issuer: str, expires_at: int | None, undo: bool) -> None:
         """Refuse a token, or all tokens of a subject ("log out everywhere"), within a second on all gateways."""
@@ -59,4 +66,4 @@ def revoked_command(settings: Settings) -> click.Command:
 def line_of(one: Revocation) -> str:
     whose = f" of {one.issuer}" if one.issuer else ""
     before = f", issued before {iso(one.not_before)}" if one.not_before is not None else ""
-    return f"{one.kind} {one.name}{whose}{before}, until {iso(one.until)}"
+    return printable(f"{one.kind} {one.name}{whose}{before}, until {iso(one.until)}")

@@ -124,7 +124,7 @@ class DocumentKeeper:
                 if known is not None and known.checked_at >= kept.checked_at:
                     continue
                 if kept.version and (known is None or known.version != kept.version):
-                    content = self._store.content(kept.version, self._sources[name].max_bytes)
+                    content = self._store.content(key, kept.version, self._sources[name].max_bytes)
                     if content is None:
                         # It is as if nobody had fetched it.
                         continue

@@ -8,6 +8,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable
 from contextlib import suppress
+from hashlib import sha256
 
 from gateway.documents.kept import Kept
 from gateway.redis.client import SharedRedis
@@ -37,23 +38,25 @@ class DocumentStore:
                     found[name] = Kept.from_json(text)
         return found
 
-    def content(self, version: str, max_bytes: int) -> bytes | None:
-        """The bytes of a version; None where they are not there any more."""
-        key = self._key("content", version)
+    def content(self, source: str, version: str, max_bytes: int) -> bytes | None:
+        """The bytes of this version of a source; None where it is not the one that is there."""
+        key = self._key("content", source)
         packed = self._redis.run(key, "GET", key)
         if packed is None:
             return None
         try:
             unpacking = zlib.decompressobj()
-            content = unpacking.decompress(packed, max_bytes)
+            # One more than there may be, as the end is not seen before it is asked for more.
+            content = unpacking.decompress(packed, max_bytes + 1)
         except zlib.error:
             return None
-        return content if unpacking.eof else None
+        return content if unpacking.eof and sha256(content).hexdigest() == version else None
 
     def write(self, source: str, kept: Kept, content: bytes | None) -> None:
-        """Keeps what is known of a source, and the bytes of its version where they are new."""
+        """Keeps what is known of a source, and the bytes of its version where they are new: the last ones alone, as
+        some services' documents are other ones each time."""
         if kept.version:
-            key = self._key("content", kept.version)
+            key = self._key("content", source)
             if content is not None:
                 self._redis.run(key, "SET", key, zlib.compress(content), "EX", FORGOTTEN_AFTER_SECONDS)
             else:

@@ -6,15 +6,20 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from urllib.parse import quote
 
 from gateway.config import RateLimitSettings
 from gateway.config.limit_text import LimitText, parse_limits
 from gateway.limits.asks import Ask
 from gateway.policies import Policy
-from gateway.tokens.principal import Principal, claim_at, quoted
+from gateway.tokens.principal import HEADER_SAFE, Principal, claim_at, quoted
 
 DEFAULT, ANONYMOUS = "default", "anonymous"
 CALLER = ("principal",)
+# Before the names of the gateway's own limits where they are counted: a service may be called "default", too.
+OWN = "gateway:"
+# What may stand in a quoted text of a structured field as it is (RFC 8941 3.3.3).
+FIELD_SAFE = HEADER_SAFE.replace('"', "").replace("\\", "")
 
 
 @dataclass(slots=True)
@@ -71,13 +76,16 @@ class Plan:
         return tuple(rule.name for rule in self.rules)
 
     def asks(self, caller: Caller, cost: int) -> list[Ask]:
+        """What a request takes from each limit. Of one that has not so much to give, it takes all: without a token, a
+        costly route is asked of the limit for all such requests, and must not be out of reach for ever."""
         caller_key = caller.key
         asks = []
         for rule in self.rules:
             limit = rule.limit
             key = caller_key if limit.by == CALLER else "|".join(map(caller.value, limit.by))
+            taken = min(cost, limit.capacity)
             asks.append(
-                Ask(f"{rule.key}|{key}", limit.amount, limit.window_seconds, cost, limit.algorithm, limit.burst)
+                Ask(f"{rule.key}|{key}", limit.amount, limit.window_seconds, taken, limit.algorithm, limit.burst)
             )
         return asks
 
@@ -93,15 +101,19 @@ class Plan:
         return tuple(sorted(first.intersection(*others)))
 
 
-def make_plan(name: str, texts: Sequence[str]) -> Plan:
-    """The limits of these texts, counted under `name`; several are told apart by their windows, and by numbers where
-    those are the same."""
+def make_plan(name: str, texts: Sequence[str], plan: str | None = None, space: str = "") -> Plan:
+    """The limits of these texts, counted under `name`, and those of a `plan` apart from others; several are told apart
+    by their windows, and by numbers where those are the same. `space` keeps what is counted apart from the same name
+    elsewhere."""
+    counted = space + name if plan is None else f"{space}{name}:{quoted(plan)}"
+    if plan is not None:
+        name = f"{name}.{quote(plan, safe=FIELD_SAFE)}"
     limits = [limit for text in texts for limit in parse_limits(text)]
     rules: list[Rule] = []
     for limit in limits:
         told = name if len(limits) == 1 else f"{name}-{limit.window_seconds}"
         taken = sum(rule.name == told or rule.name.startswith(f"{told}-") for rule in rules)
-        key = f"{name}|{limit.window_seconds}|{limit.algorithm}|{'+'.join(limit.by)}"
+        key = f"{counted}|{limit.window_seconds}|{limit.algorithm}|{'+'.join(limit.by)}"
         key += "|again" * sum(rule.key.removesuffix("|again") == key for rule in rules)
         rules.append(Rule(f"{told}-{taken + 1}" if taken else told, key, limit))
     return Plan(tuple(rules))
@@ -113,9 +125,11 @@ class Quotas:
     def __init__(self, settings: RateLimitSettings, policies: Iterable[Policy]) -> None:
         levels = [level for policy in policies for level in policy.quota.levels]
         self._plan_names = frozenset(settings.plans).union(*(level.plans for level in levels))
-        self._anonymous = make_plan(ANONYMOUS, [settings.anonymous])
-        self._default = make_plan(DEFAULT, [settings.default])
-        self._default_plans = {name: make_plan(f"{DEFAULT}.{name}", texts) for name, texts in settings.plans.items()}
+        self._anonymous = make_plan(ANONYMOUS, [settings.anonymous], space=OWN)
+        self._default = make_plan(DEFAULT, [settings.default], space=OWN)
+        self._default_plans = {
+            name: make_plan(DEFAULT, texts, plan=name, space=OWN) for name, texts in settings.plans.items()
+        }
         self._plan_claim = settings.plan_claim
         self._exempt_principals = frozenset(settings.exempt_principals)
         self._known: dict[tuple[str, str | None], Plan | None] = {}
@@ -152,7 +166,7 @@ def own_plan(policy: Policy, name: str | None) -> Plan | None:
     """The limits that the policy itself, or what is around it, has for callers on a plan (None: on no plan)."""
     for level in policy.quota.levels:
         if name is not None and name in level.plans:
-            return make_plan(f"{level.name}.{name}", level.plans[name])
+            return make_plan(level.name, level.plans[name], plan=name)
         if level.limits:
             return make_plan(level.name, level.limits)
     return None

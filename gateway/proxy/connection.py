@@ -11,7 +11,8 @@ from contextlib import suppress
 
 from gateway.errors import (
     ClientDisconnected,
-    UpstreamConnectError,
+    UpstreamConnectTimeout,
+    UpstreamNotReached,
     UpstreamProtocolError,
     UpstreamTimeout,
 )
@@ -92,11 +93,11 @@ class UpstreamConnection:
             return ENDED
         return int(self._buffer[9:12]) if FINAL.match(self._buffer) else (ENDED if len(self._buffer) >= 12 else None)
 
-    def read_head(self, method: str) -> ResponseHead:
-        """The final answer's head; interim ones (1xx, RFC 9110 15.2) are read and dropped.
+    def read_head(self, method: str, timeout_seconds: float) -> ResponseHead:
+        """The final answer's head, whole in that time; interim ones (1xx, RFC 9110 15.2) are read and dropped.
 
         Raises ConnectionEnded, UpstreamTimeout, UpstreamProtocolError, ClientDisconnected."""
-        deadline = time.monotonic() + self.read_timeout_seconds
+        deadline = time.monotonic() + timeout_seconds
         while True:
             head = read_response_head(self._read_through(b"\r\n\r\n", MAX_HEAD_BYTES, deadline), method)
             if head.status == 101:
@@ -214,7 +215,7 @@ def has_gone(client: socket.socket) -> bool:
 def connect(
     target: Target, tls: ssl.SSLContext | None, connect_timeout_seconds: float, read_timeout_seconds: float
 ) -> UpstreamConnection:
-    """A new connection, the name looked up anew. Raises UpstreamConnectError or UpstreamTimeout."""
+    """A new connection, the name looked up anew. Raises UpstreamNotReached or UpstreamConnectTimeout."""
     deadline = time.monotonic() + connect_timeout_seconds
     try:
         sock = connect_to_any(target.host, target.port, deadline)
@@ -227,9 +228,9 @@ def connect(
             sock.close()
             raise
     except TimeoutError as error:
-        raise UpstreamTimeout("no connection to the service in time") from error
+        raise UpstreamConnectTimeout("no connection to the service in time") from error
     except OSError as error:
-        raise UpstreamConnectError("no connection to the service") from error
+        raise UpstreamNotReached("no connection to the service") from error
     return UpstreamConnection(sock, read_timeout_seconds)
 
 

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Protocol
 from gateway.errors import UpstreamConnectError
 from gateway.proxy.body import UpstreamBody
 from gateway.proxy.connection import ENDED, ConnectionEnded, UpstreamConnection
+from gateway.proxy.retry import IDEMPOTENT
 from gateway.proxy.target import Target
+from gateway.proxy.time_limits import TimeLimits
 from gateway.proxy.wire import ResponseHead, request_head
 
 if TYPE_CHECKING:
     from gateway.proxy.session import ReadyRequest
 
-IDEMPOTENT = frozenset(["GET", "HEAD", "OPTIONS", "PUT", "DELETE", "PROPFIND", "REPORT", "SEARCH"])  # RFC 9110 9.2.2
-
 
 class Connections(Protocol):
     def idle_connection(self, target: Target) -> UpstreamConnection | None: ...
-    def new_connection(self, target: Target) -> UpstreamConnection: ...
+    def new_connection(self, target: Target, limits: TimeLimits) -> UpstreamConnection: ...
     def give_back(self, target: Target, connection: UpstreamConnection) -> None: ...
 
 
@@ -35,7 +35,7 @@ def exchange(connections: Connections, request: ReadyRequest) -> tuple[ResponseH
             # only a request that may happen twice is sent again (RFC 9110 9.2.2, RFC 9112 9.3.1).
             if request.method not in IDEMPOTENT or not isinstance(request.content, bytes):
                 raise
-    return exchange_over(connections, connections.new_connection(request.target), request)
+    return exchange_over(connections, connections.new_connection(request.target, request.limits), request)
 
 
 def exchange_over(
@@ -43,9 +43,11 @@ def exchange_over(
 ) -> tuple[ResponseHead, UpstreamBody]:
     method = request.method or "GET"
     connection.client_watch = request.client
+    # One that was kept may have served a route with others.
+    connection.read_timeout_seconds = request.limits.read_seconds
     try:
         sent_whole = send_request(connection, request, method)
-        head = connection.read_head(method)
+        head = connection.read_head(method, request.limits.head_seconds)
     except ConnectionEnded as error:
         connection.close()
         raise UpstreamConnectError("the service ended the connection") from error

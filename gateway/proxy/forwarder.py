@@ -1,24 +1,28 @@
 """Forwards a request to one service and hands back the answer as it comes.
 
-1. Take a place among the service's requests in flight, or answer 503 at once.
-2. Build the fields that go on: the client's, less what must not pass, then the gateway's own.
-3. Read a small body whole, so that a slow client holds no upstream connection; stream a large one.
-4. Pick a target and send; the answer's head comes back.
+1. Read a small body whole, so that a slow client holds neither a place nor an upstream connection.
+2. Take a place among the service's requests in flight, or answer 503 at once.
+3. Pick a target; build the fields that go on: the client's, less what must not pass, then the gateway's own.
+4. Send; the answer's head comes back. Where it does not and that is safe, try again, another target first.
 5. Hand over status, fields and body, changed only where they name the target itself.
-6. When the body ends or is closed: the connection is returned or closed, the place given back.
+6. When the body ends or is closed: the connection is returned or closed, the places given back.
 """
 
 from __future__ import annotations
 
 import re
 import socket
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import cycle
+from typing import Protocol
 
 from gateway.config import ServiceSettings
-from gateway.errors import Overloaded, UpgradeRefused
+from gateway.errors import Overloaded, UpgradeRefused, UpstreamError
+from gateway.proxy.attempts import Attempt
+from gateway.proxy.balancer import Balancer, TargetState
 from gateway.proxy.body import ClientBody, Readable, UpstreamBody
+from gateway.proxy.breaker import MAX_REST_SECONDS, Breaker
 from gateway.proxy.headers import (
     ClientSide,
     Pairs,
@@ -28,8 +32,10 @@ from gateway.proxy.headers import (
     rewrite_location,
 )
 from gateway.proxy.paths import RequestTarget
+from gateway.proxy.retry import RetryBudget, backoff_seconds, is_safe_to_send_again
 from gateway.proxy.session import ReadyRequest, ServiceSession
 from gateway.proxy.target import Target
+from gateway.proxy.time_limits import TimeLimits
 
 PATH_UNIT = re.compile(r"%..|.")
 VIA = ("Via", "1.1 gateway")
@@ -47,8 +53,20 @@ class Incoming:
     content_length: int | None
     is_chunked: bool
     request_id: str
+    limits: TimeLimits
+    # Who is calling: always the same text for the same caller.
+    caller: str = ""
+    # What was tried is told here.
+    attempts: list[Attempt] = field(default_factory=list)
     identity_fields: Sequence[tuple[str, str]] = ()
     client_socket: socket.socket | None = None
+
+
+class Watch(Protocol):
+    """Who is told what becomes of a service's requests."""
+
+    def retried(self) -> None: ...
+    def opened(self, target: Target) -> None: ...
 
 
 @dataclass(slots=True)
@@ -89,55 +107,127 @@ class CountedBody:
 
 
 class Forwarder:
-    """Forwards to one service. `identity_names`: the normal names of the fields that only the gateway may set."""
+    """Forwards to one service. `identity_names`: the normal names of the fields that only the gateway may set. `clock`
+    is monotonic seconds, `chance` gives numbers from 0 to 1, `watch` is told of retries and of breakers that open."""
 
     def __init__(
-        self, settings: ServiceSettings, session: ServiceSession, identity_names: frozenset[str], trusted_hops: int
+        self,
+        settings: ServiceSettings,
+        session: ServiceSession,
+        identity_names: frozenset[str],
+        trusted_hops: int,
+        balancer: Balancer,
+        clock: Callable[[], float],
+        chance: Callable[[], float],
+        watch: Watch,
     ) -> None:
         self._settings = settings
         self._session = session
         self._identity_names = identity_names
         self._trusted_hops = trusted_hops
-        self._targets = cycle([Target.parse(url) for url in settings.targets])
+        self._balancer = balancer
+        self._clock = clock
+        self._chance = chance
+        self._watch = watch
+        self._budget = RetryBudget(settings.retry_budget)
         self._in_flight = 0
 
     def forward(self, incoming: Incoming) -> Answer:
         """Raises GatewayError, or ClientDisconnected."""
-        if self._in_flight >= self._settings.max_in_flight:
-            raise Overloaded("try again in a moment")
+        self._check_room()
+        body = self._body_of(incoming)
+        # Reading it may have taken long.
+        self._check_room()
         self._in_flight += 1
         try:
-            return self._send(incoming)
+            return self._send_until_answered(incoming, body)
         except BaseException:
-            self._leave()
+            self._in_flight -= 1
             raise
 
-    def _leave(self) -> None:
-        self._in_flight -= 1
+    def _check_room(self) -> None:
+        if self._in_flight >= self._settings.max_in_flight:
+            raise Overloaded("try again in a moment")
 
-    def _send(self, incoming: Incoming) -> Answer:
-        target = next(self._targets)
-        fields = self.fields_for(incoming, target)
-        body: bytes | ClientBody = b""
-        if incoming.content_length is not None or incoming.is_chunked:
-            client_body = ClientBody(incoming.stream, incoming.content_length, self._settings.max_body_bytes)
-            small = client_body.read_if_small()
-            body = client_body if small is None else small
-        response = self._session.send_ready(
-            ReadyRequest(
-                incoming.method, target, self.target_for(incoming.target, target), fields, body, incoming.client_socket
+    def _body_of(self, incoming: Incoming) -> bytes | ClientBody:
+        if incoming.content_length is None and not incoming.is_chunked:
+            return b""
+        body = ClientBody(incoming.stream, incoming.content_length, self._settings.max_body_bytes)
+        small = body.read_if_small()
+        return body if small is None else small
+
+    def _send_until_answered(self, incoming: Incoming, body: bytes | ClientBody) -> Answer:
+        self._budget.earn()
+        state, tried = self._balancer.choose(incoming.caller), list[TargetState]()
+        while True:
+            try:
+                return self._send(incoming, body, state)
+            except UpstreamError as error:
+                tried.append(state)
+                if len(tried) > self._settings.retries or not is_safe_to_send_again(error, incoming.method, body):
+                    raise
+                another = self._balancer.another(incoming.caller, tried)
+                if another is None or not self._budget.spend():
+                    raise
+                state = another
+            time.sleep(backoff_seconds(len(tried), self._chance))
+            self._watch.retried()
+
+    def _send(self, incoming: Incoming, body: bytes | ClientBody, state: TargetState) -> Answer:
+        """One attempt, at one target, which learns of its outcome."""
+        target, breaker, started = state.target, state.breaker, self._clock()
+        outcome = "answered"
+        state.in_flight += 1
+        breaker.begin()
+        try:
+            response = self._session.send_ready(
+                ReadyRequest(
+                    incoming.method,
+                    target,
+                    self.target_for(incoming.target, target),
+                    self.fields_for(incoming, target),
+                    body,
+                    incoming.limits,
+                    incoming.client_socket,
+                )
             )
+        except UpstreamError as error:
+            state.in_flight -= 1
+            outcome = error.code
+            if breaker.failed():
+                self._watch.opened(target)
+            raise
+        except BaseException:
+            state.in_flight -= 1
+            outcome = "given up"
+            breaker.abandoned()
+            raise
+        finally:
+            incoming.attempts.append(Attempt(target.url, outcome, round(self._clock() - started, 6)))
+        breaker.succeeded()
+        if response.status_code == 503:
+            rest(breaker, response.fields)
+
+        def leave() -> None:
+            state.in_flight -= 1
+            self._in_flight -= 1
+
+        return Answer(
+            response.status_code,
+            response.reason,
+            self._answered_fields(response.fields, incoming, target),
+            CountedBody(response.upstream_body, leave),
         )
-        answered = answered_fields(response.fields)
+
+    def _answered_fields(self, received: Pairs, incoming: Incoming, target: Target) -> Pairs:
         named_as = self.host_for(incoming, target)
         stripped = self._settings.prefix.rstrip("/") if self._settings.strip_prefix else ""
-        answered = [
+        return [
             (name, rewrite_location(value, named_as, target.base_path, stripped))
             if name.lower() in ("location", "content-location")
             else (name, value)
-            for name, value in answered
+            for name, value in answered_fields(received)
         ]
-        return Answer(response.status_code, response.reason, answered, CountedBody(response.upstream_body, self._leave))
 
     def target_for(self, requested: RequestTarget, target: Target) -> str:
         """What is asked of the target: the client's own bytes of path and query, behind the target's base path."""
@@ -166,3 +256,10 @@ class Forwarder:
         elif incoming.content_length is not None:
             fields.append(("Content-Length", str(incoming.content_length)))
         return fields
+
+
+def rest(breaker: Breaker, fields: Pairs) -> None:
+    """A 503 with Retry-After in seconds (RFC 9110 10.2.3): other targets first, for so long."""
+    for name, value in fields:
+        if name.lower() == "retry-after" and value.isascii() and value.isdigit():
+            breaker.rest(min(int(value[:6]), MAX_REST_SECONDS))

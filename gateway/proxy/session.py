@@ -27,6 +27,7 @@ from gateway.proxy.connection import UpstreamConnection, connect
 from gateway.proxy.exchange import exchange
 from gateway.proxy.headers import Pairs
 from gateway.proxy.target import Target
+from gateway.proxy.time_limits import TimeLimits
 from gateway.proxy.wire import ResponseHead
 
 IDLE_SECONDS = 60.0
@@ -44,6 +45,7 @@ class ReadyRequest(requests.PreparedRequest):
         request_target: str,
         fields: Pairs,
         body: bytes | ClientBody,
+        limits: TimeLimits,
         client: socket.socket | None = None,
     ) -> None:
         # PreparedRequest's own fields, without its preparations.
@@ -56,6 +58,7 @@ class ReadyRequest(requests.PreparedRequest):
         self.hooks = {}
         self.target = target
         self.request_target = request_target
+        self.limits = limits
         self.client = client
 
 
@@ -89,6 +92,7 @@ class ServiceAdapter(BaseAdapter):
     def __init__(self, settings: ServiceSettings, name: str) -> None:
         super().__init__()
         self._settings = settings
+        self._limits = TimeLimits.of(settings)
         self._tls = tls_context(settings, name)
         self._idle: dict[Target, deque[UpstreamConnection]] = {}
 
@@ -104,7 +108,7 @@ class ServiceAdapter(BaseAdapter):
         """The answer's head, its body still to be read. Time limits and TLS are the service's own.
 
         Raises the errors of `exchange`."""
-        ready = request if isinstance(request, ReadyRequest) else as_ready(request)
+        ready = request if isinstance(request, ReadyRequest) else as_ready(request, self._limits)
         head, body = exchange(self, ready)
         return UpstreamResponse(ready, head, body)
 
@@ -118,14 +122,9 @@ class ServiceAdapter(BaseAdapter):
             connection.close()
         return None
 
-    def new_connection(self, target: Target) -> UpstreamConnection:
-        settings = self._settings
-        return connect(
-            target,
-            self._tls if target.is_tls else None,
-            settings.connect_timeout_seconds,
-            settings.read_timeout_seconds,
-        )
+    def new_connection(self, target: Target, limits: TimeLimits) -> UpstreamConnection:
+        tls = self._tls if target.is_tls else None
+        return connect(target, tls, limits.connect_seconds, limits.read_seconds)
 
     def give_back(self, target: Target, connection: UpstreamConnection) -> None:
         """Keeps a connection whose answer has been read whole."""
@@ -162,13 +161,13 @@ class ServiceSession(requests.Session):
         return self._adapter.send(request, stream=True)
 
 
-def as_ready(request: requests.PreparedRequest) -> ReadyRequest:
+def as_ready(request: requests.PreparedRequest, limits: TimeLimits) -> ReadyRequest:
     """A request that requests has prepared, for callers that use the session as any other."""
     target = Target.parse(request.url or "")
     fields = [("Host", target.authority)]
     fields += [(name, str(value)) for name, value in request.headers.items() if name.lower() != "host"]
     body = request.body if isinstance(request.body, bytes) else (request.body or "").encode()
-    return ReadyRequest(request.method or "GET", target, request.path_url, fields, body)
+    return ReadyRequest(request.method or "GET", target, request.path_url, fields, body, limits)
 
 
 def tls_context(settings: ServiceSettings, name: str) -> ssl.SSLContext | None:

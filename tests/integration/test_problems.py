@@ -31,6 +31,9 @@ LOG_KEYS = {
     "status",
     "error",
     "cause",
+    "over_quota",
+    "undocumented",
+    "attempts",
     "seconds",
     "upstream_seconds",
 }

@@ -138,5 +138,6 @@ class GatewayProcess:
 
 
 def four_services(url: str) -> dict[str, Any]:
-    """The built-in mapping, each service at `url`."""
-    return {"services": {name: {"targets": [url]} for name in ("auth", "livestreams", "rules", "devices")}}
+    """The built-in mapping, each service at `url`; their breakers stay closed, as many tests have them fail."""
+    service = {"targets": [url], "breaker": {"failures": 0}}
+    return {"services": {name: dict(service) for name in ("auth", "livestreams", "rules", "devices")}}

@@ -9,10 +9,14 @@ import pytest
 
 from gateway.config import load_settings
 from gateway.policies import Policy, QuotaLevel, QuotaPolicy, policies_of
+from gateway.proxy.time_limits import TimeLimits
 from tests.support.configuration import devices, loaded
 from tests.support.gateway import GatewayProcess
 from tests.support.tokens import bearer
 from tests.support.upstream import ScriptedUpstream
+
+# Of a service that says nothing of them.
+LIMITS = TimeLimits(2, 30, 30)
 
 
 def policies(**values: Any) -> dict[str, Policy]:
@@ -56,6 +60,7 @@ def test_a_service_has_one_policy_for_all_below_its_prefix() -> None:
             scopes=(),
             encoded_slashes=True,
             quota=quota(("devices", "5/minute", "1/second")),
+            time_limits=LIMITS,
         )
     }
 
@@ -78,14 +83,14 @@ def test_what_a_route_leaves_out_is_its_services() -> None:
     )
     service, admin = ("devices", "5/minute"), ("devices.c", "1/minute")
     assert found["devices.a"] == Policy(
-        "devices", "devices.a", "/api/devices/a", (), True, ("devices:read",), True, quota(service)
+        "devices", "devices.a", "/api/devices/a", (), True, ("devices:read",), True, quota(service), LIMITS
     )
     # An empty list: the gateway's defaults.
     assert found["devices.b_get"] == Policy(
-        "devices", "devices.b_get", "/api/devices/b", ("GET",), False, (), True, quota()
+        "devices", "devices.b_get", "/api/devices/b", ("GET",), False, (), True, quota(), LIMITS
     )
     assert found["devices.c"] == Policy(
-        "devices", "devices.c", "/api/devices/c/**", (), True, ("devices:admin",), True, quota(admin, service)
+        "devices", "devices.c", "/api/devices/c/**", (), True, ("devices:admin",), True, quota(admin, service), LIMITS
     )
 
 

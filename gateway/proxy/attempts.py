@@ -1,0 +1,15 @@
+"""What was tried for a request, for the log."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One try to get an answer: the target's URL, `answered` or the code of the error, and how long it took until the
+    head of the answer was there."""
+
+    target: str
+    outcome: str
+    seconds: float
