@@ -30,6 +30,7 @@ from gateway.metrics import Metrics
 from gateway.policies import Policy, policies_of
 from gateway.proxy.balancer import Balancer
 from gateway.proxy.forwarder import Forwarder
+from gateway.proxy.health_checks import HealthChecks
 from gateway.proxy.session import ServiceSession
 from gateway.quota import make_limiter
 from gateway.redis.client import SharedRedis
@@ -107,13 +108,19 @@ def add_services(
 ) -> None:
     """One blueprint per service: its guards, then the forwarder with its own pooled session."""
     identity_names = settings.jwt.identity_fields
+    checks = HealthChecks(time.monotonic, random.random)
     for name, service in settings.services.items():
+        balancer = Balancer(service, time.monotonic, random.random)
+        if service.health.path is not None:
+            checks.add(name, service, balancer.states)
+            # With the first request, as nothing may run before the worker is forked.
+            guards = [checks.start, *guards]
         forwarder = Forwarder(
             service,
             ServiceSession(service, name),
             identity_names,
             settings.proxy.trusted_hops,
-            Balancer(service, time.monotonic, random.random),
+            balancer,
             time.monotonic,
             random.random,
             ServiceWatch(name, metrics),

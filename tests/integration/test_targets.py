@@ -1,0 +1,230 @@
+"""Several targets: where requests go while some of them fail, what is sent again, and how long anything may take."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from tests.integration.test_metrics import counted
+from tests.support.client import Connection, Reply, request_bytes
+from tests.support.gateway import GatewayProcess
+from tests.support.redis import free_port
+from tests.support.tokens import bearer
+from tests.support.upstream import OK, Received, ScriptedUpstream, answering
+
+Start = Callable[..., GatewayProcess]
+
+
+@pytest.fixture
+def second() -> Iterator[ScriptedUpstream]:
+    running = ScriptedUpstream()
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def start(start_gateway: Start, upstream: ScriptedUpstream) -> Start:
+    def start(*targets: str, rules: dict[str, Any] | None = None, **devices: Any) -> GatewayProcess:
+        """A gateway with one worker, as what is known of targets is each worker's own."""
+        services = {
+            "devices": {"targets": list(targets) or [upstream.url]} | devices,
+            "rules": {"targets": [upstream.url]} | (rules or {}),
+        }
+        return start_gateway({"services": services}, workers=1)
+
+    return start
+
+
+def reset(_: Received, connection: socket.socket) -> bool:
+    """Ends the connection without an answer."""
+    connection.shutdown(socket.SHUT_RDWR)
+    return False
+
+
+def ask(gateway: GatewayProcess, method: str = "GET", body: bytes | None = None, path: str = "/api/devices") -> Reply:
+    return gateway.request(method, path, [bearer()], body)
+
+
+def code(reply: Reply) -> tuple[int, str | None]:
+    return reply.status, reply.value("X-Gateway-Error")
+
+
+def dead() -> str:
+    return f"http://127.0.0.1:{free_port()}"
+
+
+def test_requests_are_spread_over_targets(start: Start, upstream: ScriptedUpstream, second: ScriptedUpstream) -> None:
+    gateway = start(upstream.url, second.url, balancing="round_robin", weights=[3, 1])
+    for _ in range(8):
+        assert ask(gateway).status == 200
+    assert (len(upstream.requests), len(second.requests)) == (6, 2)
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_target_that_refuses_costs_no_request(start: Start, upstream: ScriptedUpstream, method: str) -> None:
+    gateway = start(dead(), upstream.url, balancing="round_robin")
+    replies = [ask(gateway, method, b"body" if method == "POST" else None) for _ in range(20)]
+    assert Counter(reply.status for reply in replies) == {200: 20}
+    assert len(upstream.requests) == 20
+    # After some failures it is not even tried: five in a row, and then one now and then.
+    assert 5 <= counted(gateway, "gateway_retries_total", service="devices") <= 8
+    assert "fails and is left alone" in gateway.output()
+    logged = [line for line in gateway.access_log() if line["attempts"]]
+    assert [one["outcome"] for one in logged[0]["attempts"]] == ["upstream_unreachable", "answered"]
+    # That is for operators.
+    assert not [name for name, _ in replies[0].fields if "attempt" in name.lower()]
+    assert upstream.requests[-1].values("X-Gateway-Attempts") == []
+
+
+def test_after_a_reset_only_what_may_happen_twice_is_sent_again(
+    start: Start, upstream: ScriptedUpstream, second: ScriptedUpstream
+) -> None:
+    upstream.script = reset
+    gateway = start(upstream.url, second.url, balancing="round_robin", breaker={"failures": 0})
+    assert [ask(gateway).status for _ in range(6)] == [200] * 6
+    assert [ask(gateway, "PUT", b"x" * 1000).status for _ in range(4)] == [200] * 4
+    assert Counter(code(ask(gateway, "POST", b"x")) for _ in range(6)) == {
+        (200, None): 3,
+        (502, "upstream_unreachable"): 3,
+    }
+    # Each arrived once, wherever that was.
+    posts = [one for one in (*upstream.requests, *second.requests) if one.method == "POST"]
+    assert len(posts) == 6
+    # A large body is not kept, so it can't be sent again.
+    large = [code(ask(gateway, "PUT", b"x" * 200_000)) for _ in range(2)]
+    assert sorted(large) == [(200, None), (502, "upstream_unreachable")]
+
+
+def test_retries_do_not_multiply_an_outage(start: Start, upstream: ScriptedUpstream, second: ScriptedUpstream) -> None:
+    upstream.script = second.script = reset
+    gateway = start(upstream.url, second.url, retries=5, breaker={"failures": 0})
+    for _ in range(100):
+        assert ask(gateway).status == 502
+    # Ten saved up, and a fifth of the requests.
+    assert 100 < len(upstream.requests) + len(second.requests) <= 131
+
+
+def test_a_service_that_fails_is_left_alone_and_found_again(start: Start, upstream: ScriptedUpstream) -> None:
+    upstream.script = reset
+    gateway = start(breaker={"failures": 3, "open_seconds": 1})
+    assert [code(ask(gateway)) for _ in range(3)] == [(502, "upstream_unreachable")] * 3
+    refused = ask(gateway)
+    assert code(refused) == (503, "upstream_open")
+    assert int(refused.value("Retry-After") or "") >= 1
+    assert len(upstream.requests) == 3
+    upstream.answers(OK)
+    gateway.wait_until(lambda: ask(gateway).status == 200, "find the service again")
+    assert [ask(gateway).status for _ in range(5)] == [200] * 5
+
+
+def test_a_pause_that_a_target_asks_for_is_given(
+    start: Start, upstream: ScriptedUpstream, second: ScriptedUpstream
+) -> None:
+    upstream.answers(b"HTTP/1.1 503 Busy\r\nRetry-After: 20\r\nContent-Length: 0\r\n\r\n")
+    gateway = start(upstream.url, second.url, balancing="round_robin")
+    # Its answer is the client's: it may have begun to do what it was asked.
+    assert Counter(ask(gateway).status for _ in range(20)) == {503: 1, 200: 19}
+
+
+def test_a_caller_stays_with_its_target(start: Start, upstream: ScriptedUpstream, second: ScriptedUpstream) -> None:
+    gateway = start(upstream.url, second.url, balancing="principal")
+    for subject in ("ada", "bob", "eve", "joe", "sue", "tim"):
+        before = len(upstream.requests), len(second.requests)
+        for _ in range(4):
+            assert gateway.get("/api/devices", bearer(subject)).status == 200
+        after = len(upstream.requests), len(second.requests)
+        assert sorted((after[0] - before[0], after[1] - before[1])) == [0, 4]
+
+
+def test_time_limits_of_a_route_and_for_the_head(start: Start, upstream: ScriptedUpstream) -> None:
+    released = threading.Event()
+
+    def dribble(_: Received, connection: socket.socket) -> bool:
+        """A head that never ends, a byte at a time: no pause between bytes is long."""
+        connection.sendall(b"HTTP/1.1 200 OK\r\nX: ")
+        while not released.wait(0.05):
+            connection.sendall(b"x")
+        return False
+
+    upstream.at["/api/devices/slow"] = dribble
+    gateway = start(
+        read_timeout_seconds=30,
+        routes=[{"path": "/api/devices/slow", "head_timeout_seconds": 0.3}],
+        breaker={"failures": 0},
+    )
+    try:
+        assert code(ask(gateway, path="/api/devices/slow")) == (504, "upstream_timeout")
+        assert ask(gateway).status == 200
+    finally:
+        released.set()
+
+
+def test_targets_have_places_of_their_own(start: Start, upstream: ScriptedUpstream, second: ScriptedUpstream) -> None:
+    released = threading.Event()
+
+    def wait(_: Received, connection: socket.socket) -> bool:
+        released.wait(30)
+        connection.sendall(OK)
+        return True
+
+    upstream.script = wait
+    gateway = start(upstream.url, second.url, balancing="round_robin", max_in_flight_per_target=2)
+    with ThreadPoolExecutor(2) as pool:
+        hanging = []
+        while len(upstream.requests) < 2:
+            # Every second one goes to the target that hangs, until it has as many as it may.
+            hanging.append(pool.submit(ask, gateway))
+            assert upstream.wait_until(lambda: len(upstream.requests) + len(second.requests) >= len(hanging))
+        assert [ask(gateway).status for _ in range(6)] == [200] * 6
+        assert len(upstream.requests) == 2
+        released.set()
+        assert {one.result().status for one in hanging} == {200}
+
+
+def test_clients_that_dribble_their_bodies_take_no_places(start: Start, upstream: ScriptedUpstream) -> None:
+    gateway = start(max_in_flight=2)
+    data = request_bytes("POST", "/api/devices", [bearer()], b"x" * 1000)
+    slow = [Connection(gateway.port) for _ in range(6)]
+    try:
+        for one in slow:
+            one.send(data[:-500])
+        assert [ask(gateway).status for _ in range(5)] == [200] * 5
+        for one in slow:
+            one.send(data[-500:])
+            assert one.reply("POST").status == 200
+    finally:
+        for one in slow:
+            one.socket.close()
+    assert [one.body for one in upstream.requests if one.method == "POST"] == [b"x" * 1000] * 6
+
+
+def test_a_target_that_says_it_is_ill_gets_no_requests_until_it_is_well(
+    start: Start, upstream: ScriptedUpstream, second: ScriptedUpstream
+) -> None:
+    well = b"HTTP/1.1 204 Fine\r\n\r\n"
+    upstream.at["/health"] = answering(b"HTTP/1.1 503 Ill\r\nContent-Length: 0\r\n\r\n")
+    second.at["/health"] = answering(well)
+    health = {"path": "/health", "interval_seconds": 0.2, "unhealthy_after": 2, "healthy_after": 2}
+    gateway = start(upstream.url, second.url, balancing="round_robin", health=health)
+    assert ask(gateway).status == 200
+    gateway.wait_until(lambda: f"{upstream.url} does not answer its health check" in gateway.output(), "notice")
+
+    def requests_to_the_first() -> int:
+        before = sum(one.target == "/api/devices" for one in upstream.requests)
+        assert [ask(gateway).status for _ in range(6)] == [200] * 6
+        return sum(one.target == "/api/devices" for one in upstream.requests) - before
+
+    assert requests_to_the_first() == 0
+    # When the other one is ill as well, the question is more likely to be wrong.
+    second.at["/health"] = upstream.at["/health"]
+    gateway.wait_until(lambda: f"{second.url} does not answer its health check" in gateway.output(), "notice")
+    assert requests_to_the_first() == 3
+    upstream.at["/health"] = answering(well)
+    gateway.wait_until(lambda: f"{upstream.url} is well again" in gateway.output(), "notice")
+    assert requests_to_the_first() == 6
