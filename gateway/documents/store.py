@@ -1,6 +1,6 @@
 """Documents in Redis, for all workers and gateways that share it: each is fetched by one of them at a time.
 
-All keys carry one hash tag, so that in a cluster they are on one node.
+In a cluster all keys are in one partition, so that one call reads them all.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from hashlib import sha256
 from gateway.documents.kept import Kept
 from gateway.redis.client import SharedRedis
 
-PREFIX = "{gateway:documents}:"
+PREFIX = "gateway:documents:"
 # How long a document is remembered of which no gateway asks any more.
 FORGOTTEN_AFTER_SECONDS = 7 * 86400
 
@@ -24,6 +24,7 @@ class DocumentStore:
 
     def __init__(self, redis: SharedRedis) -> None:
         self._redis = redis
+        self._prefix = redis.partitions.tags[0] + PREFIX
 
     def read(self, sources: Iterable[str]) -> dict[str, Kept]:
         """What is known of each source, as far as anything is."""
@@ -74,4 +75,4 @@ class DocumentStore:
         self._redis.run(key, "DEL", key)
 
     def _key(self, kind: str, name: str) -> str:
-        return f"{PREFIX}{kind}:{name}"
+        return f"{self._prefix}{kind}:{name}"

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from hashlib import sha256
+from itertools import count as counting
 
 import pytest
 from redis import RedisError
 from redis.exceptions import NoPermissionError
 
+from gateway.documents.kept import Kept
+from gateway.documents.store import DocumentStore
 from gateway.limits.asks import Ask, Marks
 from gateway.limits.redis_counters import RedisCounters
 from gateway.redis.client import SharedRedis
@@ -24,10 +28,12 @@ CLUSTER_KEYS = ["~{*}gateway:*"]
 # GET, SET and TIME are the script's.
 COUNTING = "+evalsha +eval +get +set +time".split()
 REVOKING = "+get +set +del +ttl +scan".split()
+DOCUMENTS = "+mget +get +set +expire +del".split()
 CLUSTER = "+cluster|slots +asking".split()
 SENTINEL = "+sentinel|masters".split()
 
 DAY = 86400
+numbers = counting(1)
 ASK = Ask("ada", 100, DAY)
 MARKS = Marks(["gateway:revoked:sub:ada"])
 
@@ -70,6 +76,31 @@ def test_counting_needs_each_of_its_rights(server: Node) -> None:
             count(url, server)
 
 
+def share_documents(url: str) -> None:
+    # Another one each time: a right that is missing may leave something behind.
+    name = f"service-{next(numbers)}"
+    store = DocumentStore(SharedRedis(url, 10))
+    version = sha256(b"{}").hexdigest()
+    kept = Kept(version, checked_at=1.0)
+    assert store.may_fetch(name, 10)
+    assert not store.may_fetch(name, 10)
+    store.write(name, kept, b"{}")
+    store.write(name, kept, None)
+    store.has_fetched(name)
+    assert store.read([name, "rules"]) == {name: kept}
+    assert store.content(name, version, 100) == b"{}"
+
+
+def test_sharing_documents_needs_each_of_its_rights(server: Node) -> None:
+    url = f"redis://gateway:a-secret@{server.address}/0"
+    grant(server, *KEYS, *DOCUMENTS)
+    share_documents(url)
+    for missing in [*KEYS, *DOCUMENTS]:
+        grant(server, *(right for right in [*KEYS, *DOCUMENTS] if right != missing))
+        with pytest.raises(NoPermissionError):
+            share_documents(url)
+
+
 def test_revoking_needs_each_of_its_rights(server: Node) -> None:
     url = f"redis://gateway:a-secret@{server.address}/0"
     grant(server, *KEYS, *REVOKING)
@@ -101,12 +132,13 @@ def test_a_cluster_is_asked_for_slots_and_for_keys_on_their_way() -> None:
         cluster.start()
         url = cluster.url.replace("://", "://gateway:a-secret@")
         for node in cluster.nodes:
-            grant(node, *CLUSTER_KEYS, *COUNTING, *REVOKING, *CLUSTER)
+            grant(node, *CLUSTER_KEYS, *COUNTING, *REVOKING, *DOCUMENTS, *CLUSTER)
         source, target = cluster.begin_to_move("")
         counters = RedisCounters(SharedRedis(url, 10))
         assert counters.take([ASK], marks=MARKS)[0].remaining == 99
         revoke(url)
         cluster.end_to_move("", source, target)
+        share_documents(url)
         assert counters.take([ASK], marks=MARKS)[0].remaining == 98
         for missing in CLUSTER:
             source, target = cluster.begin_to_move("x")
