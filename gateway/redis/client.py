@@ -12,6 +12,7 @@ from redis.retry import Retry
 
 from gateway.config.redis_url import RedisAddress, parse_redis_url
 from gateway.redis.cluster import ClusterClient
+from gateway.redis.connections import Connections
 from gateway.redis.partitions import CLUSTER_PARTITIONS, Partitions
 from gateway.redis.sentinel import master_client
 from gateway.redis.tls import use_shared_context
@@ -32,10 +33,16 @@ class SharedRedis:
     def __init__(self, url: str, timeout_seconds: float) -> None:
         address = parse_redis_url(url)
         self._client = make_client(address, timeout_seconds)
+        self._connections: Connections | None = None
+        if address.kind == "server":
+            pool = client_by_url(address.url, connection_options(timeout_seconds)).connection_pool
+            self._connections = Connections(pool, MAX_CONNECTIONS, timeout_seconds)
         self.partitions = Partitions(CLUSTER_PARTITIONS if address.kind == "cluster" else 1)
 
     def run(self, key: str, *command: str | int | bytes) -> Any:
-        """What redis-py makes of the reply to a command that is about this key (in a cluster, about its slot)."""
+        """The reply to a command that is about this key (in a cluster, about its slot)."""
+        if self._connections is not None:
+            return self._connections.run(*command)
         if isinstance(self._client, ClusterClient):
             return self._client.run(key, *command)
         client: Any = self._client
@@ -52,17 +59,12 @@ class SharedRedis:
 
     def close(self) -> None:
         self._client.close()
+        if self._connections is not None:
+            self._connections.close()
 
 
 def make_client(address: RedisAddress, timeout_seconds: float) -> Redis | ClusterClient:
-    options: dict[str, Any] = {
-        "socket_timeout": timeout_seconds,
-        "socket_connect_timeout": timeout_seconds,
-        "health_check_interval": 0,
-        "protocol": 2,
-        # redis-py's own retries are ten, with a wait before each.
-        "retry": Retry(NoBackoff(), 0),
-    }
+    options = connection_options(timeout_seconds)
     pooled = {"max_connections": MAX_CONNECTIONS, "timeout": timeout_seconds}
     match address.kind:
         case "server":
@@ -81,6 +83,17 @@ def make_client(address: RedisAddress, timeout_seconds: float) -> Redis | Cluste
             scheme = "rediss" if address.is_tls else "redis"
             connect = partial(client_of_node, scheme, pooled | options | address.options)
             return ClusterClient(address.nodes, timeout_seconds, connect)
+
+
+def connection_options(timeout_seconds: float) -> dict[str, Any]:
+    return {
+        "socket_timeout": timeout_seconds,
+        "socket_connect_timeout": timeout_seconds,
+        "health_check_interval": 0,
+        "protocol": 2,
+        # redis-py's own retries are ten, with a wait before each.
+        "retry": Retry(NoBackoff(), 0),
+    }
 
 
 def client_by_url(url: str, options: dict[str, Any]) -> Redis:

@@ -1,0 +1,69 @@
+"""Connections to one server, for the command that every request needs.
+
+redis-py makes and reads them; its client above does much for each command that is of no use here (retries, callbacks,
+observability, a pool made of a queue), and takes half as long again for it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from threading import BoundedSemaphore
+from typing import Any
+
+from redis import ConnectionPool, RedisError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
+
+
+class Connections:
+    """Sends commands over kept connections, the one last used first. At most `most` are in use at once; who finds none
+    free waits for one, no longer than the timeout.
+
+    `pool` makes connections, and is not used for anything else."""
+
+    def __init__(self, pool: ConnectionPool, most: int, timeout_seconds: float) -> None:
+        self._pool = pool
+        self._idle: deque[Any] = deque()
+        self._free = BoundedSemaphore(most)
+        self._timeout_seconds = timeout_seconds
+
+    def run(self, *command: str | int | bytes) -> Any:
+        """The reply as it came. Raises RedisError or OSError."""
+        if not self._free.acquire(timeout=self._timeout_seconds):
+            raise RedisConnectionError("no connection is free")
+        try:
+            connection = self._taken()
+            try:
+                connection.send_command(*command)
+                reply = connection.read_response()
+            except ResponseError:
+                # A reply as any other, as far as the connection goes.
+                self._idle.append(connection)
+                raise
+            except BaseException:
+                # Its next reply could be the one to this command.
+                connection.disconnect()
+                raise
+            self._idle.append(connection)
+            return reply
+        finally:
+            self._free.release()
+
+    def _taken(self) -> Any:
+        """A connection for one command, connected when it is sent."""
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            return self._pool.make_connection()
+        # Nothing is due on it: if there is something, the server has closed it, or it is out of step.
+        try:
+            is_good = not connection.can_read(0)
+        except (RedisError, OSError):
+            is_good = False
+        if not is_good:
+            connection.disconnect()
+        return connection
+
+    def close(self) -> None:
+        while self._idle:
+            self._idle.pop().disconnect()
