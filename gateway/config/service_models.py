@@ -90,7 +90,7 @@ class ServiceSettings(Model):
     breaker: BreakerSettings = BreakerSettings()
     health: HealthSettings = HealthSettings()
     max_body_bytes: Annotated[int, Field(ge=0)] = 100 * 1024 * 1024
-    max_in_flight: Annotated[int, Field(ge=1)] = 200
+    max_in_flight: Annotated[int, Field(ge=1)] = 400
     max_in_flight_per_target: Annotated[int, Field(ge=1)] | None = None
     keepalive_connections: Annotated[int, Field(ge=0, le=10_000)] = 100
     openapi_path: Annotated[str, AfterValidator(check_own_path)] = "/openapi.json"

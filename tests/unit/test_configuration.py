@@ -63,7 +63,7 @@ def test_defaults() -> None:
     service = found.services["devices"]
     assert (service.scopes, service.limits, service.strip_prefix, service.preserve_host) == ((), (), False, False)
     assert (service.connect_timeout_seconds, service.read_timeout_seconds) == (2, 30)
-    assert (service.max_body_bytes, service.max_in_flight, service.encoded_slashes) == (104857600, 200, "refuse")
+    assert (service.max_body_bytes, service.max_in_flight, service.encoded_slashes) == (104857600, 400, "refuse")
 
 
 def test_one_worker_per_core_and_two_at_least() -> None:
