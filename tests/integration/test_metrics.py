@@ -72,6 +72,8 @@ def test_revocations_that_cannot_be_seen_are_counted(
         # A proxy on this machine that the gateway was not told of: whoever it asks for is not known.
         ({}, [("X-Forwarded-For", "127.0.0.1")], 404),
         ({}, [("Forwarded", "for=127.0.0.1")], 404),
+        ({}, [("X-Real-IP", "127.0.0.1")], 404),
+        ({}, [("Via", "1.1 proxy")], 404),
         ({"proxy": {"trusted_hops": 1}}, [("X-Forwarded-For", "203.0.113.9")], 404),
         ({"proxy": {"trusted_hops": 1}}, [("X-Forwarded-For", "not an address")], 404),
         ({"proxy": {"trusted_hops": 1}, "admin": {"allow": ["127.0.0.1", "10.0.0.0/8"]}},
