@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from gateway.openapi.parts import ServiceDocument
 
 MAX_BASES = 10  # each path is tried with each of them
+MAX_CHARACTERS = 2048  # of a path template: no client calls a longer one, and patterns take their time with it
 VARIABLE = re.compile(r"\{([^{}]*)\}")
 
 
@@ -39,7 +40,7 @@ class Placing:
 
     def place(self, template: str) -> str | None:
         """The template as clients call it, or None where the gateway has no way to it."""
-        if not template.startswith("/") or template.startswith("//"):
+        if not template.startswith("/") or template.startswith("//") or len(template) > MAX_CHARACTERS:
             return None
         if self._strips:
             seen = with_base(self._bases[0], template)

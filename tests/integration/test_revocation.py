@@ -87,3 +87,14 @@ def test_without_redis_the_configured_policy_holds(
     )
     assert statuses([gateway], signed("ada")) == [status]
     assert "revocations can't be seen" in gateway.output()
+
+
+def test_odd_names_and_times_on_the_command_line(server: RedisServer) -> None:
+    environ = {"REDIS_URL": server.url}
+    told = flask("revoke", "--jti", "x\nsub forged\x1b[31m\x07", environ=environ)
+    assert told.startswith("jti x\\nsub forged")
+    assert told.count("\n") == 1
+    assert "\nsub forged" not in flask("revoked", environ=environ)
+    # Moments that no calendar has, and such as have no use.
+    for moment in ("99999999999999", "-5"):
+        flask("revoke", "--jti", "y", "--expires-at", moment, environ=environ, code=2)
