@@ -94,11 +94,13 @@ class Fetcher:
             raise FetchError(f"{error}: {error.__cause__!r}" if error.__cause__ else str(error)) from error
 
     def _read(self, answer: requests.Response, deadline: float) -> bytes:
-        content = b""
+        content = bytearray()
         for piece in answer.iter_content():
             content += piece
+            # What is at hand already is read without waiting: the requests of this worker must have their turn.
+            time.sleep(0)
             if len(content) > self._max_bytes:
                 raise FetchError(f"more than {self._max_bytes} bytes")
             if time.monotonic() > deadline:
                 raise FetchError(f"not whole after {TOTAL_SECONDS:.0f} s")
-        return content
+        return bytes(content)

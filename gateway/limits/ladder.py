@@ -112,7 +112,8 @@ class Ladder:
         shares = [
             replace(
                 ask,
-                amount=max(1, ask.cost, ask.amount // self._workers),
+                # Of a bucket this is how fast it fills, and nothing has to pass at once.
+                amount=max(1, 0 if ask.burst else ask.cost, ask.amount // self._workers),
                 burst=max(ask.cost, ask.burst // self._workers) if ask.burst else 0,
             )
             for ask in asks

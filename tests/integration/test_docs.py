@@ -292,6 +292,35 @@ def test_a_service_that_hangs_holds_up_nobodys_document(
         released.set()
 
 
+def test_a_document_in_endless_little_pieces_holds_up_no_other_request(
+    start: Callable[..., GatewayProcess], service: Documented
+) -> None:
+    begun, released, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def flood(_: Received, connection: socket.socket) -> bool:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        begun.set()
+        try:
+            while not released.is_set():
+                connection.sendall(b"1\r\n \r\n" * 5000)
+        except OSError:
+            ended.set()
+        return False
+
+    service.upstream.at["/devices.json"] = flood
+    gateway = start()
+    asking = threading.Thread(target=gateway.get, args=("/openapi.json",))
+    asking.start()
+    try:
+        assert begun.wait(20)
+        assert gateway.get("/healthz").status == 200
+        # The gateway has not given it up yet: it was answered beside it.
+        assert not ended.is_set()
+    finally:
+        released.set()
+        asking.join()
+
+
 def test_without_redis_each_worker_fetches_for_itself(start: Callable[..., GatewayProcess]) -> None:
     gateway = start(url=f"redis://127.0.0.1:{free_port()}/0")
     assert states(gateway)["devices"] == "current"

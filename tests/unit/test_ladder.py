@@ -97,6 +97,19 @@ def test_local_counts_in_the_worker_with_the_workers_share(workers: int) -> None
     assert setup.passed_locally(24) == 24 // workers
 
 
+def test_a_share_of_a_bucket_fills_no_faster_than_its_share() -> None:
+    setup = Setup("local", workers=2)
+    setup.redis.error = ConnectionError("gone")
+    ask = Ask("ada", 2, 1, 5, "bucket", 10)
+    # A cost that is more than what comes in with a window must not make more come in.
+    passed = 0
+    for _ in range(100):
+        passed += setup.ladder.take([ask])[0].passed
+        setup.clock.now += 1
+    # The share of the burst at once, and then five whenever a second each has brought one.
+    assert passed == 1 + 99 // 5
+
+
 def test_a_share_is_never_nothing() -> None:
     setup = Setup("local", workers=8)
     setup.redis.error = ConnectionError("gone")
