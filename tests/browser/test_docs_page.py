@@ -127,6 +127,22 @@ def test_each_service_by_itself_and_what_is_missing_is_told(page: Browser, gatew
     assert page.complaints() == []
 
 
+def test_a_document_that_got_old_is_told_so(
+    page: Browser, tmp_path: Path, start_gateway: Callable[..., GatewayProcess]
+) -> None:
+    with FastAPIService(tmp_path, SERVICE, "old") as service:
+        gateway = start_gateway(settings_for(service, docs={"refresh_seconds": 1}), workers=1)
+        page.open(url(gateway))
+        page.element("#service option", "Devices")
+    states = "/docs/services.json"
+    gateway.wait_until(lambda: b'"state":"stale"' in gateway.get(states).body, "notice")
+    page.open(url(gateway))
+    page.element("#state", "The document of Devices could not be renewed since 20")
+    page.element("#service option", "Devices (as of 20")
+    # What it said is still shown.
+    page.element(".opblock-summary-path", "/api/devices")
+
+
 def test_where_documents_need_a_token_the_page_asks_for_it(
     page: Browser, service: FastAPIService, start_gateway: Callable[..., GatewayProcess]
 ) -> None:

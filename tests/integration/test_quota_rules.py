@@ -198,6 +198,31 @@ def test_refusals_are_counted(gateway: GatewayProcess) -> None:
     assert after == before + 3
 
 
+def test_without_redis_each_route_goes_its_own_way_and_operators_see_it(
+    start_gateway: Callable[..., GatewayProcess], settings: dict[str, Any]
+) -> None:
+    services = settings["services"] | {
+        "rules": settings["services"]["rules"] | {"limits_mode": "enforce", "on_redis_failure": "open"},
+        "devices": {
+            "targets": settings["services"]["rules"]["targets"],
+            "routes": [{"path": "/api/devices/safe", "on_redis_failure": "closed"}],
+        },
+    }
+    port = free_port()
+    gateway = start_gateway(
+        settings | {"services": services}, workers=1, environ={"REDIS_URL": f"redis://127.0.0.1:{port}/0"}
+    )
+    who = bearer(fresh())
+    assert statuses(gateway, "/api/devices", 7, who) == {200: 5, 429: 2}
+    assert statuses(gateway, "/api/rules", 7, who) == {200: 7}
+    refused = gateway.get("/api/devices/safe", who)
+    assert (refused.status, refused.value("X-Gateway-Error")) == (503, "limiter_unavailable")
+    told = {way: counted(gateway, "gateway_quota_fallbacks_total", way=way) for way in ("local", "open", "closed")}
+    assert told == {"local": 7, "open": 7, "closed": 1}
+    assert counted(gateway, "gateway_redis_failures_total") >= 1
+    assert counted(gateway, "gateway_redis_down") == 1
+
+
 def test_all_of_it_is_one_command(gateway: GatewayProcess, server: RedisServer) -> None:
     commands = ["evalsha", "eval", "get", "set", "time", "script|load", "client|setinfo", "client|setname", "ping"]
     who = bearer(fresh(), tenant=fresh(), jti=fresh())
