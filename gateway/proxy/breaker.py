@@ -59,7 +59,9 @@ class Breaker:
             self._recent.clear()
         elif self._failures:
             # Shares are only counted while there is something to count.
-            self._recent.append(self._clock())
+            now = self._clock()
+            self._recent.append(now)
+            self._forget_before(now - self._settings.window_seconds)
 
     def failed(self) -> bool:
         """Whether it opened by this failure."""
@@ -69,9 +71,7 @@ class Breaker:
         self._in_a_row += 1
         self._failures.append(now)
         self._recent.append(now)
-        for moments in (self._failures, self._recent):
-            while moments and moments[0] < now - self._settings.window_seconds:
-                moments.popleft()
+        self._forget_before(now - self._settings.window_seconds)
         is_half_open = self._opened and self._trying
         if is_half_open or (not self._opened and self._has_failed_enough()):
             self._open(now)
@@ -85,6 +85,13 @@ class Breaker:
     def rest(self, seconds: float) -> None:
         """The target asks for a pause."""
         self._rest_until = self._clock() + min(seconds, MAX_REST_SECONDS)
+
+    def _forget_before(self, moment: float) -> None:
+        for moments in (self._failures, self._recent):
+            while moments and moments[0] < moment:
+                moments.popleft()
+        if not self._failures:
+            self._recent.clear()
 
     def _has_failed_enough(self) -> bool:
         settings, requests = self._settings, len(self._recent)

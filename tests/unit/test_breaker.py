@@ -116,6 +116,21 @@ def test_one_that_left_while_it_tried_lets_another_try() -> None:
     assert one.allows()
 
 
+def test_it_remembers_no_more_than_its_window() -> None:
+    one, clock = breaker(window_seconds=10)
+    fail(one)
+    for _ in range(5000):
+        succeed(one)
+        clock.now += 0.01
+    # After its window the failure is forgotten, and then there is nothing to count.
+    assert len(one._recent) + len(one._failures) == 0
+    for _ in range(5000):
+        fail(one)
+        succeed(one, 3)
+        clock.now += 0.01
+    assert len(one._recent) <= 4100
+
+
 def test_it_can_be_switched_off() -> None:
     one, _ = breaker(failures=0)
     assert not fail(one, 100)
