@@ -8,8 +8,8 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
+from functools import partial
 from hashlib import sha256
 from threading import Condition, Thread
 from typing import Protocol
@@ -18,6 +18,7 @@ from gateway.documents.kept import Kept
 from gateway.documents.store import DocumentStore
 from gateway.fetching import TOTAL_SECONDS, Document, FetchError
 from gateway.redis.client import FAILURES
+from gateway.together import Together
 
 # How often a worker looks into Redis for what another one has fetched; a part of it is left to chance, so that workers
 # don't all do it at once.
@@ -87,23 +88,22 @@ class DocumentKeeper:
                 self._changed.wait_for(lambda: self._told is not None, seconds)
 
     def _keep(self) -> None:
-        with ThreadPoolExecutor(CONCURRENT_FETCHES, thread_name_prefix="document") as pool:
-            while True:
-                try:
-                    self._round(pool)
-                except Exception:
-                    # Whatever it was: without this thread the documents would stay as they are for ever.
-                    log.exception("documents can't be kept fresh")
-                with self._changed:
-                    self._changed.wait(min(LOOK_SECONDS, self._refresh_seconds) * (0.75 + 0.5 * self._jitter()))
+        fetches = Together(CONCURRENT_FETCHES)
+        while True:
+            try:
+                self._round(fetches)
+            except Exception:
+                # Whatever it was: without this thread the documents would stay as they are for ever.
+                log.exception("documents can't be kept fresh")
+            with self._changed:
+                self._changed.wait(min(LOOK_SECONDS, self._refresh_seconds) * (0.75 + 0.5 * self._jitter()))
 
-    def _round(self, pool: ThreadPoolExecutor) -> None:
+    def _round(self, fetches: Together) -> None:
         self._look_into_store()
         now = self._clock()
         due = [name for name in self._sources if self._is_due(name, now)]
-        pending: set[Future[None]] = {pool.submit(self._renew, name) for name in due}
-        while pending:
-            _, pending = wait(pending, PATIENCE_SECONDS)
+        fetches.begin(partial(self._renew, name) for name in due)
+        while not fetches.wait(PATIENCE_SECONDS):
             self._tell()
         self._tell()
 

@@ -6,8 +6,8 @@ import logging
 import os
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from threading import Lock, Thread
 
 import requests
@@ -16,6 +16,7 @@ from gateway.config import ServiceSettings
 from gateway.errors import StreamAborted, UpstreamError
 from gateway.proxy.balancer import TargetState
 from gateway.proxy.session import ServiceSession
+from gateway.together import Together
 
 CONCURRENT_CHECKS = 8
 # Between two looks at what is due.
@@ -80,16 +81,16 @@ class HealthChecks:
                 self._pid = os.getpid()
 
     def _keep_asking(self) -> None:
-        with ThreadPoolExecutor(CONCURRENT_CHECKS, thread_name_prefix="health check") as pool:
-            while True:
-                now = self._clock()
-                for one in self._checked:
-                    if one.due_at <= now:
-                        # Not all at once, and not all workers at the same moment.
-                        health = one.settings.health
-                        one.due_at = now + health.interval_seconds * (0.8 + 0.4 * self._chance())
-                        pool.submit(self._ask, one)
-                time.sleep(TICK_SECONDS)
+        checks = Together(CONCURRENT_CHECKS)
+        while True:
+            now = self._clock()
+            for one in self._checked:
+                if one.due_at <= now:
+                    # Not all at once, and not all workers at the same moment.
+                    health = one.settings.health
+                    one.due_at = now + health.interval_seconds * (0.8 + 0.4 * self._chance())
+                    checks.begin([partial(self._ask, one)])
+            time.sleep(TICK_SECONDS)
 
     def _ask(self, one: Checked) -> None:
         is_well = is_answered_well(one)
