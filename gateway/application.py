@@ -110,11 +110,11 @@ def add_services(
     identity_names = settings.jwt.identity_fields
     checks = HealthChecks(time.monotonic, random.random)
     for name, service in settings.services.items():
-        balancer = Balancer(service, time.monotonic, random.random)
+        balancer, own_guards = Balancer(service, time.monotonic, random.random), list(guards)
         if service.health.path is not None:
             checks.add(name, service, balancer.states)
             # With the first request, as nothing may run before the worker is forked.
-            guards = [checks.start, *guards]
+            own_guards.insert(0, checks.start)
         forwarder = Forwarder(
             service,
             ServiceSession(service, name),
@@ -126,4 +126,4 @@ def add_services(
             ServiceWatch(name, metrics),
         )
         own = [policy for policy in policies if policy.service == name]
-        app.register_blueprint(service_blueprint(name, own, forwarder, guards, time.monotonic))
+        app.register_blueprint(service_blueprint(name, own, forwarder, own_guards, time.monotonic))

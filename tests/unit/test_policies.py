@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
+from gateway import create_app
 from gateway.config import load_settings
 from gateway.policies import Policy, QuotaLevel, QuotaPolicy, policies_of
 from gateway.proxy.time_limits import TimeLimits
 from tests.support.configuration import devices, loaded
 from tests.support.gateway import GatewayProcess
-from tests.support.tokens import bearer
+from tests.support.tokens import SECRET, bearer
 from tests.support.upstream import ScriptedUpstream
 
 # Of a service that says nothing of them.
@@ -223,3 +224,10 @@ def test_the_most_specific_policy_counts(guarded: GatewayProcess, method: str, p
     others = " ".join(one for one in SCOPES if one != scope)
     assert guarded.request(method, target, [bearer(scope=others)]).status == 403
     assert guarded.request(method, target, [bearer(scope=scope)]).status == 200
+
+
+def test_each_service_has_its_own_guards_once() -> None:
+    services = {name: {"health": {"path": "/health"}} for name in ("auth", "rules")}
+    app = create_app(loaded({"jwt": {"secret": SECRET}, "services": services}))
+    counts = {name: len(app.before_request_funcs[name]) for name in ("auth", "livestreams", "rules", "devices")}
+    assert counts == {"auth": 3, "livestreams": 2, "rules": 3, "devices": 2}
