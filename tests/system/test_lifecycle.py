@@ -67,6 +67,16 @@ def test_a_signal_ends_workers_and_redis(start_gateway: StartGateway, sign: sign
     assert "Traceback" not in gateway.output()
 
 
+def test_ctrl_c_on_a_terminal_reaches_workers_too_and_ends_them_in_order(start_gateway: StartGateway) -> None:
+    gateway = start_gateway({})
+    for _ in range(3):
+        for pid in gateway.worker_pids():
+            os.kill(pid, signal.SIGINT)
+    assert gateway.stop(signal.SIGINT) == 0
+    assert "Traceback" not in gateway.output()
+    assert "SystemExit" not in gateway.output()
+
+
 def test_nothing_outlives_a_killed_master(start_gateway: StartGateway) -> None:
     gateway = start_gateway({})
     children = children_of(gateway.process.pid)
