@@ -1,7 +1,5 @@
 """How gunicorn serves the gateway. Run again on HUP, so it only loads, checks and sets; `on_starting` runs once."""
 
-import signal
-
 from gateway.serving.settings import MASTER
 
 settings = MASTER.load()
@@ -52,11 +50,6 @@ def on_starting(server):
         server.embedded_redis = EmbeddedRedis.start()
         server.embedded_redis.note(note_file(instance_folder(), settings.server.bind))
         MASTER.use_embedded_redis(server.embedded_redis.url)
-
-
-def post_worker_init(worker):
-    # Ctrl-C on a terminal goes to all processes; the master hears it and ends the workers, once.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def child_exit(server, worker):

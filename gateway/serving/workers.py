@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from http import HTTPStatus
 from typing import Any
 
@@ -66,11 +67,19 @@ def problem_bytes(status: int) -> bytes:
     return head.encode() + body
 
 
-class GeventWorker(ProblemAnswers, GunicornGevent):  # type: ignore[misc]
+class DeafToInterrupts:
+    """Ctrl-C on a terminal goes to all processes: the master hears it and ends the workers, once."""
+
+    def init_signals(self) -> None:
+        super().init_signals()  # type: ignore[misc] # gunicorn's worker comes after this one
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+class GeventWorker(DeafToInterrupts, ProblemAnswers, GunicornGevent):  # type: ignore[misc]
     """Greenlets: the default."""
 
 
-class ThreadWorker(ProblemAnswers, GunicornThreads):  # type: ignore[misc]
+class ThreadWorker(DeafToInterrupts, ProblemAnswers, GunicornThreads):  # type: ignore[misc]
     """Threads, for behind a buffering proxy."""
 
 
