@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -18,8 +17,6 @@ from gateway.openapi import GatewayFacts, ServiceDocument, document_of, merge
 
 # Level 9 takes three times as long for two percent.
 COMPRESSION = 6
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,23 +51,23 @@ class Library:
     def update(self, known: Mapping[str, Kept], contents: Mapping[str, bytes]) -> None:
         """Makes everything anew. Called by one thread at a time; whoever reads sees the old shelf or the new one."""
         parts = [source.part(known.get(name), contents.get(name)) for name, source in self._sources.items()]
-        self.shelf = run_aside(lambda: self._filled(parts))
+        self.shelf = run_aside(lambda: filled(parts, self._facts, self._watched))
 
-    def _filled(self, parts: Sequence[ServiceDocument]) -> Shelf:
-        documents = {"": finished(merge(parts, self._facts))}
-        for part in parts:
-            document = document_of(part.name, parts, self._facts)
-            if document is not None and part.document is not None:
-                documents[part.name] = finished(document)
-        merged = json.loads(documents[""].content)
-        services = [{"name": name, **entry} for name, entry in merged["info"]["x-gateway-services"].items()]
-        index = finished({"title": self._facts.title, "services": services})
-        documented = {
-            part.name: Documented(part, parts)
-            for part in parts
-            if part.name in self._watched and part.document is not None
-        }
-        return Shelf(documents, index, documented, parts)
+
+def filled(parts: Sequence[ServiceDocument], facts: GatewayFacts, watched: Sequence[str]) -> Shelf:
+    """Everything that is made of what is known of the services."""
+    documents = {"": finished(merge(parts, facts))}
+    for part in parts:
+        document = document_of(part.name, parts, facts)
+        if document is not None and part.document is not None:
+            documents[part.name] = finished(document)
+    merged = json.loads(documents[""].content)
+    services = [{"name": name, **entry} for name, entry in merged["info"]["x-gateway-services"].items()]
+    index = finished({"title": facts.title, "services": services})
+    documented = {
+        part.name: Documented(part, parts) for part in parts if part.name in watched and part.document is not None
+    }
+    return Shelf(documents, index, documented, parts)
 
 
 def finished(document: Any) -> Finished:
