@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -23,6 +24,8 @@ from gateway.together import Together
 # How often a worker looks into Redis for what another one has fetched; a part of it is left to chance, so that workers
 # don't all do it at once.
 LOOK_SECONDS = 2.0
+# The same as long as there is a document that nobody has asked for yet: somebody may be waiting for it.
+FIRST_LOOK_SECONDS = 0.1
 # A service that does not answer must not keep the others' documents from being shown.
 PATIENCE_SECONDS = 1.0
 CONCURRENT_FETCHES = 8
@@ -68,6 +71,8 @@ class DocumentKeeper:
         self._contents: dict[str, bytes] = {}
         self._told: dict[str, Kept] | None = None
         self._pid = 0
+        self._started_at = 0.0
+        self._has_asked_all = False
         self._changed = Condition()
 
     def start(self) -> None:
@@ -76,16 +81,18 @@ class DocumentKeeper:
             return
         with self._changed:
             if self._pid != os.getpid():
+                self._started_at = time.monotonic()
                 Thread(target=self._keep, name="documents", daemon=True).start()
                 # Only now: where no thread can be had, the next request tries again.
                 self._pid = os.getpid()
 
     def wait_for_first(self, seconds: float) -> None:
-        """Until something has been told for the first time, and no longer than that."""
+        """Until every document has been asked for once, by whichever worker, and no longer than so long after the
+        first of them was: where one service hangs, the others' documents are shown then."""
         self.start()
-        if self._told is None:
+        if not self._has_asked_all:
             with self._changed:
-                self._changed.wait_for(lambda: self._told is not None, seconds)
+                self._changed.wait_for(lambda: self._has_asked_all, self._started_at + seconds - time.monotonic())
 
     def _keep(self) -> None:
         fetches = Together(CONCURRENT_FETCHES)
@@ -95,8 +102,8 @@ class DocumentKeeper:
             except Exception:
                 # Whatever it was: without this thread the documents would stay as they are for ever.
                 log.exception("documents can't be kept fresh")
-            with self._changed:
-                self._changed.wait(min(LOOK_SECONDS, self._refresh_seconds) * (0.75 + 0.5 * self._jitter()))
+            pause = min(LOOK_SECONDS, self._refresh_seconds) if self._has_asked_all else FIRST_LOOK_SECONDS
+            time.sleep(pause * (0.75 + 0.5 * self._jitter()))
 
     def _round(self, fetches: Together) -> None:
         self._look_into_store()
@@ -106,6 +113,11 @@ class DocumentKeeper:
         while not fetches.wait(PATIENCE_SECONDS):
             self._tell()
         self._tell()
+        # Those that another worker is asking for are not known before it has shared what came of it.
+        if all(name in self._known for name in self._sources):
+            with self._changed:
+                self._has_asked_all = True
+                self._changed.notify_all()
 
     def _is_due(self, name: str, now: float) -> bool:
         kept = self._known.get(name)
