@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 
-from tests.support.gateway import GatewayProcess, four_services
+from tests.support.gateway import GatewayProcess, four_services, gateways
 from tests.support.upstream import ScriptedUpstream
 
 
@@ -29,17 +28,8 @@ def upstream(module_upstream: ScriptedUpstream) -> Iterator[ScriptedUpstream]:
 @pytest.fixture(scope="module")
 def start_gateway() -> Iterator[Callable[..., GatewayProcess]]:
     """Starts gateways that end with the module."""
-    started: list[GatewayProcess] = []
-
-    def start(settings: dict[str, Any], **options: Any) -> GatewayProcess:
-        started.append(GatewayProcess(settings, **options))
-        return started[-1]
-
-    yield start
-    for gateway in started:
-        gateway.begin_to_stop()
-    for gateway in started:
-        gateway.stop()
+    with gateways() as start:
+        yield start
 
 
 @pytest.fixture(scope="module")

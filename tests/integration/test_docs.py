@@ -15,7 +15,7 @@ import pytest
 from tests.integration.test_metrics import counted
 from tests.support.client import Reply
 from tests.support.commands import flask
-from tests.support.gateway import GatewayProcess, four_services
+from tests.support.gateway import GatewayProcess, four_services, gateways
 from tests.support.redis import RedisServer, free_port
 from tests.support.tokens import bearer
 from tests.support.upstream import OK, Received, ScriptedUpstream
@@ -102,20 +102,19 @@ def settings_for(service: Documented, docs: dict[str, Any] | None = None, **devi
 @pytest.fixture
 def start(service: Documented, server: RedisServer) -> Iterator[Callable[..., GatewayProcess]]:
     """Starts gateways that end with the test: one that goes on would share what it fetches with the next test's."""
-    started: list[GatewayProcess] = []
+    with gateways() as start_with:
 
-    def start(
-        workers: int = 1, docs: dict[str, Any] | None = None, cors: tuple[str, ...] = (), url: str = "", **devices: Any
-    ) -> GatewayProcess:
-        settings = settings_for(service, docs, **devices) | {"cors": {"origins": list(cors)}}
-        started.append(GatewayProcess(settings, workers=workers, environ={"REDIS_URL": url or server.url}))
-        return started[-1]
+        def start(
+            workers: int = 1,
+            docs: dict[str, Any] | None = None,
+            cors: tuple[str, ...] = (),
+            url: str = "",
+            **devices: Any,
+        ) -> GatewayProcess:
+            settings = settings_for(service, docs, **devices) | {"cors": {"origins": list(cors)}}
+            return start_with(settings, workers=workers, environ={"REDIS_URL": url or server.url})
 
-    yield start
-    for gateway in started:
-        gateway.begin_to_stop()
-    for gateway in started:
-        gateway.stop()
+        yield start
 
 
 def document(gateway: GatewayProcess, path: str = "/openapi.json") -> Any:

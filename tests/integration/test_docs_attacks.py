@@ -15,7 +15,7 @@ import pytest
 from gateway.documents.store import PREFIX
 from tests.support.client import Connection, request_bytes
 from tests.support.commands import flask
-from tests.support.gateway import GatewayProcess
+from tests.support.gateway import GatewayProcess, gateways
 from tests.support.redis import RedisServer
 from tests.support.tokens import bearer
 from tests.support.upstream import Received, ScriptedUpstream
@@ -70,18 +70,13 @@ def server() -> Iterator[RedisServer]:
 
 @pytest.fixture
 def start(service: Service, server: RedisServer) -> Iterator[Callable[..., GatewayProcess]]:
-    started: list[GatewayProcess] = []
+    with gateways() as start_with:
 
-    def start(docs: dict[str, Any] | None = None, **devices: Any) -> GatewayProcess:
-        settings = service.settings(**devices) | {"docs": {"refresh_seconds": 1} | (docs or {})}
-        started.append(GatewayProcess(settings, workers=1, environ={"REDIS_URL": server.url}))
-        return started[-1]
+        def start(docs: dict[str, Any] | None = None, **devices: Any) -> GatewayProcess:
+            settings = service.settings(**devices) | {"docs": {"refresh_seconds": 1} | (docs or {})}
+            return start_with(settings, workers=1, environ={"REDIS_URL": server.url})
 
-    yield start
-    for gateway in started:
-        gateway.begin_to_stop()
-    for gateway in started:
-        gateway.stop()
+        yield start
 
 
 def state(gateway: GatewayProcess) -> str:

@@ -10,7 +10,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,24 @@ class GatewayProcess:
     @staticmethod
     def pause() -> None:
         time.sleep(0.02)
+
+
+@contextmanager
+def gateways() -> Iterator[Callable[..., GatewayProcess]]:
+    """Starts gateways, which end when it does, all at once."""
+    started: list[GatewayProcess] = []
+
+    def start(settings: Mapping[str, Any], **options: Any) -> GatewayProcess:
+        started.append(GatewayProcess(settings, **options))
+        return started[-1]
+
+    try:
+        yield start
+    finally:
+        for gateway in started:
+            gateway.begin_to_stop()
+        for gateway in started:
+            gateway.stop()
 
 
 def four_services(url: str) -> dict[str, Any]:
