@@ -6,20 +6,20 @@ What one worker fetched the others find in Redis. Without Redis each worker fetc
 from __future__ import annotations
 
 import logging
-import os
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from hashlib import sha256
-from threading import Condition, Thread
+from threading import Condition
 from typing import Protocol
 
 from gateway.documents.kept import Kept
 from gateway.documents.store import DocumentStore
 from gateway.fetching import TOTAL_SECONDS, Document, FetchError
 from gateway.redis.client import FAILURES
-from gateway.together import Together
+from gateway.threads import OwnThread, Together
 
 # How often a worker looks into Redis for what another one has fetched; a part of it is left to chance, so that workers
 # don't all do it at once.
@@ -70,21 +70,15 @@ class DocumentKeeper:
         self._known: dict[str, Kept] = {}
         self._contents: dict[str, bytes] = {}
         self._told: dict[str, Kept] | None = None
-        self._pid = 0
-        self._started_at = 0.0
+        self._thread = OwnThread("documents", self._keep)
+        # Until the thread runs, whoever waits waits in full.
+        self._started_at = math.inf
         self._has_asked_all = False
         self._changed = Condition()
 
     def start(self) -> None:
         """Starts the thread of this process, once; not before it is forked."""
-        if self._pid == os.getpid():
-            return
-        with self._changed:
-            if self._pid != os.getpid():
-                self._started_at = time.monotonic()
-                Thread(target=self._keep, name="documents", daemon=True).start()
-                # Only now: where no thread can be had, the next request tries again.
-                self._pid = os.getpid()
+        self._thread.start()
 
     def wait_for_first(self, seconds: float) -> None:
         """Until every document has been asked for once, by whichever worker, and no longer than so long after the
@@ -92,9 +86,11 @@ class DocumentKeeper:
         self.start()
         if not self._has_asked_all:
             with self._changed:
-                self._changed.wait_for(lambda: self._has_asked_all, self._started_at + seconds - time.monotonic())
+                left = min(seconds, self._started_at + seconds - time.monotonic())
+                self._changed.wait_for(lambda: self._has_asked_all, left)
 
     def _keep(self) -> None:
+        self._started_at = time.monotonic()
         fetches = Together(CONCURRENT_FETCHES)
         while True:
             try:

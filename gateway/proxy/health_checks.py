@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from threading import Lock, Thread
 
 import requests
 
@@ -16,7 +14,7 @@ from gateway.config import ServiceSettings
 from gateway.errors import StreamAborted, UpstreamError
 from gateway.proxy.balancer import TargetState
 from gateway.proxy.session import ServiceSession
-from gateway.together import Together
+from gateway.threads import OwnThread, Together
 
 CONCURRENT_CHECKS = 8
 # Between two looks at what is due.
@@ -56,8 +54,7 @@ class HealthChecks:
         self._clock = clock
         self._chance = chance
         self._checked: list[Checked] = []
-        self._pid = 0
-        self._lock = Lock()
+        self._thread = OwnThread("health checks", self._keep_asking)
 
     def add(self, service: str, settings: ServiceSettings, states: Sequence[TargetState]) -> None:
         """Has a service's targets asked, once it is started."""
@@ -73,12 +70,7 @@ class HealthChecks:
 
     def start(self) -> None:
         """Starts the thread of this process, once; not before it is forked."""
-        if self._pid == os.getpid():
-            return
-        with self._lock:
-            if self._pid != os.getpid():
-                Thread(target=self._keep_asking, name="health checks", daemon=True).start()
-                self._pid = os.getpid()
+        self._thread.start()
 
     def _keep_asking(self) -> None:
         checks = Together(CONCURRENT_CHECKS)

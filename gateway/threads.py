@@ -1,4 +1,4 @@
-"""Several things at once, in threads that nobody waits for at the end of the process.
+"""Background threads that nobody waits for at the end of the process: one of its own, or several things at once.
 
 concurrent.futures joins its threads when the interpreter ends: a worker that is to end would wait for theirs.
 """
@@ -6,10 +6,30 @@ concurrent.futures joins its threads when the interpreter ends: a worker that is
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterable
-from threading import BoundedSemaphore, Condition, Thread
+from threading import BoundedSemaphore, Condition, Lock, Thread
 
 log = logging.getLogger(__name__)
+
+
+class OwnThread:
+    """A thread of each process, with a lasting task: started once, when first asked for, so not before a fork."""
+
+    def __init__(self, name: str, run: Callable[[], None]) -> None:
+        self._name = name
+        self._run = run
+        self._pid = 0
+        self._lock = Lock()
+
+    def start(self) -> None:
+        if self._pid == os.getpid():
+            return
+        with self._lock:
+            if self._pid != os.getpid():
+                Thread(target=self._run, name=self._name, daemon=True).start()
+                # Only now: where no thread can be had, the next one who asks tries again.
+                self._pid = os.getpid()
 
 
 class Together:
