@@ -65,6 +65,11 @@ def docs_blueprint(library: Library, keeper: DocumentKeeper, guard: Callable[[],
         return answer(index, JSON)
 
     def show() -> GatewayResponse:
+        if request.path.endswith("/"):
+            # From here the page's relative links would lead nowhere.
+            moved = GatewayResponse(status=308)
+            moved.headers.extend([("Location", "../docs"), ("Content-Length", "0")])
+            return moved
         response = answer(page, HTML)
         response.headers["Content-Security-Policy"] = POLICY
         response.headers["Referrer-Policy"] = "no-referrer"

@@ -378,6 +378,12 @@ def test_the_page_may_load_nothing_from_elsewhere(start: Callable[..., GatewayPr
     assert b"//" not in reply.body.replace(b"<!doctype html>", b"")
 
 
+def test_with_a_final_slash_it_leads_to_the_page(start: Callable[..., GatewayProcess]) -> None:
+    # The page's links are relative, so that they hold behind a proxy's prefix too: there it would find none of them.
+    reply = start().get("/docs/")
+    assert (reply.status, reply.value("Location"), reply.body) == (308, "../docs", b"")
+
+
 def test_other_origins_read_documents_by_the_rules_for_all(start: Callable[..., GatewayProcess]) -> None:
     gateway = start(cors=("https://app.test",))
     reply = gateway.get("/openapi.json", ("Origin", "https://app.test"))
