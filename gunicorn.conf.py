@@ -7,9 +7,9 @@ settings = MASTER.load()
 from gateway.config.load import instance_folder
 from gateway.redis.embedded import EmbeddedRedis, note_file
 from gateway.serving import connections, metrics_folder
-from gateway.serving.workers import WORKERS
+from gateway.serving.workers import WORKERS, announce_end_of
 
-connections.install(settings.server.client_timeout_seconds)
+connections.install(settings.server.client_timeout_seconds, settings.server.min_body_bytes_per_second)
 
 bind = settings.server.bind
 workers = settings.server.worker_count
@@ -45,6 +45,7 @@ control_socket_disable = True
 
 
 def on_starting(server):
+    announce_end_of(server)
     if MASTER.in_force.redis_url is None:
         # Kept on the server object: this file's own names are made anew on HUP.
         server.embedded_redis = EmbeddedRedis.start()

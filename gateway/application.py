@@ -18,6 +18,7 @@ from gateway.config import Settings
 from gateway.docs import docs_blueprint
 from gateway.documented import DocumentedOnly
 from gateway.documents.making import make_library
+from gateway.ending import GATEWAY_END, WORKER_END
 from gateway.finishing import Finishing
 from gateway.health import health_blueprint
 from gateway.identity import identity_blueprint
@@ -91,7 +92,7 @@ def build(settings: Settings) -> Flask:
     documented = DocumentedOnly(settings.services, library, keeper, metrics)
     add_services(app, settings, policies, [authentication.authorize, documented.check], metrics)
 
-    app.register_blueprint(health_blueprint(ladder, issuers))
+    app.register_blueprint(health_blueprint(ladder, issuers, GATEWAY_END))
     app.register_blueprint(admin_blueprint(settings.admin, metrics))
     if settings.docs.enabled:
         guard = authentication.require if settings.docs.auth == "required" else None
@@ -117,7 +118,7 @@ def add_services(
             own_guards.insert(0, checks.start)
         forwarder = Forwarder(
             service,
-            ServiceSession(service, name),
+            ServiceSession(service, name, WORKER_END),
             identity_names,
             settings.proxy.trusted_hops,
             balancer,

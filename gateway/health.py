@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 from flask import Blueprint
 
+from gateway.ending import GatewayEnd
 from gateway.limits.ladder import Ladder
 from gateway.responses import GatewayResponse, json_response
 from gateway.tokens.issuer import Issuer
 
 
-def health_blueprint(ladder: Ladder, issuers: Sequence[Issuer]) -> Blueprint:
+def health_blueprint(ladder: Ladder, issuers: Sequence[Issuer], end: GatewayEnd) -> Blueprint:
     blueprint = Blueprint("gateway", __name__)
 
     def healthz() -> GatewayResponse:
@@ -19,16 +20,16 @@ def health_blueprint(ladder: Ladder, issuers: Sequence[Issuer]) -> Blueprint:
         return json_response({"status": "alive"})
 
     def readyz() -> GatewayResponse:
-        """Ready: the configuration is loaded, or this would not be running, and keys are at hand. Redis' state is
-        told, and is no reason to take the gateway out: quotas go on without it."""
+        """Ready: the configuration is loaded, or this would not be running, keys are at hand, and the gateway is not
+        about to end. Redis' state is told, and is no reason to take the gateway out: quotas go on without it."""
         ladder.is_reachable()
         # Of all of them, not of the first one that is: asking is what starts the loading.
         loaded = [issuer.keys.is_ready for issuer in issuers]
-        is_ready = any(loaded)
+        is_ready = any(loaded) and not end.is_announced
         state = {
-            "status": "ready" if is_ready else "not ready",
+            "status": "ending" if end.is_announced else "ready" if is_ready else "not ready",
             "redis": ladder.state,
-            "keys": "ok" if all(loaded) else "some never loaded" if is_ready else "never loaded",
+            "keys": "ok" if all(loaded) else "some never loaded" if any(loaded) else "never loaded",
         }
         return json_response(state, 200 if is_ready else 503)
 

@@ -11,6 +11,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.routing.exceptions import WebsocketMismatch
 
 from gateway import context, errors
+from gateway.exhaustion import EXHAUSTION, is_exhaustion
 from gateway.quota_fields import violated_policies
 from gateway.responses import GatewayResponse, content_response
 
@@ -87,5 +88,8 @@ def answer_http(error: HTTPException) -> GatewayResponse:
 
 
 def answer_unexpected(error: Exception) -> GatewayResponse:
+    if is_exhaustion(error):
+        EXHAUSTION.tell(error)
+        return answer(errors.Overloaded("try again in a moment"))
     log.error("%s failed", request.endpoint or "a request", exc_info=error)
     return answer(errors.GatewayError("see the gateway's log for this request id"))

@@ -99,14 +99,24 @@ class ServerSettings(Model):
     worker: Literal["gevent", "gthread"] = "gevent"
     threads: Annotated[int, Field(ge=1, le=256)] = 8
     connections_per_worker: Annotated[int, Field(ge=1, le=100_000)] = 2000
+    connections_per_client: Annotated[int, Field(ge=0, le=100_000)] = 0
     keepalive_seconds: Annotated[int, Field(ge=1, le=600)] = 15
     client_timeout_seconds: Seconds = 30
+    min_body_bytes_per_second: Annotated[int, Field(ge=0, le=1_000_000_000)] = 128
+    drain_seconds: Annotated[float, Field(ge=0, le=3600)] = 0
     graceful_timeout_seconds: Annotated[int, Field(ge=1, le=3600)] = 30
+    max_worker_memory_mib: Annotated[int, Field(ge=64, le=1_000_000)] | None = None
 
     @property
     def worker_count(self) -> int:
         """`workers`, else one per core, and two at least: one that dies must not be the only one."""
         return self.workers or max(2, os.cpu_count() or 1)
+
+    @model_validator(mode="after")
+    def check_drain(self) -> Self:
+        if self.drain_seconds and self.drain_seconds >= self.graceful_timeout_seconds:
+            refuse(["drain_seconds must be less than graceful_timeout_seconds, which it is a part of"])
+        return self
 
 
 def check_any_service(services: dict[str, ServiceSettings]) -> dict[str, ServiceSettings]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
+from gateway.ending import WorkerEnd
 from gateway.errors import (
     BodyTooLarge,
     ClientDisconnected,
@@ -12,15 +14,33 @@ from gateway.errors import (
     UpstreamProtocolError,
     UpstreamTimeout,
 )
-from gateway.proxy.connection import ConnectionEnded, UpstreamConnection
+from gateway.proxy.connection import ConnectionEnded, UpstreamConnection, WorkerEnding
 from gateway.proxy.wire import ResponseHead
 
 PIECE_BYTES = 64 * 1024
 BUFFERED_BYTES = 64 * 1024
+PIECES_IN_A_ROW = 16
+# An empty line, after which a stream of events may end without one being lost (HTML, 9.2.6).
+END_OF_EVENT = b"\n\n"
 
 
 class Readable(Protocol):
     def read(self, size: int, /) -> bytes: ...
+
+
+class Turn:
+    """Lets others have theirs once in a while: where every read finds something at once, a greenlet would never wait,
+    and all others of its worker would."""
+
+    __slots__ = ("_taken",)
+
+    def __init__(self) -> None:
+        self._taken = 0
+
+    def take(self) -> None:
+        self._taken += 1
+        if self._taken % PIECES_IN_A_ROW == 0:
+            time.sleep(0)
 
 
 class ClientBody:
@@ -35,6 +55,7 @@ class ClientBody:
         self.length = length
         self._max_bytes = max_bytes
         self.received = 0
+        self._turn = Turn()
 
     def __iter__(self) -> Iterator[bytes]:
         while self.length is None or self.received < self.length:
@@ -53,6 +74,7 @@ class ClientBody:
             self.received += len(piece)
             if self.received > self._max_bytes:
                 raise too_large(self._max_bytes)
+            self._turn.take()
             yield piece
 
     def read_if_small(self) -> bytes | None:
@@ -68,10 +90,17 @@ def too_large(max_bytes: int) -> BodyTooLarge:
 
 class UpstreamBody:
     """An answer's body as it comes, unchanged. Closing it early closes the connection; reading it whole returns it.
+    A stream of events, which has no end of its own, ends with this worker, behind a whole event.
 
     Raises UpstreamBodyError where it does not end as its framing says."""
 
-    def __init__(self, connection: UpstreamConnection, head: ResponseHead, release: Callable[[bool], None]) -> None:
+    def __init__(
+        self,
+        connection: UpstreamConnection,
+        head: ResponseHead,
+        release: Callable[[bool], None],
+        worker_end: WorkerEnd | None = None,
+    ) -> None:
         self._connection = connection
         self._chunked = head.chunked
         # Of the whole body, or of the current chunk; None until the connection ends.
@@ -80,6 +109,9 @@ class UpstreamBody:
         self._reusable = head.reusable
         self._release = release
         self._released = False
+        self._end = worker_end if head.is_event_stream else None
+        self._last = END_OF_EVENT
+        self._turn = Turn()
         if head.length == 0:
             self._finish()
 
@@ -89,8 +121,12 @@ class UpstreamBody:
     def __next__(self) -> bytes:
         if self._released:
             raise StopIteration
+        self._turn.take()
         try:
-            piece = self._next_piece()
+            piece = self._next_piece() if self._end is None else self._next_events(self._end)
+        except WorkerEnding:
+            self.close()
+            raise StopIteration from None
         except ConnectionEnded as error:
             if self._remaining is None:
                 self._finish()
@@ -117,6 +153,16 @@ class UpstreamBody:
         if not self._released:
             self._released = True
             self._release(False)
+
+    def _next_events(self, end: WorkerEnd) -> bytes | None:
+        """The next piece of a stream of events. Raises WorkerEnding between two of them."""
+        is_between = self._last.replace(b"\r\n", b"\n").replace(b"\r", b"\n").endswith(END_OF_EVENT)
+        if is_between and end.is_told:
+            raise WorkerEnding
+        self._connection.end_watch = end if is_between else None
+        piece = self._next_piece()
+        self._last = (self._last + (piece or b""))[-4:]
+        return piece
 
     def _next_piece(self) -> bytes | None:
         connection = self._connection

@@ -9,13 +9,16 @@ import ssl
 import time
 from contextlib import suppress
 
+from gateway.ending import WorkerEnd
 from gateway.errors import (
     ClientDisconnected,
+    Overloaded,
     UpstreamConnectTimeout,
     UpstreamNotReached,
     UpstreamProtocolError,
     UpstreamTimeout,
 )
+from gateway.exhaustion import EXHAUSTION, is_exhaustion
 from gateway.proxy.target import Target
 from gateway.proxy.wire import MAX_CHUNK_LINE_BYTES, MAX_HEAD_BYTES, ResponseHead, read_chunk_size, read_response_head
 
@@ -32,6 +35,10 @@ class ConnectionEnded(Exception):
     """The upstream closed or reset the connection."""
 
 
+class WorkerEnding(Exception):
+    """This worker is to end, and what is waited for may be left out."""
+
+
 class UpstreamConnection:
     """A connected socket and what has been received but not yet read. Used by one request at a time."""
 
@@ -41,6 +48,8 @@ class UpstreamConnection:
         self.read_timeout_seconds = read_timeout_seconds
         self.idle_since = 0.0
         self.client_watch: socket.socket | None = None
+        # Whose word ends a wait, where what is waited for may be left out.
+        self.end_watch: WorkerEnd | None = None
 
     def close(self) -> None:
         with suppress(OSError):
@@ -106,7 +115,9 @@ class UpstreamConnection:
                 return head
 
     def read_some(self, limit: int) -> bytes:
-        """Between 1 and `limit` bytes, as they come. Raises ConnectionEnded, UpstreamTimeout, ClientDisconnected."""
+        """Between 1 and `limit` bytes, as they come.
+
+        Raises ConnectionEnded, UpstreamTimeout, ClientDisconnected, WorkerEnding."""
         if not self._buffer:
             data = self._receive(time.monotonic() + self.read_timeout_seconds)
             if len(data) <= limit:
@@ -180,10 +191,13 @@ class UpstreamConnection:
         return data
 
     def _wait_watching(self, client: socket.socket, deadline: float) -> None:
-        """Until the upstream has sent something. Raises ClientDisconnected, TimeoutError."""
+        """Until the upstream has sent something. Raises ClientDisconnected, TimeoutError, WorkerEnding."""
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
         poll.register(client, select.POLLIN)
+        end = self.end_watch.descriptor if self.end_watch is not None else None
+        if end is not None:
+            poll.register(end, select.POLLIN)
         while True:
             remaining = deadline - time.monotonic()
             ready = {fd for fd, _ in poll.poll(max(0, remaining) * 1000)}
@@ -191,6 +205,8 @@ class UpstreamConnection:
                 return
             if not ready:
                 raise TimeoutError
+            if end in ready:
+                raise WorkerEnding
             if has_gone(client):
                 raise ClientDisconnected
             # The client has sent its next request already; that it leaves can't be seen behind that.
@@ -215,7 +231,8 @@ def has_gone(client: socket.socket) -> bool:
 def connect(
     target: Target, tls: ssl.SSLContext | None, connect_timeout_seconds: float, read_timeout_seconds: float
 ) -> UpstreamConnection:
-    """A new connection, the name looked up anew. Raises UpstreamNotReached or UpstreamConnectTimeout."""
+    """A new connection, the name looked up anew. Raises UpstreamNotReached or UpstreamConnectTimeout; Overloaded where
+    it is this process that has no more connections to give."""
     deadline = time.monotonic() + connect_timeout_seconds
     try:
         sock = connect_to_any(target.host, target.port, deadline)
@@ -230,6 +247,9 @@ def connect(
     except TimeoutError as error:
         raise UpstreamConnectTimeout("no connection to the service in time") from error
     except OSError as error:
+        if is_exhaustion(error):
+            EXHAUSTION.tell(error)
+            raise Overloaded("try again in a moment") from error
         raise UpstreamNotReached("no connection to the service") from error
     return UpstreamConnection(sock, read_timeout_seconds)
 

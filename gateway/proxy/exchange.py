@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from gateway.ending import WorkerEnd
 from gateway.errors import UpstreamConnectError
 from gateway.proxy.body import UpstreamBody
 from gateway.proxy.connection import ENDED, ConnectionEnded, UpstreamConnection
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 
 class Connections(Protocol):
+    worker_end: WorkerEnd | None
+
     def idle_connection(self, target: Target) -> UpstreamConnection | None: ...
     def new_connection(self, target: Target, limits: TimeLimits) -> UpstreamConnection: ...
     def give_back(self, target: Target, connection: UpstreamConnection) -> None: ...
@@ -43,6 +46,7 @@ def exchange_over(
 ) -> tuple[ResponseHead, UpstreamBody]:
     method = request.method or "GET"
     connection.client_watch = request.client
+    connection.end_watch = None
     # One that was kept may have served a route with others.
     connection.read_timeout_seconds = request.limits.read_seconds
     try:
@@ -61,7 +65,7 @@ def exchange_over(
         else:
             connection.close()
 
-    return head, UpstreamBody(connection, head, release)
+    return head, UpstreamBody(connection, head, release, connections.worker_end)
 
 
 def send_request(connection: UpstreamConnection, request: ReadyRequest, method: str) -> bool:

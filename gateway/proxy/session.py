@@ -21,6 +21,7 @@ from requests.adapters import BaseAdapter
 from requests.structures import CaseInsensitiveDict
 
 from gateway.config import ServiceSettings
+from gateway.ending import WorkerEnd
 from gateway.errors import ConfigurationError
 from gateway.proxy.body import ClientBody, UpstreamBody
 from gateway.proxy.connection import UpstreamConnection, connect
@@ -89,8 +90,9 @@ class UpstreamResponse(requests.Response):
 class ServiceAdapter(BaseAdapter):
     """Sends over kept-alive connections, the one last used first, at most `keepalive_connections` idle per target."""
 
-    def __init__(self, settings: ServiceSettings, name: str) -> None:
+    def __init__(self, settings: ServiceSettings, name: str, worker_end: WorkerEnd | None = None) -> None:
         super().__init__()
+        self.worker_end = worker_end
         self._settings = settings
         self._limits = TimeLimits.of(settings)
         self._tls = tls_context(settings, name)
@@ -145,14 +147,14 @@ class ServiceAdapter(BaseAdapter):
 class ServiceSession(requests.Session):
     """The requests session of one service: no cookies, nothing from the environment, no redirects, no own headers."""
 
-    def __init__(self, settings: ServiceSettings, name: str) -> None:
+    def __init__(self, settings: ServiceSettings, name: str, worker_end: WorkerEnd | None = None) -> None:
         super().__init__()
         self.trust_env = False
         self.max_redirects = 0
         self.headers.clear()
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         self.adapters.clear()
-        self._adapter = ServiceAdapter(settings, name)
+        self._adapter = ServiceAdapter(settings, name, worker_end)
         self.mount("http://", self._adapter)
         self.mount("https://", self._adapter)
 

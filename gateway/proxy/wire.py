@@ -30,6 +30,14 @@ class ResponseHead:
     length: int | None
     reusable: bool
 
+    @property
+    def is_event_stream(self) -> bool:
+        """Whether this is a stream of server-sent events, whose end nobody knows (HTML, 9.2)."""
+        return (self.chunked or self.length is None) and any(
+            name.lower() == "content-type" and value.lower().startswith("text/event-stream")
+            for name, value in self.fields
+        )
+
 
 def request_head(method: str, target: str, fields: Iterable[tuple[str, str]]) -> bytes:
     """The bytes of a request line and header. The values have been checked by whoever read or made them."""

@@ -17,13 +17,16 @@ from gunicorn.http.wsgi import Response as GunicornResponse
 
 # An unread rest of a body up to this is read and thrown away, to keep the connection; beyond it, the connection goes.
 DRAINED_BYTES = 64 * 1024
+# A body may begin as slowly as it likes, for so long.
+PACE_GRACE_SECONDS = 5.0
 LINGER_SECONDS = 2.0
 LINGER_BYTES = 16 * 1024 * 1024
 
 
-def install(client_timeout_seconds: float) -> None:
+def install(client_timeout_seconds: float, min_body_bytes_per_second: int) -> None:
     """Puts the gateway's ways in place of gunicorn's, in the process and those forked from it."""
     Response.client_timeout_seconds = client_timeout_seconds
+    Response.min_body_bytes_per_second = min_body_bytes_per_second
     wsgi.Response = Response
 
 
@@ -63,6 +66,10 @@ class ClientStream:
         raise NotImplementedError("the gateway reads bodies as bytes, not as lines")
 
     @property
+    def has_body(self) -> bool:
+        return self._unread != 0
+
+    @property
     def can_be_drained(self) -> bool:
         """Whether what is left is little enough to read, so that the connection can take another request."""
         return (
@@ -73,10 +80,32 @@ class ClientStream:
         )
 
 
+class Paced:
+    """A client's socket while a body is read from it: one that comes in too slowly is a timeout.
+
+    Only the time spent waiting for the client counts; that its service takes the body slowly is not its fault."""
+
+    def __init__(self, sock: socket.socket, min_bytes_per_second: int) -> None:
+        self._socket = sock
+        self._min_bytes_per_second = min_bytes_per_second
+        self._waited = 0.0
+        self._received = 0
+
+    def recv(self, size: int) -> bytes:
+        started = time.monotonic()
+        data = self._socket.recv(size)
+        self._waited += time.monotonic() - started
+        self._received += len(data)
+        if self._waited > PACE_GRACE_SECONDS and self._received < self._waited * self._min_bytes_per_second:
+            raise TimeoutError("the body comes in too slowly")
+        return data
+
+
 class Response(GunicornResponse):  # type: ignore[misc]
     """gunicorn's response, less its own Server, with the upstream's Date, and with time limits on the client."""
 
     client_timeout_seconds = 30.0
+    min_body_bytes_per_second = 0
 
     def __init__(self, req: Any, sock: socket.socket, cfg: Any) -> None:
         super().__init__(req, sock, cfg)
@@ -88,6 +117,8 @@ class Response(GunicornResponse):  # type: ignore[misc]
         sock.settimeout(self.client_timeout_seconds)
         self._stream = ClientStream(req.body, sock, req.headers, req._expected_100_continue)
         req.body = self._stream
+        if self.min_body_bytes_per_second and self._stream.has_body:
+            req.unreader.sock = Paced(sock, self.min_body_bytes_per_second)
         # Or gunicorn would send it at once.
         req._expected_100_continue = False
 
@@ -117,6 +148,9 @@ class Response(GunicornResponse):  # type: ignore[misc]
         super().close()
         if self._stream is None or not self._stream.can_be_drained:
             linger(self.sock)
+        if self._stream is not None:
+            # The next request's head is not to be hurried; its deadline is another.
+            self.req.unreader.sock = self.sock
         with suppress(OSError):
             self.sock.settimeout(self._own_timeout)
 

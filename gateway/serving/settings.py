@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from gateway.config import Settings, adopt, load_settings, with_keys
 from gateway.errors import ConfigurationError
 from gateway.serving.metrics_folder import open_metrics_folder
+from gateway.serving.resources import raise_descriptor_limit
 
 log = logging.getLogger("gunicorn.error")
 
@@ -35,6 +36,7 @@ class MasterSettings:
                 open_metrics_folder()
                 self._has_metrics_folder = True
             build_once(settings)
+            raise_descriptor_limit(settings.server.connections_per_worker)
         except ConfigurationError as error:
             if self.in_force is None:
                 sys.exit("The configuration can't be used:\n" + error.listing())
@@ -44,14 +46,19 @@ class MasterSettings:
         self.in_force = settings
         return self.adopt()
 
+    @property
+    def settings(self) -> Settings:
+        """Those in force. `load` comes first, or the process ends."""
+        assert self.in_force is not None  # noqa: S101
+        return self.in_force
+
     def use_embedded_redis(self, url: str) -> None:
         self.embedded_url = url
         self.adopt()
 
     def adopt(self) -> Settings:
         """Puts the settings in force for workers that are forked from now on."""
-        assert self.in_force is not None  # noqa: S101 - `load` comes first, or the process ends
-        settings = self.in_force
+        settings = self.settings
         if settings.redis_url is None and self.embedded_url is not None:
             settings = settings.model_copy(update={"redis_url": SecretStr(self.embedded_url)})
         return adopt(settings)

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
+from threading import Timer
 from typing import Any
 
+import gevent
+from gevent.pool import Pool
+from gevent.select import select
 from gunicorn.http.errors import (
     ExpectationFailed,
     InvalidResponseHeader,
@@ -15,12 +24,25 @@ from gunicorn.http.errors import (
     LimitRequestLine,
     ParseException,
 )
+from gunicorn.sock import ssl_context
 from gunicorn.util import write_nonblock
 from gunicorn.workers.ggevent import GeventWorker as GunicornGevent
 from gunicorn.workers.gthread import ThreadWorker as GunicornThreads
 
+from gateway.config import ServerSettings
+from gateway.ending import GATEWAY_END, WORKER_END
+from gateway.exhaustion import EXHAUSTION, is_exhaustion
+from gateway.serving.accepting import CROWD, Acceptor
 from gateway.serving.connections import linger
+from gateway.serving.resources import resident_bytes
+from gateway.serving.settings import MASTER
+from gateway.serving.waiting import Connections, Waiting
 
+TOLD = {
+    400: ("bad_request", "The request can't be understood"),
+    500: ("internal", "The gateway failed"),
+    503: ("overloaded", "There are too many connections from this address"),
+}
 STATUSES: dict[type[Exception], int] = {LimitRequestLine: 414, LimitRequestHeaders: 431, ExpectationFailed: 417}
 
 
@@ -39,6 +61,9 @@ class ProblemAnswers:
             # The TLS handshake failed, or the connection did; there is nobody to answer in HTTP.
             self.log.warning("a connection of %s failed: %s", peer, type(exc).__name__)
             return
+        elif is_exhaustion(exc):
+            EXHAUSTION.tell(exc)
+            return
         else:
             status = 500
             self.log.error("a request of %s failed", peer, exc_info=exc)
@@ -48,9 +73,7 @@ class ProblemAnswers:
 
 def problem_bytes(status: int) -> bytes:
     """A whole answer that ends its connection."""
-    code, title = (
-        ("bad_request", "The request can't be understood") if status < 500 else ("internal", "The gateway failed")
-    )
+    code, title = TOLD.get(status) or TOLD[400 if status < 500 else 500]
     phrase = HTTPStatus(status).phrase
     document = {
         "type": f"urn:gateway:problem:{code}",
@@ -67,20 +90,151 @@ def problem_bytes(status: int) -> bytes:
     return head.encode() + body
 
 
-class DeafToInterrupts:
-    """Ctrl-C on a terminal goes to all processes: the master hears it and ends the workers, once."""
+class GatewayWorker(ProblemAnswers):
+    """What both kinds of worker have in common: how they end."""
+
+    alive: bool
+    cfg: Any
+    _memory_checked = 0.0
+
+    @property
+    def settings(self) -> ServerSettings:
+        return MASTER.settings.server
 
     def init_signals(self) -> None:
         super().init_signals()  # type: ignore[misc] # gunicorn's worker comes after this one
+        # Ctrl-C on a terminal goes to all processes: the master hears it and ends the workers, once.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        WORKER_END.open()
+
+    def notify(self) -> None:
+        """Called by gunicorn about once a second."""
+        super().notify()  # type: ignore[misc]
+        most, now = self.settings.max_worker_memory_mib, time.monotonic()
+        if most and self.alive and now - self._memory_checked >= 1:
+            self._memory_checked = now
+            if (used := resident_bytes() >> 20) > most:
+                self.log.warning("this worker has %s MiB of memory and makes room for a new one", used)
+                WORKER_END.retire()
 
 
-class GeventWorker(DeafToInterrupts, ProblemAnswers, GunicornGevent):  # type: ignore[misc]
-    """Greenlets: the default."""
+@dataclass(frozen=True)
+class ListeningAt:
+    """What gunicorn asks of the listener for each connection, also when it has been closed in the meantime."""
+
+    address: Any
+
+    def getsockname(self) -> Any:
+        return self.address
 
 
-class ThreadWorker(DeafToInterrupts, ProblemAnswers, GunicornThreads):  # type: ignore[misc]
+class GeventWorker(GatewayWorker, GunicornGevent):  # type: ignore[misc]
+    """Greenlets: the default. Ends as soon as it has nothing left to do, and makes room for new connections by sending
+    away those that wait longest for a request."""
+
+    def init_process(self) -> None:
+        self.connections = Connections(self.settings.connections_per_client)
+        super().init_process()
+
+    def run(self) -> None:
+        self._watch_hub()
+        self._pool = Pool(self.worker_connections)
+        tls = {"ssl_context": ssl_context(self.cfg)} if self.cfg.is_ssl else {}
+        servers = []
+        for listener in self.sockets:
+            listener.setblocking(1)
+            handle = partial(self.handle, ListeningAt(listener.getsockname()))
+            server = Acceptor(listener, handle, self._pool, self.connections, tls)
+            server.start()
+            servers.append(server)
+        while self.alive:
+            self.notify()
+            if self._pool.full():
+                self.connections.send_away(CROWD)
+            # Signals write to gunicorn's pipe.
+            if select([self.PIPE[0]], [], [], 1.0)[0]:
+                os.read(self.PIPE[0], 4096)
+        self._end(servers)
+
+    @staticmethod
+    def _watch_hub() -> None:
+        """gevent prints what fails in its own loop, and goes on. Without memory all fails there."""
+        hub = gevent.get_hub()
+        usual = hub.handle_error
+
+        def handle_error(context: Any, kind: Any, value: Any, traceback: Any) -> None:
+            if isinstance(value, MemoryError) or kind is MemoryError:
+                EXHAUSTION.tell(MemoryError())
+            else:
+                usual(context, kind, value, traceback)
+
+        hub.handle_error = handle_error
+
+    def _end(self, servers: Sequence[Acceptor]) -> None:
+        """Takes no more connections, ends those that wait, and lets requests finish, within `graceful_timeout`."""
+        # gunicorn's master kills at that time; what is cut before can still be logged.
+        deadline = time.monotonic() + max(self.cfg.graceful_timeout - 1, self.cfg.graceful_timeout / 2)
+        if GATEWAY_END.is_announced:
+            self._wait(until=min(deadline, time.monotonic() + self.settings.drain_seconds))
+        for server in servers:
+            server.close()
+        WORKER_END.tell()
+        while self._pool and time.monotonic() < deadline:
+            self.connections.send_away_spare()
+            self.notify()
+            self._pool.join(timeout=0.05 if self.connections.waiting else 1.0)
+        if self._pool:
+            self.log.warning("Worker graceful timeout (pid:%s)", self.pid)
+            self._pool.kill(block=True, timeout=0.5)
+
+    def _wait(self, until: float) -> None:
+        while (remaining := until - time.monotonic()) > 0:
+            self.notify()
+            gevent.sleep(min(1.0, remaining))
+
+    def handle(self, listener: Any, client: Any, addr: Any) -> None:
+        with self.connections.taking(client, addr) as may_be_served:
+            if not may_be_served:
+                write_nonblock(client, problem_bytes(503))
+                client.close()
+                return
+            if self._pool.full():
+                self.connections.send_away(1)
+            super().handle(listener, client, addr)
+
+    def timeout_ctx(self) -> Waiting:
+        """gunicorn enters it to wait for each request's head."""
+        if self._pool.full():
+            self.connections.send_away(1)
+        return self.connections.wait(self.cfg.keepalive)
+
+
+class ThreadWorker(GatewayWorker, GunicornThreads):  # type: ignore[misc]
     """Threads, for behind a buffering proxy."""
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        if GATEWAY_END.is_announced and self.settings.drain_seconds:
+            timer = Timer(self.settings.drain_seconds, self._end, (sig, frame))
+            timer.daemon = True
+            timer.start()
+        else:
+            self._end(sig, frame)
+
+    def _end(self, sig: int, frame: Any) -> None:
+        WORKER_END.tell()
+        super().handle_exit(sig, frame)
+
+
+def announce_end_of(server: Any) -> None:
+    """Has gunicorn's master say that it ends before it tells its workers to."""
+    stop = server.stop
+
+    def announce_and_stop(graceful: bool = True) -> None:
+        if graceful:
+            GATEWAY_END.announce()
+        stop(graceful)
+
+    server.stop = announce_and_stop
 
 
 WORKERS = {"gevent": f"{__name__}.{GeventWorker.__name__}", "gthread": f"{__name__}.{ThreadWorker.__name__}"}

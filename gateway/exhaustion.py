@@ -1,0 +1,41 @@
+"""Running out of what the system gives a process: told as the gateway's own trouble, which it is, and rarely."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import time
+
+from gateway.ending import WORKER_END
+
+OUT_OF = frozenset([errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL])
+# One line in so many seconds: it happens to every request then.
+TOLD_EVERY_SECONDS = 10.0
+
+log = logging.getLogger(__name__)
+
+
+def is_exhaustion(error: BaseException | None) -> bool:
+    """Whether this process has no more descriptors, memory, buffers or ports: nobody else's fault."""
+    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in OUT_OF)
+
+
+class Exhaustion:
+    """Logs that it has come to that, once in a while, and has a worker without memory replaced."""
+
+    def __init__(self) -> None:
+        self._next: float = 0.0
+
+    def tell(self, error: BaseException) -> None:
+        if isinstance(error, MemoryError):
+            # What is left after that may be in any state.
+            WORKER_END.retire()
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + TOLD_EVERY_SECONDS
+            reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else "out of memory"
+            log.error("this worker (pid %s) has run out of something: %s", os.getpid(), reason)
+
+
+EXHAUSTION = Exhaustion()

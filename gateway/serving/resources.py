@@ -1,0 +1,40 @@
+"""What the system lets a worker have: as many descriptors as may be, and no more memory than was said."""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+from pathlib import Path
+
+# What a worker needs beside its clients' connections: for each of those one to a service, and some for itself.
+DESCRIPTORS_PER_CONNECTION = 2
+OWN_DESCRIPTORS = 100
+STATM = Path("/proc/self/statm")
+
+log = logging.getLogger("gunicorn.error")
+
+
+def raise_descriptor_limit(connections_per_worker: int) -> None:
+    """Takes as many descriptors as this process is allowed, for itself and its workers: the usual soft limit of 1024
+    is a few hundred requests at once. Tells where they are too few for the configured connections."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS_PER_CONNECTION * connections_per_worker + OWN_DESCRIPTORS
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < wanted:
+        log.warning(
+            "server.connections_per_worker = %s may need %s descriptors, and this process may have %s (ulimit -n)",
+            connections_per_worker,
+            wanted,
+            allowed,
+        )
+
+
+def resident_bytes() -> int:
+    """The memory that this process has; 0 where the system does not tell."""
+    try:
+        return int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0

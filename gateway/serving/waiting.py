@@ -1,0 +1,127 @@
+"""The connections of a gevent worker that wait for a request: which they are, and how they are sent away.
+
+An idle connection, or one whose client dribbles its header, costs nothing but its place. Where places run out, those
+that have waited longest go first, so that nobody can keep others out by holding connections.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import gevent
+from gevent import Greenlet, get_hub, getcurrent
+
+# A new connection is given so long to send its first request where there is no hurry.
+FIRST_REQUEST_SECONDS = 1.0
+
+
+class SentAway(BaseException):
+    """Thrown into a greenlet that waits for a request: its connection is wanted for others."""
+
+
+class Waiting:
+    """While entered, the current greenlet waits for a request's head, `seconds` at most. Leaves quietly when that time
+    is over or it is sent away."""
+
+    __slots__ = ("_connection", "_timeout", "_waiting")
+
+    def __init__(self, waiting: dict[Connection, None], connection: Connection, seconds: float) -> None:
+        self._waiting = waiting
+        self._connection = connection
+        self._timeout = gevent.Timeout(seconds)
+
+    def __enter__(self) -> None:
+        self._connection.waits += 1
+        self._connection.since = time.monotonic()
+        self._waiting[self._connection] = None
+        self._timeout.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        self._waiting.pop(self._connection, None)
+        self._timeout.close()
+        return value is self._timeout or isinstance(value, SentAway)
+
+
+@dataclass(slots=True, eq=False)
+class Connection:
+    """A client's connection, and what it waits for: how often it has begun to wait for a request, and since when it
+    does."""
+
+    greenlet: Greenlet
+    socket: socket.socket
+    waits: int = 0
+    since: float = 0.0
+
+    @property
+    def is_spare(self) -> bool:
+        """Whether it can end without anybody missing it: it was kept for further requests, or its first one should
+        have been here long ago."""
+        return self.waits > 1 or time.monotonic() - self.since > FIRST_REQUEST_SECONDS
+
+
+class Connections:
+    """All connections of a worker, and which of them wait, the longest waiting first. At most `most_per_client` of one
+    address, where that is not 0."""
+
+    def __init__(self, most_per_client: int) -> None:
+        self.waiting: dict[Connection, None] = {}
+        self._most_per_client = most_per_client
+        self._all: dict[Greenlet, Connection] = {}
+        self._per_client: Counter[str] = Counter()
+        self._leaving: set[Connection] = set()
+
+    @contextmanager
+    def taking(self, client: socket.socket, address: Any) -> Iterator[bool]:
+        """Holds the current greenlet's connection; whether it may be served, or its client has too many."""
+        greenlet, peer = getcurrent(), address[0] if address else ""
+        self._all[greenlet] = Connection(greenlet, client)
+        self._per_client[peer] += 1
+        try:
+            yield not self._most_per_client or not address or self._per_client[peer] <= self._most_per_client
+        finally:
+            del self._all[greenlet]
+            self._per_client[peer] -= 1
+            if not self._per_client[peer]:
+                del self._per_client[peer]
+
+    def wait(self, seconds: float) -> Waiting:
+        """For the current greenlet to wait in for a request."""
+        return Waiting(self.waiting, self._all[getcurrent()], seconds)
+
+    def send_away(self, most: int) -> None:
+        """Ends those that have waited longest, so many at most."""
+        self._end([one for one in self.waiting if one not in self._leaving][:most])
+
+    def send_away_spare(self) -> None:
+        """Ends all that can end without a request being lost."""
+        self._end([one for one in self.waiting if one.is_spare and one not in self._leaving])
+
+    def _end(self, chosen: Iterable[Connection]) -> None:
+        for connection in chosen:
+            self._leaving.add(connection)
+            get_hub().loop.run_callback(self._throw, connection)
+
+    def _throw(self, connection: Connection) -> None:
+        """Runs in the hub, so that nothing comes between the question and the throw: what has arrived is served."""
+        self._leaving.discard(connection)
+        if connection in self.waiting and not has_data(connection.socket):
+            connection.greenlet.throw(SentAway)
+
+
+def has_data(sock: socket.socket) -> bool:
+    """Whether something has arrived that has not been read yet, encrypted or not."""
+    # The system's own socket below gevent's, which would wait.
+    own = getattr(sock, "_sock", sock)
+    try:
+        return bool(own.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+    except OSError:
+        return False
