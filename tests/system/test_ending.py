@@ -1,0 +1,132 @@
+"""The gateway's end as clients see it: told before, streams of events ended whole, nothing waited for in vain."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from tests.support.client import Connection, request_bytes
+from tests.support.gateway import GatewayProcess, four_services
+from tests.support.tokens import bearer
+from tests.support.upstream import Received, ScriptedUpstream
+
+StartGateway = Callable[..., GatewayProcess]
+STREAM_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%X\r\n%b\r\n" % (len(data), data)
+
+
+def test_it_says_that_it_ends_while_it_still_serves(start_gateway: StartGateway, upstream: ScriptedUpstream) -> None:
+    gateway = start_gateway(four_services(upstream.url) | {"server": {"drain_seconds": 3}})
+    assert gateway.get("/readyz").status == 200
+    gateway.begin_to_stop()
+    gateway.wait_until(lambda: gateway.get("/readyz").status == 503, "say that it ends")
+    assert gateway.get("/readyz").json()["status"] == "ending"
+    assert gateway.get("/healthz").status == 200
+    assert gateway.get("/api/devices", bearer()).status == 200
+    assert gateway.stop() == 0
+
+
+def test_a_reload_is_no_end(start_gateway: StartGateway, upstream: ScriptedUpstream) -> None:
+    gateway = start_gateway(four_services(upstream.url) | {"server": {"drain_seconds": 3}})
+    gateway.process.send_signal(signal.SIGHUP)
+    statuses = set()
+
+    def is_reloaded() -> bool:
+        statuses.add(gateway.get("/readyz").status)
+        return gateway.output().count("Worker exiting") >= 2
+
+    gateway.wait_until(is_reloaded, "replace its workers")
+    assert statuses == {200}
+
+
+def test_kept_connections_do_not_delay_the_end(start_gateway: StartGateway, upstream: ScriptedUpstream) -> None:
+    patience = {"keepalive_seconds": 600, "graceful_timeout_seconds": 600}
+    gateway = start_gateway(four_services(upstream.url) | {"server": patience})
+    with Connection(gateway.port) as used, Connection(gateway.port):
+        used.send(request_bytes("GET", "/api/devices", [bearer()]))
+        assert used.reply().status == 200
+        assert gateway.stop() == 0
+
+
+@pytest.mark.parametrize("worker", ["gevent", "gthread"])
+def test_a_stream_of_events_ends_whole(start_gateway: StartGateway, upstream: ScriptedUpstream, worker: str) -> None:
+    ending, halves = threading.Event(), [b"data: sec", b"ond\n\n"]
+
+    def stream(_: Received, connection: socket.socket) -> bool:
+        connection.sendall(STREAM_HEAD % b"text/event-stream; charset=utf-8" + chunk(b"data: first\n\n" + halves[0]))
+        assert ending.wait(20)
+        connection.sendall(chunk(halves[1]))
+        # Then it is silent, and as far as it is concerned the stream goes on.
+        return connection.recv(1) == b"x"
+
+    upstream.script = stream
+    gateway = start_gateway(four_services(upstream.url) | {"server": {"worker": worker}})
+    with Connection(gateway.port) as connection:
+        connection.send(request_bytes("GET", "/api/devices", [bearer()]))
+        seen = b""
+        while halves[0] not in seen:
+            seen += connection.socket.recv(65536)
+        gateway.begin_to_stop()
+        gateway.wait_until(lambda: "Handling signal: term" in gateway.output(), "hear it")
+        ending.set()
+        seen += connection.rest()
+    assert gateway.stop() == 0
+    _, _, body = seen.partition(b"\r\n\r\n")
+    assert body == chunk(b"data: first\n\ndata: sec") + chunk(b"ond\n\n") + b"0\r\n\r\n"
+    assert upstream.wait_until(lambda: len(upstream.closed_connections) == upstream.connections)
+
+
+def test_a_busy_stream_of_events_ends_too(start_gateway: StartGateway, upstream: ScriptedUpstream) -> None:
+    def stream(_: Received, connection: socket.socket) -> bool:
+        connection.sendall(STREAM_HEAD % b"text/event-stream")
+        while True:
+            # Until the gateway closes: no silence in between.
+            connection.sendall(chunk(b"data: x\r\n\r\n"))
+
+    upstream.script = stream
+    gateway = start_gateway(four_services(upstream.url))
+    with Connection(gateway.port) as connection:
+        connection.send(request_bytes("GET", "/api/devices", [bearer()]))
+        connection.socket.recv(1000)
+        gateway.begin_to_stop()
+        assert connection.rest().endswith(chunk(b"data: x\r\n\r\n") + b"0\r\n\r\n")
+    assert gateway.stop() == 0
+
+
+def test_another_stream_is_not_cut_short(start_gateway: StartGateway, upstream: ScriptedUpstream) -> None:
+    ending = threading.Event()
+
+    def stream(_: Received, connection: socket.socket) -> bool:
+        connection.sendall(STREAM_HEAD % b"text/plain" + chunk(b"one\n\n"))
+        assert ending.wait(20)
+        connection.sendall(chunk(b"two\n\n") + b"0\r\n\r\n")
+        return True
+
+    upstream.script = stream
+    gateway = start_gateway(four_services(upstream.url))
+    with Connection(gateway.port) as connection:
+        connection.send(request_bytes("GET", "/api/devices", [bearer()]))
+        assert connection.socket.recv(65536)
+        gateway.begin_to_stop()
+        gateway.wait_until(lambda: "Handling signal: term" in gateway.output(), "hear it")
+        ending.set()
+        assert connection.rest().endswith(chunk(b"two\n\n") + b"0\r\n\r\n")
+    assert gateway.stop() == 0
+
+
+def test_what_does_not_end_in_time_is_cut_and_logged(start_gateway: StartGateway, upstream: ScriptedUpstream) -> None:
+    upstream.script = lambda _, connection: connection.recv(1) == b"x"
+    gateway = start_gateway(four_services(upstream.url) | {"server": {"graceful_timeout_seconds": 2}})
+    with Connection(gateway.port) as connection:
+        connection.send(request_bytes("GET", "/api/devices", [bearer()]))
+        assert upstream.wait_until(lambda: len(upstream.requests) == 1)
+        assert gateway.stop() == 0
+        assert connection.rest() == b""
+    assert "Worker graceful timeout" in gateway.output()
