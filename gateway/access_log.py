@@ -1,40 +1,121 @@
-"""One JSON line per request, written when its response closes. Never a token, never a header's value, never a query."""
+"""One line per request, written when its response has closed: JSON, or on a terminal a text to read.
+
+Never a token, never a header's value, a query only where that was asked for. Whatever a client can choose is escaped,
+so that nobody can forge a line or send codes to a terminal.
+"""
 
 from __future__ import annotations
 
+import atexit
 import json
-from dataclasses import asdict
-from typing import TextIO
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from hashlib import blake2b
+from typing import Any, Literal
 
+from gateway.config import LogSettings
 from gateway.context import Exchange
+from gateway.log_writer import LineWriter, Output
 from gateway.moments import iso
 from gateway.quota_fields import violated_policies
 
+# Under which the application keeps it.
+ACCESS_LOG = "gateway_access_log"
+# A line has to fit into one write.
+MOST_CHARACTERS = 1024
+COLOURS = {2: "32", 3: "36", 4: "33", 5: "31"}
+encode = json.JSONEncoder(separators=(", ", ": ")).encode
+
+
+@dataclass(slots=True)
+class Entry:
+    """A finished request. `ended` and `answered` are monotonic seconds, `now` seconds since 1970."""
+
+    exchange: Exchange
+    status: int
+    sent_bytes: int
+    now: float
+    ended: float
+
 
 class AccessLog:
-    """Writes to `stream`, a line at a time, so that lines of several workers don't mix."""
+    """`chance` gives numbers from 0 to 1."""
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    def __init__(self, settings: LogSettings, lost: Callable[[int], None], chance: Callable[[], float]) -> None:
+        output = Output(settings.file)
+        is_text = settings.format == "text" or (settings.format == "auto" and output.is_terminal)
+        self._settings = settings
+        self._chance = chance
+        self._writer = LineWriter(output, self._text if is_text else self._json, lost)
+        self.reopen = self._writer.reopen
+        atexit.register(self._writer.finish)
 
-    def write(self, exchange: Exchange, status: int, now: float, monotonic_now: float) -> None:
-        """`now` in seconds since 1970. JSON escapes what could end a line, so nobody can forge one."""
-        line = {
-            "time": iso(now, "milliseconds"),
-            "request_id": exchange.request_id,
-            "client": exchange.client_address,
-            "method": exchange.method,
-            "path": exchange.raw_target.partition("?")[0],
-            "service": exchange.policy.service if exchange.policy else None,
-            "route": exchange.policy.name if exchange.policy else None,
-            "status": status,
-            "over_quota": violated_policies(exchange.quota) or None,
-            "undocumented": exchange.is_undocumented or None,
-            "error": exchange.error_code or None,
-            "cause": exchange.error_cause or None,
-            "seconds": round(monotonic_now - exchange.started, 6),
-            "attempts": [asdict(one) for one in exchange.attempts] if len(exchange.attempts) > 1 else None,
-            "upstream_seconds": None if exchange.upstream_seconds is None else round(exchange.upstream_seconds, 6),
-        }
-        self._stream.write(json.dumps(line) + "\n")
-        self._stream.flush()
+    def write(self, entry: Entry) -> None:
+        share = self._settings.sample_successes
+        if share < 1 and entry.status < 400 and not entry.exchange.error_code and self._chance() >= share:
+            return
+        self._writer.write(entry)
+
+    def _json(self, entry: Entry) -> bytes:
+        return encode(facts(entry, self._settings)).encode() + b"\n"
+
+    def _text(self, entry: Entry) -> bytes:
+        told = facts(entry, self._settings)
+        colour = COLOURS.get(entry.status // 100, "0")
+        words = [
+            told["time"][11:19],
+            f"\x1b[{colour}m{entry.status}\x1b[0m",
+            told["method"],
+            told["path"],
+            f"{told['seconds'] * 1000:.1f} ms",
+            *(f"{name}={told[name]}" for name in ("service", "principal", "error", "cause") if told[name]),
+        ]
+        return (" ".join(escaped(word) if index != 1 else word for index, word in enumerate(words)) + "\n").encode()
+
+
+def facts(entry: Entry, settings: LogSettings) -> dict[str, Any]:
+    """What is told of a request, by the keys of the line."""
+    exchange, policy = entry.exchange, entry.exchange.policy
+    path, _, query = exchange.raw_target.partition("?")
+    return {
+        "time": iso(entry.now, "milliseconds"),
+        "request_id": exchange.request_id,
+        "client": exchange.client_address,
+        "method": exchange.method,
+        "path": clipped(path),
+        "query": (clipped(query) if settings.query else "redacted") if query else None,
+        "template": policy.path if policy else None,
+        "service": policy.service if policy else None,
+        "route": policy.name if policy else None,
+        "principal": principal_of(exchange, settings.principal),
+        "status": entry.status,
+        "over_quota": violated_policies(exchange.quota) or None,
+        "undocumented": exchange.is_undocumented or None,
+        "error": exchange.error_code or None,
+        "cause": clipped(exchange.error_cause) or None,
+        "attempts": [asdict(one) for one in exchange.attempts] or None,
+        "received_bytes": getattr(exchange.stream, "received", 0),
+        "sent_bytes": entry.sent_bytes,
+        "seconds": round(entry.ended - exchange.started, 6),
+        "gateway_seconds": round(exchange.own_seconds, 6),
+        "redis_seconds": round(exchange.quota.seconds, 6),
+        "upstream_seconds": None if exchange.upstream_seconds is None else round(exchange.upstream_seconds, 6),
+    }
+
+
+def principal_of(exchange: Exchange, told: Literal["subject", "hash", "none"]) -> str | None:
+    """Who called, as far as it is to be told; the hash is the same for the same subject, and no way back to it."""
+    if exchange.principal is None or told == "none":
+        return None
+    subject = exchange.principal.subject
+    if told == "subject":
+        return clipped(subject)
+    return blake2b(subject.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+
+def clipped(text: str) -> str:
+    return text if len(text) <= MOST_CHARACTERS else text[:MOST_CHARACTERS] + "…"
+
+
+def escaped(text: str) -> str:
+    return encode(text)[1:-1]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import random
-import sys
 import time
 from collections.abc import Callable, Sequence
 
 from flask import Flask
 
 from gateway import cors, problems, quota_fields
-from gateway.access_log import AccessLog
+from gateway.access_log import ACCESS_LOG, AccessLog
 from gateway.admin import admin_blueprint
 from gateway.authentication import Authentication
 from gateway.cli import register_commands
@@ -81,7 +80,9 @@ def build(settings: Settings) -> Flask:
     limiter = make_limiter(settings.ratelimit, Quotas(settings.ratelimit, policies), ladder)
 
     # The order that a request meets. After the view, hooks run in reverse: the first one registered sees it last.
-    app.after_request(Finishing(AccessLog(sys.stdout), time.monotonic).finish)
+    access_log = AccessLog(settings.log, metrics.log_lines_lost.inc, random.random)
+    app.extensions[ACCESS_LOG] = access_log
+    app.after_request(Finishing(access_log, time.monotonic).finish)
     app.before_request(Beginning(settings.proxy.trusted_hops, time.monotonic).begin)
     cors.install(app, settings.cors)
     app.before_request(check_path)

@@ -30,6 +30,8 @@ class Exchange:
     fields: Pairs
     peer: str
     client_address: str
+    # The request's body, as the server gives it.
+    stream: object
     target: RequestTarget | None = None
     policy: Policy | None = None
     principal: Principal | None = None
@@ -41,6 +43,8 @@ class Exchange:
     is_undocumented: bool = False
     error_code: str = ""
     error_cause: str = ""
+    # How long it took until the head of the answer was ready, less what others took of it.
+    own_seconds: float = 0.0
     upstream_seconds: float | None = None
     attempts: list[Attempt] = field(default_factory=list)
     when_closed: list[Callable[[], None]] = field(default_factory=list)

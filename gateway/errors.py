@@ -22,6 +22,11 @@ class ConfigurationError(Exception):
         return "\n".join(f"  {line}" for line in self.mistakes)
 
 
+def told(cause: BaseException) -> str:
+    """A cause as operators read it. Not its `repr`, which may quote what could not be read: a token, say."""
+    return f"{type(cause).__name__}: {cause}" if str(cause) else type(cause).__name__
+
+
 class GatewayError(Exception):
     """An answer that the gateway gives by itself (RFC 9457): stable `code`, `status`, `title`, and a `detail`."""
 

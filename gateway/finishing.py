@@ -8,8 +8,8 @@ from collections.abc import Callable
 from flask import Response
 
 from gateway import context
-from gateway.access_log import AccessLog
-from gateway.errors import UpstreamBodyError
+from gateway.access_log import AccessLog, Entry
+from gateway.errors import UpstreamBodyError, told
 from gateway.responses import ClosingBody, GatewayResponse
 
 GONE = "client_disconnected"
@@ -28,12 +28,14 @@ class Finishing:
             return response
         response.headers["X-Request-Id"] = exchange.request_id
         status = response.status_code
+        others = exchange.quota.seconds + (exchange.upstream_seconds or 0)
+        exchange.own_seconds = self._clock() - exchange.started - others
 
         def close(body: ClosingBody) -> None:
             if not body.is_complete and not exchange.error_code:
                 exchange.error_code = "upstream_aborted" if isinstance(body.failure, UpstreamBodyError) else GONE
-                exchange.error_cause = repr(body.failure.__cause__ or body.failure) if body.failure else ""
-            self._access_log.write(exchange, status, time.time(), self._clock())
+                exchange.error_cause = told(body.failure.__cause__ or body.failure) if body.failure else ""
+            self._access_log.write(Entry(exchange, status, body.sent_bytes, time.time(), self._clock()))
 
         if isinstance(response, GatewayResponse):
             response.when_closed = close

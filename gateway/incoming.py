@@ -42,6 +42,7 @@ class Beginning:
                 fields=fields,
                 peer=peer,
                 client_address=client_address(peer, forwarded_for, self._trusted_hops),
+                stream=environ["wsgi.input"],
             )
         )
 

@@ -44,6 +44,9 @@ class Metrics:
         self.breaker_openings = self._counter(
             "gateway_breaker_openings", "How often a target was found failing and left alone.", "service", "target"
         )
+        self.log_lines_lost = self._counter(
+            "gateway_log_lines_lost", "Lines of the access log that could not be written."
+        )
         self.redis_failures = self._counter("gateway_redis_failures", "Calls to Redis that failed.")
         # The sum over the workers that live: how many of them do without Redis at the moment.
         self.redis_down = Gauge(

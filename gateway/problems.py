@@ -11,6 +11,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.routing.exceptions import WebsocketMismatch
 
 from gateway import context, errors
+from gateway.errors import told
 from gateway.exhaustion import EXHAUSTION, is_exhaustion
 from gateway.quota_fields import violated_policies
 from gateway.responses import GatewayResponse, content_response
@@ -45,7 +46,7 @@ def answer(error: errors.GatewayError) -> GatewayResponse:
         document["missing_scopes"] = error.missing
     if exchange is not None:
         exchange.error_code = error.code
-        exchange.error_cause = repr(error.__cause__) if error.__cause__ else ""
+        exchange.error_cause = told(error.__cause__) if error.__cause__ else ""
     response = content_response(json.dumps(document).encode(), "application/problem+json", error.status)
     response.headers.extend([("X-Gateway-Error", error.code), *challenge(error), *error.headers])
     return response
@@ -66,7 +67,7 @@ def answer_aborted(error: errors.StreamAborted) -> GatewayResponse:
     # The client has most likely gone; one that only stopped sending can still read why.
     response = answer(errors.BadRequest("the request's body ended early or is malformed"))
     context.current().error_code = "client_disconnected"
-    context.current().error_cause = repr(error.__cause__ or error)
+    context.current().error_cause = told(error.__cause__ or error)
     return response
 
 

@@ -69,13 +69,13 @@ def service_blueprint(
         started = clock()
         try:
             answer = forwarder.forward(incoming_of(exchange))
+            try:
+                return response_of(answer)
+            except BaseException:
+                answer.body.close()
+                raise
         finally:
             exchange.upstream_seconds = clock() - started
-        try:
-            return response_of(answer)
-        except BaseException:
-            answer.body.close()
-            raise
 
     for policy in policies:
         path = policy.path.removesuffix("/**")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
@@ -22,7 +23,7 @@ from gateway.config.service_models import (
     texts_of,
 )
 from gateway.config.token_models import IdentitySettings, JwtSettings, RevocationSettings
-from gateway.config.values import check_field_name, check_hidden_path, check_method, check_service_name
+from gateway.config.values import check_field_name, check_folder_of, check_hidden_path, check_method, check_service_name
 
 FieldName = Annotated[str, AfterValidator(check_field_name)]
 Method = Annotated[str, AfterValidator(check_method)]
@@ -85,6 +86,17 @@ class DocsSettings(Model):
     hidden: tuple[Annotated[str, AfterValidator(check_hidden_path)], ...] = ()
 
 
+class LogSettings(Model):
+    """The access log. `file`: standard output without one. `sample_successes` is the share of requests with a status
+    below 400 that is logged; all others always are."""
+
+    file: Annotated[Path, AfterValidator(check_folder_of)] | None = None
+    format: Literal["auto", "json", "text"] = "auto"
+    sample_successes: Annotated[float, Field(ge=0, le=1)] = 1
+    query: bool = False
+    principal: Literal["subject", "hash", "none"] = "subject"
+
+
 class AdminSettings(Model):
     """Who may read what is for operators: addresses and networks of the connection's own peer."""
 
@@ -140,6 +152,7 @@ class Settings(Model):
     ratelimit: RateLimitSettings = RateLimitSettings()
     proxy: ProxySettings = ProxySettings()
     docs: DocsSettings = DocsSettings()
+    log: LogSettings = LogSettings()
     admin: AdminSettings = AdminSettings()
     server: ServerSettings = ServerSettings()
     services: Annotated[

@@ -137,3 +137,12 @@ def check_file(path: Path) -> Path:
     if str(path) == "." or "\n" in str(path) or "-----BEGIN" in str(path):
         raise ValueError("must be the path of a file")
     return path
+
+
+def check_folder_of(path: Path) -> Path:
+    """The path of a file that can be made."""
+    if not path.parent.is_dir():
+        raise ValueError(f"there is no folder {str(path.parent)!r}")
+    if path.is_dir():
+        raise ValueError(f"{str(path)!r} is a folder")
+    return path

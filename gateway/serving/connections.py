@@ -42,6 +42,7 @@ class ClientStream:
         self.fields = fields
         self.expects_continue = expects_continue
         self.failed = False
+        self.received = 0
         length = next((value for name, value in fields if name == "CONTENT-LENGTH"), None)
         chunked = any(name == "TRANSFER-ENCODING" for name, _ in fields)
         # None: not known, as it is chunked.
@@ -56,6 +57,7 @@ class ClientStream:
         except BaseException:
             self.failed = True
             raise
+        self.received += len(data)
         if self._unread is not None:
             self._unread -= len(data)
         elif not data:

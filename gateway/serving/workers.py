@@ -29,6 +29,7 @@ from gunicorn.util import write_nonblock
 from gunicorn.workers.ggevent import GeventWorker as GunicornGevent
 from gunicorn.workers.gthread import ThreadWorker as GunicornThreads
 
+from gateway.access_log import ACCESS_LOG
 from gateway.config import ServerSettings
 from gateway.ending import GATEWAY_END, WORKER_END
 from gateway.exhaustion import EXHAUSTION, is_exhaustion
@@ -95,6 +96,7 @@ class GatewayWorker(ProblemAnswers):
 
     alive: bool
     cfg: Any
+    wsgi: Any
     _memory_checked = 0.0
 
     @property
@@ -106,6 +108,11 @@ class GatewayWorker(ProblemAnswers):
         # Ctrl-C on a terminal goes to all processes: the master hears it and ends the workers, once.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         WORKER_END.open()
+
+    def handle_usr1(self, sig: int, frame: Any) -> None:
+        """For whoever moved the log away."""
+        super().handle_usr1(sig, frame)  # type: ignore[misc]
+        self.wsgi.extensions[ACCESS_LOG].reopen()
 
     def notify(self) -> None:
         """Called by gunicorn about once a second."""

@@ -132,3 +132,17 @@ def test_json_that_two_readers_understand_differently_is_understood_in_one_way(
     assert gateway.get("/api/rules", ("Authorization", f"Bearer {token}")).status == 403
     deep = json.dumps({"sub": "ada", "exp": LATER})[:-1].encode() + b',"odd":' + b"[" * 2500 + b"]" * 2500 + b"}"
     assert gateway.get("/api/devices", ("Authorization", f"Bearer {sealed(HS256, deep)}")).status == 401
+
+
+def test_what_cannot_be_read_is_not_quoted_in_the_log(
+    start_gateway: Callable[..., GatewayProcess], upstream: ScriptedUpstream
+) -> None:
+    issuers = [{"issuer": name, "secret": f"{name} " * 20} for name in ("a", "b")]
+    gateway = start_gateway(
+        four_services(upstream.url) | {"jwt": {"issuers": issuers}}, environ={"GATEWAY_JWT__SECRET": None}
+    )
+    payload, header = segment(b'{"iss":"a","sub":"private-\xff"}'), segment(b'{"alg":"HS256"}')
+    for token in (f"h.{payload}.s", f"{header}.{payload}.c2ln"):
+        assert gateway.get("/api/devices", ("Authorization", f"Bearer {token}")).status == 401
+    gateway.wait_for_log(lambda line: line["status"] == 401 and "Unicode" in str(line["cause"]))
+    assert "private-" not in gateway.output()

@@ -1,0 +1,142 @@
+"""Lines written aside: a request only leaves what it has to say; making lines of it and writing them waits for nobody.
+
+A reader of standard output that is stuck must not stop the gateway: what it does not take in time is lost, and counted.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Event
+from typing import Generic, TypeVar
+
+from gateway.background import run_aside
+from gateway.threads import OwnThread
+
+# How long lines are gathered before they are written together.
+GATHER_SECONDS = 0.02
+MOST_WAITING = 20_000
+# Up to that, a write to a pipe is not mixed with other workers' (PIPE_BUF of POSIX is less, Linux has this).
+PIPE_BYTES = 4096
+FILE_BYTES = 64 * 1024
+LAST_WRITE_SECONDS = 2.0
+
+Entry = TypeVar("Entry")
+
+log = logging.getLogger(__name__)
+
+
+class Output:
+    """Standard output, or a file that is appended to and can be opened anew after it was moved away."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._descriptor: int | None = None
+
+    @property
+    def is_terminal(self) -> bool:
+        return self._path is None and sys.stdout.isatty()
+
+    def reopen(self) -> None:
+        """Has the next write open the file by its name."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None and self._path is not None:
+            os.close(descriptor)
+
+    def write(self, lines: list[bytes]) -> None:
+        """Whole lines at a time. Raises OSError."""
+        descriptor = self._opened()
+        most = FILE_BYTES if stat.S_ISREG(os.fstat(descriptor).st_mode) else PIPE_BYTES
+        for piece in joined(lines, most):
+            rest = memoryview(piece)
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+
+    def _opened(self) -> int:
+        if self._descriptor is None:
+            if self._path is None:
+                sys.stdout.flush()
+                self._descriptor = sys.stdout.fileno()
+            else:
+                self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        return self._descriptor
+
+
+def joined(lines: list[bytes], most: int) -> Iterator[bytes]:
+    """The lines in pieces of at most so many bytes, save where a single one is longer."""
+    piece: list[bytes] = []
+    size = 0
+    for line in lines:
+        if piece and size + len(line) > most:
+            yield b"".join(piece)
+            piece, size = [], 0
+        piece.append(line)
+        size += len(line)
+    if piece:
+        yield b"".join(piece)
+
+
+class LineWriter(Generic[Entry]):
+    """Makes lines of entries, in their order, and writes them, in a thread of each process. `lost` is told how many
+    could not be written."""
+
+    def __init__(self, output: Output, line: Callable[[Entry], bytes], lost: Callable[[int], None]) -> None:
+        self._output = output
+        self._line = line
+        self._lost = lost
+        self._waiting: deque[Entry] = deque()
+        self._something = Event()
+        self._is_told = False
+        self._is_failing = False
+        self._thread = OwnThread("lines", self._write_on)
+
+    def write(self, entry: Entry) -> None:
+        """Takes it; no more than that."""
+        if len(self._waiting) >= MOST_WAITING:
+            self._lost(1)
+            return
+        self._waiting.append(entry)
+        if not self._is_told:
+            self._is_told = True
+            self._thread.start()
+            self._something.set()
+
+    def reopen(self) -> None:
+        self._output.reopen()
+
+    def finish(self) -> None:
+        """Writes what is left, at the end of the process."""
+        deadline = time.monotonic() + LAST_WRITE_SECONDS
+        while self._waiting and time.monotonic() < deadline:
+            self._write_all()
+
+    def _write_on(self) -> None:
+        while True:
+            self._something.wait()
+            time.sleep(GATHER_SECONDS)
+            self._something.clear()
+            self._is_told = False
+            self._write_all()
+
+    def _write_all(self) -> None:
+        waiting = self._waiting
+        lines: list[bytes] = []
+        while waiting and len(lines) < MOST_WAITING:
+            lines.append(self._line(waiting.popleft()))
+        if not lines:
+            return
+        try:
+            run_aside(lambda: self._output.write(lines))
+        except OSError as error:
+            self._lost(len(lines))
+            if not self._is_failing:
+                log.error("the access log can't be written: %s", error.strerror)
+            self._is_failing = True
+        else:
+            self._is_failing = False
