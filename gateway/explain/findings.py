@@ -227,7 +227,8 @@ def body_finding(case: Case) -> Finding | None:
         return None
     most = f"max_body_bytes = {case.settings.services[policy.service].max_body_bytes}"
     if case.course.status == 413:
-        return Finding("body", "refused", f"{case.refusal} ({most})")
+        late = "; by then the service has got the beginning" if case.asked.is_chunked else ""
+        return Finding("body", "refused", f"{case.refusal} ({most}{late})")
     return Finding("body", "ok" if case.course.is_sent else "not reached", most)
 
 
