@@ -7,6 +7,7 @@ settings = MASTER.load()
 from gateway.config.load import instance_folder
 from gateway.redis.embedded import EmbeddedRedis, note_file
 from gateway.serving import connections, metrics_folder
+from gateway.serving.message_rules import MESSAGE_RULES
 from gateway.serving.workers import WORKERS, announce_end_of
 
 connections.install(settings.server.client_timeout_seconds, settings.server.min_body_bytes_per_second)
@@ -25,22 +26,8 @@ backlog = 2048
 accesslog = None
 errorlog = "-"
 
-# The strict parser: gunicorn_h1c, which "auto" prefers where it is installed, takes bare LF and obs-fold.
-http_parser = "python"
-limit_request_line = 8190
-limit_request_fields = 100
-limit_request_field_size = 16380
-permit_obsolete_folding = False
-strip_header_spaces = False
-permit_unconventional_http_version = False
-casefold_http_method = False
-# Any token is a method (RFC 9110 9.1); what it means is its service's business.
-permit_unconventional_http_method = True
-# X_User_Id and X-User-Id are the same to a WSGI service.
-header_map = "drop"
-# Whom to believe about the client is the gateway's setting proxy.trusted_hops, not gunicorn's.
-forwarded_allow_ips = ""
-forwarder_headers = ""
+# Shared with `flask explain`, which has messages read the same way.
+globals().update(MESSAGE_RULES)
 control_socket_disable = True
 
 

@@ -22,15 +22,13 @@ from gateway.finishing import Finishing
 from gateway.health import health_blueprint
 from gateway.identity import identity_blueprint
 from gateway.incoming import Beginning
-from gateway.limits.ladder import Ladder
 from gateway.limits.local_counters import LocalCounters
 from gateway.limits.redis_counters import RedisCounters
 from gateway.limits.rules import Quotas
 from gateway.metrics import Metrics
+from gateway.parts import REAL, Parts
 from gateway.policies import Policy, policies_of
 from gateway.proxy.balancer import Balancer
-from gateway.proxy.forwarder import Forwarder
-from gateway.proxy.health_checks import HealthChecks
 from gateway.proxy.session import ServiceSession
 from gateway.quota import make_limiter
 from gateway.redis.client import SharedRedis
@@ -38,7 +36,6 @@ from gateway.responses import GatewayResponse
 from gateway.service_watch import ServiceWatch
 from gateway.services import PolicyRule, RestConverter, check_path, service_blueprint
 from gateway.tokens.identity import IdentitySigner
-from gateway.tokens.issuers import make_issuers
 from gateway.tokens.verifier import Verifier
 
 
@@ -47,7 +44,7 @@ class GatewayApp(Flask):
     url_rule_class = PolicyRule  # type: ignore[assignment] # Flask calls it with the options of add_url_rule
 
 
-def build(settings: Settings) -> Flask:
+def build(settings: Settings, parts: Parts = REAL) -> Flask:
     """The gateway as a WSGI application. Raises ConfigurationError for keys and certificates that can't be used.
 
     Opens no connection yet, so that a master may build it before it forks."""
@@ -60,7 +57,7 @@ def build(settings: Settings) -> Flask:
     redis = None
     if settings.redis_url is not None:
         redis = SharedRedis(settings.redis_url.get_secret_value(), settings.redis_timeout_seconds)
-    ladder = Ladder(
+    ladder = parts.ladder(
         RedisCounters(redis) if redis is not None else None,
         LocalCounters(time.monotonic),
         settings.ratelimit.on_redis_failure,
@@ -68,7 +65,7 @@ def build(settings: Settings) -> Flask:
         time.monotonic,
         metrics,
     )
-    issuers = make_issuers(settings.jwt, time.monotonic, random.random)
+    issuers = parts.issuers(settings.jwt, time.monotonic, random.random)
     verifier = Verifier(settings.jwt, issuers, time.time)
     for issuer in issuers:
         issuer.keys.when_removed = verifier.forget_all
@@ -89,9 +86,9 @@ def build(settings: Settings) -> Flask:
     app.before_request(authentication.authenticate)
     limiter.init_app(app)
     quota_fields.install(app, metrics)
-    library, keeper = make_library(settings, policies)
+    library, keeper = make_library(settings, policies, parts.keeper)
     documented = DocumentedOnly(settings.services, library, keeper, metrics)
-    add_services(app, settings, policies, [authentication.authorize, documented.check], metrics)
+    add_services(app, settings, policies, [authentication.authorize, documented.check], metrics, parts)
 
     app.register_blueprint(health_blueprint(ladder, issuers, GATEWAY_END))
     app.register_blueprint(admin_blueprint(settings.admin, metrics))
@@ -106,18 +103,23 @@ def build(settings: Settings) -> Flask:
 
 
 def add_services(
-    app: Flask, settings: Settings, policies: Sequence[Policy], guards: Sequence[Callable[[], None]], metrics: Metrics
+    app: Flask,
+    settings: Settings,
+    policies: Sequence[Policy],
+    guards: Sequence[Callable[[], None]],
+    metrics: Metrics,
+    parts: Parts,
 ) -> None:
     """One blueprint per service: its guards, then the forwarder with its own pooled session."""
     identity_names = settings.jwt.identity_fields
-    checks = HealthChecks(time.monotonic, random.random)
+    checks = parts.health_checks(time.monotonic, random.random)
     for name, service in settings.services.items():
         balancer, own_guards = Balancer(service, time.monotonic, random.random), list(guards)
         if service.health.path is not None:
             checks.add(name, service, balancer.states)
             # With the first request, as nothing may run before the worker is forked.
             own_guards.insert(0, checks.start)
-        forwarder = Forwarder(
+        forwarder = parts.forwarder(
             service,
             ServiceSession(service, name, WORKER_END),
             identity_names,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from hashlib import sha256
 from importlib.resources import files
 
@@ -89,7 +89,9 @@ def docs_blueprint(library: Library, keeper: DocumentKeeper, guard: Callable[[],
     return blueprint
 
 
+@cache
 def load_asset(name: str) -> Asset:
+    # Once a process, and those forked from it: compressing them takes as long as building all the rest.
     package, content_type = ASSETS[name]
     folder = files(package)
     folder = folder / "dist" if package == "flask_swagger_ui" else folder

@@ -145,12 +145,15 @@ def check_path() -> None:
     decided_on = request.environ["PATH_INFO"].encode("latin-1").decode("utf-8", "replace")
     if decided_on != target.path:
         raise BadPath("the path can be read in more than one way")
-    if target.doubtful:
-        for reading in other_readings(target.path):
-            if policy_at(reading) is not policy:
-                raise BadPath("the path can be read in more than one way")
+    if target.doubtful and reading_of_another_policy(target.path, policy) is not None:
+        raise BadPath("the path can be read in more than one way")
     exchange.target = target
     exchange.policy = policy
+
+
+def reading_of_another_policy(path: str, policy: Policy | None) -> str | None:
+    """How a doubtful path could be read as one of another policy; None where it can't. Raises BadPath."""
+    return next((reading for reading in other_readings(path) if policy_at(reading) is not policy), None)
 
 
 def policy_at(path: str) -> Policy | None:

@@ -13,6 +13,7 @@ from gateway.cli.claims import claim_of
 from gateway.cli.demo import demo_command
 from gateway.cli.drift import drift_command
 from gateway.cli.durations import DURATION
+from gateway.cli.explain import explain_command
 from gateway.cli.quota import quota_command
 from gateway.cli.revoke import revoke_command, revoked_command
 from gateway.cli.table import print_table
@@ -28,6 +29,7 @@ def register_commands(app: Flask, settings: Settings) -> None:
     app.cli.add_command(revoked_command(settings))
     app.cli.add_command(quota_command(settings))
     app.cli.add_command(drift_command(settings))
+    app.cli.add_command(explain_command(settings))
     app.cli.add_command(demo_command(settings))
 
 

@@ -89,6 +89,15 @@ class DocumentKeeper:
                 left = min(seconds, self._started_at + seconds - time.monotonic())
                 self._changed.wait_for(lambda: self._has_asked_all, left)
 
+    def look(self) -> None:
+        """Takes over what other workers have fetched, and fetches nothing."""
+        self._look_into_store()
+        self._tell()
+
+    def has(self, name: str) -> bool:
+        """Whether there is a document of this service."""
+        return name in self._contents
+
     def _keep(self) -> None:
         self._started_at = time.monotonic()
         fetches = Together(CONCURRENT_FETCHES)

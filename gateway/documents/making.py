@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from gateway.config import Settings
 from gateway.documents.keeper import DocumentKeeper
@@ -19,7 +19,9 @@ from gateway.redis.client import SharedRedis
 REDIS_PATIENCE_SECONDS = 5.0
 
 
-def make_library(settings: Settings, policies: Sequence[Policy]) -> tuple[Library, DocumentKeeper]:
+def make_library(
+    settings: Settings, policies: Sequence[Policy], make_keeper: Callable[..., DocumentKeeper]
+) -> tuple[Library, DocumentKeeper]:
     """The services' documents, empty as yet, and what fetches them once somebody asks for it. Raises
     ConfigurationError for certificates that can't be used."""
     sources = make_sources(settings, policies)
@@ -36,5 +38,5 @@ def make_library(settings: Settings, policies: Sequence[Policy]) -> tuple[Librar
     store = None
     if settings.redis_url is not None:
         store = DocumentStore(SharedRedis(settings.redis_url.get_secret_value(), REDIS_PATIENCE_SECONDS))
-    keeper = DocumentKeeper(sources, store, settings.docs.refresh_seconds, library.update, time.time, random.random)
+    keeper = make_keeper(sources, store, settings.docs.refresh_seconds, library.update, time.time, random.random)
     return library, keeper

@@ -48,13 +48,17 @@ class Balancer:
         only = self._only
         if only is not None and not only.breaker.is_open and self._most is None:
             return only
+        return self._chosen(self.candidates(), caller)
+
+    def candidates(self) -> Sequence[TargetState]:
+        """Those that `choose` chooses among. Raises UpstreamOpen, Overloaded."""
         allowed = [state for state in self.states if state.breaker.allows() and state.weight]
         if not allowed:
             raise UpstreamOpen(self._seconds_until_next_try())
         usable = self._with_room(self._usable(allowed))
         if not usable:
             raise Overloaded("try again in a moment")
-        return self._chosen(usable, caller)
+        return usable
 
     def another(self, caller: str, tried: Collection[TargetState]) -> TargetState | None:
         """A target that this request has not been sent to yet; None where there is none to be asked."""

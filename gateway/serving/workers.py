@@ -56,7 +56,7 @@ class ProblemAnswers:
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:  # noqa: ARG002 - gunicorn's
         peer = addr[0] if addr else "unknown"
         if isinstance(exc, ParseException) and not isinstance(exc, InvalidResponseHeader | InvalidResponseHeaderName):
-            status = next((status for kind, status in STATUSES.items() if isinstance(exc, kind)), 400)
+            status = refusal_status(exc)
             self.log.warning("refused a message of %s: %s", peer, type(exc).__name__)
         elif isinstance(exc, OSError):
             # The TLS handshake failed, or the connection did; there is nobody to answer in HTTP.
@@ -70,6 +70,11 @@ class ProblemAnswers:
             self.log.error("a request of %s failed", peer, exc_info=exc)
         write_nonblock(client, problem_bytes(status))
         linger(client)
+
+
+def refusal_status(error: ParseException) -> int:
+    """The status of the answer to a message that the parser refuses."""
+    return next((status for kind, status in STATUSES.items() if isinstance(error, kind)), 400)
 
 
 def problem_bytes(status: int) -> bytes:

@@ -1,0 +1,104 @@
+"""The parts of a gateway that reach beyond the process, doing everything but that."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from gateway.documents.keeper import DocumentKeeper
+from gateway.limits.asks import Ask, Marks, Outcome
+from gateway.limits.ladder import Ladder
+from gateway.limits.redis_counters import PROBE
+from gateway.proxy.body import ClientBody
+from gateway.proxy.forwarder import Answer, Forwarder, Incoming
+from gateway.proxy.headers import Pairs
+from gateway.proxy.health_checks import HealthChecks
+from gateway.proxy.wire import request_head
+
+
+@dataclass(frozen=True)
+class Sending:
+    """What would go to one target: its URL, the request line and the header."""
+
+    url: str
+    line: str
+    fields: Pairs
+
+
+class NotSent(Exception):
+    """Here the request would be sent."""
+
+
+class LookingLadder(Ladder):
+    """Counts nothing; the outcomes are as if it had."""
+
+    def take(
+        self, asks: Sequence[Ask], consume: bool = True, marks: Marks | None = None, **options: Any
+    ) -> list[Outcome]:
+        del consume
+        outcomes = super().take(asks, False, marks, **options)
+        if not all(outcome.passed for outcome in outcomes):
+            return outcomes
+        return [charged(ask, outcome) for ask, outcome in zip(asks, outcomes, strict=False)]
+
+    def is_reachable(self) -> bool:
+        self.take([PROBE], on_failure="open")
+        return self.state == "ok"
+
+
+def charged(ask: Ask, outcome: Outcome) -> Outcome:
+    """What would be told of the limit after the request."""
+    longer = ask.cost * ask.window_seconds / ask.amount if ask.algorithm == "bucket" else 0.0
+    return replace(
+        outcome,
+        remaining=max(0, outcome.remaining - ask.cost),
+        reset_seconds=outcome.reset_seconds + longer,
+    )
+
+
+class LookingKeeper(DocumentKeeper):
+    """Has what gateways keep in Redis, and asks no service."""
+
+    _has_looked = False
+
+    def start(self) -> None:
+        if not self._has_looked:
+            self._has_looked = True
+            self.look()
+
+    def wait_for_first(self, seconds: float) -> None:
+        del seconds
+        self.start()
+
+
+class NoHealthChecks(HealthChecks):
+    """Asks no target."""
+
+    def start(self) -> None:
+        pass
+
+
+class StoppingForwarder(Forwarder):
+    """Does everything but send."""
+
+    def __init__(self, sendings: list[Sending], *parts: Any) -> None:
+        super().__init__(*parts)
+        self._sendings = sendings
+
+    def forward(self, incoming: Incoming) -> Answer:
+        """Raises NotSent, or what forwarding raises before anything is sent."""
+        self._check_room()
+        body = self._body_of(incoming)
+        # First of all: of several targets it decides whether there is one.
+        chosen = self._balancer.choose(incoming.caller)
+        is_settled = self._settings.balancing == "principal"
+        for state in [chosen] if is_settled else self._balancer.candidates():
+            fields = self.fields_for(incoming, state.target)
+            head = request_head(incoming.method, self.target_for(incoming.target, state.target), fields)
+            self._sendings.append(Sending(state.target.url, head.split(b"\r\n", 1)[0].decode("latin-1"), fields))
+        if isinstance(body, ClientBody) and body.length is None:
+            # How long it is shows when it is sent.
+            for _ in body:
+                pass
+        raise NotSent()
