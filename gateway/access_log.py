@@ -6,13 +6,13 @@ so that nobody can forge a line or send codes to a terminal.
 
 from __future__ import annotations
 
-import atexit
 import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from hashlib import blake2b
 from typing import Any, Literal
 
+from gateway.aside import Note
 from gateway.config import LogSettings
 from gateway.context import Exchange
 from gateway.log_writer import LineWriter, Output
@@ -27,17 +27,6 @@ COLOURS = {2: "32", 3: "36", 4: "33", 5: "31"}
 encode = json.JSONEncoder(separators=(", ", ": ")).encode
 
 
-@dataclass(slots=True)
-class Entry:
-    """A finished request. `ended` and `answered` are monotonic seconds, `now` seconds since 1970."""
-
-    exchange: Exchange
-    status: int
-    sent_bytes: int
-    now: float
-    ended: float
-
-
 class AccessLog:
     """`chance` gives numbers from 0 to 1."""
 
@@ -46,25 +35,28 @@ class AccessLog:
         is_text = settings.format == "text" or (settings.format == "auto" and output.is_terminal)
         self._settings = settings
         self._chance = chance
-        self._writer = LineWriter(output, self._text if is_text else self._json, lost)
+        self._line = self._text if is_text else self._json
+        self._writer = LineWriter(output, lost)
         self.reopen = self._writer.reopen
-        atexit.register(self._writer.finish)
 
-    def write(self, entry: Entry) -> None:
+    def read(self, notes: Sequence[Note]) -> None:
+        """Writes the lines of finished requests."""
+        self._writer.write([self._line(note) for note in notes if self._is_told(note)])
+
+    def _is_told(self, note: Note) -> bool:
         share = self._settings.sample_successes
-        if share < 1 and entry.status < 400 and not entry.exchange.error_code and self._chance() >= share:
-            return
-        self._writer.write(entry)
+        is_success = note.status < 400 and not note.exchange.error_code
+        return share >= 1 or not is_success or self._chance() < share
 
-    def _json(self, entry: Entry) -> bytes:
-        return encode(facts(entry, self._settings)).encode() + b"\n"
+    def _json(self, note: Note) -> bytes:
+        return encode(facts(note, self._settings)).encode() + b"\n"
 
-    def _text(self, entry: Entry) -> bytes:
-        told = facts(entry, self._settings)
-        colour = COLOURS.get(entry.status // 100, "0")
+    def _text(self, note: Note) -> bytes:
+        told = facts(note, self._settings)
+        colour = COLOURS.get(note.status // 100, "0")
         words = [
             told["time"][11:19],
-            f"\x1b[{colour}m{entry.status}\x1b[0m",
+            f"\x1b[{colour}m{note.status}\x1b[0m",
             told["method"],
             told["path"],
             f"{told['seconds'] * 1000:.1f} ms",
@@ -73,12 +65,12 @@ class AccessLog:
         return (" ".join(escaped(word) if index != 1 else word for index, word in enumerate(words)) + "\n").encode()
 
 
-def facts(entry: Entry, settings: LogSettings) -> dict[str, Any]:
+def facts(note: Note, settings: LogSettings) -> dict[str, Any]:
     """What is told of a request, by the keys of the line."""
-    exchange, policy = entry.exchange, entry.exchange.policy
+    exchange, policy = note.exchange, note.exchange.policy
     path, _, query = exchange.raw_target.partition("?")
     return {
-        "time": iso(entry.now, "milliseconds"),
+        "time": iso(note.now, "milliseconds"),
         "request_id": exchange.request_id,
         "client": exchange.client_address,
         "method": exchange.method,
@@ -88,15 +80,15 @@ def facts(entry: Entry, settings: LogSettings) -> dict[str, Any]:
         "service": policy.service if policy else None,
         "route": policy.name if policy else None,
         "principal": principal_of(exchange, settings.principal),
-        "status": entry.status,
+        "status": note.status,
         "over_quota": violated_policies(exchange.quota) or None,
         "undocumented": exchange.is_undocumented or None,
         "error": exchange.error_code or None,
         "cause": clipped(exchange.error_cause) or None,
         "attempts": [asdict(one) for one in exchange.attempts] or None,
         "received_bytes": getattr(exchange.stream, "received", 0),
-        "sent_bytes": entry.sent_bytes,
-        "seconds": round(entry.ended - exchange.started, 6),
+        "sent_bytes": note.sent_bytes,
+        "seconds": round(note.seconds, 6),
         "gateway_seconds": round(exchange.own_seconds, 6),
         "redis_seconds": round(exchange.quota.seconds, 6),
         "upstream_seconds": None if exchange.upstream_seconds is None else round(exchange.upstream_seconds, 6),

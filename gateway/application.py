@@ -11,6 +11,7 @@ from flask import Flask
 from gateway import cors, problems, quota_fields
 from gateway.access_log import ACCESS_LOG, AccessLog
 from gateway.admin import admin_blueprint
+from gateway.aside import Aside
 from gateway.authentication import Authentication
 from gateway.cli import register_commands
 from gateway.config import Settings
@@ -32,6 +33,7 @@ from gateway.proxy.balancer import Balancer
 from gateway.proxy.session import ServiceSession
 from gateway.quota import make_limiter
 from gateway.redis.client import SharedRedis
+from gateway.request_metrics import RequestMetrics
 from gateway.responses import GatewayResponse
 from gateway.service_watch import ServiceWatch
 from gateway.services import PolicyRule, RestConverter, check_path, service_blueprint
@@ -79,7 +81,7 @@ def build(settings: Settings, parts: Parts = REAL) -> Flask:
     # The order that a request meets. After the view, hooks run in reverse: the first one registered sees it last.
     access_log = AccessLog(settings.log, metrics.log_lines_lost.inc, random.random)
     app.extensions[ACCESS_LOG] = access_log
-    app.after_request(Finishing(access_log, time.monotonic).finish)
+    app.after_request(Finishing(Aside([access_log.read, RequestMetrics(metrics).read]), time.monotonic).finish)
     app.before_request(Beginning(settings.proxy.trusted_hops, time.monotonic).begin)
     cors.install(app, settings.cors)
     app.before_request(check_path)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from flask import Response
 
 from gateway import context
-from gateway.access_log import AccessLog, Entry
+from gateway.aside import Aside, Note
 from gateway.errors import UpstreamBodyError, told
 from gateway.responses import ClosingBody, GatewayResponse
 
@@ -18,8 +18,8 @@ GONE = "client_disconnected"
 class Finishing:
     """`clock` gives monotonic seconds, as the exchange's own times are."""
 
-    def __init__(self, access_log: AccessLog, clock: Callable[[], float]) -> None:
-        self._access_log = access_log
+    def __init__(self, aside: Aside, clock: Callable[[], float]) -> None:
+        self._aside = aside
         self._clock = clock
 
     def finish(self, response: Response) -> Response:
@@ -35,7 +35,7 @@ class Finishing:
             if not body.is_complete and not exchange.error_code:
                 exchange.error_code = "upstream_aborted" if isinstance(body.failure, UpstreamBodyError) else GONE
                 exchange.error_cause = told(body.failure.__cause__ or body.failure) if body.failure else ""
-            self._access_log.write(Entry(exchange, status, body.sent_bytes, time.time(), self._clock()))
+            self._aside.leave(Note(exchange, status, body.sent_bytes, time.time(), self._clock()))
 
         if isinstance(response, GatewayResponse):
             response.when_closed = close

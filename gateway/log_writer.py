@@ -1,33 +1,27 @@
-"""Lines written aside: a request only leaves what it has to say; making lines of it and writing them waits for nobody.
+"""Lines written aside: whoever writes them waits for nobody.
 
 A reader of standard output that is stuck must not stop the gateway: what it does not take in time is lost, and counted.
 """
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import stat
 import sys
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event
-from typing import Generic, TypeVar
 
 from gateway.background import run_aside
 from gateway.threads import OwnThread
 
-# How long lines are gathered before they are written together.
-GATHER_SECONDS = 0.02
 MOST_WAITING = 20_000
 # Up to that, a write to a pipe is not mixed with other workers' (PIPE_BUF of POSIX is less, Linux has this).
 PIPE_BYTES = 4096
 FILE_BYTES = 64 * 1024
-LAST_WRITE_SECONDS = 2.0
-
-Entry = TypeVar("Entry")
 
 log = logging.getLogger(__name__)
 
@@ -82,53 +76,43 @@ def joined(lines: list[bytes], most: int) -> Iterator[bytes]:
         yield b"".join(piece)
 
 
-class LineWriter(Generic[Entry]):
-    """Makes lines of entries, in their order, and writes them, in a thread of each process. `lost` is told how many
-    could not be written."""
+class LineWriter:
+    """Writes lines in their order, in a thread of each process. `lost` is told how many could not be written."""
 
-    def __init__(self, output: Output, line: Callable[[Entry], bytes], lost: Callable[[int], None]) -> None:
+    def __init__(self, output: Output, lost: Callable[[int], None]) -> None:
         self._output = output
-        self._line = line
         self._lost = lost
-        self._waiting: deque[Entry] = deque()
+        self._waiting: deque[bytes] = deque()
         self._something = Event()
-        self._is_told = False
         self._is_failing = False
         self._thread = OwnThread("lines", self._write_on)
+        atexit.register(self._finish)
 
-    def write(self, entry: Entry) -> None:
-        """Takes it; no more than that."""
-        if len(self._waiting) >= MOST_WAITING:
-            self._lost(1)
-            return
-        self._waiting.append(entry)
-        if not self._is_told:
-            self._is_told = True
-            self._thread.start()
-            self._something.set()
+    def write(self, lines: list[bytes]) -> None:
+        """Takes them; no more than that."""
+        room = MOST_WAITING - len(self._waiting)
+        self._waiting.extend(lines[:room])
+        if room < len(lines):
+            self._lost(len(lines) - room)
+        self._thread.start()
+        self._something.set()
 
     def reopen(self) -> None:
         self._output.reopen()
 
-    def finish(self) -> None:
-        """Writes what is left, at the end of the process."""
-        deadline = time.monotonic() + LAST_WRITE_SECONDS
-        while self._waiting and time.monotonic() < deadline:
-            self._write_all()
-
     def _write_on(self) -> None:
         while True:
             self._something.wait()
-            time.sleep(GATHER_SECONDS)
             self._something.clear()
-            self._is_told = False
+            self._write_all()
+
+    def _finish(self) -> None:
+        # A reader that is stuck must not keep the process from ending: what is in its way has a thread of its own.
+        if self._waiting:
             self._write_all()
 
     def _write_all(self) -> None:
-        waiting = self._waiting
-        lines: list[bytes] = []
-        while waiting and len(lines) < MOST_WAITING:
-            lines.append(self._line(waiting.popleft()))
+        lines = [self._waiting.popleft() for _ in range(len(self._waiting))]
         if not lines:
             return
         try:

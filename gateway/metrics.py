@@ -7,11 +7,13 @@ from lists in the code, never from what a client sends.
 
 from __future__ import annotations
 
-from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.values import ValueClass
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+# Bounds of histograms: from what the gateway itself takes to where clients give up.
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 COUNTS_FOR_SEVERAL: bool = ValueClass._multiprocess
 
 
@@ -20,6 +22,16 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
+        self.requests = self._counter(
+            "gateway_requests", "Requests answered, by class of status.", "service", "route", "method", "status"
+        )
+        self.request_seconds = self._histogram(
+            "gateway_request_seconds", "From a request's head to the last byte of its answer.", "service"
+        )
+        self.upstream_seconds = self._histogram(
+            "gateway_upstream_seconds", "Until the head of the service's answer was there, retries included.", "service"
+        )
+        self.redis_seconds = self._histogram("gateway_redis_seconds", "A request's one call of Redis.")
         self.token_refusals = self._counter(
             "gateway_token_refusals", "Requests refused for want of a good token, by reason.", "reason"
         )
@@ -63,6 +75,9 @@ class Metrics:
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         return generate_latest(registry)
+
+    def _histogram(self, name: str, text: str, *labels: str) -> Histogram:
+        return Histogram(name, text, labels, buckets=SECONDS, registry=self._registry)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(name, text, labels, registry=self._registry)

@@ -1,0 +1,86 @@
+"""What is done about finished requests, aside from them: a request leaves a note, and all else waits for nobody.
+
+Notes are gathered for a moment, so that the log is written, and metrics are kept, for many at once.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from threading import Event
+
+from gateway.context import Exchange
+from gateway.threads import OwnThread
+
+GATHER_SECONDS = 0.02
+# How many notes are dealt with before requests have their turn.
+AT_ONCE = 100
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Note:
+    """A finished request. `ended` is monotonic seconds, `now` seconds since 1970."""
+
+    exchange: Exchange
+    status: int
+    sent_bytes: int
+    now: float
+    ended: float
+
+    @property
+    def seconds(self) -> float:
+        """From its head to the last byte of its answer."""
+        return self.ended - self.exchange.started
+
+
+Reader = Callable[[Sequence[Note]], None]
+
+
+class Aside:
+    """Has `readers` read the notes, in their order, in a thread of each process."""
+
+    def __init__(self, readers: Sequence[Reader]) -> None:
+        self._readers = readers
+        self._notes: deque[Note] = deque()
+        self._something = Event()
+        self._is_told = False
+        self._thread = OwnThread("aside", self._read_on)
+        atexit.register(self.finish)
+
+    def leave(self, note: Note) -> None:
+        """Takes it; no more than that."""
+        self._notes.append(note)
+        if not self._is_told:
+            self._is_told = True
+            self._thread.start()
+            self._something.set()
+
+    def finish(self) -> None:
+        """Has what is left read, at the end of the process."""
+        while self._notes:
+            self._read()
+
+    def _read_on(self) -> None:
+        while True:
+            self._something.wait()
+            time.sleep(GATHER_SECONDS)
+            self._something.clear()
+            self._is_told = False
+            while self._notes:
+                self._read()
+                time.sleep(0)
+
+    def _read(self) -> None:
+        notes = self._notes
+        taken = [notes.popleft() for _ in range(min(AT_ONCE, len(notes)))]
+        for read in self._readers:
+            try:
+                read(taken)
+            except Exception:
+                log.exception("what is told of requests is incomplete")

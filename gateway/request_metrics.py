@@ -1,0 +1,42 @@
+"""Counts finished requests, by what is configured and by methods that are well known: never by what a client made up."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from gateway.aside import Note
+from gateway.metrics import Metrics
+
+METHODS = frozenset(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
+# Of the gateway's own paths, and of what no service has.
+OWN = "gateway"
+CLASSES = ("", "1xx", "2xx", "3xx", "4xx", "5xx")
+
+
+class RequestMetrics:
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def read(self, notes: Sequence[Note]) -> None:
+        metrics = self._metrics
+        counts = Counter(map(labels_of, notes))
+        for labels, count in counts.items():
+            metrics.requests.labels(*labels).inc(count)
+        for note in notes:
+            exchange = note.exchange
+            service = exchange.policy.service if exchange.policy else OWN
+            metrics.request_seconds.labels(service).observe(note.seconds)
+            if exchange.upstream_seconds is not None:
+                metrics.upstream_seconds.labels(service).observe(exchange.upstream_seconds)
+            if exchange.quota.asked:
+                metrics.redis_seconds.observe(exchange.quota.seconds)
+
+
+def labels_of(note: Note) -> tuple[str, str, str, str]:
+    """Service, route, method and class of status."""
+    exchange = note.exchange
+    method = exchange.method if exchange.method in METHODS else "other"
+    policy = exchange.policy
+    service, route = (policy.service, policy.name) if policy else (OWN, OWN)
+    return service, route, method, CLASSES[note.status // 100]
