@@ -22,6 +22,7 @@ class AccessLog:
         line = {
             "time": iso(now, "milliseconds"),
             "request_id": exchange.request_id,
+            "trace_id": exchange.trace_id,
             "client": exchange.client_address,
             "method": exchange.method,
             "path": exchange.raw_target.partition("?")[0],

@@ -40,6 +40,8 @@ from gateway.services import PolicyRule, RestConverter, check_path, service_blue
 from gateway.tokens.identity import IdentitySigner
 from gateway.tokens.issuers import make_issuers
 from gateway.tokens.verifier import Verifier
+from gateway.tracing import recorder
+from gateway.tracing.trace_context import TRACE_FIELDS, Propagation
 
 
 class GatewayApp(Flask):
@@ -79,9 +81,15 @@ def build(settings: Settings) -> Flask:
     policies = list(policies_of(settings))
     limiter = make_limiter(settings.ratelimit, Quotas(settings.ratelimit, policies), ladder)
 
+    propagation = None
+    if settings.tracing.propagate:
+        is_exporting = settings.tracing.otlp_endpoint is not None
+        propagation = Propagation(settings.tracing.sample_ratio, random.getrandbits, is_exporting=is_exporting)
+
     # The order that a request meets. After the view, hooks run in reverse: the first one registered sees it last.
     app.after_request(Finishing(AccessLog(sys.stdout), time.monotonic).finish)
-    app.before_request(Beginning(settings.proxy.trusted_hops, time.monotonic).begin)
+    recorder.install(app, settings.tracing, time.monotonic)
+    app.before_request(Beginning(settings.proxy.trusted_hops, time.monotonic, propagation).begin)
     cors.install(app, settings.cors)
     app.before_request(check_path)
     app.before_request(authentication.authenticate)
@@ -107,7 +115,7 @@ def add_services(
     app: Flask, settings: Settings, policies: Sequence[Policy], guards: Sequence[Callable[[], None]], metrics: Metrics
 ) -> None:
     """One blueprint per service: its guards, then the forwarder with its own pooled session."""
-    identity_names = settings.jwt.identity_fields
+    own_names = settings.jwt.identity_fields | (TRACE_FIELDS if settings.tracing.propagate else frozenset())
     checks = HealthChecks(time.monotonic, random.random)
     for name, service in settings.services.items():
         balancer, own_guards = Balancer(service, time.monotonic, random.random), list(guards)
@@ -118,7 +126,7 @@ def add_services(
         forwarder = Forwarder(
             service,
             ServiceSession(service, name),
-            identity_names,
+            own_names,
             settings.proxy.trusted_hops,
             balancer,
             time.monotonic,

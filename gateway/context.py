@@ -17,6 +17,7 @@ from gateway.proxy.attempts import Attempt
 from gateway.proxy.headers import Pairs
 from gateway.proxy.paths import RequestTarget
 from gateway.tokens.principal import Principal
+from gateway.tracing.trace_context import Trace
 
 
 @dataclass(slots=True)
@@ -30,6 +31,8 @@ class Exchange:
     fields: Pairs
     peer: str
     client_address: str
+    # None where traces are none of the gateway's business.
+    trace: Trace | None = None
     target: RequestTarget | None = None
     policy: Policy | None = None
     principal: Principal | None = None
@@ -43,7 +46,12 @@ class Exchange:
     error_cause: str = ""
     upstream_seconds: float | None = None
     attempts: list[Attempt] = field(default_factory=list)
+    # Run when the answer has gone out.
     when_closed: list[Callable[[], None]] = field(default_factory=list)
+
+    @property
+    def trace_id(self) -> str | None:
+        return self.trace.trace_id if self.trace is not None else None
 
 
 def begin(exchange: Exchange) -> None:

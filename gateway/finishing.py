@@ -34,6 +34,8 @@ class Finishing:
                 exchange.error_code = "upstream_aborted" if isinstance(body.failure, UpstreamBodyError) else GONE
                 exchange.error_cause = repr(body.failure.__cause__ or body.failure) if body.failure else ""
             self._access_log.write(exchange, status, time.time(), self._clock())
+            for run in exchange.when_closed:
+                run()
 
         if isinstance(response, GatewayResponse):
             response.when_closed = close

@@ -13,6 +13,7 @@ from gateway.config.models import (
     RateLimitSettings,
     ServerSettings,
     Settings,
+    TracingSettings,
 )
 from gateway.config.service_models import (
     BreakerSettings,
@@ -47,6 +48,7 @@ __all__ = [
     "ServerSettings",
     "ServiceSettings",
     "Settings",
+    "TracingSettings",
     "adopt",
     "current",
     "load_settings",

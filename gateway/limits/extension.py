@@ -43,13 +43,20 @@ class Batch:
     marks: Marks | None = None
     outcomes: list[Outcome] = field(default_factory=list)
     asked: bool = False
+    # When, in monotonic seconds; 0 where it was not.
+    asked_at: float = 0.0
+    answered_at: float = 0.0
 
     def take_from(self, ladder: Ladder) -> None:
         """Raises LimiterUnavailable."""
         self.asked = True
-        self.outcomes = ladder.take(
-            self.asks, marks=self.marks, on_failure=self.on_failure, partition_by=self.partition_by
-        )
+        self.asked_at = time.monotonic()
+        try:
+            self.outcomes = ladder.take(
+                self.asks, marks=self.marks, on_failure=self.on_failure, partition_by=self.partition_by
+            )
+        finally:
+            self.answered_at = time.monotonic()
 
     def add(self, name: str, ask: Ask, outcomes: list[Outcome]) -> None:
         """Another limit, of an application's own, that has been asked for by itself: the client is told of it too."""
