@@ -41,7 +41,7 @@ KINDS = {"server": SpanKind.SERVER, "internal": SpanKind.INTERNAL, "client": Spa
 # How long the end of a worker may wait for what has not been sent yet.
 FLUSH_SECONDS = 1.0
 # Encoding is CPU time that requests wait for under gevent: a little at a time.
-BATCH_SPANS = 128
+BATCH_SPANS = 64
 SECONDS_BETWEEN_WORDS = 60.0
 
 log = logging.getLogger(__name__)
