@@ -9,6 +9,7 @@ from gateway.redis.embedded import EmbeddedRedis, note_file
 from gateway.serving import connections, metrics_folder
 from gateway.serving.message_rules import MESSAGE_RULES
 from gateway.serving.workers import WORKERS, announce_end_of
+from gateway.tracing.recorder import flush_spans
 
 connections.install(settings.server.client_timeout_seconds, settings.server.min_body_bytes_per_second)
 
@@ -38,6 +39,10 @@ def on_starting(server):
         server.embedded_redis = EmbeddedRedis.start()
         server.embedded_redis.note(note_file(instance_folder(), settings.server.bind))
         MASTER.use_embedded_redis(server.embedded_redis.url)
+
+
+def worker_exit(server, worker):
+    flush_spans(getattr(worker, "wsgi", None))
 
 
 def child_exit(server, worker):

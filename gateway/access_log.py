@@ -72,6 +72,7 @@ def facts(note: Note, settings: LogSettings) -> dict[str, Any]:
     return {
         "time": iso(note.now, "milliseconds"),
         "request_id": exchange.request_id,
+        "trace_id": exchange.trace_id,
         "client": exchange.client_address,
         "method": exchange.method,
         "path": clipped(path),

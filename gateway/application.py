@@ -11,7 +11,7 @@ from flask import Flask
 from gateway import cors, problems, quota_fields
 from gateway.access_log import ACCESS_LOG, AccessLog
 from gateway.admin import admin_blueprint
-from gateway.aside import Aside
+from gateway.aside import ASIDE, Aside
 from gateway.authentication import Authentication
 from gateway.cli import register_commands
 from gateway.config import Settings
@@ -39,6 +39,8 @@ from gateway.service_watch import ServiceWatch
 from gateway.services import PolicyRule, RestConverter, check_path, service_blueprint
 from gateway.tokens.identity import IdentitySigner
 from gateway.tokens.verifier import Verifier
+from gateway.tracing.recorder import make_recorder
+from gateway.tracing.trace_context import TRACE_FIELDS, Propagation
 
 
 class GatewayApp(Flask):
@@ -78,11 +80,23 @@ def build(settings: Settings, parts: Parts = REAL) -> Flask:
     policies = list(policies_of(settings))
     limiter = make_limiter(settings.ratelimit, Quotas(settings.ratelimit, policies), ladder)
 
+    propagation = None
+    if settings.tracing.propagate:
+        is_exporting = settings.tracing.otlp_endpoint is not None
+        propagation = Propagation(settings.tracing.sample_ratio, random.getrandbits, is_exporting=is_exporting)
+
     # The order that a request meets. After the view, hooks run in reverse: the first one registered sees it last.
     access_log = AccessLog(settings.log, metrics.log_lines_lost.inc, random.random)
     app.extensions[ACCESS_LOG] = access_log
-    app.after_request(Finishing(Aside([access_log.read, RequestMetrics(metrics).read]), time.monotonic).finish)
-    app.before_request(Beginning(settings.proxy.trusted_hops, time.monotonic).begin)
+    readers = [access_log.read, RequestMetrics(metrics).read]
+    recorder = make_recorder(app, settings.tracing)
+    if recorder is not None:
+        readers.append(recorder.read)
+    app.extensions[ASIDE] = aside = Aside(readers)
+    app.after_request(Finishing(aside, time.monotonic).finish)
+    if recorder is not None:
+        app.after_request(recorder.remember)
+    app.before_request(Beginning(settings.proxy.trusted_hops, time.monotonic, propagation).begin)
     cors.install(app, settings.cors)
     app.before_request(check_path)
     app.before_request(authentication.authenticate)
@@ -113,7 +127,7 @@ def add_services(
     parts: Parts,
 ) -> None:
     """One blueprint per service: its guards, then the forwarder with its own pooled session."""
-    identity_names = settings.jwt.identity_fields
+    own_names = settings.jwt.identity_fields | (TRACE_FIELDS if settings.tracing.propagate else frozenset())
     checks = parts.health_checks(time.monotonic, random.random)
     for name, service in settings.services.items():
         balancer, own_guards = Balancer(service, time.monotonic, random.random), list(guards)
@@ -124,7 +138,7 @@ def add_services(
         forwarder = parts.forwarder(
             service,
             ServiceSession(service, name, WORKER_END),
-            identity_names,
+            own_names,
             settings.proxy.trusted_hops,
             balancer,
             time.monotonic,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from flask import g, has_request_context
 from flask.globals import request_ctx
@@ -17,6 +17,10 @@ from gateway.proxy.attempts import Attempt
 from gateway.proxy.headers import Pairs
 from gateway.proxy.paths import RequestTarget
 from gateway.tokens.principal import Principal
+from gateway.tracing.trace_context import Trace
+
+if TYPE_CHECKING:
+    from gateway.tracing.spans import Served
 
 
 @dataclass(slots=True)
@@ -32,6 +36,8 @@ class Exchange:
     client_address: str
     # The request's body, as the server gives it.
     stream: object
+    # None where traces are none of the gateway's business.
+    trace: Trace | None = None
     target: RequestTarget | None = None
     policy: Policy | None = None
     principal: Principal | None = None
@@ -47,7 +53,12 @@ class Exchange:
     own_seconds: float = 0.0
     upstream_seconds: float | None = None
     attempts: list[Attempt] = field(default_factory=list)
-    when_closed: list[Callable[[], None]] = field(default_factory=list)
+    # What spans tell of the answer, where they are recorded.
+    served: Served | None = None
+
+    @property
+    def trace_id(self) -> str | None:
+        return self.trace.trace_id if self.trace is not None else None
 
 
 def begin(exchange: Exchange) -> None:

@@ -14,6 +14,7 @@ from gateway import context
 from gateway.context import Exchange
 from gateway.proxy.forwarder import Incoming
 from gateway.proxy.headers import ClientSide, Pairs, client_address
+from gateway.tracing.trace_context import Propagation
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -22,16 +23,22 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._~:=@/+-]{1,128}")
 
 
 class Beginning:
-    """The first stage: the request id, the start of the clock, and what is known of the client."""
+    """The first stage: the request id, the start of the clock, the trace, and what is known of the client.
 
-    def __init__(self, trusted_hops: int, clock: Callable[[], float]) -> None:
+    Without `propagation`, fields of traces pass like any others."""
+
+    def __init__(self, trusted_hops: int, clock: Callable[[], float], propagation: Propagation | None) -> None:
         self._trusted_hops = trusted_hops
         self._clock = clock
+        self._propagation = propagation
 
     def begin(self) -> None:
         environ = request.environ
         fields = fields_of(environ)
         peer = environ.get("REMOTE_ADDR") or "unknown"
+        trace = None
+        if self._propagation is not None:
+            trace = self._propagation.begin(environ.get("HTTP_TRACEPARENT"), environ.get("HTTP_TRACESTATE"))
         forwarded_for = [value for name, value in fields if name == "X-Forwarded-For"]
         context.begin(
             Exchange(
@@ -43,6 +50,7 @@ class Beginning:
                 peer=peer,
                 client_address=client_address(peer, forwarded_for, self._trusted_hops),
                 stream=environ["wsgi.input"],
+                trace=trace,
             )
         )
 
@@ -97,5 +105,6 @@ def incoming_of(exchange: Exchange) -> Incoming:
         caller=exchange.principal.key if exchange.principal else exchange.client_address,
         attempts=exchange.attempts,
         identity_fields=exchange.identity_fields,
+        trace=exchange.trace,
         client_socket=environ.get("gunicorn.socket"),
     )

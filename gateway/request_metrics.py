@@ -1,4 +1,4 @@
-"""Counts finished requests, by what is configured and by methods that are well known: never by what a client made up."""
+"""Counts finished requests, by what is configured and well-known methods: never by what a client made up."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from gateway.config.models import (
     RateLimitSettings,
     ServerSettings,
     Settings,
+    TracingSettings,
 )
 from gateway.config.service_models import (
     BreakerSettings,
@@ -49,6 +50,7 @@ __all__ = [
     "ServerSettings",
     "ServiceSettings",
     "Settings",
+    "TracingSettings",
     "adopt",
     "current",
     "load_settings",

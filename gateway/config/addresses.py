@@ -36,6 +36,14 @@ def check_target(text: str) -> str:
     return parts.scheme + text[len(parts.scheme) :].removesuffix("/")
 
 
+def check_collector(text: str) -> str:
+    """The base of a collector's URLs, as OpenTelemetry's own settings have it."""
+    url = check_target(text)
+    if url.endswith("/v1/traces"):
+        raise ValueError("must be what comes before /v1/traces, like http://127.0.0.1:4318")
+    return url
+
+
 def check_origin(text: str) -> str:
     if text in ("*", "null") or ORIGIN.fullmatch(text):
         return text

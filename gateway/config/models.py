@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_core import PydanticCustomError
 
-from gateway.config.addresses import check_bind, check_network, check_origin
+from gateway.config.addresses import check_bind, check_collector, check_network, check_origin
 from gateway.config.base import Model, Seconds, Text, refuse
 from gateway.config.redis_url import check_redis_url
 from gateway.config.service_models import (
@@ -23,7 +23,14 @@ from gateway.config.service_models import (
     texts_of,
 )
 from gateway.config.token_models import IdentitySettings, JwtSettings, RevocationSettings
-from gateway.config.values import check_field_name, check_folder_of, check_hidden_path, check_method, check_service_name
+from gateway.config.values import (
+    check_field_name,
+    check_field_value,
+    check_folder_of,
+    check_hidden_path,
+    check_method,
+    check_service_name,
+)
 
 FieldName = Annotated[str, AfterValidator(check_field_name)]
 Method = Annotated[str, AfterValidator(check_method)]
@@ -103,6 +110,27 @@ class AdminSettings(Model):
     allow: tuple[Annotated[str, AfterValidator(check_network)], ...] = ("127.0.0.0/8", "::1")
 
 
+class TracingSettings(Model):
+    """Traces that requests are part of. `sample_ratio` is for those that start here. With `otlp_endpoint`, where
+    /v1/traces is of a collector, spans are sent there, with `headers`."""
+
+    propagate: bool = True
+    sample_ratio: Annotated[float, Field(ge=0, le=1)] = 1
+    otlp_endpoint: Annotated[str, AfterValidator(check_collector)] | None = None
+    service_name: Text = "gateway"
+    headers: dict[FieldName, Annotated[SecretStr, AfterValidator(check_field_value)]] = Field(default={})
+
+    @model_validator(mode="after")
+    def check_together(self) -> Self:
+        mistakes = []
+        if self.otlp_endpoint is not None and not self.propagate:
+            mistakes.append("otlp_endpoint: goes with propagate = true")
+        if self.headers and self.otlp_endpoint is None:
+            mistakes.append("headers: goes with otlp_endpoint")
+        refuse(mistakes)
+        return self
+
+
 class ServerSettings(Model):
     """How gunicorn serves. `bind` and `workers` follow PORT and WEB_CONCURRENCY where those are set."""
 
@@ -154,6 +182,7 @@ class Settings(Model):
     docs: DocsSettings = DocsSettings()
     log: LogSettings = LogSettings()
     admin: AdminSettings = AdminSettings()
+    tracing: TracingSettings = TracingSettings()
     server: ServerSettings = ServerSettings()
     services: Annotated[
         dict[Annotated[str, AfterValidator(check_service_name)], ServiceSettings],

@@ -21,7 +21,7 @@ REFUSED_METHODS = ("CONNECT", "TRACE")
 FORBIDDEN_IDENTITY_HEADERS = frozenset(
     "host connection content-length transfer-encoding te trailer upgrade keep-alive expect via forwarded "
     "authorization cookie x-request-id x-forwarded-for x-forwarded-host x-forwarded-proto "
-    "x-gateway-identity".split()
+    "x-gateway-identity traceparent tracestate".split()
 )
 
 
@@ -44,6 +44,12 @@ def check_field_name(text: str) -> str:
     if not TOKEN.fullmatch(text):
         raise ValueError(f"must be a header name (RFC 9110 5.1), got {text!r}")
     return text
+
+
+def check_field_value(value: SecretStr) -> SecretStr:
+    if not re.fullmatch(r"[!-~]([ -~]*[!-~])?", value.get_secret_value()):
+        raise ValueError("must be a header's value: printable ASCII, no blanks around it")
+    return value
 
 
 def check_header_name(text: str) -> str:

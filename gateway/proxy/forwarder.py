@@ -36,6 +36,7 @@ from gateway.proxy.retry import RetryBudget, backoff_seconds, is_safe_to_send_ag
 from gateway.proxy.session import ReadyRequest, ServiceSession
 from gateway.proxy.target import Target
 from gateway.proxy.time_limits import TimeLimits
+from gateway.tracing.trace_context import Trace, UpstreamCall
 
 PATH_UNIT = re.compile(r"%..|.")
 VIA = ("Via", "1.1 gateway")
@@ -59,6 +60,8 @@ class Incoming:
     # What was tried is told here.
     attempts: list[Attempt] = field(default_factory=list)
     identity_fields: Sequence[tuple[str, str]] = ()
+    # The trace that it is part of, of which the service is told; None where the client's fields pass as any others.
+    trace: Trace | None = None
     client_socket: socket.socket | None = None
 
 
@@ -176,7 +179,9 @@ class Forwarder:
     def _send(self, incoming: Incoming, body: bytes | ClientBody, state: TargetState) -> Answer:
         """One attempt, at one target, which learns of its outcome."""
         target, breaker, started = state.target, state.breaker, self._clock()
-        outcome = "answered"
+        outcome, status, trace = "answered", None, incoming.trace
+        if trace is not None:
+            trace.begin_call()
         state.in_flight += 1
         breaker.begin()
         try:
@@ -191,6 +196,7 @@ class Forwarder:
                     incoming.client_socket,
                 )
             )
+            status = response.status_code
         except UpstreamError as error:
             state.in_flight -= 1
             outcome = error.code
@@ -203,7 +209,13 @@ class Forwarder:
             breaker.abandoned()
             raise
         finally:
-            incoming.attempts.append(Attempt(target.url, outcome, round(self._clock() - started, 6)))
+            ended = self._clock()
+            incoming.attempts.append(Attempt(target.url, outcome, round(ended - started, 6)))
+            if trace is not None and trace.is_recorded:
+                url = target.origin + self.target_for(incoming.target, target).partition("?")[0]
+                trace.calls.append(
+                    UpstreamCall(trace.sent_id, url, target.host, target.port, outcome, status, started, ended)
+                )
         breaker.succeeded()
         if response.status_code == 503:
             rest(breaker, response.fields)
@@ -251,6 +263,8 @@ class Forwarder:
         fields += proxy_fields(incoming.fields, incoming.client, self._trusted_hops)
         fields += (VIA, ("X-Request-Id", incoming.request_id))
         fields += incoming.identity_fields
+        if incoming.trace is not None:
+            fields += incoming.trace.fields()
         if incoming.is_chunked:
             fields.append(("Transfer-Encoding", "chunked"))
         elif incoming.content_length is not None:

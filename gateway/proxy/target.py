@@ -19,6 +19,11 @@ class Target:
     authority: str
     base_path: str
 
+    @property
+    def origin(self) -> str:
+        """The URL without a path."""
+        return f"{'https' if self.is_tls else 'http'}://{self.authority}"
+
     @classmethod
     def parse(cls, url: str) -> Target:
         """The target of a URL that the configuration has checked, or that requests has prepared."""

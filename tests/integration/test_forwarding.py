@@ -80,6 +80,7 @@ def test_no_field_is_invented_for_the_client(gateway: GatewayProcess, upstream: 
         "authorization",
         "forwarded",
         "host",
+        "traceparent",
         "via",
         "x-forwarded-for",
         "x-forwarded-host",

@@ -23,6 +23,8 @@ from tests.support.upstream import Received, ScriptedUpstream, answering
 LOG_KEYS = {
     "time",
     "request_id",
+    "trace_id",
+
     "client",
     "method",
     "path",
