@@ -52,6 +52,12 @@ def on_starting(server):
         MASTER.use_embedded_redis(server.embedded_redis.url)
 
 
+def post_worker_init(worker):
+    # Operators see a worker before its first request, too. An application that failed to load has none.
+    if status := getattr(worker.wsgi, "extensions", {}).get("gateway.status"):
+        status.start()
+
+
 def child_exit(server, worker):
     metrics_folder.forget_worker(worker.pid)
 

@@ -1,4 +1,4 @@
-"""What is for operators alone: `/metrics`."""
+"""What is for operators alone: `/metrics` and `/status`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from gateway.config import AdminSettings
 from gateway.errors import NoRoute
 from gateway.metrics import CONTENT_TYPE, Metrics
 from gateway.responses import GatewayResponse, content_response
+from gateway.status.desk import StatusDesk
+from gateway.status_routes import add_status
 
 # By these a proxy in front says for whom it asks, or at least that there is one.
 FORWARDING_FIELDS = frozenset(
@@ -19,7 +21,7 @@ FORWARDING_FIELDS = frozenset(
 )
 
 
-def admin_blueprint(settings: AdminSettings, metrics: Metrics) -> Blueprint:
+def admin_blueprint(settings: AdminSettings, metrics: Metrics, status: StatusDesk) -> Blueprint:
     blueprint = Blueprint("admin", __name__)
     blueprint.before_request(OperatorsOnly(settings).check)
 
@@ -27,6 +29,7 @@ def admin_blueprint(settings: AdminSettings, metrics: Metrics) -> Blueprint:
         return content_response(metrics.exposition(), CONTENT_TYPE)
 
     blueprint.add_url_rule("/metrics", "metrics", exposition)
+    add_status(blueprint, status)
     return blueprint
 
 

@@ -37,6 +37,11 @@ from gateway.redis.client import SharedRedis
 from gateway.responses import GatewayResponse
 from gateway.service_watch import ServiceWatch
 from gateway.services import PolicyRule, RestConverter, check_path, service_blueprint
+from gateway.status.documents import DocumentsWatch
+from gateway.status.making import make_status
+from gateway.status.present import LiveService, Present
+from gateway.status.recent import Recent
+from gateway.status_routes import STATUS
 from gateway.tokens.identity import IdentitySigner
 from gateway.tokens.issuers import make_issuers
 from gateway.tokens.verifier import Verifier
@@ -79,8 +84,10 @@ def build(settings: Settings) -> Flask:
     policies = list(policies_of(settings))
     limiter = make_limiter(settings.ratelimit, Quotas(settings.ratelimit, policies), ladder)
 
+    recent = Recent(settings.services, time.time)
+
     # The order that a request meets. After the view, hooks run in reverse: the first one registered sees it last.
-    app.after_request(Finishing(AccessLog(sys.stdout), time.monotonic).finish)
+    app.after_request(Finishing(AccessLog(sys.stdout), recent, time.monotonic).finish)
     app.before_request(Beginning(settings.proxy.trusted_hops, time.monotonic).begin)
     cors.install(app, settings.cors)
     app.before_request(check_path)
@@ -89,10 +96,13 @@ def build(settings: Settings) -> Flask:
     quota_fields.install(app, metrics)
     library, keeper = make_library(settings, policies)
     documented = DocumentedOnly(settings.services, library, keeper, metrics)
-    add_services(app, settings, policies, [authentication.authorize, documented.check], metrics)
+    documents = DocumentsWatch(library, keeper, settings.docs.enabled)
+    status, present = make_status(settings, recent, ladder, issuers, documents)
+    app.extensions[STATUS] = status
+    add_services(app, settings, policies, [authentication.authorize, documented.check], metrics, present)
 
     app.register_blueprint(health_blueprint(ladder, issuers))
-    app.register_blueprint(admin_blueprint(settings.admin, metrics))
+    app.register_blueprint(admin_blueprint(settings.admin, metrics, status))
     if settings.docs.enabled:
         guard = authentication.require if settings.docs.auth == "required" else None
         app.register_blueprint(docs_blueprint(library, keeper, guard))
@@ -104,7 +114,12 @@ def build(settings: Settings) -> Flask:
 
 
 def add_services(
-    app: Flask, settings: Settings, policies: Sequence[Policy], guards: Sequence[Callable[[], None]], metrics: Metrics
+    app: Flask,
+    settings: Settings,
+    policies: Sequence[Policy],
+    guards: Sequence[Callable[[], None]],
+    metrics: Metrics,
+    present: Present,
 ) -> None:
     """One blueprint per service: its guards, then the forwarder with its own pooled session."""
     identity_names = settings.jwt.identity_fields
@@ -125,5 +140,6 @@ def add_services(
             random.random,
             ServiceWatch(name, metrics),
         )
+        present.add(name, LiveService(service.prefix, forwarder, balancer.states, service.health.path is not None))
         own = [policy for policy in policies if policy.service == name]
         app.register_blueprint(service_blueprint(name, own, forwarder, own_guards, time.monotonic))

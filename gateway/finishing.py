@@ -11,6 +11,7 @@ from gateway import context
 from gateway.access_log import AccessLog
 from gateway.errors import UpstreamBodyError
 from gateway.responses import ClosingBody, GatewayResponse
+from gateway.status.recent import Recent
 
 GONE = "client_disconnected"
 
@@ -18,8 +19,9 @@ GONE = "client_disconnected"
 class Finishing:
     """`clock` gives monotonic seconds, as the exchange's own times are."""
 
-    def __init__(self, access_log: AccessLog, clock: Callable[[], float]) -> None:
+    def __init__(self, access_log: AccessLog, recent: Recent, clock: Callable[[], float]) -> None:
         self._access_log = access_log
+        self._recent = recent
         self._clock = clock
 
     def finish(self, response: Response) -> Response:
@@ -33,6 +35,8 @@ class Finishing:
             if not body.is_complete and not exchange.error_code:
                 exchange.error_code = "upstream_aborted" if isinstance(body.failure, UpstreamBodyError) else GONE
                 exchange.error_cause = repr(body.failure.__cause__ or body.failure) if body.failure else ""
+            if exchange.policy is not None:
+                self._recent.observe(exchange.policy.service, status, exchange.error_code, self._clock() - exchange.started)
             self._access_log.write(exchange, status, time.time(), self._clock())
 
         if isinstance(response, GatewayResponse):
