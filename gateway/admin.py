@@ -42,6 +42,10 @@ class OperatorsOnly:
     def check(self) -> None:
         """Raises NoRoute."""
         exchange = context.current()
+        # The gateway's own page is of its origin. A page of another one may read answers where [cors] lets it, but asks
+        # with the address of whoever looks at it.
+        if any(name.lower() == "origin" for name, _ in exchange.fields):
+            raise NoRoute()
         # Through a proxy everybody has its address; then the client's own counts, which must be one that is believed.
         is_forwarded = any(name.lower() in FORWARDING_FIELDS for name, _ in exchange.fields)
         address = exchange.client_address

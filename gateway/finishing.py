@@ -36,7 +36,8 @@ class Finishing:
                 exchange.error_code = "upstream_aborted" if isinstance(body.failure, UpstreamBodyError) else GONE
                 exchange.error_cause = repr(body.failure.__cause__ or body.failure) if body.failure else ""
             if exchange.policy is not None:
-                self._recent.observe(exchange.policy.service, status, exchange.error_code, self._clock() - exchange.started)
+                seconds = self._clock() - exchange.started
+                self._recent.observe(exchange.policy.service, status, exchange.error_code, seconds)
             self._access_log.write(exchange, status, time.time(), self._clock())
 
         if isinstance(response, GatewayResponse):

@@ -23,6 +23,8 @@ GOOD_FOR_SECONDS = 1.0
 ALONE = "There is no Redis that others share: these are the figures of one worker alone."
 UNREACHABLE = "Redis does not answer: these are the figures of the one worker that was asked."
 
+OWN_SETTINGS = frozenset({"server", "redis_url"})
+
 log = logging.getLogger(__name__)
 
 Texts = Mapping[str, tuple[bytes | str | None, bytes | str | None]]
@@ -113,5 +115,7 @@ def readable(text: bytes | str | None, read: Callable[[bytes | str], Any]) -> An
 
 
 def tag_of(configuration: Mapping[str, Any]) -> str:
-    """The same for gateways whose configurations, as far as they are shown, are the same."""
-    return sha256(json.dumps(configuration, sort_keys=True).encode()).hexdigest()[:8]
+    """The same for gateways that do the same, as far as their configurations are shown. Where they listen and by which
+    address they reach Redis is each machine's own."""
+    told = {name: value for name, value in configuration.items() if name not in OWN_SETTINGS}
+    return sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]

@@ -58,7 +58,11 @@ class DocumentsWatch:
             )
         return {
             "services": [described(name, known.get(name), now) for name in self._keeper.names],
-            "drift": {"count": self._found.count, "first": self._found.told},
+            "drift": {
+                "compared": sum(part.document is not None for part in shelf.parts),
+                "count": self._found.count,
+                "first": self._found.told,
+            },
         }
 
 

@@ -1,4 +1,4 @@
-"""How long requests took, in buckets: what can be added up over slots, workers and gateways, which percentiles can't."""
+"""How long requests took, in buckets: these can be added up over slots, workers and gateways, percentiles can't."""
 
 from __future__ import annotations
 

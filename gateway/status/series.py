@@ -53,13 +53,16 @@ NOTHING = Sum()
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """Which slots are told: the finished ones end before `running`, of which `running_seconds` have been told."""
+    """Which slots are told. `running` is the one of this moment, of which `running_seconds` have been told so far (less
+    than none, where not even the one before was told to its end); those before `told_until` have been, by everyone."""
 
     running: int
     running_seconds: float
+    told_until: int
 
+    @property
     def finished(self) -> range:
-        return range(self.running - SLOTS, self.running)
+        return range(self.told_until - SLOTS, self.told_until)
 
     @property
     def now(self) -> range:
@@ -87,7 +90,7 @@ def series(slots: Iterable[Slot], period: Period, age_seconds: float) -> dict[st
         whole.add(slot)
         if slot.number in period.now:
             now.add(slot)
-    points = [by_number.get(number, NOTHING).figures(SLOT_SECONDS) for number in period.finished()]
+    points = [by_number.get(number, NOTHING).figures(SLOT_SECONDS) for number in period.finished]
     return {
         **now.figures(max(1.0, min(period.now_seconds, age_seconds))),
         "requests": whole.requests,

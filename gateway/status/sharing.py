@@ -1,8 +1,8 @@
 """Passes on what each worker tells of itself, by Redis: nobody waits for it, and without Redis each knows of itself.
 
 Of each worker there are two values: how it is now, which is gone soon after it, and its finished slots, which outlive
-it as long as they are shown, so that figures don't vanish when workers are replaced. One sorted set names them all. In a
-cluster all of that is in one partition.
+it as long as they are shown, so that figures don't vanish when workers are replaced. One sorted set names them all.
+In a cluster all of that is in one partition.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gateway.threads import OwnThread
 PREFIX = "gateway:status:"
 SHARE_SECONDS = 3.0
 # Several times as long: one late answer of Redis does not make a worker look dead.
-ALIVE_SECONDS = 15
+ALIVE_SECONDS = 12
 HISTORY_SECONDS = SLOTS * SLOT_SECONDS
 # By the clocks of the gateways, which may be wrong.
 FORGOTTEN_AFTER_SECONDS = 86400

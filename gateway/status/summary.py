@@ -26,13 +26,17 @@ def summarized(told: Sequence[Told], now: float) -> dict[str, Any]:
     seconds since 1970."""
     alive = [one.report for one in told if one.report is not None]
     shifted = [shifted_slots(one, now) for one in told]
-    running = int(now // SLOT_SECONDS)
     # Reports are some seconds old, and what came in since is in none of them.
     lags = [min(max(0.0, now - one.at), ALIVE_SECONDS) for one in alive if not is_skewed(one, now)]
-    told_seconds = now - running * SLOT_SECONDS - (sum(lags) / len(lags) if lags else 0.0)
-    period = Period(running, told_seconds)
+    running = int(now // SLOT_SECONDS)
+    period = Period(
+        running,
+        running_seconds=now - running * SLOT_SECONDS - (sum(lags) / len(lags) if lags else 0.0),
+        told_until=int((now - max(lags, default=0.0)) // SLOT_SECONDS),
+    )
     numbers = [slot.number for services in shifted for slots in services.values() for slot in slots]
-    age = max([one.uptime_seconds for one in alive] + [now - number * SLOT_SECONDS for number in numbers], default=0)
+    begins = [now - number * SLOT_SECONDS for number in numbers if number < running]
+    age = max([one.uptime_seconds for one in alive] + begins, default=0.0)
     names = sorted({name for one in alive for name in one.services})
     services = []
     for name in names:

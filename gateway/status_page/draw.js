@@ -103,8 +103,9 @@ const draw = (() => {
     return hundredth === 0 ? "0 %" : `${hundredth < 10 ? hundredth.toFixed(1) : Math.round(hundredth)} %`;
   }
 
+  const time = (text) => new Date(text).toLocaleTimeString();
   const count = (value) => value.toLocaleString("en");
   const bytes = (value) => (value === null ? "–" : `${Math.round(value / 1048576)} MiB`);
 
-  return { element, sparkline, badge, table, empty, seconds, duration, rate, percent, count, bytes };
+  return { element, sparkline, badge, table, empty, seconds, duration, rate, percent, time, count, bytes };
 })();

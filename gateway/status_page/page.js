@@ -1,7 +1,7 @@
 "use strict";
 // Asks for the figures every few seconds and shows them; what has not changed is left alone.
 (() => {
-  const { element, sparkline, badge, table, empty, seconds, duration, rate, percent, count, bytes } = draw;
+  const { element, sparkline, badge, table, empty, seconds, duration, rate, percent, time, count, bytes } = draw;
   const PAUSE = 3000;
   const PATIENCE = 10000;
   const byId = (id) => document.getElementById(id);
@@ -29,10 +29,11 @@
 
   function breakerOf(target) {
     if (target.open_in) {
-      return badge(`open${inSome(target.open_in, target.workers)}, tries in ${seconds(target.open_seconds)}`, "bad");
+      const open = badge(`open${inSome(target.open_in, target.workers)}`, "bad");
+      return element("span", {}, open, ` tries in ${seconds(target.open_seconds)}`);
     }
     if (target.half_open_in) return badge(`half-open${inSome(target.half_open_in, target.workers)}`, "warn");
-    if (target.resting_in) return badge(`closed, asked for a pause${inSome(target.resting_in, target.workers)}`, "warn");
+    if (target.resting_in) return element("span", {}, badge("closed", "warn"), " it asked for a pause");
     return badge("closed", "good");
   }
 
@@ -47,13 +48,14 @@
   function figuresOf(service) {
     return element("div", { class: "figures" }, ...ROWS.map(([name, label, written, kind]) => {
       const history = service.history[name];
-      const most = Math.max(...history.filter((value) => value !== null), 0);
+      const known = history.filter((value) => value !== null);
+      const most = known.length ? Math.max(...known) : null;
       const told = `${service.name}, ${label}: ${written(service[name])} now, ${written(most)} at most in 15 minutes`;
       return element("div", { class: "figure" },
         element("span", { class: "label" }, label),
         element("strong", { class: "value", "data-figure": name }, written(service[name])),
         sparkline(history, kind, told),
-        element("span", { class: "most", title: "the most in 15 minutes" }, `≤ ${written(most)}`));
+        element("span", { class: "most", title: "the most in 15 minutes" }, most === null ? "" : `≤ ${written(most)}`));
     }));
   }
 
@@ -72,7 +74,7 @@
       ["In flight", count(service.in_flight)],
       ["In 15 minutes", several(service.requests, "request")],
       ["Quota refusals", count(service.quota_refusals)],
-      ["Gateway's own errors", codes || "none"],
+      ["Refused or failed by the gateway", codes || "none"],
     ]) facts.append(element("div", {}, element("dt", {}, name), element("dd", {}, text)));
     const targets = table(`Targets of ${service.name}`, ["Target", "Health", "Breaker", "In flight"],
       service.targets.map((one) => [one.url, healthOf(one), breakerOf(one), count(one.in_flight)]), "stacked");
@@ -101,12 +103,16 @@
     element("dd", {}, Array.isArray(value) ? badge(...value) : value)));
 
   function workersOf(gateways) {
-    const rows = gateways.flatMap((gateway) => gateway.workers.map((worker) => [
-      gateway.host, gateway.id, String(worker.pid), duration(worker.uptime_seconds), bytes(worker.rss_bytes),
-      count(worker.in_flight), badge(worker.redis, REDIS[worker.redis]), worker.build, worker.configuration,
-    ]));
-    const heads = ["Host", "Gateway", "Process", "Up for", "Memory", "In flight", "Redis", "Build", "Configuration"];
-    const made = [table("Gateways and workers", heads, rows, "stacked")];
+    const heads = ["Process", "Up for", "Memory", "In flight", "Redis"];
+    const made = gateways.flatMap((gateway) => {
+      const tags = `gateway ${gateway.id}, build ${gateway.build}, configuration ${gateway.configuration}`;
+      const rows = gateway.workers.map((worker) => [
+        String(worker.pid), duration(worker.uptime_seconds), bytes(worker.rss_bytes), count(worker.in_flight),
+        badge(worker.redis, REDIS[worker.redis]),
+      ]);
+      return [element("div", { class: "gateway" }, element("h3", {}, gateway.host), element("span", {}, tags)),
+        table(`Workers of ${gateway.id}`, heads, rows)];
+    });
     const other = (name) => new Set(gateways.flatMap((one) => one.workers.map((worker) => worker[name]))).size > 1;
     if (other("build")) made.push(element("p", { class: "note" }, badge("Not all run the same build.", "warn")));
     if (other("configuration")) {
@@ -128,14 +134,15 @@
     const kinds = { current: "good", stale: "warn", unavailable: "bad", "not asked": "off" };
     return [table("API documents", ["Service", "State", "Asked for", "Why"], services.map((one) => [
       one.service,
-      badge(one.stale_since ? `${one.state} since ${one.stale_since}` : one.state, kinds[one.state]),
+      element("span", {}, badge(one.state, kinds[one.state]), one.stale_since ? ` since ${time(one.stale_since)}` : ""),
       one.checked_seconds_ago === null ? "–" : `${duration(one.checked_seconds_ago)} ago`,
       one.failure || "–",
     ]), "stacked")];
   }
 
   function driftOf(drift) {
-    if (!drift.count) return [empty("The documents that are known and the configuration agree.")];
+    if (!drift.compared) return [empty("No document is known that could be compared with the configuration.")];
+    if (!drift.count) return [empty(`${several(drift.compared, "document")} and the configuration agree.`)];
     const rows = drift.first.map((one) => [one.service, `${one.method} ${one.path}`.trim(), one.policy, one.what]);
     const made = [table("Drift", ["Service", "Operation", "Policy", "What"], rows, "stacked")];
     if (drift.count > rows.length) made.push(empty(`These are the first ${rows.length} of ${count(drift.count)}.`));
@@ -168,7 +175,7 @@
     show("documents", status.documents.services, documentsOf);
     show("drift", status.documents.drift, driftOf);
     show("configuration", status.configuration, configurationOf);
-    byId("as-of").textContent = `as of ${new Date(status.time).toLocaleTimeString()}, the last 15 minutes`;
+    byId("as-of").textContent = `as of ${time(status.time)}, the last 15 minutes`;
     say(status.note);
   }
 
