@@ -9,6 +9,8 @@ from hashlib import sha256
 from threading import Lock
 from typing import Any
 
+from redis.exceptions import ResponseError
+
 from gateway.background import run_aside
 from gateway.moments import iso
 from gateway.redis.client import FAILURES
@@ -21,7 +23,6 @@ from gateway.status.summary import Told, summarized
 
 GOOD_FOR_SECONDS = 1.0
 ALONE = "There is no Redis that others share: these are the figures of one worker alone."
-UNREACHABLE = "Redis does not answer: these are the figures of the one worker that was asked."
 
 OWN_SETTINGS = frozenset({"server", "redis_url"})
 
@@ -66,28 +67,30 @@ class StatusDesk:
         with self._lock:
             now = self._clock()
             if not 0 <= now - self._made_at < GOOD_FOR_SECONDS:
-                texts, note = self._gathered()
-                self._made = run_aside(lambda: self._written(texts, note, now))
+                texts, failure = self._gathered()
+                self._made = run_aside(lambda: self._written(texts, failure, now))
                 self._made_at = now
             return self._made
 
-    def _gathered(self) -> tuple[Texts, str]:
-        """What all workers tell, this one at first hand, and what there is to say of it."""
+    def _gathered(self) -> tuple[Texts, Exception | None]:
+        """What all workers tell, this one at first hand, and why it can't be had of the others."""
         own: Texts = {self._present.worker(): (self._present.report(), self._recent.finished())}
         if self._store is None or self._sharing is None:
-            return own, ALONE
+            return own, None
         # It has just asked in vain: whoever looks need not wait for that, too.
-        if self._sharing.is_failing:
-            return own, UNREACHABLE
+        if self._sharing.failure is not None:
+            return own, self._sharing.failure
         try:
-            return {**self._store.read(), **own}, ""
-        except FAILURES:
-            return own, UNREACHABLE
+            return {**self._store.read(), **own}, None
+        except FAILURES as error:
+            return own, error
 
-    def _written(self, texts: Texts, note: str, now: float) -> bytes:
+    def _written(self, texts: Texts, failure: Exception | None, now: float) -> bytes:
         summary = summarized([told_by(*pair) for pair in texts.values()], now)
-        if note == UNREACHABLE:
+        # What it refuses may be this alone: the rights for it may be missing.
+        if failure is not None and not isinstance(failure, ResponseError):
             summary["redis"]["state"] = "down"
+        note = ALONE if self._store is None else note_of(failure) if failure is not None else ""
         document = {
             "time": iso(now),
             "is_whole": not note,
@@ -97,6 +100,11 @@ class StatusDesk:
             "configuration": self._configuration,
         }
         return json.dumps(document, separators=(",", ":")).encode()
+
+
+def note_of(failure: Exception) -> str:
+    what = "refuses it" if isinstance(failure, ResponseError) else "does not answer"
+    return f"Redis {what} ({type(failure).__name__}): these are the figures of the one worker that was asked."
 
 
 def told_by(report: bytes | str | None, history: bytes | str | None) -> Told:

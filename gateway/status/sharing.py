@@ -81,7 +81,8 @@ class Sharing:
         self._told_history = ""
         self._history_due_at = 0.0
         self._thread = OwnThread("status", self._keep_telling)
-        self.is_failing = False
+        # Why the last attempt was in vain; None where it was not.
+        self.failure: Exception | None = None
 
     def start(self) -> None:
         """Starts the thread of this process, once; not before it is forked."""
@@ -92,15 +93,15 @@ class Sharing:
             try:
                 self._tell()
             except FAILURES as error:
-                if not self.is_failing:
+                if self.failure is None:
                     log.debug("the status can't be shared: %s", error)
-                # Redis may have been another one before, that knows of nothing.
-                self.is_failing, self._told_history = True, ""
+                # Redis may be another one when it is back, that knows of nothing.
+                self.failure, self._told_history = error.with_traceback(None), ""
             except Exception:
                 # Whatever it was: without this thread the others would take this worker for dead.
                 log.exception("the status can't be shared")
             else:
-                self.is_failing = False
+                self.failure = None
             time.sleep(SHARE_SECONDS * (0.75 + 0.5 * self._jitter()))
 
     def _tell(self) -> None:
