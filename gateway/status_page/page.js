@@ -48,7 +48,8 @@
   function figuresOf(service) {
     return element("div", { class: "figures" }, ...ROWS.map(([name, label, written, kind]) => {
       const history = service.history[name];
-      const known = history.filter((value) => value !== null);
+      // What is now has its own slot only when that has finished.
+      const known = [...history, service[name]].filter((value) => value !== null);
       const most = known.length ? Math.max(...known) : null;
       const told = `${service.name}, ${label}: ${written(service[name])} now, ${written(most)} at most in 15 minutes`;
       return element("div", { class: "figure" },
