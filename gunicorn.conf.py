@@ -6,10 +6,10 @@ settings = MASTER.load()
 
 from gateway.config.load import instance_folder
 from gateway.redis.embedded import EmbeddedRedis, note_file
+from gateway.reporting import reporting_of
 from gateway.serving import connections, metrics_folder
 from gateway.serving.message_rules import MESSAGE_RULES
 from gateway.serving.workers import WORKERS, announce_end_of
-from gateway.tracing.recorder import flush_spans
 
 connections.install(settings.server.client_timeout_seconds, settings.server.min_body_bytes_per_second)
 
@@ -41,8 +41,15 @@ def on_starting(server):
         MASTER.use_embedded_redis(server.embedded_redis.url)
 
 
+def post_worker_init(worker):
+    if reporting := reporting_of(worker.wsgi):
+        reporting.start()
+
+
 def worker_exit(server, worker):
-    flush_spans(getattr(worker, "wsgi", None))
+    # One that could not start serves nothing.
+    if reporting := reporting_of(getattr(worker, "wsgi", None)):
+        reporting.finish()
 
 
 def child_exit(server, worker):

@@ -19,8 +19,6 @@ from gateway.log_writer import LineWriter, Output
 from gateway.moments import iso
 from gateway.quota_fields import violated_policies
 
-# Under which the application keeps it.
-ACCESS_LOG = "gateway_access_log"
 # A line has to fit into one write.
 MOST_CHARACTERS = 1024
 COLOURS = {2: "32", 3: "36", 4: "33", 5: "31"}

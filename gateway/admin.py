@@ -1,4 +1,4 @@
-"""What is for operators alone: `/metrics`."""
+"""What is for operators alone: `/metrics` and `/status`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from gateway.config import AdminSettings
 from gateway.errors import NoRoute
 from gateway.metrics import CONTENT_TYPE, Metrics
 from gateway.responses import GatewayResponse, content_response
+from gateway.status.desk import StatusDesk
+from gateway.status_routes import add_status
 
 # By these a proxy in front says for whom it asks, or at least that there is one.
 FORWARDING_FIELDS = frozenset(
@@ -19,7 +21,7 @@ FORWARDING_FIELDS = frozenset(
 )
 
 
-def admin_blueprint(settings: AdminSettings, metrics: Metrics) -> Blueprint:
+def admin_blueprint(settings: AdminSettings, metrics: Metrics, status: StatusDesk) -> Blueprint:
     blueprint = Blueprint("admin", __name__)
     blueprint.before_request(OperatorsOnly(settings).check)
 
@@ -27,6 +29,7 @@ def admin_blueprint(settings: AdminSettings, metrics: Metrics) -> Blueprint:
         return content_response(metrics.exposition(), CONTENT_TYPE)
 
     blueprint.add_url_rule("/metrics", "metrics", exposition)
+    add_status(blueprint, status)
     return blueprint
 
 
@@ -39,6 +42,10 @@ class OperatorsOnly:
     def check(self) -> None:
         """Raises NoRoute."""
         exchange = context.current()
+        # The gateway's own page is of its origin. A page of another one may read answers where [cors] lets it, but asks
+        # with the address of whoever looks at it.
+        if any(name.lower() == "origin" for name, _ in exchange.fields):
+            raise NoRoute()
         # Through a proxy everybody has its address; then the client's own counts, which must be one that is believed.
         is_forwarded = any(name.lower() in FORWARDING_FIELDS for name, _ in exchange.fields)
         address = exchange.client_address

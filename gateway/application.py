@@ -9,12 +9,10 @@ from collections.abc import Callable, Sequence
 from flask import Flask
 
 from gateway import cors, problems, quota_fields
-from gateway.access_log import ACCESS_LOG, AccessLog
 from gateway.admin import admin_blueprint
-from gateway.aside import ASIDE, Aside
 from gateway.authentication import Authentication
 from gateway.cli import register_commands
-from gateway.config import Settings
+from gateway.config import Settings, TracingSettings
 from gateway.docs import docs_blueprint
 from gateway.documented import DocumentedOnly
 from gateway.documents.making import make_library
@@ -33,13 +31,15 @@ from gateway.proxy.balancer import Balancer
 from gateway.proxy.session import ServiceSession
 from gateway.quota import make_limiter
 from gateway.redis.client import SharedRedis
-from gateway.request_metrics import RequestMetrics
+from gateway.reporting import REPORTING, Reporting
 from gateway.responses import GatewayResponse
 from gateway.service_watch import ServiceWatch
 from gateway.services import PolicyRule, RestConverter, check_path, service_blueprint
+from gateway.status.documents import DocumentsWatch
+from gateway.status.making import make_status
+from gateway.status.present import LiveService, Present
 from gateway.tokens.identity import IdentitySigner
 from gateway.tokens.verifier import Verifier
-from gateway.tracing.recorder import make_recorder
 from gateway.tracing.trace_context import TRACE_FIELDS, Propagation
 
 
@@ -80,23 +80,13 @@ def build(settings: Settings, parts: Parts = REAL) -> Flask:
     policies = list(policies_of(settings))
     limiter = make_limiter(settings.ratelimit, Quotas(settings.ratelimit, policies), ladder)
 
-    propagation = None
-    if settings.tracing.propagate:
-        is_exporting = settings.tracing.otlp_endpoint is not None
-        propagation = Propagation(settings.tracing.sample_ratio, random.getrandbits, is_exporting=is_exporting)
+    reporting = app.extensions[REPORTING] = Reporting(settings, metrics)
 
     # The order that a request meets. After the view, hooks run in reverse: the first one registered sees it last.
-    access_log = AccessLog(settings.log, metrics.log_lines_lost.inc, random.random)
-    app.extensions[ACCESS_LOG] = access_log
-    readers = [access_log.read, RequestMetrics(metrics).read]
-    recorder = make_recorder(app, settings.tracing)
-    if recorder is not None:
-        readers.append(recorder.read)
-    app.extensions[ASIDE] = aside = Aside(readers)
-    app.after_request(Finishing(aside, time.monotonic).finish)
-    if recorder is not None:
-        app.after_request(recorder.remember)
-    app.before_request(Beginning(settings.proxy.trusted_hops, time.monotonic, propagation).begin)
+    app.after_request(Finishing(reporting.aside, time.monotonic).finish)
+    if reporting.spans is not None:
+        app.after_request(reporting.spans.remember)
+    app.before_request(Beginning(settings.proxy.trusted_hops, time.monotonic, propagation_of(settings.tracing)).begin)
     cors.install(app, settings.cors)
     app.before_request(check_path)
     app.before_request(authentication.authenticate)
@@ -104,10 +94,13 @@ def build(settings: Settings, parts: Parts = REAL) -> Flask:
     quota_fields.install(app, metrics)
     library, keeper = make_library(settings, policies, parts.keeper)
     documented = DocumentedOnly(settings.services, library, keeper, metrics)
-    add_services(app, settings, policies, [authentication.authorize, documented.check], metrics, parts)
+    documents = DocumentsWatch(library, keeper, settings.docs.enabled)
+    status, present = make_status(settings, reporting.recent, ladder, issuers, documents)
+    reporting.status = status
+    add_services(app, settings, policies, [authentication.authorize, documented.check], metrics, parts, present)
 
     app.register_blueprint(health_blueprint(ladder, issuers, GATEWAY_END))
-    app.register_blueprint(admin_blueprint(settings.admin, metrics))
+    app.register_blueprint(admin_blueprint(settings.admin, metrics, status))
     if settings.docs.enabled:
         guard = authentication.require if settings.docs.auth == "required" else None
         app.register_blueprint(docs_blueprint(library, keeper, guard))
@@ -118,6 +111,14 @@ def build(settings: Settings, parts: Parts = REAL) -> Flask:
     return app
 
 
+def propagation_of(settings: TracingSettings) -> Propagation | None:
+    """How traces go on; None where they are none of the gateway's business."""
+    if not settings.propagate:
+        return None
+    is_exporting = settings.otlp_endpoint is not None
+    return Propagation(settings.sample_ratio, random.getrandbits, is_exporting=is_exporting)
+
+
 def add_services(
     app: Flask,
     settings: Settings,
@@ -125,6 +126,7 @@ def add_services(
     guards: Sequence[Callable[[], None]],
     metrics: Metrics,
     parts: Parts,
+    present: Present,
 ) -> None:
     """One blueprint per service: its guards, then the forwarder with its own pooled session."""
     own_names = settings.jwt.identity_fields | (TRACE_FIELDS if settings.tracing.propagate else frozenset())
@@ -145,5 +147,6 @@ def add_services(
             random.random,
             ServiceWatch(name, metrics),
         )
+        present.add(name, LiveService(service.prefix, forwarder, balancer.states, service.health.path is not None))
         own = [policy for policy in policies if policy.service == name]
         app.register_blueprint(service_blueprint(name, own, forwarder, own_guards, time.monotonic))

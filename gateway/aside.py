@@ -16,8 +16,6 @@ from threading import Event
 from gateway.context import Exchange
 from gateway.threads import OwnThread
 
-# Under which the application keeps it.
-ASIDE = "gateway_aside"
 GATHER_SECONDS = 0.02
 # How many notes are dealt with before requests have their turn.
 AT_ONCE = 100

@@ -76,6 +76,16 @@ class DocumentKeeper:
         self._has_asked_all = False
         self._changed = Condition()
 
+    @property
+    def names(self) -> list[str]:
+        """The services whose documents are kept."""
+        return list(self._sources)
+
+    @property
+    def known(self) -> Mapping[str, Kept]:
+        """What this worker knows of the documents that have been asked for."""
+        return dict(self._known)
+
     def start(self) -> None:
         """Starts the thread of this process, once; not before it is forked."""
         self._thread.start()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from typing import Literal
 
 from gateway.config import BreakerSettings
 
 # A target that asks for a pause (RFC 9110 10.2.3) is not believed longer than that.
 MAX_REST_SECONDS = 30.0
+
+State = Literal["closed", "open", "half-open"]
 
 
 class Breaker:
@@ -36,6 +39,13 @@ class Breaker:
     def is_resting(self) -> bool:
         """Whether the target itself asked to be left alone; it is still taken where there is no other."""
         return self._rest_until > 0 and self._clock() < self._rest_until
+
+    @property
+    def state(self) -> State:
+        """`open`: nothing is sent; `half-open`: one request may try, or is trying."""
+        if not self._opened:
+            return "closed"
+        return "half-open" if self._trying or self._clock() >= self._open_until else "open"
 
     def allows(self) -> bool:
         """Whether a request may be sent now."""

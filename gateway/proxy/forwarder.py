@@ -135,6 +135,11 @@ class Forwarder:
         self._budget = RetryBudget(settings.retry_budget)
         self._in_flight = 0
 
+    @property
+    def in_flight(self) -> int:
+        """Requests whose answers have not ended."""
+        return self._in_flight
+
     def forward(self, incoming: Incoming) -> Answer:
         """Raises GatewayError, or ClientDisconnected."""
         self._check_room()

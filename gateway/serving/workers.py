@@ -29,10 +29,10 @@ from gunicorn.util import write_nonblock
 from gunicorn.workers.ggevent import GeventWorker as GunicornGevent
 from gunicorn.workers.gthread import ThreadWorker as GunicornThreads
 
-from gateway.access_log import ACCESS_LOG
 from gateway.config import ServerSettings
 from gateway.ending import GATEWAY_END, WORKER_END
 from gateway.exhaustion import EXHAUSTION, is_exhaustion
+from gateway.reporting import reporting_of
 from gateway.serving.accepting import CROWD, Acceptor
 from gateway.serving.connections import linger
 from gateway.serving.resources import resident_bytes
@@ -117,7 +117,8 @@ class GatewayWorker(ProblemAnswers):
     def handle_usr1(self, sig: int, frame: Any) -> None:
         """For whoever moved the log away."""
         super().handle_usr1(sig, frame)  # type: ignore[misc]
-        self.wsgi.extensions[ACCESS_LOG].reopen()
+        if reporting := reporting_of(self.wsgi):
+            reporting.reopen()
 
     def notify(self) -> None:
         """Called by gunicorn about once a second."""

@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from threading import Condition, Thread
-from typing import Protocol
+from typing import Literal, Protocol
 from weakref import ref
 
 from jwt import PyJWK
@@ -20,6 +20,9 @@ from gateway.tokens.keys import KeySet
 FIRST_LOAD_SECONDS = 2.0
 UNKNOWN_KEY_SECONDS = 1.0
 RETRY_SECONDS = 5.0
+
+# `failing`: they could not be refreshed, those that are known are used on.
+KeyState = Literal["fixed", "ok", "failing", "never loaded"]
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +42,10 @@ class KeySource(Protocol):
 
     @property
     def is_ready(self) -> bool: ...
+
+    @property
+    def state(self) -> KeyState:
+        """How they are. Unlike `is_ready` it starts nothing."""
 
 
 class FixedKeys:
@@ -62,6 +69,10 @@ class FixedKeys:
     @property
     def is_ready(self) -> bool:
         return True
+
+    @property
+    def state(self) -> KeyState:
+        return "fixed"
 
 
 class FetchedKeys:
@@ -140,6 +151,12 @@ class FetchedKeys:
     def is_ready(self) -> bool:
         self.start()
         return self._keys is not None
+
+    @property
+    def state(self) -> KeyState:
+        if self._is_failing:
+            return "failing"
+        return "never loaded" if self._keys is None else "ok"
 
     def _known(self, kid: str | None) -> Mapping[str, PyJWK] | None:
         """The key of that id, by algorithm."""

@@ -6,10 +6,10 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from flask import Flask, Response, request
+from flask import Response, request
 
 from gateway import context
-from gateway.aside import ASIDE, Note
+from gateway.aside import Note
 from gateway.config import TracingSettings
 from gateway.context import Exchange
 from gateway.errors import ConfigurationError
@@ -18,12 +18,10 @@ from gateway.tracing.spans import Served, inner_spans, server_span
 if TYPE_CHECKING:
     from gateway.tracing.export import SpanExport
 
-EXTENSION = "gateway-spans"
-
 log = logging.getLogger(__name__)
 
 
-def make_recorder(app: Flask, settings: TracingSettings) -> SpanRecorder | None:
+def make_recorder(settings: TracingSettings) -> SpanRecorder | None:
     """What makes spans of sampled requests, where there is a collector; nothing at all where there is none.
 
     Raises ConfigurationError where the SDK is not installed."""
@@ -38,15 +36,7 @@ def make_recorder(app: Flask, settings: TracingSettings) -> SpanRecorder | None:
                 "pip install -r gateway/tracing/requirements.txt"
             ]
         ) from error
-    app.extensions[EXTENSION] = export = SpanExport(settings)
-    return SpanRecorder(export)
-
-
-def flush_spans(app: object) -> None:
-    """Sends what is left when a worker ends. `app` is what it served, if it has come so far."""
-    if isinstance(app, Flask) and EXTENSION in app.extensions:
-        app.extensions[ASIDE].finish()
-        app.extensions[EXTENSION].close()
+    return SpanRecorder(SpanExport(settings))
 
 
 class SpanRecorder:
@@ -67,6 +57,10 @@ class SpanRecorder:
                 environ["SERVER_PROTOCOL"],
             )
         return response
+
+    def close(self) -> None:
+        """Sends what is left when a worker ends."""
+        self._export.close()
 
     def _route_of(self, exchange: Exchange) -> str | None:
         if exchange.policy is not None:

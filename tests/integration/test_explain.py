@@ -278,7 +278,9 @@ def agree(found: dict[str, Any], reply: Reply, arrived: list[Any], code: int) ->
         assert reply.value("X-Gateway-Error") is None
         assert code == 0
         assert f"{one.method} {one.target} HTTP/1.1" == target["request_line"]
-        given = {"x-request-id", "traceparent"} - ({"x-request-id"} if ("X-Request-Id", "mine-1") in one.fields else set())
+        given = {"x-request-id", "traceparent"} - (
+            {"x-request-id"} if ("X-Request-Id", "mine-1") in one.fields else set()
+        )
         assert [(name, shown(name, value)) for name, value in told(one.fields, given)] == [
             tuple(pair) for pair in told(target["fields"], given)
         ]

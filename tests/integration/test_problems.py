@@ -24,7 +24,6 @@ LOG_KEYS = {
     "time",
     "request_id",
     "trace_id",
-
     "client",
     "method",
     "path",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from hashlib import sha256
@@ -16,6 +17,7 @@ from gateway.documents.store import DocumentStore
 from gateway.limits.asks import Ask, Marks
 from gateway.limits.redis_counters import RedisCounters
 from gateway.redis.client import SharedRedis
+from gateway.status.sharing import StatusStore
 from gateway.tokens.revocation import Revocations
 from tests.support.redis import wait_until
 from tests.support.redis_node import Node
@@ -29,6 +31,7 @@ CLUSTER_KEYS = ["~{*}gateway:*"]
 COUNTING = "+evalsha +eval +get +set +time".split()
 REVOKING = "+get +set +del +ttl +scan".split()
 DOCUMENTS = "+mget +get +set +expire +del".split()
+STATUS = "+set +expire +mget +zadd +zrange +zremrangebyscore".split()
 CLUSTER = "+cluster|slots +asking".split()
 SENTINEL = "+sentinel|masters".split()
 
@@ -101,6 +104,23 @@ def test_sharing_documents_needs_each_of_its_rights(server: Node) -> None:
             share_documents(url)
 
 
+def share_status(url: str) -> None:
+    store = StatusStore(SharedRedis(url, 10), time.time)
+    store.write_history("one:1", "{}")
+    store.write_report("one:1", "[]")
+    assert store.read() == {"one:1": (b"[]", b"{}")}
+
+
+def test_sharing_the_status_needs_each_of_its_rights(server: Node) -> None:
+    url = f"redis://gateway:a-secret@{server.address}/0"
+    grant(server, *KEYS, *STATUS)
+    share_status(url)
+    for missing in [*KEYS, *STATUS]:
+        grant(server, *(right for right in [*KEYS, *STATUS] if right != missing))
+        with pytest.raises(NoPermissionError):
+            share_status(url)
+
+
 def test_revoking_needs_each_of_its_rights(server: Node) -> None:
     url = f"redis://gateway:a-secret@{server.address}/0"
     grant(server, *KEYS, *REVOKING)
@@ -132,13 +152,14 @@ def test_a_cluster_is_asked_for_slots_and_for_keys_on_their_way() -> None:
         cluster.start()
         url = cluster.url.replace("://", "://gateway:a-secret@")
         for node in cluster.nodes:
-            grant(node, *CLUSTER_KEYS, *COUNTING, *REVOKING, *DOCUMENTS, *CLUSTER)
+            grant(node, *CLUSTER_KEYS, *COUNTING, *REVOKING, *DOCUMENTS, *STATUS, *CLUSTER)
         source, target = cluster.begin_to_move("")
         counters = RedisCounters(SharedRedis(url, 10))
         assert counters.take([ASK], marks=MARKS)[0].remaining == 99
         revoke(url)
         cluster.end_to_move("", source, target)
         share_documents(url)
+        share_status(url)
         assert counters.take([ASK], marks=MARKS)[0].remaining == 98
         for missing in CLUSTER:
             source, target = cluster.begin_to_move("x")

@@ -147,3 +147,20 @@ def test_a_target_rests_as_long_as_it_asks_within_bounds(asked: float, kept: flo
     assert one.allows()
     clock.now += 0.2
     assert not one.is_resting
+
+
+def test_its_state_is_told_in_a_word() -> None:
+    one, clock = breaker(failures=1, open_seconds=2)
+    states = [one.state]
+    fail(one)
+    states.append(one.state)
+    clock.now += 2
+    states.append(one.state)
+    one.begin()
+    states.append(one.state)
+    fail(one)
+    states.append(one.state)
+    clock.now += 4
+    succeed(one)
+    states.append(one.state)
+    assert states == ["closed", "open", "half-open", "half-open", "open", "closed"]

@@ -1,0 +1,61 @@
+"""All that is told of requests, and by whom: the access log, metrics, the status page's figures, spans."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Sequence
+
+from flask import Flask
+
+from gateway.access_log import AccessLog
+from gateway.aside import Aside, Note, Reader
+from gateway.config import Settings
+from gateway.metrics import Metrics
+from gateway.request_metrics import RequestMetrics
+from gateway.status.desk import StatusDesk
+from gateway.status.recent import Recent
+from gateway.tracing.recorder import SpanRecorder, make_recorder
+
+# Under which the application keeps it, for the server's hooks.
+REPORTING = "gateway_reporting"
+
+
+class Reporting:
+    """`status` is told to the page, once it is there."""
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self.recent = Recent(settings.services, time.time)
+        self.spans: SpanRecorder | None = make_recorder(settings.tracing)
+        self.status: StatusDesk | None = None
+        self._access_log = AccessLog(settings.log, metrics.log_lines_lost.inc, random.random)
+        readers: list[Reader] = [self._access_log.read, RequestMetrics(metrics).read, self._observe]
+        if self.spans is not None:
+            readers.append(self.spans.read)
+        self.aside = Aside(readers)
+
+    def start(self) -> None:
+        """In a worker, before its first request: operators see it from then on."""
+        if self.status is not None:
+            self.status.start()
+
+    def reopen(self) -> None:
+        """For whoever moved the log away."""
+        self._access_log.reopen()
+
+    def finish(self) -> None:
+        """At the end of a worker: nothing that is known is lost."""
+        self.aside.finish()
+        if self.spans is not None:
+            self.spans.close()
+
+    def _observe(self, notes: Sequence[Note]) -> None:
+        for note in notes:
+            exchange = note.exchange
+            if exchange.policy is not None:
+                self.recent.observe(exchange.policy.service, note.status, exchange.error_code, note.seconds)
+
+
+def reporting_of(app: object) -> Reporting | None:
+    """That of what gunicorn serves, which may be nothing where it failed to load."""
+    return app.extensions.get(REPORTING) if isinstance(app, Flask) else None

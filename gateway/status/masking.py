@@ -1,0 +1,50 @@
+"""The configuration in force, to be shown: nothing in it that is secret, or may be."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from gateway.config import Settings
+
+MASK = "**********"
+# Texts under such names are secrets, whatever type they are given.
+SECRET_NAME = re.compile(r"secret|passw|passphrase|credential|authorization|api_?key|headers$", re.IGNORECASE)
+# Names that go on services' or clients' fields, and nothing else, in spite of their own.
+HARMLESS = frozenset({"claims_to_headers", "allow_headers", "expose_headers"})
+URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|/")
+
+
+def masked_configuration(settings: Settings) -> dict[str, Any]:
+    """All settings as in the TOML file, with a mask where a secret is set."""
+    # A SecretStr is written as a mask by itself.
+    tree: dict[str, Any] = settings.model_dump(mode="json")
+    if settings.redis_url is not None:
+        tree["redis_url"] = masked_address(settings.redis_url.get_secret_value())
+    return {name: masked(name, value) for name, value in tree.items()}
+
+
+def masked(name: str, value: Any) -> Any:
+    """The value of a setting of that name; within a secret one, all texts are."""
+    is_secret = SECRET_NAME.search(name) is not None and name not in HARMLESS
+    if isinstance(value, dict):
+        return {key: masked(name if is_secret else str(key), one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [masked(name, one) for one in value]
+    if not isinstance(value, str):
+        return value
+    if is_secret:
+        return MASK
+    return masked_address(value) if URL.match(value) else value
+
+
+def masked_address(text: str) -> str:
+    """A URL or a path without user, password and query: `redis://**********@10.0.0.7:6379/0?**********`."""
+    start, query_mark, _ = text.partition("?")
+    scheme, separator, rest = start.partition("://")
+    if not separator:
+        scheme, rest = "", start
+    # Several hosts may be named, and a password may hold anything: whatever comes before the last @.
+    _, at, place = rest.rpartition("@")
+    shown = place.partition("#")[0]
+    return scheme + separator + (MASK + at if at else "") + shown + (f"?{MASK}" if query_mark else "")

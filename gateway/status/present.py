@@ -1,0 +1,130 @@
+"""How a worker is at this moment, gathered from the parts that know it."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from hashlib import sha256
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Protocol
+
+from gateway.proxy.balancer import TargetState
+from gateway.status.recent import Recent
+from gateway.tokens.issuer import Issuer
+
+# Made when this is first imported, which gunicorn's master does before it forks: all workers of a gateway have the
+# same one, also those that it starts later. Host name and process id would not do, which containers share.
+GATEWAY_ID = secrets.token_hex(4)
+
+
+class InFlight(Protocol):
+    @property
+    def in_flight(self) -> int: ...
+
+
+class RedisUser(Protocol):
+    @property
+    def state(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class LiveService:
+    """The parts of a service that serve its requests. `is_asked`: its targets are asked if they are well."""
+
+    prefix: str
+    requests: InFlight
+    targets: Sequence[TargetState]
+    is_asked: bool
+
+
+class Present:
+    """`clock` is seconds since 1970; `configuration_tag` is the same for gateways that are configured the same."""
+
+    def __init__(
+        self,
+        recent: Recent,
+        ladder: RedisUser,
+        issuers: Sequence[Issuer],
+        configuration_tag: str,
+        clock: Callable[[], float],
+    ) -> None:
+        self._recent = recent
+        self._ladder = ladder
+        self._issuers = issuers
+        self._configuration_tag = configuration_tag
+        self._clock = clock
+        self._started = clock()
+        self._build = build_tag()
+        self._services: dict[str, LiveService] = {}
+
+    def add(self, name: str, service: LiveService) -> None:
+        self._services[name] = service
+
+    @staticmethod
+    def worker() -> str:
+        """The name of this process among all workers of all gateways."""
+        return f"{GATEWAY_ID}:{os.getpid()}"
+
+    def report(self) -> str:
+        """As `reports.WorkerReport` reads it."""
+        now, running = self._clock(), self._recent.running()
+        services = {name: described(service) for name, service in self._services.items()}
+        for name, slot in running.items():
+            services[name]["running"] = json.loads(slot)
+        report = {
+            "gateway": GATEWAY_ID,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "build": self._build,
+            "configuration": self._configuration_tag,
+            "at": now,
+            "uptime_seconds": max(0.0, now - self._started),
+            "rss_bytes": resident_bytes(),
+            "redis": self._ladder.state,
+            "keys": [
+                {"issuer": one.name, "state": one.keys.state, "age_seconds": one.keys.age_seconds}
+                for one in self._issuers
+            ],
+            "services": services,
+        }
+        return json.dumps(report, separators=(",", ":"))
+
+
+def described(service: LiveService) -> dict[str, Any]:
+    """As `reports.ServiceReport` reads it."""
+    targets = [
+        {
+            "url": state.target.url,
+            "health": ("well" if state.is_well else "unwell") if service.is_asked else "not asked",
+            "breaker": state.breaker.state,
+            "open_seconds": state.breaker.seconds_until_next_try(),
+            "is_resting": state.breaker.is_resting,
+            "in_flight": state.in_flight,
+        }
+        for state in service.targets
+    ]
+    return {"prefix": service.prefix, "in_flight": service.requests.in_flight, "targets": targets}
+
+
+def resident_bytes() -> int | None:
+    """The memory that this process has; None where the system does not say so."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return None
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+@cache
+def build_tag() -> str:
+    """A short hash of the gateway's own source: the same wherever the same version runs."""
+    digest = sha256()
+    for file in sorted(Path(str(files("gateway"))).rglob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:8]

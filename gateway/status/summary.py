@@ -1,0 +1,170 @@
+"""Adds up what all workers tell of themselves: a pure function of their reports."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.status.recent import SLOT_SECONDS, SLOTS
+from gateway.status.reports import History, KeyReport, ServiceReport, Slot, TargetReport, WorkerReport
+from gateway.status.series import Period, series
+from gateway.status.sharing import ALIVE_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What is known of one worker; `report` is None of one that is gone, `history` empty of one that is new."""
+
+    report: WorkerReport | None
+    history: History
+
+
+def summarized(told: Sequence[Told], now: float) -> dict[str, Any]:
+    """Gateways with their workers, services with their targets, Redis and keys, as `/status` tells them. `now` is
+    seconds since 1970."""
+    alive = [one.report for one in told if one.report is not None]
+    shifted = [shifted_slots(one, now) for one in told]
+    # Reports are some seconds old, and what came in since is in none of them.
+    lags = [min(max(0.0, now - one.at), ALIVE_SECONDS) for one in alive if not is_skewed(one, now)]
+    running = int(now // SLOT_SECONDS)
+    period = Period(
+        running,
+        running_seconds=now - running * SLOT_SECONDS - (sum(lags) / len(lags) if lags else 0.0),
+        told_until=int((now - max(lags, default=0.0)) // SLOT_SECONDS),
+    )
+    numbers = [slot.number for services in shifted for slots in services.values() for slot in slots]
+    begins = [now - number * SLOT_SECONDS for number in numbers if number < running]
+    age = max([one.uptime_seconds for one in alive] + begins, default=0.0)
+    names = sorted({name for one in alive for name in one.services})
+    services = []
+    for name in names:
+        reports = [one.services[name] for one in alive if name in one.services]
+        slots = [slot for worker in shifted for slot in worker.get(name, ())]
+        services.append(
+            {
+                "name": name,
+                "prefix": reports[0].prefix,
+                "in_flight": sum(one.in_flight for one in reports),
+                **series(slots, period, age),
+                "targets": targets_of(reports),
+            }
+        )
+    return {
+        "slot_seconds": SLOT_SECONDS,
+        "window_seconds": SLOTS * SLOT_SECONDS,
+        "gateways": gateways_of(alive),
+        "services": services,
+        "redis": redis_of(alive),
+        "keys": keys_of(alive),
+    }
+
+
+def is_skewed(report: WorkerReport, now: float) -> bool:
+    """Whether the clock of the worker's machine is another one: no report that is still there is that old, or new."""
+    return not -1.0 <= now - report.at <= ALIVE_SECONDS + SLOT_SECONDS
+
+
+def shifted_slots(told: Told, now: float) -> dict[str, list[Slot]]:
+    """A worker's slots by the clock here, the running ones too, each once."""
+    report = told.report
+    shift = round((now - report.at) / SLOT_SECONDS) if report is not None and is_skewed(report, now) else 0
+    services: dict[str, dict[int, Slot]] = {
+        name: {slot.number: slot for slot in slots} for name, slots in told.history.items()
+    }
+    for name, service in (report.services if report is not None else {}).items():
+        if service.running is not None:
+            # One that has finished since it was told of is in the history as a whole.
+            services.setdefault(name, {}).setdefault(service.running.number, service.running)
+    return {
+        name: [slot._replace(number=slot.number + shift) for slot in slots.values()] for name, slots in services.items()
+    }
+
+
+def gateways_of(alive: Sequence[WorkerReport]) -> list[dict[str, Any]]:
+    by_gateway: dict[str, list[WorkerReport]] = {}
+    for report in alive:
+        by_gateway.setdefault(report.gateway, []).append(report)
+    return sorted((gateway_of(reports) for reports in by_gateway.values()), key=lambda one: (one["host"], one["id"]))
+
+
+def gateway_of(reports: Sequence[WorkerReport]) -> dict[str, Any]:
+    first = max(reports, key=lambda one: one.at)
+    workers = [
+        {
+            "pid": one.pid,
+            "uptime_seconds": round(one.uptime_seconds, 1),
+            "rss_bytes": one.rss_bytes,
+            "in_flight": sum(service.in_flight for service in one.services.values()),
+            "redis": one.redis,
+            "build": one.build,
+            "configuration": one.configuration,
+        }
+        for one in sorted(reports, key=lambda one: one.pid)
+    ]
+    return {
+        "id": first.gateway,
+        "host": first.host,
+        "build": first.build,
+        "configuration": first.configuration,
+        "workers": workers,
+    }
+
+
+def targets_of(reports: Sequence[ServiceReport]) -> list[dict[str, Any]]:
+    """Each target once, as all workers that have it see it."""
+    by_url: dict[str, list[TargetReport]] = {}
+    for report in reports:
+        for target in report.targets:
+            by_url.setdefault(target.url, []).append(target)
+    return [target_of(url, seen) for url, seen in by_url.items()]
+
+
+def target_of(url: str, seen: Sequence[TargetReport]) -> dict[str, Any]:
+    breakers = Counter(one.breaker for one in seen)
+    health = Counter(one.health for one in seen)
+    asked = health["well"] + health["unwell"]
+    return {
+        "url": url,
+        "workers": len(seen),
+        "health": "not asked" if not asked else "well" if not health["unwell"] else "unwell",
+        "unwell_in": health["unwell"],
+        "breaker": next((state for state in ("open", "half-open") if breakers[state]), "closed"),
+        "open_in": breakers["open"],
+        "half_open_in": breakers["half-open"],
+        # Until the first of the workers tries again.
+        "open_seconds": round(min((one.open_seconds for one in seen if one.breaker == "open"), default=0.0), 1),
+        "resting_in": sum(one.is_resting for one in seen),
+        "in_flight": sum(one.in_flight for one in seen),
+    }
+
+
+def redis_of(alive: Sequence[WorkerReport]) -> dict[str, Any]:
+    states = Counter(one.redis for one in alive)
+    state = "down" if states["down"] else "ok" if states["ok"] else "not configured"
+    return {"state": state, "workers": len(alive), "down_in": states["down"]}
+
+
+def keys_of(alive: Sequence[WorkerReport]) -> list[dict[str, Any]]:
+    """Each issuer's keys: the worst state that a worker has them in, and the oldest age."""
+    by_issuer: dict[str, list[KeyReport]] = {}
+    for report in alive:
+        for key in report.keys:
+            by_issuer.setdefault(key.issuer, []).append(key)
+    return [key_of(issuer, seen) for issuer, seen in by_issuer.items()]
+
+
+def key_of(issuer: str, seen: Sequence[KeyReport]) -> dict[str, Any]:
+    states: Mapping[str, int] = Counter(one.state for one in seen)
+    ages = [one.age_seconds for one in seen if one.age_seconds is not None]
+    # Workers that had no token to verify yet have not loaded any: that is no trouble of the others.
+    order = ("failing", "ok", "never loaded", "fixed")
+    return {
+        "issuer": issuer,
+        "state": next(state for state in order if states.get(state)),
+        "workers": len(seen),
+        "failing_in": states.get("failing", 0),
+        "never_loaded_in": states.get("never loaded", 0),
+        "age_seconds": round(max(ages), 1) if ages else None,
+    }

@@ -1,0 +1,1 @@
+"""The page at /status: its own parts, served to operators alone."""

@@ -1,0 +1,217 @@
+"use strict";
+// Asks for the figures every few seconds and shows them; what has not changed is left alone.
+(() => {
+  const { element, sparkline, badge, table, empty, seconds, duration, rate, percent, time, count, bytes } = draw;
+  const PAUSE = 3000;
+  const PATIENCE = 10000;
+  const byId = (id) => document.getElementById(id);
+  const shown = new Map();
+  let since = null;
+  let timer = null;
+  let asking = false;
+
+  // Shows `what` makes of `data`, where that is something else than before: selections and screen readers stay put.
+  function show(id, data, what) {
+    const text = JSON.stringify(data);
+    if (shown.get(id) === text) return;
+    shown.set(id, text);
+    byId(id).replaceChildren(...what(data));
+  }
+
+  const several = (number, text) => `${count(number)} ${text}${number === 1 ? "" : "s"}`;
+  const inSome = (some, all) => (all > 1 ? ` in ${some} of ${all}` : "");
+
+  function healthOf(target) {
+    if (target.health === "not asked") return badge("not asked", "off");
+    if (target.health === "well") return badge("well", "good");
+    return badge(`unwell${inSome(target.unwell_in, target.workers)}`, "bad");
+  }
+
+  function breakerOf(target) {
+    if (target.open_in) {
+      const open = badge(`open${inSome(target.open_in, target.workers)}`, "bad");
+      return element("span", {}, open, ` tries in ${seconds(target.open_seconds)}`);
+    }
+    if (target.half_open_in) return badge(`half-open${inSome(target.half_open_in, target.workers)}`, "warn");
+    if (target.resting_in) return element("span", {}, badge("closed", "warn"), " it asked for a pause");
+    return badge("closed", "good");
+  }
+
+  const ROWS = [
+    ["requests_per_second", "Requests/s", rate, "flow"],
+    ["error_share", "Errors", percent, "fault"],
+    ["p50_seconds", "p50", seconds, "time"],
+    ["p95_seconds", "p95", seconds, "time"],
+    ["p99_seconds", "p99", seconds, "time"],
+  ];
+
+  function figuresOf(service) {
+    return element("div", { class: "figures" }, ...ROWS.map(([name, label, written, kind]) => {
+      const history = service.history[name];
+      // What is now has its own slot only when that has finished.
+      const known = [...history, service[name]].filter((value) => value !== null);
+      const most = known.length ? Math.max(...known) : null;
+      const told = `${service.name}, ${label}: ${written(service[name])} now, ${written(most)} at most in 15 minutes`;
+      return element("div", { class: "figure" },
+        element("span", { class: "label" }, label),
+        element("strong", { class: "value", "data-figure": name }, written(service[name])),
+        sparkline(history, kind, told),
+        element("span", { class: "most", title: "the most in 15 minutes" }, most === null ? "" : `≤ ${written(most)}`));
+    }));
+  }
+
+  function stateOf(service) {
+    const bad = service.targets.filter((one) => one.health === "unwell" || one.breaker !== "closed").length;
+    if (!bad) return badge("up", "good");
+    return bad === service.targets.length ? badge("failing", "bad") : badge("partly failing", "warn");
+  }
+
+  function cardOf(service) {
+    const head = element("header", {}, element("h3", {}, service.name),
+      element("code", {}, service.prefix), stateOf(service));
+    const codes = Object.entries(service.codes).map(([code, number]) => `${code} ${count(number)}`).join(", ");
+    const facts = element("dl", { class: "facts" });
+    for (const [name, text] of [
+      ["In flight", count(service.in_flight)],
+      ["In 15 minutes", several(service.requests, "request")],
+      ["Quota refusals", count(service.quota_refusals)],
+      ["Refused or failed by the gateway", codes || "none"],
+    ]) facts.append(element("div", {}, element("dt", {}, name), element("dd", {}, text)));
+    const targets = table(`Targets of ${service.name}`, ["Target", "Health", "Breaker", "In flight"],
+      service.targets.map((one) => [one.url, healthOf(one), breakerOf(one), count(one.in_flight)]), "stacked");
+    return element("article", { class: "card", "aria-label": service.name }, head, figuresOf(service), facts, targets);
+  }
+
+  const REDIS = { ok: "good", down: "bad", "not configured": "off" };
+
+  function totalsOf(status) {
+    const requests = status.services.reduce((sum, one) => sum + one.requests_per_second, 0);
+    const errors = status.services.reduce((sum, one) => sum + one.requests_per_second * (one.error_share || 0), 0);
+    const workers = status.gateways.reduce((sum, one) => sum + one.workers.length, 0);
+    const { redis } = status;
+    const down = redis.state === "down" && redis.down_in ? inSome(redis.down_in, redis.workers) : "";
+    return [
+      ["Requests/s", rate(requests)],
+      ["Errors", requests ? percent(errors / requests) : "–"],
+      ["In flight", count(status.services.reduce((sum, one) => sum + one.in_flight, 0))],
+      ["Quota refusals, 15 min", count(status.services.reduce((sum, one) => sum + one.quota_refusals, 0))],
+      ["Gateways, workers", `${status.gateways.length}, ${workers}`],
+      ["Redis", [`${redis.state}${down}`, REDIS[redis.state]]],
+    ];
+  }
+
+  const tiles = (totals) => totals.map(([name, value]) => element("div", { class: "tile" }, element("dt", {}, name),
+    element("dd", {}, Array.isArray(value) ? badge(...value) : value)));
+
+  function workersOf(gateways) {
+    const heads = ["Process", "Up for", "Memory", "In flight", "Redis"];
+    const made = gateways.flatMap((gateway) => {
+      const tags = `gateway ${gateway.id}, build ${gateway.build}, configuration ${gateway.configuration}`;
+      const rows = gateway.workers.map((worker) => [
+        String(worker.pid), duration(worker.uptime_seconds), bytes(worker.rss_bytes), count(worker.in_flight),
+        badge(worker.redis, REDIS[worker.redis]),
+      ]);
+      return [element("div", { class: "gateway" }, element("h3", {}, gateway.host), element("span", {}, tags)),
+        table(`Workers of ${gateway.id}`, heads, rows)];
+    });
+    const other = (name) => new Set(gateways.flatMap((one) => one.workers.map((worker) => worker[name]))).size > 1;
+    if (other("build")) made.push(element("p", { class: "note" }, badge("Not all run the same build.", "warn")));
+    if (other("configuration")) {
+      made.push(element("p", { class: "note" }, badge("Not all have the same configuration.", "warn")));
+    }
+    return made;
+  }
+
+  function keysOf(keys) {
+    const kinds = { fixed: "good", ok: "good", failing: "bad", "never loaded": "off" };
+    return [table("Keys", ["Issuer", "State", "Loaded"], keys.map((one) => [
+      one.issuer || "(any)",
+      badge(one.state === "failing" ? `failing${inSome(one.failing_in, one.workers)}` : one.state, kinds[one.state]),
+      one.state === "fixed" ? "from the configuration" : one.age_seconds === null ? "–" : `${duration(one.age_seconds)} ago`,
+    ]), "stacked")];
+  }
+
+  function documentsOf(services) {
+    const kinds = { current: "good", stale: "warn", unavailable: "bad", "not asked": "off" };
+    return [table("API documents", ["Service", "State", "Asked for", "Why"], services.map((one) => [
+      one.service,
+      element("span", {}, badge(one.state, kinds[one.state]), one.stale_since ? ` since ${time(one.stale_since)}` : ""),
+      one.checked_seconds_ago === null ? "–" : `${duration(one.checked_seconds_ago)} ago`,
+      one.failure || "–",
+    ]), "stacked")];
+  }
+
+  function driftOf(drift) {
+    if (!drift.compared) return [empty("No document is known that could be compared with the configuration.")];
+    if (!drift.count) return [empty(`${several(drift.compared, "document")} and the configuration agree.`)];
+    const rows = drift.first.map((one) => [one.service, `${one.method} ${one.path}`.trim(), one.policy, one.what]);
+    const made = [table("Drift", ["Service", "Operation", "Policy", "What"], rows, "stacked")];
+    if (drift.count > rows.length) made.push(empty(`These are the first ${rows.length} of ${count(drift.count)}.`));
+    return made;
+  }
+
+  // {a: {b: 1}} → [["a.b", "1"]]
+  function flat(tree, prefix = "") {
+    return Object.entries(tree).flatMap(([key, value]) => {
+      const name = prefix ? `${prefix}.${key}` : key;
+      const isTable = value !== null && typeof value === "object" && !Array.isArray(value);
+      if (isTable && Object.keys(value).length) return flat(value, name);
+      if (Array.isArray(value) && value.some((one) => one !== null && typeof one === "object")) {
+        return value.flatMap((one, index) => flat(one, `${name}[${index}]`));
+      }
+      return [[name, value === null ? "–" : JSON.stringify(value)]];
+    });
+  }
+
+  function configurationOf(tree) {
+    const rows = flat(tree).map(([name, value]) => [element("code", {}, name), element("code", {}, value)]);
+    return [table("Configuration in force", ["Setting", "Value"], rows, "pairs")];
+  }
+
+  function showAll(status) {
+    show("totals", totalsOf(status), tiles);
+    show("services", status.services, (services) => services.map(cardOf));
+    show("gateways", status.gateways, workersOf);
+    show("keys", status.keys, keysOf);
+    show("documents", status.documents.services, documentsOf);
+    show("drift", status.documents.drift, driftOf);
+    show("configuration", status.configuration, configurationOf);
+    byId("as-of").textContent = `as of ${time(status.time)}, the last 15 minutes`;
+    say(status.note);
+  }
+
+  function say(text) {
+    if (byId("trouble").textContent !== text) byId("trouble").textContent = text;
+  }
+
+  async function ask() {
+    const options = { headers: { Accept: "application/json" }, cache: "no-store", signal: AbortSignal.timeout(PATIENCE) };
+    const answer = await fetch("status", options);
+    if (!answer.ok) throw new Error(`it answers ${answer.status}`);
+    return answer.json();
+  }
+
+  async function update() {
+    clearTimeout(timer);
+    if (asking) return;
+    asking = true;
+    try {
+      showAll(await ask());
+      since = null;
+      byId("main").classList.remove("old");
+    } catch (error) {
+      since = since || new Date();
+      const why = error instanceof TypeError || error.name === "TimeoutError" ? "it does not answer" : error.message;
+      say(`The gateway can't be reached since ${since.toLocaleTimeString()} (${why}). What is shown is as old.`);
+      byId("main").classList.add("old");
+    }
+    asking = false;
+    // A page that nobody sees asks for nothing; it goes on when it is seen again.
+    if (!document.hidden) timer = setTimeout(update, PAUSE);
+  }
+
+  document.addEventListener("visibilitychange", () => {
+    if (!document.hidden) update();
+  });
+  update();
+})();

@@ -1,0 +1,232 @@
+"""The page at /status as an operator sees it, in a real browser, on a phone and on a desk, by day and by night."""
+
+from __future__ import annotations
+
+import base64
+import json
+import signal
+import struct
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.browser import Browser, browser
+from tests.support.gateway import GatewayProcess, four_services
+from tests.support.tokens import bearer
+from tests.support.upstream import ScriptedUpstream
+
+PHONE, DESK = (390, 844), (1280, 900)
+HOSTILE = '<img src=x onerror="document.title=1">'
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with browser() as running:
+        yield running
+
+
+@pytest.fixture
+def page(chromium: Browser) -> Browser:
+    """The browser, with nothing left of the test before."""
+    chromium.open("about:blank")
+    chromium.complaints()
+    chromium.hosts_asked()
+    look_as(chromium, DESK, "light")
+    return chromium
+
+
+@pytest.fixture(scope="module")
+def busy(start_gateway: Callable[..., GatewayProcess], module_upstream: ScriptedUpstream) -> GatewayProcess:
+    """A gateway that has something to show, with names in its configuration that want to be HTML."""
+    settings = four_services(module_upstream.url)
+    settings["ratelimit"] = {"default": "1000/minute", "plans": json.dumps({HOSTILE: ["1/minute"]})}
+    settings["docs"] = {"title": HOSTILE, "enabled": False}
+    settings["services"]["auth"] |= {"auth": "none", "limits": ["2/day"]}
+    settings["services"]["a_service_with_quite_a_long_name_" + 40 * "x"] = {
+        "prefix": "/api/long/" + 60 * "y",
+        "targets": [f"{module_upstream.url}/{60 * 'z'}", "http://a-target-with-a-long-name.internal.example.com:8004"],
+        "health": {"path": "/health"},
+    }
+    return start_gateway(settings, workers=1)
+
+
+def look_as(page: Browser, size: tuple[int, int], scheme: str) -> None:
+    width, height = size
+    metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+    page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+
+
+def url(gateway: GatewayProcess) -> str:
+    return f"http://127.0.0.1:{gateway.port}/status"
+
+
+def figure(page: Browser, service: str, name: str) -> str:
+    return page.element(f'article[aria-label="{service}"] [data-figure="{name}"]').text
+
+
+def requests_told(page: Browser, service: str) -> int:
+    text = page.element(f'article[aria-label="{service}"] .facts').text
+    return int(text.partition(" request")[0].split()[-1].replace(",", ""))
+
+
+def test_it_updates_itself_and_asks_nobody_else(page: Browser, busy: GatewayProcess) -> None:
+    page.open(url(busy))
+    page.element("#as-of", "as of")
+    before = requests_told(page, "rules")
+    for _ in range(7):
+        assert busy.get("/api/rules", bearer()).status == 200
+    page.wait_for(lambda: requests_told(page, "rules") == before + 7, "the page shows the requests")
+    assert figure(page, "rules", "requests_per_second") != "0"
+    assert figure(page, "rules", "p99_seconds").endswith("s")
+    assert figure(page, "rules", "error_share") == "0 %"
+    for _ in range(3):
+        busy.get("/api/auth/me")
+    page.element('article[aria-label="auth"]', "quota_exceeded 1")
+    assert page.complaints() == []
+    assert page.hosts_asked() == {f"127.0.0.1:{busy.port}"}
+
+
+def test_a_page_that_nobody_sees_asks_for_nothing(page: Browser, busy: GatewayProcess) -> None:
+    page.open(url(busy))
+    page.element("#as-of", "as of")
+    asked = """
+        let asked = 0;
+        const fetched = window.fetch;
+        window.fetch = (...all) => { asked += 1; return fetched(...all); };
+        Object.defineProperty(document, "hidden", { value: true, configurable: true });
+        const until = async (what) => { while (!what()) await new Promise((go) => setTimeout(go, 50)); };
+        // The pause under way ends with one more, and that is the last.
+        await until(() => asked === 1);
+        await new Promise((go) => setTimeout(go, 3600));
+        const whileHidden = asked;
+        Object.defineProperty(document, "hidden", { value: false, configurable: true });
+        document.dispatchEvent(new Event("visibilitychange"));
+        await until(() => asked > whileHidden);
+        return whileHidden;
+    """
+    assert page.run(asked) == 1
+
+
+def test_it_says_when_the_gateway_is_gone(
+    page: Browser, start_gateway: Callable[..., GatewayProcess], module_upstream: ScriptedUpstream
+) -> None:
+    gateway = start_gateway(four_services(module_upstream.url), workers=1)
+    page.open(url(gateway))
+    page.element("#as-of", "as of")
+    assert page.driver.find_element("id", "trouble").text == ""
+    # The browser keeps its connection, for which a gateway that ends in peace would wait.
+    gateway.stop(signal.SIGQUIT)
+    page.element("#trouble", "The gateway can't be reached since")
+    # What is known is still shown.
+    page.element("article", "devices")
+
+
+def test_texts_that_want_to_be_html_are_shown_as_texts(page: Browser, busy: GatewayProcess) -> None:
+    page.open(url(busy))
+    page.click("details summary")
+    page.element("#configuration tr", HOSTILE.replace('"', '\\"'))
+    assert page.driver.find_elements("css selector", "main img") == []
+    assert page.driver.title == "Gateway status"
+    assert page.complaints() == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [PHONE, DESK], ids=["phone", "desk"])
+def test_it_looks_right(
+    page: Browser, busy: GatewayProcess, tmp_path: Path, size: tuple[int, int], scheme: str
+) -> None:
+    look_as(page, size, scheme)
+    assert busy.get("/api/devices", bearer()).status == 200
+    page.open(url(busy))
+    page.click("details summary")
+    line = 'article[aria-label="devices"] .spark.flow .line'
+    page.wait_for(lambda: page.driver.find_elements("css selector", line), "a line is drawn")
+    width, overflow = page.run("return [innerWidth, document.scrollingElement.scrollWidth - innerWidth];")
+    assert (width, overflow <= 0) == (size[0], True)
+    cut = """
+        return [...document.querySelectorAll("td, dd, h3, .value, .most, .badge")]
+            .filter((one) => one.getBoundingClientRect().right > innerWidth).map((one) => one.textContent);
+    """
+    assert page.run(cut) == []
+    # Each service has a chart of each figure, with words for those who don't see it.
+    assert page.run('return document.querySelectorAll("article").length * 5;') == len(
+        page.driver.find_elements("css selector", 'svg.spark[role="img"][aria-label*="15 minutes"]')
+    )
+
+    whole = screenshot(page, tmp_path / f"{size[0]}-{scheme}.png")
+    assert (whole.width, whole.height) == size
+    colours = Counter(whole.pixel(x, y) for x in range(0, whole.width, 3) for y in range(0, whole.height, 3))
+    assert len(colours) > 20
+    background = colours.most_common(1)[0][0]
+    assert (sum(background) > 600) == (scheme == "light")
+
+    script = f"""
+        const line = document.querySelector('{line}');
+        line.closest("article").scrollIntoView();
+        const {{ x, y, width, height }} = line.closest("svg").getBoundingClientRect();
+        return [x, y, width, height, getComputedStyle(line).stroke];
+    """
+    x, y, wide, high, stroke = page.run(script)
+    chart = screenshot(page, tmp_path / "chart.png")
+    drawn = Counter(
+        chart.pixel(int(x) + dx, int(y) + dy) for dx in range(int(wide)) for dy in range(int(high)) if y + dy >= 0
+    )
+    wanted = tuple(int(number) for number in stroke.removeprefix("rgb(").removesuffix(")").split(","))
+    assert drawn[wanted] >= wide / 2
+
+
+class Picture:
+    """The pixels of a PNG with eight bits a channel and no interlacing, which is what a browser writes."""
+
+    def __init__(self, content: bytes) -> None:
+        assert content.startswith(b"\x89PNG\r\n\x1a\n")
+        at, data = 8, b""
+        while at < len(content):
+            (length,), kind = struct.unpack(">I", content[at : at + 4]), content[at + 4 : at + 8]
+            piece = content[at + 8 : at + 8 + length]
+            if kind == b"IHDR":
+                self.width, self.height, depth, colour, _, _, interlacing = struct.unpack(">IIBBBBB", piece)
+                assert (depth, interlacing) == (8, 0)
+                self._channels = {2: 3, 6: 4}[colour]
+            elif kind == b"IDAT":
+                data += piece
+            at += 12 + length
+        self._rows = self._unfiltered(zlib.decompress(data))
+
+    def pixel(self, x: int, y: int) -> tuple[int, ...]:
+        start = x * self._channels
+        return tuple(self._rows[y][start : start + 3])
+
+    def _unfiltered(self, data: bytes) -> list[bytearray]:
+        """Each row says how it was filtered (PNG specification, 9)."""
+        length, step = self.width * self._channels, self._channels
+        rows: list[bytearray] = []
+        above = bytearray(length)
+        for start in range(0, len(data), length + 1):
+            kind, row = data[start], bytearray(data[start + 1 : start + 1 + length])
+            for i in range(length):
+                left, up = row[i - step] if i >= step else 0, above[i]
+                corner = above[i - step] if i >= step else 0
+                row[i] = (row[i] + predicted(kind, left, up, corner)) & 0xFF
+            rows.append(row)
+            above = row
+        return rows
+
+
+def predicted(kind: int, left: int, up: int, corner: int) -> int:
+    if kind == 4:
+        distance = {left: abs(up - corner), up: abs(left - corner), corner: abs(left + up - 2 * corner)}
+        return min((left, up, corner), key=lambda one: distance[one])
+    return (0, left, up, (left + up) // 2)[kind]
+
+
+def screenshot(page: Browser, file: Path) -> Picture:
+    taken: Any = page.driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png"})
+    file.write_bytes(base64.b64decode(taken["data"]))
+    return Picture(file.read_bytes())
