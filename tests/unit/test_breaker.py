@@ -147,3 +147,23 @@ def test_a_target_rests_as_long_as_it_asks_within_bounds(asked: float, kept: flo
     assert one.allows()
     clock.now += 0.2
     assert not one.is_resting
+
+
+def test_it_opens_after_answers_that_broke_off_with_none_whole_in_between() -> None:
+    one, clock = breaker(failures=3)
+
+    def cut() -> bool:
+        succeed(one)
+        return one.was_cut()
+
+    assert not cut()
+    assert not cut()
+    one.was_whole()
+    assert [cut(), cut(), cut()] == [False, False, True]
+    assert not one.allows()
+    clock.now += 1
+    # Its beginning closes the breaker, its end opens it again.
+    assert cut()
+    assert not one.allows()
+    never, _ = breaker(failures=0)
+    assert not any(never.was_cut() for _ in range(10))
