@@ -17,7 +17,7 @@ from contextlib import suppress
 from io import BufferedReader
 
 BODY = b'{"ok":true}'
-DRIBBLE_SECONDS = 0.02
+DRIBBLE_SECONDS = 0.01
 GARBAGE = random.Random(1).randbytes(100_000)  # noqa: S311 - nothing secret
 ABORT = struct.pack("ii", 1, 0)
 

@@ -6,10 +6,12 @@ All of it are real processes. With `-s` the figures of each case are printed.
 
 from __future__ import annotations
 
+import functools
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
 
 import pytest
 
@@ -18,6 +20,8 @@ from tests.support.gateway import GatewayProcess
 from tests.support.load import CUT, Client, Load, asking
 from tests.support.redis import RedisServer, redis_failures, wait_for_redis
 from tests.support.tokens import bearer
+
+Test = TypeVar("Test", bound=Callable[..., None])
 
 WORKERS = 2
 FAILURES = 3
@@ -28,11 +32,12 @@ SHORT_SECONDS, PATIENT_SECONDS = 0.4, 10.0
 # Two such waits, and what a busy machine may add. Without a time limit it would be forever.
 SLOWEST_SECONDS = 2 * SHORT_SECONDS + 6
 
-LONE_REQUESTS, PAIRED_REQUESTS, OTHERS_REQUESTS = 40, 50, 60
+LONE_REQUESTS, PAIRED_REQUESTS, OTHERS_REQUESTS = 30, 40, 40
+# Of the rate that a service had, while another one fails.
 LEAST_RATE = 0.3
-FLAPS = 4
+FLAPS = 3
 CLIENTS = 3
-PACE_SECONDS = 0.005
+PACE_SECONDS = 0.01
 
 OK, OPEN = "200", "503 upstream_open"
 UNREACHABLE, PROTOCOL, TIMEOUT = "502 upstream_unreachable", "502 upstream_protocol", "504 upstream_timeout"
@@ -84,12 +89,14 @@ class Targets:
 @dataclass
 class Phase:
     """A gateway whose Redis is there, or is not, and how many answers a second the healthy service's clients had while
-    nothing failed."""
+    as many clients of another service that works were asking."""
 
     redis: str
     gateway: GatewayProcess
     targets: Targets
     undisturbed_rate: float = field(default=0.0)
+    # What the clients of lone targets got, by fault.
+    seen: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
 
     def clients(self, path: str, method: str = "GET", count: int = CLIENTS) -> list[Callable[[], str]]:
         body = b'{"x":1}' if method == "POST" else None
@@ -99,7 +106,10 @@ class Phase:
         ]
 
     def measure_undisturbed(self) -> None:
-        with asking(self.clients("/api/other"), PACE_SECONDS) as others:
+        with (
+            asking(self.clients("/api/restless/lone", count=2 * CLIENTS), PACE_SECONDS),
+            asking(self.clients("/api/other"), PACE_SECONDS) as others,
+        ):
             others.reach(OTHERS_REQUESTS)
         assert others.outcomes.keys() == {OK}
         self.undisturbed_rate = others.rate
@@ -107,11 +117,10 @@ class Phase:
 
 @pytest.fixture(scope="module")
 def targets() -> Iterator[Targets]:
-    with ExitStack() as stack, ThreadPoolExecutor(4) as pool:
-        started = list(pool.map(FaultyService, [*ALL, "good", "good", "good"]))
-        for one in started:
-            stack.enter_context(one)
-        yield Targets(dict(zip(ALL, started, strict=False)), *started[-3:])
+    # One after the other, or two could be given the same port.
+    with ExitStack() as stack:
+        good, other, restless = [stack.enter_context(FaultyService()) for _ in range(3)]
+        yield Targets({fault: stack.enter_context(FaultyService(fault)) for fault in ALL}, good, other, restless)
 
 
 @pytest.fixture(scope="module", params=["redis up", "redis gone"])
@@ -154,11 +163,28 @@ def check_others(phase: Phase, others: Load, *faulty: Load) -> None:
     for load in (others, *faulty):
         assert load.slowest_seconds < SLOWEST_SECONDS, load.outcomes
     if others.rate < LEAST_RATE * phase.undisturbed_rate:
-        # Maybe the machine has become busier since that was measured.
-        phase.measure_undisturbed()
-    assert others.rate > LEAST_RATE * phase.undisturbed_rate
+        raise RateLostError
 
 
+class RateLostError(AssertionError):
+    """The other service's clients were slowed down, or the machine has become busier."""
+
+
+def again_if_busy(test: Test) -> Test:
+    """A machine can become busier between two measurements, but hardly each time, at the same moment."""
+
+    @functools.wraps(test)
+    def run(phase: Phase, **parameters: Any) -> None:
+        for _ in range(3):
+            with suppress(RateLostError):
+                return test(phase=phase, **parameters)
+            phase.measure_undisturbed()
+        return test(phase=phase, **parameters)
+
+    return cast(Test, run)
+
+
+@again_if_busy
 @pytest.mark.parametrize("fault", ALL)
 def test_a_lone_target(phase: Phase, fault: str) -> None:
     """Where nothing can succeed, each request gets the answer that says why, until the target is left alone."""
@@ -174,11 +200,13 @@ def test_a_lone_target(phase: Phase, fault: str) -> None:
         # Late, but whole.
         assert outcomes.keys() == {OK}
     else:
-        assert outcomes.keys() == {FAULTS[fault], OPEN}
+        phase.seen[fault] += outcomes
+        assert phase.seen[fault].keys() == {FAULTS[fault], OPEN}
         assert outcomes.total() - outcomes[OPEN] <= most_failures(load)
     check_others(phase, others, load)
 
 
+@again_if_busy
 @pytest.mark.parametrize("fault", ALL)
 def test_one_of_two_targets(phase: Phase, fault: str) -> None:
     """All succeed but the few that it takes to find out, and of these the ones that may be sent again succeed, too."""
@@ -208,6 +236,7 @@ def most_failures(*loads: Load) -> int:
     return WORKERS * (FAILURES + openings) + CLIENTS * len(loads) * openings
 
 
+@again_if_busy
 @pytest.mark.parametrize("count", [1, 2], ids=["lone", "paired"])
 def test_a_target_is_killed_and_started_again_under_load(phase: Phase, count: int) -> None:
     path = f"/api/restless/{'lone' if count == 1 else 'paired'}"
@@ -228,6 +257,7 @@ def test_a_target_is_killed_and_started_again_under_load(phase: Phase, count: in
     check_others(phase, others, load)
 
 
+@again_if_busy
 @pytest.mark.parametrize("count", [1, 2], ids=["lone", "paired"])
 def test_a_target_flaps(phase: Phase, count: int) -> None:
     path = f"/api/restless/{'lone' if count == 1 else 'paired'}"
