@@ -11,10 +11,10 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter, Rule
 
 from gateway import context
-from gateway.errors import BadPath, BadRequest, UpstreamBodyError, UpstreamProtocolError
+from gateway.errors import BadPath, BadRequest
 from gateway.incoming import incoming_of
 from gateway.policies import Policy
-from gateway.proxy.forwarder import Answer, CountedBody, Forwarder
+from gateway.proxy.forwarder import Answer, Forwarder
 from gateway.proxy.paths import other_readings, read_target
 from gateway.responses import GatewayResponse
 
@@ -93,40 +93,11 @@ def service_blueprint(
 
 
 def response_of(answer: Answer) -> GatewayResponse:
-    """The upstream's answer, its first piece at hand where one is due."""
-    response = GatewayResponse(FirstPieceFirst(answer.body))
+    """The upstream's answer."""
+    response = GatewayResponse(answer.body)
     response.status = f"{answer.status} {answer.reason}"
     response.headers.extend(answer.fields)
     return response
-
-
-class FirstPieceFirst:
-    """A body whose first piece has been read: an upstream that fails before it gets a 502, not a broken answer.
-
-    Of a stream that is still silent, the head goes out at once: its first event may be minutes away."""
-
-    def __init__(self, body: CountedBody) -> None:
-        self._body = body
-        # For a server, a piece without bytes means that the head is to go out.
-        self._first: bytes | None = b""
-        if body.is_awaited:
-            return
-        try:
-            self._first = next(body, None)
-        except UpstreamBodyError as error:
-            raise UpstreamProtocolError("the service's answer ended before its body") from error
-
-    def __iter__(self) -> FirstPieceFirst:
-        return self
-
-    def __next__(self) -> bytes:
-        first, self._first = self._first, None
-        if first is not None:
-            return first
-        return next(self._body)
-
-    def close(self) -> None:
-        self._body.close()
 
 
 def rule_path(path: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 @dataclass(slots=True)
 class Attempt:
     """One try to get an answer: the target's URL, `answered` or the code of the error, and how long it took until the
-    head of the answer was there."""
+    answer had begun: its head, and the first piece of a body that is no stream."""
 
     target: str
     outcome: str

@@ -112,6 +112,11 @@ class UpstreamBody:
         self._end = worker_end if head.is_event_stream else None
         self._last = END_OF_EVENT
         self._turn = Turn()
+        self._has_length = head.length is not None
+        self.is_whole = False
+        # Whether an answer of known length did not come to its end. That of a stream says little of its service: many
+        # end when they are silent, or without a last chunk.
+        self.is_cut = False
         if head.length == 0:
             self._finish()
 
@@ -131,10 +136,10 @@ class UpstreamBody:
             if self._remaining is None:
                 self._finish()
                 raise StopIteration from None
-            self.close()
+            self._cut()
             raise UpstreamBodyError("the answer ended early") from error
         except (UpstreamTimeout, UpstreamProtocolError) as error:
-            self.close()
+            self._cut()
             raise UpstreamBodyError("the answer stopped or is malformed") from error
         except BaseException:
             self.close()
@@ -164,6 +169,10 @@ class UpstreamBody:
         self._last = (self._last + (piece or b""))[-4:]
         return piece
 
+    def _cut(self) -> None:
+        self.is_cut = self._has_length
+        self.close()
+
     def _next_piece(self) -> bytes | None:
         connection = self._connection
         if self._remaining is None:
@@ -185,5 +194,37 @@ class UpstreamBody:
 
     def _finish(self) -> None:
         # Bytes beyond the answer belong to nobody: such a connection is out of step (RFC 9112 9.2).
-        self._released = True
+        self._released = self.is_whole = True
         self._release(self._reusable and not self._connection.buffered)
+
+
+class FirstPieceFirst:
+    """A body whose first piece has been read, so that an upstream that fails before it gets its request a 502 or 504
+    and not a broken answer. Making it raises UpstreamProtocolError, UpstreamTimeout or ClientDisconnected.
+
+    Of a stream that is still silent, the head goes out at once: its first event may be minutes away."""
+
+    def __init__(self, body: UpstreamBody) -> None:
+        self._body = body
+        # For a server, a piece without bytes means that the head is to go out.
+        self._first: bytes | None = b""
+        if body.is_awaited:
+            return
+        try:
+            self._first = next(body, None)
+        except UpstreamBodyError as error:
+            if isinstance(error.__cause__, UpstreamTimeout):
+                raise UpstreamTimeout("the service did not answer in time") from error
+            raise UpstreamProtocolError("the service's answer ended before its body") from error
+
+    def __iter__(self) -> FirstPieceFirst:
+        return self
+
+    def __next__(self) -> bytes:
+        first, self._first = self._first, None
+        if first is not None:
+            return first
+        return next(self._body)
+
+    def close(self) -> None:
+        self._body.close()

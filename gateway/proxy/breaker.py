@@ -24,6 +24,7 @@ class Breaker:
         self._settings = settings
         self._clock = clock
         self._in_a_row = 0
+        self._cut_in_a_row = 0
         self._failures: deque[float] = deque()
         self._recent: deque[float] = deque()
         self._opened = 0
@@ -87,6 +88,20 @@ class Breaker:
             self._open(now)
             return True
         return False
+
+    def was_whole(self) -> None:
+        """An answer came to its end."""
+        self._cut_in_a_row = 0
+
+    def was_cut(self) -> bool:
+        """An answer ended early, after its beginning had counted as a success; whether it opened by this."""
+        if not self._settings.failures:
+            return False
+        self._cut_in_a_row += 1
+        if self._opened or self._cut_in_a_row < self._settings.failures:
+            return False
+        self._open(self._clock())
+        return True
 
     def abandoned(self) -> None:
         """The request ended without telling anything about the target: its client left."""

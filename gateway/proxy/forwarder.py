@@ -3,7 +3,8 @@
 1. Read a small body whole, so that a slow client holds neither a place nor an upstream connection.
 2. Take a place among the service's requests in flight, or answer 503 at once.
 3. Pick a target; build the fields that go on: the client's, less what must not pass, then the gateway's own.
-4. Send; the answer's head comes back. Where it does not and that is safe, try again, another target first.
+4. Send; the answer's head comes back, and the first piece of its body. Where it does not and that is safe, try again,
+   another target first.
 5. Hand over status, fields and body, changed only where they name the target itself.
 6. When the body ends or is closed: the connection is returned or closed, the places given back.
 """
@@ -21,7 +22,7 @@ from gateway.config import ServiceSettings
 from gateway.errors import Overloaded, UpgradeRefused, UpstreamError
 from gateway.proxy.attempts import Attempt
 from gateway.proxy.balancer import Balancer, TargetState
-from gateway.proxy.body import ClientBody, Readable, UpstreamBody
+from gateway.proxy.body import ClientBody, FirstPieceFirst, Readable
 from gateway.proxy.breaker import MAX_REST_SECONDS, Breaker
 from gateway.proxy.headers import (
     ClientSide,
@@ -86,7 +87,7 @@ class Answer:
 class CountedBody:
     """An answer's body that gives back the service's place when it ends."""
 
-    body: UpstreamBody
+    body: FirstPieceFirst
     leave: Callable[[], None]
     is_closed: bool = field(default=False)
 
@@ -95,10 +96,6 @@ class CountedBody:
 
     def __next__(self) -> bytes:
         return next(self.body)
-
-    @property
-    def is_awaited(self) -> bool:
-        return self.body.is_awaited
 
     def close(self) -> None:
         if not self.is_closed:
@@ -202,6 +199,7 @@ class Forwarder:
                 )
             )
             status = response.status_code
+            body_of_answer = FirstPieceFirst(response.upstream_body)
         except UpstreamError as error:
             state.in_flight -= 1
             outcome = error.code
@@ -228,12 +226,16 @@ class Forwarder:
         def leave() -> None:
             state.in_flight -= 1
             self._in_flight -= 1
+            if response.upstream_body.is_whole:
+                breaker.was_whole()
+            elif response.upstream_body.is_cut and breaker.was_cut():
+                self._watch.opened(target)
 
         return Answer(
             response.status_code,
             response.reason,
             self._answered_fields(response.fields, incoming, target),
-            CountedBody(response.upstream_body, leave),
+            CountedBody(body_of_answer, leave),
         )
 
     def _answered_fields(self, received: Pairs, incoming: Incoming, target: Target) -> Pairs:

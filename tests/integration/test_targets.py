@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.client import IncompleteRead
 from typing import Any
 
 import pytest
@@ -228,3 +229,57 @@ def test_a_target_that_says_it_is_ill_gets_no_requests_until_it_is_well(
     upstream.at["/health"] = answering(well)
     gateway.wait_until(lambda: f"{upstream.url} is well again" in gateway.output(), "notice")
     assert requests_to_the_first() == 6
+
+
+def ended_after(data: bytes) -> Callable[[Received, socket.socket], bool]:
+    def script(_: Received, connection: socket.socket) -> bool:
+        connection.sendall(data)
+        connection.shutdown(socket.SHUT_RDWR)
+        return False
+
+    return script
+
+
+def test_an_answer_that_fails_before_its_body_is_a_failure_of_its_target(
+    start: Start, upstream: ScriptedUpstream
+) -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
+    released = threading.Event()
+
+    def stop_after_the_head(_: Received, connection: socket.socket) -> bool:
+        connection.sendall(head)
+        released.wait(30)
+        return False
+
+    upstream.script = ended_after(head)
+    upstream.at["/api/devices/stops"] = stop_after_the_head
+    gateway = start(read_timeout_seconds=0.3, breaker={"failures": 3, "open_seconds": 30, "max_open_seconds": 30})
+    try:
+        assert code(ask(gateway, path="/api/devices/stops")) == (504, "upstream_timeout")
+    finally:
+        released.set()
+    assert [code(ask(gateway)) for _ in range(3)] == [(502, "upstream_protocol")] * 2 + [(503, "upstream_open")]
+
+
+def test_a_target_that_breaks_off_its_answers_is_left_alone(start: Start, upstream: ScriptedUpstream) -> None:
+    cut = ended_after(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nbegun")
+    silent = ended_after(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+    upstream.script = cut
+    upstream.at["/api/devices/events"] = silent
+    gateway = start(breaker={"failures": 3, "open_seconds": 30, "max_open_seconds": 30})
+
+    def is_cut(path: str) -> bool:
+        with pytest.raises((IncompleteRead, ConnectionResetError)):
+            ask(gateway, path=path)
+        return True
+
+    # Streams often end so.
+    assert [is_cut("/api/devices/events") for _ in range(5)]
+    assert [is_cut("/api/devices") for _ in range(2)]
+    upstream.script = answering(OK)
+    assert ask(gateway).status == 200
+    # One that came to its end was in between.
+    upstream.script = cut
+    assert [is_cut("/api/devices") for _ in range(3)]
+    assert code(ask(gateway)) == (503, "upstream_open")
+    assert "fails and is left alone" in gateway.output()

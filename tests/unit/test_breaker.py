@@ -164,3 +164,23 @@ def test_its_state_is_told_in_a_word() -> None:
     succeed(one)
     states.append(one.state)
     assert states == ["closed", "open", "half-open", "half-open", "open", "closed"]
+
+
+def test_it_opens_after_answers_that_broke_off_with_none_whole_in_between() -> None:
+    one, clock = breaker(failures=3)
+
+    def cut() -> bool:
+        succeed(one)
+        return one.was_cut()
+
+    assert not cut()
+    assert not cut()
+    one.was_whole()
+    assert [cut(), cut(), cut()] == [False, False, True]
+    assert not one.allows()
+    clock.now += 1
+    # Its beginning closes the breaker, its end opens it again.
+    assert cut()
+    assert not one.allows()
+    never, _ = breaker(failures=0)
+    assert not any(never.was_cut() for _ in range(10))
