@@ -7,7 +7,7 @@ settings = MASTER.load()
 from gateway.config.load import instance_folder
 from gateway.redis.embedded import EmbeddedRedis, note_file
 from gateway.reporting import reporting_of
-from gateway.serving import connections, metrics_folder
+from gateway.serving import connections, metrics_folder, resources
 from gateway.serving.message_rules import MESSAGE_RULES
 from gateway.serving.workers import WORKERS, announce_end_of
 
@@ -33,12 +33,17 @@ control_socket_disable = True
 
 
 def on_starting(server):
+    resources.share_memory()
     announce_end_of(server)
     if MASTER.in_force.redis_url is None:
         # Kept on the server object: this file's own names are made anew on HUP.
         server.embedded_redis = EmbeddedRedis.start()
         server.embedded_redis.note(note_file(instance_folder(), settings.server.bind))
         MASTER.use_embedded_redis(server.embedded_redis.url)
+
+
+def on_reload(server):
+    resources.share_memory()
 
 
 def post_worker_init(worker):

@@ -44,6 +44,7 @@ TOLD = {
     500: ("internal", "The gateway failed"),
     503: ("overloaded", "There are too many connections from this address"),
 }
+LEAST_LIFE_SECONDS = 5.0
 STATUSES: dict[type[Exception], int] = {LimitRequestLine: 414, LimitRequestHeaders: 431, ExpectationFailed: 417}
 
 
@@ -102,7 +103,7 @@ class GatewayWorker(ProblemAnswers):
     alive: bool
     cfg: Any
     wsgi: Any
-    _memory_checked = 0.0
+    _next_memory_check = 0.0
 
     @property
     def settings(self) -> ServerSettings:
@@ -113,6 +114,8 @@ class GatewayWorker(ProblemAnswers):
         # Ctrl-C on a terminal goes to all processes: the master hears it and ends the workers, once.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         WORKER_END.open()
+        # Where the limit is less than what any worker needs, each must still get something done.
+        self._next_memory_check = time.monotonic() + LEAST_LIFE_SECONDS
 
     def handle_usr1(self, sig: int, frame: Any) -> None:
         """For whoever moved the log away."""
@@ -124,8 +127,8 @@ class GatewayWorker(ProblemAnswers):
         """Called by gunicorn about once a second."""
         super().notify()  # type: ignore[misc]
         most, now = self.settings.max_worker_memory_mib, time.monotonic()
-        if most and self.alive and now - self._memory_checked >= 1:
-            self._memory_checked = now
+        if most and self.alive and now >= self._next_memory_check:
+            self._next_memory_check = now + 1
             if (used := resident_bytes() >> 20) > most:
                 self.log.warning("this worker has %s MiB of memory and makes room for a new one", used)
                 WORKER_END.retire()

@@ -18,7 +18,7 @@ URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|/")
 def masked_configuration(settings: Settings) -> dict[str, Any]:
     """All settings as in the TOML file, with a mask where a secret is set."""
     # A SecretStr is written as a mask by itself.
-    tree: dict[str, Any] = settings.model_dump(mode="json")
+    tree: dict[str, Any] = settings.model_dump(mode="json", warnings=False)
     if settings.redis_url is not None:
         tree["redis_url"] = masked_address(settings.redis_url.get_secret_value())
     return {name: masked(name, value) for name, value in tree.items()}
