@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from hashlib import blake2b
 from typing import Any, Literal
 
@@ -84,7 +83,10 @@ def facts(note: Note, settings: LogSettings) -> dict[str, Any]:
         "undocumented": exchange.is_undocumented or None,
         "error": exchange.error_code or None,
         "cause": clipped(exchange.error_cause) or None,
-        "attempts": [asdict(one) for one in exchange.attempts] or None,
+        "attempts": [
+            {"target": one.target, "outcome": one.outcome, "seconds": one.seconds} for one in exchange.attempts
+        ]
+        or None,
         "received_bytes": getattr(exchange.stream, "received", 0),
         "sent_bytes": note.sent_bytes,
         "seconds": round(note.seconds, 6),

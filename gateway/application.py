@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from flask import Flask
 
@@ -46,6 +47,10 @@ from gateway.tracing.trace_context import TRACE_FIELDS, Propagation
 class GatewayApp(Flask):
     response_class = GatewayResponse
     url_rule_class = PolicyRule  # type: ignore[assignment] # Flask calls it with the options of add_url_rule
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """As it is: Flask would look, at each call of each stage, whether it is a coroutine."""
+        return func
 
 
 def build(settings: Settings, parts: Parts = REAL) -> Flask:

@@ -74,10 +74,18 @@ class UpstreamResponse(requests.Response):
         self.raw = self.upstream_body = body
         self.request = request
         self.url = request.url or ""
-        # The folded view that requests' users expect; the forwarder never reads it.
-        self.headers = CaseInsensitiveDict()
-        for name, value in head.fields:
-            self.headers[name] = f"{self.headers[name]}, {value}" if name in self.headers else value
+
+    @property
+    def headers(self) -> CaseInsensitiveDict[str]:
+        """The folded view that requests' users expect; the forwarder never reads it."""
+        folded: CaseInsensitiveDict[str] = CaseInsensitiveDict()
+        for name, value in self.fields:
+            folded[name] = f"{folded[name]}, {value}" if name in folded else value
+        return folded
+
+    @headers.setter
+    def headers(self, _: object) -> None:
+        """requests' own constructor sets an empty one."""
 
     def iter_content(self, chunk_size: int | None = 1, decode_unicode: bool = False) -> Iterator[Any]:
         """The body as it comes, whatever `chunk_size` says; content codings are left alone."""

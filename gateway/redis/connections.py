@@ -6,6 +6,8 @@ observability, a pool made of a queue), and takes half as long again for it.
 
 from __future__ import annotations
 
+import socket
+import ssl
 from collections import deque
 from threading import BoundedSemaphore
 from typing import Any
@@ -55,15 +57,27 @@ class Connections:
             connection = self._idle.pop()
         except IndexError:
             return self._pool.make_connection()
-        # Nothing is due on it: if there is something, the server has closed it, or it is out of step.
-        try:
-            is_good = not connection.can_read(0)
-        except (RedisError, OSError):
-            is_good = False
-        if not is_good:
+        if not is_quiet(connection):
             connection.disconnect()
         return connection
 
     def close(self) -> None:
         while self._idle:
             self._idle.pop().disconnect()
+
+
+def is_quiet(connection: Any) -> bool:
+    """Whether nothing has come on an idle connection. Nothing is due on it: if there is something, the server has
+    closed it, or it is out of step."""
+    sock = getattr(connection, "_sock", None)
+    # The system's own below gevent's, which never waits. One with TLS takes no flags.
+    own = None if isinstance(sock, ssl.SSLSocket) else getattr(sock, "_sock", None)
+    try:
+        if own is None:
+            return not connection.can_read(0)
+        own.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return True
+    except (RedisError, OSError):
+        return False
+    return False

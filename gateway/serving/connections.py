@@ -112,6 +112,8 @@ class Response(GunicornResponse):  # type: ignore[misc]
     def __init__(self, req: Any, sock: socket.socket, cfg: Any) -> None:
         super().__init__(req, sock, cfg)
         self._own_timeout = sock.gettimeout()
+        self._head = b""
+        self.headers_sent: bool = False
         self._stream: ClientStream | None = None
         if req.body is None:
             # gunicorn makes one for its log, too, where it could not make sense of the request's framing.
@@ -139,14 +141,34 @@ class Response(GunicornResponse):  # type: ignore[misc]
         has_date = any(name.lower() == "date" for name, _ in self.headers)
         return [line for line in lines if not (line.startswith("Server:") or (has_date and line.startswith("Date:")))]
 
+    def send_headers(self) -> None:
+        """Keeps the head, to go out together with the first piece."""
+        if not self.headers_sent:
+            lines = [*self.default_headers(), *[f"{name}: {value}\r\n" for name, value in self.headers], "\r\n"]
+            self._head = "".join(lines).encode("latin-1")
+            self.headers_sent = True
+
+    def _emit_body(self, data: bytes) -> None:
+        head, self._head = self._head, b""
+        self.sock.sendall(b"%b%X\r\n%b\r\n" % (head, len(data), data) if self.chunked else head + data)
+
+    def _send_head(self) -> None:
+        """Sends the head alone, where it has not gone out."""
+        if self._head:
+            head, self._head = self._head, b""
+            self.sock.sendall(head)
+
     def write(self, arg: bytes) -> None:
         try:
             super().write(arg)
+            self._send_head()
         except TimeoutError as error:
             # gunicorn knows how to end a connection that the client reset, and logs everything else as its own fault.
             raise ConnectionResetError(errno.ECONNRESET, "the client stopped reading") from error
 
     def close(self) -> None:
+        self.send_headers()
+        self._send_head()
         super().close()
         if self._stream is None or not self._stream.can_be_drained:
             linger(self.sock)
