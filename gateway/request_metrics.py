@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from gateway.aside import Note
@@ -23,14 +23,18 @@ class RequestMetrics:
         counts = Counter(map(labels_of, notes))
         for labels, count in counts.items():
             metrics.requests.labels(*labels).inc(count)
+        own_seconds: defaultdict[str, float] = defaultdict(float)
         for note in notes:
             exchange = note.exchange
             service = exchange.policy.service if exchange.policy else OWN
+            own_seconds[service] += max(0.0, exchange.own_seconds)
             metrics.request_seconds.labels(service).observe(note.seconds)
             if exchange.upstream_seconds is not None:
                 metrics.upstream_seconds.labels(service).observe(exchange.upstream_seconds)
             if exchange.quota.asked:
                 metrics.redis_seconds.observe(exchange.quota.seconds)
+        for service, seconds in own_seconds.items():
+            metrics.own_seconds.labels(service).inc(seconds)
 
 
 def labels_of(note: Note) -> tuple[str, str, str, str]:
