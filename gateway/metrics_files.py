@@ -26,6 +26,8 @@ SUMMED = ("counter", "histogram")
 ENDED = "ended"
 # A file that has just been made may still be empty, one that was seen may be gone.
 PASSING = (FileNotFoundError, struct.error)
+UNREADABLE = (ValueError, RuntimeError, struct.error)
+NOT_PUT = "what the worker %s counted can't be put to the others': %s"
 PATIENCE_SECONDS = 2.0
 PAUSE_SECONDS = 0.002
 
@@ -84,16 +86,20 @@ def forget_worker(folder: Path, pid: int) -> None:
         if own.exists():
             try:
                 merged[kind] = written_beside(kept, packed(summed([kept, own])))
-            except (OSError, ValueError, RuntimeError, struct.error) as error:
+            except UNREADABLE as error:
+                # It ended while it made the file. Whoever reads would stumble over it for ever.
+                log.warning("what the worker %s counted can't be read: %s", pid, error)
+                own.unlink()
+            except OSError as error:
                 # It stays as it is, and is in the sums all the same.
-                log.warning("what the worker %s counted can't be put to the others': %s", pid, error)
+                log.warning(NOT_PUT, pid, error)
     with CHANGES.change():
         for kind, file in merged.items():
             try:
                 file.replace(folder / f"{kind}_{ENDED}.db")
                 (folder / f"{kind}_{pid}.db").unlink()
             except OSError as error:
-                log.warning("what the worker %s counted can't be put to the others': %s", pid, error)
+                log.warning(NOT_PUT, pid, error)
         try:
             mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]
         except OSError as error:
