@@ -80,12 +80,12 @@ def test_counts_survive_many_restarts_in_a_bounded_number_of_files(
             # An end in order, and one without any.
             os.kill(gateway.worker_pids()[0], signal.SIGTERM if restart % 2 else signal.SIGKILL)
             started += 1
-            gateway.wait_until(lambda: counted_or_none(gateway, "gateway_worker_starts_total") == started)
+            wait_for(gateway, "gateway_worker_starts_total", started)
         gateway.process.send_signal(signal.SIGHUP)
         started += WORKERS
-        gateway.wait_until(lambda: counted_or_none(gateway, "gateway_worker_starts_total") == started)
+        wait_for(gateway, "gateway_worker_starts_total", started)
         answered += sum(refused(gateway) for _ in range(10))
-        gateway.wait_until(lambda: counted_or_none(gateway, "gateway_workers") == WORKERS)
+        wait_for(gateway, "gateway_workers", WORKERS)
     finally:
         scraper.end()
     assert scraper.mistakes == []
@@ -98,8 +98,12 @@ def test_counts_survive_many_restarts_in_a_bounded_number_of_files(
     assert "Traceback" not in gateway.output()
 
 
-def counted_or_none(gateway: GatewayProcess, name: str) -> float | None:
-    try:
-        return counted(gateway, name)
-    except OSError:
-        return None
+def wait_for(gateway: GatewayProcess, name: str, value: float) -> None:
+    def is_there() -> bool:
+        try:
+            return counted(gateway, name) == value
+        except OSError:
+            # It was sent to a worker that was killed.
+            return False
+
+    gateway.wait_until(is_there, f"count {value} in {name}")
