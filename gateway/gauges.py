@@ -71,7 +71,7 @@ class Gauges:
         metrics.in_flight_limit.labels(name).set(service.max_in_flight)
         for url, states in by_url(service.targets).items():
             in_use = sum(state.in_flight for state in states)
-            metrics.upstream_connections.labels(name, url, "in use").set(in_use)
+            metrics.upstream_connections.labels(name, url, "in_use").set(in_use)
             metrics.upstream_connections.labels(name, url, "idle").set(service.connections.idle_count(states[0].target))
             is_open = any(state.breaker.state != "closed" for state in states)
             metrics.breaker_open.labels(name, url).set(is_open)
