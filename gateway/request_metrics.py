@@ -11,7 +11,7 @@ from gateway.metrics import Metrics
 METHODS = frozenset(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
 # Of the gateway's own paths, and of what no service has.
 OWN = "gateway"
-CLASSES = ("", "1xx", "2xx", "3xx", "4xx", "5xx")
+CLASSES = {hundreds: f"{hundreds}xx" for hundreds in range(1, 6)}
 
 
 class RequestMetrics:
@@ -43,4 +43,5 @@ def labels_of(note: Note) -> tuple[str, str, str, str]:
     method = exchange.method if exchange.method in METHODS else "other"
     policy = exchange.policy
     service, route = (policy.service, policy.name) if policy else (OWN, OWN)
-    return service, route, method, CLASSES[note.status // 100]
+    # A service may answer 999.
+    return service, route, method, CLASSES.get(note.status // 100, "other")
