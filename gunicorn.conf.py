@@ -48,7 +48,8 @@ def on_reload(server):
 
 def post_worker_init(worker):
     if reporting := reporting_of(worker.wsgi):
-        reporting.start()
+        # Threads have gunicorn's own, which tells nothing of them.
+        reporting.start(getattr(worker, "connections", None))
 
 
 def worker_exit(server, worker):

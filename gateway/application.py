@@ -19,6 +19,7 @@ from gateway.documented import DocumentedOnly
 from gateway.documents.making import make_library
 from gateway.ending import GATEWAY_END, WORKER_END
 from gateway.finishing import Finishing
+from gateway.gauges import Gauges
 from gateway.health import health_blueprint
 from gateway.identity import identity_blueprint
 from gateway.incoming import Beginning
@@ -102,6 +103,7 @@ def build(settings: Settings, parts: Parts = REAL) -> Flask:
     documents = DocumentsWatch(library, keeper, settings.docs.enabled)
     status, present = make_status(settings, reporting.recent, ladder, issuers, documents)
     reporting.status = status
+    reporting.gauges = Gauges(metrics, present, keeper, time.time)
     add_services(app, settings, policies, [authentication.authorize, documented.check], metrics, parts, present)
 
     app.register_blueprint(health_blueprint(ladder, issuers, GATEWAY_END))
@@ -142,9 +144,10 @@ def add_services(
             checks.add(name, service, balancer.states)
             # With the first request, as nothing may run before the worker is forked.
             own_guards.insert(0, checks.start)
+        session = ServiceSession(service, name, WORKER_END)
         forwarder = parts.forwarder(
             service,
-            ServiceSession(service, name, WORKER_END),
+            session,
             own_names,
             settings.proxy.trusted_hops,
             balancer,
@@ -152,6 +155,10 @@ def add_services(
             random.random,
             ServiceWatch(name, metrics),
         )
-        present.add(name, LiveService(service.prefix, forwarder, balancer.states, service.health.path is not None))
+        is_asked = service.health.path is not None
+        present.add(
+            name,
+            LiveService(service.prefix, forwarder, service.max_in_flight, balancer.states, session, is_asked),
+        )
         own = [policy for policy in policies if policy.service == name]
         app.register_blueprint(service_blueprint(name, own, forwarder, own_guards, time.monotonic))

@@ -7,9 +7,14 @@ from lists in the code, never from what a client sends.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.values import ValueClass
+
+from gateway.background import run_aside
+from gateway.metrics_files import unchanged
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 # Bounds of histograms: from what the gateway itself takes to where clients give up.
@@ -60,24 +65,74 @@ class Metrics:
             "gateway_log_lines_lost", "Lines of the access log that could not be written."
         )
         self.redis_failures = self._counter("gateway_redis_failures", "Calls to Redis that failed.")
-        # The sum over the workers that live: how many of them do without Redis at the moment.
-        self.redis_down = Gauge(
-            "gateway_redis_down",
-            "Workers that do without Redis as it failed.",
-            registry=self._registry,
-            multiprocess_mode="livesum",
+        self.redis_down = self._gauge("gateway_redis_down", "Workers that do without Redis as it failed.")
+        self.own_seconds = self._counter(
+            "gateway_own_seconds", "What the gateway itself took until the heads of answers were there.", "service"
+        )
+        self.worker_starts = self._counter("gateway_worker_starts", "Workers that have started.")
+
+        # How the workers that live are at this moment, as `gateway.gauges` looks at them.
+        self.workers = self._gauge("gateway_workers", "Workers that serve.")
+        self.worker_memory = self._gauge(
+            "gateway_worker_memory_bytes", "Resident memory of the worker that has most.", mode="livemax"
+        )
+        self.client_connections = self._gauge(
+            "gateway_client_connections", "Clients' connections: waiting for a request, or serving one.", "state"
+        )
+        self.in_flight = self._gauge(
+            "gateway_requests_in_flight", "Requests of a service whose answers have not ended.", "service"
+        )
+        self.in_flight_limit = self._gauge(
+            "gateway_requests_in_flight_limit", "Above so many over all workers a service is overloaded.", "service"
+        )
+        self.upstream_connections = self._gauge(
+            "gateway_upstream_connections",
+            "Connections to a target, in use or kept idle.",
+            "service",
+            "target",
+            "state",
+        )
+        self.breaker_open = self._gauge(
+            "gateway_breaker_open", "Workers that leave a target alone as it failed.", "service", "target"
+        )
+        self.target_unwell = self._gauge(
+            "gateway_target_unwell", "Workers whose health checks find a target unwell.", "service", "target"
+        )
+        self.jwks_loaded = self._gauge(
+            "gateway_jwks_loaded_timestamp_seconds",
+            "When an issuer's keys were loaded, by the worker that has the oldest.",
+            "issuer",
+            mode="livemin",
+        )
+        self.jwks_failing = self._gauge(
+            "gateway_jwks_failing", "Workers that could not load an issuer's keys the last time.", "issuer"
+        )
+        self.document_current = self._gauge(
+            "gateway_document_current_timestamp_seconds",
+            "When a service's document was last seen to be current, or since when it can't be renewed.",
+            "service",
+            mode="livemin",
+        )
+        self.document_failing = self._gauge(
+            "gateway_document_failing", "Workers that know that a service's document can't be renewed.", "service"
         )
 
     def exposition(self) -> bytes:
         """All of it as text, of all workers that live or have lived."""
         if not COUNTS_FOR_SEVERAL:
             return generate_latest(self._registry)
-        registry = CollectorRegistry()
-        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-        return generate_latest(registry)
+        collector = MultiProcessCollector(None)  # type: ignore[no-untyped-call]
+        # Aside: there is a file of each worker for each kind of figure, with a line for each of them.
+        return unchanged(lambda: run_aside(lambda: generate_latest(collector)))
 
     def _histogram(self, name: str, text: str, *labels: str) -> Histogram:
         return Histogram(name, text, labels, buckets=SECONDS, registry=self._registry)
+
+    def _gauge(
+        self, name: str, text: str, *labels: str, mode: Literal["livesum", "livemin", "livemax"] = "livesum"
+    ) -> Gauge:
+        """Of the workers that live, none of those that have ended."""
+        return Gauge(name, text, labels, registry=self._registry, multiprocess_mode=mode)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(name, text, labels, registry=self._registry)

@@ -11,6 +11,7 @@ from flask import Flask
 from gateway.access_log import AccessLog
 from gateway.aside import Aside, Note, Reader
 from gateway.config import Settings
+from gateway.gauges import ClientConnections, Gauges
 from gateway.metrics import Metrics
 from gateway.request_metrics import RequestMetrics
 from gateway.status.desk import StatusDesk
@@ -22,20 +23,24 @@ REPORTING = "gateway_reporting"
 
 
 class Reporting:
-    """`status` is told to the page, once it is there."""
+    """`status` is told to the page, `gauges` to Prometheus, once they are there."""
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self.recent = Recent(settings.services, time.time)
         self.spans: SpanRecorder | None = make_recorder(settings.tracing)
         self.status: StatusDesk | None = None
+        self.gauges: Gauges | None = None
         self._access_log = AccessLog(settings.log, metrics.log_lines_lost.inc, random.random)
         readers: list[Reader] = [self._access_log.read, RequestMetrics(metrics).read, self._observe]
         if self.spans is not None:
             readers.append(self.spans.read)
         self.aside = Aside(readers)
 
-    def start(self) -> None:
-        """In a worker, before its first request: operators see it from then on."""
+    def start(self, connections: ClientConnections | None) -> None:
+        """In a worker, before its first request: operators see it from then on. `connections` are its clients', where
+        it knows them."""
+        if self.gauges is not None:
+            self.gauges.start(connections)
         if self.status is not None:
             self.status.start()
 

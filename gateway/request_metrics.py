@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from gateway.aside import Note
@@ -11,7 +11,7 @@ from gateway.metrics import Metrics
 METHODS = frozenset(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
 # Of the gateway's own paths, and of what no service has.
 OWN = "gateway"
-CLASSES = ("", "1xx", "2xx", "3xx", "4xx", "5xx")
+CLASSES = {hundreds: f"{hundreds}xx" for hundreds in range(1, 6)}
 
 
 class RequestMetrics:
@@ -23,14 +23,18 @@ class RequestMetrics:
         counts = Counter(map(labels_of, notes))
         for labels, count in counts.items():
             metrics.requests.labels(*labels).inc(count)
+        own_seconds: defaultdict[str, float] = defaultdict(float)
         for note in notes:
             exchange = note.exchange
             service = exchange.policy.service if exchange.policy else OWN
+            own_seconds[service] += max(0.0, exchange.own_seconds)
             metrics.request_seconds.labels(service).observe(note.seconds)
             if exchange.upstream_seconds is not None:
                 metrics.upstream_seconds.labels(service).observe(exchange.upstream_seconds)
             if exchange.quota.asked:
                 metrics.redis_seconds.observe(exchange.quota.seconds)
+        for service, seconds in own_seconds.items():
+            metrics.own_seconds.labels(service).inc(seconds)
 
 
 def labels_of(note: Note) -> tuple[str, str, str, str]:
@@ -39,4 +43,5 @@ def labels_of(note: Note) -> tuple[str, str, str, str]:
     method = exchange.method if exchange.method in METHODS else "other"
     policy = exchange.policy
     service, route = (policy.service, policy.name) if policy else (OWN, OWN)
-    return service, route, method, CLASSES[note.status // 100]
+    # A service may answer 999.
+    return service, route, method, CLASSES.get(note.status // 100, "other")

@@ -132,6 +132,10 @@ class ServiceAdapter(BaseAdapter):
             connection.close()
         return None
 
+    def idle_count(self, target: Target) -> int:
+        """How many connections are kept."""
+        return len(self._idle.get(target, ()))
+
     def new_connection(self, target: Target, limits: TimeLimits) -> UpstreamConnection:
         tls = self._tls if target.is_tls else None
         return connect(target, tls, limits.connect_seconds, limits.read_seconds)
@@ -169,6 +173,10 @@ class ServiceSession(requests.Session):
     def send_ready(self, request: ReadyRequest) -> UpstreamResponse:
         """Sends a request that is complete already, past requests' preparations."""
         return self._adapter.send(request, stream=True)
+
+    def idle_count(self, target: Target) -> int:
+        """How many connections to it are kept for further requests."""
+        return self._adapter.idle_count(target)
 
 
 def as_ready(request: requests.PreparedRequest, limits: TimeLimits) -> ReadyRequest:

@@ -7,6 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
+from gateway import metrics_files
 from gateway.folders import make_own_folder
 
 FOLDER_PREFIX = "gateway-metrics-"
@@ -28,7 +29,5 @@ def remove(folder: Path, owner: int) -> None:
 
 
 def forget_worker(pid: int) -> None:
-    """Takes what only a living worker can have (requests in flight, say) out of the sums. What it counted stays."""
-    from prometheus_client.multiprocess import mark_process_dead  # noqa: PLC0415 - must not be imported before the folder is there
-
-    mark_process_dead(pid)  # type: ignore[no-untyped-call]
+    """Tidies up after a worker that has ended."""
+    metrics_files.forget_worker(Path(os.environ[VARIABLE]), pid)

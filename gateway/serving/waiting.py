@@ -79,6 +79,14 @@ class Connections:
         self._per_client: Counter[str] = Counter()
         self._leaving: set[Connection] = set()
 
+    @property
+    def count(self) -> int:
+        return len(self._all)
+
+    @property
+    def waiting_count(self) -> int:
+        return len(self.waiting)
+
     @contextmanager
     def taking(self, client: socket.socket, address: Any) -> Iterator[bool]:
         """Holds the current greenlet's connection; whether it may be served, or its client has too many."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from gateway.proxy.balancer import TargetState
+from gateway.proxy.target import Target
 from gateway.status.recent import Recent
 from gateway.tokens.issuer import Issuer
 
@@ -28,6 +29,10 @@ class InFlight(Protocol):
     def in_flight(self) -> int: ...
 
 
+class Connections(Protocol):
+    def idle_count(self, target: Target) -> int: ...
+
+
 class RedisUser(Protocol):
     @property
     def state(self) -> str: ...
@@ -39,7 +44,9 @@ class LiveService:
 
     prefix: str
     requests: InFlight
+    max_in_flight: int
     targets: Sequence[TargetState]
+    connections: Connections
     is_asked: bool
 
 
@@ -56,15 +63,15 @@ class Present:
     ) -> None:
         self._recent = recent
         self._ladder = ladder
-        self._issuers = issuers
+        self.issuers = issuers
         self._configuration_tag = configuration_tag
         self._clock = clock
         self._started = clock()
         self._build = build_tag()
-        self._services: dict[str, LiveService] = {}
+        self.services: dict[str, LiveService] = {}
 
     def add(self, name: str, service: LiveService) -> None:
-        self._services[name] = service
+        self.services[name] = service
 
     @staticmethod
     def worker() -> str:
@@ -74,7 +81,7 @@ class Present:
     def report(self) -> str:
         """As `reports.WorkerReport` reads it."""
         now, running = self._clock(), self._recent.running()
-        services = {name: described(service) for name, service in self._services.items()}
+        services = {name: described(service) for name, service in self.services.items()}
         for name, slot in running.items():
             services[name]["running"] = json.loads(slot)
         report = {
@@ -89,7 +96,7 @@ class Present:
             "redis": self._ladder.state,
             "keys": [
                 {"issuer": one.name, "state": one.keys.state, "age_seconds": one.keys.age_seconds}
-                for one in self._issuers
+                for one in self.issuers
             ],
             "services": services,
         }

@@ -40,6 +40,16 @@ def test_refusals_are_counted_by_reason_over_all_workers(gateway: GatewayProcess
         assert counted(gateway, "gateway_token_refusals_total", reason=reason) == 1
 
 
+def test_statuses_and_methods_that_nobody_knows_are_counted_as_others(
+    gateway: GatewayProcess, upstream: ScriptedUpstream
+) -> None:
+    upstream.answers(b"HTTP/1.1 999 Odd\r\nContent-Length: 0\r\n\r\n")
+    assert gateway.request("ODD", "/api/devices", [bearer()]).status == 999
+    labels = {"service": "devices", "route": "devices", "method": "other", "status": "other"}
+    gateway.wait_until(lambda: counted(gateway, "gateway_requests_total", **labels) == 1, "count it")
+    assert "Traceback" not in gateway.output()
+
+
 def test_what_a_worker_counted_stays_when_it_dies(
     start_gateway: StartGateway, module_upstream: ScriptedUpstream
 ) -> None:

@@ -1,0 +1,109 @@
+"""Workers come and go, and the metrics stay right."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.integration.test_metrics import counted
+from tests.support.gateway import GatewayProcess, four_services
+from tests.support.upstream import ScriptedUpstream
+
+StartGateway = Callable[..., GatewayProcess]
+
+WORKERS = 2
+RESTARTS = 6
+
+
+class Scraper:
+    """Asks for the metrics all the time, and keeps what is wrong with them."""
+
+    def __init__(self, gateway: GatewayProcess) -> None:
+        self.mistakes: list[str] = []
+        self.scrapes = 0
+        self._gateway = gateway
+        self._last: dict[str, float] = {}
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._scrape_on)
+        self._thread.start()
+
+    def end(self) -> None:
+        self._is_over.set()
+        self._thread.join()
+
+    def _scrape_on(self) -> None:
+        while not self._is_over.is_set():
+            try:
+                reply = self._gateway.get("/metrics")
+            except OSError:
+                # It was sent to a worker that was killed.
+                continue
+            self.scrapes += 1
+            if reply.status != 200:
+                self.mistakes.append(f"status {reply.status}")
+                continue
+            for family in text_string_to_metric_families(reply.body.decode()):
+                if family.type in ("counter", "histogram"):
+                    for one in family.samples:
+                        self._compare(f"{one.name} {sorted(one.labels.items())}", one.value)
+
+    def _compare(self, name: str, value: float) -> None:
+        # Sums of seconds are added up in another order each time.
+        if value < self._last.get(name, 0.0) - 1e-9:
+            self.mistakes.append(f"{name}: {value} after {self._last[name]}")
+        self._last[name] = value
+
+
+def refused(gateway: GatewayProcess) -> bool:
+    """Whether one more request was answered; a worker that is killed takes some along."""
+    try:
+        return gateway.get("/api/devices").status == 401
+    except OSError:
+        return False
+
+
+def test_counts_survive_many_restarts_in_a_bounded_number_of_files(
+    start_gateway: StartGateway, module_upstream: ScriptedUpstream
+) -> None:
+    gateway = start_gateway(four_services(module_upstream.url), workers=WORKERS)
+    scraper = Scraper(gateway)
+    answered, started = 0, WORKERS
+    try:
+        for restart in range(RESTARTS):
+            answered += sum(refused(gateway) for _ in range(10))
+            # An end in order, and one without any.
+            os.kill(gateway.worker_pids()[0], signal.SIGTERM if restart % 2 else signal.SIGKILL)
+            started += 1
+            wait_for(gateway, "gateway_worker_starts_total", started)
+        gateway.process.send_signal(signal.SIGHUP)
+        started += WORKERS
+        wait_for(gateway, "gateway_worker_starts_total", started)
+        answered += sum(refused(gateway) for _ in range(10))
+        wait_for(gateway, "gateway_workers", WORKERS)
+    finally:
+        scraper.end()
+    assert scraper.mistakes == []
+    assert scraper.scrapes > RESTARTS
+    assert counted(gateway, "gateway_token_refusals_total", reason="missing") == answered
+    # Per worker and for the master a file for counters, one for histograms and three for gauges; those of ended ones.
+    (folder,) = Path(tempfile.gettempdir()).glob(f"gateway-metrics-{gateway.process.pid}-*")
+    assert len(list(folder.iterdir())) <= (WORKERS + 1) * 5 + 2
+    assert counted(gateway, "gateway_requests_in_flight_limit", service="devices") == WORKERS * 400
+    assert "Traceback" not in gateway.output()
+
+
+def wait_for(gateway: GatewayProcess, name: str, value: float) -> None:
+    def is_there() -> bool:
+        try:
+            return counted(gateway, name) == value
+        except OSError:
+            # It was sent to a worker that was killed.
+            return False
+
+    gateway.wait_until(is_there, f"count {value} in {name}")
