@@ -11,6 +11,7 @@ from importlib.resources import files
 
 from flask import Blueprint, request
 
+from gateway.background import run_aside
 from gateway.documents.keeper import DocumentKeeper
 from gateway.documents.library import Finished, Library
 from gateway.errors import NoRoute
@@ -43,7 +44,6 @@ class Asset:
 def docs_blueprint(library: Library, keeper: DocumentKeeper, guard: Callable[[], None] | None) -> Blueprint:
     """`guard` is asked before documents are given away; the page itself, which tells nothing, is for everyone."""
     blueprint = Blueprint("docs", __name__)
-    assets = {name: load_asset(name) for name in ASSETS}
     page = finished_text((files("gateway.docs_page") / "page.html").read_bytes())
 
     def document(service: str = "") -> GatewayResponse:
@@ -76,9 +76,10 @@ def docs_blueprint(library: Library, keeper: DocumentKeeper, guard: Callable[[],
         return response
 
     def asset(name: str) -> GatewayResponse:
-        if name not in assets:
+        if name not in ASSETS:
             raise NoRoute()
-        return answer(assets[name].finished, assets[name].content_type, "public, max-age=3600")
+        asset = run_aside(lambda: load_asset(name))
+        return answer(asset.finished, asset.content_type, "public, max-age=3600")
 
     add = partial(blueprint.add_url_rule, methods=["GET"])
     add("/openapi.json", "all", document)
@@ -91,7 +92,7 @@ def docs_blueprint(library: Library, keeper: DocumentKeeper, guard: Callable[[],
 
 @cache
 def load_asset(name: str) -> Asset:
-    # Once a process, and those forked from it: compressing them takes as long as building all the rest.
+    # When it is first asked for: compressing them takes as long as building all the rest.
     package, content_type = ASSETS[name]
     folder = files(package)
     folder = folder / "dist" if package == "flask_swagger_ui" else folder

@@ -9,6 +9,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from hashlib import sha256
@@ -165,6 +166,11 @@ class DocumentKeeper:
         source = self._sources[name]
         if not self._is_my_turn(source):
             return
+        # Another one may have fetched it, and given its turn back, since this one last looked.
+        self._look_into_store()
+        if not self._is_due(name, self._clock()):
+            self._end_turn(source)
+            return
         before = self._known.get(name, Kept())
         now = self._clock()
         try:
@@ -203,9 +209,15 @@ class DocumentKeeper:
             return
         try:
             self._store.write(source.key, kept, content)
-            self._store.has_fetched(source.key)
         except FAILURES as error:
             log.debug("documents can't be shared: %s", error)
+        else:
+            self._end_turn(source)
+
+    def _end_turn(self, source: Source) -> None:
+        if self._store is not None:
+            with suppress(*FAILURES):
+                self._store.has_fetched(source.key)
 
     def _tell(self) -> None:
         known = dict(self._known)

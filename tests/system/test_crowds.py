@@ -167,7 +167,8 @@ class TestExhaustion:
         assert gateway.get("/api/devices", bearer()).status == 200
 
     def test_a_worker_without_memory_is_replaced(self, start_gateway: StartGateway, upstream: ScriptedUpstream) -> None:
-        gateway = start_gateway(four_services(upstream.url), workers=1)
+        settings = {"graceful_timeout_seconds": 2}
+        gateway = start_gateway(four_services(upstream.url) | {"server": settings}, workers=1)
         assert gateway.get("/api/devices", bearer()).status == 200
         [worker] = gateway.worker_pids()
         pages = int(Path(f"/proc/{worker}/statm").read_text().split()[0])

@@ -14,7 +14,7 @@ from tests.support.gateway import GatewayProcess, four_services
 from tests.support.tokens import bearer
 from tests.support.upstream import OK, Received, ScriptedUpstream
 
-GIB = 1 << 30
+SIZE = 1 << 28
 PIECE = bytes(1 << 20)
 ALLOWED_GROWTH_KIB = 16 * 1024
 
@@ -22,7 +22,7 @@ ALLOWED_GROWTH_KIB = 16 * 1024
 @pytest.fixture(scope="module")
 def gateway(start_gateway: Callable[..., GatewayProcess], module_upstream: ScriptedUpstream) -> GatewayProcess:
     services = four_services(module_upstream.url)
-    services["services"]["devices"]["max_body_bytes"] = GIB
+    services["services"]["devices"]["max_body_bytes"] = SIZE
     gateway = start_gateway(services, workers=1)
     for _ in range(20):
         gateway.get("/api/devices", bearer())
@@ -36,13 +36,13 @@ def resident_kib(gateway: GatewayProcess) -> int:
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-def test_a_gibibyte_goes_up(gateway: GatewayProcess, upstream: ScriptedUpstream, chunked: bool) -> None:
+def test_a_large_body_goes_up(gateway: GatewayProcess, upstream: ScriptedUpstream, chunked: bool) -> None:
     upstream.reads_bodies = False
     arrived = []
 
     def count(request: Received, connection: socket.socket) -> bool:
         total, end = 0, b""
-        while (not end.endswith(b"\r\n0\r\n\r\n")) if chunked else (total < GIB):
+        while (not end.endswith(b"\r\n0\r\n\r\n")) if chunked else (total < SIZE):
             data = request.stream.read1(1 << 20)
             assert data
             total += len(data)
@@ -53,22 +53,22 @@ def test_a_gibibyte_goes_up(gateway: GatewayProcess, upstream: ScriptedUpstream,
 
     upstream.script = count
     before = resident_kib(gateway)
-    framing = ("Transfer-Encoding", "chunked") if chunked else ("Content-Length", str(GIB))
+    framing = ("Transfer-Encoding", "chunked") if chunked else ("Content-Length", str(SIZE))
     with Connection(gateway.port, timeout=60) as connection:
         connection.send(request_bytes("POST", "/api/devices", [bearer(), framing]))
-        for _ in range(GIB // len(PIECE)):
+        for _ in range(SIZE // len(PIECE)):
             connection.send(b"%x\r\n%b\r\n" % (len(PIECE), PIECE) if chunked else PIECE)
         if chunked:
             connection.send(b"0\r\n\r\n")
         assert connection.reply("POST").status == 200
-    assert arrived[0] >= GIB
+    assert arrived[0] >= SIZE
     assert resident_kib(gateway) - before < ALLOWED_GROWTH_KIB
 
 
-def test_a_gibibyte_comes_down(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+def test_a_large_body_comes_down(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
     def pour(_request: Received, connection: socket.socket) -> bool:
-        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % GIB)
-        for _ in range(GIB // len(PIECE)):
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % SIZE)
+        for _ in range(SIZE // len(PIECE)):
             connection.sendall(PIECE)
         return True
 
@@ -80,7 +80,7 @@ def test_a_gibibyte_comes_down(gateway: GatewayProcess, upstream: ScriptedUpstre
         buffer = bytearray(1 << 20)
         while size := connection.socket.recv_into(buffer):
             total += size
-    assert total > GIB
+    assert total > SIZE
     assert resident_kib(gateway) - before < ALLOWED_GROWTH_KIB
 
 
@@ -92,7 +92,7 @@ def test_a_client_that_reads_nothing_holds_its_upstream_back(
 
     def pour(_: Received, connection: socket.socket) -> bool:
         nonlocal sent
-        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % GIB)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % SIZE)
         connection.settimeout(2)
         try:
             while True:
