@@ -9,7 +9,7 @@ import atexit
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from threading import Event
 
@@ -45,8 +45,8 @@ Reader = Callable[[Sequence[Note]], None]
 class Aside:
     """Has `readers` read the notes, in their order, in a thread of each process."""
 
-    def __init__(self, readers: Sequence[Reader]) -> None:
-        self._readers = readers
+    def __init__(self, readers: Iterable[Reader]) -> None:
+        self.readers = list(readers)
         self._notes: deque[Note] = deque()
         self._something = Event()
         self._is_told = False
@@ -79,7 +79,7 @@ class Aside:
     def _read(self) -> None:
         notes = self._notes
         taken = [notes.popleft() for _ in range(min(AT_ONCE, len(notes)))]
-        for read in self._readers:
+        for read in self.readers:
             try:
                 read(taken)
             except Exception:

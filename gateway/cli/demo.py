@@ -16,6 +16,7 @@ from types import FrameType
 
 import click
 
+from gateway.cli.progress import ProgressLine
 from gateway.config import Settings, project_folder
 from gateway.config.load import environment_without_settings
 from gateway.demo.auth import ADA
@@ -51,9 +52,12 @@ def demo_command(settings: Settings) -> click.Command:
         with tempfile.TemporaryDirectory(prefix="gateway-demo-") as folder:
             children: dict[str, Child] = {}
             try:
+                line = ProgressLine()
                 for name, child in start_all(secret, port, first, Path(folder)):
                     children[name] = child
+                    line.show(f"[{len(children)}/{len(SERVICES) + 1}] starting {name}")
                     wait_for(name, child, port if name == "gateway" else first + SERVICES.index(name), Path(folder))
+                line.clear()
                 click.echo(tour(f"http://127.0.0.1:{port}", folder))
                 while not (ended := [name for name, child in children.items() if child.has_ended()]):
                     time.sleep(0.2)

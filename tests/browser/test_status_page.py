@@ -136,8 +136,7 @@ def test_texts_that_want_to_be_html_are_shown_as_texts(page: Browser, busy: Gate
     assert page.complaints() == []
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [PHONE, DESK], ids=["phone", "desk"])
+@pytest.mark.parametrize(("size", "scheme"), [(PHONE, "dark"), (DESK, "light")], ids=["phone", "desk"])
 def test_it_looks_right(
     page: Browser, busy: GatewayProcess, tmp_path: Path, size: tuple[int, int], scheme: str
 ) -> None:

@@ -73,6 +73,19 @@ def test_revocations_that_cannot_be_seen_are_counted(
     assert counted(gateway, "gateway_revocations_unseen_total") == 3
 
 
+@pytest.fixture(scope="module")
+def configured(start_gateway: StartGateway) -> Callable[[dict[str, object]], GatewayProcess]:
+    """A gateway with these settings, the same one for the same."""
+    started: dict[str, GatewayProcess] = {}
+
+    def with_settings(settings: dict[str, object]) -> GatewayProcess:
+        if repr(settings) not in started:
+            started[repr(settings)] = start_gateway(settings, workers=1)
+        return started[repr(settings)]
+
+    return with_settings
+
+
 @pytest.mark.parametrize(
     ("settings", "fields", "status"),
     [
@@ -91,12 +104,12 @@ def test_revocations_that_cannot_be_seen_are_counted(
     ],
 )  # fmt: skip
 def test_only_operators_see_it(
-    start_gateway: StartGateway,
+    configured: Callable[[dict[str, object]], GatewayProcess],
     settings: dict[str, object],
     fields: list[tuple[str, str]],
     status: int,
 ) -> None:
-    reply = start_gateway(settings, workers=1).get("/metrics", *fields)
+    reply = configured(settings).get("/metrics", *fields)
     assert reply.status == status
     assert reply.value("X-Gateway-Error") == (None if status == 200 else "no_route")
 

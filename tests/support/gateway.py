@@ -48,6 +48,7 @@ class GatewayProcess:
         workers: int = 2,
         environ: Mapping[str, str | None] | None = None,
         arguments: Sequence[str] = (),
+        application: str = "wsgi:app",
     ) -> None:
         defaults = {
             "GATEWAY_JWT__SECRET": SECRET,
@@ -57,9 +58,11 @@ class GatewayProcess:
             "WEB_CONCURRENCY": str(workers),
         }
         wanted: dict[str, str | None] = {**clean_environment(), **defaults, **variables(settings), **(environ or {})}
+        self._logged: list[dict[str, Any]] = []
+        self._read_bytes = 0
         self._output = tempfile.TemporaryFile("w+b")  # noqa: SIM115 - open as long as the process
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "gunicorn", *arguments, "wsgi:app"],
+            [sys.executable, "-m", "gunicorn", *arguments, application],
             cwd=ROOT,
             env={name: value for name, value in wanted.items() if value is not None},
             stdin=subprocess.DEVNULL,
@@ -81,7 +84,12 @@ class GatewayProcess:
         return os.pread(self._output.fileno(), 1 << 26, 0).decode()
 
     def access_log(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.output().splitlines() if line.startswith("{")]
+        new = os.pread(self._output.fileno(), 1 << 26, self._read_bytes)
+        # A line that is still being written is read the next time.
+        new = new[: new.rfind(b"\n") + 1]
+        self._read_bytes += len(new)
+        self._logged += [json.loads(line) for line in new.splitlines() if line.startswith(b"{")]
+        return list(self._logged)
 
     def wait_for_log(self, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         """The access-log line for which the condition is true, which may still be to come."""

@@ -25,7 +25,7 @@ from tests.support.gateway import GatewayProcess
 Test = TypeVar("Test", bound=Callable[..., None])
 
 PASSWORD = "test-redis-password"
-START_SECONDS = 10.0
+START_SECONDS = 30.0
 
 
 class RedisServer:
