@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests.support.gateway import GatewayProcess, four_services, gateways
 from tests.support.upstream import ScriptedUpstream
+
+# Other ones each time; where more are needed at once, the test says so.
+settings.register_profile("suite", max_examples=50)
+settings.load_profile("suite")
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
+from gateway import create_app
 from tests.support.client import Connection, Reply, request_bytes
+from tests.support.configuration import loaded
 from tests.support.gateway import GatewayProcess, four_services
 from tests.support.issuer import Issuer
-from tests.support.tokens import signed
+from tests.support.tokens import SECRET, bearer, signed
 from tests.support.upstream import ScriptedUpstream
 
 StartGateway = Callable[..., GatewayProcess]
@@ -262,14 +264,11 @@ def test_several_issuers_are_told_apart_and_bound_to_their_keys(
     ],
 )
 def test_further_rules_for_claims(
-    start_gateway: StartGateway,
-    upstream: ScriptedUpstream,
-    settings: dict[str, Any],
-    claims: dict[str, Any],
-    status: int,
+    upstream: ScriptedUpstream, settings: dict[str, Any], claims: dict[str, Any], status: int
 ) -> None:
-    gateway = start_gateway(four_services(upstream.url) | {"jwt": settings}, workers=1)
-    assert ask(gateway, signed(**claims)).status == status
+    app = create_app(loaded(four_services(upstream.url) | {"jwt": {"secret": SECRET, **settings}}))
+    name, value = bearer(**claims)
+    assert app.test_client().get("/api/devices", headers={name: value}).status_code == status
 
 
 def test_nested_claims_scopes_and_the_cookie(start_gateway: StartGateway, upstream: ScriptedUpstream) -> None:

@@ -109,7 +109,8 @@ def fetched_keys(algorithm: str) -> FetchedKeys:
 # The algorithms whose key sets were fetched more often than they may be.
 unasked: list[str] = []
 
-VICTIMS = [(name, False) for name in ("HS256", *ASYMMETRIC)] + [(name, True) for name in ASYMMETRIC]
+# Where keys come from makes no difference to each algorithm, so one of each type is enough there.
+VICTIMS = [(name, False) for name in ("HS256", *ASYMMETRIC)] + [(name, True) for name in ("RS256", "ES256", "EdDSA")]
 
 
 @pytest.fixture(params=VICTIMS, ids=lambda one: f"{one[0]}-{'fetched' if one[1] else 'fixed'}")
