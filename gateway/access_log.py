@@ -35,6 +35,7 @@ class AccessLog:
         self._line = self._text if is_text else self._json
         self._writer = LineWriter(output, lost)
         self.reopen = self._writer.reopen
+        self.finish = self._writer.finish
 
     def read(self, notes: Sequence[Note]) -> None:
         """Writes the lines of finished requests."""

@@ -10,7 +10,8 @@ from typing import Protocol
 from gateway.documents.keeper import DocumentKeeper
 from gateway.metrics import Metrics
 from gateway.proxy.balancer import TargetState
-from gateway.status.present import LiveService, Present, resident_bytes
+from gateway.serving.resources import resident_bytes
+from gateway.status.present import LiveService, Present
 from gateway.threads import OwnThread
 
 LOOK_SECONDS = 1.0
@@ -47,7 +48,7 @@ class Gauges:
 
     def look(self) -> None:
         metrics, now = self._metrics, self._clock()
-        metrics.worker_memory.set(resident_bytes() or 0)
+        metrics.worker_memory.set(resident_bytes())
         if self._connections is not None:
             waiting = self._connections.waiting_count
             metrics.client_connections.labels("waiting").set(waiting)

@@ -10,6 +10,7 @@ import logging
 import os
 import stat
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from gateway.background import run_aside
 from gateway.threads import OwnThread
 
 MOST_WAITING = 20_000
+LAST_WRITE_SECONDS = 2.0
 # Up to that, a write to a pipe is not mixed with other workers' (PIPE_BUF of POSIX is less, Linux has this).
 PIPE_BYTES = 4096
 FILE_BYTES = 64 * 1024
@@ -85,8 +87,9 @@ class LineWriter:
         self._waiting: deque[bytes] = deque()
         self._something = Event()
         self._is_failing = False
+        self._is_writing = False
         self._thread = OwnThread("lines", self._write_on)
-        atexit.register(self._finish)
+        atexit.register(self.finish)
 
     def write(self, lines: list[bytes]) -> None:
         """Takes them; no more than that."""
@@ -104,12 +107,16 @@ class LineWriter:
         while True:
             self._something.wait()
             self._something.clear()
+            self._is_writing = True
             self._write_all()
+            self._is_writing = False
 
-    def _finish(self) -> None:
-        # A reader that is stuck must not keep the process from ending: what is in its way has a thread of its own.
-        if self._waiting:
-            self._write_all()
+    def finish(self) -> None:
+        """Waits until all is written, at the end of the process, and not long for a reader that is stuck."""
+        deadline = time.monotonic() + LAST_WRITE_SECONDS
+        self._something.set()
+        while (self._waiting or self._is_writing) and time.monotonic() < deadline:
+            time.sleep(0.005)
 
     def _write_all(self) -> None:
         lines = [self._waiting.popleft() for _ in range(len(self._waiting))]

@@ -51,6 +51,7 @@ class Reporting:
     def finish(self) -> None:
         """At the end of a worker: nothing that is known is lost."""
         self.aside.finish()
+        self._access_log.finish()
         if self.spans is not None:
             self.spans.close()
 

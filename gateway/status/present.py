@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from gateway.proxy.balancer import TargetState
 from gateway.proxy.target import Target
+from gateway.serving.resources import resident_bytes
 from gateway.status.recent import Recent
 from gateway.tokens.issuer import Issuer
 
@@ -92,7 +93,7 @@ class Present:
             "configuration": self._configuration_tag,
             "at": now,
             "uptime_seconds": max(0.0, now - self._started),
-            "rss_bytes": resident_bytes(),
+            "rss_bytes": resident_bytes() or None,
             "redis": self._ladder.state,
             "keys": [
                 {"issuer": one.name, "state": one.keys.state, "age_seconds": one.keys.age_seconds}
@@ -117,15 +118,6 @@ def described(service: LiveService) -> dict[str, Any]:
         for state in service.targets
     ]
     return {"prefix": service.prefix, "in_flight": service.requests.in_flight, "targets": targets}
-
-
-def resident_bytes() -> int | None:
-    """The memory that this process has; None where the system does not say so."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except (OSError, ValueError, IndexError):
-        return None
-    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 @cache
