@@ -10,6 +10,7 @@ from typing import Any
 
 from flask import Flask
 
+from gateway.cli.progress import progress
 from gateway.config import RateLimitSettings, ServiceSettings
 from gateway.docs import answer
 from gateway.documents.library import filled
@@ -73,7 +74,7 @@ def run() -> None:
     parts = [part_of(name, read(one)) for name, one in raw.items()]
     tell("read", started)
     started = time.process_time()
-    for _ in range(ROUNDS):
+    for _ in progress(range(ROUNDS), lambda number: f"merging, round {number + 1}"):
         result = merge(parts, GatewayFacts())
     tell("merge", started, ROUNDS)
     started = time.process_time()

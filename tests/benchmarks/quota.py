@@ -12,6 +12,7 @@ from hashlib import sha1
 
 from redis import Redis
 
+from gateway.cli.progress import progress
 from gateway.config import load_settings
 from gateway.limits.ladder import Ladder
 from gateway.limits.local_counters import LocalCounters
@@ -62,7 +63,7 @@ def main() -> None:
     try:
         named = checks(server.url)
         found: dict[str, list[tuple[float, float]]] = {name: [] for name in named}
-        for _ in range(ROUNDS):
+        for _ in progress(range(ROUNDS), lambda number: f"round {number + 1}"):
             for name, call in named.items():
                 found[name].append(microseconds(call))
     finally:
