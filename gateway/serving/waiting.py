@@ -7,6 +7,7 @@ that have waited longest go first, so that nobody can keep others out by holding
 from __future__ import annotations
 
 import socket
+import ssl
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -91,7 +92,8 @@ class Connections:
     def taking(self, client: socket.socket, address: Any) -> Iterator[bool]:
         """Holds the current greenlet's connection; whether it may be served, or its client has too many."""
         greenlet, peer = getcurrent(), address[0] if address else ""
-        self._all[greenlet] = Connection(greenlet, client)
+        # That a TLS handshake is waited for is no request yet.
+        self._all[greenlet] = Connection(greenlet, client, waits=-1 if isinstance(client, ssl.SSLSocket) else 0)
         self._per_client[peer] += 1
         try:
             yield not self._most_per_client or not address or self._per_client[peer] <= self._most_per_client

@@ -155,7 +155,8 @@ class GeventWorker(GatewayWorker, GunicornGevent):  # type: ignore[misc]
     def run(self) -> None:
         self._watch_hub()
         self._pool = Pool(self.worker_connections)
-        tls = {"ssl_context": ssl_context(self.cfg)} if self.cfg.is_ssl else {}
+        # The handshake is waited for in `handle`, where it has a deadline and its connection can be sent away.
+        tls = {"ssl_context": ssl_context(self.cfg), "do_handshake_on_connect": False} if self.cfg.is_ssl else {}
         servers = []
         for listener in self.sockets:
             listener.setblocking(1)
@@ -210,6 +211,9 @@ class GeventWorker(GatewayWorker, GunicornGevent):  # type: ignore[misc]
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         with self.connections.taking(client, addr) as may_be_served:
+            if self.cfg.is_ssl and not self._shake_hands(client, addr):
+                client.close()
+                return
             if not may_be_served:
                 write_nonblock(client, problem_bytes(503))
                 client.close()
@@ -217,6 +221,17 @@ class GeventWorker(GatewayWorker, GunicornGevent):  # type: ignore[misc]
             if self._pool.full():
                 self.connections.send_away(1)
             super().handle(listener, client, addr)
+
+    def _shake_hands(self, client: Any, addr: Any) -> bool:
+        """Whether TLS is agreed on, in the time that a request's head has."""
+        with self.timeout_ctx():
+            try:
+                client.do_handshake()
+            except OSError as error:
+                self.handle_error(None, client, addr, error)
+                return False
+            return True
+        return False
 
     def timeout_ctx(self) -> Waiting:
         """gunicorn enters it to wait for each request's head."""

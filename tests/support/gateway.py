@@ -71,7 +71,7 @@ class GatewayProcess:
         )
         try:
             self._wait(lambda: "Listening at:" in self.output(), "listen")
-            found = re.search(r"Listening at: http://[^:]+:(\d+)", self.output())
+            found = re.search(r"Listening at: https?://[^:]+:(\d+)", self.output())
             assert found is not None
             self.port = int(found[1])
             self._wait(lambda: self.output().count("Booting worker") >= workers, "start its workers")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import resource
 import socket
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
+from tests.support.certificates import Authority
 from tests.support.client import Connection, request_bytes
 from tests.support.gateway import GatewayProcess, four_services
 from tests.support.tokens import bearer
@@ -71,6 +73,32 @@ class TestPlaces:
 
         upstream.script = slow
         assert small.get("/api/devices", bearer()).body == b"slow"
+
+
+def test_silent_tls_handshakes_make_room_and_do_not_delay_the_end(
+    start_gateway: StartGateway, upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    certificate, key = Authority(tmp_path).issue("gateway", "127.0.0.1")
+    patience = {"connections_per_worker": PLACES, "keepalive_seconds": 600, "graceful_timeout_seconds": 600}
+    gateway = start_gateway(
+        four_services(upstream.url) | {"server": patience},
+        workers=1,
+        arguments=["--certfile", str(certificate), "--keyfile", str(key)],
+    )
+    trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+    with crowd(gateway.port, 2 * PLACES) as connections:
+        gateway.wait_until(lambda: is_closed(connections[0]), "send the first one away")
+        with Connection(gateway.port) as late:
+            late.socket = trusting.wrap_socket(late.socket)
+            late.send(request_bytes("GET", "/api/devices", [bearer()]))
+            assert late.reply().status == 200
+        with Connection(gateway.port) as confused:
+            confused.send(request_bytes("GET", "/healthz"))
+            confused.rest()
+        assert gateway.stop() == 0
+    # What is no handshake is told in a line.
+    assert "Traceback" not in gateway.output()
 
 
 def test_an_address_has_so_many_connections_and_others_theirs(
