@@ -255,6 +255,11 @@ class ThreadWorker(GatewayWorker, GunicornThreads):  # type: ignore[misc]
         WORKER_END.tell()
         super().handle_exit(sig, frame)
 
+    def handle_quit(self, sig: int, frame: Any) -> None:
+        """What the master makes of Ctrl-C."""
+        WORKER_END.tell()
+        super().handle_quit(sig, frame)
+
 
 def announce_end_of(server: Any) -> None:
     """Has gunicorn's master say that it ends before it tells its workers to."""

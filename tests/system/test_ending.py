@@ -83,6 +83,27 @@ def test_a_stream_of_events_ends_whole(start_gateway: StartGateway, upstream: Sc
     assert upstream.wait_until(lambda: len(upstream.closed_connections) == upstream.connections)
 
 
+@pytest.mark.parametrize("worker", ["gevent", "gthread"])
+def test_ctrl_c_ends_a_silent_stream_of_events_whole(
+    start_gateway: StartGateway, upstream: ScriptedUpstream, worker: str
+) -> None:
+    def stream(_: Received, connection: socket.socket) -> bool:
+        connection.sendall(STREAM_HEAD % b"text/event-stream" + chunk(b"data: only\n\n"))
+        return connection.recv(1) == b"x"
+
+    upstream.script = stream
+    gateway = start_gateway(four_services(upstream.url) | {"server": {"worker": worker}})
+    with Connection(gateway.port) as connection:
+        connection.send(request_bytes("GET", "/api/devices", [bearer()]))
+        seen = b""
+        while b"only" not in seen:
+            seen += connection.socket.recv(65536)
+        assert gateway.stop(signal.SIGINT) == 0
+        seen += connection.rest()
+    assert seen.endswith(chunk(b"data: only\n\n") + b"0\r\n\r\n")
+    assert [line["status"] for line in gateway.access_log()] == [200]
+
+
 def test_a_busy_stream_of_events_ends_too(start_gateway: StartGateway, upstream: ScriptedUpstream) -> None:
     def stream(_: Received, connection: socket.socket) -> bool:
         connection.sendall(STREAM_HEAD % b"text/event-stream")
