@@ -34,16 +34,16 @@ class Output:
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._descriptor: int | None = None
+        self._is_moved = False
 
     @property
     def is_terminal(self) -> bool:
         return self._path is None and sys.stdout.isatty()
 
     def reopen(self) -> None:
-        """Has the next write open the file by its name."""
-        descriptor, self._descriptor = self._descriptor, None
-        if descriptor is not None and self._path is not None:
-            os.close(descriptor)
+        """Has the next write open the file by its name. It is not closed here: a write under way would go on into
+        whatever gets its descriptor, which may be a client's connection."""
+        self._is_moved = True
 
     def write(self, lines: list[bytes]) -> None:
         """Whole lines at a time. Raises OSError."""
@@ -55,6 +55,11 @@ class Output:
                 rest = rest[os.write(descriptor, rest) :]
 
     def _opened(self) -> int:
+        if self._is_moved:
+            self._is_moved = False
+            if self._descriptor is not None and self._path is not None:
+                os.close(self._descriptor)
+            self._descriptor = None
         if self._descriptor is None:
             if self._path is None:
                 sys.stdout.flush()
