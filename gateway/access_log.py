@@ -18,8 +18,8 @@ from gateway.log_writer import LineWriter, Output
 from gateway.moments import iso
 from gateway.quota_fields import violated_policies
 
-# A line has to fit into one write.
-MOST_CHARACTERS = 1024
+# Of each value that a client chooses, as it is written: a line has to fit into one write (`log_writer.PIPE_BYTES`).
+MOST_BYTES = 512
 COLOURS = {2: "32", 3: "36", 4: "33", 5: "31"}
 encode = json.JSONEncoder(separators=(", ", ": ")).encode
 
@@ -72,7 +72,7 @@ def facts(note: Note, settings: LogSettings) -> dict[str, Any]:
         "request_id": exchange.request_id,
         "trace_id": exchange.trace_id,
         "client": exchange.client_address,
-        "method": exchange.method,
+        "method": clipped(exchange.method),
         "path": clipped(path),
         "query": (clipped(query) if settings.query else "redacted") if query else None,
         "template": policy.path if policy else None,
@@ -108,7 +108,12 @@ def principal_of(exchange: Exchange, told: Literal["subject", "hash", "none"]) -
 
 
 def clipped(text: str) -> str:
-    return text if len(text) <= MOST_CHARACTERS else text[:MOST_CHARACTERS] + "…"
+    """The text, or its beginning where it would be too long when it is written: a character may take 12 bytes then."""
+    if len(text) * 12 <= MOST_BYTES or len(escaped(text)) <= MOST_BYTES:
+        return text
+    while (length := len(escaped(text))) > MOST_BYTES:
+        text = text[: len(text) * MOST_BYTES // length]
+    return text + "…"
 
 
 def escaped(text: str) -> str:

@@ -76,6 +76,22 @@ def test_where_the_time_and_the_bytes_went(start_gateway: StartGateway, upstream
     assert 0 < parts <= line["seconds"] + 0.000_01
 
 
+def test_a_line_is_short_enough_for_one_write_whatever_a_client_says(
+    start_gateway: StartGateway, upstream: ScriptedUpstream
+) -> None:
+    gateway = start_gateway(four_services(upstream.url) | {"log": {"query": True}}, workers=1)
+    # With all of it, the token would be longer than one may be.
+    subject, path = "\U0001f511" * 300 + "\x00\x1b" * 100, "/api/devices/" + "p" * 2000
+    fields = [bearer(subject), ("X-Request-Id", "r" * 128)]
+    assert gateway.request("M" * 2000, f"{path}?{'q' * 2000}", fields).status == 200
+    line = gateway.wait_for_log(lambda line: line["status"] == 200)
+    (written,) = [text for text in gateway.output().splitlines() if text.startswith("{")]
+    # A longer one could be mixed with another worker's in a pipe.
+    assert len(written) < 4096
+    assert subject.startswith(line["principal"].removesuffix("…"))
+    assert (line["path"][:200], line["query"][:200], line["method"][:200]) == (path[:200], "q" * 200, "M" * 200)
+
+
 def test_a_reader_that_is_stuck_stops_nobody(upstream: ScriptedUpstream) -> None:
     environ = variables(four_services(upstream.url) | {"jwt": {"secret": SECRET}, "server": {"bind": "127.0.0.1:0"}})
     environ |= {"GATEWAY_RATELIMIT__DEFAULT": "1000000/minute", "WEB_CONCURRENCY": "1"}

@@ -373,7 +373,7 @@ def test_a_path_cannot_forge_a_line(gateway: GatewayProcess, target: str) -> Non
         assert b"bad_request" in answer
         return
     line = logged(gateway, request_id)
-    assert line["path"] == (target if len(target) <= 1024 else target[:1024] + "…")
+    assert line["path"] == (target if len(target) <= 512 else target[:512] + "…")
     lines = gateway.output().splitlines()
     assert len(lines) == before + 1
     assert lines[-1].isascii()
