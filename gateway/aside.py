@@ -57,8 +57,9 @@ class Aside:
         """Takes it; no more than that."""
         self._notes.append(note)
         if not self._is_told:
-            self._is_told = True
+            # First of all: where no thread can be had, the next note tries again.
             self._thread.start()
+            self._is_told = True
             self._something.set()
 
     def finish(self) -> None:
