@@ -31,8 +31,6 @@ class RequestMetrics:
             metrics.request_seconds.labels(service).observe(note.seconds)
             if exchange.upstream_seconds is not None:
                 metrics.upstream_seconds.labels(service).observe(exchange.upstream_seconds)
-            if exchange.quota.asked:
-                metrics.redis_seconds.observe(exchange.quota.seconds)
         for service, seconds in own_seconds.items():
             metrics.own_seconds.labels(service).inc(seconds)
 

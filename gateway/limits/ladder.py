@@ -69,6 +69,7 @@ class Ladder:
         if self._redis is None:
             return self._take_locally(asks, consume)
         if self._may_try():
+            started = self._clock()
             try:
                 outcomes = self._redis.take(asks, consume, marks, partition_by)
             except FAILURES as error:
@@ -77,6 +78,8 @@ class Ladder:
                 if self._failing:
                     self._recovered()
                 return outcomes
+            finally:
+                self._metrics.redis_seconds.observe(self._clock() - started)
         if not asks:
             return []
         way = on_failure or self._on_failure

@@ -73,6 +73,21 @@ def test_revocations_that_cannot_be_seen_are_counted(
     assert counted(gateway, "gateway_revocations_unseen_total") == 3
 
 
+def test_how_long_redis_took_is_told_of_those_who_asked_it(
+    start_gateway: StartGateway, module_upstream: ScriptedUpstream
+) -> None:
+    gateway = start_gateway(
+        four_services(module_upstream.url), workers=1, environ={"REDIS_URL": "redis://127.0.0.1:1/0"}
+    )
+    for _ in range(20):
+        assert gateway.get("/api/devices", bearer()).status == 200
+    gateway.wait_until(
+        lambda: counted(gateway, "gateway_request_seconds_count", service="devices") == 20, "count all requests"
+    )
+    asked = counted(gateway, "gateway_redis_failures_total")
+    assert counted(gateway, "gateway_redis_seconds_count") == asked < 20
+
+
 @pytest.fixture(scope="module")
 def configured(start_gateway: StartGateway) -> Callable[[dict[str, object]], GatewayProcess]:
     """A gateway with these settings, the same one for the same."""
