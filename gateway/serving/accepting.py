@@ -31,6 +31,12 @@ class Acceptor(StreamServer):  # type: ignore[misc]
         self.max_accept = 1
         self._connections = connections
 
+    def take_rest(self) -> None:
+        """Takes the connections that have been made by now: closing the listener would reset them."""
+        self.stop_accepting()
+        while not self.full() and (taken := self.do_read()):
+            self.do_handle(*taken)
+
     def do_read(self) -> Any:
         """A connection and its client's address; None where none can be had now."""
         try:

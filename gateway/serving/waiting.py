@@ -7,7 +7,6 @@ that have waited longest go first, so that nobody can keep others out by holding
 from __future__ import annotations
 
 import socket
-import ssl
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -19,8 +18,8 @@ from typing import Any
 import gevent
 from gevent import Greenlet, get_hub, getcurrent
 
-# A new connection is given so long to send its first request where there is no hurry.
-FIRST_REQUEST_SECONDS = 1.0
+# Where there is no hurry, a request that may be on its way is given so long to come.
+SPARE_AFTER_SECONDS = 0.5
 
 
 class SentAway(BaseException):
@@ -39,7 +38,6 @@ class Waiting:
         self._timeout = gevent.Timeout(seconds)
 
     def __enter__(self) -> None:
-        self._connection.waits += 1
         self._connection.since = time.monotonic()
         self._waiting[self._connection] = None
         self._timeout.start()
@@ -54,19 +52,17 @@ class Waiting:
 
 @dataclass(slots=True, eq=False)
 class Connection:
-    """A client's connection, and what it waits for: how often it has begun to wait for a request, and since when it
-    does."""
+    """A client's connection, and since when it waits for a request."""
 
     greenlet: Greenlet
     socket: socket.socket
-    waits: int = 0
     since: float = 0.0
 
     @property
     def is_spare(self) -> bool:
-        """Whether it can end without anybody missing it: it was kept for further requests, or its first one should
-        have been here long ago."""
-        return self.waits > 1 or time.monotonic() - self.since > FIRST_REQUEST_SECONDS
+        """Whether it can end without anybody missing it. A client that is in the middle of asking one thing after the
+        other has the next request on its way, and would find it lost (RFC 9112 9.5)."""
+        return time.monotonic() - self.since > SPARE_AFTER_SECONDS
 
 
 class Connections:
@@ -92,8 +88,7 @@ class Connections:
     def taking(self, client: socket.socket, address: Any) -> Iterator[bool]:
         """Holds the current greenlet's connection; whether it may be served, or its client has too many."""
         greenlet, peer = getcurrent(), address[0] if address else ""
-        # That a TLS handshake is waited for is no request yet.
-        self._all[greenlet] = Connection(greenlet, client, waits=-1 if isinstance(client, ssl.SSLSocket) else 0)
+        self._all[greenlet] = Connection(greenlet, client)
         self._per_client[peer] += 1
         try:
             yield not self._most_per_client or not address or self._per_client[peer] <= self._most_per_client
@@ -112,7 +107,7 @@ class Connections:
         self._end([one for one in self.waiting if one not in self._leaving][:most])
 
     def send_away_spare(self) -> None:
-        """Ends all that can end without a request being lost."""
+        """Ends all that nobody will miss."""
         self._end([one for one in self.waiting if one.is_spare and one not in self._leaving])
 
     def _end(self, chosen: Iterable[Connection]) -> None:

@@ -194,6 +194,9 @@ class GeventWorker(GatewayWorker, GunicornGevent):  # type: ignore[misc]
         if GATEWAY_END.is_announced:
             self._wait(until=min(deadline, time.monotonic() + self.settings.drain_seconds))
         for server in servers:
+            if GATEWAY_END.is_announced:
+                # Otherwise other workers take them.
+                server.take_rest()
             server.close()
         WORKER_END.tell()
         while self._pool and time.monotonic() < deadline:

@@ -118,6 +118,16 @@ def test_an_orderly_end_lets_requests_in_flight_finish(start_gateway: StartGatew
     assert gateway.stop() == 0
 
 
+def test_an_orderly_end_resets_nobody(start_gateway: StartGateway, upstream: ScriptedUpstream) -> None:
+    gateway = start_gateway(four_services(upstream.url))
+    load = Load(gateway)
+    with load.running():
+        load.wait_for(50)
+        assert gateway.stop() == 0
+    # What had connected was answered; who comes after that is told so at once.
+    assert load.outcomes.keys() <= {"200", "ConnectionRefusedError"}, load.outcomes
+
+
 def test_workers_that_are_recycled_lose_no_request(start_gateway: StartGateway, upstream: ScriptedUpstream) -> None:
     gateway = start_gateway(
         four_services(upstream.url), arguments=["--max-requests", "60", "--max-requests-jitter", "20"]
