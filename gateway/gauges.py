@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from gateway.documents.keeper import DocumentKeeper
+from gateway.memory import resident_bytes
 from gateway.metrics import Metrics
 from gateway.proxy.balancer import TargetState
-from gateway.serving.resources import resident_bytes
 from gateway.status.present import LiveService, Present
 from gateway.threads import OwnThread
 

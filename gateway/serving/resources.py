@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import gc
 import logging
-import os
 import resource
-from pathlib import Path
 
 # What a worker needs beside its clients' connections: for each of those one to a service, and some for itself.
 DESCRIPTORS_PER_CONNECTION = 2
 OWN_DESCRIPTORS = 100
-STATM = Path("/proc/self/statm")
 
 log = logging.getLogger("gunicorn.error")
 
@@ -39,11 +36,3 @@ def share_memory() -> None:
     gc.unfreeze()
     gc.collect()
     gc.freeze()
-
-
-def resident_bytes() -> int:
-    """The memory that this process has; 0 where the system does not tell."""
-    try:
-        return int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return 0

@@ -32,10 +32,10 @@ from gunicorn.workers.gthread import ThreadWorker as GunicornThreads
 from gateway.config import ServerSettings
 from gateway.ending import GATEWAY_END, WORKER_END
 from gateway.exhaustion import EXHAUSTION, is_exhaustion
+from gateway.memory import resident_bytes
 from gateway.reporting import reporting_of
 from gateway.serving.accepting import CROWD, Acceptor
 from gateway.serving.connections import linger
-from gateway.serving.resources import resident_bytes
 from gateway.serving.settings import MASTER
 from gateway.serving.waiting import Connections, Waiting
 

@@ -14,9 +14,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Protocol
 
+from gateway.memory import resident_bytes
 from gateway.proxy.balancer import TargetState
 from gateway.proxy.target import Target
-from gateway.serving.resources import resident_bytes
 from gateway.status.recent import Recent
 from gateway.tokens.issuer import Issuer
 
