@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -10,6 +11,8 @@ from hypothesis import settings
 from tests.support.gateway import GatewayProcess, four_services, gateways
 from tests.support.upstream import ScriptedUpstream
 
+# Or the tests' own source would be compiled, and its assertions rewritten, by each process and each time.
+sys.dont_write_bytecode = False
 # Other ones each time; where more are needed at once, the test says so.
 settings.register_profile("suite", max_examples=50)
 settings.load_profile("suite")

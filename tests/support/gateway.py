@@ -19,11 +19,12 @@ from tests.support.client import Reply, exchange, request_bytes
 from tests.support.tokens import SECRET
 
 ROOT = Path(__file__).resolve().parents[2]
-CONFIGURED = re.compile(r"^(GATEWAY_|REDIS_URL$|PORT$|WEB_CONCURRENCY$)")
+# PYTHONDONTWRITEBYTECODE: each of hundreds of gateways would compile all of its source again.
+UNWANTED = re.compile(r"^(GATEWAY_|REDIS_URL$|PORT$|WEB_CONCURRENCY$|PYTHONDONTWRITEBYTECODE$)")
 
 
 def clean_environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not CONFIGURED.match(name)}
+    return {name: value for name, value in os.environ.items() if not UNWANTED.match(name)}
 
 
 def variables(settings: Mapping[str, Any], prefix: str = "GATEWAY") -> dict[str, str]:
