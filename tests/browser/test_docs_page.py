@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.browser import Browser, browser
+from tests.support.browser import Browser
 from tests.support.gateway import GatewayProcess
 from tests.support.redis import free_port
 from tests.support.services import FastAPIService
@@ -31,12 +31,6 @@ def list_devices() -> list[Device]:
     return [Device(name="lamp")]
 """
 numbers = count(1)
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with browser() as running:
-        yield running
 
 
 @pytest.fixture

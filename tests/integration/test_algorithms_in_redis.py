@@ -21,12 +21,6 @@ Algorithm = Literal["sliding", "fixed", "bucket"]
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[RedisServer]:
-    with RedisServer() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def counters(server: RedisServer) -> RedisCounters:
     return RedisCounters(SharedRedis(server.url, 20))
 

@@ -81,12 +81,6 @@ def service(upstream: ScriptedUpstream) -> Documented:
     return Documented(upstream)
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[RedisServer]:
-    with RedisServer() as running:
-        yield running
-
-
 @pytest.fixture(autouse=True)
 def nothing_kept(server: RedisServer) -> None:
     server.ask("FLUSHALL")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import socket
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from typing import Any
@@ -34,12 +34,6 @@ def fresh_address() -> str:
     """An address of this machine from which nobody has called yet."""
     number = next(numbers)
     return f"127.1.{number // 250}.{number % 250 + 1}"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[RedisServer]:
-    with RedisServer() as running:
-        yield running
 
 
 def settings_for(url: str) -> dict[str, Any]:

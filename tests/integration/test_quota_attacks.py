@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import count
 from typing import Any
 
@@ -24,12 +24,6 @@ POLICIES = re.compile(rf"{NAME};q=[0-9]+;w=[0-9]+(, {NAME};q=[0-9]+;w=[0-9]+)*")
 
 def fresh() -> str:
     return f"caller-{next(numbers)}"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[RedisServer]:
-    with RedisServer() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

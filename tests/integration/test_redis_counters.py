@@ -23,12 +23,6 @@ AGE = 10 * 365 * 86400
 TIMEOUT_SECONDS = 0.1
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[RedisServer]:
-    with RedisServer() as running:
-        yield running
-
-
 @pytest.fixture
 def admin(server: RedisServer) -> Iterator[Redis]:
     with server.client() as client:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -12,12 +12,6 @@ from tests.support.gateway import GatewayProcess, four_services
 from tests.support.redis import RedisServer, calls_of
 from tests.support.tokens import signed
 from tests.support.upstream import ScriptedUpstream
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[RedisServer]:
-    with RedisServer() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

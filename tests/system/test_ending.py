@@ -5,7 +5,8 @@ from __future__ import annotations
 import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -20,6 +21,17 @@ STREAM_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\nTransfer-Encoding: chunke
 
 def chunk(data: bytes) -> bytes:
     return b"%X\r\n%b\r\n" % (len(data), data)
+
+
+@contextmanager
+def listening(gateway: GatewayProcess, until: bytes) -> Iterator[tuple[Connection, bytes]]:
+    """A connection to a stream, and what has come over it by the time that `until` has."""
+    with Connection(gateway.port) as connection:
+        connection.send(request_bytes("GET", "/api/devices", [bearer()]))
+        seen = b""
+        while until not in seen:
+            seen += connection.socket.recv(65536)
+        yield connection, seen
 
 
 def test_it_says_that_it_ends_while_it_still_serves(start_gateway: StartGateway, upstream: ScriptedUpstream) -> None:
@@ -68,15 +80,11 @@ def test_a_stream_of_events_ends_whole(start_gateway: StartGateway, upstream: Sc
 
     upstream.script = stream
     gateway = start_gateway(four_services(upstream.url) | {"server": {"worker": worker}})
-    with Connection(gateway.port) as connection:
-        connection.send(request_bytes("GET", "/api/devices", [bearer()]))
-        seen = b""
-        while halves[0] not in seen:
-            seen += connection.socket.recv(65536)
+    with listening(gateway, halves[0]) as (connection, begun):
         gateway.begin_to_stop()
         gateway.wait_until(lambda: "Handling signal: term" in gateway.output(), "hear it")
         ending.set()
-        seen += connection.rest()
+        seen = begun + connection.rest()
     assert gateway.stop() == 0
     _, _, body = seen.partition(b"\r\n\r\n")
     assert body == chunk(b"data: first\n\ndata: sec") + chunk(b"ond\n\n") + b"0\r\n\r\n"
@@ -93,13 +101,9 @@ def test_ctrl_c_ends_a_silent_stream_of_events_whole(
 
     upstream.script = stream
     gateway = start_gateway(four_services(upstream.url) | {"server": {"worker": worker}})
-    with Connection(gateway.port) as connection:
-        connection.send(request_bytes("GET", "/api/devices", [bearer()]))
-        seen = b""
-        while b"only" not in seen:
-            seen += connection.socket.recv(65536)
+    with listening(gateway, b"only") as (connection, begun):
         assert gateway.stop(signal.SIGINT) == 0
-        seen += connection.rest()
+        seen = begun + connection.rest()
     assert seen.endswith(chunk(b"data: only\n\n") + b"0\r\n\r\n")
     assert [line["status"] for line in gateway.access_log()] == [200]
 

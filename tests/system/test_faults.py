@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
@@ -236,15 +236,22 @@ def most_failures(*loads: Load) -> int:
     return WORKERS * (FAILURES + openings) + CLIENTS * len(loads) * openings
 
 
-@again_if_busy
-@pytest.mark.parametrize("count", [1, 2], ids=["lone", "paired"])
-def test_a_target_is_killed_and_started_again_under_load(phase: Phase, count: int) -> None:
+@contextmanager
+def asking_restless(phase: Phase, count: int) -> Iterator[tuple[Load, Load]]:
+    """Load on the service with so many targets of which one comes and goes, and on another one."""
     path = f"/api/restless/{'lone' if count == 1 else 'paired'}"
-    restless = phase.targets.restless
     with (
         asking(phase.clients(path), PACE_SECONDS) as load,
         asking(phase.clients("/api/other"), PACE_SECONDS) as others,
     ):
+        yield load, others
+
+
+@again_if_busy
+@pytest.mark.parametrize("count", [1, 2], ids=["lone", "paired"])
+def test_a_target_is_killed_and_started_again_under_load(phase: Phase, count: int) -> None:
+    restless = phase.targets.restless
+    with asking_restless(phase, count) as (load, others):
         load.wait_for(30, OK)
         restless.kill()
         load.wait_for(30, OPEN if count == 1 else OK)
@@ -260,12 +267,8 @@ def test_a_target_is_killed_and_started_again_under_load(phase: Phase, count: in
 @again_if_busy
 @pytest.mark.parametrize("count", [1, 2], ids=["lone", "paired"])
 def test_a_target_flaps(phase: Phase, count: int) -> None:
-    path = f"/api/restless/{'lone' if count == 1 else 'paired'}"
     restless = phase.targets.restless
-    with (
-        asking(phase.clients(path), PACE_SECONDS) as load,
-        asking(phase.clients("/api/other"), PACE_SECONDS) as others,
-    ):
+    with asking_restless(phase, count) as (load, others):
         for _ in range(FLAPS):
             load.wait_for(40)
             restless.refuse()
