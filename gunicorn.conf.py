@@ -7,11 +7,12 @@ settings = MASTER.load()
 from gateway.config.load import instance_folder
 from gateway.redis.embedded import EmbeddedRedis, note_file
 from gateway.reporting import reporting_of
-from gateway.serving import connections, metrics_folder, resources
+from gateway.serving import metrics_folder, resources
 from gateway.serving.message_rules import MESSAGE_RULES
+from gateway.serving.replacing import replace_parts
 from gateway.serving.workers import WORKERS, announce_end_of
 
-connections.install(settings.server.client_timeout_seconds, settings.server.min_body_bytes_per_second)
+replace_parts(settings.server.client_timeout_seconds, settings.server.min_body_bytes_per_second)
 
 bind = settings.server.bind
 workers = settings.server.worker_count

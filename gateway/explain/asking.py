@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gunicorn.config import Config
-from gunicorn.http import RequestParser, wsgi
 from gunicorn.http.errors import ParseException
 
-from gateway.serving.connections import Response
+from gateway.serving.environ import create
 from gateway.serving.message_rules import MESSAGE_RULES
-from gateway.serving.workers import refusal_status
+from gateway.serving.refusals import refusal_status
+from gateway.serving.request_heads import RequestParser
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -109,7 +109,7 @@ def received(asked: Question) -> Iterator[WSGIEnvironment]:
         except ParseException as error:
             raise MessageRefused(refusal_status(error), type(error).__name__) from error
         environ: dict[str, Any]
-        _, environ = wsgi.create(message, near, client, asked.bind, config, response_class=Response)
+        _, environ = create(message, near, client, tuple(asked.bind.rsplit(":", 1)), config)
         yield environ
 
 

@@ -1,29 +1,19 @@
-"""gunicorn's workers, answering what their parser refuses as the gateway answers everything else."""
+"""gunicorn's workers: how they take connections, serve what is asked on them, and end."""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from http import HTTPStatus
 from threading import Timer
 from typing import Any
 
 import gevent
 from gevent.pool import Pool
 from gevent.select import select
-from gunicorn.http.errors import (
-    ExpectationFailed,
-    InvalidResponseHeader,
-    InvalidResponseHeaderName,
-    LimitRequestHeaders,
-    LimitRequestLine,
-    ParseException,
-)
 from gunicorn.sock import ssl_context
 from gunicorn.util import write_nonblock
 from gunicorn.workers.ggevent import GeventWorker as GunicornGevent
@@ -31,70 +21,16 @@ from gunicorn.workers.gthread import ThreadWorker as GunicornThreads
 
 from gateway.config import ServerSettings
 from gateway.ending import GATEWAY_END, WORKER_END
-from gateway.exhaustion import EXHAUSTION, is_exhaustion
+from gateway.exhaustion import EXHAUSTION
 from gateway.memory import resident_bytes
 from gateway.reporting import reporting_of
 from gateway.serving.accepting import CROWD, Acceptor
-from gateway.serving.connections import linger
+from gateway.serving.environ import create
+from gateway.serving.refusals import ProblemAnswers, problem_bytes
 from gateway.serving.settings import MASTER
 from gateway.serving.waiting import Connections, Waiting
 
-TOLD = {
-    400: ("bad_request", "The request can't be understood"),
-    500: ("internal", "The gateway failed"),
-    503: ("overloaded", "There are too many connections from this address"),
-}
 LEAST_LIFE_SECONDS = 5.0
-STATUSES: dict[type[Exception], int] = {LimitRequestLine: 414, LimitRequestHeaders: 431, ExpectationFailed: 417}
-
-
-class ProblemAnswers:
-    """Answers refused messages with problem documents (RFC 9457), and logs them without quoting them: what can't be
-    read may well be a token, or an attempt at the log."""
-
-    log: Any
-
-    def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:  # noqa: ARG002 - gunicorn's
-        peer = addr[0] if addr else "unknown"
-        if isinstance(exc, ParseException) and not isinstance(exc, InvalidResponseHeader | InvalidResponseHeaderName):
-            status = refusal_status(exc)
-            self.log.warning("refused a message of %s: %s", peer, type(exc).__name__)
-        elif isinstance(exc, OSError):
-            # The TLS handshake failed, or the connection did; there is nobody to answer in HTTP.
-            self.log.warning("a connection of %s failed: %s", peer, type(exc).__name__)
-            return
-        elif is_exhaustion(exc):
-            EXHAUSTION.tell(exc)
-            return
-        else:
-            status = 500
-            self.log.error("a request of %s failed", peer, exc_info=exc)
-        write_nonblock(client, problem_bytes(status))
-        linger(client)
-
-
-def refusal_status(error: ParseException) -> int:
-    """The status of the answer to a message that the parser refuses."""
-    return next((status for kind, status in STATUSES.items() if isinstance(error, kind)), 400)
-
-
-def problem_bytes(status: int) -> bytes:
-    """A whole answer that ends its connection."""
-    code, title = TOLD.get(status) or TOLD[400 if status < 500 else 500]
-    phrase = HTTPStatus(status).phrase
-    document = {
-        "type": f"urn:gateway:problem:{code}",
-        "title": title,
-        "status": status,
-        "detail": phrase,
-        "instance": "",
-    }
-    body = json.dumps(document).encode()
-    head = (
-        f"HTTP/1.1 {status} {phrase}\r\nConnection: close\r\nContent-Type: application/problem+json\r\n"
-        f"Content-Length: {len(body)}\r\nCache-Control: no-store\r\nX-Gateway-Error: {code}\r\n\r\n"
-    )
-    return head.encode() + body
 
 
 class GatewayWorker(ProblemAnswers):
@@ -224,6 +160,40 @@ class GeventWorker(GatewayWorker, GunicornGevent):  # type: ignore[misc]
             if self._pool.full():
                 self.connections.send_away(1)
             super().handle(listener, client, addr)
+
+    def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> bool:
+        """gunicorn's, less what only its own access log and hooks need. Raises StopIteration where the connection is to
+        end, OSError where it has ended."""
+        response, environ = create(req, sock, addr, listener_name, self.cfg)
+        environ["wsgi.multithread"] = True
+        self.nr += 1
+        if self.nr >= self.max_requests and self.alive:
+            self.log.info("Autorestarting worker after current request.")
+            self.alive = False
+        if not self.alive:
+            response.force_close()
+        try:
+            pieces = self.wsgi(environ, response.start_response)
+            try:
+                for piece in pieces:
+                    response.write(piece)
+                response.close()
+            finally:
+                pieces.close()
+        except (Exception, SystemExit) as error:
+            if isinstance(error, OSError) or not response.headers_sent:
+                raise
+            # A second answer on the same connection would be taken for a part of the first.
+            self.log.exception("Error handling request")
+            sock.close()
+            raise StopIteration from error
+        if response.should_close():
+            raise StopIteration
+        return True
+
+    def _try_h2c_upgrade(self, *_: Any) -> bool:
+        """Upgrades are not offered: a client that asks for one goes on in HTTP/1.1 (RFC 9110 7.8)."""
+        return False
 
     def _shake_hands(self, client: Any, addr: Any) -> bool:
         """Whether TLS is agreed on, in the time that a request's head has."""

@@ -1,0 +1,150 @@
+"""Requests' heads: what is read in one step is read as gunicorn's own parser reads it, and nothing else is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from gunicorn.config import Config
+from gunicorn.http import message
+from gunicorn.http.errors import NoMoreData, ParseException
+from gunicorn.http.unreader import IterUnreader
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from gateway.serving.message_rules import MESSAGE_RULES
+from gateway.serving.request_heads import Request, RequestParser
+
+PEER = ("203.0.113.9", 4711)
+PLAIN = b"GET /a?b=c HTTP/1.1\r\nHost: gateway\r\nAccept: */*\r\n\r\n"
+
+NAMES = [
+    *[b"Host", b"hOST", b"Content-Length", b"Content-Type", b"Connection", b"Transfer-Encoding", b"Expect", b"X-A"],
+    *[
+        b"X_A",
+        b"",
+        b"X A",
+        b"X-\xe9",
+        b"X\t",
+        b" X-A",
+        b"Script-Name",
+        b"Upgrade",
+        b"X-Forwarded-Proto",
+        b"!#$%&'*+-.^`|~9",
+    ],
+]
+VALUES = [
+    *[b"", b"gateway", b"0", b"3", b"+3", b"3, 3", b"-1", b"\xb2", b"0x3", b"00", b"9" * 19, b"close", b"Close , x"],
+    *[b"keep-alive", b"chunked", b"gzip, chunked", b"100-continue", b"https", b"a\tb", b"\t a \t", b"\xff", b"\x7f"],
+    *[b"a\x00b", b"a\nb", b"a\rb", b"a:b", b"a" * 9000, b"websocket", b"a\x0bb"],
+]
+TARGETS = [
+    *[b"/", b"/a/b?c=d?e", b"//a", b"/a//b", b"/a#b", b"/%2e%2E/", b"*", b"http://gateway/a?b", b"gateway:80", b"/a b"],
+    *[b"/\xe9", b"", b"/a\x00", b"/" + b"a" * 8180, b"/" + b"a" * 8300, b'/"<>[]{}', b"/a;b", b"/?", b"?a", b"/a\\b"],
+]
+METHODS = [b"GET", b"get", b"M-SEARCH", b"CONNECT", b"OPTIONS", b"G ET", b"", b"\xe9", b"G_T", b"GET\t"]
+VERSIONS = [b"HTTP/1.1", b"HTTP/1.0", b"HTTP/2.0", b"HTTP/1.10", b"http/1.1", b"HTTP/1.1 ", b""]
+ENDS = [b"\r\n", b"\r\n", b"\r\n", b"\r\n", b"\n", b"\r", b"\r\n ", b"\r\r\n"]
+
+rarely_odd = st.sampled_from(ENDS)
+field = st.tuples(
+    st.sampled_from(NAMES) | st.binary(max_size=3),
+    st.sampled_from([b": ", b":", b" : ", b""]),
+    st.sampled_from(VALUES) | st.binary(max_size=5),
+    rarely_odd,
+).map(b"".join)
+first_line = st.tuples(
+    st.sampled_from(METHODS),
+    st.just(b" "),
+    st.sampled_from(TARGETS),
+    st.just(b" "),
+    st.sampled_from(VERSIONS),
+    rarely_odd,
+).map(b"".join)
+messages = st.tuples(
+    st.sampled_from([b"", b"", b"", b"\r\n", b"\n"]),
+    first_line,
+    st.lists(field, max_size=6).map(b"".join),
+    rarely_odd,
+    st.sampled_from([b"", b"abc", b"GET / HTTP/1.1\r\n\r\n", b"3\r\nabc\r\n0\r\n\r\n"]),
+).map(b"".join)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a reader makes of a message; `refusal` is the kind of its complaint, or of its end."""
+
+    refusal: str = ""
+    said: tuple[Any, ...] = ()
+    body: bytes | str = b""
+    rest: bytes = b""
+
+
+def gunicorn_config() -> Config:
+    config = Config()
+    for name, value in MESSAGE_RULES.items():
+        config.set(name, value)
+    return config
+
+
+CONFIG = gunicorn_config()
+
+
+def reading(kind: type[Any], pieces: list[bytes]) -> Reading:
+    unreader = IterUnreader(pieces)
+    try:
+        request = kind(CONFIG, unreader, PEER)
+    except (NoMoreData, ParseException, StopIteration) as error:
+        return Reading(type(error).__name__)
+    try:
+        body: bytes | str = request.body.read()
+    except (NoMoreData, ParseException) as error:
+        body = type(error).__name__
+    said = (
+        *(request.method, request.uri, request.path, request.query, request.fragment, request.version),
+        *(request.scheme, request.headers, request._expected_100_continue),
+    )
+    rest = b"" if isinstance(body, str) else b"".join(iter(unreader.read, b""))
+    return Reading("", said, body, rest)
+
+
+@settings(max_examples=500)
+@given(messages, st.integers(1, 200))
+@example(PLAIN, 1)
+@example(b"GET / HTTP/1.1\r\nContent-Length: 3\r\ncontent-length: 3\r\n\r\nabc", 9)
+@example(b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabcGET / HTTP/1.1\r\n\r\n", 200)
+def test_every_message_is_read_as_gunicorns_own_parser_reads_it(sent: bytes, first: int) -> None:
+    for pieces in ([sent], [piece for piece in (sent[:first], sent[first:]) if piece]):
+        assert reading(Request, pieces) == reading(message.Request, pieces)
+
+
+def test_a_hundred_fields_are_taken_and_no_more() -> None:
+    lines = [b"X-%d: a\r\n" % number for number in range(101)]
+    for kind in (message.Request, Request):
+        assert reading(kind, [b"GET / HTTP/1.1\r\n" + b"".join(lines[:100]) + b"\r\n"]).refusal == ""
+        assert reading(kind, [b"GET / HTTP/1.1\r\n" + b"".join(lines) + b"\r\n"]).refusal == "LimitRequestHeaders"
+
+
+@pytest.mark.parametrize(
+    "connection", ["close", "Close", "keep-alive, close", "close ,x", "x,\tclose", "closed", "keep-alive", ""]
+)
+@pytest.mark.parametrize("in_pieces", [False, True])
+def test_close_ends_the_connection_wherever_it_stands_among_the_options(connection: str, in_pieces: bool) -> None:
+    sent = f"GET / HTTP/1.1\r\nConnection: {connection}\r\n\r\n".encode()
+    request = Request(CONFIG, IterUnreader([sent[:20], sent[20:]] if in_pieces else [sent]), PEER)
+    assert request.should_close() == ("close" in [one.strip().lower() for one in connection.split(",")])
+
+
+def test_requests_that_come_together_are_read_one_after_the_other_with_their_bodies_left_alone() -> None:
+    sent = b"POST /1 HTTP/1.1\r\nContent-Length: 3\r\n\r\nabcGET /2 HTTP/1.1\r\n\r\nGET /3 HTTP/1.0\r\n\r\nGET /4"
+    parser = RequestParser(CONFIG, iter([sent]), PEER)
+    assert [next(parser).uri for _ in range(3)] == ["/1", "/2", "/3"]
+    with pytest.raises(StopIteration):
+        next(parser)
+
+
+def test_plain_messages_are_those_that_clients_send() -> None:
+    for sent in (PLAIN, PLAIN.replace(b"\r\n\r\n", b"\r\nContent-Length: 3\r\nCookie: a=b; c=d\r\n\r\nabc")):
+        request = Request.__new__(Request)
+        assert request._read_plain(sent, IterUnreader([]))
