@@ -180,7 +180,10 @@ class GeventWorker(GatewayWorker, GunicornGevent):  # type: ignore[misc]
                 response.close()
             finally:
                 pieces.close()
-        except (Exception, SystemExit) as error:
+        except (gevent.GreenletExit, SystemExit) as error:
+            # The worker has waited for it as long as it may.
+            raise StopIteration from error
+        except Exception as error:
             if isinstance(error, OSError) or not response.headers_sent:
                 raise
             # A second answer on the same connection would be taken for a part of the first.
