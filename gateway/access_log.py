@@ -88,7 +88,7 @@ def facts(note: Note, settings: LogSettings) -> dict[str, Any]:
             {"target": one.target, "outcome": one.outcome, "seconds": one.seconds} for one in exchange.attempts
         ]
         or None,
-        "received_bytes": getattr(exchange.stream, "received", 0),
+        "received_bytes": getattr(exchange.environ["wsgi.input"], "received", 0),
         "sent_bytes": note.sent_bytes,
         "seconds": round(note.seconds, 6),
         "gateway_seconds": round(exchange.own_seconds, 6),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from flask import Flask
 
@@ -19,6 +18,7 @@ from gateway.documented import DocumentedOnly
 from gateway.documents.making import make_library
 from gateway.ending import GATEWAY_END, WORKER_END
 from gateway.finishing import Finishing
+from gateway.flask_app import GatewayApp
 from gateway.gauges import Gauges
 from gateway.health import health_blueprint
 from gateway.identity import identity_blueprint
@@ -34,24 +34,14 @@ from gateway.proxy.session import ServiceSession
 from gateway.quota import make_limiter
 from gateway.redis.client import SharedRedis
 from gateway.reporting import REPORTING, Reporting
-from gateway.responses import GatewayResponse
 from gateway.service_watch import ServiceWatch
-from gateway.services import PolicyRule, RestConverter, check_path, service_blueprint
+from gateway.services import RestConverter, check_path, service_blueprint
 from gateway.status.documents import DocumentsWatch
 from gateway.status.making import make_status
 from gateway.status.present import LiveService, Present
 from gateway.tokens.identity import IdentitySigner
 from gateway.tokens.verifier import Verifier
 from gateway.tracing.trace_context import TRACE_FIELDS, Propagation
-
-
-class GatewayApp(Flask):
-    response_class = GatewayResponse
-    url_rule_class = PolicyRule  # type: ignore[assignment] # Flask calls it with the options of add_url_rule
-
-    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
-        """As it is: Flask would look, at each call of each stage, whether it is a coroutine."""
-        return func
 
 
 def build(settings: Settings, parts: Parts = REAL) -> Flask:

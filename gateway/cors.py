@@ -7,6 +7,7 @@ import re
 from flask import Flask, Response, request
 from flask_cors import CORS
 
+from gateway import context
 from gateway.config import CorsSettings
 from gateway.responses import GatewayResponse
 
@@ -72,8 +73,10 @@ def header_pattern(name: str) -> re.Pattern[str]:
 def answer_preflight() -> Response | None:
     """An answer to a preflight (Fetch, CORS-preflight request): no token, no quota, no upstream. A plain OPTIONS
     goes on to its service."""
+    if context.current().method != "OPTIONS":
+        return None
     headers = request.headers
-    if request.method != "OPTIONS" or "Origin" not in headers or "Access-Control-Request-Method" not in headers:
+    if "Origin" not in headers or "Access-Control-Request-Method" not in headers:
         return None
     response = GatewayResponse(status=204)
     response.headers["Vary"] = "Origin, Access-Control-Request-Method, Access-Control-Request-Headers"

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Callable
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flask import request
 
@@ -49,7 +49,7 @@ class Beginning:
                 fields=fields,
                 peer=peer,
                 client_address=client_address(peer, forwarded_for, self._trusted_hops),
-                stream=environ["wsgi.input"],
+                environ=environ,
                 trace=trace,
             )
         )
@@ -80,8 +80,7 @@ def spelled(name: str) -> str:
 
 def incoming_of(exchange: Exchange) -> Incoming:
     """The exchange's request as the forwarder takes it."""
-    environ: dict[str, Any] = request.environ
-    policy = exchange.policy
+    environ, policy = exchange.environ, exchange.policy
     # No service's view is reached before the path was checked and its policy found.
     assert exchange.target is not None  # noqa: S101
     assert policy is not None  # noqa: S101

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from ipaddress import IPv6Address, IPv6Network, ip_address, ip_network
 from typing import TYPE_CHECKING, Any
 
+from flask import Flask
 from flask_limiter import Limit, Limiter
 from flask_limiter.errors import RateLimitExceeded
 
@@ -96,9 +97,26 @@ class GatewayLimiter(Limiter):
     def __init__(self, own: RequestLimits, **options: Any) -> None:
         super().__init__(caller_key, default_limits=[own], **options)
         self._own = own
+        self._has_searched = False
+
+    def init_app(self, app: Flask) -> None:
+        super().init_app(app)
+        hooks: Any
+        for hooks in (app.after_request_funcs[None], app.teardown_request_funcs[None]):
+            if self.enabled:
+                hooks.append(self._where_searched(hooks.pop()))
+
+    def _where_searched(self, hook: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """One of Flask-Limiter's hooks, which tell of its search and tidy up after it."""
+
+        def run(given: Any) -> Any:
+            return hook(given) if self._has_searched else given
+
+        return run
 
     def _check_request_limit(self, callable_name: str | None = None, in_middleware: bool = True) -> None:
         if callable_name is not None or not self._has_only_own():
+            self._has_searched = True
             super()._check_request_limit(callable_name, in_middleware)
         elif self.enabled:
             for limit in self._own:

@@ -113,7 +113,7 @@ def check_path() -> None:
     if exchange.raw_target == "*":
         raise BadRequest("OPTIONS * asks about the gateway itself, which has no answer to it")
     target = read_target(exchange.raw_target, encoded_slashes=policy is not None and policy.encoded_slashes)
-    decided_on = request.environ["PATH_INFO"].encode("latin-1").decode("utf-8", "replace")
+    decided_on = exchange.environ["PATH_INFO"].encode("latin-1").decode("utf-8", "replace")
     if decided_on != target.path:
         raise BadPath("the path can be read in more than one way")
     if target.doubtful and reading_of_another_policy(target.path, policy) is not None:

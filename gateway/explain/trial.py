@@ -188,7 +188,7 @@ def bad_reading() -> str | None:
     exchange = context.current()
     rule: Any = request.url_rule
     policy: Policy | None = getattr(rule, "policy", None)
-    path = request.environ["PATH_INFO"].encode("latin-1").decode("utf-8", "replace")
+    path = exchange.environ["PATH_INFO"].encode("latin-1").decode("utf-8", "replace")
     try:
         return None if exchange.target is not None else reading_of_another_policy(path, policy)
     except BadPath:

@@ -48,7 +48,7 @@ class SpanRecorder:
         """Keeps what will be gone when the answer has gone out."""
         exchange = context.current_or_none()
         if exchange is not None and exchange.trace is not None and exchange.trace.is_recorded:
-            environ = request.environ
+            environ = exchange.environ
             exchange.served = Served(
                 response.status_code,
                 self._route_of(exchange),
