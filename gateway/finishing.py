@@ -10,9 +10,10 @@ from flask import Response
 from gateway import context
 from gateway.aside import Aside, Note
 from gateway.errors import UpstreamBodyError, told
-from gateway.responses import ClosingBody, GatewayResponse
+from gateway.responses import ClosingBody, GatewayResponse, put_fields
 
 GONE = "client_disconnected"
+REQUEST_ID = frozenset(["x-request-id"])
 
 
 class Finishing:
@@ -26,7 +27,7 @@ class Finishing:
         exchange = context.current_or_none()
         if exchange is None:
             return response
-        response.headers["X-Request-Id"] = exchange.request_id
+        put_fields(response.headers, [("X-Request-Id", exchange.request_id)], REQUEST_ID)
         status = response.status_code
         others = exchange.quota.seconds + (exchange.upstream_seconds or 0)
         exchange.own_seconds = self._clock() - exchange.started - others

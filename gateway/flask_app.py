@@ -53,7 +53,7 @@ class GatewayApp(Flask):
         return MapAdapter(self.url_map, name, "/", "", scheme, request.path, request.method, environ["QUERY_STRING"])
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)
 def server_name(scheme: str, host: str) -> str:
     """What Werkzeug makes of a Host. Raises BadHost."""
     environ = {"wsgi.url_scheme": scheme, "HTTP_HOST": host, "REQUEST_METHOD": "GET"}

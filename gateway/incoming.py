@@ -13,7 +13,7 @@ from flask import request
 from gateway import context
 from gateway.context import Exchange
 from gateway.proxy.forwarder import Incoming
-from gateway.proxy.headers import ClientSide, Pairs, client_address
+from gateway.proxy.headers import NAMES_KNOWN, ClientSide, Pairs, client_address
 from gateway.tracing.trace_context import Propagation
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def fields_of(environ: WSGIEnvironment) -> Pairs:
     return fields
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=NAMES_KNOWN)
 def spelled(name: str) -> str:
     """gunicorn and WSGI give names in capitals; they go on in the usual spelling."""
     return name.title()

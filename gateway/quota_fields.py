@@ -10,8 +10,10 @@ from gateway import context
 from gateway.limits.asks import Ask, Outcome
 from gateway.limits.extension import Batch
 from gateway.metrics import Metrics
+from gateway.responses import put_fields
 
 OBSERVED_FIELD = "X-RateLimit-Observed"
+FIELDS = frozenset("x-ratelimit-limit x-ratelimit-remaining x-ratelimit-reset ratelimit-policy ratelimit".split())
 
 
 def install(app: Flask, metrics: Metrics) -> None:
@@ -21,25 +23,31 @@ def install(app: Flask, metrics: Metrics) -> None:
         exchange = context.current_or_none()
         if exchange is None or not exchange.quota.outcomes:
             return response
-        quota, headers = exchange.quota, response.headers
-        name, outcome = nearest(quota)
-        reset = math.ceil(outcome.reset_seconds if outcome.passed else outcome.retry_after_seconds)
-        headers["X-RateLimit-Limit"] = str(outcome.capacity)
-        headers["X-RateLimit-Remaining"] = str(outcome.remaining)
-        headers["X-RateLimit-Reset"] = str(reset)
-        headers["RateLimit-Policy"] = ", ".join(map(policy_item, quota.names, quota.asks, quota.outcomes))
-        headers["RateLimit"] = f'"{name}";r={outcome.remaining};t={reset}'
+        quota = exchange.quota
+        put_fields(response.headers, fields_of(quota), FIELDS)
         if not quota.passed:
             if quota.observed:
-                headers[OBSERVED_FIELD] = ", ".join(f'"{name}"' for name in violated_policies(quota))
+                response.headers[OBSERVED_FIELD] = ", ".join(f'"{name}"' for name in violated_policies(quota))
             elif exchange.error_code == "quota_exceeded":
-                headers["Retry-After"] = str(retry_after(quota))
+                response.headers["Retry-After"] = str(retry_after(quota))
             if exchange.policy is not None:
                 mode = "observe" if quota.observed else "enforce"
                 metrics.quota_refusals.labels(exchange.policy.service, exchange.policy.name, mode).inc()
         return response
 
     app.after_request(tell_quota)
+
+
+def fields_of(quota: Batch) -> list[tuple[str, str]]:
+    name, outcome = nearest(quota)
+    reset = math.ceil(outcome.reset_seconds if outcome.passed else outcome.retry_after_seconds)
+    return [
+        ("X-RateLimit-Limit", str(outcome.capacity)),
+        ("X-RateLimit-Remaining", str(outcome.remaining)),
+        ("X-RateLimit-Reset", str(reset)),
+        ("RateLimit-Policy", ", ".join(map(policy_item, quota.names, quota.asks, quota.outcomes))),
+        ("RateLimit", f'"{name}";r={outcome.remaining};t={reset}'),
+    ]
 
 
 def policy_item(name: str, ask: Ask, outcome: Outcome) -> str:

@@ -6,11 +6,12 @@ import errno
 import json
 import socket
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING, cast
 
 from flask import Response
+from werkzeug.datastructures import Headers
 
 from gateway.errors import StreamAborted
 
@@ -44,6 +45,16 @@ class GatewayResponse(Response):
             body.close()
             raise
         return body
+
+
+def put_fields(headers: Headers, pairs: Sequence[tuple[str, str]], instead_of: frozenset[str] = frozenset()) -> None:
+    """Adds fields, in the place of those with the names in `instead_of`, in lower case.
+
+    They were checked where they were read or made, and are once more when they are written: not each of them in
+    between, as Werkzeug would."""
+    if instead_of:
+        headers._list = [pair for pair in headers._list if pair[0].lower() not in instead_of]
+    headers._list.extend(pairs)
 
 
 def json_response(document: object, status: int = 200, cache_control: str = "no-store") -> GatewayResponse:

@@ -16,7 +16,7 @@ from gateway.incoming import incoming_of
 from gateway.policies import Policy
 from gateway.proxy.forwarder import Answer, Forwarder
 from gateway.proxy.paths import other_readings, read_target
-from gateway.responses import GatewayResponse
+from gateway.responses import GatewayResponse, put_fields
 
 ANY_METHOD = "*"
 REFUSED_METHODS = frozenset(["CONNECT", "TRACE"])  # a tunnel; an echo of identity fields to whoever asks
@@ -94,9 +94,8 @@ def service_blueprint(
 
 def response_of(answer: Answer) -> GatewayResponse:
     """The upstream's answer."""
-    response = GatewayResponse(answer.body)
-    response.status = f"{answer.status} {answer.reason}"
-    response.headers.extend(answer.fields)
+    response = GatewayResponse(answer.body, f"{answer.status} {answer.reason}")
+    put_fields(response.headers, answer.fields)
     return response
 
 

@@ -198,33 +198,42 @@ class UpstreamBody:
         self._release(self._reusable and not self._connection.buffered)
 
 
-class FirstPieceFirst:
-    """A body whose first piece has been read, so that an upstream that fails before it gets its request a 502 or 504
-    and not a broken answer. Making it raises UpstreamProtocolError, UpstreamTimeout or ClientDisconnected.
+def first_piece(body: UpstreamBody) -> bytes | None:
+    """The first piece of an answer's body, None where it has none: so an upstream that fails before it gets its request
+    a 502 or 504 and not a broken answer. Raises UpstreamProtocolError, UpstreamTimeout or ClientDisconnected.
 
-    Of a stream that is still silent, the head goes out at once: its first event may be minutes away."""
+    Of a stream that is still silent, no bytes, with which the head goes out: its first event may be minutes away."""
+    if body.is_awaited:
+        return b""
+    try:
+        return next(body, None)
+    except UpstreamBodyError as error:
+        if isinstance(error.__cause__, UpstreamTimeout):
+            raise UpstreamTimeout("the service did not answer in time") from error
+        raise UpstreamProtocolError("the service's answer ended before its body") from error
 
-    def __init__(self, body: UpstreamBody) -> None:
-        self._body = body
-        # For a server, a piece without bytes means that the head is to go out.
-        self._first: bytes | None = b""
-        if body.is_awaited:
-            return
-        try:
-            self._first = next(body, None)
-        except UpstreamBodyError as error:
-            if isinstance(error.__cause__, UpstreamTimeout):
-                raise UpstreamTimeout("the service did not answer in time") from error
-            raise UpstreamProtocolError("the service's answer ended before its body") from error
 
-    def __iter__(self) -> FirstPieceFirst:
+class AnswerBody:
+    """An answer's body whose first piece has been read. It tells when it ends, whichever way."""
+
+    __slots__ = ("_body", "_first", "_when_ended")
+
+    def __init__(self, first: bytes | None, rest: UpstreamBody, when_ended: Callable[[], None]) -> None:
+        self._first = first
+        self._body = rest
+        self._when_ended: Callable[[], None] | None = when_ended
+
+    def __iter__(self) -> AnswerBody:
         return self
 
     def __next__(self) -> bytes:
         first, self._first = self._first, None
-        if first is not None:
-            return first
-        return next(self._body)
+        return next(self._body) if first is None else first
 
     def close(self) -> None:
-        self._body.close()
+        when_ended, self._when_ended = self._when_ended, None
+        if when_ended is not None:
+            try:
+                self._body.close()
+            finally:
+                when_ended()

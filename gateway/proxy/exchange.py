@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+import socket
+from dataclasses import dataclass
+from typing import Protocol
 
 from gateway.ending import WorkerEnd
 from gateway.errors import UpstreamConnectError
-from gateway.proxy.body import UpstreamBody
+from gateway.proxy.body import ClientBody, UpstreamBody
 from gateway.proxy.connection import ENDED, ConnectionEnded, UpstreamConnection
+from gateway.proxy.headers import Pairs
 from gateway.proxy.retry import IDEMPOTENT
 from gateway.proxy.target import Target
 from gateway.proxy.time_limits import TimeLimits
 from gateway.proxy.wire import ResponseHead, request_head
 
-if TYPE_CHECKING:
-    from gateway.proxy.session import ReadyRequest
+
+@dataclass(slots=True)
+class ReadyRequest:
+    """A request that is sent byte for byte as it stands here. `request_target` is what is asked of the target;
+    `client` the client's socket, to notice it leave."""
+
+    method: str
+    target: Target
+    request_target: str
+    fields: Pairs
+    content: bytes | ClientBody
+    limits: TimeLimits
+    client: socket.socket | None = None
 
 
 class Connections(Protocol):
@@ -44,14 +58,13 @@ def exchange(connections: Connections, request: ReadyRequest) -> tuple[ResponseH
 def exchange_over(
     connections: Connections, connection: UpstreamConnection, request: ReadyRequest
 ) -> tuple[ResponseHead, UpstreamBody]:
-    method = request.method or "GET"
     connection.client_watch = request.client
     connection.end_watch = None
     # One that was kept may have served a route with others.
     connection.read_timeout_seconds = request.limits.read_seconds
     try:
-        sent_whole = send_request(connection, request, method)
-        head = connection.read_head(method, request.limits.head_seconds)
+        sent_whole = send_request(connection, request)
+        head = connection.read_head(request.method, request.limits.head_seconds)
     except ConnectionEnded as error:
         connection.close()
         raise UpstreamConnectError("the service ended the connection") from error
@@ -68,10 +81,10 @@ def exchange_over(
     return head, UpstreamBody(connection, head, release, connections.worker_end)
 
 
-def send_request(connection: UpstreamConnection, request: ReadyRequest, method: str) -> bool:
+def send_request(connection: UpstreamConnection, request: ReadyRequest) -> bool:
     """Sends head and body; whether all of it was sent, as an upstream may answer (and refuse) before the end."""
     body = request.content
-    head = request_head(method, request.request_target, request.fields)
+    head = request_head(request.method, request.request_target, request.fields)
     if isinstance(body, bytes):
         connection.send(head + body)
         return True

@@ -22,8 +22,9 @@ from gateway.config import ServiceSettings
 from gateway.errors import Overloaded, UpgradeRefused, UpstreamError
 from gateway.proxy.attempts import Attempt
 from gateway.proxy.balancer import Balancer, TargetState
-from gateway.proxy.body import ClientBody, FirstPieceFirst, Readable
+from gateway.proxy.body import AnswerBody, ClientBody, Readable, first_piece
 from gateway.proxy.breaker import MAX_REST_SECONDS, Breaker
+from gateway.proxy.exchange import ReadyRequest
 from gateway.proxy.headers import (
     ClientSide,
     Pairs,
@@ -34,7 +35,7 @@ from gateway.proxy.headers import (
 )
 from gateway.proxy.paths import RequestTarget
 from gateway.proxy.retry import RetryBudget, backoff_seconds, is_safe_to_send_again
-from gateway.proxy.session import ReadyRequest, ServiceSession
+from gateway.proxy.session import ServiceSession
 from gateway.proxy.target import Target
 from gateway.proxy.time_limits import TimeLimits
 from gateway.tracing.trace_context import Trace, UpstreamCall
@@ -80,30 +81,7 @@ class Answer:
     status: int
     reason: str
     fields: Pairs
-    body: CountedBody
-
-
-@dataclass(slots=True)
-class CountedBody:
-    """An answer's body that gives back the service's place when it ends."""
-
-    body: FirstPieceFirst
-    leave: Callable[[], None]
-    is_closed: bool = field(default=False)
-
-    def __iter__(self) -> CountedBody:
-        return self
-
-    def __next__(self) -> bytes:
-        return next(self.body)
-
-    def close(self) -> None:
-        if not self.is_closed:
-            self.is_closed = True
-            try:
-                self.body.close()
-            finally:
-                self.leave()
+    body: AnswerBody
 
 
 class Forwarder:
@@ -187,7 +165,7 @@ class Forwarder:
         state.in_flight += 1
         breaker.begin()
         try:
-            response = self._session.send_ready(
+            head, upstream_body = self._session.send_ready(
                 ReadyRequest(
                     incoming.method,
                     target,
@@ -198,8 +176,8 @@ class Forwarder:
                     incoming.client_socket,
                 )
             )
-            status = response.status_code
-            body_of_answer = FirstPieceFirst(response.upstream_body)
+            status = head.status
+            first = first_piece(upstream_body)
         except UpstreamError as error:
             state.in_flight -= 1
             outcome = error.code
@@ -220,22 +198,22 @@ class Forwarder:
                     UpstreamCall(trace.sent_id, url, target.host, target.port, outcome, status, started, ended)
                 )
         breaker.succeeded()
-        if response.status_code == 503:
-            rest(breaker, response.fields)
+        if head.status == 503:
+            rest(breaker, head.fields)
 
         def leave() -> None:
             state.in_flight -= 1
             self._in_flight -= 1
-            if response.upstream_body.is_whole:
+            if upstream_body.is_whole:
                 breaker.was_whole()
-            elif response.upstream_body.is_cut and breaker.was_cut():
+            elif upstream_body.is_cut and breaker.was_cut():
                 self._watch.opened(target)
 
         return Answer(
-            response.status_code,
-            response.reason,
-            self._answered_fields(response.fields, incoming, target),
-            CountedBody(body_of_answer, leave),
+            head.status,
+            head.reason,
+            self._answered_fields(head.fields, incoming, target),
+            AnswerBody(first, upstream_body, leave),
         )
 
     def _answered_fields(self, received: Pairs, incoming: Incoming, target: Target) -> Pairs:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import ip_address
 
 Pairs = list[tuple[str, str]]
@@ -19,6 +20,8 @@ OWN_REQUEST_FIELDS = frozenset(
     "x-forwarded-prefix x-forwarded-server x-real-ip x-request-id x-original-url x-rewrite-url "
     "x-http-method-override".split()
 )
+# Names of fields may be long, and are whatever somebody chose.
+NAMES_KNOWN = 256
 OWN_RESPONSE_FIELDS = frozenset(["x-request-id", "x-gateway-error"])
 
 
@@ -47,18 +50,19 @@ def connection_options(pairs: Iterable[tuple[str, str]]) -> set[str]:
 def forwarded_fields(pairs: Sequence[tuple[str, str]], identity_names: frozenset[str]) -> Pairs:
     """The client's fields that may go on, in order. `identity_names`: the normal names that only the gateway sets."""
     dropped = connection_options(pairs)
-    kept = []
-    for name, value in pairs:
-        lower = normal(name)
-        if (
-            lower not in HOP_BY_HOP
-            and lower not in OWN_REQUEST_FIELDS
-            and lower not in identity_names
-            and lower not in dropped
-            and not lower.startswith("x-gateway-")
-        ):
-            kept.append((name, value))
-    return kept
+    return [
+        pair
+        for pair in pairs
+        if may_be_forwarded(pair[0], identity_names) and not (dropped and normal(pair[0]) in dropped)
+    ]
+
+
+@lru_cache(maxsize=NAMES_KNOWN)
+def may_be_forwarded(name: str, identity_names: frozenset[str]) -> bool:
+    lower = normal(name)
+    return not (
+        lower in HOP_BY_HOP or lower in OWN_REQUEST_FIELDS or lower in identity_names or lower.startswith("x-gateway-")
+    )
 
 
 def proxy_fields(received: Sequence[tuple[str, str]], client: ClientSide, trusted_hops: int) -> Pairs:
@@ -108,17 +112,13 @@ def client_address(peer: str, forwarded_for: Sequence[str], trusted_hops: int) -
 def answered_fields(pairs: Sequence[tuple[str, str]]) -> Pairs:
     """The upstream's fields that the client gets, in order: not hop-by-hop, not CORS, not the gateway's own."""
     dropped = connection_options(pairs)
-    kept = []
-    for name, value in pairs:
-        lower = name.lower()
-        if (
-            lower not in HOP_BY_HOP
-            and lower not in OWN_RESPONSE_FIELDS
-            and lower not in dropped
-            and not lower.startswith("access-control-")
-        ):
-            kept.append((name, value))
-    return kept
+    return [pair for pair in pairs if may_be_answered(pair[0]) and not (dropped and pair[0].lower() in dropped)]
+
+
+@lru_cache(maxsize=NAMES_KNOWN)
+def may_be_answered(name: str) -> bool:
+    lower = name.lower()
+    return not (lower in HOP_BY_HOP or lower in OWN_RESPONSE_FIELDS or lower.startswith("access-control-"))
 
 
 def rewrite_location(value: str, authority: str, base_path: str, stripped_prefix: str) -> str:

@@ -7,7 +7,6 @@ two readers understand differently. So the session keeps no state and its adapte
 
 from __future__ import annotations
 
-import socket
 import ssl
 import time
 from collections import deque
@@ -23,10 +22,9 @@ from requests.structures import CaseInsensitiveDict
 from gateway.config import ServiceSettings
 from gateway.ending import WorkerEnd
 from gateway.errors import ConfigurationError
-from gateway.proxy.body import ClientBody, UpstreamBody
+from gateway.proxy.body import UpstreamBody
 from gateway.proxy.connection import UpstreamConnection, connect
-from gateway.proxy.exchange import exchange
-from gateway.proxy.headers import Pairs
+from gateway.proxy.exchange import ReadyRequest, exchange
 from gateway.proxy.target import Target
 from gateway.proxy.time_limits import TimeLimits
 from gateway.proxy.wire import ResponseHead
@@ -34,50 +32,21 @@ from gateway.proxy.wire import ResponseHead
 IDLE_SECONDS = 60.0
 
 
-class ReadyRequest(requests.PreparedRequest):
-    """A request that is sent byte for byte as it stands here. `url` is the target's; `path_url` what is asked of it.
-
-    `client` is the client's socket, to notice it leave."""
-
-    def __init__(
-        self,
-        method: str,
-        target: Target,
-        request_target: str,
-        fields: Pairs,
-        body: bytes | ClientBody,
-        limits: TimeLimits,
-        client: socket.socket | None = None,
-    ) -> None:
-        # PreparedRequest's own fields, without its preparations.
-        self.method = method
-        self.url = target.url
-        self.headers = CaseInsensitiveDict()
-        self.fields = fields
-        self.body = None
-        self.content = body
-        self.hooks = {}
-        self.target = target
-        self.request_target = request_target
-        self.limits = limits
-        self.client = client
-
-
 class UpstreamResponse(requests.Response):
-    """An answer whose `fields` are the upstream's, in order, duplicates apart; `raw` is its body as it comes."""
+    """An answer, for callers that use the session as any other; `raw` is its body as it comes."""
 
     def __init__(self, request: requests.PreparedRequest, head: ResponseHead, body: UpstreamBody) -> None:
         super().__init__()
         self.status_code = head.status
         self.reason = head.reason
         self.fields = head.fields
-        self.raw = self.upstream_body = body
+        self.raw = body
         self.request = request
         self.url = request.url or ""
 
     @property
     def headers(self) -> CaseInsensitiveDict[str]:
-        """The folded view that requests' users expect; the forwarder never reads it."""
+        """The folded view that requests' users expect."""
         folded: CaseInsensitiveDict[str] = CaseInsensitiveDict()
         for name, value in self.fields:
             folded[name] = f"{folded[name]}, {value}" if name in folded else value
@@ -118,9 +87,7 @@ class ServiceAdapter(BaseAdapter):
         """The answer's head, its body still to be read. Time limits and TLS are the service's own.
 
         Raises the errors of `exchange`."""
-        ready = request if isinstance(request, ReadyRequest) else as_ready(request, self._limits)
-        head, body = exchange(self, ready)
-        return UpstreamResponse(ready, head, body)
+        return UpstreamResponse(request, *exchange(self, as_ready(request, self._limits)))
 
     def idle_connection(self, target: Target) -> UpstreamConnection | None:
         """A kept-alive connection that is still good, to be used by one request."""
@@ -170,9 +137,10 @@ class ServiceSession(requests.Session):
         self.mount("http://", self._adapter)
         self.mount("https://", self._adapter)
 
-    def send_ready(self, request: ReadyRequest) -> UpstreamResponse:
-        """Sends a request that is complete already, past requests' preparations."""
-        return self._adapter.send(request, stream=True)
+    def send_ready(self, request: ReadyRequest) -> tuple[ResponseHead, UpstreamBody]:
+        """Sends a request that is complete already, past requests' preparations: the answer's head, its body still to
+        be read. Raises the errors of `exchange`."""
+        return exchange(self._adapter, request)
 
     def idle_count(self, target: Target) -> int:
         """How many connections to it are kept for further requests."""

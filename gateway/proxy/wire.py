@@ -12,8 +12,7 @@ MAX_HEAD_BYTES = 64 * 1024
 MAX_CHUNK_LINE_BYTES = 4096
 
 STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?\r\n")
-FIELD = r"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*((?:[\x21-\x7e\x80-\xff]+(?:[ \t]+[\x21-\x7e\x80-\xff]+)*)?)[ \t]*\r\n"
-ONE_FIELD = re.compile(FIELD)
+FIELDS = re.compile(r"((?:[!#$%&'*+\-.^_`|~0-9A-Za-z]++:[\t\x20-\x7e\x80-\xff]*+\r\n)*+)\r\n")
 LENGTH = re.compile(r"[0-9]{1,18}")
 CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
 
@@ -53,15 +52,13 @@ def read_response_head(head: bytes, method: str) -> ResponseHead:
     start = STATUS_LINE.match(text)
     if start is None:
         raise UpstreamProtocolError("the status line is malformed")
-    at, end = start.end(), len(text) - 2
+    header = FIELDS.fullmatch(text, start.end())
+    if header is None:
+        raise UpstreamProtocolError("a header field is malformed")
     fields = []
-    match_field = ONE_FIELD.match
-    while at < end:
-        found = match_field(text, at)
-        if found is None:
-            raise UpstreamProtocolError("a header field is malformed")
-        fields.append((found[1], found[2]))
-        at = found.end()
+    for line in header[1].split("\r\n")[:-1]:
+        name, _, value = line.partition(":")
+        fields.append((name, value.strip(" \t")))
     status = int(start[2])
     chunked, length, persistent = framing(fields, http_1_0=start[1] == "0")
     if method == "HEAD" or status in (204, 304) or status < 200:

@@ -12,6 +12,7 @@ from collections import deque
 from threading import BoundedSemaphore
 from typing import Any
 
+from hiredis import pack_command
 from redis import ConnectionPool, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
@@ -36,7 +37,9 @@ class Connections:
         try:
             connection = self._taken()
             try:
-                connection.send_command(*command)
+                # redis-py would look at each word first.
+                words: Any = command
+                connection.send_packed_command([pack_command(words)], check_health=False)
                 reply = connection.read_response()
             except ResponseError:
                 # A reply as any other, as far as the connection goes.

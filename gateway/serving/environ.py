@@ -9,6 +9,7 @@ from urllib.parse import unquote_to_bytes
 from gunicorn.config import Config
 from gunicorn.http import wsgi
 
+from gateway.proxy.headers import NAMES_KNOWN
 from gateway.serving.answers import Response
 from gateway.serving.request_heads import Request
 
@@ -51,7 +52,7 @@ def create(req: Request, sock: Any, client: Any, server: Any, cfg: Config) -> tu
     return response, environ
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=NAMES_KNOWN)
 def environ_key(name: str) -> str:
     """The key of a field whose name is in capitals."""
     return OF_CONTENT.get(name) or "HTTP_" + name.replace("-", "_")

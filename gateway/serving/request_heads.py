@@ -15,6 +15,7 @@ from gunicorn.config import Config
 from gunicorn.http import message, parser
 from gunicorn.http.body import Body, LengthReader
 
+from gateway.proxy.headers import NAMES_KNOWN
 from gateway.serving.message_rules import MESSAGE_RULES
 
 # Without _, of which header_map decides.
@@ -112,7 +113,7 @@ class RequestParser(parser.RequestParser):  # type: ignore[misc]
         return is_read or bool(super().finish_body(deadline, max_bytes))
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=NAMES_KNOWN)
 def in_capitals(name: str) -> str:
     return name.upper()
 
