@@ -15,7 +15,7 @@ from gateway.aside import Note
 from gateway.config import LogSettings
 from gateway.context import Exchange
 from gateway.log_writer import LineWriter, Output
-from gateway.moments import iso
+from gateway.moments import iso_milliseconds
 from gateway.quota_fields import violated_policies
 
 # Of each value that a client chooses, as it is written: a line has to fit into one write (`log_writer.PIPE_BYTES`).
@@ -68,7 +68,7 @@ def facts(note: Note, settings: LogSettings) -> dict[str, Any]:
     exchange, policy = note.exchange, note.exchange.policy
     path, _, query = exchange.raw_target.partition("?")
     return {
-        "time": iso(note.now, "milliseconds"),
+        "time": iso_milliseconds(note.now),
         "request_id": exchange.request_id,
         "trace_id": exchange.trace_id,
         "client": exchange.client_address,

@@ -14,6 +14,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.values import ValueClass
 
 from gateway.background import run_aside
+from gateway.histograms import Gathered
 from gateway.metrics_files import unchanged
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
@@ -36,7 +37,7 @@ class Metrics:
         self.upstream_seconds = self._histogram(
             "gateway_upstream_seconds", "Until the head of the service's answer was there, retries included.", "service"
         )
-        self.redis_seconds = self._histogram("gateway_redis_seconds", "A request's one call of Redis.")
+        self.redis_seconds = Gathered(self._histogram("gateway_redis_seconds", "A request's one call of Redis."))
         self.token_refusals = self._counter(
             "gateway_token_refusals", "Requests refused for want of a good token, by reason.", "reason"
         )

@@ -21,6 +21,7 @@ from gateway.errors import (
 from gateway.exhaustion import EXHAUSTION, is_exhaustion
 from gateway.proxy.target import Target
 from gateway.proxy.wire import MAX_CHUNK_LINE_BYTES, MAX_HEAD_BYTES, ResponseHead, read_chunk_size, read_response_head
+from gateway.sending import send_all
 
 RECEIVE_BYTES = 64 * 1024
 INTERIM = re.compile(rb"HTTP/1\.[01] 1[0-9][0-9]")
@@ -75,7 +76,7 @@ class UpstreamConnection:
         """Sends all of `data`. Raises ConnectionEnded or UpstreamTimeout."""
         try:
             self._socket.settimeout(self.read_timeout_seconds)
-            self._socket.sendall(data)
+            send_all(self._socket, data)
         except TimeoutError as error:
             raise UpstreamTimeout("the service did not take the request in time") from error
         except OSError as error:

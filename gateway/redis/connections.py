@@ -9,13 +9,15 @@ from __future__ import annotations
 import socket
 import ssl
 from collections import deque
-from threading import BoundedSemaphore
+from threading import Condition
 from typing import Any
 
 from hiredis import pack_command
 from redis import ConnectionPool, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
+
+from gateway.sending import send_all
 
 
 class Connections:
@@ -27,20 +29,17 @@ class Connections:
     def __init__(self, pool: ConnectionPool, most: int, timeout_seconds: float) -> None:
         self._pool = pool
         self._idle: deque[Any] = deque()
-        self._free = BoundedSemaphore(most)
+        self._places = Places(most)
         self._timeout_seconds = timeout_seconds
 
     def run(self, *command: str | int | bytes) -> Any:
         """The reply as it came. Raises RedisError or OSError."""
-        if not self._free.acquire(timeout=self._timeout_seconds):
+        if not self._places.take(self._timeout_seconds):
             raise RedisConnectionError("no connection is free")
         try:
             connection = self._taken()
             try:
-                # redis-py would look at each word first.
-                words: Any = command
-                connection.send_packed_command([pack_command(words)], check_health=False)
-                reply = connection.read_response()
+                reply = exchanged(connection, command)
             except ResponseError:
                 # A reply as any other, as far as the connection goes.
                 self._idle.append(connection)
@@ -52,7 +51,7 @@ class Connections:
             self._idle.append(connection)
             return reply
         finally:
-            self._free.release()
+            self._places.give_back()
 
     def _taken(self) -> Any:
         """A connection for one command, connected when it is sent."""
@@ -67,6 +66,49 @@ class Connections:
     def close(self) -> None:
         while self._idle:
             self._idle.pop().disconnect()
+
+
+class Places:
+    """As a semaphore counts them; it only locks where somebody has to wait."""
+
+    def __init__(self, most: int) -> None:
+        self._free = deque(range(most))
+        self._waiting = 0
+        self._changed = Condition()
+
+    def take(self, seconds: float) -> bool:
+        """Whether there was one within that time."""
+        return self._took() or self._wait(seconds)
+
+    def give_back(self) -> None:
+        self._free.append(0)
+        # Who waits has said so before it looked for the last time.
+        if self._waiting:
+            with self._changed:
+                self._changed.notify()
+
+    def _took(self) -> bool:
+        try:
+            self._free.pop()
+        except IndexError:
+            return False
+        return True
+
+    def _wait(self, seconds: float) -> bool:
+        with self._changed:
+            self._waiting += 1
+            try:
+                return self._changed.wait_for(self._took, seconds)
+            finally:
+                self._waiting -= 1
+
+
+def exchanged(connection: Any, command: Any) -> Any:
+    """The reply to a command; redis-py would look at each of its words before sending them."""
+    if connection._sock is None:
+        connection.connect()
+    send_all(connection._sock, pack_command(command))
+    return connection.read_response()
 
 
 def is_quiet(connection: Any) -> bool:

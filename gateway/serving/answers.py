@@ -16,6 +16,7 @@ from typing import Any
 
 from gunicorn.http.errors import InvalidResponseHeader
 
+from gateway.sending import send_all
 from gateway.serving.request_bodies import ClientStream, Paced
 from gateway.serving.request_heads import Request
 
@@ -135,7 +136,7 @@ class Response:
         if not head and not data:
             return
         try:
-            self.sock.sendall(head + data)
+            send_all(self.sock, head + data)
         except TimeoutError as error:
             # gunicorn knows how to end a connection that the client reset, and logs everything else as its own fault.
             raise ConnectionResetError(errno.ECONNRESET, "the client stopped reading") from error
