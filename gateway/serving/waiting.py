@@ -12,10 +12,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import takewhile
 from types import TracebackType
 from typing import Any
 
-import gevent
 from gevent import Greenlet, get_hub, getcurrent
 
 # Where there is no hurry, a request that may be on its way is given so long to come.
@@ -27,27 +27,23 @@ class SentAway(BaseException):
 
 
 class Waiting:
-    """While entered, the current greenlet waits for a request's head, `seconds` at most. Leaves quietly when that time
-    is over or it is sent away."""
+    """While entered, the current greenlet waits for a request's head. Leaves quietly when it is sent away."""
 
-    __slots__ = ("_connection", "_timeout", "_waiting")
+    __slots__ = ("_connection", "_waiting")
 
-    def __init__(self, waiting: dict[Connection, None], connection: Connection, seconds: float) -> None:
+    def __init__(self, waiting: dict[Connection, None], connection: Connection) -> None:
         self._waiting = waiting
         self._connection = connection
-        self._timeout = gevent.Timeout(seconds)
 
     def __enter__(self) -> None:
         self._connection.since = time.monotonic()
         self._waiting[self._connection] = None
-        self._timeout.start()
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> bool:
         self._waiting.pop(self._connection, None)
-        self._timeout.close()
-        return value is self._timeout or isinstance(value, SentAway)
+        return isinstance(value, SentAway)
 
 
 @dataclass(slots=True, eq=False)
@@ -98,9 +94,16 @@ class Connections:
             if not self._per_client[peer]:
                 del self._per_client[peer]
 
-    def wait(self, seconds: float) -> Waiting:
+    def wait(self) -> Waiting:
         """For the current greenlet to wait in for a request."""
-        return Waiting(self.waiting, self._all[getcurrent()], seconds)
+        return Waiting(self.waiting, self._all[getcurrent()])
+
+    def send_away_overdue(self, seconds: float) -> None:
+        """Ends those that have waited longer, also in the middle of a head: dribbled, it would never end. To be asked
+        for now and then: a timer for each request would cost more than most of what is done for it."""
+        begun = time.monotonic() - seconds
+        for connection in takewhile(lambda one: one.since < begun, list(self.waiting)):
+            get_hub().loop.run_callback(self._throw_overdue, connection, connection.since)
 
     def send_away(self, most: int) -> None:
         """Ends those that have waited longest, so many at most."""
@@ -114,6 +117,10 @@ class Connections:
         for connection in chosen:
             self._leaving.add(connection)
             get_hub().loop.run_callback(self._throw, connection)
+
+    def _throw_overdue(self, connection: Connection, since: float) -> None:
+        if connection in self.waiting and connection.since == since:
+            connection.greenlet.throw(SentAway)
 
     def _throw(self, connection: Connection) -> None:
         """Runs in the hub, so that nothing comes between the question and the throw: what has arrived is served."""

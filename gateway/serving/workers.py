@@ -102,6 +102,7 @@ class GeventWorker(GatewayWorker, GunicornGevent):  # type: ignore[misc]
             servers.append(server)
         while self.alive:
             self.notify()
+            self.connections.send_away_overdue(self.cfg.keepalive)
             if self._pool.full():
                 self.connections.send_away(CROWD)
             # Signals write to gunicorn's pipe.
@@ -137,6 +138,7 @@ class GeventWorker(GatewayWorker, GunicornGevent):  # type: ignore[misc]
         WORKER_END.tell()
         while self._pool and time.monotonic() < deadline:
             self.connections.send_away_spare()
+            self.connections.send_away_overdue(self.cfg.keepalive)
             self.notify()
             self._pool.join(timeout=0.05 if self.connections.waiting else 1.0)
         if self._pool:
@@ -146,6 +148,7 @@ class GeventWorker(GatewayWorker, GunicornGevent):  # type: ignore[misc]
     def _wait(self, until: float) -> None:
         while (remaining := until - time.monotonic()) > 0:
             self.notify()
+            self.connections.send_away_overdue(self.cfg.keepalive)
             gevent.sleep(min(1.0, remaining))
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
@@ -213,7 +216,7 @@ class GeventWorker(GatewayWorker, GunicornGevent):  # type: ignore[misc]
         """gunicorn enters it to wait for each request's head."""
         if self._pool.full():
             self.connections.send_away(1)
-        return self.connections.wait(self.cfg.keepalive)
+        return self.connections.wait()
 
 
 class ThreadWorker(GatewayWorker, GunicornThreads):  # type: ignore[misc]

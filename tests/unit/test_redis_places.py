@@ -1,0 +1,52 @@
+"""Places for connections to Redis: never more than there are, and none lost, whoever waits."""
+
+from __future__ import annotations
+
+import threading
+
+from gateway.redis.connections import Places
+
+
+def test_no_more_are_taken_than_there_are() -> None:
+    places = Places(2)
+    assert places.take(0)
+    assert places.take(0)
+    assert not places.take(0.01)
+    places.give_back()
+    assert places.take(0)
+
+
+def test_who_waits_gets_the_next_one() -> None:
+    places, got = Places(1), list[bool]()
+    assert places.take(0)
+    waiting = threading.Thread(target=lambda: got.append(places.take(30)))
+    waiting.start()
+    while not places._waiting:
+        pass
+    places.give_back()
+    waiting.join(30)
+    assert got == [True]
+
+
+def test_many_threads_share_a_few_without_losing_any() -> None:
+    places, inside, most, failures = Places(3), [], [], []
+
+    def work() -> None:
+        for _ in range(300):
+            if not places.take(30):
+                failures.append("waited in vain")
+                return
+            inside.append(1)
+            most.append(len(inside))
+            inside.pop()
+            places.give_back()
+
+    threads = [threading.Thread(target=work) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not failures
+    assert max(most) <= 3
+    assert all(places.take(0) for _ in range(3))
+    assert not places.take(0)
