@@ -65,6 +65,7 @@ class RedisCounters:
             reply = self._redis.run(keys[0], "EVAL", SCRIPT, *words)
         # Whatever else listens at Redis' address must look like a Redis that fails, not like a mistake in here.
         if not isinstance(reply, list) or len(reply) != length or any(type(one) is not int for one in reply):
+            self._redis.distrust()
             raise InvalidResponse("the answer is not the script's")
         return reply
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
+from gevent.monkey import is_module_patched
 from redis import BlockingConnectionPool, Redis, RedisError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -14,6 +15,7 @@ from gateway.config.redis_url import RedisAddress, parse_redis_url
 from gateway.redis.cluster import ClusterClient
 from gateway.redis.connections import Connections
 from gateway.redis.partitions import CLUSTER_PARTITIONS, Partitions
+from gateway.redis.pipeline import Pipeline
 from gateway.redis.sentinel import master_client
 from gateway.redis.tls import use_shared_context
 
@@ -33,10 +35,14 @@ class SharedRedis:
     def __init__(self, url: str, timeout_seconds: float) -> None:
         address = parse_redis_url(url)
         self._client = make_client(address, timeout_seconds)
-        self._connections: Connections | None = None
+        self._connections: Connections | Pipeline | None = None
         if address.kind == "server":
             pool = client_by_url(address.url, connection_options(timeout_seconds)).connection_pool
-            self._connections = Connections(pool, MAX_CONNECTIONS, timeout_seconds)
+            # TLS has bytes of its own between those of the connection and those of the replies.
+            if is_module_patched("socket") and not address.url.startswith("rediss:"):
+                self._connections = Pipeline(pool, timeout_seconds)
+            else:
+                self._connections = Connections(pool, MAX_CONNECTIONS, timeout_seconds)
         self.partitions = Partitions(CLUSTER_PARTITIONS if address.kind == "cluster" else 1)
 
     def run(self, key: str, *command: str | int | bytes) -> Any:
@@ -47,6 +53,11 @@ class SharedRedis:
             return self._client.run(key, *command)
         client: Any = self._client
         return client.execute_command(*command)
+
+    def distrust(self) -> None:
+        """What was replied makes no sense: who else is there, or replies to something else, is not asked again."""
+        if self._connections is not None:
+            self._connections.close()
 
     def scan(self, pattern: str) -> Iterator[str]:
         """Each key that is like the pattern, once; on all nodes of a cluster."""

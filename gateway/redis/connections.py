@@ -24,7 +24,7 @@ class Connections:
     """Sends commands over kept connections, the one last used first. At most `most` are in use at once; who finds none
     free waits for one, no longer than the timeout.
 
-    `pool` makes connections, and is not used for anything else."""
+    `pool` knows how connections are made."""
 
     def __init__(self, pool: ConnectionPool, most: int, timeout_seconds: float) -> None:
         self._pool = pool
@@ -58,12 +58,13 @@ class Connections:
         try:
             connection = self._idle.pop()
         except IndexError:
-            return self._pool.make_connection()
+            return self._pool.connection_class(**self._pool.connection_kwargs)
         if not is_quiet(connection):
             connection.disconnect()
         return connection
 
     def close(self) -> None:
+        """Ends those that are not in use; the next command has another one."""
         while self._idle:
             self._idle.pop().disconnect()
 
