@@ -26,6 +26,7 @@ Test = TypeVar("Test", bound=Callable[..., None])
 
 PASSWORD = "test-redis-password"
 START_SECONDS = 30.0
+SHORTEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.01, 0.1
 
 
 class RedisServer:
@@ -144,14 +145,16 @@ def is_stopped(pid: int) -> bool:
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:
     deadline = time.monotonic() + START_SECONDS
+    seconds = SHORTEST_PAUSE_SECONDS
     while not condition():
         assert time.monotonic() < deadline, what
-        # Between two looks; nothing depends on how long.
-        pause()
+        # Between two looks; nothing depends on how long. Asking servers all the time would keep the machine busy.
+        time.sleep(seconds)
+        seconds = min(LONGEST_PAUSE_SECONDS, 1.2 * seconds)
 
 
 def pause() -> None:
-    time.sleep(0.01)
+    time.sleep(SHORTEST_PAUSE_SECONDS)
 
 
 def calls_of(client: Redis, commands: Iterable[str]) -> dict[str, int]:
