@@ -19,7 +19,9 @@ from typing import Any, TypeVar, cast
 from redis import Redis
 
 from gateway.processes import Child
+from gateway.redis.client import SharedRedis
 from gateway.redis.embedded import find_program
+from gateway.tokens.revocation import Revocations
 from tests.support.gateway import GatewayProcess
 
 Test = TypeVar("Test", bound=Callable[..., None])
@@ -155,6 +157,11 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
 
 def pause() -> None:
     time.sleep(SHORTEST_PAUSE_SECONDS)
+
+
+def revoke_token(server: RedisServer, name: str) -> None:
+    """What `flask revoke --jti` does, for tests of what comes after it."""
+    Revocations(SharedRedis(server.url, 10), 60).revoke_token(name, "", None)
 
 
 def calls_of(client: Redis, commands: Iterable[str]) -> dict[str, int]:
