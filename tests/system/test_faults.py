@@ -37,7 +37,7 @@ LONE_REQUESTS, PAIRED_REQUESTS, OTHERS_REQUESTS = 30, 40, 40
 LEAST_RATE = 0.3
 FLAPS = 3
 CLIENTS = 3
-PACE_SECONDS = 0.02
+PACE_SECONDS = 0.01
 
 OK, OPEN = "200", "503 upstream_open"
 UNREACHABLE, PROTOCOL, TIMEOUT = "502 upstream_unreachable", "502 upstream_protocol", "504 upstream_timeout"
