@@ -22,7 +22,7 @@ from tests.support.commands import flask
 from tests.support.configuration import loaded
 from tests.support.gateway import ROOT, GatewayProcess, clean_environment, four_services, variables
 from tests.support.issuer import Issuer
-from tests.support.redis import RedisServer, calls_of, free_port
+from tests.support.redis import RedisServer, calls_of, free_port, revoke_token
 from tests.support.tokens import SECRET, bearer, signed
 from tests.support.upstream import ScriptedUpstream, answering
 
@@ -329,7 +329,7 @@ def test_revoked_tokens_are_told(server: RedisServer, explainer: Explainer, sett
     token = signed("gone", jti="j-1")
     words = ("GET", "/api/devices", "--token", token)
     assert stages(explainer.document(*words))["revocation"][0] == "ok"
-    flask("revoke", "--jti", "j-1", environ={"REDIS_URL": server.url})
+    revoke_token(server, "j-1")
     before = kept_in(server)
     found = explainer.document(*words)
     assert (found["status"], found["code"], found["detail"]) == (401, "invalid_token", "the token has been revoked")
@@ -361,7 +361,7 @@ def test_without_redis_it_goes_the_same_ways(
 
 def test_an_issuers_keys_are_fetched_and_that_is_told(upstream: ScriptedUpstream) -> None:
     issuer = Issuer()
-    issuer.add_key("one")
+    issuer.add_key("one", "RS256")
     try:
         settings = {"jwt": {"jwks_url": issuer.jwks_url, "secret": None, "issuer": issuer.url}}
         explainer = Explainer(without_secret(settings | four_services(upstream.url)))

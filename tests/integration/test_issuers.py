@@ -21,11 +21,54 @@ from tests.support.upstream import ScriptedUpstream
 StartGateway = Callable[..., GatewayProcess]
 
 
+FAILURES = ("down", "hanging", "status", "garbage", "no usable key", "oversized")
+LEGACY = {"issuer": "https://legacy.test", "secret": "s" * 40}
+
+
 @pytest.fixture
 def issuer() -> Iterator[Issuer]:
     running = Issuer()
     yield running
     running.close()
+
+
+@pytest.fixture(scope="module")
+def issuers() -> Iterator[dict[str, Issuer]]:
+    """One for each failure, and some more; of each the same key is known from the start."""
+    running = {name: Issuer() for name in ("rotating", "one", "two", "withdrawing", *FAILURES)}
+    for one in running.values():
+        one.add_key("known")
+    yield running
+    for one in running.values():
+        one.close()
+
+
+def source(issuer: Issuer) -> dict[str, str]:
+    return {"issuer": issuer.url, "jwks_url": issuer.jwks_url}
+
+
+@pytest.fixture(scope="module")
+def trusting(
+    start_gateway: StartGateway, module_upstream: ScriptedUpstream, issuers: dict[str, Issuer]
+) -> GatewayProcess:
+    """A gateway with several issuers, one of them down from the start."""
+    trusted = [
+        {"issuer": "https://dead.test", "jwks_url": "http://127.0.0.1:1/jwks.json"},
+        source(issuers["rotating"]),
+        source(issuers["one"]),
+        source(issuers["two"]) | {"audience": "gateway"},
+        LEGACY,
+    ]
+    return gateway_for(start_gateway, module_upstream, {"issuers": trusted})
+
+
+@pytest.fixture(scope="module")
+def refreshing(
+    start_gateway: StartGateway, module_upstream: ScriptedUpstream, issuers: dict[str, Issuer]
+) -> GatewayProcess:
+    """A gateway that asks its issuers for their keys again and again."""
+    trusted = [source(issuers[name]) for name in ("withdrawing", *FAILURES)]
+    return gateway_for(start_gateway, module_upstream, {"issuers": trusted, "jwks_refresh_seconds": 1})
 
 
 def gateway_for(
@@ -62,40 +105,37 @@ def test_each_kind_of_key_verifies_its_own_algorithm(
 
 
 def test_a_new_key_is_fetched_when_it_is_first_seen_and_random_ids_do_not_hammer(
-    start_gateway: StartGateway, upstream: ScriptedUpstream, issuer: Issuer
+    trusting: GatewayProcess, issuers: dict[str, Issuer]
 ) -> None:
-    issuer.add_key("old")
-    gateway = gateway_for(start_gateway, upstream, {"jwks_url": issuer.jwks_url})
-    assert ask(gateway, issuer.token("old")).status == 200
+    issuer = issuers["rotating"]
+    assert ask(trusting, issuer.token("known")).status == 200
     issuer.add_key("new")
-    assert ask(gateway, issuer.token("new")).status == 200
-    assert ask(gateway, issuer.token("old")).status == 200
+    assert ask(trusting, issuer.token("new")).status == 200
+    assert ask(trusting, issuer.token("known")).status == 200
     before = issuer.fetches
     for number in range(20):
-        issuer.keys[f"random-{number}"] = issuer.keys["old"]
-        assert code(ask(gateway, issuer.token(f"random-{number}"))) == (401, "invalid_token")
+        issuer.keys[f"random-{number}"] = issuer.keys["known"]
+        assert code(ask(trusting, issuer.token(f"random-{number}"))) == (401, "invalid_token")
     assert issuer.fetches == before
 
 
 def test_a_key_that_has_gone_verifies_nothing_any_more_not_even_remembered_tokens(
-    start_gateway: StartGateway, upstream: ScriptedUpstream, issuer: Issuer
+    refreshing: GatewayProcess, issuers: dict[str, Issuer]
 ) -> None:
-    issuer.add_key("old")
+    issuer = issuers["withdrawing"]
     issuer.add_key("new")
-    gateway = gateway_for(start_gateway, upstream, {"jwks_url": issuer.jwks_url, "jwks_refresh_seconds": 1})
-    token = issuer.token("old")
-    assert ask(gateway, token).status == 200
-    issuer.withdraw("old")
-    gateway.wait_until(lambda: ask(gateway, token).status == 401, "forget the key")
-    assert ask(gateway, issuer.token("new")).status == 200
+    token = issuer.token("known")
+    assert ask(refreshing, token).status == 200
+    issuer.withdraw("known")
+    refreshing.wait_until(lambda: ask(refreshing, token).status == 401, "forget the key")
+    assert ask(refreshing, issuer.token("new")).status == 200
 
 
-@pytest.mark.parametrize("failure", ["down", "hanging", "status", "garbage", "no usable key", "oversized"])
+@pytest.mark.parametrize("failure", FAILURES)
 def test_known_keys_go_on_while_the_issuer_fails(
-    start_gateway: StartGateway, upstream: ScriptedUpstream, issuer: Issuer, failure: str
+    refreshing: GatewayProcess, issuers: dict[str, Issuer], failure: str
 ) -> None:
-    issuer.add_key("known")
-    gateway = gateway_for(start_gateway, upstream, {"jwks_url": issuer.jwks_url, "jwks_refresh_seconds": 1})
+    issuer, gateway = issuers[failure], refreshing
     assert ask(gateway, issuer.token("known")).status == 200
     before = issuer.fetches
     match failure:
@@ -112,7 +152,7 @@ def test_known_keys_go_on_while_the_issuer_fails(
         case "oversized":
             issuer.content = b" " * 1_000_000
     if failure == "down":
-        gateway.wait_until(lambda: "can't be refreshed" in gateway.output(), "notice")
+        gateway.wait_until(lambda: f"the keys of {issuer.url} can't be refreshed" in gateway.output(), "notice")
     else:
         assert issuer.wait_for_fetches(before + 1)
     # A token that nobody has seen before, by the key that is known.
@@ -201,54 +241,37 @@ def test_an_issuer_that_hangs_at_first_is_told_to_all_and_asked_once_at_a_time(
 
 
 def test_one_issuer_that_is_down_from_the_start_does_not_keep_out_the_others(
-    start_gateway: StartGateway, upstream: ScriptedUpstream, issuer: Issuer
+    trusting: GatewayProcess, issuers: dict[str, Issuer]
 ) -> None:
-    issuer.add_key("one")
-    dead = {"issuer": "https://dead.test", "jwks_url": "http://127.0.0.1:1/jwks.json"}
-    gateway = gateway_for(
-        start_gateway, upstream, {"issuers": [dead, {"issuer": issuer.url, "jwks_url": issuer.jwks_url}]}
-    )
-    gateway.wait_until(lambda: gateway.get("/readyz").status == 200, "get ready")
-    assert gateway.get("/readyz").json()["keys"] == "some never loaded"
-    assert ask(gateway, issuer.token("one")).status == 200
-    assert code(ask(gateway, issuer.token("one", iss="https://dead.test"))) == (503, "keys_unavailable")
+    issuer = issuers["one"]
+    trusting.wait_until(lambda: trusting.get("/readyz").status == 200, "get ready")
+    assert trusting.get("/readyz").json()["keys"] == "some never loaded"
+    assert ask(trusting, issuer.token("known")).status == 200
+    assert code(ask(trusting, issuer.token("known", iss="https://dead.test"))) == (503, "keys_unavailable")
 
 
 def test_several_issuers_are_told_apart_and_bound_to_their_keys(
-    start_gateway: StartGateway, upstream: ScriptedUpstream, issuer: Issuer
+    trusting: GatewayProcess, issuers: dict[str, Issuer]
 ) -> None:
-    other = Issuer()
-    issuer.add_key("one")
-    other.add_key("two", "ES256")
-    secret = "s" * 40
-    gateway = gateway_for(
-        start_gateway,
-        upstream,
-        {
-            "issuers": [
-                {"issuer": issuer.url, "jwks_url": issuer.jwks_url},
-                {"issuer": other.url, "jwks_url": other.jwks_url, "audience": "gateway"},
-                {"issuer": "https://legacy.test", "secret": secret},
-            ]
-        },
-    )
-    assert ask(gateway, issuer.token("one")).status == 200
-    assert ask(gateway, other.token("two", aud=["x", "gateway"])).status == 200
-    assert ask(gateway, signed(key=secret, iss="https://legacy.test")).status == 200
+    one, two, secret = issuers["one"], issuers["two"], LEGACY["secret"]
+    assert ask(trusting, one.token("known")).status == 200
+    assert ask(trusting, two.token("known", aud=["x", "gateway"])).status == 200
+    assert ask(trusting, signed(key=secret, iss="https://legacy.test")).status == 200
     for refused in (
-        other.token("two"),
-        other.token("two", aud="gateway", iss=issuer.url),
-        issuer.token("one", iss=other.url, aud="gateway"),
-        issuer.token("one", iss=None),
-        signed(key=secret, iss=issuer.url),
+        two.token("known"),
+        two.token("known", aud="gateway", iss=one.url),
+        one.token("known", iss=two.url, aud="gateway"),
+        one.token("known", iss=None),
+        signed(key=secret, iss=one.url),
         signed(key=secret, iss="https://unknown.test"),
         signed(key=secret),
     ):
-        assert code(ask(gateway, refused)) == (401, "invalid_token")
+        assert code(ask(trusting, refused)) == (401, "invalid_token")
     # One issuer's ada is not another's: their quotas are apart.
-    first, second = ask(gateway, issuer.token("one")), ask(gateway, signed(key=secret, iss="https://legacy.test"))
+    first, second = (
+        ask(trusting, token) for token in (one.token("known", sub="x"), signed("x", key=secret, iss=LEGACY["issuer"]))
+    )
     assert first.value("X-RateLimit-Remaining") == second.value("X-RateLimit-Remaining")
-    other.close()
 
 
 @pytest.mark.parametrize(

@@ -45,66 +45,91 @@ def start_issuer(authority: Authority) -> Iterator[Callable[..., Issuer]]:
         issuer.close()
 
 
-@pytest.fixture
-def ask(
-    start_gateway: Callable[..., GatewayProcess], upstream: ScriptedUpstream
-) -> Callable[..., tuple[int, str | None]]:
-    """What a good token of this issuer is answered by a gateway with these settings."""
+UNAVAILABLE = (503, "keys_unavailable")
+# Whom the certificates are for that are not for 127.0.0.1.
+OTHERS = {"other name": ["other.test"], "other address": ["127.0.0.2"], "only a name": ["localhost"], "nobody": []}
 
-    def answer(issuer: Issuer, **jwt: Any) -> tuple[int, str | None]:
-        settings = four_services(upstream.url) | {"jwt": {"jwks_url": issuer.jwks_url, "issuer": issuer.url, **jwt}}
-        gateway = start_gateway(settings, workers=1, environ={"GATEWAY_JWT__SECRET": None})
-        reply = gateway.get("/api/devices", ("Authorization", f"Bearer {issuer.token('one')}"))
+
+@pytest.fixture(scope="module")
+def issuers(start_issuer: Callable[..., Issuer]) -> Iterator[dict[str, Issuer]]:
+    """A good one, and by what is wrong with them those that must not be believed."""
+    clear = Issuer()
+    clear.add_key("one")
+    clear.jwks_url = clear.jwks_url.replace("http:", "https:")
+    right = ("127.0.0.1", "localhost")
+    found = {name: start_issuer(*right) for name in ("good", "no authority", "stranger's authority")}
+    yield found | {name: start_issuer(*hosts) for name, hosts in OTHERS.items()} | {"in the clear": clear}
+    clear.close()
+
+
+@pytest.fixture(scope="module")
+def ask(
+    start_gateway: Callable[..., GatewayProcess],
+    module_upstream: ScriptedUpstream,
+    issuers: dict[str, Issuer],
+    authority: Authority,
+    stranger: Authority,
+) -> Callable[[str], tuple[int, str | None]]:
+    """What a good token of this issuer is answered by a gateway that has been told of all of them."""
+    files = dict.fromkeys(issuers, str(authority.ca_file)) | {"stranger's authority": str(stranger.ca_file)}
+    del files["no authority"]
+    told = [
+        {"issuer": issuer.url, "jwks_url": issuer.jwks_url} | ({"jwks_ca_file": files[name]} if name in files else {})
+        for name, issuer in issuers.items()
+    ]
+    settings = four_services(module_upstream.url) | {"jwt": {"issuers": told}}
+    gateway = start_gateway(settings, workers=1, environ={"GATEWAY_JWT__SECRET": None})
+
+    def answer(name: str) -> tuple[int, str | None]:
+        reply = gateway.get("/api/devices", ("Authorization", f"Bearer {issuers[name].token('one')}"))
         return reply.status, reply.value("X-Gateway-Error")
 
     return answer
 
 
-UNAVAILABLE = (503, "keys_unavailable")
-
-
 def test_an_issuer_of_the_private_authority_is_believed(
-    ask: Callable[..., tuple[int, str | None]], start_issuer: Callable[..., Issuer], authority: Authority
+    ask: Callable[[str], tuple[int, str | None]], issuers: dict[str, Issuer]
+) -> None:
+    assert ask("good") == (200, None)
+    assert issuers["good"].fetches == 1
+
+
+def test_one_alone_with_an_authority_of_its_own_is_believed(
+    start_gateway: Callable[..., GatewayProcess],
+    start_issuer: Callable[..., Issuer],
+    upstream: ScriptedUpstream,
+    authority: Authority,
 ) -> None:
     issuer = start_issuer("127.0.0.1", "localhost")
-    assert ask(issuer, jwks_ca_file=str(authority.ca_file)) == (200, None)
+    jwt = {"jwks_url": issuer.jwks_url, "issuer": issuer.url, "jwks_ca_file": str(authority.ca_file)}
+    settings = four_services(upstream.url) | {"jwt": jwt}
+    gateway = start_gateway(settings, workers=1, environ={"GATEWAY_JWT__SECRET": None})
+    assert gateway.get("/api/devices", ("Authorization", f"Bearer {issuer.token('one')}")).status == 200
     assert issuer.fetches == 1
 
 
+@pytest.mark.parametrize("name", ["no authority", "stranger's authority"])
 def test_one_that_nobody_vouches_for_is_not_even_asked(
-    ask: Callable[..., tuple[int, str | None]],
-    start_issuer: Callable[..., Issuer],
-    stranger: Authority,
-    upstream: ScriptedUpstream,
+    ask: Callable[[str], tuple[int, str | None]], issuers: dict[str, Issuer], upstream: ScriptedUpstream, name: str
 ) -> None:
-    issuer = start_issuer("127.0.0.1", "localhost")
-    assert ask(issuer) == UNAVAILABLE
-    assert ask(issuer, jwks_ca_file=str(stranger.ca_file)) == UNAVAILABLE
-    assert issuer.fetches == 0
+    assert ask(name) == UNAVAILABLE
+    assert issuers[name].fetches == 0
     assert upstream.requests == []
 
 
-@pytest.mark.parametrize("hosts", [["other.test"], ["127.0.0.2"], ["localhost"], []], ids=",".join)
+@pytest.mark.parametrize("name", OTHERS)
 def test_a_certificate_for_another_name_is_none(
-    ask: Callable[..., tuple[int, str | None]],
-    start_issuer: Callable[..., Issuer],
-    authority: Authority,
-    hosts: list[str],
+    ask: Callable[[str], tuple[int, str | None]], issuers: dict[str, Issuer], name: str
 ) -> None:
-    issuer = start_issuer(*hosts)
-    assert ask(issuer, jwks_ca_file=str(authority.ca_file)) == UNAVAILABLE
-    assert issuer.fetches == 0
+    assert ask(name) == UNAVAILABLE
+    assert issuers[name].fetches == 0
 
 
 def test_an_issuer_is_not_spoken_to_in_the_clear(
-    ask: Callable[..., tuple[int, str | None]], authority: Authority
+    ask: Callable[[str], tuple[int, str | None]], issuers: dict[str, Issuer]
 ) -> None:
-    issuer = Issuer()
-    issuer.add_key("one")
-    issuer.jwks_url = issuer.jwks_url.replace("http:", "https:")
-    assert ask(issuer, jwks_ca_file=str(authority.ca_file)) == UNAVAILABLE
-    assert issuer.fetches == 0
-    issuer.close()
+    assert ask("in the clear") == UNAVAILABLE
+    assert issuers["in the clear"].fetches == 0
 
 
 def test_a_certificate_file_that_can_not_be_used_is_told_by_its_name(tmp_path: Path) -> None:

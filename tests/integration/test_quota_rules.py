@@ -14,7 +14,7 @@ from tests.integration.test_metrics import counted
 from tests.support.client import Connection, request_bytes
 from tests.support.commands import flask
 from tests.support.gateway import GatewayProcess
-from tests.support.redis import RedisServer, calls_of, free_port, while_redis_answers
+from tests.support.redis import RedisServer, calls_of, free_port, revoke_token, while_redis_answers
 from tests.support.tokens import bearer
 from tests.support.upstream import ScriptedUpstream
 
@@ -146,7 +146,7 @@ def test_exempt_principals_are_not_counted_and_still_revoked(gateway: GatewayPro
     replies = [gateway.get("/api/devices", token) for _ in range(9)]
     assert {reply.status for reply in replies} == {200}
     assert replies[0].value("X-RateLimit-Limit") is None
-    flask("revoke", "--jti", "monitor-1", environ={"REDIS_URL": server.url})
+    revoke_token(server, "monitor-1")
     assert gateway.get("/api/devices", token).status == 401
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.commands import flask
 from tests.support.gateway import GatewayProcess, four_services
-from tests.support.redis import RedisServer, calls_of
+from tests.support.redis import RedisServer, calls_of, revoke_token
 from tests.support.tokens import signed
 from tests.support.upstream import ScriptedUpstream
 
@@ -55,7 +55,7 @@ def test_a_revoked_caller_is_anonymous_where_no_token_is_needed(
     gateways: list[GatewayProcess], server: RedisServer, upstream: ScriptedUpstream
 ) -> None:
     token = signed("dave", jti="token-9")
-    flask("revoke", "--jti", "token-9", environ={"REDIS_URL": server.url})
+    revoke_token(server, "token-9")
     reply = gateways[0].request("POST", "/api/auth/login", [("Authorization", f"Bearer {token}")])
     assert reply.status == 200
     assert upstream.only.values("x-user-subject") == []

@@ -15,31 +15,59 @@ import pytest
 from tests.integration.test_metrics import counted
 from tests.support.client import Connection, Reply, request_bytes
 from tests.support.gateway import GatewayProcess
-from tests.support.redis import free_port
 from tests.support.tokens import bearer
 from tests.support.upstream import OK, Received, ScriptedUpstream, answering
 
-Start = Callable[..., GatewayProcess]
+# Nobody listens there.
+DEAD = "http://127.0.0.1:1"
+NEVER_AGAIN = {"failures": 3, "open_seconds": 30, "max_open_seconds": 30}
+# One for each test, as what is known of targets stays known.
+SERVICES: dict[str, dict[str, Any]] = {
+    "spread": {"weights": [3, 1]},
+    "refusing_get": {"targets": "dead first"},
+    "refusing_post": {"targets": "dead first"},
+    "resetting": {"breaker": {"failures": 0}},
+    "outage": {"retries": 5, "breaker": {"failures": 0}},
+    "failing": {"targets": "first", "breaker": {"failures": 3, "open_seconds": 1}},
+    "busy": {},
+    "loyal": {"balancing": "principal"},
+    "slow": {
+        "targets": "first",
+        "read_timeout_seconds": 30,
+        "routes": [{"path": "/api/slow/head", "head_timeout_seconds": 0.3}],
+        "breaker": {"failures": 0},
+    },
+    "hanging": {"max_in_flight_per_target": 2},
+    "narrow": {"targets": "first", "max_in_flight": 2},
+    "stopping": {"targets": "first", "read_timeout_seconds": 0.3, "breaker": NEVER_AGAIN},
+    "breaking": {"targets": "first", "breaker": NEVER_AGAIN},
+}
 
 
-@pytest.fixture
-def second() -> Iterator[ScriptedUpstream]:
+@pytest.fixture(scope="module")
+def module_second() -> Iterator[ScriptedUpstream]:
     running = ScriptedUpstream()
     yield running
     running.close()
 
 
 @pytest.fixture
-def start(start_gateway: Start, upstream: ScriptedUpstream) -> Start:
-    def start(*targets: str, rules: dict[str, Any] | None = None, **devices: Any) -> GatewayProcess:
-        """A gateway with one worker, as what is known of targets is each worker's own."""
-        services = {
-            "devices": {"targets": list(targets) or [upstream.url]} | devices,
-            "rules": {"targets": [upstream.url]} | (rules or {}),
-        }
-        return start_gateway({"services": services}, workers=1)
+def second(module_second: ScriptedUpstream) -> ScriptedUpstream:
+    module_second.reset()
+    return module_second
 
-    return start
+
+@pytest.fixture(scope="module")
+def gateway(
+    start_gateway: Callable[..., GatewayProcess], module_upstream: ScriptedUpstream, module_second: ScriptedUpstream
+) -> GatewayProcess:
+    """One with SERVICES, and with one worker, as what is known of targets is each worker's own."""
+    urls = {"first": module_upstream.url, "second": module_second.url, "dead": DEAD}
+    services = {}
+    for name, own in SERVICES.items():
+        targets = [urls[one] for one in own.get("targets", "first second").split()]
+        services[name] = {"prefix": f"/api/{name}", "balancing": "round_robin"} | own | {"targets": targets}
+    return start_gateway({"default_services": False, "services": services}, workers=1)
 
 
 def reset(_: Received, connection: socket.socket) -> bool:
@@ -48,35 +76,34 @@ def reset(_: Received, connection: socket.socket) -> bool:
     return False
 
 
-def ask(gateway: GatewayProcess, method: str = "GET", body: bytes | None = None, path: str = "/api/devices") -> Reply:
-    return gateway.request(method, path, [bearer()], body)
+def ask(gateway: GatewayProcess, path: str, method: str = "GET", body: bytes | None = None) -> Reply:
+    return gateway.request(method, f"/api/{path}", [bearer()], body)
 
 
 def code(reply: Reply) -> tuple[int, str | None]:
     return reply.status, reply.value("X-Gateway-Error")
 
 
-def dead() -> str:
-    return f"http://127.0.0.1:{free_port()}"
-
-
-def test_requests_are_spread_over_targets(start: Start, upstream: ScriptedUpstream, second: ScriptedUpstream) -> None:
-    gateway = start(upstream.url, second.url, balancing="round_robin", weights=[3, 1])
+def test_requests_are_spread_over_targets(
+    gateway: GatewayProcess, upstream: ScriptedUpstream, second: ScriptedUpstream
+) -> None:
     for _ in range(8):
-        assert ask(gateway).status == 200
+        assert ask(gateway, "spread").status == 200
     assert (len(upstream.requests), len(second.requests)) == (6, 2)
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_a_target_that_refuses_costs_no_request(start: Start, upstream: ScriptedUpstream, method: str) -> None:
-    gateway = start(dead(), upstream.url, balancing="round_robin")
-    replies = [ask(gateway, method, b"body" if method == "POST" else None) for _ in range(20)]
+def test_a_target_that_refuses_costs_no_request(
+    gateway: GatewayProcess, upstream: ScriptedUpstream, method: str
+) -> None:
+    service = f"refusing_{method.lower()}"
+    replies = [ask(gateway, service, method, b"body" if method == "POST" else None) for _ in range(20)]
     assert Counter(reply.status for reply in replies) == {200: 20}
     assert len(upstream.requests) == 20
     # After some failures it is not even tried: five in a row, and then one now and then.
-    assert 5 <= counted(gateway, "gateway_retries_total", service="devices") <= 8
-    assert "fails and is left alone" in gateway.output()
-    logged = [line for line in gateway.access_log() if line["attempts"]]
+    assert 5 <= counted(gateway, "gateway_retries_total", service=service) <= 8
+    assert f"{service}: {DEAD} fails and is left alone" in gateway.output()
+    logged = [line for line in gateway.access_log() if line["attempts"] and line["service"] == service]
     assert [one["outcome"] for one in logged[0]["attempts"]] == ["upstream_unreachable", "answered"]
     # That is for operators.
     assert not [name for name, _ in replies[0].fields if "attempt" in name.lower()]
@@ -84,13 +111,12 @@ def test_a_target_that_refuses_costs_no_request(start: Start, upstream: Scripted
 
 
 def test_after_a_reset_only_what_may_happen_twice_is_sent_again(
-    start: Start, upstream: ScriptedUpstream, second: ScriptedUpstream
+    gateway: GatewayProcess, upstream: ScriptedUpstream, second: ScriptedUpstream
 ) -> None:
     upstream.script = reset
-    gateway = start(upstream.url, second.url, balancing="round_robin", breaker={"failures": 0})
-    assert [ask(gateway).status for _ in range(6)] == [200] * 6
-    assert [ask(gateway, "PUT", b"x" * 1000).status for _ in range(4)] == [200] * 4
-    assert Counter(code(ask(gateway, "POST", b"x")) for _ in range(6)) == {
+    assert [ask(gateway, "resetting").status for _ in range(6)] == [200] * 6
+    assert [ask(gateway, "resetting", "PUT", b"x" * 1000).status for _ in range(4)] == [200] * 4
+    assert Counter(code(ask(gateway, "resetting", "POST", b"x")) for _ in range(6)) == {
         (200, None): 3,
         (502, "upstream_unreachable"): 3,
     }
@@ -98,52 +124,54 @@ def test_after_a_reset_only_what_may_happen_twice_is_sent_again(
     posts = [one for one in (*upstream.requests, *second.requests) if one.method == "POST"]
     assert len(posts) == 6
     # A large body is not kept, so it can't be sent again.
-    large = [code(ask(gateway, "PUT", b"x" * 200_000)) for _ in range(2)]
+    large = [code(ask(gateway, "resetting", "PUT", b"x" * 200_000)) for _ in range(2)]
     assert sorted(large) == [(200, None), (502, "upstream_unreachable")]
 
 
-def test_retries_do_not_multiply_an_outage(start: Start, upstream: ScriptedUpstream, second: ScriptedUpstream) -> None:
+def test_retries_do_not_multiply_an_outage(
+    gateway: GatewayProcess, upstream: ScriptedUpstream, second: ScriptedUpstream
+) -> None:
     upstream.script = second.script = reset
-    gateway = start(upstream.url, second.url, retries=5, breaker={"failures": 0})
     for _ in range(100):
-        assert ask(gateway).status == 502
+        assert ask(gateway, "outage").status == 502
     # Ten saved up, and a fifth of the requests.
     assert 100 < len(upstream.requests) + len(second.requests) <= 131
 
 
-def test_a_service_that_fails_is_left_alone_and_found_again(start: Start, upstream: ScriptedUpstream) -> None:
+def test_a_service_that_fails_is_left_alone_and_found_again(
+    gateway: GatewayProcess, upstream: ScriptedUpstream
+) -> None:
     upstream.script = reset
-    gateway = start(breaker={"failures": 3, "open_seconds": 1})
-    assert [code(ask(gateway)) for _ in range(3)] == [(502, "upstream_unreachable")] * 3
-    refused = ask(gateway)
+    assert [code(ask(gateway, "failing")) for _ in range(3)] == [(502, "upstream_unreachable")] * 3
+    refused = ask(gateway, "failing")
     assert code(refused) == (503, "upstream_open")
     assert int(refused.value("Retry-After") or "") >= 1
     assert len(upstream.requests) == 3
     upstream.answers(OK)
-    gateway.wait_until(lambda: ask(gateway).status == 200, "find the service again")
-    assert [ask(gateway).status for _ in range(5)] == [200] * 5
+    gateway.wait_until(lambda: ask(gateway, "failing").status == 200, "find the service again")
+    assert [ask(gateway, "failing").status for _ in range(5)] == [200] * 5
 
 
 def test_a_pause_that_a_target_asks_for_is_given(
-    start: Start, upstream: ScriptedUpstream, second: ScriptedUpstream
+    gateway: GatewayProcess, upstream: ScriptedUpstream, second: ScriptedUpstream
 ) -> None:
     upstream.answers(b"HTTP/1.1 503 Busy\r\nRetry-After: 20\r\nContent-Length: 0\r\n\r\n")
-    gateway = start(upstream.url, second.url, balancing="round_robin")
     # Its answer is the client's: it may have begun to do what it was asked.
-    assert Counter(ask(gateway).status for _ in range(20)) == {503: 1, 200: 19}
+    assert Counter(ask(gateway, "busy").status for _ in range(20)) == {503: 1, 200: 19}
 
 
-def test_a_caller_stays_with_its_target(start: Start, upstream: ScriptedUpstream, second: ScriptedUpstream) -> None:
-    gateway = start(upstream.url, second.url, balancing="principal")
+def test_a_caller_stays_with_its_target(
+    gateway: GatewayProcess, upstream: ScriptedUpstream, second: ScriptedUpstream
+) -> None:
     for subject in ("ada", "bob", "eve", "joe", "sue", "tim"):
         before = len(upstream.requests), len(second.requests)
         for _ in range(4):
-            assert gateway.get("/api/devices", bearer(subject)).status == 200
+            assert gateway.get("/api/loyal", bearer(subject)).status == 200
         after = len(upstream.requests), len(second.requests)
         assert sorted((after[0] - before[0], after[1] - before[1])) == [0, 4]
 
 
-def test_time_limits_of_a_route_and_for_the_head(start: Start, upstream: ScriptedUpstream) -> None:
+def test_time_limits_of_a_route_and_for_the_head(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
     released = threading.Event()
 
     def dribble(_: Received, connection: socket.socket) -> bool:
@@ -153,20 +181,17 @@ def test_time_limits_of_a_route_and_for_the_head(start: Start, upstream: Scripte
             connection.sendall(b"x")
         return False
 
-    upstream.at["/api/devices/slow"] = dribble
-    gateway = start(
-        read_timeout_seconds=30,
-        routes=[{"path": "/api/devices/slow", "head_timeout_seconds": 0.3}],
-        breaker={"failures": 0},
-    )
+    upstream.at["/api/slow/head"] = dribble
     try:
-        assert code(ask(gateway, path="/api/devices/slow")) == (504, "upstream_timeout")
-        assert ask(gateway).status == 200
+        assert code(ask(gateway, "slow/head")) == (504, "upstream_timeout")
+        assert ask(gateway, "slow").status == 200
     finally:
         released.set()
 
 
-def test_targets_have_places_of_their_own(start: Start, upstream: ScriptedUpstream, second: ScriptedUpstream) -> None:
+def test_targets_have_places_of_their_own(
+    gateway: GatewayProcess, upstream: ScriptedUpstream, second: ScriptedUpstream
+) -> None:
     released = threading.Event()
 
     def wait(_: Received, connection: socket.socket) -> bool:
@@ -175,27 +200,25 @@ def test_targets_have_places_of_their_own(start: Start, upstream: ScriptedUpstre
         return True
 
     upstream.script = wait
-    gateway = start(upstream.url, second.url, balancing="round_robin", max_in_flight_per_target=2)
     with ThreadPoolExecutor(2) as pool:
         hanging = []
         while len(upstream.requests) < 2:
             # Every second one goes to the target that hangs, until it has as many as it may.
-            hanging.append(pool.submit(ask, gateway))
-            assert upstream.wait_until(lambda: len(upstream.requests) + len(second.requests) >= len(hanging))
-        assert [ask(gateway).status for _ in range(6)] == [200] * 6
+            hanging.append(pool.submit(ask, gateway, "hanging"))
+            gateway.wait_until(lambda: len(upstream.requests) + len(second.requests) >= len(hanging), "forward it")
+        assert [ask(gateway, "hanging").status for _ in range(6)] == [200] * 6
         assert len(upstream.requests) == 2
         released.set()
         assert {one.result().status for one in hanging} == {200}
 
 
-def test_clients_that_dribble_their_bodies_take_no_places(start: Start, upstream: ScriptedUpstream) -> None:
-    gateway = start(max_in_flight=2)
-    data = request_bytes("POST", "/api/devices", [bearer()], b"x" * 1000)
+def test_clients_that_dribble_their_bodies_take_no_places(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+    data = request_bytes("POST", "/api/narrow", [bearer()], b"x" * 1000)
     slow = [Connection(gateway.port) for _ in range(6)]
     try:
         for one in slow:
             one.send(data[:-500])
-        assert [ask(gateway).status for _ in range(5)] == [200] * 5
+        assert [ask(gateway, "narrow").status for _ in range(5)] == [200] * 5
         for one in slow:
             one.send(data[-500:])
             assert one.reply("POST").status == 200
@@ -206,19 +229,20 @@ def test_clients_that_dribble_their_bodies_take_no_places(start: Start, upstream
 
 
 def test_a_target_that_says_it_is_ill_gets_no_requests_until_it_is_well(
-    start: Start, upstream: ScriptedUpstream, second: ScriptedUpstream
+    start_gateway: Callable[..., GatewayProcess], upstream: ScriptedUpstream, second: ScriptedUpstream
 ) -> None:
     well = b"HTTP/1.1 204 Fine\r\n\r\n"
     upstream.at["/health"] = answering(b"HTTP/1.1 503 Ill\r\nContent-Length: 0\r\n\r\n")
     second.at["/health"] = answering(well)
     health = {"path": "/health", "interval_seconds": 0.2, "unhealthy_after": 2, "healthy_after": 2}
-    gateway = start(upstream.url, second.url, balancing="round_robin", health=health)
-    assert ask(gateway).status == 200
+    devices = {"targets": [upstream.url, second.url], "balancing": "round_robin", "health": health}
+    gateway = start_gateway({"services": {"devices": devices}}, workers=1)
+    assert ask(gateway, "devices").status == 200
     gateway.wait_until(lambda: f"{upstream.url} does not answer its health check" in gateway.output(), "notice")
 
     def requests_to_the_first() -> int:
         before = sum(one.target == "/api/devices" for one in upstream.requests)
-        assert [ask(gateway).status for _ in range(6)] == [200] * 6
+        assert [ask(gateway, "devices").status for _ in range(6)] == [200] * 6
         return sum(one.target == "/api/devices" for one in upstream.requests) - before
 
     assert requests_to_the_first() == 0
@@ -241,7 +265,7 @@ def ended_after(data: bytes) -> Callable[[Received, socket.socket], bool]:
 
 
 def test_an_answer_that_fails_before_its_body_is_a_failure_of_its_target(
-    start: Start, upstream: ScriptedUpstream
+    gateway: GatewayProcess, upstream: ScriptedUpstream
 ) -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
     released = threading.Event()
@@ -252,34 +276,35 @@ def test_an_answer_that_fails_before_its_body_is_a_failure_of_its_target(
         return False
 
     upstream.script = ended_after(head)
-    upstream.at["/api/devices/stops"] = stop_after_the_head
-    gateway = start(read_timeout_seconds=0.3, breaker={"failures": 3, "open_seconds": 30, "max_open_seconds": 30})
+    upstream.at["/api/stopping/stops"] = stop_after_the_head
     try:
-        assert code(ask(gateway, path="/api/devices/stops")) == (504, "upstream_timeout")
+        assert code(ask(gateway, "stopping/stops")) == (504, "upstream_timeout")
     finally:
         released.set()
-    assert [code(ask(gateway)) for _ in range(3)] == [(502, "upstream_protocol")] * 2 + [(503, "upstream_open")]
+    told = [code(ask(gateway, "stopping")) for _ in range(3)]
+    assert told == [(502, "upstream_protocol")] * 2 + [(503, "upstream_open")]
 
 
-def test_a_target_that_breaks_off_its_answers_is_left_alone(start: Start, upstream: ScriptedUpstream) -> None:
+def test_a_target_that_breaks_off_its_answers_is_left_alone(
+    gateway: GatewayProcess, upstream: ScriptedUpstream
+) -> None:
     cut = ended_after(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nbegun")
     silent = ended_after(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
     upstream.script = cut
-    upstream.at["/api/devices/events"] = silent
-    gateway = start(breaker={"failures": 3, "open_seconds": 30, "max_open_seconds": 30})
+    upstream.at["/api/breaking/events"] = silent
 
     def is_cut(path: str) -> bool:
         with pytest.raises((IncompleteRead, ConnectionResetError)):
-            ask(gateway, path=path)
+            ask(gateway, path)
         return True
 
     # Streams often end so.
-    assert [is_cut("/api/devices/events") for _ in range(5)]
-    assert [is_cut("/api/devices") for _ in range(2)]
+    assert [is_cut("breaking/events") for _ in range(5)]
+    assert [is_cut("breaking") for _ in range(2)]
     upstream.script = answering(OK)
-    assert ask(gateway).status == 200
+    assert ask(gateway, "breaking").status == 200
     # One that came to its end was in between.
     upstream.script = cut
-    assert [is_cut("/api/devices") for _ in range(3)]
-    assert code(ask(gateway)) == (503, "upstream_open")
-    assert "fails and is left alone" in gateway.output()
+    assert [is_cut("breaking") for _ in range(3)]
+    assert code(ask(gateway, "breaking")) == (503, "upstream_open")
+    assert f"breaking: {upstream.url} fails and is left alone" in gateway.output()

@@ -9,15 +9,15 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 import pytest
-from selenium.common.exceptions import StaleElementReferenceException
-from selenium.webdriver import Chrome, ChromeOptions
-from selenium.webdriver.chrome.service import Service
-from selenium.webdriver.common.by import By
-from selenium.webdriver.remote.webelement import WebElement
+
+if TYPE_CHECKING:
+    # Large, and for all other tests loaded in vain.
+    from selenium.webdriver import Chrome
+    from selenium.webdriver.remote.webelement import WebElement
 
 Found = TypeVar("Found")
 
@@ -39,6 +39,8 @@ class Browser:
 
     def wait_for(self, what: Callable[[], Found | None], description: str) -> Found:
         """What is found once it is there."""
+        from selenium.common.exceptions import StaleElementReferenceException  # noqa: PLC0415 - see above
+
         deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             try:
@@ -55,7 +57,7 @@ class Browser:
         """The first visible element of this kind with this text in it, once there is one."""
 
         def look() -> WebElement | None:
-            for one in self.driver.find_elements(By.CSS_SELECTOR, selector):
+            for one in self.driver.find_elements("css selector", selector):
                 if one.is_displayed() and text in one.text:
                     return one
             return None
@@ -68,7 +70,7 @@ class Browser:
         one.click()
 
     def text(self) -> str:
-        return self.driver.find_element(By.TAG_NAME, "body").text
+        return self.driver.find_element("tag name", "body").text
 
     def run(self, script: str) -> Any:
         """The result of an asynchronous function's body in the page."""
@@ -95,6 +97,9 @@ def browser() -> Iterator[Browser]:
     if program is None or driver is None:
         assert "CI" not in os.environ, "chromium and chromedriver are not installed"
         pytest.skip("chromium and chromedriver are not installed: apt-get install chromium chromium-driver")
+    from selenium.webdriver import Chrome, ChromeOptions  # noqa: PLC0415 - see above
+    from selenium.webdriver.chrome.service import Service  # noqa: PLC0415
+
     with tempfile.TemporaryDirectory(prefix="test-browser-") as folder:
         options = ChromeOptions()
         options.binary_location = program

@@ -22,6 +22,8 @@ ROOT = Path(__file__).resolve().parents[2]
 # PYTHONDONTWRITEBYTECODE: each of hundreds of gateways would compile all of its source again.
 UNWANTED = re.compile(r"^(GATEWAY_|REDIS_URL$|PORT$|WEB_CONCURRENCY$|PYTHONDONTWRITEBYTECODE$)")
 
+SHORTEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.02, 0.1
+
 
 def clean_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not UNWANTED.match(name)}
@@ -136,15 +138,17 @@ class GatewayProcess:
 
     def _wait(self, condition: Callable[[], bool], what: str, seconds: float = 30) -> None:
         deadline = time.monotonic() + seconds
+        pause = SHORTEST_PAUSE_SECONDS
         while not condition():
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise AssertionError(f"the gateway did not {what}; its output:\n{self.output()}")
-            # Between two looks; nothing depends on how long.
-            self.pause()
+            # Between two looks; nothing depends on how long. What takes long is not asked about all the time.
+            time.sleep(pause)
+            pause = min(LONGEST_PAUSE_SECONDS, 1.2 * pause)
 
     @staticmethod
     def pause() -> None:
-        time.sleep(0.02)
+        time.sleep(SHORTEST_PAUSE_SECONDS)
 
 
 @contextmanager

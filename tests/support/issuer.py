@@ -53,7 +53,7 @@ class Issuer:
     def wait_for_fetches(self, count: int) -> bool:
         return self._server.wait_until(lambda: self.fetches >= count)
 
-    def add_key(self, kid: str, algorithm: str = "RS256", **fields: Any) -> dict[str, Any]:
+    def add_key(self, kid: str, algorithm: str = "ES256", **fields: Any) -> dict[str, Any]:
         """A new key, published from now on; `fields` replace what is published of it (None: left out)."""
         key = new_key(algorithm)
         self.keys[kid] = (algorithm, key)

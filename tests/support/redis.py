@@ -19,13 +19,16 @@ from typing import Any, TypeVar, cast
 from redis import Redis
 
 from gateway.processes import Child
+from gateway.redis.client import SharedRedis
 from gateway.redis.embedded import find_program
+from gateway.tokens.revocation import Revocations
 from tests.support.gateway import GatewayProcess
 
 Test = TypeVar("Test", bound=Callable[..., None])
 
 PASSWORD = "test-redis-password"
 START_SECONDS = 30.0
+SHORTEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.01, 0.1
 
 
 class RedisServer:
@@ -144,14 +147,21 @@ def is_stopped(pid: int) -> bool:
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:
     deadline = time.monotonic() + START_SECONDS
+    seconds = SHORTEST_PAUSE_SECONDS
     while not condition():
         assert time.monotonic() < deadline, what
-        # Between two looks; nothing depends on how long.
-        pause()
+        # Between two looks; nothing depends on how long. Asking servers all the time would keep the machine busy.
+        time.sleep(seconds)
+        seconds = min(LONGEST_PAUSE_SECONDS, 1.2 * seconds)
 
 
 def pause() -> None:
-    time.sleep(0.01)
+    time.sleep(SHORTEST_PAUSE_SECONDS)
+
+
+def revoke_token(server: RedisServer, name: str) -> None:
+    """What `flask revoke --jti` does, for tests of what comes after it."""
+    Revocations(SharedRedis(server.url, 10), 60).revoke_token(name, "", None)
 
 
 def calls_of(client: Redis, commands: Iterable[str]) -> dict[str, int]:

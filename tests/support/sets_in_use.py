@@ -98,8 +98,8 @@ def steady_load(gateways: Sequence[GatewayProcess], clients: int = 4) -> Iterato
         data = request_bytes("GET", "/api/devices", [bearer(fresh_subject())])
         try:
             with Connection(gateway.port, ANSWER_SECONDS) as connection:
-                # The pace: some hundred requests a second in all, no more.
-                while not ended.wait(0.01):
+                # The pace: a hundred or two requests a second in all, no more.
+                while not ended.wait(0.025):
                     began = time.monotonic()
                     connection.send(data)
                     load.statuses[connection.reply().status] += 1

@@ -101,10 +101,13 @@ def test_silent_tls_handshakes_make_room_and_do_not_delay_the_end(
     assert "Traceback" not in gateway.output()
 
 
-def test_an_address_has_so_many_connections_and_others_theirs(
-    start_gateway: StartGateway, upstream: ScriptedUpstream
-) -> None:
-    gateway = start_gateway(four_services(upstream.url) | {"server": {"connections_per_client": 3}}, workers=1)
+@pytest.fixture(scope="module")
+def gateway(start_gateway: StartGateway, module_upstream: ScriptedUpstream) -> GatewayProcess:
+    settings = {"connections_per_client": 3}
+    return start_gateway(four_services(module_upstream.url) | {"server": settings}, workers=1)
+
+
+def test_an_address_has_so_many_connections_and_others_theirs(gateway: GatewayProcess) -> None:
     with crowd(gateway.port, 3) as connections:
         refused = gateway.get("/healthz")
         assert (refused.status, refused.value("X-Gateway-Error")) == (503, "overloaded")
@@ -117,8 +120,7 @@ def test_an_address_has_so_many_connections_and_others_theirs(
         gateway.wait_until(lambda: gateway.get("/healthz").status == 200, "have a place again")
 
 
-def test_a_body_that_dribbles_in_is_ended(start_gateway: StartGateway, upstream: ScriptedUpstream) -> None:
-    gateway = start_gateway(four_services(upstream.url), workers=1)
+def test_a_body_that_dribbles_in_is_ended(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
     with Connection(gateway.port) as connection:
         connection.send(request_bytes("POST", "/api/devices", [bearer(), ("Content-Length", "1000")]))
         sent = 0

@@ -34,28 +34,32 @@ def listening(gateway: GatewayProcess, until: bytes) -> Iterator[tuple[Connectio
         yield connection, seen
 
 
-def test_it_says_that_it_ends_while_it_still_serves(start_gateway: StartGateway, upstream: ScriptedUpstream) -> None:
-    gateway = start_gateway(four_services(upstream.url) | {"server": {"drain_seconds": 3}})
-    assert gateway.get("/readyz").status == 200
-    gateway.begin_to_stop()
-    gateway.wait_until(lambda: gateway.get("/readyz").status == 503, "say that it ends")
-    assert gateway.get("/readyz").json()["status"] == "ending"
-    assert gateway.get("/healthz").status == 200
-    assert gateway.get("/api/devices", bearer()).status == 200
-    assert gateway.stop() == 0
+@pytest.fixture(scope="module")
+def draining(start_gateway: StartGateway, module_upstream: ScriptedUpstream) -> GatewayProcess:
+    return start_gateway(four_services(module_upstream.url) | {"server": {"drain_seconds": 3}})
 
 
-def test_a_reload_is_no_end(start_gateway: StartGateway, upstream: ScriptedUpstream) -> None:
-    gateway = start_gateway(four_services(upstream.url) | {"server": {"drain_seconds": 3}})
-    gateway.process.send_signal(signal.SIGHUP)
+def test_a_reload_is_no_end(draining: GatewayProcess) -> None:
+    draining.process.send_signal(signal.SIGHUP)
     statuses = set()
 
     def is_reloaded() -> bool:
-        statuses.add(gateway.get("/readyz").status)
-        return gateway.output().count("Worker exiting") >= 2
+        statuses.add(draining.get("/readyz").status)
+        return draining.output().count("Worker exiting") >= 2
 
-    gateway.wait_until(is_reloaded, "replace its workers")
+    draining.wait_until(is_reloaded, "replace its workers")
     assert statuses == {200}
+
+
+@pytest.mark.usefixtures("upstream")
+def test_it_says_that_it_ends_while_it_still_serves(draining: GatewayProcess) -> None:
+    assert draining.get("/readyz").status == 200
+    draining.begin_to_stop()
+    draining.wait_until(lambda: draining.get("/readyz").status == 503, "say that it ends")
+    assert draining.get("/readyz").json()["status"] == "ending"
+    assert draining.get("/healthz").status == 200
+    assert draining.get("/api/devices", bearer()).status == 200
+    assert draining.stop() == 0
 
 
 def test_kept_connections_do_not_delay_the_end(start_gateway: StartGateway, upstream: ScriptedUpstream) -> None:
@@ -79,7 +83,7 @@ def test_a_stream_of_events_ends_whole(start_gateway: StartGateway, upstream: Sc
         return connection.recv(1) == b"x"
 
     upstream.script = stream
-    gateway = start_gateway(four_services(upstream.url) | {"server": {"worker": worker}})
+    gateway = start_gateway(four_services(upstream.url) | {"server": {"worker": worker}}, workers=1)
     with listening(gateway, halves[0]) as (connection, begun):
         gateway.begin_to_stop()
         gateway.wait_until(lambda: "Handling signal: term" in gateway.output(), "hear it")
@@ -100,7 +104,7 @@ def test_ctrl_c_ends_a_silent_stream_of_events_whole(
         return connection.recv(1) == b"x"
 
     upstream.script = stream
-    gateway = start_gateway(four_services(upstream.url) | {"server": {"worker": worker}})
+    gateway = start_gateway(four_services(upstream.url) | {"server": {"worker": worker}}, workers=1)
     with listening(gateway, b"only") as (connection, begun):
         assert gateway.stop(signal.SIGINT) == 0
         seen = begun + connection.rest()
@@ -116,7 +120,7 @@ def test_a_busy_stream_of_events_ends_too(start_gateway: StartGateway, upstream:
             connection.sendall(chunk(b"data: x\r\n\r\n"))
 
     upstream.script = stream
-    gateway = start_gateway(four_services(upstream.url))
+    gateway = start_gateway(four_services(upstream.url), workers=1)
     with Connection(gateway.port) as connection:
         connection.send(request_bytes("GET", "/api/devices", [bearer()]))
         connection.socket.recv(1000)
@@ -135,7 +139,7 @@ def test_another_stream_is_not_cut_short(start_gateway: StartGateway, upstream: 
         return True
 
     upstream.script = stream
-    gateway = start_gateway(four_services(upstream.url))
+    gateway = start_gateway(four_services(upstream.url), workers=1)
     with Connection(gateway.port) as connection:
         connection.send(request_bytes("GET", "/api/devices", [bearer()]))
         assert connection.socket.recv(65536)
@@ -148,7 +152,7 @@ def test_another_stream_is_not_cut_short(start_gateway: StartGateway, upstream: 
 
 def test_what_does_not_end_in_time_is_cut_and_logged(start_gateway: StartGateway, upstream: ScriptedUpstream) -> None:
     upstream.script = lambda _, connection: connection.recv(1) == b"x"
-    gateway = start_gateway(four_services(upstream.url) | {"server": {"graceful_timeout_seconds": 2}})
+    gateway = start_gateway(four_services(upstream.url) | {"server": {"graceful_timeout_seconds": 2}}, workers=1)
     with Connection(gateway.port) as connection:
         connection.send(request_bytes("GET", "/api/devices", [bearer()]))
         assert upstream.wait_until(lambda: len(upstream.requests) == 1)

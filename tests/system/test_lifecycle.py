@@ -77,19 +77,17 @@ def test_ctrl_c_on_a_terminal_reaches_workers_too_and_ends_them_in_order(start_g
     assert "SystemExit" not in gateway.output()
 
 
-def test_nothing_outlives_a_killed_master(start_gateway: StartGateway) -> None:
-    gateway = start_gateway({})
-    children = children_of(gateway.process.pid)
-    assert len(children) == 3
-    gateway.stop(signal.SIGKILL)
-    assert wait_for(lambda: not any(is_running(pid) for pid in children))
-
-
-def test_the_next_start_clears_away_what_a_killed_master_left(start_gateway: StartGateway) -> None:
+def test_nothing_outlives_a_killed_master_and_the_next_start_clears_away_what_it_left(
+    start_gateway: StartGateway,
+) -> None:
     killed = start_gateway({})
-    killed.stop(signal.SIGKILL)
+    children = children_of(killed.process.pid)
+    assert len(children) == 3
+    # Asked before: as soon as it is dead, any gateway that starts clears them away, another test's too.
     assert len(own_folders(killed)) == 2
-    start_gateway({})
+    killed.stop(signal.SIGKILL)
+    assert wait_for(lambda: not any(is_running(pid) for pid in children))
+    start_gateway({}, workers=1)
     assert not own_folders(killed)
 
 
@@ -122,58 +120,62 @@ def test_mistakes_end_the_start_with_all_of_them_told(tmp_path: Path) -> None:
     assert "Traceback" not in told
 
 
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("reload") / "gateway.toml"
+
+
+@pytest.fixture(scope="module")
+def services(module_upstream: ScriptedUpstream) -> str:
+    return f'[services.devices]\ntargets = ["{module_upstream.url}"]\nlimits = ["100/hour"]\n'
+
+
+@pytest.fixture(scope="module")
+def reloading(start_gateway: StartGateway, services: str, config: Path) -> GatewayProcess:
+    """A gateway with this configuration file, which tests write anew."""
+    config.write_text(services)
+    return start_gateway({}, environ={"GATEWAY_CONFIG": str(config)})
+
+
 class TestReload:
     """HUP."""
 
-    @pytest.fixture
-    def config(self, tmp_path: Path) -> Path:
-        return tmp_path / "gateway.toml"
-
     def reload(self, gateway: GatewayProcess) -> None:
+        """Until all workers are new ones."""
+        old = gateway.worker_pids()
         gateway.process.send_signal(signal.SIGHUP)
+        gateway.wait_until(lambda: not any(is_running(pid) for pid in old), "replace its workers")
 
     def test_a_good_file_takes_effect_and_redis_keeps_its_counts(
-        self, start_gateway: StartGateway, upstream: ScriptedUpstream, config: Path
+        self, reloading: GatewayProcess, upstream: ScriptedUpstream, config: Path, services: str
     ) -> None:
-        services = f'[services.devices]\ntargets = ["{upstream.url}"]\nlimits = ["100/hour"]\n'
-        config.write_text(services)
-        gateway = start_gateway({}, environ={"GATEWAY_CONFIG": str(config)})
-        assert gateway.get("/api/devices", bearer()).value("X-RateLimit-Remaining") == "99"
-        assert gateway.get("/api/extra", bearer()).status == 404
-        old = gateway.worker_pids()
+        assert reloading.get("/api/devices", bearer()).value("X-RateLimit-Remaining") == "99"
+        assert reloading.get("/api/extra", bearer()).status == 404
         config.write_text(services + f'[services.extra]\nprefix = "/api/extra"\ntargets = ["{upstream.url}"]\n')
-        self.reload(gateway)
-        gateway.wait_until(lambda: not any(is_running(pid) for pid in old), "replace its workers")
-        assert gateway.get("/api/extra", bearer()).status == 200
-        assert gateway.get("/api/devices", bearer()).value("X-RateLimit-Remaining") == "98"
-        assert len(own_folders(gateway)) == 2
+        self.reload(reloading)
+        assert reloading.get("/api/extra", bearer()).status == 200
+        assert reloading.get("/api/devices", bearer()).value("X-RateLimit-Remaining") == "98"
+        assert len(own_folders(reloading)) == 2
 
+    @pytest.mark.usefixtures("upstream")
     def test_a_broken_file_is_refused_and_the_old_settings_serve_on(
-        self, start_gateway: StartGateway, upstream: ScriptedUpstream, config: Path
+        self, reloading: GatewayProcess, config: Path
     ) -> None:
-        config.write_text(f'[services.devices]\ntargets = ["{upstream.url}"]\n')
-        gateway = start_gateway({}, environ={"GATEWAY_CONFIG": str(config)})
-        old = gateway.worker_pids()
         config.write_text('[services.devices]\ntargets = ["gopher://x"]\n[jwt]\nspeed = 1\n')
-        self.reload(gateway)
-        gateway.wait_until(lambda: not any(is_running(pid) for pid in old), "replace its workers")
-        assert "not reloaded: services.devices.targets[0]: scheme must be http or https" in gateway.output()
-        assert "not reloaded: jwt.speed: there is no such setting" in gateway.output()
-        assert gateway.get("/api/devices", bearer()).status == 200
+        self.reload(reloading)
+        assert "not reloaded: services.devices.targets[0]: scheme must be http or https" in reloading.output()
+        assert "not reloaded: jwt.speed: there is no such setting" in reloading.output()
+        assert reloading.get("/api/devices", bearer()).status == 200
 
     def test_a_key_file_that_has_gone_is_refused_too(
-        self, start_gateway: StartGateway, upstream: ScriptedUpstream, config: Path
+        self, reloading: GatewayProcess, upstream: ScriptedUpstream, config: Path
     ) -> None:
-        config.write_text(f'[services.devices]\ntargets = ["{upstream.url}"]\n')
-        gateway = start_gateway({}, environ={"GATEWAY_CONFIG": str(config)})
-        old = gateway.worker_pids()
         config.write_text(
             f'[services.devices]\ntargets = ["{upstream.url}", "https://x"]\nca_file = "/nowhere/ca.pem"\n'
         )
-        self.reload(gateway)
-        gateway.wait_until(lambda: not any(is_running(pid) for pid in old), "replace its workers")
-        assert "not reloaded: services.devices.ca_file: can't be used" in gateway.output()
-        assert gateway.get("/api/devices", bearer()).status == 200
+        self.reload(reloading)
+        assert "not reloaded: services.devices.ca_file: can't be used" in reloading.output()
+        assert reloading.get("/api/devices", bearer()).status == 200
 
 
 def test_a_request_in_flight_is_finished_before_the_end(

@@ -14,7 +14,7 @@ import pytest
 from gateway.config.generated_keys import generated_secret
 from gateway.errors import ConfigurationError
 
-RACERS = 8
+RACERS = 4
 RACES = 25
 
 

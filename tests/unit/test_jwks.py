@@ -19,7 +19,7 @@ ALL = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "
 def rsa() -> dict[str, Any]:
     issuer = Issuer()
     issuer.close()
-    return issuer.add_key("rsa")
+    return issuer.add_key("rsa", "RS256")
 
 
 def read(*keys: Any, allowed: tuple[str, ...] = ALL) -> dict[str | None, list[str]]:

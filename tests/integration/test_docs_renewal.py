@@ -1,0 +1,157 @@
+"""How the services' documents are had: fetched when somebody asks, by one for all, kept, and renewed."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.support.client import Reply
+from tests.support.documented import DOCUMENT, Documented, document, settings_for, states
+from tests.support.gateway import GatewayProcess, gateways
+from tests.support.redis import RedisServer, free_port
+from tests.support.tokens import bearer
+from tests.support.upstream import Received, ScriptedUpstream
+
+
+@pytest.fixture
+def service(upstream: ScriptedUpstream) -> Documented:
+    return Documented(upstream)
+
+
+@pytest.fixture(autouse=True)
+def nothing_kept(server: RedisServer) -> None:
+    server.ask("FLUSHALL")
+
+
+@pytest.fixture
+def start(service: Documented, server: RedisServer) -> Iterator[Callable[..., GatewayProcess]]:
+    """Starts gateways that end with the test: one that goes on would share what it fetches with the next test's."""
+    with gateways() as start_with:
+
+        def start(
+            workers: int = 1,
+            docs: dict[str, Any] | None = None,
+            url: str = "",
+            **devices: Any,
+        ) -> GatewayProcess:
+            settings = settings_for(service, docs, **devices)
+            return start_with(settings, workers=workers, environ={"REDIS_URL": url or server.url})
+
+        yield start
+
+
+def test_nothing_is_asked_of_services_before_somebody_asks_for_documents(
+    start: Callable[..., GatewayProcess], service: Documented
+) -> None:
+    gateway = start()
+    assert gateway.get("/api/devices", bearer()).status == 200
+    assert gateway.get("/docs").status == 200
+    assert [one.target for one in service.upstream.requests] == ["/api/devices"]
+
+
+def test_of_all_workers_and_gateways_one_fetches(start: Callable[..., GatewayProcess], service: Documented) -> None:
+    gateways = [start(workers=2) for _ in range(2)]
+    replies: list[Reply] = []
+
+    def ask(gateway: GatewayProcess) -> None:
+        replies.extend(gateway.get("/openapi/devices.json") for _ in range(10))
+
+    threads = [threading.Thread(target=ask, args=(gateway,)) for gateway in gateways for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    # Whoever asked a worker that did not fetch waited until another one had.
+    assert {reply.status for reply in replies} == {200}
+    assert len(service.fetches()) == 1
+    assert {reply.value("ETag") for reply in replies} == {gateways[0].get("/openapi/devices.json").value("ETag")}
+
+
+def test_it_is_renewed_by_age_and_only_if_it_has_changed(
+    start: Callable[..., GatewayProcess], service: Documented
+) -> None:
+    gateway = start(docs={"refresh_seconds": 1})
+    before = gateway.get("/openapi/devices.json").value("ETag")
+    assert service.upstream.wait_until(lambda: len(service.fetches()) >= 2)
+    first, second = service.fetches()[:2]
+    assert (first.values("If-None-Match"), second.values("If-None-Match")) == ([], ['"one"'])
+    assert gateway.get("/openapi/devices.json").value("ETag") == before
+    service.serve(DOCUMENT | {"info": {"title": "New", "version": "8"}}, "Last-Modified: Tue, 24 Nov 2026 00:00:00 GMT")
+    gateway.wait_until(lambda: document(gateway, "/openapi/devices.json")["info"]["title"] == "New", "renew it")
+    count = len(service.fetches())
+    assert service.upstream.wait_until(lambda: len(service.fetches()) > count)
+    assert service.fetches()[-1].values("If-Modified-Since") == ["Tue, 24 Nov 2026 00:00:00 GMT"]
+
+
+def test_a_service_that_went_down_keeps_its_document_marked_and_comes_back(
+    start: Callable[..., GatewayProcess], service: Documented
+) -> None:
+    gateway = start(docs={"refresh_seconds": 1})
+    assert states(gateway)["devices"] == "current"
+    service.devices = None
+    gateway.wait_until(lambda: states(gateway)["devices"] == "stale", "notice")
+    found = document(gateway)
+    since = found["info"]["x-gateway-services"]["devices"]["x-gateway-stale-since"]
+    assert since.startswith("20")
+    assert "/api/devices" in found["paths"]
+    # Another gateway, which never saw the service up, has the document, and since when it is old, from Redis.
+    other = start()
+    assert document(other)["info"]["x-gateway-services"]["devices"]["x-gateway-stale-since"] == since
+    service.serve(DOCUMENT)
+    gateway.wait_until(lambda: states(gateway)["devices"] == "current", "have it again")
+
+
+def test_a_service_that_hangs_holds_up_nobodys_document(
+    start: Callable[..., GatewayProcess], service: Documented
+) -> None:
+    released = threading.Event()
+
+    def hang(_: Received, __: socket.socket) -> bool:
+        released.wait(30)
+        return False
+
+    service.upstream.at["/devices.json"] = hang
+    try:
+        gateway = start()
+        gateway.wait_until(lambda: states(gateway)["rules"] == "current", "show the others")
+        assert states(gateway)["devices"] == "unavailable"
+    finally:
+        released.set()
+
+
+def test_a_document_in_endless_little_pieces_holds_up_no_other_request(
+    start: Callable[..., GatewayProcess], service: Documented
+) -> None:
+    begun, released, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def flood(_: Received, connection: socket.socket) -> bool:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        begun.set()
+        try:
+            while not released.is_set():
+                connection.sendall(b"1\r\n \r\n" * 5000)
+        except OSError:
+            ended.set()
+        return False
+
+    service.upstream.at["/devices.json"] = flood
+    gateway = start()
+    asking = threading.Thread(target=gateway.get, args=("/openapi.json",))
+    asking.start()
+    try:
+        assert begun.wait(20)
+        assert gateway.get("/healthz").status == 200
+        # The gateway has not given it up yet: it was answered beside it.
+        assert not ended.is_set()
+    finally:
+        released.set()
+        asking.join()
+
+
+def test_without_redis_each_worker_fetches_for_itself(start: Callable[..., GatewayProcess]) -> None:
+    gateway = start(url=f"redis://127.0.0.1:{free_port()}/0")
+    assert states(gateway)["devices"] == "current"
