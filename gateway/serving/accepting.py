@@ -32,8 +32,10 @@ class Acceptor(StreamServer):  # type: ignore[misc]
         self._connections = connections
 
     def take_rest(self) -> None:
-        """Takes the connections that have been made by now: closing the listener would reset them."""
+        """Takes the connections that have been made by now: closing the listener would reset them. Whoever comes now
+        is not answered before it is closed, and refused then."""
         self.stop_accepting()
+        self.socket.listen(0)
         while not self.full() and (taken := self.do_read()):
             self.do_handle(*taken)
 

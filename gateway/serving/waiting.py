@@ -16,7 +16,7 @@ from itertools import takewhile
 from types import TracebackType
 from typing import Any
 
-from gevent import Greenlet, get_hub, getcurrent
+from gevent import Greenlet, GreenletExit, get_hub, getcurrent
 
 # Where there is no hurry, a request that may be on its way is given so long to come.
 SPARE_AFTER_SECONDS = 0.5
@@ -27,7 +27,8 @@ class SentAway(BaseException):
 
 
 class Waiting:
-    """While entered, the current greenlet waits for a request's head. Leaves quietly when it is sent away."""
+    """While entered, the current greenlet waits for a request's head. Leaves quietly when it is sent away, or the
+    worker ends."""
 
     __slots__ = ("_connection", "_waiting")
 
@@ -43,7 +44,7 @@ class Waiting:
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> bool:
         self._waiting.pop(self._connection, None)
-        return isinstance(value, SentAway)
+        return isinstance(value, SentAway | GreenletExit)
 
 
 @dataclass(slots=True, eq=False)

@@ -13,7 +13,7 @@ import pytest
 from tests.support.client import Connection, request_bytes
 from tests.support.gateway import GatewayProcess, four_services
 from tests.support.tokens import bearer
-from tests.support.upstream import Received, ScriptedUpstream
+from tests.support.upstream import OK, Received, ScriptedUpstream, answering
 
 StartGateway = Callable[..., GatewayProcess]
 STREAM_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -110,6 +110,44 @@ def test_ctrl_c_ends_a_silent_stream_of_events_whole(
         seen = begun + connection.rest()
     assert seen.endswith(chunk(b"data: only\n\n") + b"0\r\n\r\n")
     assert [line["status"] for line in gateway.access_log()] == [200]
+
+
+def test_a_connection_that_waits_when_time_is_over_gets_nothing_more(
+    start_gateway: StartGateway, upstream: ScriptedUpstream
+) -> None:
+    def stream(_: Received, connection: socket.socket) -> bool:
+        connection.sendall(STREAM_HEAD % b"text/event-stream" + chunk(b"data: only\n\n"))
+        return connection.recv(1) == b"x"
+
+    upstream.script = stream
+    # Its time is over before a connection that was in use just now is done without.
+    gateway = start_gateway(four_services(upstream.url) | {"server": {"graceful_timeout_seconds": 1}}, workers=1)
+    with listening(gateway, b"only") as (connection, begun):
+        assert gateway.stop() == 0
+        assert (begun + connection.rest()).endswith(chunk(b"data: only\n\n") + b"0\r\n\r\n")
+
+
+def test_ctrl_c_leaves_requests_a_moment_and_no_more(start_gateway: StartGateway, upstream: ScriptedUpstream) -> None:
+    may_answer = threading.Event()
+
+    def soon_or_never(received: Received, connection: socket.socket) -> bool:
+        if b"/never" in received.head:
+            return connection.recv(1) == b"x"
+        may_answer.wait(20)
+        return answering(OK)(received, connection)
+
+    upstream.script = soon_or_never
+    gateway = start_gateway(four_services(upstream.url), workers=1)
+    with Connection(gateway.port) as soon, Connection(gateway.port) as never:
+        soon.send(request_bytes("GET", "/api/devices/soon", [bearer()]))
+        never.send(request_bytes("GET", "/api/devices/never", [bearer()]))
+        assert upstream.wait_until(lambda: len(upstream.requests) == 2)
+        gateway.process.send_signal(signal.SIGINT)
+        gateway.wait_until(lambda: "Handling signal: int" in gateway.output(), "hear Ctrl-C")
+        may_answer.set()
+        assert soon.reply().status == 200
+        assert never.rest() == b""
+    assert gateway.stop() == 0
 
 
 def test_a_busy_stream_of_events_ends_too(start_gateway: StartGateway, upstream: ScriptedUpstream) -> None:
