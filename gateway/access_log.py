@@ -34,6 +34,7 @@ class AccessLog:
         self._chance = chance
         self._line = self._text if is_text else self._json
         self._writer = LineWriter(output, lost)
+        self.start = self._writer.start
         self.reopen = self._writer.reopen
         self.finish = self._writer.finish
 

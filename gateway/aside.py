@@ -53,6 +53,10 @@ class Aside:
         self._thread = OwnThread("aside", self._read_on)
         atexit.register(self.finish)
 
+    def start(self) -> None:
+        """Begins. Where memory runs out, it would be too late to."""
+        self._thread.start()
+
     def leave(self, note: Note) -> None:
         """Takes it; no more than that."""
         self._notes.append(note)

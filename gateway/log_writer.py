@@ -96,6 +96,10 @@ class LineWriter:
         self._thread = OwnThread("lines", self._write_on)
         atexit.register(self.finish)
 
+    def start(self) -> None:
+        """Does so from now on. Where memory runs out, it would be too late to begin."""
+        self._thread.start()
+
     def write(self, lines: list[bytes]) -> None:
         """Takes them; no more than that."""
         room = MOST_WAITING - len(self._waiting)

@@ -39,6 +39,8 @@ class Reporting:
     def start(self, connections: ClientConnections | None) -> None:
         """In a worker, before its first request: operators see it from then on. `connections` are its clients', where
         it knows them."""
+        self.aside.start()
+        self._access_log.start()
         if self.gauges is not None:
             self.gauges.start(connections)
         if self.status is not None:
