@@ -14,12 +14,13 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from cryptography.x509 import InvalidVersion, load_pem_x509_certificate
 from jwt import PyJWK, PyJWTError
-from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
+from jwt.algorithms import ECAlgorithm, HMACAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from gateway.config import KeySettings
 from gateway.errors import ConfigurationError
 
 EC_ALGORITHMS = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
+HASHES = {"HS256": HMACAlgorithm.SHA256, "HS384": HMACAlgorithm.SHA384, "HS512": HMACAlgorithm.SHA512}
 MIN_RSA_BITS = 2048  # RFC 7518 3.3
 
 # A key prepared once for each algorithm that it may be used with.
@@ -47,7 +48,16 @@ def secret_key(secret: bytes, algorithm: str) -> PyJWK:
     if is_too_short:
         needed = int(algorithm.removeprefix("HS")) // 8
         raise ConfigurationError([f"jwt.secret: must have at least {needed} bytes for {algorithm} (RFC 7518 3.2)"])
+    key.Algorithm = CheckedSecret(HASHES[algorithm])
     return key
+
+
+class CheckedSecret(HMACAlgorithm):
+    """HMAC with a secret that was checked when it was loaded: PyJWT would look with each token whether it is not some
+    other kind of key, which takes longer than to verify it."""
+
+    def prepare_key(self, key: str | bytes) -> bytes:
+        return key if isinstance(key, bytes) else super().prepare_key(key)
 
 
 def public_keys(path: Path, allowed: tuple[str, ...] | None) -> KeySet:

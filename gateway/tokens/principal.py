@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +11,8 @@ from urllib.parse import quote
 
 # Printable ASCII stays; everything else, and the % that would make the result ambiguous, is percent-encoded (UTF-8).
 HEADER_SAFE = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
+# What it leaves as it is.
+PLAIN = re.compile(r"[!-$&-~]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,7 @@ class Principal:
 
 
 def quoted(text: str) -> str:
-    return quote(text, safe="", errors="surrogatepass")
+    return quote(text, safe="", errors="surrogatepass") if text else ""
 
 
 def identity_headers(claims: Mapping[str, Any], claims_to_headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
@@ -64,8 +67,10 @@ def header_value(value: Any) -> str:
         value = json.dumps(value, separators=(",", ":"))
     if isinstance(value, list):
         return ",".join(header_value(item).replace(",", "%2C") for item in value)
-    # Blanks at the ends would be lost on the way.
     text = str(value)
+    if PLAIN.fullmatch(text):
+        return text
+    # Blanks at the ends would be lost on the way.
     blanks = len(text) - len(text.lstrip(" "))
     kept = quote(text.strip(" "), safe=HEADER_SAFE, errors="surrogatepass")
     return "%20" * blanks + kept + "%20" * (len(text) - len(text.rstrip(" ")) if text.strip(" ") else 0)
