@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -60,12 +61,12 @@ def service() -> Iterator[str]:
 def measure(port: int, request: bytes, seconds: float, master: int) -> Measured:
     """Asks the same thing over and over on kept connections. `master` is the gateway's first process."""
     before, started = cpu_seconds(master), time.perf_counter()
-    taken = ask(port, request, seconds)
+    taken = ask(port, repeat(request), seconds)
     elapsed, cpu = time.perf_counter() - started, cpu_seconds(master) - before
     return Measured(len(taken) / elapsed, cpu / len(taken) * 1e6, statistics.median(taken) * 1000)
 
 
-def ask(port: int, request: bytes, seconds: float) -> list[float]:
+def ask(port: int, requests: Iterator[bytes], seconds: float) -> list[float]:
     """How long each answer took, in seconds. Raises AssertionError for one that is not a 200."""
     selector, taken = selectors.DefaultSelector(), list[float]()
     sent: dict[Any, float] = {}
@@ -75,7 +76,7 @@ def ask(port: int, request: bytes, seconds: float) -> list[float]:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         selector.register(sock, selectors.EVENT_READ)
         sent[sock], unread[sock] = time.perf_counter(), b""
-        sock.sendall(request)
+        sock.sendall(next(requests))
     deadline = time.perf_counter() + seconds
     # A gateway that has just started may take its time with the first answer.
     while (now := time.perf_counter()) < deadline or (not taken and now < deadline + FIRST_SECONDS):
@@ -86,7 +87,7 @@ def ask(port: int, request: bytes, seconds: float) -> list[float]:
                 now = time.perf_counter()
                 taken.append(now - sent[sock])
                 sent[sock], unread[sock] = now, b""
-                sock.sendall(request)
+                sock.sendall(next(requests))
     for sock in sent:
         sock.close()
     return taken

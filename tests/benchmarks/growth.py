@@ -1,0 +1,92 @@
+"""Whether a gateway gets slower or larger with what it serves: python -m tests.benchmarks.growth
+
+CPU per request with 4 services and with many, in interleaved rounds; then what its workers have of memory while more
+and more callers come, each with a token of its own. Read the ratios.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from gateway.cli.progress import ProgressLine, progress
+from tests.benchmarks.load import ask, measure, service
+from tests.support.client import request_bytes
+from tests.support.gateway import GatewayProcess, four_services
+from tests.support.tokens import bearer
+
+FEW = 4
+STEP_SECONDS = 10.0
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--services", type=int, default=400)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=4)
+    parser.add_argument("--subjects", type=int, default=100_000)
+    options = parser.parse_args(arguments)
+    with service() as url:
+        compare_services(url, options.services, options.rounds, options.seconds)
+        add_subjects(url, options.subjects)
+
+
+def compare_services(url: str, many: int, rounds: int, seconds: float) -> None:
+    with ExitStack() as stack:
+        gateways = [GatewayProcess(services(number, url)) for number in (FEW, many)]
+        for gateway in gateways:
+            stack.callback(gateway.stop)
+        request = request_bytes("GET", f"/api/service-{FEW - 1}/1", [bearer()])
+        ratios, figures = list[float](), [list[float](), list[float]()]
+        for number in progress(range(rounds + 1), lambda number: f"round {number}"):
+            few, more = (
+                measure(gateway.port, request, seconds, gateway.process.pid).cpu_microseconds for gateway in gateways
+            )
+            if number:
+                # The first one is for warming up.
+                ratios.append(more / few)
+                figures[0].append(few)
+                figures[1].append(more)
+        for number, found in zip((FEW, many), figures, strict=True):
+            print(f"{number:>8} services{statistics.median(found):>12.0f} µs of CPU a request")
+        print(f"many to {FEW}: {statistics.median(ratios):.3f} (median of {rounds} rounds)\n")
+
+
+def services(number: int, url: str) -> dict[str, Any]:
+    each = {f"service_{one}": {"prefix": f"/api/service-{one}", "targets": [url]} for one in range(number)}
+    return {"default_services": False, "docs": {"enabled": False}, "services": each}
+
+
+def add_subjects(url: str, most: int) -> None:
+    gateway = GatewayProcess(four_services(url))
+    try:
+        requests, seen, line = numbered_requests(), 0, ProgressLine()
+        print(f"{'callers':>10}{'MiB of the workers':>22}")
+        print_memory(gateway, seen)
+        while seen < most:
+            line.show(f"{seen} of {most} callers")
+            seen += len(ask(gateway.port, requests, STEP_SECONDS))
+            line.clear()
+            print_memory(gateway, seen)
+    finally:
+        gateway.stop()
+
+
+def numbered_requests() -> Iterator[bytes]:
+    for number in count(1):
+        yield request_bytes("GET", "/api/devices", [bearer(f"caller-{number}@example.com")])
+
+
+def print_memory(gateway: GatewayProcess, seen: int) -> None:
+    pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in gateway.worker_pids())
+    print(f"{seen:>10}{pages * os.sysconf('SC_PAGE_SIZE') / (1 << 20):>22.1f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
