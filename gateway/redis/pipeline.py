@@ -161,12 +161,20 @@ class Link:
     def _check_time(self) -> None:
         """Whether the one who has waited longest has waited too long. If so, nothing more will come for the others."""
         self._timer.stop()
-        if not self._waiting:
+        if self._seconds_left() <= 0:
+            # What came while this worker was held up came in time.
+            self._receive()
+        if self.has_ended or not self._waiting:
             return
-        left = self._waiting[0][1] + self._timeout_seconds - time.monotonic()
+        left = self._seconds_left()
         if left <= 0:
             self.end("the server does not answer in time", RedisTimeoutError)
             return
         self._timer.close()
         self._timer = self._loop.timer(left)
         self._timer.start(self._check_time)
+
+    def _seconds_left(self) -> float:
+        if not self._waiting:
+            return self._timeout_seconds
+        return self._waiting[0][1] + self._timeout_seconds - time.monotonic()

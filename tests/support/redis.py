@@ -23,6 +23,7 @@ from gateway.redis.client import SharedRedis
 from gateway.redis.embedded import find_program
 from gateway.tokens.revocation import Revocations
 from tests.support.gateway import GatewayProcess
+from tests.support.sockets import end_all
 
 Test = TypeVar("Test", bound=Callable[..., None])
 
@@ -115,10 +116,7 @@ class FalseRedis:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for one in [self._listener, *self._open]:
-            with suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-            one.close()
+        end_all([self._listener, *self._open])
 
     def _accept(self) -> None:
         with suppress(OSError):

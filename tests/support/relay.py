@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
+from tests.support.sockets import end_all
+
 
 class Relay:
     """Listens on a free port of 127.0.0.1. `reply` makes the pieces that go back of each piece that the server sent."""
@@ -29,11 +31,8 @@ class Relay:
 
     def cut(self) -> None:
         """Ends all connections that there are."""
-        while self._open:
-            one = self._open.pop()
-            with suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-            one.close()
+        ended, self._open = self._open, []
+        end_all(ended)
 
     def _accept(self) -> None:
         with suppress(OSError):
