@@ -21,7 +21,7 @@ from gateway.errors import (
 from gateway.exhaustion import EXHAUSTION, is_exhaustion
 from gateway.proxy.target import Target
 from gateway.proxy.wire import MAX_CHUNK_LINE_BYTES, MAX_HEAD_BYTES, ResponseHead, read_chunk_size, read_response_head
-from gateway.sending import send_all
+from gateway.sockets import peek, send_all
 
 RECEIVE_BYTES = 64 * 1024
 INTERIM = re.compile(rb"HTTP/1\.[01] 1[0-9][0-9]")
@@ -61,12 +61,12 @@ class UpstreamConnection:
         if self._buffer:
             return True
         try:
+            if not isinstance(self._socket, ssl.SSLSocket):
+                return peek(self._socket) is not None
+            # What has come may be for TLS alone, as its tickets are.
             self._socket.settimeout(0)
-            if isinstance(self._socket, ssl.SSLSocket):
-                self._socket.recv(1)
-            else:
-                self._socket.recv(1, socket.MSG_PEEK)
-        except (BlockingIOError, ssl.SSLWantReadError):
+            self._socket.recv(1)
+        except ssl.SSLWantReadError:
             return False
         except OSError:
             return True
@@ -216,17 +216,10 @@ class UpstreamConnection:
 
 def has_gone(client: socket.socket) -> bool:
     """Whether a client's connection has ended. One that only closed its sending side counts as gone, as with nginx."""
-    timeout = client.gettimeout()
     try:
-        client.settimeout(0)
-        return client.recv(1, socket.MSG_PEEK) == b""
-    except BlockingIOError:
-        return False
+        return peek(client) == b""
     except OSError:
         return True
-    finally:
-        with suppress(OSError):
-            client.settimeout(timeout)
 
 
 def connect(

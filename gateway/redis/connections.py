@@ -6,7 +6,6 @@ observability, a pool made of a queue), and takes half as long again for it.
 
 from __future__ import annotations
 
-import socket
 import ssl
 from collections import deque
 from threading import Condition
@@ -17,7 +16,7 @@ from redis import ConnectionPool, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from gateway.sending import send_all
+from gateway.sockets import peek, send_all
 
 
 class Connections:
@@ -115,15 +114,9 @@ def exchanged(connection: Any, command: Any) -> Any:
 def is_quiet(connection: Any) -> bool:
     """Whether nothing has come on an idle connection. Nothing is due on it: if there is something, the server has
     closed it, or it is out of step."""
-    sock = getattr(connection, "_sock", None)
-    # The system's own below gevent's, which never waits. One with TLS takes no flags.
-    own = None if isinstance(sock, ssl.SSLSocket) else getattr(sock, "_sock", None)
     try:
-        if own is None:
+        if isinstance(connection._sock, ssl.SSLSocket):
             return not connection.can_read(0)
-        own.recv(1, socket.MSG_PEEK)
-    except BlockingIOError:
-        return True
+        return peek(connection._sock) is None
     except (RedisError, OSError):
         return False
-    return False

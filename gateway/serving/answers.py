@@ -16,9 +16,9 @@ from typing import Any
 
 from gunicorn.http.errors import InvalidResponseHeader
 
-from gateway.sending import send_all
 from gateway.serving.request_bodies import ClientStream, Paced
 from gateway.serving.request_heads import Request
+from gateway.sockets import send_all
 
 LINGER_SECONDS = 2.0
 LINGER_BYTES = 16 * 1024 * 1024

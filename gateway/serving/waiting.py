@@ -18,6 +18,8 @@ from typing import Any
 
 from gevent import Greenlet, GreenletExit, get_hub, getcurrent
 
+from gateway.sockets import peek
+
 # Where there is no hurry, a request that may be on its way is given so long to come.
 SPARE_AFTER_SECONDS = 0.5
 
@@ -132,9 +134,7 @@ class Connections:
 
 def has_data(sock: socket.socket) -> bool:
     """Whether something has arrived that has not been read yet, encrypted or not."""
-    # The system's own socket below gevent's, which would wait.
-    own = getattr(sock, "_sock", sock)
     try:
-        return bool(own.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+        return bool(peek(sock))
     except OSError:
         return False
