@@ -22,7 +22,6 @@ from tests.support.gateway import GatewayProcess, four_services
 from tests.support.tokens import bearer
 
 FEW = 4
-STEP_SECONDS = 10.0
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -30,11 +29,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--services", type=int, default=400)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4)
-    parser.add_argument("--subjects", type=int, default=100_000)
+    parser.add_argument("--callers", type=int, default=100_000)
+    parser.add_argument("--step", type=float, default=10, help="seconds between two looks at the memory")
     options = parser.parse_args(arguments)
     with service() as url:
         compare_services(url, options.services, options.rounds, options.seconds)
-        add_subjects(url, options.subjects)
+        add_callers(url, options.callers, options.step)
 
 
 def compare_services(url: str, many: int, rounds: int, seconds: float) -> None:
@@ -63,7 +63,7 @@ def services(number: int, url: str) -> dict[str, Any]:
     return {"default_services": False, "docs": {"enabled": False}, "services": each}
 
 
-def add_subjects(url: str, most: int) -> None:
+def add_callers(url: str, most: int, step_seconds: float) -> None:
     gateway = GatewayProcess(four_services(url))
     try:
         requests, seen, line = numbered_requests(), 0, ProgressLine()
@@ -71,7 +71,7 @@ def add_subjects(url: str, most: int) -> None:
         print_memory(gateway, seen)
         while seen < most:
             line.show(f"{seen} of {most} callers")
-            seen += len(ask(gateway.port, requests, STEP_SECONDS))
+            seen += len(ask(gateway.port, requests, step_seconds))
             line.clear()
             print_memory(gateway, seen)
     finally:

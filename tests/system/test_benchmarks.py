@@ -1,18 +1,35 @@
-"""The benchmark of whole gateways runs; nothing is said of its figures."""
+"""Benchmarks of whole gateways run; nothing is said of their figures."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 
+import pytest
+
 from tests.support.gateway import ROOT
 
-TOLD = ["naive Flask + requests", "requests/s of the gateway to the naive one: ", "upstream_seconds"]
+SHORT = "--rounds 1 --seconds 0.3"
 
 
-def test_it_runs_and_tells() -> None:
+@pytest.mark.parametrize(
+    ("name", "options", "told"),
+    [
+        (
+            "compare",
+            SHORT,
+            ["naive Flask + requests", "requests/s of the gateway to the naive one: ", "upstream_seconds"],
+        ),
+        (
+            "growth",
+            f"{SHORT} --services 5 --callers 50 --step 0.3",
+            ["5 services", "many to 4: ", "MiB of the workers"],
+        ),
+    ],
+)
+def test_it_runs_and_tells(name: str, options: str, told: list[str]) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.benchmarks.compare", "--rounds", "1", "--seconds", "0.3"],
+        [sys.executable, "-m", f"tests.benchmarks.{name}", *options.split()],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -20,4 +37,4 @@ def test_it_runs_and_tells() -> None:
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert [words for words in TOLD if words not in done.stdout] == []
+    assert [words for words in told if words not in done.stdout] == []

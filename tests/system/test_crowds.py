@@ -75,7 +75,7 @@ class TestPlaces:
         assert small.get("/api/devices", bearer()).body == b"slow"
 
 
-def test_silent_tls_handshakes_make_room_and_do_not_delay_the_end(
+def test_with_tls_silent_handshakes_make_room_who_leaves_is_noticed_and_nothing_delays_the_end(
     start_gateway: StartGateway, upstream: ScriptedUpstream, tmp_path: Path
 ) -> None:
     certificate, key = Authority(tmp_path).issue("gateway", "127.0.0.1")
@@ -93,6 +93,13 @@ def test_silent_tls_handshakes_make_room_and_do_not_delay_the_end(
             late.socket = trusting.wrap_socket(late.socket)
             late.send(request_bytes("GET", "/api/devices", [bearer()]))
             assert late.reply().status == 200
+        upstream.script = lambda _, connection: connection.recv(1) == b"x"
+        asked = len(upstream.requests)
+        with Connection(gateway.port) as leaving:
+            leaving.socket = trusting.wrap_socket(leaving.socket)
+            leaving.send(request_bytes("GET", "/api/devices", [bearer()]))
+            assert upstream.wait_until(lambda: len(upstream.requests) == asked + 1)
+        assert upstream.wait_until(lambda: upstream.requests[-1].connection in upstream.closed_connections)
         with Connection(gateway.port) as confused:
             confused.send(request_bytes("GET", "/healthz"))
             confused.rest()
