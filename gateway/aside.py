@@ -16,7 +16,7 @@ from threading import Event
 from gateway.context import Exchange
 from gateway.threads import OwnThread
 
-GATHER_SECONDS = 0.02
+GATHER_SECONDS = 0.1
 # How many notes are dealt with before requests have their turn.
 AT_ONCE = 100
 
