@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ssl
 from collections import deque
+from contextlib import suppress
 from threading import Condition
 from typing import Any
 
@@ -64,8 +65,10 @@ class Connections:
 
     def close(self) -> None:
         """Ends those that are not in use; the next command has another one."""
-        while self._idle:
-            self._idle.pop().disconnect()
+        # Several threads may do it at once.
+        with suppress(IndexError):
+            while True:
+                self._idle.pop().disconnect()
 
 
 class Places:

@@ -81,7 +81,9 @@ class Link:
         self._socket = connection._sock._sock
         # redis-py knows which error is which.
         self._replies = Reader(InvalidResponse, connection._parser.parse_error, notEnoughData=INCOMPLETE)
+        # What waits to be sent, and who for; then whose replies are awaited, since when.
         self._unsent: list[bytes] = []
+        self._unsent_for: list[Waiter] = []
         self._waiting: deque[tuple[Waiter, float]] = deque()
         self.has_ended = False
         self._loop = get_hub().loop
@@ -93,13 +95,14 @@ class Link:
 
     def ask(self, command: bytes) -> Waiter:
         """Its `get` gives the reply, which may be an error. Raises RedisError where there is none, or none in time."""
+        if self.has_ended:
+            # While its maker told those who waited for it.
+            raise RedisConnectionError("the connection has ended")
         if not self._unsent:
             self._loop.run_callback(self._send)
-        self._unsent.append(command)
-        if not self._timer.active:
-            self._timer.start(self._check_time)
         waiter = Waiter()
-        self._waiting.append((waiter, time.monotonic()))
+        self._unsent.append(command)
+        self._unsent_for.append(waiter)
         return waiter
 
     def end(self, why: str, kind: type[RedisError] = RedisConnectionError) -> None:
@@ -111,15 +114,22 @@ class Link:
             watcher.stop()
             watcher.close()
         self._connection.disconnect()
-        while self._waiting:
-            waiter, _ = self._waiting.popleft()
+        for waiter in [*(waiter for waiter, _ in self._waiting), *self._unsent_for]:
             self._loop.run_callback(waiter.throw, kind(why))
+        self._waiting.clear()
+        self._unsent_for.clear()
 
     # What follows runs in gevent's hub, and must not wait.
 
     def _send(self) -> None:
         if self.has_ended:
             return
+        # Their time runs from now on: before, it was this worker that had others to serve.
+        now = time.monotonic()
+        self._waiting.extend((waiter, now) for waiter in self._unsent_for)
+        self._unsent_for.clear()
+        if not self._timer.active:
+            self._timer.start(self._check_time)
         data = b"".join(self._unsent)
         try:
             sent = self._socket.send(data)

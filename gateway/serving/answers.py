@@ -7,7 +7,7 @@ import re
 import socket
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from email.utils import formatdate
 from functools import lru_cache
@@ -42,7 +42,10 @@ class Response:
     def __init__(self, req: Request, sock: socket.socket, cfg: Any) -> None:  # noqa: ARG002 - gunicorn's
         self.req = req
         self.sock = sock
+        # These four are what gunicorn's own log asks for, where somebody wants that.
         self.status = ""
+        self.headers: list[tuple[str, str]] = []
+        self.sent = 0
         self.headers_sent = False
         self._must_close = False
         self._has_body = True
@@ -78,7 +81,7 @@ class Response:
             raise AssertionError("the answer has been started")
         if STATUS.fullmatch(status) is None:
             raise InvalidResponseHeader("the status line")
-        self.status = status
+        self.status, self.headers = status, headers
         code = int(status[:3])
         may_have_length = code >= 200 and code != 204
         self._has_body = may_have_length and code != 304 and self.req.method != "HEAD"
@@ -127,9 +130,15 @@ class Response:
         elif self._unsent is not None:
             piece = piece[: self._unsent]
             self._unsent -= len(piece)
-        elif self._is_chunked and piece:
+        self.sent += len(piece)
+        if self._is_chunked and piece:
             piece = b"%X\r\n%b\r\n" % (len(piece), piece)
         self._send(piece)
+
+    def write_file(self, pieces: Iterable[bytes]) -> None:
+        """What gunicorn asks for where an application uses its `wsgi.file_wrapper`."""
+        for piece in pieces:
+            self.write(piece)
 
     def _send(self, data: bytes) -> None:
         head, self._head, self.headers_sent = self._head, b"", True

@@ -34,6 +34,9 @@ class ProblemAnswers:
     log: Any
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:  # noqa: ARG002 - gunicorn's
+        if not isinstance(exc, Exception):
+            # The worker ends.
+            return
         peer = addr[0] if addr else "unknown"
         if isinstance(exc, ParseException) and not isinstance(exc, InvalidResponseHeader | InvalidResponseHeaderName):
             status = refusal_status(exc)

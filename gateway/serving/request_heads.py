@@ -59,7 +59,8 @@ class Request(message.Request):  # type: ignore[misc]
             length = next((value for name, value in self.headers if name == "CONTENT-LENGTH"), "0")
             self.body_length = None if is_chunked else int(length)
             # gunicorn looks at the first of these fields only, and at its value as a whole.
-            if any(name == "CONNECTION" and is_close(value) for name, value in self.headers):
+            asks_to_close = any(name == "CONNECTION" and is_close(value) for name, value in self.headers)
+            if asks_to_close or self.method == "CONNECT":
                 self.force_close()
 
     def _read_plain(self, data: bytes, unreader: Any) -> bool:
@@ -91,6 +92,7 @@ class Request(message.Request):  # type: ignore[misc]
         self.version = (1, 1)
         self.headers = fields
         self.body_length = int(decided["CONTENT-LENGTH"])
+        # Behind a CONNECT come the bytes of a tunnel, whatever was answered (RFC 9110 9.3.6).
         self.must_close = self.method == "CONNECT" or is_close(decided["CONNECTION"])
         if head.end() < len(data):
             unreader.unread(data[head.end() :])

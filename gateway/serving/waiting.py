@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import takewhile
 from types import TracebackType
 from typing import Any
 
@@ -101,12 +100,16 @@ class Connections:
         """For the current greenlet to wait in for a request."""
         return Waiting(self.waiting, self._all[getcurrent()])
 
-    def send_away_overdue(self, seconds: float) -> None:
-        """Ends those that have waited longer, also in the middle of a head: dribbled, it would never end. To be asked
-        for now and then: a timer for each request would cost more than most of what is done for it."""
+    def send_away_overdue(self, seconds: float) -> float:
+        """Ends those that have waited longer, also in the middle of a head: dribbled, it would never end. In so many
+        seconds the next one will have: to be asked for again by then, as a timer for each request would cost more than
+        most of what is done for it."""
         begun = time.monotonic() - seconds
-        for connection in takewhile(lambda one: one.since < begun, list(self.waiting)):
+        for connection in list(self.waiting):
+            if connection.since > begun:
+                return connection.since - begun
             get_hub().loop.run_callback(self._throw_overdue, connection, connection.since)
+        return seconds
 
     def send_away(self, most: int) -> None:
         """Ends those that have waited longest, so many at most."""

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from threading import Timer
 from typing import Any
@@ -83,19 +84,23 @@ class ListeningAt:
 
 
 class GeventWorker(GatewayWorker, GunicornGevent):  # type: ignore[misc]
-    _is_quick = False
-
-    def handle_quit(self, sig: int, frame: Any) -> None:  # noqa: ARG002 - a signal handler's
-        """What the master makes of Ctrl-C. gunicorn would cut everything a tenth of a second later."""
-        self._is_quick = True
-        self.alive = False
-
     """Greenlets: the default. Ends as soon as it has nothing left to do, and makes room for new connections by sending
     away those that wait longest for a request."""
 
+    # When it has to have ended, once it is to end quickly.
+    _latest = float("inf")
+
     def init_process(self) -> None:
         self.connections = Connections(self.settings.connections_per_client)
+        self._keepalive_seconds: int = self.cfg.keepalive
+        # The gateway has its own log; who asks gunicorn for another one gets it.
+        self._has_second_log = bool(self.cfg.accesslog or self.cfg.statsd_host or self.cfg.syslog)
         super().init_process()
+
+    def handle_quit(self, sig: int, frame: Any) -> None:  # noqa: ARG002 - a signal handler's
+        """What the master makes of Ctrl-C. gunicorn would cut everything a tenth of a second later."""
+        self._latest = min(self._latest, time.monotonic() + QUICK_END_SECONDS)
+        self.alive = False
 
     def run(self) -> None:
         self._watch_hub()
@@ -111,11 +116,11 @@ class GeventWorker(GatewayWorker, GunicornGevent):  # type: ignore[misc]
             servers.append(server)
         while self.alive:
             self.notify()
-            self.connections.send_away_overdue(self.cfg.keepalive)
+            overdue_in = self.connections.send_away_overdue(self._keepalive_seconds)
             if self._pool.full():
                 self.connections.send_away(CROWD)
             # Signals write to gunicorn's pipe.
-            if select([self.PIPE[0]], [], [], 1.0)[0]:
+            if select([self.PIPE[0]], [], [], min(1.0, overdue_in))[0]:
                 os.read(self.PIPE[0], 4096)
         self._end(servers)
 
@@ -136,8 +141,7 @@ class GeventWorker(GatewayWorker, GunicornGevent):  # type: ignore[misc]
     def _end(self, servers: Sequence[Acceptor]) -> None:
         """Takes no more connections, ends those that wait, and lets requests finish, within `graceful_timeout`."""
         # gunicorn's master kills at that time; what is cut before can still be logged.
-        longest = max(self.cfg.graceful_timeout - 1, self.cfg.graceful_timeout / 2)
-        deadline = time.monotonic() + (min(longest, QUICK_END_SECONDS) if self._is_quick else longest)
+        deadline = time.monotonic() + max(self.cfg.graceful_timeout - 1, self.cfg.graceful_timeout / 2)
         if GATEWAY_END.is_announced:
             self._wait(until=min(deadline, time.monotonic() + self.settings.drain_seconds))
         for server in servers:
@@ -146,12 +150,12 @@ class GeventWorker(GatewayWorker, GunicornGevent):  # type: ignore[misc]
                 server.take_rest()
             server.close()
         WORKER_END.tell()
-        while self._pool and time.monotonic() < deadline:
-            if self._is_quick:
+        while self._pool and time.monotonic() < min(deadline, self._latest):
+            if self._latest < float("inf"):
                 self.connections.send_away(self.connections.waiting_count)
             else:
                 self.connections.send_away_spare()
-            self.connections.send_away_overdue(self.cfg.keepalive)
+            self.connections.send_away_overdue(self._keepalive_seconds)
             self.notify()
             self._pool.join(timeout=0.05)
         if self._pool:
@@ -159,10 +163,10 @@ class GeventWorker(GatewayWorker, GunicornGevent):  # type: ignore[misc]
             self._pool.kill(block=True, timeout=0.5)
 
     def _wait(self, until: float) -> None:
-        while (remaining := until - time.monotonic()) > 0:
+        while (remaining := min(until, self._latest) - time.monotonic()) > 0:
             self.notify()
-            self.connections.send_away_overdue(self.cfg.keepalive)
-            gevent.sleep(min(1.0, remaining))
+            overdue_in = self.connections.send_away_overdue(self._keepalive_seconds)
+            gevent.sleep(min(0.2, remaining, overdue_in))
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         with self.connections.taking(client, addr) as may_be_served:
@@ -178,15 +182,15 @@ class GeventWorker(GatewayWorker, GunicornGevent):  # type: ignore[misc]
             super().handle(listener, client, addr)
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> bool:
-        """gunicorn's, less what only its own access log and hooks need. Raises StopIteration where the connection is to
-        end, OSError where it has ended."""
+        """gunicorn's, less its hooks. Raises StopIteration where the connection is to end, OSError where it has."""
+        started = datetime.now() if self._has_second_log else None  # noqa: DTZ005 - for a difference
         response, environ = create(req, sock, addr, listener_name, self.cfg)
         environ["wsgi.multithread"] = True
         self.nr += 1
         if self.nr >= self.max_requests and self.alive:
             self.log.info("Autorestarting worker after current request.")
             self.alive = False
-        if not self.alive:
+        if not self.alive or not self._keepalive_seconds:
             response.force_close()
         try:
             pieces = self.wsgi(environ, response.start_response)
@@ -195,7 +199,10 @@ class GeventWorker(GatewayWorker, GunicornGevent):  # type: ignore[misc]
                     response.write(piece)
                 response.close()
             finally:
-                pieces.close()
+                if started is not None:
+                    self.log.access(response, req, environ, datetime.now() - started)  # noqa: DTZ005
+                if close := getattr(pieces, "close", None):
+                    close()
         except (gevent.GreenletExit, SystemExit) as error:
             # The worker has waited for it as long as it may.
             raise StopIteration from error

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +15,7 @@ from itertools import count
 import pytest
 
 from tests.support.client import Connection, Reply, request_bytes
-from tests.support.gateway import GatewayProcess, four_services
+from tests.support.gateway import ROOT, GatewayProcess, four_services
 from tests.support.redis import PASSWORD, RedisServer, while_redis_answers
 from tests.support.relay import Relay
 from tests.support.tokens import bearer
@@ -165,6 +167,52 @@ def test_replies_that_came_while_the_worker_was_held_up_came_in_time(gateway: Ga
             os.kill(worker, signal.SIGCONT)
         assert remaining(replies.result()) == counted_down(1)
     assert failures(gateway) == before
+
+
+# In processes of their own, as the one of the tests is none of gevent's.
+SCRIPT = """
+from gevent import monkey; monkey.patch_all()
+import gevent, sys, time
+from redis.exceptions import ConnectionError
+from gateway.redis.client import SharedRedis
+redis = SharedRedis(sys.argv[1], 0.1)
+assert redis.run("a", "PING") == b"PONG"
+"""
+ENDED = """
+link = redis._connections._link
+link.end("as it happens")
+try:
+    link.ask(b"never sent")
+except ConnectionError:
+    assert redis.run("a", "PING") == b"PONG"
+else:
+    raise SystemExit("nobody would ever be told")
+"""
+HELD_UP = """
+def hold_up():
+    end = time.perf_counter() + 0.25
+    while time.perf_counter() < end:
+        pass
+for yields in (0, 1, 2) * 5:
+    asking = gevent.spawn(redis.run, "a", "PING")
+    for _ in range(yields):
+        gevent.sleep(0)
+    gevent.spawn(hold_up).join()
+    assert asking.get() == b"PONG"
+"""
+
+
+@pytest.mark.parametrize("course", [ENDED, HELD_UP])
+def test_nobody_waits_for_what_has_ended_or_takes_its_own_slowness_for_redis(redis: RedisServer, course: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT + course, redis.url],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_nobody_waits_longer_than_the_timeout_however_many_wait(gateway: GatewayProcess, relay: Relay) -> None:

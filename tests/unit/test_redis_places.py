@@ -1,10 +1,12 @@
-"""Places for connections to Redis: never more than there are, and none lost, whoever waits."""
+"""Places for connections to Redis, and those that are kept: never more than there are, and none lost."""
 
 from __future__ import annotations
 
 import threading
 
-from gateway.redis.connections import Places
+from redis import ConnectionPool
+
+from gateway.redis.connections import Connections, Places
 
 
 def test_no_more_are_taken_than_there_are() -> None:
@@ -50,3 +52,31 @@ def test_many_threads_share_a_few_without_losing_any() -> None:
     assert max(most) <= 3
     assert all(places.take(0) for _ in range(3))
     assert not places.take(0)
+
+
+def test_kept_connections_are_ended_once_whoever_ends_them() -> None:
+    """Where Redis replies what makes no sense, several threads may find out at the same time."""
+
+    class Kept:
+        ended = 0
+
+        def disconnect(self) -> None:
+            self.ended += 1
+
+    connections = Connections(ConnectionPool(), 64, 1)
+    kept, failures = [Kept() for _ in range(20_000)], list[Exception]()
+    connections._idle.extend(kept)
+
+    def close() -> None:
+        try:
+            connections.close()
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=close) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not failures
+    assert {one.ended for one in kept} == {1}

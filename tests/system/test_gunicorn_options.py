@@ -1,0 +1,81 @@
+"""gunicorn's own options and other applications on the gateway's workers: what people are used to goes on working."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.client import Connection, request_bytes
+from tests.support.gateway import GatewayProcess, four_services
+
+StartGateway = Callable[..., GatewayProcess]
+NOWHERE = four_services("http://127.0.0.1:9")
+ALIVE = request_bytes("GET", "/healthz")
+WRAPPED = """
+from io import BytesIO
+from wsgi import app as gateway
+
+def app(environ, start_response):
+    path = environ["PATH_INFO"]
+    if path not in ("/list", "/file"):
+        return gateway(environ, start_response)
+    start_response("200 OK", [("Content-Length", "2")])
+    return [b"o", b"k"] if path == "/list" else environ["wsgi.file_wrapper"](BytesIO(b"ok"), 1)
+"""
+
+
+@pytest.mark.parametrize("worker", ["gevent", "gthread"])
+def test_gunicorns_access_log_beside_the_gateways(start_gateway: StartGateway, worker: str) -> None:
+    settings = NOWHERE | {"server": {"worker": worker}}
+    gateway = start_gateway(
+        settings, workers=1, arguments=["--access-logfile", "-", "--access-logformat", "%(s)s %(B)s <"]
+    )
+    with Connection(gateway.port) as connection:
+        for _ in range(2):
+            connection.send(ALIVE)
+            length = len(connection.reply().body)
+    gateway.wait_until(lambda: gateway.output().count(f"200 {length} <") == 2, "log both")
+    assert "Traceback" not in gateway.output()
+
+
+@pytest.mark.parametrize("worker", ["gevent", "gthread"])
+def test_an_application_around_it_answers_as_it_likes(start_gateway: StartGateway, tmp_path: Path, worker: str) -> None:
+    (tmp_path / "wrapped.py").write_text(WRAPPED)
+    arguments = ["--pythonpath", str(tmp_path)]
+    settings = NOWHERE | {"server": {"worker": worker}}
+    gateway = start_gateway(settings, workers=1, arguments=arguments, application="wrapped:app")
+    with Connection(gateway.port) as connection:
+        for target in ("/list", "/file", "/healthz"):
+            connection.send(request_bytes("GET", target))
+            reply = connection.reply()
+            assert (reply.status, reply.body == b"ok") == (200, target != "/healthz")
+
+
+@pytest.mark.parametrize("worker", ["gevent", "gthread"])
+def test_connect_ends_the_connection(start_gateway: StartGateway, worker: str) -> None:
+    gateway = start_gateway(NOWHERE | {"server": {"worker": worker}}, workers=1)
+    with Connection(gateway.port) as connection:
+        # What follows are a tunnel's bytes to whoever sent them.
+        connection.send(b"CONNECT gateway:443 HTTP/1.1\r\nHost: gateway:443\r\n\r\n" + ALIVE)
+        answers = connection.rest()
+    assert answers.count(b"HTTP/1.1 ") == 1
+    assert b"\r\nConnection: close\r\n" in answers
+
+
+def test_without_keep_alive_it_is_said_that_connections_end(start_gateway: StartGateway) -> None:
+    gateway = start_gateway(NOWHERE, workers=1, arguments=["--keep-alive", "0"])
+    with Connection(gateway.port) as connection:
+        connection.send(ALIVE)
+        assert b"\r\nConnection: close\r\n" in connection.rest()
+
+
+def test_ctrl_c_while_a_refused_client_has_not_left(start_gateway: StartGateway) -> None:
+    gateway = start_gateway(NOWHERE, workers=1)
+    with Connection(gateway.port) as connection:
+        connection.send(b"BAD\r\n\r\n")
+        assert connection.reply().status == 400
+        assert gateway.stop(signal.SIGINT) == 0
+    assert "Traceback" not in gateway.output()
