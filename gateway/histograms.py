@@ -8,13 +8,16 @@ from collections.abc import Sequence
 
 from prometheus_client import Histogram
 
+MOST_VALUES = 100_000
+
 
 class Gathered:
     """Takes values of a histogram that has no labels; `count` comes later."""
 
     def __init__(self, histogram: Histogram) -> None:
         self._histogram = histogram
-        self._values: deque[float] = deque()
+        # Where nobody counts, they must not become more and more.
+        self._values: deque[float] = deque(maxlen=MOST_VALUES)
 
     def observe(self, value: float) -> None:
         self._values.append(value)

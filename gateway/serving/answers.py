@@ -16,6 +16,7 @@ from typing import Any
 
 from gunicorn.http.errors import InvalidResponseHeader
 
+from gateway.proxy.wire import TEXT, TOKEN
 from gateway.serving.request_bodies import ClientStream, Paced
 from gateway.serving.request_heads import Request
 from gateway.sockets import send_all
@@ -23,9 +24,8 @@ from gateway.sockets import send_all
 LINGER_SECONDS = 2.0
 LINGER_BYTES = 16 * 1024 * 1024
 
-TEXT = r"[\t\x20-\x7e\x80-\xff]*+"
 STATUS = re.compile(rf"[1-9][0-9]{{2}} {TEXT}")
-HEADER = re.compile(rf"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]++: {TEXT}\r\n)*+")
+HEADER = re.compile(rf"(?:{TOKEN}: {TEXT}\r\n)*+")
 # Connection-specific (RFC 9110 7.6.1): said here, or nowhere.
 HOP_BY_HOP = frozenset(
     "connection keep-alive proxy-authenticate proxy-authorization te trailer trailers transfer-encoding upgrade".split()
@@ -42,10 +42,11 @@ class Response:
     def __init__(self, req: Request, sock: socket.socket, cfg: Any) -> None:  # noqa: ARG002 - gunicorn's
         self.req = req
         self.sock = sock
-        # These four are what gunicorn's own log asks for, where somebody wants that.
+        # Asked for by gunicorn's own log, where somebody wants that.
         self.status = ""
         self.headers: list[tuple[str, str]] = []
         self.sent = 0
+        # Whether it is too late for another answer.
         self.headers_sent = False
         self._must_close = False
         self._has_body = True

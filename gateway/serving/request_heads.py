@@ -16,13 +16,13 @@ from gunicorn.http import message, parser
 from gunicorn.http.body import Body, LengthReader
 
 from gateway.proxy.headers import NAMES_KNOWN
+from gateway.proxy.wire import TEXT, TOKEN
 from gateway.serving.message_rules import MESSAGE_RULES
 
-# Without _, of which header_map decides.
-TOKEN = r"[!#$%&'*+\-.^`|~0-9A-Za-z]++"  # noqa: S105 - of RFC 9110 5.6.2
+# A token without _, of which header_map decides.
+PLAIN_NAME = TOKEN.replace("_", "")
 PLAIN_HEAD = re.compile(
-    rf"({TOKEN}) (/(?!/)[\x21\x22\x24-\x7e]*+) HTTP/1\.1\r\n"
-    rf"((?:{TOKEN}:[\t\x20-\x7e\x80-\xff]*+\r\n)*+)\r\n"
+    rf"({PLAIN_NAME}) (/(?!/)[\x21\x22\x24-\x7e]*+) HTTP/1\.1\r\n((?:{PLAIN_NAME}:{TEXT}\r\n)*+)\r\n"
 )
 LENGTH = re.compile(r"[0-9]{1,18}")
 # They say how the message is to be read, and each may be there once.

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 from redis import ConnectionPool
 
 from gateway.redis.connections import Connections, Places
+
+
+def in_threads(work: Callable[[], None], number: int) -> None:
+    threads = [threading.Thread(target=work) for _ in range(number)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
 
 
 def test_no_more_are_taken_than_there_are() -> None:
@@ -43,11 +52,7 @@ def test_many_threads_share_a_few_without_losing_any() -> None:
             inside.pop()
             places.give_back()
 
-    threads = [threading.Thread(target=work) for _ in range(12)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
+    in_threads(work, 12)
     assert not failures
     assert max(most) <= 3
     assert all(places.take(0) for _ in range(3))
@@ -73,10 +78,6 @@ def test_kept_connections_are_ended_once_whoever_ends_them() -> None:
         except Exception as error:
             failures.append(error)
 
-    threads = [threading.Thread(target=close) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
+    in_threads(close, 8)
     assert not failures
     assert {one.ended for one in kept} == {1}
