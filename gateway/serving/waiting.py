@@ -21,6 +21,8 @@ from gateway.sockets import peek
 
 # Where there is no hurry, a request that may be on its way is given so long to come.
 SPARE_AFTER_SECONDS = 0.5
+# Between two looks for those who have waited too long: whoever looks has else to do, too.
+LEAST_PAUSE_SECONDS = 0.05
 
 
 class SentAway(BaseException):
@@ -107,9 +109,9 @@ class Connections:
         begun = time.monotonic() - seconds
         for connection in list(self.waiting):
             if connection.since > begun:
-                return connection.since - begun
+                return max(LEAST_PAUSE_SECONDS, connection.since - begun)
             get_hub().loop.run_callback(self._throw_overdue, connection, connection.since)
-        return seconds
+        return max(LEAST_PAUSE_SECONDS, seconds)
 
     def send_away(self, most: int) -> None:
         """Ends those that have waited longest, so many at most."""
