@@ -102,7 +102,7 @@ def upstream_at_fault(gateway: GatewayProcess, upstream: ScriptedUpstream) -> It
     released = threading.Event()
 
     def wait(received: Received, connection: Any) -> bool:
-        released.wait(10)
+        released.wait(60)
         return answering(EMPTY)(received, connection)
 
     upstream.at = {
