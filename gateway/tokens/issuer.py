@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import re
 from typing import Any, Protocol
 
 import jwt
-from jwt.types import Options
 
 from gateway.errors import InvalidToken
+from gateway.tokens.compact import CompactTokens
 from gateway.tokens.key_source import KeySource
 
-BASE64URL = re.compile(rb"[A-Za-z0-9_-]*")
 # What is told to the client, and the word for log and metrics. Order matters: the first that fits is taken.
 REASONS: tuple[tuple[type[Exception], str, str], ...] = (
     (jwt.MissingRequiredClaimError, "missing_claim", "the token lacks a claim that is required"),
@@ -21,25 +18,6 @@ REASONS: tuple[tuple[type[Exception], str, str], ...] = (
     (jwt.InvalidSignatureError, "signature", "the token's signature does not match"),
     (jwt.InvalidAlgorithmError, "algorithm", "the token's algorithm is not accepted"),
 )
-
-
-class QuickJWS(jwt.PyJWS):
-    """PyJWT, which looks at each character of a token by itself, but for tokens without any odd ones."""
-
-    @staticmethod
-    def _decode_base64url_segment(segment: bytes, name: str) -> bytes:
-        if BASE64URL.fullmatch(segment) and len(segment) % 4 != 1:
-            decoded = base64.urlsafe_b64decode(segment + b"=" * (-len(segment) % 4))
-            # Otherwise two texts would be the same token.
-            if base64.urlsafe_b64encode(decoded).rstrip(b"=") == segment:
-                return decoded
-        return jwt.PyJWS._decode_base64url_segment(segment, name)
-
-
-class QuickJWT(jwt.PyJWT):
-    def __init__(self, options: Options) -> None:
-        super().__init__(options)
-        self._jws = QuickJWS(options=self._get_sig_options())
 
 
 class IssuerRules(Protocol):
@@ -60,7 +38,7 @@ class Issuer:
         self.name = rules.issuer or ""
         self.keys = keys
         self._rules = rules
-        self._jwt = QuickJWT(
+        self._tokens = CompactTokens(
             {
                 # Without `exp` a token would be good for ever, so it is always required.
                 "require": sorted({"exp", "sub", *required_claims}),
@@ -79,24 +57,17 @@ class Issuer:
         try:
             key = self.keys.only_key
             if key is None or self._rules.token_type is not None:
-                header = jwt.get_unverified_header(token)
+                header = self._tokens.header(token)
                 self._check_type(header)
                 key = self.keys.find(header.get("kid"), text(header.get("alg")))
-            claims: dict[str, Any] = self._jwt.decode(
-                token,
-                key,
-                algorithms=[key.algorithm_name],
-                # A token with an audience is for that audience only, also where none is configured (RFC 7519 4.1.3).
-                audience=self._rules.audience,
-                issuer=self._rules.issuer,
-            )
+            # A token with an audience is for that audience only, also where none is configured (RFC 7519 4.1.3).
+            return self._tokens.verified_claims(token, key, self._rules.audience, self._rules.issuer)
         # Beside its own errors PyJWT lets through what json, base64 and int() raise for hostile input.
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
             for kind, reason, detail in REASONS:
                 if isinstance(error, kind):
                     raise InvalidToken(detail, reason) from error
             raise malformed() from error
-        return claims
 
     def _check_type(self, header: dict[str, Any]) -> None:
         """`typ` where it is configured: an ID token or a refresh token is no access token (RFC 8725 3.11)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hmac
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -48,13 +49,20 @@ def secret_key(secret: bytes, algorithm: str) -> PyJWK:
     if is_too_short:
         needed = int(algorithm.removeprefix("HS")) // 8
         raise ConfigurationError([f"jwt.secret: must have at least {needed} bytes for {algorithm} (RFC 7518 3.2)"])
-    key.Algorithm = CheckedSecret(HASHES[algorithm])
+    key.Algorithm = CheckedSecret(algorithm)
     return key
 
 
 class CheckedSecret(HMACAlgorithm):
     """HMAC with a secret that was checked when it was loaded: PyJWT would look with each token whether it is not some
-    other kind of key, which takes longer than to verify it."""
+    other kind of key, and make an object to hash with; either takes longer than to verify it."""
+
+    def __init__(self, algorithm: str) -> None:
+        super().__init__(HASHES[algorithm])
+        self._digest = algorithm.replace("HS", "sha")
+
+    def sign(self, msg: bytes, key: bytes) -> bytes:
+        return hmac.digest(key, msg, self._digest)
 
     def prepare_key(self, key: str | bytes) -> bytes:
         return key if isinstance(key, bytes) else super().prepare_key(key)

@@ -13,6 +13,7 @@ from urllib.parse import quote
 HEADER_SAFE = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
 # What it leaves as it is.
 PLAIN = re.compile(r"[!-$&-~]+")
+UNRESERVED = re.compile(r"[A-Za-z0-9_.~-]*")  # RFC 3986 2.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class Principal:
 
 
 def quoted(text: str) -> str:
-    return quote(text, safe="", errors="surrogatepass") if text else ""
+    return text if UNRESERVED.fullmatch(text) else quote(text, safe="", errors="surrogatepass")
 
 
 def identity_headers(claims: Mapping[str, Any], claims_to_headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
