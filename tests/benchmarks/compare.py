@@ -49,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     # The first one is for warming up.
                     found[name].append(figures)
         print_figures(found)
+        ours.wait_until(lambda: len(ours.access_log()) > 1, "log its requests")
         print_stages(ours.access_log())
 
 
