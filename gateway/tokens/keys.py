@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hmac
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +11,8 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.hashes import SHA256, SHA384, SHA512
+from cryptography.hazmat.primitives.hmac import HMAC
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from cryptography.x509 import InvalidVersion, load_pem_x509_certificate
 from jwt import PyJWK, PyJWTError
@@ -21,7 +22,7 @@ from gateway.config import KeySettings
 from gateway.errors import ConfigurationError
 
 EC_ALGORITHMS = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
-HASHES = {"HS256": HMACAlgorithm.SHA256, "HS384": HMACAlgorithm.SHA384, "HS512": HMACAlgorithm.SHA512}
+HASHES = {"HS256": SHA256(), "HS384": SHA384(), "HS512": SHA512()}
 MIN_RSA_BITS = 2048  # RFC 7518 3.3
 
 # A key prepared once for each algorithm that it may be used with.
@@ -49,23 +50,25 @@ def secret_key(secret: bytes, algorithm: str) -> PyJWK:
     if is_too_short:
         needed = int(algorithm.removeprefix("HS")) // 8
         raise ConfigurationError([f"jwt.secret: must have at least {needed} bytes for {algorithm} (RFC 7518 3.2)"])
-    key.Algorithm = CheckedSecret(algorithm)
+    key.Algorithm = CheckedSecret(secret, algorithm)
     return key
 
 
 class CheckedSecret(HMACAlgorithm):
-    """HMAC with a secret that was checked when it was loaded: PyJWT would look with each token whether it is not some
-    other kind of key, and make an object to hash with; either takes longer than to verify it."""
+    """HMAC with one secret, which was checked when it was loaded: PyJWT would look with each token whether it is not
+    some other kind of key, and begin the HMAC anew, either of which takes longer than to verify a token."""
 
-    def __init__(self, algorithm: str) -> None:
-        super().__init__(HASHES[algorithm])
-        self._digest = algorithm.replace("HS", "sha")
-
-    def sign(self, msg: bytes, key: bytes) -> bytes:
-        return hmac.digest(key, msg, self._digest)
+    def __init__(self, secret: bytes, algorithm: str) -> None:
+        super().__init__(getattr(HMACAlgorithm, HASHES[algorithm].name.upper()))
+        self._begun = HMAC(secret, HASHES[algorithm])
 
     def prepare_key(self, key: str | bytes) -> bytes:
         return key if isinstance(key, bytes) else super().prepare_key(key)
+
+    def sign(self, msg: bytes, key: bytes) -> bytes:  # noqa: ARG002 - it is the one that was begun with
+        own = self._begun.copy()
+        own.update(msg)
+        return own.finalize()
 
 
 def public_keys(path: Path, allowed: tuple[str, ...] | None) -> KeySet:

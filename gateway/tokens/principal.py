@@ -13,7 +13,8 @@ from urllib.parse import quote
 HEADER_SAFE = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
 # What it leaves as it is.
 PLAIN = re.compile(r"[!-$&-~]+")
-UNRESERVED = re.compile(r"[A-Za-z0-9_.~-]*")  # RFC 3986 2.3
+# Unreserved (RFC 3986 2.3), and what is in each e-mail address.
+KEY_SAFE = re.compile(r"[A-Za-z0-9_.~@-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +39,17 @@ class Principal:
 
 
 def quoted(text: str) -> str:
-    return text if UNRESERVED.fullmatch(text) else quote(text, safe="", errors="surrogatepass")
+    return text if KEY_SAFE.fullmatch(text) else quote(text, safe="@", errors="surrogatepass")
 
 
 def identity_headers(claims: Mapping[str, Any], claims_to_headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     """The header fields that tell a service who is calling; a claim that the token lacks gives none."""
     return tuple(
-        (header, header_value(value))
-        for claim, header in claims_to_headers.items()
-        if (value := claim_at(claims, claim)) is not None
+        [
+            (header, header_value(value))
+            for claim, header in claims_to_headers.items()
+            if (value := claim_at(claims, claim)) is not None
+        ]
     )
 
 
@@ -64,13 +67,13 @@ def claim_at(claims: Mapping[str, Any], path: str) -> Any:
 
 def header_value(value: Any) -> str:
     """A claim as a header field's value: never a control byte, so never a second field (RFC 9110 5.5)."""
+    if isinstance(value, str) and PLAIN.fullmatch(value):
+        return value
     if value is None or isinstance(value, bool | dict):
         value = json.dumps(value, separators=(",", ":"))
     if isinstance(value, list):
         return ",".join(header_value(item).replace(",", "%2C") for item in value)
     text = str(value)
-    if PLAIN.fullmatch(text):
-        return text
     # Blanks at the ends would be lost on the way.
     blanks = len(text) - len(text.lstrip(" "))
     kept = quote(text.strip(" "), safe=HEADER_SAFE, errors="surrogatepass")

@@ -103,7 +103,7 @@ class Verifier:
     def _check_times(self, claims: dict[str, Any]) -> None:
         """RFC 7519 4.1.4 and 4.1.5; a token that was issued in the future isn't good yet either."""
         for name in NUMERIC_CLAIMS:
-            if not is_numeric_date(claims.get(name, 0)):
+            if name in claims and not is_numeric_date(claims[name]):
                 raise InvalidToken(f"the token's {name} is not a number", "claims")
         now, leeway, longest = self._clock(), self._settings.leeway_seconds, self._settings.max_lifetime_seconds
         if claims["exp"] <= now - leeway:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import jwt
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -13,7 +14,7 @@ from jwt.algorithms import RSAAlgorithm
 
 from gateway.config import JwtSettings
 from gateway.errors import InvalidToken
-from gateway.tokens.compact import HEADERS_KNOWN
+from gateway.tokens.compact import HEADERS_KNOWN, QuickJWS
 from gateway.tokens.issuer import Issuer
 from gateway.tokens.key_source import FixedKeys
 from gateway.tokens.keys import KeySet, secret_key
@@ -136,3 +137,20 @@ def test_an_issuer_whose_headers_all_differ_fills_no_memory() -> None:
         assert issuer.claims(sealed({**HS256, "number": number}, CLAIMS)) == CLAIMS
         assert outcome(issuer, sealed({**HS256, "refused": number}, CLAIMS, SECRET[::-1]))[1] == "signature"
         assert 0 < len(issuer._tokens._accepted) <= HEADERS_KNOWN
+
+
+def decoded(by: type[jwt.PyJWS], segment: bytes) -> bytes | None:
+    try:
+        return by._decode_base64url_segment(segment, "payload")
+    except jwt.DecodeError:
+        return None
+
+
+@given(
+    st.text("ABQgwkaz059-_", max_size=9),
+    st.sampled_from(["", "=", "==", "===", "+", "/", "\n", " ", "é"]),
+    st.booleans(),
+)
+def test_segments_are_read_as_pyjwt_reads_them(plain: str, odd: str, is_in_front: bool) -> None:
+    segment = (odd + plain if is_in_front else plain + odd).encode()
+    assert decoded(QuickJWS, segment) == decoded(jwt.PyJWS, segment)

@@ -690,3 +690,13 @@ def test_threads_that_evict_at_the_same_time_get_in_nobodys_way(hasty_threads: N
     for thread in threads:
         thread.join()
     assert failures == []
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32", "utf-32-be"])
+def test_claims_are_read_as_utf_8_alone(encoding: str) -> None:
+    by = verifier()
+    octets = json.dumps(CLAIMS).encode(encoding)
+    assert reason(sealed(HS256, octets), by) == "malformed"
+    # The second time, its header is known.
+    assert by.principal(sealed(HS256, CLAIMS)).subject == "ada@example.com"
+    assert reason(sealed(HS256, octets), by) == "malformed"
