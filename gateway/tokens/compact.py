@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import binascii
 import re
+from collections.abc import Container, Iterable
+from datetime import timedelta
 from json import JSONDecoder
 from string import ascii_letters
 from typing import Any, NamedTuple
 
 import jwt
 from jwt import PyJWK
-from jwt.types import Options
+from jwt.types import FullOptions, Options
 
 BASE64URL = re.compile(rb"[A-Za-z0-9_-]*")
 TO_BASE64 = bytes.maketrans(b"-_", b"+/")
@@ -41,7 +43,7 @@ class Accepted(NamedTuple):
 
 class CompactTokens(jwt.PyJWT):
     """PyJWT, which reads each token's header by itself, but for headers that it has accepted: tokens of one issuer and
-    key begin with the same letters, which with the same key mean the same again."""
+    key begin with the same letters, which with the same key mean the same again. Times are not checked."""
 
     def __init__(self, options: Options) -> None:
         super().__init__(options)
@@ -63,7 +65,7 @@ class CompactTokens(jwt.PyJWT):
         accepted = self._accepted.get(segment)
         if accepted is not None and accepted.key is key:
             claims = self._signed_claims(token, key)
-            self._validate_claims(claims, self.options, audience=audience, issuer=issuer)
+            self._validate_claims(claims, self.options, audience, issuer)
             return claims
         decoded = self.decode_complete(token, key, algorithms=[key.algorithm_name], audience=audience, issuer=issuer)
         if len(self._accepted) >= HEADERS_KNOWN:
@@ -92,3 +94,19 @@ class CompactTokens(jwt.PyJWT):
         if not isinstance(claims, dict):
             raise jwt.DecodeError("Invalid payload string: must be a JSON object")
         return claims
+
+    def _validate_claims(
+        self,
+        payload: dict[str, Any],
+        options: FullOptions,
+        audience: Iterable[str] | str | None = None,
+        issuer: Container[str] | str | None = None,
+        subject: str | None = None,
+        leeway: float | timedelta = 0,  # noqa: ARG002 - of times
+    ) -> None:
+        """All that PyJWT checks, but for times: it reads the machine's clock, and cuts off fractions of a second."""
+        self._validate_required_claims(payload, options["require"])
+        self._validate_iss(payload, issuer)
+        self._validate_aud(payload, audience)
+        self._validate_sub(payload, subject)
+        self._validate_jti(payload)

@@ -17,9 +17,10 @@ PLAIN = re.compile(r"[!-$&-~]+")
 KEY_SAFE = re.compile(r"[A-Za-z0-9_.~@-]*")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Principal:
-    """A verified caller. `issuer` is empty where there is but one. Times are seconds since 1970 (RFC 7519 2)."""
+    """A verified caller, shared by all requests with its token, so never changed. `issuer` is empty where there is but
+    one. Times are seconds since 1970 (RFC 7519 2)."""
 
     subject: str
     issuer: str
@@ -35,7 +36,7 @@ class Principal:
     signed: dict[str, tuple[str, float]] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "key", f"user:{quoted(self.issuer)}:{quoted(self.subject)}")
+        self.key = f"user:{quoted(self.issuer)}:{quoted(self.subject)}"
 
 
 def quoted(text: str) -> str:
@@ -67,13 +68,13 @@ def claim_at(claims: Mapping[str, Any], path: str) -> Any:
 
 def header_value(value: Any) -> str:
     """A claim as a header field's value: never a control byte, so never a second field (RFC 9110 5.5)."""
-    if isinstance(value, str) and PLAIN.fullmatch(value):
-        return value
-    if value is None or isinstance(value, bool | dict):
+    if value is None or isinstance(value, (bool, dict)):
         value = json.dumps(value, separators=(",", ":"))
     if isinstance(value, list):
         return ",".join(header_value(item).replace(",", "%2C") for item in value)
     text = str(value)
+    if PLAIN.fullmatch(text):
+        return text
     # Blanks at the ends would be lost on the way.
     blanks = len(text) - len(text.lstrip(" "))
     kept = quote(text.strip(" "), safe=HEADER_SAFE, errors="surrogatepass")
