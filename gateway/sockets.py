@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import _socket
+import select
 import socket
+import ssl
+import sys
 from contextlib import suppress
+from typing import Any
 
 
 def send_all(sock: socket.socket, data: bytes) -> None:
@@ -12,6 +16,26 @@ def send_all(sock: socket.socket, data: bytes) -> None:
     sent = sock.send(data) if data else 0
     if sent < len(data):
         sock.sendall(memoryview(data)[sent:])
+
+
+def wait_for_answer(sock: Any) -> None:
+    """For whoever has just asked, and is to read the answer: waits until there is something, as `recv` would.
+
+    gevent's `recv` asks the system first, which has nothing to give yet, and to be told that costs more than to send.
+    Raises OSError."""
+    event = getattr(sock, "_read_event", None)
+    # With TLS, what has come may have been read by it already.
+    if event is not None and not isinstance(sock, ssl.SSLSocket):
+        sock._wait(event)
+
+
+def system_poll(sock: socket.socket) -> select.poll:
+    """To ask with `poll(0)` whether there is something to read, or the other side has gone: the system's own also
+    where gevent has put another one in its place."""
+    monkey = sys.modules.get("gevent.monkey")
+    poll: select.poll = (select.poll if monkey is None else monkey.get_original("select", "poll"))()
+    poll.register(sock, select.POLLIN)
+    return poll
 
 
 def peek(sock: socket.socket) -> bytes | None:

@@ -18,6 +18,7 @@ from gunicorn.http.body import Body, LengthReader
 from gateway.proxy.headers import NAMES_KNOWN
 from gateway.proxy.wire import TEXT, TOKEN
 from gateway.serving.message_rules import MESSAGE_RULES
+from gateway.sockets import wait_for_answer
 
 # A token without _, of which header_map decides.
 PLAIN_NAME = TOKEN.replace("_", "")
@@ -38,7 +39,11 @@ class Request(message.Request):  # type: ignore[misc]
     body_length: int | None
 
     def __init__(self, cfg: Config, unreader: Any, peer_addr: Any, req_number: int = 1) -> None:
-        data = unreader.read()
+        data = unreader.take_buffered()
+        if not data:
+            # It has been answered just now, or just connected.
+            wait_for_answer(getattr(unreader, "sock", None))
+            data = unreader.chunk()
         if not data:
             # The client has nothing more to ask.
             raise StopIteration
