@@ -30,6 +30,18 @@ class GatewayResponse(Response):
     automatically_set_content_length = False
     when_closed: Callable[[ClosingBody], None] | None = None
 
+    @classmethod
+    def of(cls, body: Iterable[bytes], code: int, reason: str, fields: Sequence[tuple[str, str]]) -> GatewayResponse:
+        """An answer as it stands, past Werkzeug's interpretation of whatever it may be given."""
+        made = cls.__new__(cls)
+        made.headers = Headers()
+        made.headers._list.extend(fields)
+        made._status, made._status_code = f"{code} {reason}", code
+        made.response = body
+        made.direct_passthrough = False
+        made._on_close = []
+        return made
+
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         is_framed = environ["SERVER_PROTOCOL"] != "HTTP/1.0" or "Content-Length" in self.headers
         body = ClosingBody(
@@ -65,11 +77,8 @@ def content_response(
     content: bytes, content_type: str, status: int = 200, cache_control: str = "no-store"
 ) -> GatewayResponse:
     """An answer of the gateway's own."""
-    response = GatewayResponse([content], f"{status} {HTTPStatus(status).phrase}")
-    response.headers.extend(
-        [("Content-Type", content_type), ("Content-Length", str(len(content))), ("Cache-Control", cache_control)]
-    )
-    return response
+    fields = [("Content-Type", content_type), ("Content-Length", str(len(content))), ("Cache-Control", cache_control)]
+    return GatewayResponse.of([content], status, HTTPStatus(status).phrase, fields)
 
 
 class ClosingBody:

@@ -14,9 +14,9 @@ from gateway import context
 from gateway.errors import BadPath, BadRequest
 from gateway.incoming import incoming_of
 from gateway.policies import Policy
-from gateway.proxy.forwarder import Answer, Forwarder
+from gateway.proxy.forwarder import Forwarder
 from gateway.proxy.paths import other_readings, read_target
-from gateway.responses import GatewayResponse, put_fields
+from gateway.responses import GatewayResponse
 
 ANY_METHOD = "*"
 REFUSED_METHODS = frozenset(["CONNECT", "TRACE"])  # a tunnel; an echo of identity fields to whoever asks
@@ -70,7 +70,7 @@ def service_blueprint(
         try:
             answer = forwarder.forward(incoming_of(exchange))
             try:
-                return response_of(answer)
+                return GatewayResponse.of(answer.body, answer.status, answer.reason, answer.fields)
             except BaseException:
                 answer.body.close()
                 raise
@@ -90,13 +90,6 @@ def service_blueprint(
             blueprint.add_url_rule(f"{rule_path(path)}/<rest:path>", below, forward, **options)
         blueprint.add_url_rule(rule_path(path) or "/", label or "prefix", forward, **options)
     return blueprint
-
-
-def response_of(answer: Answer) -> GatewayResponse:
-    """The upstream's answer."""
-    response = GatewayResponse(answer.body, f"{answer.status} {answer.reason}")
-    put_fields(response.headers, answer.fields)
-    return response
 
 
 def rule_path(path: str) -> str:
