@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from typing import Any
 
 from flask import Flask, Response, request
 from flask_cors import CORS
 
 from gateway import context
 from gateway.config import CorsSettings
-from gateway.responses import GatewayResponse
+from gateway.responses import GatewayResponse, put_fields
 
 # What a page may read beyond the few fields that browsers show by themselves.
 EXPOSED = (
@@ -23,6 +25,7 @@ EXPOSED = (
     "X-RateLimit-Reset",
     "X-Request-Id",
 )
+VARY = ("Vary", "Origin")
 
 
 def install(app: Flask, settings: CorsSettings) -> None:
@@ -32,14 +35,8 @@ def install(app: Flask, settings: CorsSettings) -> None:
         return
     names_origins = "*" not in settings.origins
 
-    def vary_by_origin(response: Response) -> Response:
-        # Also where Origin was absent or refused: a cache must not hand that answer to an allowed page.
-        named = {name.strip().lower() for value in response.headers.getlist("Vary") for name in value.split(",")}
-        if names_origins and "origin" not in named:
-            response.headers.add("Vary", "Origin")
-        return response
-
-    app.after_request(vary_by_origin)
+    if names_origins:
+        app.after_request(vary_by_origin)
     CORS(
         app,
         origins="*" if not names_origins else [origin_pattern(origin) for origin in settings.origins],
@@ -56,6 +53,25 @@ def install(app: Flask, settings: CorsSettings) -> None:
         # Errors pass the after_request hooks as well.
         intercept_exceptions=False,
     )
+    if names_origins:
+        # flask-cors comes to the same after a long search: no Origin, no fields.
+        hooks: Any = app.after_request_funcs[None]
+        hooks.append(where_cross_origin(hooks.pop()))
+
+
+def vary_by_origin(response: Response) -> Response:
+    """Also where Origin was absent or refused: a cache must not hand that answer to an allowed page."""
+    named = [value for name, value in response.headers if name.lower() == "vary"]
+    if not named or "origin" not in {name.strip().lower() for value in named for name in value.split(",")}:
+        put_fields(response.headers, [VARY])
+    return response
+
+
+def where_cross_origin(hook: Callable[[Response], Response]) -> Callable[[Response], Response]:
+    def run(response: Response) -> Response:
+        return hook(response) if "HTTP_ORIGIN" in request.environ else response
+
+    return run
 
 
 def origin_pattern(origin: str) -> re.Pattern[str]:
