@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable, Iterator
 
@@ -13,6 +14,8 @@ from tests.support.upstream import ScriptedUpstream
 
 # Or the tests' own source would be compiled, and its assertions rewritten, by each process and each time.
 sys.dont_write_bytecode = False
+# A shell has what it starts in the background ignore Ctrl-C, and so would all that is started here to be sent one.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # Other ones each time; where more are needed at once, the test says so.
 settings.register_profile("suite", max_examples=50)
 settings.load_profile("suite")
