@@ -69,7 +69,8 @@ def vary_by_origin(response: Response) -> Response:
 
 def where_cross_origin(hook: Callable[[Response], Response]) -> Callable[[Response], Response]:
     def run(response: Response) -> Response:
-        return hook(response) if "HTTP_ORIGIN" in request.environ else response
+        exchange = context.current_or_none()
+        return response if exchange is not None and "HTTP_ORIGIN" not in exchange.environ else hook(response)
 
     return run
 
