@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from flask.globals import request_ctx
 from werkzeug.routing import MapAdapter
@@ -63,7 +63,7 @@ class Exchange:
 
 
 # Not on flask.g: to get there takes ten times as long, and each stage does it.
-_exchange: ContextVar[Exchange | None] = ContextVar("exchange", default=None)
+_exchange: ContextVar[Any] = ContextVar("exchange", default=None)
 
 
 def begin(exchange: Exchange) -> None:
@@ -77,11 +77,13 @@ def end() -> None:
 
 def current() -> Exchange:
     """The one of the request at hand, which has begun."""
-    return cast(Exchange, _exchange.get())
+    exchange: Exchange = _exchange.get()
+    return exchange
 
 
 def current_or_none() -> Exchange | None:
-    return _exchange.get()
+    exchange: Exchange | None = _exchange.get()
+    return exchange
 
 
 def url_adapter() -> MapAdapter:

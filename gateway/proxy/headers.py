@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import ip_address
+from typing import NamedTuple
 
 Pairs = list[tuple[str, str]]
 
@@ -25,8 +25,7 @@ NAMES_KNOWN = 256
 OWN_RESPONSE_FIELDS = frozenset(["x-request-id", "x-gateway-error"])
 
 
-@dataclass(frozen=True, slots=True)
-class ClientSide:
+class ClientSide(NamedTuple):
     """What the gateway knows of the client's connection. `peer` is the socket's address, `address` the client's."""
 
     peer: str
@@ -42,19 +41,15 @@ def normal(name: str) -> str:
 
 def connection_options(pairs: Iterable[tuple[str, str]]) -> set[str]:
     """The field names that Connection lists (RFC 9110 7.6.1)."""
-    return {
-        option.strip().lower() for name, value in pairs if name.lower() == "connection" for option in value.split(",")
-    }
+    values = [value for name, value in pairs if name.lower() == "connection"]
+    return {option.strip().lower() for value in values for option in value.split(",")} if values else set()
 
 
 def forwarded_fields(pairs: Sequence[tuple[str, str]], identity_names: frozenset[str]) -> Pairs:
     """The client's fields that may go on, in order. `identity_names`: the normal names that only the gateway sets."""
     dropped = connection_options(pairs)
-    return [
-        pair
-        for pair in pairs
-        if may_be_forwarded(pair[0], identity_names) and not (dropped and normal(pair[0]) in dropped)
-    ]
+    passing = [pair for pair in pairs if may_be_forwarded(pair[0], identity_names)]
+    return [pair for pair in passing if normal(pair[0]) not in dropped] if dropped else passing
 
 
 @lru_cache(maxsize=NAMES_KNOWN)
@@ -112,7 +107,8 @@ def client_address(peer: str, forwarded_for: Sequence[str], trusted_hops: int) -
 def answered_fields(pairs: Sequence[tuple[str, str]]) -> Pairs:
     """The upstream's fields that the client gets, in order: not hop-by-hop, not CORS, not the gateway's own."""
     dropped = connection_options(pairs)
-    return [pair for pair in pairs if may_be_answered(pair[0]) and not (dropped and pair[0].lower() in dropped)]
+    passing = [pair for pair in pairs if may_be_answered(pair[0])]
+    return [pair for pair in passing if pair[0].lower() not in dropped] if dropped else passing
 
 
 @lru_cache(maxsize=NAMES_KNOWN)

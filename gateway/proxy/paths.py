@@ -7,12 +7,14 @@ on (dot segments, encoded slashes, a second layer of escapes) is refused here.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from gateway.errors import BadPath
 
 PCHAR = re.compile(r"(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/]|%[0-9A-Fa-f]{2})*")  # RFC 3986 3.3
+# A path in which there is nothing to look for: no escape, parameter or empty segment, none that begins with a dot.
+PLAIN = re.compile(r"(?:/[A-Za-z0-9\-_~][A-Za-z0-9\-._~]*+)++/?")
 QUERY = re.compile(r"[\x21-\x7e]*")
 # Beyond the grammar: browsers and clients send these unescaped in paths, and they mean nothing to anyone.
 TOLERATED = str.maketrans("", "", '"[]^`{|}')
@@ -24,8 +26,7 @@ SLASHES = re.compile("//+")
 ABSOLUTE_FORM = re.compile(r"https?://([^/?#]*)([^?#]*)", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class RequestTarget:
+class RequestTarget(NamedTuple):
     """`raw_path` and `raw_query` (None without "?") are the client's bytes; `path` is decoded once, as UTF-8 where it
     is, else byte by byte. `doubtful` tells that other servers could read the path differently."""
 
@@ -51,6 +52,8 @@ def read_target(raw_target: str, *, encoded_slashes: bool = False) -> RequestTar
 
 def check_path(raw_path: str, *, encoded_slashes: bool = False) -> tuple[str, bool]:
     """(the decoded path, whether it is doubtful). Raises BadPath."""
+    if PLAIN.fullmatch(raw_path):
+        return raw_path, False
     if "%" not in raw_path:
         path = raw_path
     else:

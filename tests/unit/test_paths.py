@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import BadPath
+from gateway.proxy import paths
 from gateway.proxy.paths import RequestTarget, other_readings, read_target
 
 
@@ -66,3 +69,18 @@ def test_any_text_is_taken_apart_or_refused(text: str) -> None:
         return
     assert target.raw_path + ("" if target.raw_query is None else "?" + target.raw_query) == "/" + text
     assert ".." not in target.path.split("/")
+
+
+@given(st.text("/.-~_aZ0%;\\: é", max_size=14).map("/".__add__))
+def test_a_plain_path_is_what_a_closer_look_finds_plain(raw: str) -> None:
+    with pytest.MonkeyPatch.context() as patched:
+        at_once = reading(raw)
+        patched.setattr(paths, "PLAIN", re.compile("(?!)"))
+        assert at_once == reading(raw)
+
+
+def reading(raw: str) -> RequestTarget | str:
+    try:
+        return read_target(raw)
+    except BadPath as refused:
+        return str(refused)
