@@ -224,6 +224,23 @@ class TestStaleConnections:
             assert gateway.request(method, "/api/devices", [bearer()]).status == 200
             assert upstream.wait_until(lambda number=number: len(upstream.closed_connections) > number)  # type: ignore[misc]
 
+    def test_what_comes_on_it_unasked_answers_nobody(self, gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+        kept: list[socket.socket] = []
+
+        def script(request: Received, connection: socket.socket) -> bool:
+            kept.append(connection)
+            connection.sendall(OK)
+            return True
+
+        upstream.script = script
+        # One client connection: one worker, which would take the kept connection again.
+        with Connection(gateway.port) as connection:
+            for method in ("GET", "POST", "GET"):
+                connection.send(request_bytes(method, "/api/devices", [bearer()]))
+                assert connection.reply(method).status == 200
+                kept[-1].sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+        assert len({request.connection for request in upstream.requests}) == 3
+
     def reset_when_asked_again(self, upstream: ScriptedUpstream) -> None:
         seen: set[int] = set()
 

@@ -118,6 +118,15 @@ def test_two_set_cookie_fields_arrive_as_two(gateway: GatewayProcess, upstream: 
     assert reply.values("Set-Cookie") == ["a=1; Expires=Mon, 23 Nov 2026 00:00:00 GMT", "b=2"]
 
 
+@pytest.mark.parametrize("line", ["HTTP/1.1 299 ", "HTTP/1.1 299"])
+def test_where_no_reason_is_given_none_is_made_up(
+    gateway: GatewayProcess, upstream: ScriptedUpstream, line: str
+) -> None:
+    upstream.answers(line.encode() + b"\r\nContent-Length: 0\r\n\r\n")
+    reply = gateway.get("/api/devices", bearer())
+    assert (reply.status, reply.reason) == (299, "")
+
+
 def test_status_reason_fields_and_coded_body_come_back_unchanged(
     gateway: GatewayProcess, upstream: ScriptedUpstream
 ) -> None:
