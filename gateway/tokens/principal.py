@@ -68,11 +68,14 @@ def claim_at(claims: Mapping[str, Any], path: str) -> Any:
 
 def header_value(value: Any) -> str:
     """A claim as a header field's value: never a control byte, so never a second field (RFC 9110 5.5)."""
-    if value is None or isinstance(value, (bool, dict)):
-        value = json.dumps(value, separators=(",", ":"))
     if isinstance(value, list):
         return ",".join(header_value(item).replace(",", "%2C") for item in value)
-    text = str(value)
+    if isinstance(value, str):
+        text = value
+    elif value is None or isinstance(value, bool | dict):
+        text = json.dumps(value, separators=(",", ":"))
+    else:
+        text = str(value)
     if PLAIN.fullmatch(text):
         return text
     # Blanks at the ends would be lost on the way.
@@ -86,7 +89,7 @@ def granted_scopes(claims: Mapping[str, Any], path: str | None = None) -> frozen
     A list of texts, or one text."""
     granted = claims.get("scope", claims.get("scp", "")) if path is None else claim_at(claims, path)
     if isinstance(granted, str):
-        return frozenset(granted.split(" ")) - {""}
+        return frozenset(granted.split(" ")) - {""} if granted else frozenset()
     if isinstance(granted, list):
         return frozenset(item for item in granted if isinstance(item, str))
     return frozenset()
