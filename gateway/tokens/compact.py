@@ -19,7 +19,7 @@ TO_BASE64 = bytes.maketrans(b"-_", b"+/")
 # With what a segment may end, by what its length leaves divided by 4: bits that say nothing must not be set, or two
 # texts would be the same token (RFC 4648 3.5).
 LAST_OF = (ascii_letters.encode() + b"0123456789-_", b"", b"AQgw", b"AEIMQUYcgkosw048")
-JSON = JSONDecoder()
+JSON: Any = JSONDecoder()
 # An issuer has one header for each of its keys; one who writes something else into each is not remembered for long.
 HEADERS_KNOWN = 64
 
@@ -35,10 +35,11 @@ class QuickJWS(jwt.PyJWS):
 
 
 class Accepted(NamedTuple):
-    """A header, as read, with which a token was verified, and the key that did."""
+    """A header, as read, with which a token was verified, and the key that did, also as its algorithm wants it."""
 
     header: dict[str, Any]
     key: PyJWK
+    prepared_key: Any
 
 
 class CompactTokens(jwt.PyJWT):
@@ -64,16 +65,16 @@ class CompactTokens(jwt.PyJWT):
         segment = token.partition(".")[0]
         accepted = self._accepted.get(segment)
         if accepted is not None and accepted.key is key:
-            claims = self._signed_claims(token, key)
+            claims = self._signed_claims(token, accepted)
             self._validate_claims(claims, self.options, audience, issuer)
             return claims
         decoded = self.decode_complete(token, key, algorithms=[key.algorithm_name], audience=audience, issuer=issuer)
         if len(self._accepted) >= HEADERS_KNOWN:
             self._accepted.clear()
-        self._accepted[segment] = Accepted(decoded["header"], key)
+        self._accepted[segment] = Accepted(decoded["header"], key, key.Algorithm.prepare_key(key.key))
         return dict(decoded["payload"])
 
-    def _signed_claims(self, token: str, key: PyJWK) -> dict[str, Any]:
+    def _signed_claims(self, token: str, by: Accepted) -> dict[str, Any]:
         """What `decode_complete` does beside its work on the header and on the key, which is done."""
         signed, _, signature_segment = token.encode().rpartition(b".")
         _, dot, payload_segment = signed.partition(b".")
@@ -81,15 +82,19 @@ class CompactTokens(jwt.PyJWT):
             raise jwt.DecodeError("Not enough segments")
         payload = self._jws._decode_base64url_segment(payload_segment, "payload")
         signature = self._jws._decode_base64url_segment(signature_segment, "crypto")
-        if not key.Algorithm.verify(signed, key.Algorithm.prepare_key(key.key), signature):
+        if not by.key.Algorithm.verify(signed, by.prepared_key, signature):
             raise jwt.InvalidSignatureError
         return self._decode_payload({"payload": payload})
 
     def _decode_payload(self, decoded: dict[str, Any]) -> dict[str, Any]:
         """In UTF-8 alone (RFC 7519 7.2, RFC 8725 3.7); PyJWT would guess, and take UTF-16 and UTF-32, too."""
         try:
-            claims = JSON.decode(decoded["payload"].decode())
-        except (ValueError, RecursionError) as error:
+            text = decoded["payload"].decode()
+            # As it mostly is: without blanks around it.
+            claims, end = JSON.scan_once(text, 0) if text[:1] == "{" else (None, 0)
+            if end != len(text):
+                claims = JSON.decode(text)
+        except (ValueError, RecursionError, StopIteration) as error:
             raise jwt.DecodeError("Invalid payload string") from error
         if not isinstance(claims, dict):
             raise jwt.DecodeError("Invalid payload string: must be a JSON object")
@@ -106,7 +111,10 @@ class CompactTokens(jwt.PyJWT):
     ) -> None:
         """All that PyJWT checks, but for times: it reads the machine's clock, and cuts off fractions of a second."""
         self._validate_required_claims(payload, options["require"])
-        self._validate_iss(payload, issuer)
-        self._validate_aud(payload, audience)
+        if issuer is not None:
+            self._validate_iss(payload, issuer)
+        if audience is not None or "aud" in payload:
+            self._validate_aud(payload, audience)
         self._validate_sub(payload, subject)
-        self._validate_jti(payload)
+        if "jti" in payload:
+            self._validate_jti(payload)
