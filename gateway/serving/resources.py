@@ -36,5 +36,6 @@ def share_memory() -> None:
     gc.unfreeze()
     gc.collect()
     gc.freeze()
-    # Requests leave no cycles: most of what is looked through is remembered tokens, which stay.
+    # A request leaves one small cycle, by Werkzeug's search for its mapping; most of what is looked through is
+    # remembered tokens, which stay.
     gc.set_threshold(10_000, 20, 20)
