@@ -15,11 +15,12 @@ from gateway.aside import Note
 from gateway.config import LogSettings
 from gateway.context import Exchange
 from gateway.log_writer import LineWriter, Output
-from gateway.moments import iso_milliseconds
+from gateway.moments import iso_milliseconds, to_microseconds
 from gateway.quota_fields import violated_policies
 
 # Of each value that a client chooses, as it is written: a line has to fit into one write (`log_writer.PIPE_BYTES`).
 MOST_BYTES = 512
+# So many characters fit in whichever they are.
 SHORT = MOST_BYTES // 12
 COLOURS = {2: "32", 3: "36", 4: "33", 5: "31"}
 encode = json.JSONEncoder(separators=(", ", ": ")).encode
@@ -97,11 +98,6 @@ def facts(note: Note, settings: LogSettings) -> dict[str, Any]:
         "redis_seconds": to_microseconds(exchange.quota.seconds),
         "upstream_seconds": None if exchange.upstream_seconds is None else to_microseconds(exchange.upstream_seconds),
     }
-
-
-def to_microseconds(seconds: float) -> float:
-    """Rounded, in a quarter of the time that `round` takes."""
-    return int(seconds * 1e6 + 0.5) / 1e6
 
 
 def principal_of(exchange: Exchange, told: Literal["subject", "hash", "none"]) -> str | None:

@@ -62,7 +62,7 @@ def install(app: Flask, settings: CorsSettings) -> None:
 def vary_by_origin(response: Response) -> Response:
     """Also where Origin was absent or refused: a cache must not hand that answer to an allowed page."""
     named = [value for name, value in response.headers if name.lower() == "vary"]
-    if not named or "origin" not in {name.strip().lower() for value in named for name in value.split(",")}:
+    if "origin" not in {name.strip().lower() for value in named for name in value.split(",")}:
         put_fields(response.headers, [VARY])
     return response
 

@@ -18,8 +18,6 @@ SCRIPT = Path(__file__).with_name("take.lua").read_text()
 SCRIPT_SHA = sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
 ALGORITHMS = {"sliding": 0, "fixed": 1, "bucket": 2}
 
-JUST_INT = {int}
-
 PROBE = Ask("probe", 2**31, 1)
 
 
@@ -66,7 +64,7 @@ class RedisCounters:
             # Redis is new, or forgot its scripts; EVAL keeps it for the next time.
             reply = self._redis.run(keys[0], "EVAL", SCRIPT, *words)
         # Whatever else listens at Redis' address must look like a Redis that fails, not like a mistake in here.
-        if not isinstance(reply, list) or len(reply) != length or set(map(type, reply)) - JUST_INT:
+        if not isinstance(reply, list) or len(reply) != length or set(map(type, reply)) - {int}:
             self._redis.distrust()
             raise InvalidResponse("the answer is not the script's")
         return reply

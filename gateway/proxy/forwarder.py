@@ -20,6 +20,7 @@ from typing import Protocol
 
 from gateway.config import ServiceSettings
 from gateway.errors import Overloaded, UpgradeRefused, UpstreamError
+from gateway.moments import to_microseconds
 from gateway.proxy.attempts import Attempt
 from gateway.proxy.balancer import Balancer, TargetState
 from gateway.proxy.body import AnswerBody, ClientBody, Readable, first_piece
@@ -191,7 +192,7 @@ class Forwarder:
             raise
         finally:
             ended = self._clock()
-            incoming.attempts.append(Attempt(target.url, outcome, round(ended - started, 6)))
+            incoming.attempts.append(Attempt(target.url, outcome, to_microseconds(ended - started)))
             if trace is not None and trace.is_recorded:
                 url = target.origin + self.target_for(incoming.target, target).partition("?")[0]
                 trace.calls.append(

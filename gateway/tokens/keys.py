@@ -22,7 +22,12 @@ from gateway.config import KeySettings
 from gateway.errors import ConfigurationError
 
 EC_ALGORITHMS = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
-HASHES = {"HS256": SHA256(), "HS384": SHA384(), "HS512": SHA512()}
+# By which PyJWT and by which cryptography hashes.
+HASHES = {
+    "HS256": (HMACAlgorithm.SHA256, SHA256()),
+    "HS384": (HMACAlgorithm.SHA384, SHA384()),
+    "HS512": (HMACAlgorithm.SHA512, SHA512()),
+}
 MIN_RSA_BITS = 2048  # RFC 7518 3.3
 
 # A key prepared once for each algorithm that it may be used with.
@@ -59,8 +64,9 @@ class CheckedSecret(HMACAlgorithm):
     some other kind of key, and begin the HMAC anew, either of which takes longer than to verify a token."""
 
     def __init__(self, secret: bytes, algorithm: str) -> None:
-        super().__init__(getattr(HMACAlgorithm, HASHES[algorithm].name.upper()))
-        self._begun = HMAC(secret, HASHES[algorithm])
+        own, begun = HASHES[algorithm]
+        super().__init__(own)
+        self._begun = HMAC(secret, begun)
 
     def prepare_key(self, key: str | bytes) -> bytes:
         return key if isinstance(key, bytes) else super().prepare_key(key)

@@ -36,7 +36,7 @@ class Principal:
     signed: dict[str, tuple[str, float]] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        self.key = f"user:{quoted(self.issuer) if self.issuer else ''}:{quoted(self.subject)}"
+        self.key = f"user:{quoted(self.issuer)}:{quoted(self.subject)}"
 
 
 def quoted(text: str) -> str:
@@ -45,12 +45,8 @@ def quoted(text: str) -> str:
 
 def identity_headers(claims: Mapping[str, Any], claims_to_headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     """The header fields that tell a service who is calling; a claim that the token lacks gives none."""
-    fields = []
-    for claim, header in claims_to_headers.items():
-        value = claims[claim] if claim in claims else claim_at(claims, claim)
-        if value is not None:
-            fields.append((header, header_value(value)))
-    return tuple(fields)
+    told = [(header, claim_at(claims, claim)) for claim, header in claims_to_headers.items()]
+    return tuple([(header, header_value(value)) for header, value in told if value is not None])
 
 
 def claim_at(claims: Mapping[str, Any], path: str) -> Any:

@@ -1,6 +1,6 @@
 """Whether a gateway gets slower or larger with what it serves: python -m tests.benchmarks.growth
 
-CPU per request with 4 services and with many, in interleaved rounds; then what its workers have of memory while more
+CPU per request with 4 services and with many, asked at the same time; then what its workers have of memory while more
 and more callers come, each with a token of its own. Read the ratios.
 """
 
@@ -10,6 +10,7 @@ import argparse
 import os
 import statistics
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
@@ -42,12 +43,13 @@ def compare_services(url: str, many: int, rounds: int, seconds: float) -> None:
         gateways = [GatewayProcess(services(number, url)) for number in (FEW, many)]
         for gateway in gateways:
             stack.callback(gateway.stop)
+        threads = stack.enter_context(ThreadPoolExecutor(len(gateways)))
         request = request_bytes("GET", f"/api/service-{FEW - 1}/1", [bearer()])
         ratios, figures = list[float](), [list[float](), list[float]()]
         for number in progress(range(rounds + 1), lambda number: f"round {number}"):
-            few, more = (
-                measure(gateway.port, request, seconds, gateway.process.pid).cpu_microseconds for gateway in gateways
-            )
+            # At the same time: whatever else the machine does slows down both.
+            asked = [threads.submit(measure, one.port, request, seconds, one.process.pid) for one in gateways]
+            few, more = (one.result().cpu_microseconds for one in asked)
             if number:
                 # The first one is for warming up.
                 ratios.append(more / few)

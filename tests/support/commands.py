@@ -1,4 +1,4 @@
-"""The gateway's `flask` commands, as a person runs them."""
+"""The gateway's `flask` commands, as a person runs them, and whatever else is run by itself."""
 
 from __future__ import annotations
 
@@ -22,4 +22,11 @@ def flask(
     command = [sys.executable, "-m", "flask", *words]
     done = subprocess.run(command, cwd=ROOT, env=wanted, capture_output=True, text=True, check=False)
     assert done.returncode == code, done.stderr
+    return done.stdout
+
+
+def python(*words: str) -> str:
+    """What `python WORDS` prints. Fails where it says anything else, or ends with another exit code than 0."""
+    done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
     return done.stdout

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 
-from tests.support.gateway import ROOT
+from tests.support.commands import python
 
 SHORT = "--rounds 1 --seconds 0.3"
 
@@ -28,13 +25,5 @@ SHORT = "--rounds 1 --seconds 0.3"
     ],
 )
 def test_it_runs_and_tells(name: str, options: str, told: list[str]) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", f"tests.benchmarks.{name}", *options.split()],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert [words for words in told if words not in done.stdout] == []
+    said = python("-m", f"tests.benchmarks.{name}", *options.split())
+    assert [words for words in told if words not in said] == []
