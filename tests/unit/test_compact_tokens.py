@@ -41,9 +41,11 @@ HEADERS = st.one_of(
         },
     ),
 )
+BLANKS = st.sampled_from([b"", b" ", b"\r\n\t", b"\x0b", b"}", b"{", b"\x00", b"\xc2\xa0"])
 PAYLOADS = st.one_of(
     st.binary(max_size=40),
     st.text(max_size=40).map(str.encode),
+    st.builds(lambda *parts: b"".join(parts), BLANKS, st.just(json.dumps(CLAIMS).encode()), BLANKS),
     st.sampled_from([b"[]", b"null", b"\xff\xfe{\x00}\x00", b'{"sub":"a","sub":"b","exp":1}', b"NaN", b"[" * 9999]),
     st.fixed_dictionaries(
         {},
@@ -107,6 +109,22 @@ def test_a_known_header_decides_nothing(keys: KeySet, token_type: str | None) ->
         assert outcome(knowing, GOOD) == json.dumps(CLAIMS)
 
     check()
+
+
+@given(TOKENS)
+@example(sealed(HS256, CLAIMS | {"exp": float("nan")}))
+@example(sealed(HS256, b'{"sub":"ada","exp":2,"aud":"gateway","x":\xff}'))
+def test_what_pyjwt_refuses_is_refused_and_what_is_taken_it_reads_the_same(token: str) -> None:
+    theirs = jwt.PyJWT({"require": ["exp", "sub"], "verify_exp": False, "verify_nbf": False, "verify_iat": False})
+    try:
+        wanted = json.dumps(theirs.decode(token, ONE["HS256"], algorithms=["HS256"], audience="gateway"))
+    except (jwt.PyJWTError, ValueError, RecursionError):
+        wanted = None
+    for issuer in (issuer_with(ONE), knowing := issuer_with(ONE)):
+        if issuer is knowing:
+            assert outcome(issuer, GOOD) == json.dumps(CLAIMS)
+        found = outcome(issuer, token)
+        assert (found if isinstance(found, str) else None) == wanted
 
 
 def test_a_header_is_known_for_its_key_alone() -> None:
