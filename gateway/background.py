@@ -12,8 +12,10 @@ Result = TypeVar("Result")
 
 
 def run_aside(work: Callable[[], Result]) -> Result:
-    """The result of `work`, run in a thread of the system's while the requests of this process go on. It must not use
-    anything that waits by gevent. Raises what `work` raises."""
+    """The result of `work`, run in a thread of the system's while the requests of this process go on.
+
+    It must use nothing that waits by gevent, so it must not import anything nor log: the locks of both are gevent's,
+    and threads that wait for one another by them may wait for ever. Raises what `work` raises."""
     if not is_module_patched("threading"):
         return work()
     results: list[Result] = []

@@ -25,13 +25,15 @@ POLICY = (
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 JSON, HTML = "application/json", "text/html; charset=utf-8"
+# Looked up now: it imports them, which nothing that runs aside may do.
+PAGE, SWAGGER_UI = files("gateway.docs_page"), files("flask_swagger_ui") / "dist"
 # The page's own parts and those of the pinned package: nothing else of it is served.
-ASSETS: dict[str, tuple[str, str]] = {
-    "page.js": ("gateway.docs_page", "text/javascript; charset=utf-8"),
-    "page.css": ("gateway.docs_page", "text/css; charset=utf-8"),
-    "swagger-ui-bundle.js": ("flask_swagger_ui", "text/javascript; charset=utf-8"),
-    "swagger-ui.css": ("flask_swagger_ui", "text/css; charset=utf-8"),
-    "favicon-32x32.png": ("flask_swagger_ui", "image/png"),
+ASSETS = {
+    "page.js": (PAGE, "text/javascript; charset=utf-8"),
+    "page.css": (PAGE, "text/css; charset=utf-8"),
+    "swagger-ui-bundle.js": (SWAGGER_UI, "text/javascript; charset=utf-8"),
+    "swagger-ui.css": (SWAGGER_UI, "text/css; charset=utf-8"),
+    "favicon-32x32.png": (SWAGGER_UI, "image/png"),
 }
 
 
@@ -44,7 +46,7 @@ class Asset:
 def docs_blueprint(library: Library, keeper: DocumentKeeper, guard: Callable[[], None] | None) -> Blueprint:
     """`guard` is asked before documents are given away; the page itself, which tells nothing, is for everyone."""
     blueprint = Blueprint("docs", __name__)
-    page = finished_text((files("gateway.docs_page") / "page.html").read_bytes())
+    page = finished_text((PAGE / "page.html").read_bytes())
 
     def document(service: str = "") -> GatewayResponse:
         if guard is not None:
@@ -93,9 +95,7 @@ def docs_blueprint(library: Library, keeper: DocumentKeeper, guard: Callable[[],
 @cache
 def load_asset(name: str) -> Asset:
     # When it is first asked for: compressing them takes as long as building all the rest.
-    package, content_type = ASSETS[name]
-    folder = files(package)
-    folder = folder / "dist" if package == "flask_swagger_ui" else folder
+    folder, content_type = ASSETS[name]
     return Asset(finished_text((folder / name).read_bytes()), content_type)
 
 

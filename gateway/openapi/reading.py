@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from codecs import BOM_UTF8
 from typing import Any, NoReturn
 
 from gateway.openapi.structure import METHODS
@@ -43,7 +44,9 @@ def read(raw: bytes, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
 
 def parsed(raw: bytes, max_bytes: int) -> Any:
     try:
-        text = raw.decode("utf-8-sig")
+        # Not by the codec that drops the mark: Python would have to import it first, while other threads do (see
+        # background.run_aside).
+        text = raw.removeprefix(BOM_UTF8).decode()
     except UnicodeDecodeError:
         raise DocumentError("not UTF-8") from None
     try:
