@@ -26,7 +26,7 @@ from gateway.redis.client import MAX_CONNECTIONS
 from tests.benchmarks.soak_clients import SoakClient
 from tests.support.faulty_service import FaultyService
 from tests.support.gateway import GatewayProcess
-from tests.support.load import HANGS, Load, asking
+from tests.support.load import HANGS, NO_ANSWER, Load, asking
 from tests.support.redis import RedisServer
 from tests.support.sets_in_use import connections_of
 
@@ -37,6 +37,17 @@ RELOAD_SECONDS = 60.0
 # A share of the whole time.
 WARM_UP, RELOADS_UNTIL, REDIS_GOES, REDIS_COMES = 0.15, 0.4, 0.6, 0.7
 FAULTS = ("refuse", "reset_before_head", "reset_after_head", "reset_in_body", "hang", "dribble_head", "garbage")
+
+GOOD = ("200", "429 quota_exceeded")
+# A kept connection may end when its worker is replaced.
+RIGHT = {
+    "kept": (*GOOD, NO_ANSWER),
+    "download": GOOD,
+    "upload": GOOD,
+    "limited": GOOD,
+    "bad token": ("401 missing_token", "401 invalid_token"),
+    "unknown path": ("404 no_route", "400 bad_path"),
+}
 
 ALLOWED_SHARE, ALLOWED_KIB, ALLOWED_DESCRIPTORS = 0.1, 8 * 1024, 8
 ALLOWED_TO_REDIS = WORKERS * MAX_CONNECTIONS
@@ -220,9 +231,9 @@ def report(soak: Soak, gateway: GatewayProcess) -> list[str]:
 
 
 def is_wrong(outcome: str) -> bool:
-    """Whether a service that works failed. A kept connection may end when its worker is replaced."""
+    """Whether a service that works failed, or the gateway's own answer was another one than it should be."""
     kind, _, code = outcome.partition(": ")
-    return kind in ("download", "upload", "limited") and code not in ("200", "429 quota_exceeded")
+    return kind in RIGHT and code not in RIGHT[kind]
 
 
 def main() -> int:
