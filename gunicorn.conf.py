@@ -6,7 +6,7 @@ settings = MASTER.load()
 
 from gateway.config.load import instance_folder
 from gateway.redis.embedded import EmbeddedRedis, note_file
-from gateway.reporting import reporting_of
+from gateway.reporting.reporting import reporting_of
 from gateway.serving import metrics_folder, resources
 from gateway.serving.message_rules import MESSAGE_RULES
 from gateway.serving.replacing import replace_parts

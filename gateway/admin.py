@@ -9,7 +9,7 @@ from flask import Blueprint
 from gateway import context
 from gateway.config import AdminSettings
 from gateway.errors import NoRoute
-from gateway.metrics import CONTENT_TYPE, Metrics
+from gateway.metrics.registry import CONTENT_TYPE, Metrics
 from gateway.responses import GatewayResponse, content_response
 from gateway.status.desk import StatusDesk
 from gateway.status_routes import add_status

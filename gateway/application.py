@@ -16,29 +16,29 @@ from gateway.config import Settings, TracingSettings
 from gateway.docs import docs_blueprint
 from gateway.documented import DocumentedOnly
 from gateway.documents.making import make_library
-from gateway.ending import GATEWAY_END, WORKER_END
 from gateway.finishing import Finishing
 from gateway.flask_app import GatewayApp
-from gateway.gauges import Gauges
 from gateway.health import health_blueprint
 from gateway.identity import identity_blueprint
 from gateway.incoming import Beginning
 from gateway.limits.local_counters import LocalCounters
 from gateway.limits.redis_counters import RedisCounters
 from gateway.limits.rules import Quotas
-from gateway.metrics import Metrics
+from gateway.metrics.registry import Metrics
 from gateway.parts import REAL, Parts
 from gateway.policies import Policy, policies_of
 from gateway.proxy.balancer import Balancer
 from gateway.proxy.session import ServiceSession
 from gateway.quota import make_limiter
 from gateway.redis.client import SharedRedis
-from gateway.reporting import REPORTING, Reporting
-from gateway.service_watch import ServiceWatch
+from gateway.reporting.gauges import Gauges
+from gateway.reporting.reporting import REPORTING, Reporting
+from gateway.reporting.service_watch import ServiceWatch
 from gateway.services import RestConverter, check_path, service_blueprint
 from gateway.status.documents import DocumentsWatch
 from gateway.status.making import make_status
 from gateway.status.present import LiveService, Present
+from gateway.system.ending import GATEWAY_END, WORKER_END
 from gateway.tokens.identity import IdentitySigner
 from gateway.tokens.verifier import Verifier
 from gateway.tracing.trace_context import TRACE_FIELDS, Propagation
@@ -79,7 +79,7 @@ def build(settings: Settings, parts: Parts = REAL) -> Flask:
     reporting = app.extensions[REPORTING] = Reporting(settings, metrics)
 
     # The order that a request meets. After the view, hooks run in reverse: the first one registered sees it last.
-    app.after_request(Finishing(reporting.aside, time.monotonic).finish)
+    app.after_request(Finishing(reporting.notes, time.monotonic).finish)
     if reporting.spans is not None:
         app.after_request(reporting.spans.remember)
     app.before_request(Beginning(settings.proxy.trusted_hops, time.monotonic, propagation_of(settings.tracing)).begin)

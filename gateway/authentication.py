@@ -11,7 +11,7 @@ from gateway.context import Exchange
 from gateway.errors import BadRequest, InsufficientScope, InvalidToken, KeysUnavailable, MissingToken
 from gateway.limits.asks import Marks
 from gateway.limits.ladder import Ladder
-from gateway.metrics import Metrics
+from gateway.metrics.registry import Metrics
 from gateway.proxy.headers import Pairs
 from gateway.tokens.identity import IdentitySigner
 from gateway.tokens.principal import Principal

@@ -22,7 +22,16 @@ from gateway.tracing.trace_context import Trace
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-    from gateway.tracing.spans import Served
+
+@dataclass(slots=True)
+class Served:
+    """What only the server knows of a request, kept until its answer has gone out."""
+
+    status: int
+    route: str | None
+    scheme: str
+    host: str
+    protocol: str
 
 
 @dataclass(slots=True)

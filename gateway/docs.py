@@ -11,11 +11,11 @@ from importlib.resources import files
 
 from flask import Blueprint, request
 
-from gateway.background import run_aside
 from gateway.documents.keeper import DocumentKeeper
 from gateway.documents.library import Finished, Library
 from gateway.errors import NoRoute
 from gateway.responses import GatewayResponse
+from gateway.system.background import run_aside
 
 # How long the first request for a document waits, where nobody has fetched any yet.
 FIRST_SECONDS = 3.0

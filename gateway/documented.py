@@ -9,7 +9,7 @@ from gateway.config import ServiceSettings
 from gateway.documents.keeper import DocumentKeeper
 from gateway.documents.library import Library
 from gateway.errors import Undocumented
-from gateway.metrics import Metrics
+from gateway.metrics.registry import Metrics
 
 
 class DocumentedOnly:

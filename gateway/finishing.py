@@ -8,8 +8,8 @@ from collections.abc import Callable
 from flask import Response
 
 from gateway import context
-from gateway.aside import Aside, Note
 from gateway.errors import UpstreamBodyError, told
+from gateway.reporting.notes import Note, Notes
 from gateway.responses import ClosingBody, GatewayResponse, put_fields
 
 GONE = "client_disconnected"
@@ -19,8 +19,8 @@ REQUEST_ID = frozenset(["x-request-id"])
 class Finishing:
     """`clock` gives monotonic seconds, as the exchange's own times are."""
 
-    def __init__(self, aside: Aside, clock: Callable[[], float]) -> None:
-        self._aside = aside
+    def __init__(self, notes: Notes, clock: Callable[[], float]) -> None:
+        self._notes = notes
         self._clock = clock
 
     def finish(self, response: Response) -> Response:
@@ -36,7 +36,7 @@ class Finishing:
             if not body.is_complete and not exchange.error_code:
                 exchange.error_code = "upstream_aborted" if isinstance(body.failure, UpstreamBodyError) else GONE
                 exchange.error_cause = told(body.failure.__cause__ or body.failure) if body.failure else ""
-            self._aside.leave(Note(exchange, status, body.sent_bytes, time.time(), self._clock()))
+            self._notes.leave(Note(exchange, status, body.sent_bytes, time.time(), self._clock()))
 
         if isinstance(response, GatewayResponse):
             response.when_closed = close

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from flask import Blueprint
 
-from gateway.ending import GatewayEnd
 from gateway.limits.ladder import Ladder
 from gateway.responses import GatewayResponse, json_response
+from gateway.system.ending import GatewayEnd
 from gateway.tokens.issuer import Issuer
 
 

@@ -12,9 +12,9 @@ from werkzeug.routing.exceptions import WebsocketMismatch
 
 from gateway import context, errors
 from gateway.errors import told
-from gateway.exhaustion import EXHAUSTION, is_exhaustion
 from gateway.quota_fields import violated_policies
 from gateway.responses import GatewayResponse, content_response
+from gateway.system.exhaustion import EXHAUSTION, is_exhaustion
 
 QUOTA_TYPE = "https://iana.org/assignments/http-problem-types#quota-exceeded"
 # What Allow names for a mapping that takes any token but TRACE and CONNECT.

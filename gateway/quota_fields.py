@@ -9,7 +9,7 @@ from flask import Flask, Response
 from gateway import context
 from gateway.limits.asks import Ask, Outcome
 from gateway.limits.extension import Batch
-from gateway.metrics import Metrics
+from gateway.metrics.registry import Metrics
 from gateway.responses import put_fields
 
 OBSERVED_FIELD = "X-RateLimit-Observed"

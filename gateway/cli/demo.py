@@ -20,7 +20,7 @@ from gateway.cli.progress import ProgressLine
 from gateway.config import Settings, project_folder
 from gateway.config.load import environment_without_settings
 from gateway.demo.auth import ADA
-from gateway.processes import Child
+from gateway.system.processes import Child
 
 SERVICES = ("auth", "livestreams", "rules", "devices")
 PORT = click.IntRange(1, 65535)

@@ -20,7 +20,7 @@ from gateway.documents.kept import Kept
 from gateway.documents.store import DocumentStore
 from gateway.fetching import TOTAL_SECONDS, Document, FetchError
 from gateway.redis.client import FAILURES
-from gateway.threads import OwnThread, Together
+from gateway.system.threads import OwnThread, Together
 
 # How often a worker looks into Redis for what another one has fetched; a part of it is left to chance, so that workers
 # don't all do it at once.

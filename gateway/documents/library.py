@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
-from gateway.background import run_aside
 from gateway.documents.kept import Kept
 from gateway.documents.sources import ServiceSource
 from gateway.documents.undocumented import Documented
 from gateway.openapi import GatewayFacts, ServiceDocument, document_of, merge
+from gateway.system.background import run_aside
 
 # Level 9 takes three times as long for two percent.
 COMPRESSION = 6

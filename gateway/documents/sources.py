@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
-from gateway.background import run_aside
 from gateway.config import ServiceSettings, Settings
 from gateway.documents.kept import Kept
 from gateway.fetching import Document, FetchError, service_fetcher
 from gateway.moments import iso
 from gateway.openapi import DocumentError, ServiceDocument, read
 from gateway.policies import Policy
+from gateway.system.background import run_aside
 
 
 def make_sources(settings: Settings, policies: Sequence[Policy]) -> dict[str, ServiceSource]:

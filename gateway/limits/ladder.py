@@ -15,7 +15,7 @@ from gateway.errors import LimiterUnavailable
 from gateway.limits.asks import Ask, Marks, Outcome
 from gateway.limits.local_counters import LocalCounters
 from gateway.limits.redis_counters import RedisCounters
-from gateway.metrics import Metrics
+from gateway.metrics.registry import Metrics
 from gateway.redis.client import FAILURES
 
 PAUSE_SECONDS = 1.0

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from gateway.ending import WorkerEnd
 from gateway.errors import (
     BodyTooLarge,
     ClientDisconnected,
@@ -16,6 +15,7 @@ from gateway.errors import (
 )
 from gateway.proxy.connection import ConnectionEnded, UpstreamConnection, WorkerEnding
 from gateway.proxy.wire import ResponseHead
+from gateway.system.ending import WorkerEnd
 
 PIECE_BYTES = 64 * 1024
 BUFFERED_BYTES = 64 * 1024

@@ -9,7 +9,6 @@ import ssl
 import time
 from contextlib import suppress
 
-from gateway.ending import WorkerEnd
 from gateway.errors import (
     ClientDisconnected,
     Overloaded,
@@ -18,10 +17,11 @@ from gateway.errors import (
     UpstreamProtocolError,
     UpstreamTimeout,
 )
-from gateway.exhaustion import EXHAUSTION, is_exhaustion
 from gateway.proxy.target import Target
 from gateway.proxy.wire import MAX_CHUNK_LINE_BYTES, MAX_HEAD_BYTES, ResponseHead, read_chunk_size, read_response_head
-from gateway.sockets import peek, send_all, system_poll, wait_for_answer
+from gateway.system.ending import WorkerEnd
+from gateway.system.exhaustion import EXHAUSTION, is_exhaustion
+from gateway.system.sockets import peek, send_all, system_poll, wait_for_answer
 
 RECEIVE_BYTES = 64 * 1024
 INTERIM = re.compile(rb"HTTP/1\.[01] 1[0-9][0-9]")

@@ -6,7 +6,6 @@ import socket
 from dataclasses import dataclass
 from typing import Protocol
 
-from gateway.ending import WorkerEnd
 from gateway.errors import UpstreamConnectError
 from gateway.proxy.body import ClientBody, UpstreamBody
 from gateway.proxy.connection import ENDED, ConnectionEnded, UpstreamConnection
@@ -15,6 +14,7 @@ from gateway.proxy.retry import IDEMPOTENT
 from gateway.proxy.target import Target
 from gateway.proxy.time_limits import TimeLimits
 from gateway.proxy.wire import ResponseHead, request_head
+from gateway.system.ending import WorkerEnd
 
 
 @dataclass(slots=True)

@@ -14,7 +14,7 @@ from gateway.config import ServiceSettings
 from gateway.errors import StreamAborted, UpstreamError
 from gateway.proxy.balancer import TargetState
 from gateway.proxy.session import ServiceSession
-from gateway.threads import OwnThread, Together
+from gateway.system.threads import OwnThread, Together
 
 CONCURRENT_CHECKS = 8
 # Between two looks at what is due.

@@ -20,7 +20,6 @@ from requests.adapters import BaseAdapter
 from requests.structures import CaseInsensitiveDict
 
 from gateway.config import ServiceSettings
-from gateway.ending import WorkerEnd
 from gateway.errors import ConfigurationError
 from gateway.proxy.body import UpstreamBody
 from gateway.proxy.connection import UpstreamConnection, connect
@@ -28,6 +27,7 @@ from gateway.proxy.exchange import ReadyRequest, exchange
 from gateway.proxy.target import Target
 from gateway.proxy.time_limits import TimeLimits
 from gateway.proxy.wire import ResponseHead
+from gateway.system.ending import WorkerEnd
 
 IDLE_SECONDS = 60.0
 

@@ -17,7 +17,7 @@ from redis import ConnectionPool, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from gateway.sockets import peek, send_all
+from gateway.system.sockets import peek, send_all
 
 
 class Connections:

@@ -15,8 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from gateway.errors import ConfigurationError
-from gateway.folders import make_own_folder
-from gateway.processes import Child
+from gateway.system.folders import make_own_folder
+from gateway.system.processes import Child
 
 FOLDER_PREFIX = "gateway-redis-"
 START_SECONDS = 10.0

@@ -8,8 +8,8 @@ from typing import Any
 from gevent.pool import Pool
 from gevent.server import StreamServer
 
-from gateway.exhaustion import EXHAUSTION, is_exhaustion
 from gateway.serving.waiting import Connections
+from gateway.system.exhaustion import EXHAUSTION, is_exhaustion
 
 # How many of the connections that wait are sent away at once where there is no room for new ones.
 CROWD = 32

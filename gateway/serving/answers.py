@@ -19,7 +19,7 @@ from gunicorn.http.errors import InvalidResponseHeader
 from gateway.proxy.wire import TEXT, TOKEN
 from gateway.serving.request_bodies import ClientStream, Paced
 from gateway.serving.request_heads import Request
-from gateway.sockets import send_all
+from gateway.system.sockets import send_all
 
 LINGER_SECONDS = 2.0
 LINGER_BYTES = 16 * 1024 * 1024

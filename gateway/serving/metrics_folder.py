@@ -7,8 +7,8 @@ import os
 import shutil
 from pathlib import Path
 
-from gateway import metrics_files
-from gateway.folders import make_own_folder
+from gateway.metrics import files as metrics_files
+from gateway.system.folders import make_own_folder
 
 FOLDER_PREFIX = "gateway-metrics-"
 # By which prometheus_client is told, before it is first imported.

@@ -16,8 +16,8 @@ from gunicorn.http.errors import (
 )
 from gunicorn.util import write_nonblock
 
-from gateway.exhaustion import EXHAUSTION, is_exhaustion
 from gateway.serving.answers import linger
+from gateway.system.exhaustion import EXHAUSTION, is_exhaustion
 
 TOLD = {
     400: ("bad_request", "The request can't be understood"),

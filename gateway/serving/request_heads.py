@@ -18,7 +18,7 @@ from gunicorn.http.body import Body, LengthReader
 from gateway.proxy.headers import NAMES_KNOWN
 from gateway.proxy.wire import TEXT, TOKEN
 from gateway.serving.message_rules import MESSAGE_RULES
-from gateway.sockets import wait_for_answer
+from gateway.system.sockets import wait_for_answer
 
 # A token without _, of which header_map decides.
 PLAIN_NAME = TOKEN.replace("_", "")

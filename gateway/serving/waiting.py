@@ -17,7 +17,7 @@ from typing import Any
 
 from gevent import Greenlet, GreenletExit, get_hub, getcurrent
 
-from gateway.sockets import peek
+from gateway.system.sockets import peek
 
 # Where there is no hurry, a request that may be on its way is given so long to come.
 SPARE_AFTER_SECONDS = 0.5

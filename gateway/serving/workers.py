@@ -21,15 +21,15 @@ from gunicorn.workers.ggevent import GeventWorker as GunicornGevent
 from gunicorn.workers.gthread import ThreadWorker as GunicornThreads
 
 from gateway.config import ServerSettings
-from gateway.ending import GATEWAY_END, WORKER_END
-from gateway.exhaustion import EXHAUSTION
-from gateway.memory import resident_bytes
-from gateway.reporting import reporting_of
+from gateway.reporting.reporting import reporting_of
 from gateway.serving.accepting import CROWD, Acceptor
 from gateway.serving.environ import create
 from gateway.serving.refusals import ProblemAnswers, problem_bytes
 from gateway.serving.settings import MASTER
 from gateway.serving.waiting import Connections, Waiting
+from gateway.system.ending import GATEWAY_END, WORKER_END
+from gateway.system.exhaustion import EXHAUSTION
+from gateway.system.memory import resident_bytes
 
 LEAST_LIFE_SECONDS = 5.0
 # What requests have to end where the whole is to end quickly.

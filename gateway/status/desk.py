@@ -10,7 +10,6 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-from gateway.background import run_aside
 from gateway.moments import iso
 from gateway.redis.client import FAILURES
 from gateway.status.documents import DocumentsWatch
@@ -19,6 +18,7 @@ from gateway.status.recent import Recent
 from gateway.status.reports import read_history, read_report
 from gateway.status.sharing import Sharing, StatusStore
 from gateway.status.summary import Told, summarized
+from gateway.system.background import run_aside
 
 GOOD_FOR_SECONDS = 1.0
 ALONE = "There is no Redis that others share: these are the figures of one worker alone."

@@ -14,10 +14,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Protocol
 
-from gateway.memory import resident_bytes
 from gateway.proxy.balancer import TargetState
 from gateway.proxy.target import Target
 from gateway.status.recent import Recent
+from gateway.system.memory import resident_bytes
 from gateway.tokens.issuer import Issuer
 
 # Made when this is first imported, which gunicorn's master does before it forks: all workers of a gateway have the

@@ -14,7 +14,7 @@ from typing import Any
 
 from gateway.redis.client import FAILURES, SharedRedis
 from gateway.status.recent import SLOT_SECONDS, SLOTS
-from gateway.threads import OwnThread
+from gateway.system.threads import OwnThread
 
 PREFIX = "gateway:status:"
 SHARE_SECONDS = 3.0

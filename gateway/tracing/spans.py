@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from gateway.context import Exchange
+from gateway.context import Exchange, Served
 from gateway.tracing.trace_context import Trace, UpstreamCall
 
 Attributes = dict[str, str | int | bool]
@@ -30,17 +30,6 @@ class SpanRecord:
     attributes: Attributes
     is_error: bool = False
     span_id: str = ""
-
-
-@dataclass(slots=True)
-class Served:
-    """What only the server knows of a request, kept until its answer has gone out."""
-
-    status: int
-    route: str | None
-    scheme: str
-    host: str
-    protocol: str
 
 
 def server_span(exchange: Exchange, served: Served, ended: float) -> SpanRecord:

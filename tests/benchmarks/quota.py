@@ -18,7 +18,7 @@ from gateway.limits.ladder import Ladder
 from gateway.limits.local_counters import LocalCounters
 from gateway.limits.redis_counters import RedisCounters
 from gateway.limits.rules import Caller, make_plan
-from gateway.metrics import Metrics
+from gateway.metrics.registry import Metrics
 from gateway.redis.client import SharedRedis
 from gateway.redis.embedded import EmbeddedRedis
 from gateway.tokens.principal import Principal

@@ -14,7 +14,7 @@ from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.metrics_files import CHANGES, forget_worker, packed, unchanged
+from gateway.metrics.files import CHANGES, forget_worker, packed, unchanged
 
 # Readers see the master's changes by memory that they got when they were forked.
 FORK = multiprocessing.get_context("fork")
@@ -51,7 +51,7 @@ def read_on(folder: Path, begun: Event, ended: Event, told: Any) -> None:
 
 def test_sums_stay_the_same_for_readers_while_workers_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # They change without a pause here, and on a busy machine for longer than readers usually put up with.
-    monkeypatch.setattr("gateway.metrics_files.PATIENCE_SECONDS", 60)
+    monkeypatch.setattr("gateway.metrics.files.PATIENCE_SECONDS", 60)
     for pid in range(WORKERS):
         write(tmp_path, pid)
     begun, ended = FORK.Event(), FORK.Event()

@@ -16,7 +16,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from gateway.processes import Child
+from gateway.system.processes import Child
 from tests.support.gateway import ROOT
 from tests.support.redis import free_port, wait_until
 

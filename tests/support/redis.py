@@ -18,9 +18,9 @@ from typing import Any, TypeVar, cast
 
 from redis import Redis
 
-from gateway.processes import Child
 from gateway.redis.client import SharedRedis
 from gateway.redis.embedded import find_program
+from gateway.system.processes import Child
 from gateway.tokens.revocation import Revocations
 from tests.support.gateway import GatewayProcess
 from tests.support.sockets import end_all

@@ -13,8 +13,8 @@ from typing import Any
 
 from redis import Redis
 
-from gateway.processes import Child
 from gateway.redis.embedded import find_program
+from gateway.system.processes import Child
 from tests.support.redis import free_port, is_stopped, wait_until
 
 

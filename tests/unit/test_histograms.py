@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
-from gateway.histograms import Gathered, observe_all
+from gateway.metrics.histograms import Gathered, observe_all
 
 BOUNDS = (0.1, 1.0, 10.0)
 

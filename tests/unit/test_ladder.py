@@ -25,7 +25,7 @@ from gateway.limits.extension import WHOLE_BATCH, Batch, QuotaStorage, QuotaStra
 from gateway.limits.ladder import PAUSE_SECONDS, Ladder
 from gateway.limits.local_counters import LocalCounters
 from gateway.limits.redis_counters import RedisCounters
-from gateway.metrics import Metrics
+from gateway.metrics.registry import Metrics
 
 FROM_REDIS = Outcome(True, 99, 5, 0, 100)
 

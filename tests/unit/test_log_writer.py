@@ -6,7 +6,7 @@ import os
 import threading
 from pathlib import Path
 
-from gateway.log_writer import Output
+from gateway.reporting.log_writer import Output
 
 LINES = [b"%06d" % number + b"." * 1000 + b"\n" for number in range(400)]
 

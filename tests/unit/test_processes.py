@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.processes import Child, has_ended
+from gateway.system.processes import Child, has_ended
 from tests.support.gateway import ROOT
 
 WAITING = "import signal; print('ready', flush=True); signal.pause()"
@@ -93,7 +93,7 @@ def test_only_the_process_that_started_it_ends_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGTERM])
 def test_it_does_not_outlive_its_parent(sign: signal.Signals, tmp_path: Path) -> None:
     code = (
-        "import sys, signal; from pathlib import Path; from gateway.processes import Child;"
+        "import sys, signal; from pathlib import Path; from gateway.system.processes import Child;"
         f"folder = Path({str(tmp_path)!r});"
         f"child = Child.start([sys.executable, '-c', {WAITING!r}], folder, folder / 'log', {{}});"
         "print(child.pid, flush=True); signal.pause()"

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from threading import Event
 
 from gateway.context import Exchange
-from gateway.threads import OwnThread
+from gateway.system.threads import OwnThread
 
 GATHER_SECONDS = 0.1
 # How many notes are dealt with before requests have their turn.
@@ -42,15 +42,15 @@ class Note:
 Reader = Callable[[Sequence[Note]], None]
 
 
-class Aside:
-    """Has `readers` read the notes, in their order, in a thread of each process."""
+class Notes:
+    """Has `readers` read them, in their order, in a thread of each process."""
 
     def __init__(self, readers: Iterable[Reader]) -> None:
         self.readers = list(readers)
-        self._notes: deque[Note] = deque()
+        self._unread: deque[Note] = deque()
         self._something = Event()
         self._is_told = False
-        self._thread = OwnThread("aside", self._read_on)
+        self._thread = OwnThread("notes", self._read_on)
         atexit.register(self.finish)
 
     def start(self) -> None:
@@ -59,7 +59,7 @@ class Aside:
 
     def leave(self, note: Note) -> None:
         """Takes it; no more than that."""
-        self._notes.append(note)
+        self._unread.append(note)
         if not self._is_told:
             # First of all: where no thread can be had, the next note tries again.
             self._thread.start()
@@ -68,7 +68,7 @@ class Aside:
 
     def finish(self) -> None:
         """Has what is left read, at the end of the process."""
-        while self._notes:
+        while self._unread:
             self._read()
 
     def _read_on(self) -> None:
@@ -77,13 +77,13 @@ class Aside:
             time.sleep(GATHER_SECONDS)
             self._something.clear()
             self._is_told = False
-            while self._notes:
+            while self._unread:
                 self._read()
                 time.sleep(0)
 
     def _read(self) -> None:
-        notes = self._notes
-        taken = [notes.popleft() for _ in range(min(AT_ONCE, len(notes)))]
+        unread = self._unread
+        taken = [unread.popleft() for _ in range(min(AT_ONCE, len(unread)))]
         for read in self.readers:
             try:
                 read(taken)

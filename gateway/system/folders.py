@@ -8,7 +8,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from gateway.processes import has_ended
+from gateway.system.processes import has_ended
 
 
 def make_own_folder(prefix: str) -> Path:

@@ -8,15 +8,15 @@ from collections.abc import Sequence
 
 from flask import Flask
 
-from gateway.access_log import AccessLog
-from gateway.aside import Aside, Note, Reader
 from gateway.config import Settings
-from gateway.gauges import ClientConnections, Gauges
-from gateway.metrics import Metrics
-from gateway.request_metrics import RequestMetrics
+from gateway.metrics.registry import Metrics
+from gateway.reporting.access_log import AccessLog
+from gateway.reporting.gauges import ClientConnections, Gauges
+from gateway.reporting.notes import Note, Notes, Reader
+from gateway.reporting.request_metrics import RequestMetrics
+from gateway.reporting.span_recorder import SpanRecorder, make_recorder
 from gateway.status.desk import StatusDesk
 from gateway.status.recent import Recent
-from gateway.tracing.recorder import SpanRecorder, make_recorder
 
 # Under which the application keeps it, for the server's hooks.
 REPORTING = "gateway_reporting"
@@ -34,12 +34,12 @@ class Reporting:
         readers: list[Reader] = [self._access_log.read, RequestMetrics(metrics).read, self._observe]
         if self.spans is not None:
             readers.append(self.spans.read)
-        self.aside = Aside(readers)
+        self.notes = Notes(readers)
 
     def start(self, connections: ClientConnections | None) -> None:
         """In a worker, before its first request: operators see it from then on. `connections` are its clients', where
         it knows them."""
-        self.aside.start()
+        self.notes.start()
         self._access_log.start()
         if self.gauges is not None:
             self.gauges.start(connections)
@@ -52,7 +52,7 @@ class Reporting:
 
     def finish(self) -> None:
         """At the end of a worker: nothing that is known is lost."""
-        self.aside.finish()
+        self.notes.finish()
         self._access_log.finish()
         if self.spans is not None:
             self.spans.close()

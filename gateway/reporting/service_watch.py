@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from gateway.metrics import Metrics
+from gateway.metrics.registry import Metrics
 from gateway.proxy.target import Target
 
 log = logging.getLogger(__name__)

@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event
 
-from gateway.background import run_aside
-from gateway.threads import OwnThread
+from gateway.system.background import run_aside
+from gateway.system.threads import OwnThread
 
 MOST_WAITING = 20_000
 LAST_WRITE_SECONDS = 2.0

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
-from gateway.aside import Note
-from gateway.histograms import observe_all
-from gateway.metrics import Metrics
+from gateway.metrics.histograms import observe_all
+from gateway.metrics.registry import Metrics
+from gateway.reporting.notes import Note
 
 METHODS = frozenset(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
 # Of the gateway's own paths, and of what no service has.

@@ -11,12 +11,12 @@ from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from typing import Any, Literal
 
-from gateway.aside import Note
 from gateway.config import LogSettings
 from gateway.context import Exchange
-from gateway.log_writer import LineWriter, Output
 from gateway.moments import iso_milliseconds, to_microseconds
 from gateway.quota_fields import violated_policies
+from gateway.reporting.log_writer import LineWriter, Output
+from gateway.reporting.notes import Note
 
 # Of each value that a client chooses, as it is written: a line has to fit into one write (`log_writer.PIPE_BYTES`).
 MOST_BYTES = 512

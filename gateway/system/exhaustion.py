@@ -7,7 +7,7 @@ import logging
 import os
 import time
 
-from gateway.ending import WORKER_END
+from gateway.system.ending import WORKER_END
 
 OUT_OF = frozenset([errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL])
 # One line in so many seconds: it happens to every request then.

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from flask import Response, request
 
 from gateway import context
-from gateway.aside import Note
 from gateway.config import TracingSettings
-from gateway.context import Exchange
+from gateway.context import Exchange, Served
 from gateway.errors import ConfigurationError
-from gateway.tracing.spans import Served, inner_spans, server_span
+from gateway.reporting.notes import Note
+from gateway.tracing.spans import inner_spans, server_span
 
 if TYPE_CHECKING:
     from gateway.tracing.export import SpanExport

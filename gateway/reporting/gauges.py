@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from gateway.documents.keeper import DocumentKeeper
-from gateway.memory import resident_bytes
-from gateway.metrics import Metrics
+from gateway.metrics.registry import Metrics
 from gateway.proxy.balancer import TargetState
 from gateway.status.present import LiveService, Present
-from gateway.threads import OwnThread
+from gateway.system.memory import resident_bytes
+from gateway.system.threads import OwnThread
 
 LOOK_SECONDS = 1.0
 

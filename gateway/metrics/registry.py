@@ -13,9 +13,9 @@ from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, Count
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.values import ValueClass
 
-from gateway.background import run_aside
-from gateway.histograms import Gathered
-from gateway.metrics_files import unchanged
+from gateway.metrics.files import unchanged
+from gateway.metrics.histograms import Gathered
+from gateway.system.background import run_aside
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 # Bounds of histograms: from what the gateway itself takes to where clients give up.
@@ -72,7 +72,7 @@ class Metrics:
         )
         self.worker_starts = self._counter("gateway_worker_starts", "Workers that have started.")
 
-        # How the workers that live are at this moment, as `gateway.gauges` looks at them.
+        # How the workers that live are at this moment, as `gateway.reporting.gauges` looks at them.
         self.workers = self._gauge("gateway_workers", "Workers that serve.")
         self.worker_memory = self._gauge(
             "gateway_worker_memory_bytes", "Resident memory of the worker that has most.", mode="livemax"

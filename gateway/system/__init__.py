@@ -1,0 +1,6 @@
+"""What the gateway does with the system below it: processes, threads, sockets, folders, memory, and their ends.
+
+`background` and `threads` run what must not hold up requests, `processes` starts programs, `folders` keeps what is
+temporary, `sockets` knows every kind of socket; `memory` and `exhaustion` tell of what runs out, `ending` that it is
+over.
+"""
