@@ -19,6 +19,7 @@ from gateway.errors import (
 )
 from gateway.proxy.target import Target
 from gateway.proxy.wire import MAX_CHUNK_LINE_BYTES, MAX_HEAD_BYTES, ResponseHead, read_chunk_size, read_response_head
+from gateway.system.connecting import connect_to_any
 from gateway.system.ending import WorkerEnd
 from gateway.system.exhaustion import EXHAUSTION, is_exhaustion
 from gateway.system.sockets import peek, send_all, system_poll, wait_for_answer
@@ -252,25 +253,3 @@ def connect(
             raise Overloaded("try again in a moment") from error
         raise UpstreamNotReached("no connection to the service") from error
     return UpstreamConnection(sock, read_timeout_seconds)
-
-
-def connect_to_any(host: str, port: int, deadline: float) -> socket.socket:
-    """A connection to the first address that takes one; all of them share the deadline. Raises OSError."""
-    failure: OSError | None = None
-    for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
-        remaining = deadline - time.monotonic()
-        if remaining <= 0:
-            raise TimeoutError
-        sock = socket.socket(family, kind, protocol)
-        try:
-            sock.settimeout(remaining)
-            sock.connect(address)
-        except OSError as error:
-            sock.close()
-            failure = error
-        except BaseException:
-            sock.close()
-            raise
-        else:
-            return sock
-    raise failure or OSError("the name has no address")

@@ -13,11 +13,11 @@ from redis.retry import Retry
 
 from gateway.config.redis_url import RedisAddress, parse_redis_url
 from gateway.redis.cluster import ClusterClient
+from gateway.redis.connecting import use_own_connections
 from gateway.redis.connections import Connections
 from gateway.redis.partitions import CLUSTER_PARTITIONS, Partitions
 from gateway.redis.pipeline import Pipeline
 from gateway.redis.sentinel import master_client
-from gateway.redis.tls import use_shared_context
 
 # Each is busy for less than a millisecond at a time. A request that finds none free waits for one: redis-py's usual
 # pool would fail it as if Redis were gone.
@@ -109,7 +109,7 @@ def connection_options(timeout_seconds: float) -> dict[str, Any]:
 
 def client_by_url(url: str, options: dict[str, Any]) -> Redis:
     client = Redis(connection_pool=BlockingConnectionPool.from_url(url, **options))
-    use_shared_context(client)
+    use_own_connections(client)
     return client
 
 

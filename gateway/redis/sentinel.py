@@ -16,7 +16,7 @@ from redis.sentinel import (
 )
 
 from gateway.redis.answers import FirstAnswer
-from gateway.redis.tls import TlsConnection, use_shared_context
+from gateway.redis.connecting import TimedConnection, TlsConnection, use_own_connections
 
 Address = tuple[str, int]
 
@@ -55,8 +55,12 @@ class Sentinels(Sentinel):
         return state["ip"], state["port"]
 
 
+class MasterConnection(SentinelManagedConnection, TimedConnection):
+    """A connection to the master."""
+
+
 class MasterTlsConnection(SentinelManagedConnection, TlsConnection):
-    """A connection to the master by TLS."""
+    """The same by TLS."""
 
 
 class MasterPool(SentinelConnectionPool, BlockingConnectionPool):
@@ -85,11 +89,11 @@ def master_client(
     """A client of the master of that name. Connects when first used."""
     sentinels = Sentinels(nodes, timeout_seconds, sentinel_options | ({"ssl": True} if is_tls else {}), **options)
     for sentinel in sentinels.sentinels:
-        use_shared_context(sentinel)
+        use_own_connections(sentinel)
     client: Redis = sentinels.master_for(  # type: ignore[no-untyped-call]
         master,
         connection_pool_class=MasterPool,
-        connection_class=MasterTlsConnection if is_tls else SentinelManagedConnection,
+        connection_class=MasterTlsConnection if is_tls else MasterConnection,
         max_connections=max_connections,
         timeout=timeout_seconds,
     )

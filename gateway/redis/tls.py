@@ -1,37 +1,18 @@
-"""TLS to Redis: what redis-py does, but certificates are not read anew for each connection."""
+"""Certificates for TLS to Redis, which are not read anew for each connection.
+
+redis-py makes a context for every one and reads all the system's authorities into it: some fifty milliseconds in which
+a worker does nothing else. Here a context is made once, and again when a file changes (of those that are configured;
+the system's authorities are read once).
+"""
 
 from __future__ import annotations
 
 import os
-import socket
 import ssl
 from functools import lru_cache
 from typing import Any
 
-from redis import Redis
-from redis.connection import SSLConnection
-
 Stamp = tuple[str, int, int] | None
-
-
-class TlsConnection(SSLConnection):
-    """redis-py makes a context for every connection and reads all the system's authorities into it: some fifty
-    milliseconds in which a worker does nothing else. This one makes a context once, and again when a file changes
-    (of those that are configured; the system's authorities are read once).
-
-    An authority that is configured is the only one that is believed."""
-
-    def _wrap_socket_with_ssl(self, sock: socket.socket) -> ssl.SSLSocket:
-        context = make_context(
-            stamp(self.ca_certs),
-            stamp(self.ca_path),
-            stamp(self.certfile),
-            stamp(self.keyfile),
-            self.certificate_password,
-            self.cert_reqs,
-            bool(self.check_hostname),
-        )
-        return context.wrap_socket(sock, server_hostname=self.host)
 
 
 def stamp(path: str | None) -> Stamp:
@@ -60,9 +41,3 @@ def make_context(
     if certificate or key:
         context.load_cert_chain(certificate[0] if certificate else "", key and key[0], key_password)
     return context
-
-
-def use_shared_context(client: Redis) -> None:
-    """Has the client's connections made as above where it speaks TLS."""
-    if client.connection_pool.connection_class is SSLConnection:
-        client.connection_pool.connection_class = TlsConnection

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from functools import cache
 from typing import TypeVar
 
-from gevent import get_hub
 from gevent.monkey import is_module_patched
+from gevent.threadpool import ThreadPool
+
+# One may wait for a reader of the log that is stuck. More would only take the processor from one another.
+THREADS = 4
 
 Result = TypeVar("Result")
 
@@ -28,7 +33,13 @@ def run_aside(work: Callable[[], Result]) -> Result:
             # gevent would also write it to standard error, as if nobody could expect it.
             failures.append(error)
 
-    get_hub().threadpool.apply(run)
+    threads_of(os.getpid()).apply(run)
     for failure in failures:
         raise failure
     return results[0]
+
+
+@cache
+def threads_of(pid: int) -> ThreadPool:  # noqa: ARG001 - not those of the process from which this one was forked
+    """Not gevent's own, which may all be waiting for name servers."""
+    return ThreadPool(THREADS)
