@@ -101,7 +101,9 @@ class ClusterClient:
         self._owners = dict(owners)
         self._must_ask = False
         for address in set(self._nodes) - set(owners.values()) - set(self._seeds):
-            self._nodes.pop(address).connection_pool.disconnect(inuse_connections=False)
+            # Another thread may have done it just now.
+            if (gone := self._nodes.pop(address, None)) is not None:
+                gone.connection_pool.disconnect(inuse_connections=False)
 
     def _slots_by(self, address: Address) -> dict[int, Address]:
         """Which node has which slot, according to this one."""

@@ -15,7 +15,7 @@ from typing import Any
 from hiredis import pack_command
 from redis import ConnectionPool, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
+from redis.exceptions import InvalidResponse, ResponseError
 
 from gateway.system.sockets import peek, send_all
 
@@ -111,7 +111,11 @@ def exchanged(connection: Any, command: Any) -> Any:
     if connection._sock is None:
         connection.connect()
     send_all(connection._sock, pack_command(command))
-    return connection.read_response()
+    try:
+        return connection.read_response()
+    except ValueError as error:
+        # What redis-py makes of an error that is none of Redis's.
+        raise InvalidResponse("the server's reply can't be read") from error
 
 
 def is_quiet(connection: Any) -> bool:

@@ -157,7 +157,9 @@ class Link:
         while not self.has_ended:
             try:
                 reply = self._replies.gets()
-            except RedisError:
+            except Exception:
+                # Also what redis-py makes of an error that is none: without an end, each reply from now on would be
+                # the one before's.
                 self.end("the server's reply can't be read")
                 return
             if reply is INCOMPLETE:

@@ -133,10 +133,11 @@ class LineWriter:
             return
         try:
             run_aside(lambda: self._output.write(lines))
-        except OSError as error:
+        except Exception as error:
+            # Also that there is no thread to write in: this one must go on.
             self._lost(len(lines))
             if not self._is_failing:
-                log.error("the access log can't be written: %s", error.strerror)
+                log.error("the access log can't be written: %s", getattr(error, "strerror", None) or error)
             self._is_failing = True
         else:
             self._is_failing = False

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from threading import Event
+from threading import Event, Lock
 
 from gateway.context import Exchange
 from gateway.system.threads import OwnThread
@@ -50,6 +50,8 @@ class Notes:
         self._unread: deque[Note] = deque()
         self._something = Event()
         self._is_told = False
+        # At the end two may read.
+        self._reading = Lock()
         self._thread = OwnThread("notes", self._read_on)
         atexit.register(self.finish)
 
@@ -70,6 +72,8 @@ class Notes:
         """Has what is left read, at the end of the process."""
         while self._unread:
             self._read()
+        with self._reading:
+            """The thread has read what it was reading."""
 
     def _read_on(self) -> None:
         while True:
@@ -82,10 +86,11 @@ class Notes:
                 time.sleep(0)
 
     def _read(self) -> None:
-        unread = self._unread
-        taken = [unread.popleft() for _ in range(min(AT_ONCE, len(unread)))]
-        for read in self.readers:
-            try:
-                read(taken)
-            except Exception:
-                log.exception("what is told of requests is incomplete")
+        with self._reading:
+            unread = self._unread
+            taken = [unread.popleft() for _ in range(min(AT_ONCE, len(unread)))]
+            for read in self.readers:
+                try:
+                    read(taken)
+                except Exception:
+                    log.exception("what is told of requests is incomplete")

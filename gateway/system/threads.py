@@ -14,7 +14,8 @@ log = logging.getLogger(__name__)
 
 
 class OwnThread:
-    """A thread of each process, with a lasting task: started once, when first asked for, so not before a fork."""
+    """A thread of each process, with a lasting task: started once, when first asked for, so not before a fork; and
+    again where the task has failed."""
 
     def __init__(self, name: str, run: Callable[[], None]) -> None:
         self._name = name
@@ -27,13 +28,24 @@ class OwnThread:
             return
         with self._lock:
             if self._pid != os.getpid():
-                Thread(target=self._run, name=self._name, daemon=True).start()
-                # Only now: where no thread can be had, the next one who asks tries again.
                 self._pid = os.getpid()
+                try:
+                    Thread(target=self._run_on, name=self._name, daemon=True).start()
+                except BaseException:
+                    # Where no thread can be had, the next one who asks tries again.
+                    self._pid = 0
+                    raise
+
+    def _run_on(self) -> None:
+        try:
+            self._run()
+        except Exception:
+            self._pid = 0
+            log.exception("the thread for %s has failed", self._name)
 
 
 class Together:
-    """Runs calls in threads, `most` of them at once. What they raise is logged."""
+    """Runs calls in threads, `most` of them at once. What they raise is logged, also that no thread can be had."""
 
     def __init__(self, most: int) -> None:
         self._free = BoundedSemaphore(most)
@@ -44,7 +56,11 @@ class Together:
         for call in calls:
             with self._changed:
                 self._pending += 1
-            Thread(target=self._run, args=(call,), daemon=True).start()
+            try:
+                Thread(target=self._run, args=(call,), daemon=True).start()
+            except Exception:
+                log.exception("work in the background can't be begun")
+                self._end_one()
 
     def wait(self, seconds: float) -> bool:
         """Until all that was begun has ended, and no longer than that; whether it has."""
@@ -58,6 +74,9 @@ class Together:
         except Exception:
             log.exception("work in the background failed")
         finally:
-            with self._changed:
-                self._pending -= 1
-                self._changed.notify_all()
+            self._end_one()
+
+    def _end_one(self) -> None:
+        with self._changed:
+            self._pending -= 1
+            self._changed.notify_all()

@@ -138,6 +138,19 @@ def test_where_it_ends_in_the_middle_all_that_wait_go_on_without(gateway: Gatewa
     assert failures(gateway) == before + 1
 
 
+def test_an_error_that_is_none_of_rediss_ends_the_connection(gateway: GatewayProcess, relay: Relay) -> None:
+    assert remaining(call(gateway, 1)) == counted_down(1)
+    relay.reply = lambda _: [b"-MOVED 1 nowhere:port\r\n"]
+    with ThreadPoolExecutor(8) as pool:
+        replies = [reply for replies in pool.map(lambda _: call(gateway, 2), range(8)) for reply in replies]
+    assert all(left >= LIMIT - 2 for left in remaining(replies))
+    relay.reply = lambda data: [data]
+    gateway.wait_until(lambda: gateway.get("/readyz").json()["redis"] == "ok", "find Redis again")
+    # A reply that went to the one before would be another's count.
+    assert call_together(gateway, 6, 5) == [counted_down(5)] * 6
+    assert "Traceback" not in gateway.output()
+
+
 # In processes of their own, as the one of the tests is none of gevent's.
 SCRIPT = """
 from gevent import monkey; monkey.patch_all()

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
-from gateway.reporting.log_writer import Output
+import pytest
+
+from gateway.reporting import log_writer
+from gateway.reporting.log_writer import LineWriter, Output
 
 LINES = [b"%06d" % number + b"." * 1000 + b"\n" for number in range(400)]
 
@@ -43,3 +47,27 @@ def test_what_comes_after_that_goes_to_the_file_of_the_name(tmp_path: Path) -> N
     output.reopen()
     output.write([b"three\n"])
     assert (moved.read_bytes(), log.read_bytes()) == (b"one\ntwo\n", b"three\n")
+
+
+def test_where_there_is_no_thread_to_write_in_later_lines_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost: list[int] = []
+    told = threading.Event()
+
+    def tell(count: int) -> None:
+        lost.append(count)
+        told.set()
+
+    def refuse(_: Callable[[], None]) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(log_writer, "run_aside", refuse)
+    writer = LineWriter(Output(tmp_path / "log"), tell)
+    writer.write([b"one\n", b"two\n"])
+    assert told.wait(30)
+    monkeypatch.undo()
+    writer.write([b"three\n"])
+    writer.finish()
+    assert lost == [2]
+    assert (tmp_path / "log").read_bytes() == b"three\n"
