@@ -8,9 +8,10 @@ from gateway.config.load import instance_folder
 from gateway.redis.embedded import EmbeddedRedis, note_file
 from gateway.reporting.reporting import reporting_of
 from gateway.serving import metrics_folder, resources
+from gateway.serving.master import announce_end_of, see_to
 from gateway.serving.message_rules import MESSAGE_RULES
 from gateway.serving.replacing import replace_parts
-from gateway.serving.workers import WORKERS, announce_end_of
+from gateway.serving.workers import WORKERS
 
 replace_parts(settings.server.client_timeout_seconds, settings.server.min_body_bytes_per_second)
 
@@ -41,6 +42,7 @@ def on_starting(server):
         server.embedded_redis = EmbeddedRedis.start()
         server.embedded_redis.note(note_file(instance_folder(), settings.server.bind))
         MASTER.use_embedded_redis(server.embedded_redis.url)
+        see_to(server.embedded_redis, server)
 
 
 def on_reload(server):

@@ -1,4 +1,5 @@
-"""A private Redis for a gateway that has none configured: started by gunicorn's master, ended with it.
+"""A private Redis for a gateway that has none configured: started by gunicorn's master, ended with it, and replaced
+where it ends before.
 
 It listens on a unix socket in a folder that only its user can enter, keeps nothing on disk, and dies with the master
 even where that is killed. Where it is, is noted in `instance/`, for the `flask` commands that need it.
@@ -7,6 +8,7 @@ even where that is killed. Where it is, is noted in `instance/`, for the `flask`
 from __future__ import annotations
 
 import importlib.util
+import logging
 import re
 import shutil
 import socket
@@ -20,16 +22,21 @@ from gateway.system.processes import Child
 
 FOLDER_PREFIX = "gateway-redis-"
 START_SECONDS = 10.0
+# Where it can't live, it is not started all the time.
+REVIVE_SECONDS = 1.0
+
+log = logging.getLogger("gunicorn.error")
 
 
 class EmbeddedRedis:
     """A running server. `url` is how to reach it."""
 
-    def __init__(self, child: Child, folder: Path) -> None:
-        self.child = child
+    def __init__(self, program: str, folder: Path) -> None:
+        self._program = program
         self._folder = folder
         self._note: Path | None = None
         self.url = f"unix://{folder}/redis.sock"
+        self._begin()
 
     @classmethod
     def start(cls) -> EmbeddedRedis:
@@ -37,14 +44,33 @@ class EmbeddedRedis:
         program = find_program()
         if program is None:
             raise ConfigurationError(["redis_url: is not set, and this machine has no redis-server to start"])
-        folder = make_own_folder(FOLDER_PREFIX)
-        log = folder / "log"
-        server = cls(Child.start([program, *options(folder)], folder, log, {}), folder)
+        server = cls(program, make_own_folder(FOLDER_PREFIX))
         if not server.wait_until_it_answers():
-            reason = log.read_text(errors="replace").strip().splitlines()[-1:]
+            reason = server.log_file.read_text(errors="replace").strip().splitlines()[-1:]
             server.stop()
             raise ConfigurationError([f"redis_url: is not set, and {program} does not start: {' '.join(reason)}"])
         return server
+
+    @property
+    def log_file(self) -> Path:
+        return self._folder / "log"
+
+    def _begin(self) -> None:
+        self._begun_at = time.monotonic()
+        self.child = Child.start([self._program, *options(self._folder)], self._folder, self.log_file, {})
+
+    def revive(self) -> None:
+        """Puts another server in its place where it has ended. That one knows nothing, and answers a moment later."""
+        if self.child.has_ended() and time.monotonic() - self._begun_at >= REVIVE_SECONDS:
+            log.error(
+                "the private Redis (pid %s) has ended; another one takes its place, which knows of no quotas and "
+                "revocations from before",
+                self.child.pid,
+            )
+            try:
+                self._begin()
+            except OSError as error:
+                log.error("it can't be started: %s", error.strerror)
 
     def wait_until_it_answers(self) -> bool:
         deadline = time.monotonic() + START_SECONDS

@@ -260,16 +260,4 @@ class ThreadWorker(GatewayWorker, GunicornThreads):  # type: ignore[misc]
         super().handle_quit(sig, frame)
 
 
-def announce_end_of(server: Any) -> None:
-    """Has gunicorn's master say that it ends before it tells its workers to."""
-    stop = server.stop
-
-    def announce_and_stop(graceful: bool = True) -> None:
-        if graceful:
-            GATEWAY_END.announce()
-        stop(graceful)
-
-    server.stop = announce_and_stop
-
-
 WORKERS = {"gevent": f"{__name__}.{GeventWorker.__name__}", "gthread": f"{__name__}.{ThreadWorker.__name__}"}

@@ -23,6 +23,7 @@ class Child:
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self._parent = os.getpid()
+        self._has_ended = False
 
     @classmethod
     def start(cls, command: Sequence[str], folder: Path, log: Path, environ: Mapping[str, str]) -> Child:
@@ -53,7 +54,9 @@ class Child:
             os._exit(127)
 
     def has_ended(self) -> bool:
-        return has_ended(self.pid)
+        # Once it has, its id may be another process's.
+        self._has_ended = self._has_ended or has_ended(self.pid)
+        return self._has_ended
 
     def stop(self, patience_seconds: float = STOP_SECONDS) -> None:
         """Asks the process to end, and makes it where it does not listen. Does nothing in a process forked from the

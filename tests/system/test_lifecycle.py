@@ -91,6 +91,23 @@ def test_nothing_outlives_a_killed_master_and_the_next_start_clears_away_what_it
     assert not own_folders(killed)
 
 
+def test_a_killed_private_redis_is_replaced_and_takes_part_in_the_end(start_gateway: StartGateway) -> None:
+    gateway = start_gateway({}, workers=1)
+    for count in (1, 2):
+        (victim,) = set(children_of(gateway.process.pid)) - set(gateway.worker_pids())
+        os.kill(victim, signal.SIGKILL)
+        gateway.wait_until(
+            lambda count=count: gateway.output().count("another one takes its place") == count,  # type: ignore[misc]
+            "replace it",
+        )
+        gateway.wait_until(lambda: gateway.get("/readyz").json()["redis"] == "ok", "find it")
+    children = children_of(gateway.process.pid)
+    assert len(children) == 2
+    assert gateway.stop() == 0
+    assert not any(is_running(pid) for pid in children)
+    assert not own_folders(gateway)
+
+
 def test_a_killed_worker_is_replaced_and_the_others_serve_on(start_gateway: StartGateway) -> None:
     gateway = start_gateway({})
     victim = gateway.worker_pids()[0]
