@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import requests
 
 from gateway.config import ServiceSettings
-from gateway.errors import ConfigurationError, StreamAborted, UpstreamError
+from gateway.errors import ConfigurationError, Overloaded, StreamAborted, UpstreamError
 from gateway.proxy.session import ServiceSession
 
 CONNECT_SECONDS = 2.0
@@ -90,7 +90,7 @@ class Fetcher:
                 if answer.status_code != 200:
                     raise FetchError(f"status {answer.status_code}")
                 return Document(self._read(answer, deadline), answer.headers)
-        except (UpstreamError, StreamAborted, requests.RequestException) as error:
+        except (UpstreamError, Overloaded, StreamAborted, requests.RequestException) as error:
             raise FetchError(f"{error}: {error.__cause__!r}" if error.__cause__ else str(error)) from error
 
     def _read(self, answer: requests.Response, deadline: float) -> bytes:

@@ -178,10 +178,13 @@ class DocumentKeeper:
             content = document.content
             if content is not None:
                 source.check(content)
-        except FetchError as error:
+        except Exception as error:
+            # Whatever it was: it is known of all workers, and the turn given back.
             kept, content = before.failed(str(error), now), None
             if not before.failure:
-                log.warning("the document of %s can't be had: %s", name, error)
+                is_expected = isinstance(error, FetchError)
+                text = "the document of %s can't be had: %s"
+                log.warning(text, name, error, exc_info=None if is_expected else error)
         else:
             kept = replace(before, checked_at=now, stale_since=None, failure="")
             if content is not None:

@@ -11,7 +11,7 @@ from functools import partial
 import requests
 
 from gateway.config import ServiceSettings
-from gateway.errors import StreamAborted, UpstreamError
+from gateway.errors import Overloaded, StreamAborted, UpstreamError
 from gateway.proxy.balancer import TargetState
 from gateway.proxy.session import ServiceSession
 from gateway.system.threads import OwnThread, Together
@@ -86,17 +86,20 @@ class HealthChecks:
 
     def _ask(self, one: Checked) -> None:
         is_well = is_answered_well(one)
-        if one.learn(is_well):
+        if is_well is not None and one.learn(is_well):
             text = "%s: %s is well again" if is_well else "%s: %s does not answer its health check as it should"
             log.warning(text, one.service, one.state.target.url)
 
 
-def is_answered_well(one: Checked) -> bool:
-    """Whether the target answers with a status below 400 in time."""
+def is_answered_well(one: Checked) -> bool | None:
+    """Whether the target answers with a status below 400 in time; None where that can't be asked."""
     url = one.state.target.url + (one.settings.health.path or "")
     try:
         with one.session.get(url, headers={"User-Agent": "gateway"}, allow_redirects=False, stream=True) as answer:
             return answer.status_code < 400
+    except Overloaded:
+        # It is this process that has no descriptor left, or no thread.
+        return None
     except (UpstreamError, StreamAborted, requests.RequestException):
         return False
     except Exception:

@@ -108,10 +108,10 @@ class Places:
 
 def exchanged(connection: Any, command: Any) -> Any:
     """The reply to a command; redis-py would look at each of its words before sending them."""
-    if connection._sock is None:
-        connection.connect()
-    send_all(connection._sock, pack_command(command))
     try:
+        if connection._sock is None:
+            connection.connect()
+        send_all(connection._sock, pack_command(command))
         return connection.read_response()
     except ValueError as error:
         # What redis-py makes of an error that is none of Redis's.

@@ -61,8 +61,16 @@ class Pipeline:
             connection: Any = self._pool.connection_class(**self._pool.connection_kwargs)
             connection.connect()
             self._link = Link(connection, self._timeout_seconds)
-        except BaseException as error:
-            attempt.set_exception(error if isinstance(error, RedisError | OSError) else RedisConnectionError())
+        except (RedisError, OSError) as error:
+            attempt.set_exception(error)
+            raise
+        except Exception as error:
+            # What it said when it was greeted can't be read.
+            failure = RedisConnectionError("the server can't be talked to")
+            attempt.set_exception(failure)
+            raise failure from error
+        except BaseException:
+            attempt.set_exception(RedisConnectionError())
             raise
         else:
             attempt.set(self._link)
@@ -146,14 +154,14 @@ class Link:
     def _receive(self) -> None:
         try:
             data = self._socket.recv(RECEIVE_BYTES)
+            self._replies.feed(data)
         except BlockingIOError:
             return
-        except OSError:
+        except (OSError, MemoryError):
             data = b""
         if not data:
             self.end("the server closed the connection")
             return
-        self._replies.feed(data)
         while not self.has_ended:
             try:
                 reply = self._replies.gets()

@@ -36,7 +36,16 @@ class Acceptor(StreamServer):  # type: ignore[misc]
         is not answered before it is closed, and refused then."""
         self.stop_accepting()
         self.socket.listen(0)
-        while not self.full() and (taken := self.do_read()):
+        while not self.full():
+            try:
+                taken = self.do_read()
+            except ConnectionAbortedError:
+                # Its client has left before.
+                continue
+            except OSError:
+                break
+            if not taken:
+                break
             self.do_handle(*taken)
 
     def do_read(self) -> Any:

@@ -59,7 +59,8 @@ class GatewayWorker(ProblemAnswers):
     def handle_usr1(self, sig: int, frame: Any) -> None:
         """For whoever moved the log away."""
         super().handle_usr1(sig, frame)  # type: ignore[misc]
-        if reporting := reporting_of(self.wsgi):
+        # Also before there is one: what is not there has opened no file.
+        if reporting := reporting_of(getattr(self, "wsgi", None)):
             reporting.reopen()
 
     def notify(self) -> None:

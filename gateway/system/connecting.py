@@ -78,11 +78,10 @@ class Lookup:
         UNDER_WAY[self._host, self._port] = self
         try:
             Thread(target=self._run, name=f"look-up of {self._host}", daemon=True).start()
-        except RuntimeError as error:
+        except BaseException as error:
             self._end()
-            raise OSError(errno.ENOMEM, "no thread can be had") from error
-        except BaseException:
-            self._end()
+            if isinstance(error, RuntimeError):
+                raise no_thread() from error
             raise
 
     def wait(self, seconds: float) -> Sequence[Address]:
@@ -95,6 +94,9 @@ class Lookup:
     def _run(self) -> None:
         try:
             self._found = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+        except RuntimeError:
+            # gevent looks up in a thread of the system's.
+            self._failure = no_thread()
         except Exception as error:
             self._failure = error
         finally:
@@ -104,6 +106,10 @@ class Lookup:
         # Whoever asks from now on has it looked up anew.
         UNDER_WAY.pop((self._host, self._port), None)
         self._is_over.set()
+
+
+def no_thread() -> OSError:
+    return OSError(errno.ENOMEM, "no thread can be had")
 
 
 UNDER_WAY: dict[tuple[str, int], Lookup] = {}

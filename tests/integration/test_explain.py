@@ -215,6 +215,7 @@ VARYING = {
     "transfer-encoding",
     "x-ratelimit-reset",
     "ratelimit",
+    "retry-after",
     "content-length",
 }
 

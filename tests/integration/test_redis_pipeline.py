@@ -8,6 +8,7 @@ from itertools import count
 
 import pytest
 
+from gateway.redis.client import FAILURES, SharedRedis
 from tests.support.client import Connection, Reply, request_bytes
 from tests.support.commands import python
 from tests.support.gateway import GatewayProcess, four_services
@@ -149,6 +150,19 @@ def test_an_error_that_is_none_of_rediss_ends_the_connection(gateway: GatewayPro
     # A reply that went to the one before would be another's count.
     assert call_together(gateway, 6, 5) == [counted_down(5)] * 6
     assert "Traceback" not in gateway.output()
+
+
+def test_with_a_connection_for_each_request_too(relay: Relay) -> None:
+    shared = SharedRedis(f"redis://:{PASSWORD}@127.0.0.1:{relay.port}/0", 2)
+    assert shared.run("a", "PING") == b"PONG"
+    for _ in range(2):
+        relay.reply = lambda _: [b"-MOVED 1 nowhere:port\r\n"]
+        with pytest.raises(FAILURES):
+            # The first time a command, the second time the greeting of the new connection.
+            shared.run("a", "PING")
+    relay.reply = lambda data: [data]
+    assert shared.run("a", "ECHO", "one") == b"one"
+    shared.close()
 
 
 # In processes of their own, as the one of the tests is none of gevent's.

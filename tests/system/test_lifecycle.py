@@ -137,6 +137,15 @@ def test_mistakes_end_the_start_with_all_of_them_told(tmp_path: Path) -> None:
     assert "Traceback" not in told
 
 
+def test_usr1_before_there_is_an_application_ends_nothing(start_gateway: StartGateway, tmp_path: Path) -> None:
+    (tmp_path / "early.py").write_text(
+        "import os, signal\nos.kill(os.getpid(), signal.SIGUSR1)\nfrom wsgi import app\n"
+    )
+    gateway = start_gateway({}, workers=1, arguments=["--pythonpath", str(tmp_path)], application="early:app")
+    assert gateway.get("/healthz").status == 200
+    assert "Traceback" not in gateway.output()
+
+
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("reload") / "gateway.toml"
