@@ -8,7 +8,7 @@ from gateway.config.load import instance_folder
 from gateway.redis.embedded import EmbeddedRedis, note_file
 from gateway.reporting.reporting import reporting_of
 from gateway.serving import metrics_folder, resources
-from gateway.serving.master import announce_end_of, see_to
+from gateway.serving.master import announce_end_of, go_on_without_a_process, see_to
 from gateway.serving.message_rules import MESSAGE_RULES
 from gateway.serving.replacing import replace_parts
 from gateway.serving.workers import WORKERS
@@ -37,6 +37,7 @@ control_socket_disable = True
 def on_starting(server):
     resources.share_memory()
     announce_end_of(server)
+    go_on_without_a_process(server)
     if MASTER.in_force.redis_url is None:
         # Kept on the server object: this file's own names are made anew on HUP.
         server.embedded_redis = EmbeddedRedis.start()

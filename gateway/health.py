@@ -8,11 +8,11 @@ from flask import Blueprint
 
 from gateway.limits.ladder import Ladder
 from gateway.responses import GatewayResponse, json_response
-from gateway.system.ending import GatewayEnd
+from gateway.system.flags import SharedFlag
 from gateway.tokens.issuer import Issuer
 
 
-def health_blueprint(ladder: Ladder, issuers: Sequence[Issuer], end: GatewayEnd) -> Blueprint:
+def health_blueprint(ladder: Ladder, issuers: Sequence[Issuer], end: SharedFlag) -> Blueprint:
     blueprint = Blueprint("gateway", __name__)
 
     def healthz() -> GatewayResponse:
@@ -25,9 +25,9 @@ def health_blueprint(ladder: Ladder, issuers: Sequence[Issuer], end: GatewayEnd)
         ladder.is_reachable()
         # Of all of them, not of the first one that is: asking is what starts the loading.
         loaded = [issuer.keys.is_ready for issuer in issuers]
-        is_ready = any(loaded) and not end.is_announced
+        is_ready = any(loaded) and not end.is_raised
         state = {
-            "status": "ending" if end.is_announced else "ready" if is_ready else "not ready",
+            "status": "ending" if end.is_raised else "ready" if is_ready else "not ready",
             "redis": ladder.state,
             "keys": "ok" if all(loaded) else "some never loaded" if any(loaded) else "never loaded",
         }

@@ -1,6 +1,7 @@
-"""What gunicorn's master does beside its own work: it says that it ends, and sees to its private Redis.
+"""What gunicorn's master does beside its own work: it says that it ends, goes on without a worker that it can't have at
+the moment, and sees to its private Redis.
 
-It has no hooks for either, so its methods are put inside others.
+It has no hooks for that, so its methods are put inside others.
 """
 
 from __future__ import annotations
@@ -17,10 +18,24 @@ def announce_end_of(server: Any) -> None:
 
     def announce_and_stop(graceful: bool = True) -> None:
         if graceful:
-            GATEWAY_END.announce()
+            GATEWAY_END.hoist()
         stop(graceful)
 
     server.stop = announce_and_stop
+
+
+def go_on_without_a_process(server: Any) -> None:
+    """Has the master try again a second later where the system has no process to give. It would end otherwise, and all
+    its workers with it."""
+    spawn_worker = server.spawn_worker
+
+    def try_to_spawn() -> None:
+        try:
+            spawn_worker()
+        except OSError as error:
+            server.log.error("a worker can't be started now: %s", error.strerror)
+
+    server.spawn_worker = try_to_spawn
 
 
 def see_to(redis: EmbeddedRedis, server: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from threading import Timer
 from typing import Any
 
 import gevent
+from click import ClickException
 from gevent.pool import Pool
 from gevent.select import select
 from gunicorn.sock import ssl_context
@@ -29,15 +31,19 @@ from gateway.serving.settings import MASTER
 from gateway.serving.waiting import Connections, Waiting
 from gateway.system.ending import GATEWAY_END, WORKER_END
 from gateway.system.exhaustion import EXHAUSTION
+from gateway.system.flags import SharedFlag
 from gateway.system.memory import resident_bytes
 
 LEAST_LIFE_SECONDS = 5.0
+RETRY_SECONDS = 1.0
 # What requests have to end where the whole is to end quickly.
 QUICK_END_SECONDS = 1.0
+# Whether any worker of this gateway ever got as far as to serve.
+HAS_SERVED = SharedFlag()
 
 
 class GatewayWorker(ProblemAnswers):
-    """What both kinds of worker have in common: how they end."""
+    """What both kinds of worker have in common: how they begin and end."""
 
     alive: bool
     cfg: Any
@@ -55,6 +61,22 @@ class GatewayWorker(ProblemAnswers):
         WORKER_END.open()
         # Where the limit is less than what any worker needs, each must still get something done.
         self._next_memory_check = time.monotonic() + LEAST_LIFE_SECONDS
+
+    def load_wsgi(self) -> None:
+        """A worker that can't be made ends the whole gateway, which is right where there never was one. Where there
+        was, it may be a file that is just being replaced: it is tried again."""
+        try:
+            super().load_wsgi()  # type: ignore[misc]
+        except Exception as error:
+            if not HAS_SERVED.is_raised:
+                raise
+            is_expected = isinstance(error, ClickException)
+            text = "this worker can't start, and another one will try: %s"
+            self.log.error(text, error, exc_info=None if is_expected else error)
+            time.sleep(RETRY_SECONDS)
+            # As an ordinary end with an error, not as gunicorn's own for a worker that can't start.
+            sys.exit(1)
+        HAS_SERVED.hoist()
 
     def handle_usr1(self, sig: int, frame: Any) -> None:
         """For whoever moved the log away."""
@@ -143,10 +165,10 @@ class GeventWorker(GatewayWorker, GunicornGevent):  # type: ignore[misc]
         """Takes no more connections, ends those that wait, and lets requests finish, within `graceful_timeout`."""
         # gunicorn's master kills at that time; what is cut before can still be logged.
         deadline = time.monotonic() + max(self.cfg.graceful_timeout - 1, self.cfg.graceful_timeout / 2)
-        if GATEWAY_END.is_announced:
+        if GATEWAY_END.is_raised:
             self._wait(until=min(deadline, time.monotonic() + self.settings.drain_seconds))
         for server in servers:
-            if GATEWAY_END.is_announced:
+            if GATEWAY_END.is_raised:
                 # Otherwise other workers take them.
                 server.take_rest()
             server.close()
@@ -244,7 +266,7 @@ class ThreadWorker(GatewayWorker, GunicornThreads):  # type: ignore[misc]
     """Threads, for behind a buffering proxy."""
 
     def handle_exit(self, sig: int, frame: Any) -> None:
-        if GATEWAY_END.is_announced and self.settings.drain_seconds:
+        if GATEWAY_END.is_raised and self.settings.drain_seconds:
             timer = Timer(self.settings.drain_seconds, self._end, (sig, frame))
             timer.daemon = True
             timer.start()

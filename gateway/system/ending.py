@@ -6,25 +6,11 @@ that it is in. Both work from a signal's handler.
 
 from __future__ import annotations
 
-import mmap
 import os
 import signal
 from contextlib import suppress
 
-
-class GatewayEnd:
-    """Whether the whole gateway is about to end, and not just one of its workers: one byte that processes forked from
-    the one that made it share."""
-
-    def __init__(self) -> None:
-        self._shared = mmap.mmap(-1, 1)
-
-    @property
-    def is_announced(self) -> bool:
-        return self._shared[0] != 0
-
-    def announce(self) -> None:
-        self._shared[0] = 1
+from gateway.system.flags import SharedFlag
 
 
 class WorkerEnd:
@@ -58,5 +44,6 @@ class WorkerEnd:
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-GATEWAY_END = GatewayEnd()
+# Whether the whole gateway is about to end, and not just one of its workers.
+GATEWAY_END = SharedFlag()
 WORKER_END = WorkerEnd()

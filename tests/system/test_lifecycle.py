@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import tempfile
 import time
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import certifi
 import pytest
 
 from tests.support.client import Connection, request_bytes
@@ -135,6 +137,54 @@ def test_mistakes_end_the_start_with_all_of_them_told(tmp_path: Path) -> None:
     assert "services.rules.targets[0]: scheme must be http or https, got 'ftp'" in told
     assert "services.rules.speed: there is no such setting" in told
     assert "Traceback" not in told
+
+
+def test_a_worker_that_cant_be_made_now_is_tried_again_and_the_others_serve_on(
+    start_gateway: StartGateway, upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    authorities, away = tmp_path / "ca.pem", tmp_path / "away.pem"
+    shutil.copy(certifi.where(), authorities)
+    settings = four_services(upstream.url)
+    settings["services"]["devices"]["ca_file"] = str(authorities)
+    settings["services"]["devices"]["targets"].append("https://127.0.0.1:1")
+    gateway = start_gateway(settings | {"server": {"worker": "gthread"}})
+    assert gateway.get("/healthz").status == 200
+    authorities.rename(away)
+    os.kill(gateway.worker_pids()[0], signal.SIGKILL)
+    gateway.wait_until(lambda: gateway.output().count("another one will try") >= 2, "try")
+    assert "services.devices.ca_file: can't be used" in gateway.output()
+    assert gateway.get("/api/rules", bearer()).status == 200
+    away.rename(authorities)
+    started = gateway.output().count("Booting worker")
+    gateway.wait_until(lambda: gateway.output().count("Booting worker") > started, "try again")
+    tried = gateway.output().count("another one will try")
+    gateway.wait_until(lambda: len(children_of(gateway.process.pid)) == 3, "have its workers and Redis")
+    assert gateway.output().count("another one will try") == tried
+    assert "Traceback" not in gateway.output()
+
+
+NO_PROCESSES = """
+import os, pathlib
+exec(pathlib.Path("gunicorn.conf.py").read_text())
+fork, file = os.fork, pathlib.Path({file!r})
+def refuse():
+    if file.exists():
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+    return fork()
+os.fork = refuse
+"""
+
+
+def test_where_there_is_no_process_to_be_had_the_others_serve_on(start_gateway: StartGateway, tmp_path: Path) -> None:
+    file, configuration = tmp_path / "no-processes", tmp_path / "conf.py"
+    configuration.write_text(NO_PROCESSES.format(file=str(file)))
+    gateway = start_gateway({}, arguments=["--config", str(configuration)])
+    file.touch()
+    os.kill(gateway.worker_pids()[0], signal.SIGKILL)
+    gateway.wait_until(lambda: "a worker can't be started now: Resource temporarily" in gateway.output(), "try")
+    assert gateway.get("/healthz").status == 200
+    file.unlink()
+    gateway.wait_until(lambda: gateway.output().count("Booting worker") == 3, "start another")
 
 
 def test_usr1_before_there_is_an_application_ends_nothing(start_gateway: StartGateway, tmp_path: Path) -> None:
