@@ -12,7 +12,9 @@ from gateway.serving.master import announce_end_of, go_on_without_a_process, see
 from gateway.serving.message_rules import MESSAGE_RULES
 from gateway.serving.replacing import replace_parts
 from gateway.serving.workers import WORKERS
+from gateway.system.standard_error import wait_for_no_reader
 
+wait_for_no_reader()
 replace_parts(settings.server.client_timeout_seconds, settings.server.min_body_bytes_per_second)
 
 bind = settings.server.bind

@@ -29,12 +29,12 @@ def wait_for_answer(sock: Any) -> None:
         sock._wait(event)
 
 
-def system_poll(sock: socket.socket) -> select.poll:
+def system_poll(sock: socket.socket | int, event: int = select.POLLIN) -> select.poll:
     """To ask with `poll(0)` whether there is something to read, or the other side has gone: the system's own also
     where gevent has put another one in its place."""
     monkey = sys.modules.get("gevent.monkey")
     poll: select.poll = (select.poll if monkey is None else monkey.get_original("select", "poll"))()
-    poll.register(sock, select.POLLIN)
+    poll.register(sock, event)
     return poll
 
 

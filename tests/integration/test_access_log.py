@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +21,7 @@ from tests.support.tokens import SECRET, bearer
 from tests.support.upstream import ScriptedUpstream, answering
 
 StartGateway = Callable[..., GatewayProcess]
+NONSENSE = b"nonsense\r\n\r\n"
 
 
 def lines_of(path: Path) -> list[dict[str, Any]]:
@@ -119,6 +122,45 @@ def test_a_reader_that_is_stuck_stops_nobody(upstream: ScriptedUpstream) -> None
     finally:
         process.kill()
         process.communicate()
+
+
+def test_a_reader_of_errors_that_is_stuck_stops_nobody_either(upstream: ScriptedUpstream) -> None:
+    environ = variables(four_services(upstream.url) | {"jwt": {"secret": SECRET}, "server": {"bind": "127.0.0.1:0"}})
+    # One pipe for both, as for a logger behind `2>&1`, and a small one.
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gunicorn", "wsgi:app"],
+        cwd=ROOT,
+        env=clean_environment() | environ | {"WEB_CONCURRENCY": "1"},
+        stdout=writer,
+        stderr=writer,
+    )
+    os.close(writer)
+    try:
+        said = b""
+        while b"Booting worker" not in said:
+            said += os.read(reader, 4096)
+        found = re.search(rb"Listening at: http://127.0.0.1:(\d+)", said)
+        assert found is not None
+        port = int(found[1])
+        # Each is told of: many more than fit.
+        for _ in range(200):
+            assert exchange(port, NONSENSE).status == 400
+        assert exchange(port, request_bytes("GET", "/healthz")).status == 200
+        said = b""
+        while b"messages to standard error were lost" not in said:
+            assert exchange(port, NONSENSE).status == 400
+            said = said[-100:] + os.read(reader, 4096)
+        # The master tells of its end, too.
+        for _ in range(50):
+            assert exchange(port, NONSENSE).status == 400
+        process.terminate()
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.wait()
+        os.close(reader)
 
 
 def test_on_a_terminal_it_is_a_text_without_codes_of_clients(upstream: ScriptedUpstream) -> None:
