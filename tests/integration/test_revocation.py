@@ -19,7 +19,8 @@ def gateways(
     start_gateway: Callable[..., GatewayProcess], module_upstream: ScriptedUpstream, server: RedisServer
 ) -> list[GatewayProcess]:
     environ = {"REDIS_URL": server.url}
-    settings = four_services(module_upstream.url)
+    # A Redis that a busy machine lets wait is not what these tests are about.
+    settings = four_services(module_upstream.url) | {"redis_timeout_seconds": 5}
     return [start_gateway(settings, workers=1, environ=environ) for _ in range(2)]
 
 
