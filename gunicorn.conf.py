@@ -4,11 +4,10 @@ from gateway.serving.settings import MASTER
 
 settings = MASTER.load()
 
-from gateway.config.load import instance_folder
-from gateway.redis.embedded import EmbeddedRedis, note_file
+from gateway.redis.embedded import EmbeddedRedis
 from gateway.reporting.reporting import reporting_of
 from gateway.serving import metrics_folder, resources
-from gateway.serving.master import announce_end_of, go_on_without_a_process, see_to
+from gateway.serving.master import announce_end_of, go_on_without_a_process, note_private_redis, see_to
 from gateway.serving.message_rules import MESSAGE_RULES
 from gateway.serving.replacing import replace_parts
 from gateway.serving.workers import WORKERS
@@ -43,13 +42,17 @@ def on_starting(server):
     if MASTER.in_force.redis_url is None:
         # Kept on the server object: this file's own names are made anew on HUP.
         server.embedded_redis = EmbeddedRedis.start()
-        server.embedded_redis.note(note_file(instance_folder(), settings.server.bind))
         MASTER.use_embedded_redis(server.embedded_redis.url)
         see_to(server.embedded_redis, server)
 
 
+def when_ready(server):
+    note_private_redis(server)
+
+
 def on_reload(server):
     resources.share_memory()
+    note_private_redis(server)
 
 
 def post_worker_init(worker):

@@ -14,12 +14,14 @@ HOP_BY_HOP = frozenset(
     "connection keep-alive proxy-connection proxy-authenticate proxy-authorization te trailer transfer-encoding "
     "upgrade http2-settings".split()
 )
-# Made anew by the gateway for every request: a client must not be able to speak for it.
+# Made anew by the gateway for every request, or none of a client's business: it must not be able to speak for it. To a
+# CGI or WSGI service a client's `Proxy` is HTTP_PROXY, by which it would send its own requests (CVE-2016-5385).
 OWN_REQUEST_FIELDS = frozenset(
-    "host content-length expect forwarded x-forwarded-for x-forwarded-host x-forwarded-proto x-forwarded-port "
-    "x-forwarded-prefix x-forwarded-server x-real-ip x-request-id x-original-url x-rewrite-url "
-    "x-http-method-override".split()
+    "host content-length expect forwarded front-end-https proxy x-client-ip x-real-ip x-request-id x-original-host "
+    "x-original-url x-rewrite-url x-http-method x-http-method-override x-method-override".split()
 )
+# What a proxy says, and what a client has no business to say to one.
+OWN_REQUEST_PREFIXES = ("x-gateway-", "x-forwarded-", "proxy-")
 # Names of fields may be long, and are whatever somebody chose.
 NAMES_KNOWN = 256
 OWN_RESPONSE_FIELDS = frozenset(["x-request-id", "x-gateway-error"])
@@ -56,7 +58,10 @@ def forwarded_fields(pairs: Sequence[tuple[str, str]], identity_names: frozenset
 def may_be_forwarded(name: str, identity_names: frozenset[str]) -> bool:
     lower = normal(name)
     return not (
-        lower in HOP_BY_HOP or lower in OWN_REQUEST_FIELDS or lower in identity_names or lower.startswith("x-gateway-")
+        lower in HOP_BY_HOP
+        or lower in OWN_REQUEST_FIELDS
+        or lower in identity_names
+        or lower.startswith(OWN_REQUEST_PREFIXES)
     )
 
 

@@ -13,6 +13,7 @@ import re
 import shutil
 import socket
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -34,7 +35,7 @@ class EmbeddedRedis:
     def __init__(self, program: str, folder: Path) -> None:
         self._program = program
         self._folder = folder
-        self._note: Path | None = None
+        self._notes: list[Path] = []
         self.url = f"unix://{folder}/redis.sock"
         self._begin()
 
@@ -84,20 +85,26 @@ class EmbeddedRedis:
             time.sleep(0.02)
         return False
 
-    def note(self, file: Path) -> None:
-        """Tells commands where it is. Not to be able to is no reason not to serve."""
-        with suppress(OSError):
-            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            file.write_text(self.url)
-        self._note = file
+    def note(self, files: list[Path]) -> None:
+        """Tells commands where it is, in these files alone. Not to be able to is no reason not to serve."""
+        self._forget(set(self._notes) - set(files))
+        for file in files:
+            with suppress(OSError):
+                file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                file.write_text(self.url)
+        self._notes = files
 
     def stop(self) -> None:
         self.child.stop()
         shutil.rmtree(self._folder, ignore_errors=True)
-        with suppress(OSError):
-            # Another gateway of the same installation may have been started since.
-            if self._note is not None and noted_url(self._note) == self.url:
-                self._note.unlink()
+        self._forget(self._notes)
+
+    def _forget(self, files: Iterable[Path]) -> None:
+        for file in files:
+            with suppress(OSError):
+                # Another gateway of the same installation may have been started since.
+                if noted_url(file) == self.url:
+                    file.unlink()
 
 
 def note_file(folder: Path, bind: str) -> Path:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.redis.embedded import EmbeddedRedis
+from gateway.config.load import instance_folder
+from gateway.redis.embedded import EmbeddedRedis, note_file
 from gateway.system.ending import GATEWAY_END
 
 
@@ -48,3 +49,10 @@ def see_to(redis: EmbeddedRedis, server: Any) -> None:
         manage_workers()
 
     server.manage_workers = revive_and_manage
+
+
+def note_private_redis(server: Any) -> None:
+    """Tells commands where the private Redis is, by each address that is listened at. Not before it is: a gateway that
+    finds its port taken must not take the other one's place."""
+    if redis := getattr(server, "embedded_redis", None):
+        redis.note([note_file(instance_folder(), bind) for bind in server.cfg.bind])

@@ -14,6 +14,7 @@ from typing import Any
 from gunicorn.config import Config
 from gunicorn.http import message, parser
 from gunicorn.http.body import Body, LengthReader
+from gunicorn.http.errors import InvalidHeader
 
 from gateway.proxy.headers import NAMES_KNOWN
 from gateway.proxy.wire import TEXT, TOKEN
@@ -60,6 +61,9 @@ class Request(message.Request):  # type: ignore[misc]
         else:
             unreader.unread(data)
             super().__init__(cfg, unreader, peer_addr, req_number)
+            if self.version >= (1, 1) and not any(name == "HOST" for name, _ in self.headers):
+                # RFC 9112 3.2.
+                raise InvalidHeader("HOST", req=self)
             is_chunked = any(name == "TRANSFER-ENCODING" for name, _ in self.headers)
             length = next((value for name, value in self.headers if name == "CONTENT-LENGTH"), "0")
             self.body_length = None if is_chunked else int(length)
@@ -89,7 +93,7 @@ class Request(message.Request):  # type: ignore[misc]
             elif name in NOT_PLAIN:
                 return False
             fields.append((name, value))
-        if LENGTH.fullmatch(decided["CONTENT-LENGTH"]) is None:
+        if "HOST" not in seen or LENGTH.fullmatch(decided["CONTENT-LENGTH"]) is None:
             return False
         self.method, self.uri = head[1], head[2]
         path, _, query = head[2].partition("?")

@@ -65,6 +65,7 @@ HOSTILE = {
     "method with a blank": post(line=b"GE T /api/devices HTTP/1.1"),
     "method with a colon": post(line=b"GE:T /api/devices HTTP/1.1"),
     "two Host fields": post(b"Host: b"),
+    "no Host field": b"GET /api/devices HTTP/1.1\r\n" + AUTH + b"\r\n\r\n",
     "huge request line": post(line=b"GET /api/devices?" + b"a" * 20_000 + b" HTTP/1.1"),
     "huge field": post(b"X-A: " + b"a" * 40_000),
     "many fields": post(*[b"X-%d: 1" % number for number in range(200)]),

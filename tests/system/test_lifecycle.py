@@ -148,7 +148,8 @@ def test_a_worker_that_cant_be_made_now_is_tried_again_and_the_others_serve_on(
     settings["services"]["devices"]["ca_file"] = str(authorities)
     settings["services"]["devices"]["targets"].append("https://127.0.0.1:1")
     gateway = start_gateway(settings | {"server": {"worker": "gthread"}})
-    assert gateway.get("/healthz").status == 200
+    # Each worker reads the file.
+    gateway.wait_until(lambda: "gateway_workers 2.0" in gateway.get("/metrics").body.decode(), "have both")
     authorities.rename(away)
     os.kill(gateway.worker_pids()[0], signal.SIGKILL)
     gateway.wait_until(lambda: gateway.output().count("another one will try") >= 2, "try")
