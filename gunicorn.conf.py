@@ -7,10 +7,10 @@ settings = MASTER.load()
 from gateway.redis.embedded import EmbeddedRedis
 from gateway.reporting.reporting import reporting_of
 from gateway.serving import metrics_folder, resources
-from gateway.serving.master import announce_end_of, go_on_without_a_process, note_private_redis, see_to
+from gateway.serving.master import MasterCare
 from gateway.serving.message_rules import MESSAGE_RULES
 from gateway.serving.replacing import replace_parts
-from gateway.serving.workers import WORKERS
+from gateway.serving.workers import HAS_SERVED, WORKERS
 from gateway.system.standard_error import wait_for_no_reader
 
 wait_for_no_reader()
@@ -37,28 +37,27 @@ control_socket_disable = True
 
 def on_starting(server):
     resources.share_memory()
-    announce_end_of(server)
-    go_on_without_a_process(server)
+    # Kept on the server object: this file's own names are made anew on HUP.
+    server.care = MasterCare(server)
     if MASTER.in_force.redis_url is None:
-        # Kept on the server object: this file's own names are made anew on HUP.
-        server.embedded_redis = EmbeddedRedis.start()
-        MASTER.use_embedded_redis(server.embedded_redis.url)
-        see_to(server.embedded_redis, server)
+        server.care.redis = EmbeddedRedis.start()
+        MASTER.use_embedded_redis(server.care.redis.url)
 
 
 def when_ready(server):
-    note_private_redis(server)
+    server.care.note_redis()
 
 
 def on_reload(server):
     resources.share_memory()
-    note_private_redis(server)
+    server.care.note_redis()
 
 
 def post_worker_init(worker):
     if reporting := reporting_of(worker.wsgi):
         # Threads have gunicorn's own, which tells nothing of them.
         reporting.start(getattr(worker, "connections", None))
+    HAS_SERVED.hoist()
 
 
 def worker_exit(server, worker):
@@ -72,5 +71,5 @@ def child_exit(server, worker):
 
 
 def on_exit(server):
-    if embedded := getattr(server, "embedded_redis", None):
-        embedded.stop()
+    if redis := server.care.redis:
+        redis.stop()

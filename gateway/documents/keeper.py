@@ -180,7 +180,7 @@ class DocumentKeeper:
                 source.check(content)
         except Exception as error:
             # Whatever it was: it is known of all workers, and the turn given back.
-            kept, content = before.failed(str(error), now), None
+            kept, content = before.failed(str(error) or type(error).__name__, now), None
             if not before.failure:
                 is_expected = isinstance(error, FetchError)
                 text = "the document of %s can't be had: %s"

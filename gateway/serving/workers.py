@@ -35,10 +35,11 @@ from gateway.system.flags import SharedFlag
 from gateway.system.memory import resident_bytes
 
 LEAST_LIFE_SECONDS = 5.0
+NAME_THREADS = 64
 RETRY_SECONDS = 1.0
 # What requests have to end where the whole is to end quickly.
 QUICK_END_SECONDS = 1.0
-# Whether any worker of this gateway ever got as far as to serve.
+# Whether any worker of this gateway ever got as far as to serve: told by gunicorn.conf.py.
 HAS_SERVED = SharedFlag()
 
 
@@ -46,6 +47,7 @@ class GatewayWorker(ProblemAnswers):
     """What both kinds of worker have in common: how they begin and end."""
 
     alive: bool
+    booted: bool
     cfg: Any
     wsgi: Any
     _next_memory_check = 0.0
@@ -62,13 +64,13 @@ class GatewayWorker(ProblemAnswers):
         # Where the limit is less than what any worker needs, each must still get something done.
         self._next_memory_check = time.monotonic() + LEAST_LIFE_SECONDS
 
-    def load_wsgi(self) -> None:
-        """A worker that can't be made ends the whole gateway, which is right where there never was one. Where there
-        was, it may be a file that is just being replaced: it is tried again."""
+    def init_process(self) -> None:
+        """A worker that can't begin ends the whole gateway, which is right where none ever did. Where one did, it may
+        be a file that is just being replaced, or a thread that can't be had: it is tried again."""
         try:
-            super().load_wsgi()  # type: ignore[misc]
+            super().init_process()  # type: ignore[misc]
         except Exception as error:
-            if not HAS_SERVED.is_raised:
+            if self.booted or not HAS_SERVED.is_raised:
                 raise
             is_expected = isinstance(error, ClickException)
             text = "this worker can't start, and another one will try: %s"
@@ -76,7 +78,6 @@ class GatewayWorker(ProblemAnswers):
             time.sleep(RETRY_SECONDS)
             # As an ordinary end with an error, not as gunicorn's own for a worker that can't start.
             sys.exit(1)
-        HAS_SERVED.hoist()
 
     def handle_usr1(self, sig: int, frame: Any) -> None:
         """For whoever moved the log away."""
@@ -126,7 +127,7 @@ class GeventWorker(GatewayWorker, GunicornGevent):  # type: ignore[misc]
         self.alive = False
 
     def run(self) -> None:
-        self._watch_hub()
+        self._prepare_hub()
         self._pool = Pool(self.worker_connections)
         # The handshake is waited for in `handle`, where it has a deadline and its connection can be sent away.
         tls = {"ssl_context": ssl_context(self.cfg), "do_handshake_on_connect": False} if self.cfg.is_ssl else {}
@@ -148,9 +149,11 @@ class GeventWorker(GatewayWorker, GunicornGevent):  # type: ignore[misc]
         self._end(servers)
 
     @staticmethod
-    def _watch_hub() -> None:
+    def _prepare_hub() -> None:
         """gevent prints what fails in its own loop, and goes on. Without memory all fails there."""
         hub = gevent.get_hub()
+        # Names whose server hangs keep one each, for as long as it does.
+        hub.threadpool.maxsize = NAME_THREADS
         usual = hub.handle_error
 
         def handle_error(context: Any, kind: Any, value: Any, traceback: Any) -> None:

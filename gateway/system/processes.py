@@ -33,7 +33,7 @@ class Child:
         By hand, as gevent's subprocess watches children with a signal handler that gunicorn's master replaces."""
         # Looked up now: between fork and exec nothing may be imported.
         prctl = ctypes.CDLL(None).prctl if sys.platform.startswith("linux") else None
-        parent = os.getpid()
+        parent, descriptors = os.getpid(), os.sysconf("SC_OPEN_MAX")
         pid: int = get_original("os", "fork")()
         if pid:
             return cls(pid)
@@ -49,6 +49,8 @@ class Child:
             output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
             os.dup2(output, 1)
             os.dup2(output, 2)
+            # gunicorn's listeners are to be inherited, by gunicorn: nobody else may keep their ports taken.
+            os.closerange(3, descriptors)
             os.execve(command[0], list(command), dict(environ))  # noqa: S606 - no shell in between is what is wanted
         finally:
             os._exit(127)

@@ -24,6 +24,7 @@ from gateway import create_app
 from gateway.demo.resources import DEVICES, resource_app
 from tests.support.configuration import loaded
 from tests.support.gateway import ROOT, GatewayProcess, clean_environment, four_services, variables
+from tests.support.process_table import is_running
 from tests.support.tokens import SECRET
 from tests.support.upstream import ScriptedUpstream
 
@@ -298,13 +299,6 @@ def descendants(pid: int) -> set[int]:
         for child in map(int, task.read_text().split()):
             found |= {child} | descendants(child)
     return found
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 @contextmanager

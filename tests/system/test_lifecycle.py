@@ -4,56 +4,20 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
-import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import certifi
 import pytest
 
 from tests.support.client import Connection, request_bytes
 from tests.support.gateway import GatewayProcess, four_services
+from tests.support.process_table import children_of, is_running, own_folders, wait_for
 from tests.support.tokens import bearer
 from tests.support.upstream import ScriptedUpstream
 
 StartGateway = Callable[..., GatewayProcess]
-
-
-def children_of(pid: int) -> list[int]:
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rsplit(") ", 1)[1].split()
-        except OSError:
-            continue
-        if int(fields[1]) == pid and fields[0] != "Z":
-            found.append(int(stat.parent.name))
-    return found
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 20) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        GatewayProcess.pause()
-    return True
-
-
-def own_folders(gateway: GatewayProcess) -> list[Path]:
-    """Redis' and the metrics'."""
-    return sorted(Path(tempfile.gettempdir()).glob(f"gateway-*-{gateway.process.pid}-*"))
 
 
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
@@ -93,31 +57,6 @@ def test_nothing_outlives_a_killed_master_and_the_next_start_clears_away_what_it
     assert not own_folders(killed)
 
 
-def test_a_killed_private_redis_is_replaced_and_takes_part_in_the_end(start_gateway: StartGateway) -> None:
-    gateway = start_gateway({}, workers=1)
-    for count in (1, 2):
-        (victim,) = set(children_of(gateway.process.pid)) - set(gateway.worker_pids())
-        os.kill(victim, signal.SIGKILL)
-        gateway.wait_until(
-            lambda count=count: gateway.output().count("another one takes its place") == count,  # type: ignore[misc]
-            "replace it",
-        )
-        gateway.wait_until(lambda: gateway.get("/readyz").json()["redis"] == "ok", "find it")
-    children = children_of(gateway.process.pid)
-    assert len(children) == 2
-    assert gateway.stop() == 0
-    assert not any(is_running(pid) for pid in children)
-    assert not own_folders(gateway)
-
-
-def test_a_killed_worker_is_replaced_and_the_others_serve_on(start_gateway: StartGateway) -> None:
-    gateway = start_gateway({})
-    victim = gateway.worker_pids()[0]
-    os.kill(victim, signal.SIGKILL)
-    gateway.wait_until(lambda: gateway.output().count("Booting worker") == 3, "replace the worker")
-    assert gateway.get("/readyz").json() == {"status": "ready", "redis": "ok", "keys": "ok"}
-
-
 def test_without_any_setting_it_runs_with_its_own_secret_and_redis(start_gateway: StartGateway) -> None:
     gateway = start_gateway({}, environ={"GATEWAY_JWT__SECRET": None})
     assert "jwt.secret is not set" in gateway.output()
@@ -137,64 +76,6 @@ def test_mistakes_end_the_start_with_all_of_them_told(tmp_path: Path) -> None:
     assert "services.rules.targets[0]: scheme must be http or https, got 'ftp'" in told
     assert "services.rules.speed: there is no such setting" in told
     assert "Traceback" not in told
-
-
-def test_a_worker_that_cant_be_made_now_is_tried_again_and_the_others_serve_on(
-    start_gateway: StartGateway, upstream: ScriptedUpstream, tmp_path: Path
-) -> None:
-    authorities, away = tmp_path / "ca.pem", tmp_path / "away.pem"
-    shutil.copy(certifi.where(), authorities)
-    settings = four_services(upstream.url)
-    settings["services"]["devices"]["ca_file"] = str(authorities)
-    settings["services"]["devices"]["targets"].append("https://127.0.0.1:1")
-    gateway = start_gateway(settings | {"server": {"worker": "gthread"}})
-    # Each worker reads the file.
-    gateway.wait_until(lambda: "gateway_workers 2.0" in gateway.get("/metrics").body.decode(), "have both")
-    authorities.rename(away)
-    os.kill(gateway.worker_pids()[0], signal.SIGKILL)
-    gateway.wait_until(lambda: gateway.output().count("another one will try") >= 2, "try")
-    assert "services.devices.ca_file: can't be used" in gateway.output()
-    assert gateway.get("/api/rules", bearer()).status == 200
-    away.rename(authorities)
-    started = gateway.output().count("Booting worker")
-    gateway.wait_until(lambda: gateway.output().count("Booting worker") > started, "try again")
-    tried = gateway.output().count("another one will try")
-    gateway.wait_until(lambda: len(children_of(gateway.process.pid)) == 3, "have its workers and Redis")
-    assert gateway.output().count("another one will try") == tried
-    assert "Traceback" not in gateway.output()
-
-
-NO_PROCESSES = """
-import os, pathlib
-exec(pathlib.Path("gunicorn.conf.py").read_text())
-fork, file = os.fork, pathlib.Path({file!r})
-def refuse():
-    if file.exists():
-        raise BlockingIOError(11, "Resource temporarily unavailable")
-    return fork()
-os.fork = refuse
-"""
-
-
-def test_where_there_is_no_process_to_be_had_the_others_serve_on(start_gateway: StartGateway, tmp_path: Path) -> None:
-    file, configuration = tmp_path / "no-processes", tmp_path / "conf.py"
-    configuration.write_text(NO_PROCESSES.format(file=str(file)))
-    gateway = start_gateway({}, arguments=["--config", str(configuration)])
-    file.touch()
-    os.kill(gateway.worker_pids()[0], signal.SIGKILL)
-    gateway.wait_until(lambda: "a worker can't be started now: Resource temporarily" in gateway.output(), "try")
-    assert gateway.get("/healthz").status == 200
-    file.unlink()
-    gateway.wait_until(lambda: gateway.output().count("Booting worker") == 3, "start another")
-
-
-def test_usr1_before_there_is_an_application_ends_nothing(start_gateway: StartGateway, tmp_path: Path) -> None:
-    (tmp_path / "early.py").write_text(
-        "import os, signal\nos.kill(os.getpid(), signal.SIGUSR1)\nfrom wsgi import app\n"
-    )
-    gateway = start_gateway({}, workers=1, arguments=["--pythonpath", str(tmp_path)], application="early:app")
-    assert gateway.get("/healthz").status == 200
-    assert "Traceback" not in gateway.output()
 
 
 @pytest.fixture(scope="module")
