@@ -6,33 +6,28 @@ that nobody reads any more would stop both for good at the first message that do
 
 from __future__ import annotations
 
+import _socket
 import io
 import os
 import select
-import socket
 import stat
 import sys
 import time
-from collections.abc import Callable
 from typing import Any
 
 from gateway.system.sockets import system_poll
 
 # A reader that is merely slow is given so much of each second.
 PATIENCE_SECONDS = 0.1
-
-Write = Callable[[bytes], int]
+# As much fits into a pipe to which one can write.
+PIPE_BYTES = 4096
 
 
 class UnwaitingErrors(io.RawIOBase):
-    """Takes all that is written, and passes on what fits, each message at one go: others write there, too.
+    """Takes all that is written, and passes on what fits, each message at one go: others write there, too."""
 
-    `write_now` writes to where the descriptor leads, and raises BlockingIOError where it would have to wait."""
-
-    def __init__(self, descriptor: int, write_now: Write) -> None:
+    def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self._write_now = write_now
-        self._place = place_of(descriptor)
         self._lost = 0
         self._second, self._patience_left = 0, PATIENCE_SECONDS
 
@@ -42,10 +37,10 @@ class UnwaitingErrors(io.RawIOBase):
     def writable(self) -> bool:
         return True
 
+    def isatty(self) -> bool:
+        return os.isatty(self._descriptor)
+
     def write(self, data: Any) -> int:
-        if place_of(self._descriptor) != self._place:
-            # Somebody had it lead elsewhere, as gunicorn's --capture-output and --daemon do.
-            return os.write(self._descriptor, data)
         if self._lost:
             note = b"\n%d messages to standard error were lost, as nobody took them\n" % self._lost
             if self._passes(note):
@@ -58,7 +53,7 @@ class UnwaitingErrors(io.RawIOBase):
         """Whether all of it went out."""
         while data:
             try:
-                data = data[self._write_now(data) :]
+                data = data[write_now(self._descriptor, data) :]
             except BlockingIOError:
                 if not self._can_wait():
                     return False
@@ -74,44 +69,48 @@ class UnwaitingErrors(io.RawIOBase):
             self._second, self._patience_left = int(now), PATIENCE_SECONDS
         if self._patience_left <= 0:
             return False
-        # One of its own for each look: threads may not share one.
-        is_ready = bool(system_poll(self._descriptor, select.POLLOUT).poll(self._patience_left * 1000))
+        is_ready = can_write(self._descriptor, self._patience_left)
         self._patience_left -= max(time.monotonic() - now, 0.001)
         return is_ready
 
 
 def wait_for_no_reader() -> None:
-    """Has messages of this process, and of those forked from it, wait for nobody. Terminals and files stay as they
-    are."""
-    if isinstance(getattr(sys.stderr, "buffer", None), UnwaitingErrors):
+    """Has messages of this process, and of those forked from it, wait for nobody who reads them from a pipe or a
+    socket."""
+    if isinstance(getattr(sys.stderr, "buffer", None), UnwaitingErrors) or sys.stderr is None:
         return
-    try:
-        descriptor = sys.stderr.fileno()
-        write_now = unwaiting_write(descriptor)
-    except (OSError, ValueError, AttributeError):
-        return
-    if write_now is not None:
-        raw: Any = UnwaitingErrors(descriptor, write_now)
-        sys.stderr = io.TextIOWrapper(raw, sys.stderr.encoding, errors="backslashreplace", write_through=True)
+    raw: Any = UnwaitingErrors(sys.stderr.fileno())
+    sys.stderr = io.TextIOWrapper(raw, sys.stderr.encoding, errors="backslashreplace", write_through=True)
 
 
-def unwaiting_write(descriptor: int) -> Write | None:
-    """How to write there without waiting; None where that is not needed. Raises OSError where it can't be had.
+def write_now(descriptor: int, data: bytes) -> int:
+    """How much of it was written there. Raises BlockingIOError where a pipe or socket takes nothing now, else OSError.
 
-    The descriptor itself must not be set not to block: whoever else has it would be, too."""
+    The descriptor itself must not be set not to block: whoever else has it would be, too. And it may lead elsewhere by
+    now, as gunicorn's --capture-output and --daemon have it."""
     kind = os.fstat(descriptor).st_mode
-    if stat.S_ISFIFO(kind):
-        own = os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        return lambda data: os.write(own, data)
     if stat.S_ISSOCK(kind):
-        connection = socket.socket(fileno=os.dup(descriptor))
         # The system's own, below gevent's.
-        send = getattr(connection, "_sock", connection).send
-        return lambda data: int(send(data, socket.MSG_DONTWAIT))
-    return None
+        connection = _socket.socket(fileno=descriptor)
+        try:
+            return connection.send(data, _socket.MSG_DONTWAIT)
+        finally:
+            connection.detach()
+    if not stat.S_ISFIFO(kind):
+        return os.write(descriptor, data)
+    try:
+        own = os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        # No descriptor is left, or this is not Linux: the next best.
+        if not can_write(descriptor, 0):
+            raise BlockingIOError from error
+        return os.write(descriptor, data[:PIPE_BYTES])
+    try:
+        return os.write(own, data)
+    finally:
+        os.close(own)
 
 
-def place_of(descriptor: int) -> tuple[int, int]:
-    """What a descriptor leads to."""
-    found = os.fstat(descriptor)
-    return found.st_dev, found.st_ino
+def can_write(descriptor: int, seconds: float) -> bool:
+    # A poll of its own each time: threads may not share one.
+    return bool(system_poll(descriptor, select.POLLOUT).poll(seconds * 1000))
