@@ -10,9 +10,20 @@ import sys
 from contextlib import suppress
 from typing import Any
 
+from gateway.system.time_slice import restart_slice, yield_if_due
+
+
+def receive(sock: Any, size: int) -> bytes:
+    """Between 1 and `size` bytes, as they come; none at the end of the connection. Other greenlets get their share of
+    the time where bytes have always arrived already. Raises OSError."""
+    yield_if_due()
+    data: bytes = sock.recv(size)
+    return data
+
 
 def send_all(sock: socket.socket, data: bytes) -> None:
     """`sendall`, which asks gevent's sockets for one call of the system where one takes it all, as it mostly does."""
+    yield_if_due()
     sent = sock.send(data) if data else 0
     if sent < len(data):
         sock.sendall(memoryview(data)[sent:])
@@ -27,6 +38,7 @@ def wait_for_answer(sock: Any) -> None:
     # With TLS, what has come may have been read by it already.
     if event is not None and not isinstance(sock, ssl.SSLSocket):
         sock._wait(event)
+        restart_slice()
 
 
 def system_poll(sock: socket.socket | int, event: int = select.POLLIN) -> select.poll:
