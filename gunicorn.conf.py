@@ -1,5 +1,7 @@
 """How gunicorn serves the gateway. Run again on HUP, so it only loads, checks and sets; `on_starting` runs once."""
 
+import sys
+
 from gateway.serving.settings import MASTER
 
 settings = MASTER.load()
@@ -10,7 +12,7 @@ from gateway.serving import metrics_folder, resources
 from gateway.serving.master import MasterCare
 from gateway.serving.message_rules import MESSAGE_RULES
 from gateway.serving.replacing import replace_parts
-from gateway.serving.workers import HAS_SERVED, WORKERS
+from gateway.serving.workers import HAS_SERVED, WORKER_CLASS
 from gateway.system.standard_error import wait_for_no_reader
 
 wait_for_no_reader()
@@ -18,10 +20,9 @@ replace_parts(settings.server.client_timeout_seconds, settings.server.min_body_b
 
 bind = settings.server.bind
 workers = settings.server.worker_count
-worker_class = WORKERS[settings.server.worker]
-threads = settings.server.threads
+worker_class = WORKER_CLASS
 worker_connections = settings.server.connections_per_worker
-# Under gevent this is also the deadline for a request's header.
+# This is also the deadline for a request's header.
 keepalive = settings.server.keepalive_seconds
 graceful_timeout = settings.server.graceful_timeout_seconds
 backlog = 2048
@@ -36,6 +37,8 @@ control_socket_disable = True
 
 
 def on_starting(server):
+    if server.cfg.worker_class_str != WORKER_CLASS:
+        sys.exit(f"--worker-class {server.cfg.worker_class_str}: the gateway runs on its own worker; leave it out")
     resources.share_memory()
     # Kept on the server object: this file's own names are made anew on HUP.
     server.care = MasterCare(server)
@@ -55,8 +58,7 @@ def on_reload(server):
 
 def post_worker_init(worker):
     if reporting := reporting_of(worker.wsgi):
-        # Threads have gunicorn's own, which tells nothing of them.
-        reporting.start(getattr(worker, "connections", None))
+        reporting.start(worker.connections)
     HAS_SERVED.hoist()
 
 

@@ -30,6 +30,7 @@ from gateway.config.values import (
     check_hidden_path,
     check_method,
     check_service_name,
+    check_worker,
 )
 
 FieldName = Annotated[str, AfterValidator(check_field_name)]
@@ -136,8 +137,7 @@ class ServerSettings(Model):
 
     bind: Annotated[str, AfterValidator(check_bind)] = "127.0.0.1:8000"
     workers: Annotated[int, Field(ge=1, le=256)] | None = None
-    worker: Literal["gevent", "gthread"] = "gevent"
-    threads: Annotated[int, Field(ge=1, le=256)] = 8
+    worker: Annotated[str, AfterValidator(check_worker)] = "gevent"
     connections_per_worker: Annotated[int, Field(ge=1, le=100_000)] = 2000
     connections_per_client: Annotated[int, Field(ge=0, le=100_000)] = 0
     keepalive_seconds: Annotated[int, Field(ge=1, le=600)] = 15

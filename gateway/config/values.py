@@ -145,6 +145,13 @@ def check_file(path: Path) -> Path:
     return path
 
 
+def check_worker(text: str) -> str:
+    if text != "gevent":
+        # Threads would be occupied by slow clients, and half of the time limits could not hold.
+        raise ValueError(f"must be gevent, which is the only kind of worker, got {text!r}")
+    return text
+
+
 def check_folder_of(path: Path) -> Path:
     """The path of a file that can be made."""
     if not path.parent.is_dir():

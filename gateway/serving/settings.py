@@ -29,9 +29,8 @@ class MasterSettings:
         serve on."""
         try:
             settings = with_keys(load_settings())
-            if settings.server.worker == "gevent":
-                # Before anything else is imported: what has been taken from an unpatched module stays unpatched.
-                monkey.patch_all()
+            # Before anything else is imported: what has been taken from an unpatched module stays unpatched.
+            monkey.patch_all()
             if not self._has_metrics_folder:
                 open_metrics_folder()
                 self._has_metrics_folder = True

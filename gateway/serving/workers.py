@@ -1,4 +1,4 @@
-"""gunicorn's workers: how they take connections, serve what is asked on them, and end."""
+"""gunicorn's gevent worker: how it takes connections, serves the requests on them, and ends."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from threading import Timer
 from typing import Any
 
 import gevent
@@ -20,7 +19,6 @@ from gevent.select import select
 from gunicorn.sock import ssl_context
 from gunicorn.util import write_nonblock
 from gunicorn.workers.ggevent import GeventWorker as GunicornGevent
-from gunicorn.workers.gthread import ThreadWorker as GunicornThreads
 
 from gateway.config import ServerSettings
 from gateway.reporting.reporting import reporting_of
@@ -44,7 +42,7 @@ HAS_SERVED = SharedFlag()
 
 
 class GatewayWorker(ProblemAnswers):
-    """What both kinds of worker have in common: how they begin and end."""
+    """How a worker begins and ends, whatever it serves in between."""
 
     alive: bool
     booted: bool
@@ -108,8 +106,8 @@ class ListeningAt:
 
 
 class GeventWorker(GatewayWorker, GunicornGevent):  # type: ignore[misc]
-    """Greenlets: the default. Ends as soon as it has nothing left to do, and makes room for new connections by sending
-    away those that wait longest for a request."""
+    """Serves each connection in a greenlet. Ends as soon as it has nothing left to do, and makes room for new
+    connections by sending away those that wait longest for a request."""
 
     # When it has to have ended, once it is to end quickly.
     _latest = float("inf")
@@ -265,25 +263,4 @@ class GeventWorker(GatewayWorker, GunicornGevent):  # type: ignore[misc]
         return self.connections.wait()
 
 
-class ThreadWorker(GatewayWorker, GunicornThreads):  # type: ignore[misc]
-    """Threads, for behind a buffering proxy."""
-
-    def handle_exit(self, sig: int, frame: Any) -> None:
-        if GATEWAY_END.is_raised and self.settings.drain_seconds:
-            timer = Timer(self.settings.drain_seconds, self._end, (sig, frame))
-            timer.daemon = True
-            timer.start()
-        else:
-            self._end(sig, frame)
-
-    def _end(self, sig: int, frame: Any) -> None:
-        WORKER_END.tell()
-        super().handle_exit(sig, frame)
-
-    def handle_quit(self, sig: int, frame: Any) -> None:
-        """What the master makes of Ctrl-C."""
-        WORKER_END.tell()
-        super().handle_quit(sig, frame)
-
-
-WORKERS = {"gevent": f"{__name__}.{GeventWorker.__name__}", "gthread": f"{__name__}.{ThreadWorker.__name__}"}
+WORKER_CLASS = f"{__name__}.{GeventWorker.__name__}"

@@ -47,12 +47,11 @@ def held(upstream: ScriptedUpstream) -> Iterator[Held]:
     held.go_on.set()
 
 
-@pytest.mark.parametrize("worker", ["gevent", "gthread"])
 def test_requests_in_flight_are_those_of_all_workers_that_live(
-    start_gateway: Start, upstream: ScriptedUpstream, held: Held, worker: str
+    start_gateway: Start, upstream: ScriptedUpstream, held: Held
 ) -> None:
     services = {"devices": {"targets": [upstream.url], "max_in_flight": MOST}}
-    gateway = start_gateway({"services": services, "server": {"worker": worker}})
+    gateway = start_gateway({"services": services})
     target = {"service": "devices", "target": upstream.url}
     wait_for(gateway, 2, "gateway_workers")
     wait_for(gateway, 2 * MOST, "gateway_requests_in_flight_limit", service="devices")
@@ -63,9 +62,8 @@ def test_requests_in_flight_are_those_of_all_workers_that_live(
         assert upstream.wait_until(lambda: len(upstream.requests) == 3)
         wait_for(gateway, 3, "gateway_requests_in_flight", service="devices")
         wait_for(gateway, 3, "gateway_upstream_connections", **target, state="in_use")
-        if worker == "gevent":
-            # One more asks for the metrics, but not while they are looked at.
-            assert counted(gateway, "gateway_client_connections", state="serving") >= 3
+        # One more asks for the metrics, but not while they are looked at.
+        assert counted(gateway, "gateway_client_connections", state="serving") >= 3
         held.go_on.set()
         assert [connection.reply().status for connection in asked] == [200] * 3
         wait_for(gateway, 0, "gateway_requests_in_flight", service="devices")

@@ -195,13 +195,12 @@ def ask_at_once(gateway: GatewayProcess, tokens: list[str]) -> Counter[tuple[int
         return Counter(clients.map(one, tokens))
 
 
-@pytest.mark.parametrize("worker", ["gevent", "gthread"])
 def test_many_clients_at_once_cost_one_fetch_when_it_starts_and_one_when_the_keys_rotate(
-    start_gateway: StartGateway, upstream: ScriptedUpstream, issuer: Issuer, worker: str
+    start_gateway: StartGateway, upstream: ScriptedUpstream, issuer: Issuer
 ) -> None:
     issuer.add_key("old")
     gateway = start_gateway(
-        four_services(upstream.url) | {"jwt": {"jwks_url": issuer.jwks_url}, "server": {"worker": worker}},
+        four_services(upstream.url) | {"jwt": {"jwks_url": issuer.jwks_url}},
         workers=1,
         environ={"GATEWAY_JWT__SECRET": None},
     )
@@ -218,14 +217,13 @@ def test_many_clients_at_once_cost_one_fetch_when_it_starts_and_one_when_the_key
     assert issuer.fetches == 2
 
 
-@pytest.mark.parametrize("worker", ["gevent", "gthread"])
 def test_an_issuer_that_hangs_at_first_is_told_to_all_and_asked_once_at_a_time(
-    start_gateway: StartGateway, upstream: ScriptedUpstream, issuer: Issuer, worker: str
+    start_gateway: StartGateway, upstream: ScriptedUpstream, issuer: Issuer
 ) -> None:
     issuer.add_key("one")
     issuer.hang()
     gateway = start_gateway(
-        four_services(upstream.url) | {"jwt": {"jwks_url": issuer.jwks_url}, "server": {"worker": worker}},
+        four_services(upstream.url) | {"jwt": {"jwks_url": issuer.jwks_url}},
         workers=1,
         environ={"GATEWAY_JWT__SECRET": None},
     )

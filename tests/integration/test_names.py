@@ -25,14 +25,13 @@ def hangs_while(tmp_path: Path) -> Path:
     return file
 
 
-@pytest.fixture(params=["gevent", "gthread"])
-def start(request: pytest.FixtureRequest, hangs_while: Path) -> Iterator[Callable[..., GatewayProcess]]:
+@pytest.fixture
+def start(hangs_while: Path) -> Iterator[Callable[..., GatewayProcess]]:
     with gateways() as start_with:
 
         def start(services: dict[str, Any], **environ: str) -> GatewayProcess:
-            server = {"worker": request.param, "threads": CROWD + 4}
             return start_with(
-                {"services": services, "default_services": False, "server": server},
+                {"services": services, "default_services": False},
                 workers=1,
                 environ={"NAMES_HANG_WHILE": str(hangs_while), **environ},
                 application="tests.support.slow_names:app",

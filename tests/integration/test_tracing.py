@@ -303,9 +303,8 @@ def test_of_what_is_not_sampled_there_are_no_spans(
     assert collector.of(new_trace(40)) == []
 
 
-@pytest.mark.parametrize("worker", ["gevent", "gthread"])
 def test_the_end_of_a_worker_sends_what_is_left(
-    start_gateway: Start, upstream: ScriptedUpstream, own_collector: Collector, worker: str
+    start_gateway: Start, upstream: ScriptedUpstream, own_collector: Collector
 ) -> None:
     tracing = {
         "otlp_endpoint": own_collector.url + "/",
@@ -314,7 +313,7 @@ def test_the_end_of_a_worker_sends_what_is_left(
         "headers": {"X-Api-Key": "the-key"},
     }
     gateway = start_gateway(
-        four_services(upstream.url) | {"tracing": tracing, "server": {"worker": worker}},
+        four_services(upstream.url) | {"tracing": tracing},
         environ={"OTEL_BSP_SCHEDULE_DELAY": "3600000", "OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=test"},
     )
     for number in range(1, 11):

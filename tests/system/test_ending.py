@@ -71,8 +71,7 @@ def test_kept_connections_do_not_delay_the_end(start_gateway: StartGateway, upst
         assert gateway.stop() == 0
 
 
-@pytest.mark.parametrize("worker", ["gevent", "gthread"])
-def test_a_stream_of_events_ends_whole(start_gateway: StartGateway, upstream: ScriptedUpstream, worker: str) -> None:
+def test_a_stream_of_events_ends_whole(start_gateway: StartGateway, upstream: ScriptedUpstream) -> None:
     ending, halves = threading.Event(), [b"data: sec", b"ond\n\n"]
 
     def stream(_: Received, connection: socket.socket) -> bool:
@@ -83,7 +82,7 @@ def test_a_stream_of_events_ends_whole(start_gateway: StartGateway, upstream: Sc
         return connection.recv(1) == b"x"
 
     upstream.script = stream
-    gateway = start_gateway(four_services(upstream.url) | {"server": {"worker": worker}}, workers=1)
+    gateway = start_gateway(four_services(upstream.url), workers=1)
     with listening(gateway, halves[0]) as (connection, begun):
         gateway.begin_to_stop()
         gateway.wait_until(lambda: "Handling signal: term" in gateway.output(), "hear it")
@@ -95,16 +94,13 @@ def test_a_stream_of_events_ends_whole(start_gateway: StartGateway, upstream: Sc
     assert upstream.wait_until(lambda: len(upstream.closed_connections) == upstream.connections)
 
 
-@pytest.mark.parametrize("worker", ["gevent", "gthread"])
-def test_ctrl_c_ends_a_silent_stream_of_events_whole(
-    start_gateway: StartGateway, upstream: ScriptedUpstream, worker: str
-) -> None:
+def test_ctrl_c_ends_a_silent_stream_of_events_whole(start_gateway: StartGateway, upstream: ScriptedUpstream) -> None:
     def stream(_: Received, connection: socket.socket) -> bool:
         connection.sendall(STREAM_HEAD % b"text/event-stream" + chunk(b"data: only\n\n"))
         return connection.recv(1) == b"x"
 
     upstream.script = stream
-    gateway = start_gateway(four_services(upstream.url) | {"server": {"worker": worker}}, workers=1)
+    gateway = start_gateway(four_services(upstream.url), workers=1)
     with listening(gateway, b"only") as (connection, begun):
         assert gateway.stop(signal.SIGINT) == 0
         seen = begun + connection.rest()

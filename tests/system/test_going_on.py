@@ -107,7 +107,7 @@ def test_a_worker_that_cant_be_made_now_is_tried_again_and_the_others_serve_on(
     settings = four_services(upstream.url)
     settings["services"]["devices"]["ca_file"] = str(authorities)
     settings["services"]["devices"]["targets"].append("https://127.0.0.1:1")
-    gateway = start_gateway(settings | {"server": {"worker": "gthread"}})
+    gateway = start_gateway(settings)
     # Each worker reads the file.
     gateway.wait_until(lambda: "gateway_workers 2.0" in gateway.get("/metrics").body.decode(), "have both")
     authorities.rename(away)
@@ -150,7 +150,7 @@ def test_where_there_is_no_process_to_be_had_the_others_serve_on(start_gateway: 
 def test_a_worker_that_gets_no_thread_is_tried_again(start_gateway: StartGateway, tmp_path: Path) -> None:
     file, configuration = tmp_path / "no-threads", tmp_path / "conf.py"
     configuration.write_text(NO_THREADS.format(file=str(file)))
-    gateway = start_gateway({"server": {"worker": "gthread"}}, arguments=["--config", str(configuration)])
+    gateway = start_gateway({}, arguments=["--config", str(configuration)])
     gateway.wait_until(lambda: "gateway_workers 2.0" in gateway.get("/metrics").body.decode(), "have both")
     file.touch()
     os.kill(gateway.worker_pids()[0], signal.SIGKILL)

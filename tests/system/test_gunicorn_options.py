@@ -27,11 +27,9 @@ def app(environ, start_response):
 """
 
 
-@pytest.mark.parametrize("worker", ["gevent", "gthread"])
-def test_gunicorns_access_log_beside_the_gateways(start_gateway: StartGateway, worker: str) -> None:
-    settings = NOWHERE | {"server": {"worker": worker}}
+def test_gunicorns_access_log_beside_the_gateways(start_gateway: StartGateway) -> None:
     gateway = start_gateway(
-        settings, workers=1, arguments=["--access-logfile", "-", "--access-logformat", "%(s)s %(B)s <"]
+        NOWHERE, workers=1, arguments=["--access-logfile", "-", "--access-logformat", "%(s)s %(B)s <"]
     )
     with Connection(gateway.port) as connection:
         for _ in range(2):
@@ -41,12 +39,10 @@ def test_gunicorns_access_log_beside_the_gateways(start_gateway: StartGateway, w
     assert "Traceback" not in gateway.output()
 
 
-@pytest.mark.parametrize("worker", ["gevent", "gthread"])
-def test_an_application_around_it_answers_as_it_likes(start_gateway: StartGateway, tmp_path: Path, worker: str) -> None:
+def test_an_application_around_it_answers_as_it_likes(start_gateway: StartGateway, tmp_path: Path) -> None:
     (tmp_path / "wrapped.py").write_text(WRAPPED)
     arguments = ["--pythonpath", str(tmp_path)]
-    settings = NOWHERE | {"server": {"worker": worker}}
-    gateway = start_gateway(settings, workers=1, arguments=arguments, application="wrapped:app")
+    gateway = start_gateway(NOWHERE, workers=1, arguments=arguments, application="wrapped:app")
     with Connection(gateway.port) as connection:
         for target in ("/list", "/file", "/healthz"):
             connection.send(request_bytes("GET", target))
@@ -54,9 +50,8 @@ def test_an_application_around_it_answers_as_it_likes(start_gateway: StartGatewa
             assert (reply.status, reply.body == b"ok") == (200, target != "/healthz")
 
 
-@pytest.mark.parametrize("worker", ["gevent", "gthread"])
-def test_connect_ends_the_connection(start_gateway: StartGateway, worker: str) -> None:
-    gateway = start_gateway(NOWHERE | {"server": {"worker": worker}}, workers=1)
+def test_connect_ends_the_connection(start_gateway: StartGateway) -> None:
+    gateway = start_gateway(NOWHERE, workers=1)
     with Connection(gateway.port) as connection:
         # What follows are a tunnel's bytes to whoever sent them.
         connection.send(b"CONNECT gateway:443 HTTP/1.1\r\nHost: gateway:443\r\n\r\n" + ALIVE)
@@ -79,3 +74,11 @@ def test_ctrl_c_while_a_refused_client_has_not_left(start_gateway: StartGateway)
         assert connection.reply().status == 400
         assert gateway.stop(signal.SIGINT) == 0
     assert "Traceback" not in gateway.output()
+
+
+@pytest.mark.parametrize("kind", ["gthread", "sync"])
+def test_another_kind_of_worker_is_refused(start_gateway: StartGateway, kind: str) -> None:
+    with pytest.raises(AssertionError) as refused:
+        start_gateway(NOWHERE, arguments=["--worker-class", kind])
+    assert f"--worker-class {kind}: the gateway runs on its own worker" in str(refused.value)
+    assert "Traceback" not in str(refused.value)

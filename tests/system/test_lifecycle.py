@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -154,16 +153,3 @@ def test_a_request_in_flight_is_finished_before_the_end(
         reply = connection.reply()
     ended = gateway.process.wait(30) == 0
     assert (reply.status, reply.body, ended) == (200, b"done", True)
-
-
-def test_the_thread_worker_serves_the_same(start_gateway: StartGateway, upstream: ScriptedUpstream) -> None:
-    gateway = start_gateway(four_services(upstream.url) | {"server": {"worker": "gthread"}})
-    assert re.search("Using worker: .*ThreadWorker", gateway.output())
-    with Connection(gateway.port) as connection:
-        for number in range(3):
-            fields = [bearer(), ("X-Tag", "a"), ("X-Tag", str(number))]
-            connection.send(request_bytes("POST", "/api/devices?x=1", fields, b"body"))
-            assert connection.reply("POST").status == 200
-    assert [request.body for request in upstream.requests] == [b"body"] * 3
-    assert upstream.requests[2].values("x-tag") == ["a", "2"]
-    assert gateway.get("/api/devices").status == 401

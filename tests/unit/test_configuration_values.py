@@ -366,3 +366,10 @@ def test_services_in_the_file_are_as_strict(tmp_path_factory: pytest.TempPathFac
         "services.orders.auth: must be 'required' or 'none'",
         "services.orders.max_in_flight: must be a whole number",
     ]
+
+
+def test_there_is_one_kind_of_worker() -> None:
+    assert loaded({"server": {"worker": "gevent"}}).server.worker == "gevent"
+    assert mistakes_of({"server": {"worker": "gthread"}}) == [
+        "server.worker: must be gevent, which is the only kind of worker, got 'gthread'"
+    ]
