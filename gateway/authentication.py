@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from gateway import context
 from gateway.config import RevocationSettings
 from gateway.context import Exchange
-from gateway.errors import BadRequest, InsufficientScope, InvalidToken, KeysUnavailable, MissingToken
+from gateway.errors import BadRequest, InsufficientScope, InvalidToken, KeysUnavailable, MissingToken, drop_tracebacks
 from gateway.limits.asks import Marks
 from gateway.limits.ladder import Ladder
 from gateway.metrics.registry import Metrics
@@ -50,6 +50,7 @@ class Authentication:
         try:
             exchange.principal = self._verifier.principal(presented_token(exchange.fields, self._cookie))
         except (MissingToken, InvalidToken, KeysUnavailable) as error:
+            drop_tracebacks(error)
             exchange.token_problem = error
             return
         if self._revocation.enabled:

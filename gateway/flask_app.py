@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, Any
 from flask import Flask, Request
 from flask.ctx import RequestContext
 from flask.sessions import NullSession
+from flask.typing import ResponseReturnValue
+from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Map, MapAdapter
 
 from gateway import context
+from gateway.errors import drop_tracebacks
 from gateway.responses import GatewayResponse
 from gateway.services import PolicyRule
 
@@ -38,7 +41,12 @@ class GatewayApp(Flask):
 
     def request_context(self, environ: WSGIEnvironment) -> RequestContext:
         """Without a session, as long as none can be signed."""
-        return RequestContext(self, environ, session=None if self.config["SECRET_KEY"] else NO_SESSION)
+        return GatewayRequestContext(self, environ, session=None if self.config["SECRET_KEY"] else NO_SESSION)
+
+    def handle_user_exception(self, e: Exception) -> HTTPException | ResponseReturnValue:
+        answer = super().handle_user_exception(e)
+        drop_tracebacks(e)
+        return answer
 
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
         """The mappings, bound to the request; the same for all hosts."""
@@ -51,6 +59,13 @@ class GatewayApp(Flask):
         scheme, host = request.scheme, environ.get("HTTP_HOST")
         name = server_name(scheme, environ["SERVER_NAME"] if host is None else host)
         return MapAdapter(self.url_map, name, "/", "", scheme, request.path, request.method, environ["QUERY_STRING"])
+
+
+class GatewayRequestContext(RequestContext):
+    def match_request(self) -> None:
+        super().match_request()
+        # Kept by the request, and perhaps never raised.
+        drop_tracebacks(self.request.routing_exception)
 
 
 @lru_cache(maxsize=256)

@@ -1,0 +1,47 @@
+"""No client holds a worker: whatever one of them sends without a pause, the others are served in between."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from tests.support.client import Connection, request_bytes
+from tests.support.gateway import GatewayProcess, four_services
+from tests.support.greenlet_watch import assert_no_greenlet_ran_long, start_watched
+from tests.support.upstream import ScriptedUpstream
+
+PREFLIGHT = (("Origin", "https://a.test"), ("Access-Control-Request-Method", "PUT"))
+# So many requests take a worker longer than a watch tolerates, whichever they are.
+PIPELINED = 600
+ANSWERED_HERE = {
+    "no route": request_bytes("GET", "/nope"),
+    "health": request_bytes("GET", "/healthz"),
+    "bad path": request_bytes("GET", "/api/%2e%2e/x"),
+    "preflight": request_bytes("OPTIONS", "/api/devices", PREFLIGHT),
+    "no token": request_bytes("GET", "/api/devices"),
+    "HEAD": request_bytes("HEAD", "/healthz"),
+    "small body": request_bytes("POST", "/nope", (), b"a"),
+    "read by gunicorn's parser": request_bytes("GET", "http://gateway.test/nope"),
+}
+
+
+@pytest.fixture(scope="module")
+def watched(start_gateway: Callable[..., GatewayProcess], module_upstream: ScriptedUpstream) -> GatewayProcess:
+    return start_watched(start_gateway, four_services(module_upstream.url))
+
+
+@pytest.mark.parametrize("request_of", ANSWERED_HERE.values(), ids=ANSWERED_HERE.keys())
+def test_pipelined_requests_that_the_gateway_answers_itself_hold_nobody(
+    watched: GatewayProcess, request_of: bytes
+) -> None:
+    last = request_bytes("GET", "/healthz", [("Connection", "close")])
+    with Connection(watched.port, timeout=60) as connection:
+        answers: list[bytes] = []
+        reader = threading.Thread(target=lambda: answers.append(connection.rest()))
+        reader.start()
+        connection.send(request_of * PIPELINED + last)
+        reader.join()
+    assert answers[0].count(b"HTTP/1.1 ") == PIPELINED + 1
+    assert_no_greenlet_ran_long(watched)
