@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.client import Reply, exchange, request_bytes
+from tests.support.preloaded import start
 from tests.support.tokens import SECRET
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,14 +64,8 @@ class GatewayProcess:
         self._logged: list[dict[str, Any]] = []
         self._read_bytes = 0
         self._output = tempfile.TemporaryFile("w+b")  # noqa: SIM115 - open as long as the process
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "gunicorn", *arguments, application],
-            cwd=ROOT,
-            env={name: value for name, value in wanted.items() if value is not None},
-            stdin=subprocess.DEVNULL,
-            stdout=self._output,
-            stderr=self._output,
-        )
+        variables_in_force = {name: value for name, value in wanted.items() if value is not None}
+        self.process = start("gunicorn", [*arguments, application], variables_in_force, ROOT, self._output.fileno())
         try:
             self._wait(lambda: "Listening at:" in self.output(), "listen")
             found = re.search(r"Listening at: https?://[^:]+:(\d+)", self.output())
@@ -131,7 +125,7 @@ class GatewayProcess:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
-        return self.process.returncode
+        return self.process.wait()
 
     def wait_until(self, condition: Callable[[], bool], what: str = "get there", seconds: float = 30) -> None:
         self._wait(condition, what, seconds)
