@@ -11,6 +11,7 @@ from redis.exceptions import InvalidResponse, NoScriptError, TryAgainError
 
 from gateway.limits.asks import Ask, Marks, Outcome
 from gateway.redis.client import SharedRedis
+from gateway.redis.cluster import Address
 
 PREFIX = "gateway:quota:"
 SCRIPT = Path(__file__).with_name("take.lua").read_text()
@@ -96,9 +97,22 @@ class RedisCounters:
         """Removes every counter; returns how many there were."""
         return sum(int(self._redis.run(key, "DEL", key)) for key in self._redis.scan(f"*{PREFIX}*"))
 
-    def probe(self) -> None:
+    def probe(self, partition_by: str = "") -> None:
         """Counts one under a key of its own: unlike PING, it fails where Redis answers but can't be written."""
-        self.take([PROBE])
+        self.take([PROBE], partition_by=partition_by)
+
+    @property
+    def is_cluster(self) -> bool:
+        return self._redis.cluster is not None
+
+    def node_of(self, partition_by: str) -> Address | None:
+        """The node of a cluster that has the partition; None where no node is known to have it."""
+        cluster = self._redis.cluster
+        return None if cluster is None else cluster.node_of(self._redis.partitions.tag_for(partition_by))
+
+    def has_node(self, address: Address | None) -> bool:
+        """Whether the node is one of those that have the cluster's slots."""
+        return self._redis.cluster is not None and address in self._redis.cluster.addresses
 
 
 def redis_key(key: str) -> str:

@@ -8,8 +8,21 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local counters, reply, passed, limits = {}, {}, true, (#ARGV - 1) / 5
 
+-- The text at a key: false where there is none, '' where something else than a text is stored there, which must not
+-- fail the other limits of the request. Every other error is raised: counting on without a counter would limit nobody.
+local function text_at(key)
+  local text = redis.pcall('GET', key)
+  if type(text) == 'table' then
+    if string.find(text.err, 'WRONGTYPE', 1, true) then
+      return ''
+    end
+    text = redis.call('GET', key)
+  end
+  return text
+end
+
 local function kept(key)
-  local text = redis.call('GET', key)
+  local text = text_at(key)
   if text then
     local at, second, third = string.match(text, '^(%d+):(%d+):(%d+)$')
     return tonumber(at), tonumber(second), tonumber(third)
@@ -85,7 +98,7 @@ if passed and ARGV[1] == '1' then
 end
 -- what stands there is a number and what it is about
 for i = limits + 1, #KEYS do
-  local mark = redis.call('GET', KEYS[i])
+  local mark = text_at(KEYS[i])
   reply[#reply + 1] = mark and tonumber(string.match(mark, '^%d+') or 0) or -1
 end
 return reply

@@ -35,6 +35,8 @@ class SharedRedis:
     def __init__(self, url: str, timeout_seconds: float) -> None:
         address = parse_redis_url(url)
         self._client = make_client(address, timeout_seconds)
+        # The same client, where it is one of a cluster.
+        self.cluster = self._client if isinstance(self._client, ClusterClient) else None
         self._connections: Connections | Pipeline | None = None
         if address.kind == "server":
             pool = client_by_url(address.url, connection_options(timeout_seconds)).connection_pool
@@ -49,8 +51,8 @@ class SharedRedis:
         """The reply to a command that is about this key (in a cluster, about its slot)."""
         if self._connections is not None:
             return self._connections.run(*command)
-        if isinstance(self._client, ClusterClient):
-            return self._client.run(key, *command)
+        if self.cluster is not None:
+            return self.cluster.run(key, *command)
         client: Any = self._client
         return client.execute_command(*command)
 

@@ -43,6 +43,8 @@ class ClusterClient:
         self._connect = connect
         self._nodes: dict[Address, Redis] = {}
         self._owners: dict[int, Address] = {}
+        # The nodes that have slots.
+        self.addresses: frozenset[Address] = frozenset()
         self._must_ask = True
         self._slots = FirstAnswer(self._slots_by, timeout_seconds)
 
@@ -72,6 +74,10 @@ class ClusterClient:
                 raise
         raise ClusterError("sent from node to node without end")
 
+    def node_of(self, key: str) -> Address | None:
+        """The node that has the key as far as is known; None where none is known to have it. Asks nobody."""
+        return self._owners.get(key_slot(key.encode()))
+
     def masters(self) -> Iterator[Redis]:
         """A client of each node that has slots."""
         if self._must_ask:
@@ -99,8 +105,9 @@ class ClusterClient:
         asked = list(dict.fromkeys([*self._seeds, *known]))[: max(MAX_ASKED_FOR_SLOTS, len(self._seeds))]
         owners = self._slots.get(asked)
         self._owners = dict(owners)
+        self.addresses = frozenset(owners.values())
         self._must_ask = False
-        for address in set(self._nodes) - set(owners.values()) - set(self._seeds):
+        for address in set(self._nodes) - self.addresses - set(self._seeds):
             # Another thread may have done it just now.
             if (gone := self._nodes.pop(address, None)) is not None:
                 gone.connection_pool.disconnect(inuse_connections=False)

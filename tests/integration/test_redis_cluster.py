@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from gateway.tokens.revocation import Revocations
 from tests.support.commands import flask
 from tests.support.gateway import GatewayProcess
 from tests.support.redis import wait_for_redis, wait_until
+from tests.support.redis_node import Node
 from tests.support.redis_sets import Cluster, serves
 from tests.support.sets_in_use import (
     answers_to,
@@ -240,12 +242,65 @@ def test_a_replica_takes_over_from_a_node_that_dies_under_load(setting: Setting)
     setting.check_counting("ada")
 
 
+@contextmanager
+def partial_coverage(cluster: Cluster) -> Iterator[None]:
+    """Nodes serve their slots while others are missing, which is not Redis' default."""
+    for node in cluster.running:
+        node.ask("CONFIG", "SET", "cluster-require-full-coverage", "no")
+    yield
+    # A node whose failing is still told would not be told again.
+    wait_until(lambda: all(knows_of_no_failure(node) for node in cluster.running), "all nodes are well")
+    for node in cluster.running:
+        node.ask("CONFIG", "SET", "cluster-require-full-coverage", "yes")
+
+
+def knows_of_no_failure(node: Node) -> bool:
+    state = node.ask("CLUSTER INFO")
+    return int(state["cluster_slots_fail"]) == int(state["cluster_slots_pfail"]) == 0
+
+
+def callers_of(cluster: Cluster, node: Node, count: int) -> list[str]:
+    """Subjects whose counters the node has."""
+    subjects: list[str] = []
+    while len(subjects) < count:
+        subject = fresh_subject()
+        if cluster.node_of(caller_key(subject)) is node:
+            subjects.append(subject)
+    return subjects
+
+
+@pytest.mark.parametrize("how", ["killed", "hung"])
+def test_a_dead_node_sends_only_its_own_callers_to_the_fallback(setting: Setting, how: str) -> None:
+    """All others are counted exactly over the workers, and the revocations of their tokens are seen."""
+    dead, *others = setting.cluster.running
+    own = callers_of(setting.cluster, dead, 2)
+    rest = [subject for node in others for subject in callers_of(setting.cluster, node, 2)]
+    revoked = callers_of(setting.cluster, others[0], 1)[0]
+    Revocations(SharedRedis(setting.cluster.url, 10), 60).revoke_subject(revoked, "")
+    with partial_coverage(setting.cluster):
+        dead.kill() if how == "killed" else dead.pause()
+        with steady_load(setting.gateways) as load:
+            load.wait_for_more(100)
+            wait_until(lambda: all(serves(node) for node in others), "the others serve")
+            for subject in rest:
+                setting.check_counting(subject)
+            answers = [answers_to(setting.gateways, subject, 2 * LIMIT) for subject in own]
+            assert statuses_of(setting.gateways, signed(revoked)) == [401, 401]
+            assert {gateway.get("/readyz").json()["redis"] for gateway in setting.gateways[1:]} == {"down"}
+        assert load.statuses.keys() <= {200, 429}
+        dead.start() if how == "killed" else dead.resume()
+        wait_until(lambda: serves(dead), "the node is back")
+    # Each of three workers counts its share; of one gateway with two workers, one may have been asked alone.
+    assert all(LIMIT <= answer[200] <= 2 * LIMIT and answer.keys() <= {200, 429} for answer in answers)
+    setting.wait_for_recovery()
+    for subject in callers_of(setting.cluster, dead, 2):
+        setting.check_counting(subject)
+
+
 def test_a_node_without_a_replica_dies(setting: Setting) -> None:
-    """What happens then: its partitions can't be counted at all, and a worker that noticed doesn't ask Redis for a
-    second, whatever partition a request needs, since its breaker knows Redis only as a whole. So under load the quotas
-    of all callers are those of `on_redis_failure`, and counts of the other partitions are neither lost nor complete.
-    Once the cluster has noticed, the other nodes refuse as well (`cluster-require-full-coverage`). Nothing hangs, and
-    all is well again when the node is back."""
+    """Once the cluster has noticed, the other nodes refuse as well (`cluster-require-full-coverage`, Redis' default),
+    so the quotas of all callers are those of `on_redis_failure`. Nothing hangs, and all is well again when the node is
+    back."""
     dead = setting.cluster.running[0]
     with steady_load(setting.gateways, clients=8) as load:
         dead.kill()

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from redis import Redis, RedisError
 from redis.exceptions import ReadOnlyError
 
-from gateway.limits.asks import Ask, Outcome
+from gateway.config.limit_text import Algorithm
+from gateway.limits.asks import Ask, Marks, Outcome
 from gateway.limits.local_counters import LocalCounters
 from gateway.limits.redis_counters import PREFIX, RedisCounters
 from gateway.redis.client import MAX_CONNECTIONS, SharedRedis
@@ -194,6 +195,26 @@ def test_what_stands_at_a_key_and_is_no_counter_counts_as_nothing(counters: Redi
         admin.set(key, junk)
         assert counters.take([Ask("ada", 2, AGE)])[0].remaining == 1
         assert admin.pttl(key) > 0
+
+
+@pytest.mark.parametrize("algorithm", ["sliding", "fixed", "bucket"])
+def test_a_key_of_the_wrong_type_fails_neither_its_limit_nor_others(
+    counters: RedisCounters, admin: Redis, algorithm: Algorithm
+) -> None:
+    asks = [Ask("ada", 2, AGE, 1, algorithm, 2), Ask("bob", 3, AGE)]
+    counters.take(asks[:1])
+    (key,) = admin.keys("*")
+    admin.delete(key)
+    admin.lpush(key, "of another program")
+    marks = Marks(["gateway:revoked:sub:ada", "gateway:revoked:jti:1", "gateway:revoked:jti:2"])
+    admin.set(marks.keys[0], "7 about")
+    # Something stands where a revocation would: the token is refused.
+    admin.sadd(marks.keys[1], "x")
+    told = [counters.take(asks, marks=marks) for _ in range(3)]
+    assert [[one.passed for one in outcomes] for outcomes in told] == [[True, True], [True, True], [False, True]]
+    assert [outcomes[1].remaining for outcomes in told] == [2, 1, 1]
+    assert marks.values == [7, 0, None]
+    assert admin.type(key) == b"string"
 
 
 def test_a_clock_set_back_far_locks_nobody_out(counters: RedisCounters, admin: Redis) -> None:

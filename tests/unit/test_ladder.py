@@ -22,8 +22,9 @@ from redis.exceptions import (
 from gateway.errors import LimiterUnavailable
 from gateway.limits.asks import Ask, Marks, Outcome
 from gateway.limits.extension import WHOLE_BATCH, Batch, QuotaStorage, QuotaStrategy
-from gateway.limits.ladder import PAUSE_SECONDS, Ladder
+from gateway.limits.ladder import Ladder
 from gateway.limits.local_counters import LocalCounters
+from gateway.limits.redis_breaker import PAUSE_SECONDS
 from gateway.limits.redis_counters import RedisCounters
 from gateway.metrics.registry import Metrics
 
@@ -32,6 +33,8 @@ FROM_REDIS = Outcome(True, 99, 5, 0, 100)
 
 class FailingCounters(RedisCounters):
     """Answers FROM_REDIS while `error` is None, else raises it; counts how often it was asked."""
+
+    is_cluster = False
 
     def __init__(self) -> None:
         self.error: Exception | None = None
