@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv6Address, ip_address, ip_network
+from ipaddress import ip_address, ip_network
 
 from flask import Blueprint
 
@@ -10,15 +10,10 @@ from gateway import context
 from gateway.config import AdminSettings
 from gateway.errors import NoRoute
 from gateway.metrics.registry import CONTENT_TYPE, Metrics
+from gateway.proxy.headers import tells_of_a_proxy
 from gateway.responses import GatewayResponse, content_response
 from gateway.status.desk import StatusDesk
 from gateway.status_routes import add_status
-
-# By these a proxy in front says for whom it asks, or at least that there is one.
-FORWARDING_FIELDS = frozenset(
-    "x-forwarded-for x-forwarded-host x-forwarded-proto x-forwarded-port x-forwarded-server forwarded via x-real-ip "
-    "x-client-ip true-client-ip cf-connecting-ip".split()
-)
 
 
 def admin_blueprint(settings: AdminSettings, metrics: Metrics, status: StatusDesk) -> Blueprint:
@@ -47,11 +42,11 @@ class OperatorsOnly:
         if any(name.lower() == "origin" for name, _ in exchange.fields):
             raise NoRoute()
         # Through a proxy everybody has its address; then the client's own counts, which must be one that is believed.
-        is_forwarded = any(name.lower() in FORWARDING_FIELDS for name, _ in exchange.fields)
-        address = exchange.client_address
-        if not self._is_allowed(exchange.peer) or not self._is_allowed(address):
+        is_forwarded = any(tells_of_a_proxy(name) for name, _ in exchange.fields)
+        client = exchange.client
+        if not self._is_allowed(client.peer) or not self._is_allowed(client.address):
             raise NoRoute()
-        if is_forwarded and address == exchange.peer:
+        if is_forwarded and client.address == client.peer:
             raise NoRoute()
 
     def _is_allowed(self, text: str) -> bool:
@@ -59,6 +54,4 @@ class OperatorsOnly:
             address = ip_address(text)
         except ValueError:
             return False
-        if isinstance(address, IPv6Address) and address.ipv4_mapped:
-            address = address.ipv4_mapped
         return any(address in network for network in self._networks)

@@ -82,7 +82,7 @@ def build(settings: Settings, parts: Parts = REAL) -> Flask:
     app.after_request(Finishing(reporting.notes, time.monotonic).finish)
     if reporting.spans is not None:
         app.after_request(reporting.spans.remember)
-    app.before_request(Beginning(settings.proxy.trusted_hops, time.monotonic, propagation_of(settings.tracing)).begin)
+    app.before_request(Beginning(settings.proxy, time.monotonic, propagation_of(settings.tracing)).begin)
     cors.install(app, settings.cors)
     app.before_request(check_path)
     app.before_request(authentication.authenticate)
@@ -139,7 +139,6 @@ def add_services(
             service,
             session,
             own_names,
-            settings.proxy.trusted_hops,
             balancer,
             time.monotonic,
             random.random,

@@ -14,6 +14,7 @@ from gateway.errors import InvalidToken, KeysUnavailable, MissingToken
 from gateway.limits.extension import Batch
 from gateway.policies import Policy
 from gateway.proxy.attempts import Attempt
+from gateway.proxy.client_side import ClientSide
 from gateway.proxy.headers import Pairs
 from gateway.proxy.paths import RequestTarget
 from gateway.tokens.principal import Principal
@@ -43,8 +44,7 @@ class Exchange:
     method: str
     raw_target: str
     fields: Pairs
-    peer: str
-    client_address: str
+    client: ClientSide
     environ: WSGIEnvironment = field(repr=False)
     # None where traces are none of the gateway's business.
     trace: Trace | None = None

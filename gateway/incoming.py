@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 from flask import request
 
 from gateway import context
+from gateway.config import ProxySettings
 from gateway.context import Exchange
+from gateway.proxy.client_side import ClientSide, client_side
 from gateway.proxy.forwarder import Incoming
-from gateway.proxy.headers import NAMES_KNOWN, ClientSide, Pairs, client_address
+from gateway.proxy.headers import NAMES_KNOWN, Pairs
 from gateway.tracing.trace_context import Propagation
 
 if TYPE_CHECKING:
@@ -27,19 +29,17 @@ class Beginning:
 
     Without `propagation`, fields of traces pass like any others."""
 
-    def __init__(self, trusted_hops: int, clock: Callable[[], float], propagation: Propagation | None) -> None:
-        self._trusted_hops = trusted_hops
+    def __init__(self, proxy: ProxySettings, clock: Callable[[], float], propagation: Propagation | None) -> None:
+        self._proxy = proxy
         self._clock = clock
         self._propagation = propagation
 
     def begin(self) -> None:
         environ = request.environ
         fields = fields_of(environ)
-        peer = environ.get("REMOTE_ADDR") or "unknown"
         trace = None
         if self._propagation is not None:
             trace = self._propagation.begin(environ.get("HTTP_TRACEPARENT"), environ.get("HTTP_TRACESTATE"))
-        forwarded_for = [value for name, value in fields if name == "X-Forwarded-For"]
         context.begin(
             Exchange(
                 request_id=request_id(environ.get("HTTP_X_REQUEST_ID", "")),
@@ -47,12 +47,28 @@ class Beginning:
                 method=environ["REQUEST_METHOD"],
                 raw_target=environ.get("RAW_URI") or environ.get("REQUEST_URI") or request.full_path,
                 fields=fields,
-                peer=peer,
-                client_address=client_address(peer, forwarded_for, self._trusted_hops),
+                client=client_of(environ, fields, self._proxy),
                 environ=environ,
                 trace=trace,
             )
         )
+
+
+def client_of(environ: WSGIEnvironment, fields: Pairs, proxy: ProxySettings) -> ClientSide:
+    """The client, as the connection shows it or as the trusted proxies in front tell it."""
+    peer, scheme, host = environ.get("REMOTE_ADDR", ""), environ["wsgi.url_scheme"], environ.get("HTTP_HOST", "")
+    if not proxy.trusted_hops:
+        return client_side(peer, scheme, host)
+    if proxy.forwarding_fields == "forwarded":
+        # One for each line: what is wrong with a client's own must not spoil what a proxy added.
+        said = tuple(value for name, value in fields if name == "Forwarded")
+    else:
+        said = (
+            environ.get("HTTP_X_FORWARDED_FOR", ""),
+            environ.get("HTTP_X_FORWARDED_PROTO", ""),
+            environ.get("HTTP_X_FORWARDED_HOST", ""),
+        )
+    return client_side(peer, scheme, host, proxy.trusted_hops, proxy.forwarding_fields, said)
 
 
 def request_id(sent: str) -> str:
@@ -78,6 +94,12 @@ def spelled(name: str) -> str:
     return name.title()
 
 
+@lru_cache(maxsize=8)
+def via(protocol: str) -> str:
+    """Via for a request that was received by this protocol (RFC 9110 7.6.3)."""
+    return f"{protocol.removeprefix('HTTP/')} gateway"
+
+
 def incoming_of(exchange: Exchange) -> Incoming:
     """The exchange's request as the forwarder takes it."""
     environ, policy = exchange.environ, exchange.policy
@@ -90,18 +112,14 @@ def incoming_of(exchange: Exchange) -> Incoming:
         method=exchange.method,
         target=exchange.target,
         fields=exchange.fields,
-        client=ClientSide(
-            peer=exchange.peer,
-            address=exchange.client_address,
-            scheme=environ["wsgi.url_scheme"],
-            host=environ.get("HTTP_HOST", ""),
-        ),
+        client=exchange.client,
         stream=environ["wsgi.input"],
         content_length=int(length) if length and not is_chunked else None,
         is_chunked=is_chunked,
         request_id=exchange.request_id,
+        via=via(environ["SERVER_PROTOCOL"]),
         limits=policy.time_limits,
-        caller=exchange.principal.key if exchange.principal else exchange.client_address,
+        caller=exchange.principal.key if exchange.principal else exchange.client.address,
         attempts=exchange.attempts,
         identity_fields=exchange.identity_fields,
         trace=exchange.trace,

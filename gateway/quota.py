@@ -41,7 +41,7 @@ class RequestLimits(Limit):
             return iter(())
         caller = Caller(
             exchange.principal,
-            quota_address(exchange.client_address),
+            quota_address(exchange.client.address),
             exchange.fields,
             policy.service,
             policy.name,
@@ -63,18 +63,16 @@ class RequestLimits(Limit):
         if not self._exempt_networks:
             return False
         try:
-            address = ip_address(exchange.client_address)
+            address = ip_address(exchange.client.address)
         except ValueError:
             return False
-        if isinstance(address, IPv6Address) and address.ipv4_mapped:
-            address = address.ipv4_mapped
         return any(address in network for network in self._exempt_networks)
 
 
 def caller_key() -> str:
     """Whose quota it is, for limits of an application's own."""
     exchange = context.current()
-    return Caller(exchange.principal, quota_address(exchange.client_address), (), "", "").key
+    return Caller(exchange.principal, quota_address(exchange.client.address), (), "", "").key
 
 
 def quota_address(address: str) -> str:

@@ -4,7 +4,7 @@ ValueError."""
 from __future__ import annotations
 
 import re
-from ipaddress import IPv6Address, ip_network
+from ipaddress import IPv6Address, IPv6Network, ip_network
 from urllib.parse import SplitResult, urlsplit
 
 from gateway.config.values import SEGMENTS, has_dot_segment
@@ -12,6 +12,7 @@ from gateway.config.values import SEGMENTS, has_dot_segment
 ORIGIN = re.compile(
     r"https?://(?:\*\.)?[A-Za-z0-9.-]+(?::(?:\d{1,5}|\*))?|https?://\[[0-9A-Fa-f:.]+\](?::(?:\d{1,5}|\*))?"
 )
+IPV4_MAPPED = IPv6Network("::ffff:0:0/96")  # RFC 4291 2.5.5.2
 LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 HOST_NAME = re.compile(rf"{LABEL}(?:\.{LABEL})*\.?")
 
@@ -67,7 +68,11 @@ def check_bind(text: str) -> str:
 
 def check_network(text: str) -> str:
     try:
-        return str(ip_network(text))
+        network = ip_network(text)
+        # Clients with IPv4-mapped addresses are seen as IPv4 clients.
+        if isinstance(network, IPv6Network) and network.subnet_of(IPV4_MAPPED):
+            network = ip_network((int(network.network_address) & 0xFFFFFFFF, network.prefixlen - 96))
+        return str(network)
     except ValueError:
         raise ValueError(f"must be an address or a network like 10.0.0.0/8, got {text!r}") from None
 

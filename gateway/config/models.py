@@ -78,9 +78,10 @@ class RateLimitSettings(Model):
 
 
 class ProxySettings(Model):
-    """What stands in front of the gateway."""
+    """What stands in front of the gateway: how many proxies, and by which fields they tell of the client."""
 
     trusted_hops: Annotated[int, Field(ge=0, le=10)] = 0
+    forwarding_fields: Literal["x-forwarded", "forwarded"] = "x-forwarded"
 
 
 class DocsSettings(Model):

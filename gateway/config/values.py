@@ -21,7 +21,7 @@ REFUSED_METHODS = ("CONNECT", "TRACE")
 FORBIDDEN_IDENTITY_HEADERS = frozenset(
     "host connection content-length transfer-encoding te trailer upgrade keep-alive expect via forwarded "
     "authorization cookie x-request-id x-forwarded-for x-forwarded-host x-forwarded-proto "
-    "x-gateway-identity traceparent tracestate".split()
+    "x-forwarded-prefix x-gateway-identity traceparent tracestate".split()
 )
 
 

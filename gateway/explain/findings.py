@@ -65,17 +65,19 @@ def request_id_finding(case: Case) -> Finding:
 
 
 def client_finding(case: Case) -> Finding:
-    exchange, hops = case.course.exchange, case.settings.proxy.trusted_hops
-    forwarded_for = [value for name, value in exchange.fields if name == "X-Forwarded-For"]
+    exchange, proxy = case.course.exchange, case.settings.proxy
+    client, hops = exchange.client, proxy.trusted_hops
+    believed = "Forwarded" if proxy.forwarding_fields == "forwarded" else "X-Forwarded-For"
+    sent = [name for name in ("X-Forwarded-For", "Forwarded") if any(name == key for key, _ in exchange.fields)]
     if not hops:
-        ignored = "; X-Forwarded-For is not believed" if forwarded_for else ""
+        ignored = f"; {' and '.join(sent)} not believed" if sent else ""
         why = f"the connection's own address, as proxy.trusted_hops = 0{ignored}"
-    elif exchange.client_address == exchange.peer:
-        what = "holds no address there" if forwarded_for else "is not there"
-        why = f"the connection's own address: trusted_hops = {hops}, but X-Forwarded-For {what}"
+    elif client.address == client.peer:
+        what = "holds no address there" if believed in sent else "is not there"
+        why = f"the connection's own address: trusted_hops = {hops}, but {believed} {what}"
     else:
-        why = f"by X-Forwarded-For, trusted_hops = {hops}; the connection is from {exchange.peer}"
-    return Finding("client", exchange.client_address, why)
+        why = f"by {believed}, trusted_hops = {hops}; the connection is from {client.peer}"
+    return Finding("client", client.address, why, {"scheme": client.scheme, "host": client.host})
 
 
 def cors_finding(case: Case) -> Finding:

@@ -25,15 +25,10 @@ from gateway.proxy.attempts import Attempt
 from gateway.proxy.balancer import Balancer, TargetState
 from gateway.proxy.body import AnswerBody, ClientBody, Readable, first_piece
 from gateway.proxy.breaker import MAX_REST_SECONDS, Breaker
+from gateway.proxy.client_side import ClientSide
 from gateway.proxy.exchange import ReadyRequest
-from gateway.proxy.headers import (
-    ClientSide,
-    Pairs,
-    answered_fields,
-    forwarded_fields,
-    proxy_fields,
-    rewrite_location,
-)
+from gateway.proxy.headers import Pairs, answered_fields, forwarded_fields
+from gateway.proxy.locations import Places, names_a_place
 from gateway.proxy.paths import RequestTarget
 from gateway.proxy.retry import RetryBudget, backoff_seconds, is_safe_to_send_again
 from gateway.proxy.session import ServiceSession
@@ -42,7 +37,6 @@ from gateway.proxy.time_limits import TimeLimits
 from gateway.tracing.trace_context import Trace, UpstreamCall
 
 PATH_UNIT = re.compile(r"%..|.")
-VIA = ("Via", "1.1 gateway")
 
 
 @dataclass(slots=True)
@@ -57,6 +51,8 @@ class Incoming:
     content_length: int | None
     is_chunked: bool
     request_id: str
+    # How the request is told to have come (RFC 9110 7.6.3).
+    via: str
     limits: TimeLimits
     # Who is calling: always the same text for the same caller.
     caller: str = ""
@@ -94,7 +90,6 @@ class Forwarder:
         settings: ServiceSettings,
         session: ServiceSession,
         identity_names: frozenset[str],
-        trusted_hops: int,
         balancer: Balancer,
         clock: Callable[[], float],
         chance: Callable[[], float],
@@ -103,11 +98,13 @@ class Forwarder:
         self._settings = settings
         self._session = session
         self._identity_names = identity_names
-        self._trusted_hops = trusted_hops
         self._balancer = balancer
         self._clock = clock
         self._chance = chance
         self._watch = watch
+        self._stripped_prefix = settings.prefix.rstrip("/") if settings.strip_prefix else ""
+        # What services that honour it put in front of the paths that they name (Spring, Werkzeug, ASP.NET Core).
+        self._prefix_fields = [("X-Forwarded-Prefix", self._stripped_prefix)] if self._stripped_prefix else []
         self._budget = RetryBudget(settings.retry_budget)
         self._in_flight = 0
 
@@ -218,22 +215,33 @@ class Forwarder:
         )
 
     def _answered_fields(self, received: Pairs, incoming: Incoming, target: Target) -> Pairs:
-        named_as = self.host_for(incoming, target)
-        stripped = self._settings.prefix.rstrip("/") if self._settings.strip_prefix else ""
-        return [
-            (name, rewrite_location(value, named_as, target.base_path, stripped))
-            if name.lower() in ("location", "content-location")
-            else (name, value)
-            for name, value in answered_fields(received)
-        ]
+        """The answer's fields as the client gets them."""
+        fields, places = answered_fields(received), None
+        for index, (name, value) in enumerate(fields):
+            if names_a_place(name):
+                places = places or self._places(incoming, target)
+                fields[index] = (name, places.field(name, value))
+        return fields
+
+    def _places(self, incoming: Incoming, target: Target) -> Places:
+        asked, client = incoming.target, incoming.client
+        return Places(
+            client_scheme=client.scheme,
+            client_host=client.host,
+            target_scheme="https" if target.is_tls else "http",
+            names=(target.authority, self.host_for(incoming, target)),
+            asked=asked.raw_path if asked.raw_query is None else f"{asked.raw_path}?{asked.raw_query}",
+            asked_of_target=self.target_for(asked, target).partition("?")[0],
+            base_path=target.base_path,
+            prefix=self._stripped_prefix,
+        )
 
     def target_for(self, requested: RequestTarget, target: Target) -> str:
         """What is asked of the target: the client's own bytes of path and query, behind the target's base path."""
         path = requested.raw_path
-        if self._settings.strip_prefix:
+        if self._stripped_prefix:
             # The prefix is plain ASCII, so each of its characters is one unit of the raw path, escaped or not.
-            prefix_length = len(self._settings.prefix.rstrip("/"))
-            path = "".join(PATH_UNIT.findall(path)[prefix_length:]) or "/"
+            path = "".join(PATH_UNIT.findall(path)[len(self._stripped_prefix) :]) or "/"
         query = "" if requested.raw_query is None else "?" + requested.raw_query
         return target.base_path + path + query
 
@@ -246,8 +254,9 @@ class Forwarder:
         if any(name.lower() == "upgrade" and "websocket" in value.lower() for name, value in incoming.fields):
             raise UpgradeRefused()
         fields = [("Host", self.host_for(incoming, target)), *forwarded_fields(incoming.fields, self._identity_names)]
-        fields += proxy_fields(incoming.fields, incoming.client, self._trusted_hops)
-        fields += (VIA, ("X-Request-Id", incoming.request_id))
+        fields += incoming.client.fields
+        fields += self._prefix_fields
+        fields += (("Via", incoming.via), ("X-Request-Id", incoming.request_id))
         fields += incoming.identity_fields
         if incoming.trace is not None:
             fields += incoming.trace.fields()

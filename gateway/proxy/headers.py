@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from ipaddress import ip_address
-from typing import NamedTuple
 
 Pairs = list[tuple[str, str]]
 
@@ -14,26 +12,32 @@ HOP_BY_HOP = frozenset(
     "connection keep-alive proxy-connection proxy-authenticate proxy-authorization te trailer transfer-encoding "
     "upgrade http2-settings".split()
 )
+# By these, proxies and CDNs say who asks them and how. Many services believe one or another, whoever sent it.
+CLIENT_FIELDS = frozenset(
+    "akamai-origin-hop ali-cdn-real-ip cdn-real-ip cdn-src-ip cf-connecting-ip cf-connecting-ip6 cf-connecting-ipv6 "
+    "cf-pseudo-ipv4 cf-visitor client-ip cloudfront-forwarded-proto cloudfront-viewer-address "
+    "do-connecting-ip fastly-client fastly-client-ip fastly-ssl fly-client-ip fly-forwarded-port fly-forwarded-proto "
+    "fly-forwarded-ssl forwarded forwarded-for forwarded-host forwarded-proto front-end-https http-client-ip "
+    "incap-client-ip remote-addr remote-ip true-client-ip wl-proxy-client-ip wl-proxy-ssl x-appengine-remote-addr "
+    "x-appengine-user-ip x-arr-clientcert x-arr-ssl x-azure-clientip x-azure-socketip x-client-ip x-cluster-client-ip "
+    "x-coming-from x-envoy-external-address x-envoy-original-host x-envoy-original-path x-forwarded "
+    "x-http-host-override x-ms-forwarded-client-ip x-nf-client-connection-ip x-original-forwarded-for x-original-host "
+    "x-proxyuser-ip x-real-ip x-real-port x-remote-addr x-remote-ip x-scheme x-sucuri-clientip x-url-scheme "
+    "x-vercel-forwarded-for x-vercel-proxied-for x-wap-client-ip".split()
+)
+CLIENT_PREFIX = "x-forwarded-"
 # Made anew by the gateway for every request, or none of a client's business: it must not be able to speak for it. To a
 # CGI or WSGI service a client's `Proxy` is HTTP_PROXY, by which it would send its own requests (CVE-2016-5385).
-OWN_REQUEST_FIELDS = frozenset(
-    "host content-length expect forwarded front-end-https proxy x-client-ip x-real-ip x-request-id x-original-host "
-    "x-original-url x-rewrite-url x-http-method x-http-method-override x-method-override".split()
+OWN_REQUEST_FIELDS = CLIENT_FIELDS | frozenset(
+    "host content-length expect proxy x-request-id x-original-url x-rewrite-url x-http-method x-http-method-override "
+    "x-method-override".split()
 )
 # What a proxy says, and what a client has no business to say to one.
-OWN_REQUEST_PREFIXES = ("x-gateway-", "x-forwarded-", "proxy-")
+OWN_REQUEST_PREFIXES = ("x-gateway-", CLIENT_PREFIX, "proxy-")
 # Names of fields may be long, and are whatever somebody chose.
 NAMES_KNOWN = 256
-OWN_RESPONSE_FIELDS = frozenset(["x-request-id", "x-gateway-error"])
-
-
-class ClientSide(NamedTuple):
-    """What the gateway knows of the client's connection. `peer` is the socket's address, `address` the client's."""
-
-    peer: str
-    address: str
-    scheme: str
-    host: str
+# The gateway's own; and Alt-Svc, by which clients would go on to ask the service past the gateway (RFC 7838).
+NOT_FOR_CLIENTS = frozenset(["x-request-id", "x-gateway-error", "alt-svc"])
 
 
 def normal(name: str) -> str:
@@ -65,48 +69,11 @@ def may_be_forwarded(name: str, identity_names: frozenset[str]) -> bool:
     )
 
 
-def proxy_fields(received: Sequence[tuple[str, str]], client: ClientSide, trusted_hops: int) -> Pairs:
-    """X-Forwarded-* and Forwarded (RFC 7239): fresh for an untrusted peer, appended behind `trusted_hops` proxies."""
-    addresses, elements, host, scheme = [], [], client.host, client.scheme
-    if trusted_hops:
-        for name, value in received:
-            lower = name.lower()
-            if lower == "x-forwarded-for":
-                addresses.append(value)
-            elif lower == "forwarded":
-                elements.append(value)
-            elif lower == "x-forwarded-host":
-                host = value
-            elif lower == "x-forwarded-proto":
-                scheme = value
-    node = f'"[{client.peer}]"' if ":" in client.peer else client.peer
-    own_element = f"for={node};proto={client.scheme}"
-    if client.host:
-        own_element += f';host="{client.host}"'
-    fields = [
-        ("X-Forwarded-For", ", ".join([*addresses, client.peer])),
-        ("X-Forwarded-Proto", scheme),
-        ("Forwarded", ", ".join([*elements, own_element])),
-    ]
-    if host:
-        fields.append(("X-Forwarded-Host", host))
-    return fields
-
-
-def client_address(peer: str, forwarded_for: Sequence[str], trusted_hops: int) -> str:
-    """The client's address: the peer's, or what the outermost of the trusted proxies saw.
-
-    `forwarded_for`: the values of X-Forwarded-For in order."""
-    if not trusted_hops:
-        return peer
-    seen = [part.strip() for value in forwarded_for for part in value.split(",")]
-    if not seen:
-        return peer
-    candidate = seen[-min(trusted_hops, len(seen))]
-    try:
-        return str(ip_address(candidate.strip("[]")))
-    except ValueError:
-        return peer
+@lru_cache(maxsize=NAMES_KNOWN)
+def tells_of_a_proxy(name: str) -> bool:
+    """Whether the field says that its request came through a proxy."""
+    lower = normal(name)
+    return lower == "via" or lower in CLIENT_FIELDS or lower.startswith(CLIENT_PREFIX)
 
 
 def answered_fields(pairs: Sequence[tuple[str, str]]) -> Pairs:
@@ -119,24 +86,4 @@ def answered_fields(pairs: Sequence[tuple[str, str]]) -> Pairs:
 @lru_cache(maxsize=NAMES_KNOWN)
 def may_be_answered(name: str) -> bool:
     lower = name.lower()
-    return not (lower in HOP_BY_HOP or lower in OWN_RESPONSE_FIELDS or lower.startswith("access-control-"))
-
-
-def rewrite_location(value: str, authority: str, base_path: str, stripped_prefix: str) -> str:
-    """Location, relative to the gateway where it names the target itself; any other place stays as it is.
-
-    `authority` is the target's host:port as the request named it; RFC 9110 10.2.2 allows a relative reference."""
-    for scheme in ("http://", "https://", "//"):
-        start = scheme + authority
-        if value[: len(start)].lower() == start.lower() and value[len(start) : len(start) + 1] in ("", "/", "?", "#"):
-            rest = value[len(start) :]
-            rest = rest if rest.startswith("/") else "/" + rest
-            break
-    else:
-        if not value.startswith("/") or value.startswith("//"):
-            return value
-        rest = value
-    if base_path and (rest == base_path or rest.startswith(base_path + "/")):
-        rest = rest[len(base_path) :] or "/"
-    # "//host" would be another place again.
-    return stripped_prefix + ("/" + rest.lstrip("/") if rest.startswith("//") else rest)
+    return not (lower in HOP_BY_HOP or lower in NOT_FOR_CLIENTS or lower.startswith("access-control-"))

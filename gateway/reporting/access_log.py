@@ -74,7 +74,7 @@ def facts(note: Note, settings: LogSettings) -> dict[str, Any]:
         "time": iso_milliseconds(note.now),
         "request_id": exchange.request_id,
         "trace_id": exchange.trace_id,
-        "client": exchange.client_address,
+        "client": exchange.client.address,
         "method": clipped(exchange.method),
         "path": clipped(path),
         "query": (clipped(query) if settings.query else "redacted") if query else None,

@@ -38,8 +38,8 @@ def server_span(exchange: Exchange, served: Served, ended: float) -> SpanRecord:
     attributes["url.path"] = exchange.raw_target.partition("?")[0]
     attributes["url.scheme"] = served.scheme
     attributes["http.response.status_code"] = served.status
-    attributes["client.address"] = exchange.client_address
-    attributes["network.peer.address"] = exchange.peer
+    attributes["client.address"] = exchange.client.address
+    attributes["network.peer.address"] = exchange.client.peer
     attributes["network.protocol.version"] = served.protocol.removeprefix("HTTP/")
     attributes["gateway.request_id"] = exchange.request_id
     if served.route is not None:

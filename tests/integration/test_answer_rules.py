@@ -27,10 +27,10 @@ def test_hop_by_hop_fields_and_what_connection_names_stay_behind(
 ) -> None:
     upstream.answers(
         HEAD_200 + b"Connection: X-Private\r\nX-Private: 1\r\nKeep-Alive: timeout=5\r\nTrailer: X-Sum\r\n"
-        b"Upgrade: h2c\r\nProxy-Authenticate: Basic\r\nX-Kept: 1\r\nContent-Length: 0\r\n\r\n"
+        b'Upgrade: h2c\r\nProxy-Authenticate: Basic\r\nAlt-Svc: h3=":8443"\r\nX-Kept: 1\r\nContent-Length: 0\r\n\r\n'
     )
     reply = gateway.get("/api/devices", bearer())
-    for name in ("X-Private", "Keep-Alive", "Trailer", "Upgrade", "Proxy-Authenticate"):
+    for name in ("X-Private", "Keep-Alive", "Trailer", "Upgrade", "Proxy-Authenticate", "Alt-Svc"):
         assert reply.values(name) == []
     assert reply.value("X-Kept") == "1"
     assert reply.value("Connection") == "keep-alive"

@@ -403,7 +403,7 @@ def test_targets_that_could_be_chosen(upstream: ScriptedUpstream) -> None:
 
 
 def test_the_clients_address_and_other_readings_are_told(explainer: Explainer) -> None:
-    found = explainer.document("GET", "/open", "--address", "::1", "-H", "X-Forwarded-For: 10.1.1.1, 10.2.2.2")
+    found = explainer.document("GET", "/open", "--address", "::1", "-H", "X-Forwarded-For: 10.1.1.1, 10.2.2.2:80")
     assert stages(found)["client"] == (
         "10.2.2.2",
         "by X-Forwarded-For, trusted_hops = 1; the connection is from ::1",

@@ -110,10 +110,13 @@ def configured(start_gateway: StartGateway, gateway: GatewayProcess) -> Callable
         ({}, [("Forwarded", "for=127.0.0.1")], 404),
         ({}, [("X-Real-IP", "127.0.0.1")], 404),
         ({}, [("Via", "1.1 proxy")], 404),
+        ({}, [("Fastly-Client-IP", "127.0.0.1")], 404),
+        ({}, [("X-Forwarded-Prefix", "/x")], 404),
         ({"proxy": {"trusted_hops": 1}}, [("X-Forwarded-For", "203.0.113.9")], 404),
         ({"proxy": {"trusted_hops": 1}}, [("X-Forwarded-For", "not an address")], 404),
+        ({"proxy": {"trusted_hops": 1}}, [("Forwarded", "for=10.1.2.3")], 404),
         ({"proxy": {"trusted_hops": 1}, "admin": {"allow": ["127.0.0.1", "10.0.0.0/8"]}},
-         [("X-Forwarded-For", "10.1.2.3")], 200),
+         [("X-Forwarded-For", "[::ffff:10.1.2.3]:4711")], 200),
     ],
 )  # fmt: skip
 def test_only_operators_see_it(

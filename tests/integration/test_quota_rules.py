@@ -166,7 +166,9 @@ def test_exempt_addresses(
 
     assert from_address("10.1.2.3") == from_address("2001:db8::1") == {200: 4}
     assert from_address("11.1.2.3") == {200: 2, 429: 2}
-    assert len(upstream.requests) == 10
+    for address in ("10.1.2.3:4711", "::ffff:10.1.2.3", "[2001:db8::1]:4711", '"[2001:db8::1]"'):
+        assert from_address(address) == {200: 4}
+    assert len(upstream.requests) == 26
 
 
 @while_redis_answers

@@ -63,6 +63,11 @@ def test_forwarding_fields_of_an_untrusted_client_are_replaced(
         ("X-Forwarded-Proto", "https"),
         ("Forwarded", "for=10.0.0.1"),
         ("X-Real-IP", "10.0.0.1"),
+        ("True-Client-IP", "10.0.0.1"),
+        ("CF-Connecting-IP", "10.0.0.1"),
+        ("Fastly-Client-IP", "10.0.0.1"),
+        ("X-Cluster-Client-IP", "10.0.0.1"),
+        ("Client-IP", "10.0.0.1"),
         ("X-Original-URL", "/admin"),
         ("X-HTTP-Method-Override", "DELETE"),
         ("X-Method-Override", "DELETE"),
@@ -76,49 +81,184 @@ def test_forwarding_fields_of_an_untrusted_client_are_replaced(
     assert arrived.values("x-forwarded-host") == ["gateway.test"]
     assert arrived.values("x-forwarded-proto") == ["http"]
     assert arrived.values("forwarded") == ['for=127.0.0.1;proto=http;host="gateway.test"']
+    assert not [value for _, value in arrived.fields if "10.0.0.1" in value]
     for name in ("x-real-ip", "x-original-url", "x-http-method-override", "x-gateway-identity"):
         assert arrived.values(name) == []
     for name in ("x-method-override", "x-forwarded-user", "proxy", "proxy-anything"):
         assert arrived.values(name) == []
 
 
-def test_forwarding_fields_of_trusted_proxies_are_continued(
-    upstream: ScriptedUpstream, start_gateway: Callable[..., GatewayProcess]
+FAMILIES = ["x-forwarded", "forwarded"]
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def behind_two(
+    request: pytest.FixtureRequest, start_gateway: Callable[..., GatewayProcess], module_upstream: ScriptedUpstream
+) -> tuple[str, GatewayProcess]:
+    """The family that the two proxies in front write, and the gateway behind them; rules has the client's Host."""
+    settings = four_services(module_upstream.url) | {"proxy": {"trusted_hops": 2, "forwarding_fields": request.param}}
+    settings["services"]["rules"] |= {"preserve_host": True}
+    return request.param, start_gateway(settings, workers=1)
+
+
+def test_services_learn_of_the_client_what_was_accepted(
+    behind_two: tuple[str, GatewayProcess], upstream: ScriptedUpstream
 ) -> None:
-    gateway = start_gateway(four_services(upstream.url) | {"proxy": {"trusted_hops": 2}}, workers=1)
-    gateway.get(
-        "/api/devices",
-        bearer(),
-        ("X-Forwarded-For", "6.6.6.6, 203.0.113.9"),
-        ("X-Forwarded-For", "10.0.0.2"),
-        ("X-Forwarded-Host", "shop.test"),
-        ("X-Forwarded-Proto", "https"),
-        ("Forwarded", "for=203.0.113.9"),
-    )
+    family, gateway = behind_two
+    written = {
+        "x-forwarded": [
+            ("X-Forwarded-For", "6.6.6.6, [2001:db8::9]:4711"),
+            ("X-Forwarded-For", "10.0.0.2:80"),
+            ("X-Forwarded-Host", "evil.test"),
+            ("X-Forwarded-Host", "shop.test, 10.0.0.2"),
+            ("X-Forwarded-Proto", "http"),
+            ("X-Forwarded-Proto", "https"),
+            ("X-Forwarded-Proto", "http"),
+        ],
+        "forwarded": [
+            ("Forwarded", 'for="6.6.6.6'),
+            ("Forwarded", 'for=6.6.6.7;proto=http, for="[2001:db8::9]:4711";proto=https;host=shop.test'),
+            ("Forwarded", "for=10.0.0.2;proto=http;host=10.0.0.2"),
+        ],
+    }
+    # The other family passes through the proxies, so it is anybody's word.
+    forged = {
+        "x-forwarded": [("Forwarded", "for=7.7.7.7;proto=http;host=evil.test")],
+        "forwarded": [
+            ("X-Forwarded-For", "7.7.7.7"),
+            ("X-Forwarded-Proto", "http"),
+            ("X-Forwarded-Host", "evil.test"),
+        ],
+    }
+    reply = gateway.get("/api/rules", bearer(), *written[family], *forged[family], ("X-Forwarded-Prefix", "/evil"))
     arrived = upstream.only
-    assert arrived.values("x-forwarded-for") == ["6.6.6.6, 203.0.113.9, 10.0.0.2, 127.0.0.1"]
+    assert arrived.values("x-forwarded-for") == ["2001:db8::9, 10.0.0.2, 127.0.0.1"]
     assert arrived.values("x-forwarded-host") == ["shop.test"]
     assert arrived.values("x-forwarded-proto") == ["https"]
-    assert arrived.values("forwarded") == ['for=203.0.113.9, for=127.0.0.1;proto=http;host="gateway.test"']
-    assert gateway.wait_for_log(lambda line: line["service"] == "devices")["client"] == "203.0.113.9"
+    assert arrived.values("x-forwarded-prefix") == []
+    assert arrived.values("forwarded") == [
+        'for="[2001:db8::9]";proto=https;host="shop.test", for=10.0.0.2, for=127.0.0.1'
+    ]
+    assert arrived.values("host") == ["shop.test"]
+    line = gateway.wait_for_log(lambda line: line["request_id"] == reply.value("X-Request-Id"))
+    assert line["client"] == "2001:db8::9"
+    # An https page's redirect is followed by https, whatever the service knows of that.
+    for location in ("http://shop.test/api/rules/", "https://shop.test:443/api/rules/"):
+        upstream.answers(b"HTTP/1.1 307 X\r\nLocation: %b\r\nContent-Length: 0\r\n\r\n" % location.encode())
+        assert gateway.get("/api/rules", bearer(), *written[family]).value("Location") == "/api/rules/"
 
 
-def test_the_host_is_the_targets_or_the_clients(
-    upstream: ScriptedUpstream, start_gateway: Callable[..., GatewayProcess]
+def test_what_is_no_address_scheme_or_host_is_not_passed_on(
+    behind_two: tuple[str, GatewayProcess], upstream: ScriptedUpstream
 ) -> None:
-    services = four_services(upstream.url)
-    services["services"]["rules"] |= {"preserve_host": True, "strip_prefix": True}
-    gateway = start_gateway(services, workers=1)
-    gateway.get("/api/rules/1?x", bearer())
+    family, gateway = behind_two
+    fields = {
+        "x-forwarded": [
+            ("X-Forwarded-For", "unknown, 10.0.0.2"),
+            ("X-Forwarded-Proto", "gopher, http"),
+            ("X-Forwarded-Host", 'x";for="6.6.6.6, b'),
+        ],
+        "forwarded": [("Forwarded", r'for=unknown;proto=gopher;host="x\";for=\"6.6.6.6", for=10.0.0.2')],
+    }
+    reply = gateway.get("/api/devices", bearer(), *fields[family])
+    arrived = upstream.only
+    assert arrived.values("x-forwarded-for") == ["unknown, 10.0.0.2, 127.0.0.1"]
+    assert arrived.values("x-forwarded-proto") == ["http"]
+    assert arrived.values("x-forwarded-host") == ["gateway.test"]
+    assert arrived.values("forwarded") == ['for=unknown;proto=http;host="gateway.test", for=10.0.0.2, for=127.0.0.1']
+    line = gateway.wait_for_log(lambda line: line["request_id"] == reply.value("X-Request-Id"))
+    assert line["client"] == "127.0.0.1"
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6 here")
+def test_an_ipv4_client_of_an_ipv6_socket_is_one(
+    start_gateway: Callable[..., GatewayProcess], upstream: ScriptedUpstream
+) -> None:
+    settings = four_services(upstream.url) | {
+        "server": {"bind": "[::]:0"},
+        "admin": {"allow": ["::ffff:127.0.0.0/104"]},
+    }
+    gateway = start_gateway(settings, workers=1)
+    assert gateway.get("/api/devices", bearer()).status == 200
+    assert upstream.only.values("x-forwarded-for") == ["127.0.0.1"]
+    assert upstream.only.values("forwarded") == ['for=127.0.0.1;proto=http;host="gateway.test"']
+    assert gateway.wait_for_log(lambda line: line["service"] == "devices")["client"] == "127.0.0.1"
+    assert gateway.get("/metrics").status == 200
+
+
+@pytest.fixture(scope="module")
+def rearranged(start_gateway: Callable[..., GatewayProcess], module_upstream: ScriptedUpstream) -> GatewayProcess:
+    """Rules has the client's Host, rules and devices are asked without their prefix."""
+    settings = four_services(module_upstream.url)
+    settings["services"]["rules"] |= {"preserve_host": True, "strip_prefix": True}
+    settings["services"]["devices"] |= {"strip_prefix": True}
+    settings["services"]["livestreams"] |= {"preserve_host": True}
+    return start_gateway(settings, workers=1)
+
+
+def test_the_host_is_the_targets_or_the_clients(rearranged: GatewayProcess, upstream: ScriptedUpstream) -> None:
+    rearranged.get("/api/rules/1?x", bearer(), ("X-Forwarded-Prefix", "/evil"))
     assert upstream.only.values("host") == ["gateway.test"]
+    assert upstream.only.values("x-forwarded-prefix") == ["/api/rules"]
     assert upstream.only.target == "/1?x"
     upstream.reset()
-    gateway.get("/%61pi/rules", bearer())
+    rearranged.get("/%61pi/rules", bearer())
     assert upstream.only.target == "/"
-    # A redirect comes back to where the client can follow it, however the service writes it.
-    for location in ("/2", "http://gateway.test/2"):
-        upstream.answers(b"HTTP/1.1 307 X\r\nLocation: %b\r\nContent-Length: 0\r\n\r\n" % location.encode())
-        assert gateway.get("/api/rules/1", bearer()).value("Location") == "/api/rules/2"
+
+
+@pytest.mark.parametrize(
+    ("path", "location", "expected"),
+    [
+        # A redirect comes back to where the client can follow it, however the service writes it.
+        ("/api/rules/1", "/2", "/api/rules/2"),
+        ("/api/rules/1", "http://gateway.test/2", "/api/rules/2"),
+        ("/api/rules/1", "http://Gateway.Test:80/2", "/api/rules/2"),
+        ("/api/rules/1", "TARGET/2", "/api/rules/2"),
+        ("/api/rules/1", "2", "/api/rules/2"),
+        ("/api/rules", "2", "/api/rules/2"),
+        ("/api/rules", "../2?a", "/api/rules/2?a"),
+        ("/api/rules", "?a", "?a"),
+        ("/api/devices", "TARGET/", "/api/devices/"),
+        # By a service that honours X-Forwarded-Prefix.
+        ("/api/rules/1", "/api/rules/2", "/api/rules/2"),
+        ("/api/rules/1", "http://gateway.test/api/rules/2", "/api/rules/2"),
+        # One to https would never end if it were made relative.
+        ("/api/livestreams/1", "https://gateway.test/api/livestreams/1", "https://gateway.test/api/livestreams/1"),
+        ("/api/livestreams", r"TARGET/\evil.com/", "/evil.com/"),
+        ("/api/livestreams", "TARGET/\t/evil.com/", "/evil.com/"),
+    ],
+)
+@pytest.mark.parametrize("field", ["Location", "Content-Location"])
+def test_a_redirect_leads_to_where_the_service_meant(
+    rearranged: GatewayProcess, upstream: ScriptedUpstream, field: str, path: str, location: str, expected: str
+) -> None:
+    value = location.replace("TARGET", upstream.url).encode()
+    upstream.answers(b"HTTP/1.1 307 X\r\n%b: %b\r\nContent-Length: 0\r\n\r\n" % (field.encode(), value))
+    assert rearranged.get(path, bearer()).value(field) == expected
+
+
+def test_cookies_are_for_the_path_by_which_the_client_asks(
+    rearranged: GatewayProcess, upstream: ScriptedUpstream
+) -> None:
+    cookies = [b"a=1; Path=/; HttpOnly", b"b=Path=/;path=/x ; Secure", b"c=1; Path=/api/rules/y", b"__Host-d=1; Path=/"]
+    head = b"HTTP/1.1 200 X\r\n%bContent-Length: 0\r\n\r\n" % b"".join(b"Set-Cookie: %b\r\n" % one for one in cookies)
+    upstream.answers(head)
+    assert rearranged.get("/api/rules/1", bearer()).values("Set-Cookie") == [
+        "a=1; Path=/api/rules; HttpOnly",
+        "b=Path=/;path=/api/rules/x ; Secure",
+        "c=1; Path=/api/rules/y",
+        "__Host-d=1; Path=/",
+    ]
+    assert rearranged.get("/api/livestreams", bearer()).values("Set-Cookie") == [one.decode() for one in cookies]
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_via_tells_by_which_version_a_request_came(
+    gateway: GatewayProcess, upstream: ScriptedUpstream, version: str
+) -> None:
+    data = request_bytes("GET", "/api/devices", [bearer(), ("Via", "1.0 front")])
+    assert exchange(gateway.port, data.replace(b"HTTP/1.1", b"HTTP/" + version.encode())).status == 200
+    assert upstream.only.values("via") == ["1.0 front", f"{version} gateway"]
 
 
 @pytest.mark.parametrize("upgrade", ["websocket", "WebSocket", "h2c, websocket"])

@@ -68,7 +68,7 @@ class GatewayProcess:
         self.process = start("gunicorn", [*arguments, application], variables_in_force, ROOT, self._output.fileno())
         try:
             self._wait(lambda: "Listening at:" in self.output(), "listen")
-            found = re.search(r"Listening at: https?://[^:]+:(\d+)", self.output())
+            found = re.search(r"Listening at: https?://(?:\[[^\]]*\]|[^:]+):(\d+)", self.output())
             assert found is not None
             self.port = int(found[1])
             self._wait(lambda: self.output().count("Booting worker") >= workers, "start its workers")

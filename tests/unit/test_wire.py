@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import UpstreamProtocolError
-from gateway.proxy.headers import normal, rewrite_location
+from gateway.proxy.headers import normal
 from gateway.proxy.wire import read_chunk_size, read_response_head, request_head
 
 TOKEN_CHARACTERS = "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -52,27 +51,3 @@ def test_a_request_head_ends_with_an_empty_line() -> None:
     assert (
         request_head("GET", "/a?b", [("Host", "x"), ("X-A", "1")]) == b"GET /a?b HTTP/1.1\r\nHost: x\r\nX-A: 1\r\n\r\n"
     )
-
-
-@pytest.mark.parametrize(
-    ("value", "base", "stripped", "expected"),
-    [
-        ("http://t:1/a", "", "", "/a"),
-        ("http://T:1", "", "", "/"),
-        ("http://t:1?x", "", "", "/?x"),
-        ("//t:1/a", "", "", "/a"),
-        ("http://t:1//evil", "", "", "/evil"),
-        ("http://t:12/a", "", "", "http://t:12/a"),
-        ("http://t:1.evil/a", "", "", "http://t:1.evil/a"),
-        ("http://t:1@evil/a", "", "", "http://t:1@evil/a"),
-        ("/v2/a", "/v2", "", "/a"),
-        ("/v2x/a", "/v2", "", "/v2x/a"),
-        ("/a", "", "/api/x", "/api/x/a"),
-        ("http://t:1/v2/a", "/v2", "/api/x", "/api/x/a"),
-        ("a/b", "", "/api/x", "a/b"),
-    ],
-)
-def test_location_names_the_gateway_only_where_it_named_the_target(
-    value: str, base: str, stripped: str, expected: str
-) -> None:
-    assert rewrite_location(value, "t:1", base, stripped) == expected
