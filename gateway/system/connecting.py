@@ -4,25 +4,53 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import socket
 import time
+from collections import deque
 from collections.abc import Sequence
+from itertools import zip_longest
 from threading import Event, Thread
 from typing import Any
+
+from gateway.system.exhaustion import EXHAUSTION, is_exhaustion
 
 # How long a question is shared by those who have it, too, and how many there may be at once.
 SHARED_SECONDS = 0.5
 MOST_AT_ONCE = 3
+# How long one address of several may take before the next one is tried beside it (RFC 8305 5).
+ATTEMPT_DELAY_SECONDS = 0.25
 
 # As `socket.getaddrinfo` tells them: family, kind, protocol, canonical name, address.
 Address = tuple[int, int, int, str, Any]
+
+# Of names with several addresses, the address that took the last connection.
+LAST_CONNECTED: dict[tuple[str, int], Address] = {}
 
 
 def connect_to_any(host: str, port: int, deadline: float) -> socket.socket:
     """A connection to the first address that takes one; all of them, and the look-up of the name, share the deadline
     (monotonic seconds). Raises OSError, of which TimeoutError when it is over."""
-    failure: OSError | None = None
-    for family, kind, protocol, _, address in addresses_of(host, port, deadline - time.monotonic()):
+    if not 0 < port < 65536:
+        # As another server may have told it. The system's resolver would take 65616 for 80.
+        raise OSError(errno.EINVAL, f"there is no port {port}")
+    addresses = addresses_of(host, port, deadline - time.monotonic())
+    try:
+        return connect_to_first(host, port, addresses, deadline)
+    except OSError as error:
+        # Idle connections hold descriptors, and ports, that are needed more here.
+        if is_exhaustion(error) and EXHAUSTION.release_spare():
+            return connect_to_first(host, port, addresses, deadline)
+        raise
+
+
+def connect_to_first(host: str, port: int, addresses: Sequence[Address], deadline: float) -> socket.socket:
+    if len(addresses) > 1:
+        key = host, port
+        first = LAST_CONNECTED.get(key)
+        sock, LAST_CONNECTED[key] = connect_staggered(in_order_of_attempts(addresses, first), deadline)
+        return sock
+    for family, kind, protocol, _, address in addresses:
         remaining = deadline - time.monotonic()
         if remaining <= 0:
             raise TimeoutError
@@ -30,19 +58,75 @@ def connect_to_any(host: str, port: int, deadline: float) -> socket.socket:
         try:
             sock.settimeout(remaining)
             sock.connect(address)
-        except OSError as error:
-            sock.close()
-            failure = error
-        except OverflowError as error:
-            # A port that there can't be, as another server told it.
-            sock.close()
-            failure = OSError(str(error))
         except BaseException:
             sock.close()
             raise
-        else:
-            return sock
-    raise failure or OSError("the name has no address")
+        return sock
+    raise OSError("the name has no address")
+
+
+def in_order_of_attempts(addresses: Sequence[Address], first: Address | None) -> list[Address]:
+    """The one that worked last, then the families in turn (RFC 8305 4): where one family can't be reached, only every
+    second attempt fails."""
+    by_family: dict[int, list[Address]] = {}
+    for address in dict.fromkeys(addresses):
+        by_family.setdefault(address[0], []).append(address)
+    ordered = [address for turn in zip_longest(*by_family.values()) for address in turn if address is not None]
+    return sorted(ordered, key=lambda address: address != first)
+
+
+def connect_staggered(addresses: Sequence[Address], deadline: float) -> tuple[socket.socket, Address]:
+    """A connection to the first address that answers, and that address (RFC 8305 5). The next one is tried when one
+    fails, or has not answered for a moment. Raises OSError, of which TimeoutError when the deadline is over."""
+    now = time.monotonic()
+    # Where there is little time, each address still gets its turn.
+    delay = min(ATTEMPT_DELAY_SECONDS, (deadline - now) / len(addresses))
+    untried, next_at = deque(addresses), now
+    pending: dict[int, tuple[socket.socket, Address]] = {}
+    poll, failure = select.poll(), OSError("the name has no address")
+    try:
+        while untried or pending:
+            if now >= deadline:
+                raise TimeoutError
+            if untried and now >= next_at:
+                address, next_at = untried.popleft(), now + delay
+                try:
+                    sock = begin_to_connect(address)
+                except OSError as error:
+                    failure, next_at = error, now
+                    continue
+                pending[sock.fileno()] = sock, address
+                poll.register(sock, select.POLLOUT)
+            remaining = (min(deadline, next_at) if untried else deadline) - now
+            for descriptor, _ in poll.poll(max(0.0, remaining) * 1000):
+                sock, address = pending[descriptor]
+                code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                if not code:
+                    del pending[descriptor]
+                    return sock, address
+                poll.unregister(descriptor)
+                pending.pop(descriptor)[0].close()
+                failure, next_at = OSError(code, os.strerror(code)), now
+            now = time.monotonic()
+        raise failure
+    finally:
+        for sock, _ in pending.values():
+            sock.close()
+
+
+def begin_to_connect(address: Address) -> socket.socket:
+    """A socket that will be writable when it is connected, or has failed to be. Raises OSError."""
+    family, kind, protocol, _, where = address
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.setblocking(False)
+        sock.connect(where)
+    except BlockingIOError:
+        pass
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 def addresses_of(host: str, port: int, seconds: float) -> Sequence[Address]:

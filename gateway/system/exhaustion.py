@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import time
+from collections.abc import Callable
 
 from gateway.system.ending import WORKER_END
 
@@ -22,10 +23,16 @@ def is_exhaustion(error: BaseException | None) -> bool:
 
 
 class Exhaustion:
-    """Logs that it has come to that, once in a while, and has a worker without memory replaced."""
+    """Logs that it has come to that, once in a while, and has a worker without memory replaced. Each of `spare` closes
+    what the process can do without, and returns whether there was something to be closed."""
 
     def __init__(self) -> None:
         self._next: float = 0.0
+        self.spare: list[Callable[[], bool]] = []
+
+    def release_spare(self) -> bool:
+        """Gives back what the process can do without; whether there was something, so that trying again is worth it."""
+        return any(release() for release in self.spare)
 
     def tell(self, error: BaseException) -> None:
         if isinstance(error, MemoryError):

@@ -6,12 +6,13 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway.system import connecting
-from gateway.system.connecting import NAMES, addresses_of, connect_to_any
+from gateway.system.connecting import NAMES, addresses_of, connect_to_any, in_order_of_attempts
 
 FOUND = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 80))]
 
@@ -126,7 +127,136 @@ def test_what_all_fail_to_be_told_fails_for_all(resolver: Resolver) -> None:
         addresses_of("svc.test", 80, 30)
 
 
-@pytest.mark.parametrize(("host", "port"), [("127.0.0.1", 70000), ("::1", 70000)])
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
+@pytest.mark.parametrize("port", [70000, 65536 + 80, 0, -1, 10**30])
 def test_a_port_that_there_cant_be_is_an_ordinary_failure(host: str, port: int) -> None:
     with pytest.raises(OSError, match="port"):
         connect_to_any(host, port, time.monotonic() + 5)
+
+
+class Listener:
+    """Listens at a free port of an address. One that is `deaf` drops what would begin a connection, as a host behind a
+    broken route does."""
+
+    def __init__(self, host: str = "127.0.0.1", *, is_deaf: bool = False) -> None:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self.socket = socket.socket(family, socket.SOCK_STREAM)
+        self.socket.bind((host, 0))
+        self.socket.listen(0 if is_deaf else 16)
+        self.address = (family, socket.SOCK_STREAM, 6, "", self.socket.getsockname())
+        self._filling: list[socket.socket] = []
+        if is_deaf:
+            # Nobody accepts: the kernel drops what comes when its queue is full.
+            for _ in range(4):
+                filling = socket.socket(family, socket.SOCK_STREAM)
+                filling.setblocking(False)
+                filling.connect_ex(self.socket.getsockname())
+                self._filling.append(filling)
+
+    def close(self) -> None:
+        for one in (self.socket, *self._filling):
+            one.close()
+
+
+class TestSeveralAddresses:
+    """The addresses of one name (RFC 8305)."""
+
+    @pytest.fixture
+    def deaf(self) -> Iterator[Listener]:
+        listener = Listener(is_deaf=True)
+        yield listener
+        listener.close()
+
+    @pytest.fixture
+    def good(self) -> Iterator[Listener]:
+        listener = Listener()
+        yield listener
+        listener.close()
+
+    @pytest.fixture
+    def refusing(self) -> Any:
+        listener = Listener()
+        listener.close()
+        return listener
+
+    @pytest.fixture(autouse=True)
+    def forget(self) -> Iterator[None]:
+        connecting.LAST_CONNECTED.clear()
+        yield
+        connecting.LAST_CONNECTED.clear()
+
+    @pytest.fixture
+    def name(self, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+        """The addresses of several.test, in the order in which the system's resolver gives them."""
+        addresses: list[Any] = []
+        # The machine's own resolver knows no such name.
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: list(addresses))
+        return addresses
+
+    def connect(self, seconds: float = 30) -> Any:
+        with connect_to_any("several.test", 80, time.monotonic() + seconds) as sock:
+            return sock.getpeername()
+
+    def test_one_that_does_not_answer_holds_up_nobody(self, name: list[Any], deaf: Listener, good: Listener) -> None:
+        name += [deaf.address, good.address]
+        assert self.connect() == good.socket.getsockname()
+
+    def test_those_that_refuse_are_passed_over_at_once(
+        self, name: list[Any], refusing: Listener, good: Listener
+    ) -> None:
+        name += [refusing.address] * 2 + [good.address]
+        assert self.connect() == good.socket.getsockname()
+
+    def test_the_one_that_worked_is_tried_first_the_next_time(
+        self, name: list[Any], deaf: Listener, good: Listener, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        name += [deaf.address, good.address]
+        self.connect()
+        # So the one that does not answer would be waited for until the end.
+        monkeypatch.setattr(connecting, "ATTEMPT_DELAY_SECONDS", 1000)
+        assert self.connect() == good.socket.getsockname()
+
+    def test_one_that_worked_and_has_gone_is_no_obstacle(self, name: list[Any], good: Listener) -> None:
+        other = Listener()
+        name += [other.address, good.address]
+        assert self.connect() == other.socket.getsockname()
+        other.close()
+        assert self.connect() == good.socket.getsockname()
+        name[:] = [good.address]
+        assert self.connect() == good.socket.getsockname()
+
+    def test_there_is_a_turn_for_each_in_little_time(self, name: list[Any], deaf: Listener, good: Listener) -> None:
+        name += [deaf.address, deaf.address, good.address]
+        assert self.connect(0.2) == good.socket.getsockname()
+
+    def test_all_share_the_deadline(self, name: list[Any], deaf: Listener) -> None:
+        other = Listener(is_deaf=True)
+        name += [deaf.address, other.address]
+        with pytest.raises(TimeoutError):
+            self.connect(0.1)
+        other.close()
+
+    def test_that_all_refuse_is_told_as_it_is(self, name: list[Any], refusing: Listener) -> None:
+        name += [refusing.address, refusing.address]
+        with pytest.raises(ConnectionRefusedError):
+            self.connect()
+
+    def test_losers_are_closed(self, name: list[Any], deaf: Listener, good: Listener) -> None:
+        name += [deaf.address, good.address]
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        self.connect()
+        name[:] = [deaf.address, deaf.address]
+        with pytest.raises(TimeoutError):
+            self.connect(0.05)
+        assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_families_take_turns() -> None:
+    def address(family: int, host: str) -> Any:
+        return family, socket.SOCK_STREAM, 6, "", (host, 80)
+
+    six = [address(socket.AF_INET6, f"::{number}") for number in (1, 2, 3)]
+    four = [address(socket.AF_INET, f"10.0.0.{number}") for number in (1, 2)]
+    ordered = in_order_of_attempts([*six, *four, four[0]], None)
+    assert ordered == [six[0], four[0], six[1], four[1], six[2]]
+    assert in_order_of_attempts([*six, *four], four[1]) == [four[1], six[0], four[0], six[1], six[2]]
