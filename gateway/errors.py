@@ -139,6 +139,11 @@ class UpstreamConnectError(UpstreamError):
     code, status, title = "upstream_unreachable", 502, "The service can't be reached"
 
 
+class UpstreamConnectionStale(UpstreamConnectError):
+    """A connection that was idle before had been closed, or was out of step: it says nothing about the service, which
+    may have seen the request or not."""
+
+
 class UpstreamNotReached(UpstreamConnectError):
     """No connection: the service has seen nothing of the request."""
 

@@ -93,6 +93,7 @@ class ServiceSettings(Model):
     max_in_flight: Annotated[int, Field(ge=1)] = 400
     max_in_flight_per_target: Annotated[int, Field(ge=1)] | None = None
     keepalive_connections: Annotated[int, Field(ge=0, le=10_000)] = 100
+    keepalive_idle_seconds: Seconds = 1.5
     openapi_path: Annotated[str, AfterValidator(check_own_path)] = "/openapi.json"
     in_docs: bool = True
     undocumented: Literal["allow", "log", "refuse"] = "allow"

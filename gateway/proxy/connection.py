@@ -9,22 +9,13 @@ import ssl
 import time
 from contextlib import suppress
 
-from gateway.errors import (
-    ClientDisconnected,
-    Overloaded,
-    UpstreamConnectTimeout,
-    UpstreamNotReached,
-    UpstreamProtocolError,
-    UpstreamTimeout,
-)
-from gateway.proxy.target import Target
+from gateway.errors import ClientDisconnected, UpstreamProtocolError, UpstreamTimeout
 from gateway.proxy.wire import MAX_CHUNK_LINE_BYTES, MAX_HEAD_BYTES, ResponseHead, read_chunk_size, read_response_head
-from gateway.system.connecting import connect_to_any
 from gateway.system.ending import WorkerEnd
-from gateway.system.exhaustion import EXHAUSTION, is_exhaustion
-from gateway.system.sockets import peek, send_all, system_poll, wait_for_answer
+from gateway.system.sockets import peek, receive, send_all, system_poll, wait_for_answer
 
 RECEIVE_BYTES = 64 * 1024
+START_OF_ANSWER = b"HTTP/1."
 INTERIM = re.compile(rb"HTTP/1\.[01] 1[0-9][0-9]")
 FINAL = re.compile(rb"HTTP/1\.[01] [2-9][0-9][0-9]")
 ENDED = -1
@@ -34,7 +25,11 @@ UNWATCHED_SECONDS = 0.1
 
 
 class ConnectionEnded(Exception):
-    """The upstream closed or reset the connection."""
+    """The upstream closed the connection."""
+
+
+class ConnectionBroken(ConnectionEnded):
+    """The connection ended without an orderly close: by a reset, or a TLS connection without a close_notify."""
 
 
 class WorkerEnding(Exception):
@@ -51,7 +46,11 @@ class UpstreamConnection:
         # Whether what was sent last has been answered by nothing yet.
         self._has_asked = False
         self.read_timeout_seconds = read_timeout_seconds
-        self.idle_since = 0.0
+        # Monotonic seconds, set whenever the connection becomes idle: since when, not to be used before, and until when
+        # it may be used.
+        self.idle_since = self.rests_until = self.idle_until = 0.0
+        # Whether any byte of an answer to the current request has come.
+        self.has_answered = False
         self.client_watch: socket.socket | None = None
         # Whose word ends a wait, where what is waited for may be left out.
         self.end_watch: WorkerEnd | None = None
@@ -59,6 +58,24 @@ class UpstreamConnection:
     def close(self) -> None:
         with suppress(OSError):
             self._socket.close()
+
+    @property
+    def was_idle(self) -> bool:
+        """Whether it has served another request before."""
+        return self.idle_since > 0
+
+    def begin_exchange(self, client: socket.socket | None, read_timeout_seconds: float) -> None:
+        """To be called before each request. `client` is the client's socket, which is watched while waiting."""
+        self.client_watch = client
+        self.end_watch = None
+        # The last request may have been of a route with another limit.
+        self.read_timeout_seconds = read_timeout_seconds
+        self.has_answered = False
+
+    def has_ended(self) -> bool:
+        """Whether an idle connection has been closed by the upstream. Reads nothing, so that any thread may ask."""
+        event = select.POLLRDHUP if isinstance(self._socket, ssl.SSLSocket) else select.POLLIN
+        return bool(system_poll(self._socket, event).poll(0))
 
     def is_stale(self) -> bool:
         """Whether an idle connection has been closed by the upstream, or has bytes on it that nobody asked for."""
@@ -115,12 +132,27 @@ class UpstreamConnection:
 
         Raises ConnectionEnded, UpstreamTimeout, UpstreamProtocolError, ClientDisconnected."""
         deadline = time.monotonic() + timeout_seconds
+        is_in_step = True
         while True:
+            self._await_answer(deadline)
             head = read_response_head(self._read_through(b"\r\n\r\n", MAX_HEAD_BYTES, deadline), method)
             if head.status == 101:
                 raise UpstreamProtocolError("the service switched protocols without being asked")
+            is_in_step = is_in_step and head.reusable
             if head.status >= 200:
-                return head
+                return head if is_in_step else head._replace(reusable=False)
+
+    def _await_answer(self, deadline: float) -> None:
+        """Waits for the first bytes of a head. Anything else on a connection that was idle belongs to an answer from
+        before (RFC 9112 9.2): the connection is of no use, and the current request has not been answered."""
+        while not self._buffer.startswith(START_OF_ANSWER):
+            if not START_OF_ANSWER.startswith(bytes(self._buffer[: len(START_OF_ANSWER)])):
+                if self.was_idle and not self.has_answered:
+                    raise ConnectionEnded
+                raise UpstreamProtocolError("the status line is malformed")
+            self.has_answered = bool(self._buffer)
+            self._buffer += self._receive(deadline)
+        self.has_answered = True
 
     def read_some(self, limit: int) -> bytes:
         """Between 1 and `limit` bytes, as they come.
@@ -176,6 +208,9 @@ class UpstreamConnection:
     def _receive(self, deadline: float) -> bytes:
         """What has arrived, waiting for it until `deadline`, and no longer than the client does."""
         remaining = deadline - time.monotonic()
+        if remaining <= 0:
+            # Also where more has come already: a service that never stops sending would never run out of time.
+            raise UpstreamTimeout("the service did not answer in time")
         watched = self.client_watch
         try:
             self._socket.settimeout(max(0.001, min(UNWATCHED_SECONDS, remaining) if watched else remaining))
@@ -183,17 +218,17 @@ class UpstreamConnection:
                 if self._has_asked:
                     wait_for_answer(self._socket)
                     self._has_asked = False
-                data = self._socket.recv(RECEIVE_BYTES)
+                data = receive(self._socket, RECEIVE_BYTES)
             except TimeoutError:
                 if watched is None:
                     raise
                 self._wait_watching(watched, deadline)
                 self._socket.settimeout(max(0.001, deadline - time.monotonic()))
-                data = self._socket.recv(RECEIVE_BYTES)
+                data = receive(self._socket, RECEIVE_BYTES)
         except TimeoutError as error:
             raise UpstreamTimeout("the service did not answer in time") from error
         except OSError as error:
-            raise ConnectionEnded from error
+            raise ConnectionBroken from error
         if not data:
             raise ConnectionEnded
         return data
@@ -227,29 +262,3 @@ def has_gone(client: socket.socket) -> bool:
         return peek(client) == b""
     except OSError:
         return True
-
-
-def connect(
-    target: Target, tls: ssl.SSLContext | None, connect_timeout_seconds: float, read_timeout_seconds: float
-) -> UpstreamConnection:
-    """A new connection, the name looked up anew. Raises UpstreamNotReached or UpstreamConnectTimeout; Overloaded where
-    it is this process that has no more connections to give."""
-    deadline = time.monotonic() + connect_timeout_seconds
-    try:
-        sock = connect_to_any(target.host, target.port, deadline)
-        try:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if tls is not None:
-                sock.settimeout(max(0.001, deadline - time.monotonic()))
-                sock = tls.wrap_socket(sock, server_hostname=target.host)
-        except BaseException:
-            sock.close()
-            raise
-    except TimeoutError as error:
-        raise UpstreamConnectTimeout("no connection to the service in time") from error
-    except OSError as error:
-        if is_exhaustion(error):
-            EXHAUSTION.tell(error)
-            raise Overloaded("try again in a moment") from error
-        raise UpstreamNotReached("no connection to the service") from error
-    return UpstreamConnection(sock, read_timeout_seconds)

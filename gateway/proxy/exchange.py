@@ -6,10 +6,11 @@ import socket
 from dataclasses import dataclass
 from typing import Protocol
 
-from gateway.errors import UpstreamConnectError
+from gateway.errors import UpstreamConnectError, UpstreamConnectionStale
 from gateway.proxy.body import ClientBody, UpstreamBody
 from gateway.proxy.connection import ENDED, ConnectionEnded, UpstreamConnection
 from gateway.proxy.headers import Pairs
+from gateway.proxy.idle_connections import IdleConnections
 from gateway.proxy.retry import IDEMPOTENT
 from gateway.proxy.target import Target
 from gateway.proxy.time_limits import TimeLimits
@@ -34,23 +35,24 @@ class ReadyRequest:
 class Connections(Protocol):
     worker_end: WorkerEnd | None
 
-    def idle_connection(self, target: Target) -> UpstreamConnection | None: ...
+    @property
+    def idle(self) -> IdleConnections: ...
     def new_connection(self, target: Target, limits: TimeLimits) -> UpstreamConnection: ...
-    def give_back(self, target: Target, connection: UpstreamConnection) -> None: ...
 
 
 def exchange(connections: Connections, request: ReadyRequest) -> tuple[ResponseHead, UpstreamBody]:
     """Sends the request and reads the answer's head. Raises UpstreamError or ClientDisconnected, or what the
     request's body raises; the connection is closed then, so that an unfinished request is never taken for a whole one.
     """
-    kept = connections.idle_connection(request.target)
-    if kept is not None:
+    # Only such a request may reach a service twice (RFC 9110 9.2.2, RFC 9112 9.3.1).
+    is_repeatable = request.method in IDEMPOTENT and isinstance(request.content, bytes)
+    idle = connections.idle.take(request.target, is_repeatable=is_repeatable)
+    if idle is not None:
         try:
-            return exchange_over(connections, kept, request)
+            return exchange_over(connections, idle, request)
         except UpstreamConnectError:
-            # The upstream closed the kept connection just then. Whether it has seen the request can't be known, so
-            # only a request that may happen twice is sent again (RFC 9110 9.2.2, RFC 9112 9.3.1).
-            if request.method not in IDEMPOTENT or not isinstance(request.content, bytes):
+            # The service closed the idle connection just then. Whether it has seen the request can't be known.
+            if not is_repeatable:
                 raise
     return exchange_over(connections, connections.new_connection(request.target, request.limits), request)
 
@@ -58,15 +60,14 @@ def exchange(connections: Connections, request: ReadyRequest) -> tuple[ResponseH
 def exchange_over(
     connections: Connections, connection: UpstreamConnection, request: ReadyRequest
 ) -> tuple[ResponseHead, UpstreamBody]:
-    connection.client_watch = request.client
-    connection.end_watch = None
-    # One that was kept may have served a route with others.
-    connection.read_timeout_seconds = request.limits.read_seconds
+    connection.begin_exchange(request.client, request.limits.read_seconds)
     try:
         sent_whole = send_request(connection, request)
         head = connection.read_head(request.method, request.limits.head_seconds)
     except ConnectionEnded as error:
         connection.close()
+        if connection.was_idle and not connection.has_answered:
+            raise UpstreamConnectionStale("the service ended its idle connection") from error
         raise UpstreamConnectError("the service ended the connection") from error
     except BaseException:
         connection.close()
@@ -74,7 +75,8 @@ def exchange_over(
 
     def release(reusable: bool) -> None:
         if reusable and sent_whole:
-            connections.give_back(request.target, connection)
+            must_rest = head.status == 304 or request.method == "HEAD"
+            connections.idle.put(request.target, connection, head, must_rest=must_rest)
         else:
             connection.close()
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from gateway.config import ServiceSettings
-from gateway.errors import Overloaded, UpgradeRefused, UpstreamError
+from gateway.errors import Overloaded, UpgradeRefused, UpstreamConnectionStale, UpstreamError
 from gateway.moments import to_microseconds
 from gateway.proxy.attempts import Attempt
 from gateway.proxy.balancer import Balancer, TargetState
@@ -179,7 +179,10 @@ class Forwarder:
         except UpstreamError as error:
             state.in_flight -= 1
             outcome = error.code
-            if breaker.failed():
+            if isinstance(error, UpstreamConnectionStale):
+                outcome = "stale connection"
+                breaker.abandoned()
+            elif breaker.failed():
                 self._watch.opened(target)
             raise
         except BaseException:

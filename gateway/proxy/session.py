@@ -8,8 +8,6 @@ two readers understand differently. So the session keeps no state and its adapte
 from __future__ import annotations
 
 import ssl
-import time
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
@@ -22,14 +20,14 @@ from requests.structures import CaseInsensitiveDict
 from gateway.config import ServiceSettings
 from gateway.errors import ConfigurationError
 from gateway.proxy.body import UpstreamBody
-from gateway.proxy.connection import UpstreamConnection, connect
+from gateway.proxy.connection import UpstreamConnection
+from gateway.proxy.connector import connect
 from gateway.proxy.exchange import ReadyRequest, exchange
+from gateway.proxy.idle_connections import IdleConnections
 from gateway.proxy.target import Target
 from gateway.proxy.time_limits import TimeLimits
 from gateway.proxy.wire import ResponseHead
 from gateway.system.ending import WorkerEnd
-
-IDLE_SECONDS = 60.0
 
 
 class UpstreamResponse(requests.Response):
@@ -70,10 +68,9 @@ class ServiceAdapter(BaseAdapter):
     def __init__(self, settings: ServiceSettings, name: str, worker_end: WorkerEnd | None = None) -> None:
         super().__init__()
         self.worker_end = worker_end
-        self._settings = settings
         self._limits = TimeLimits.of(settings)
         self._tls = tls_context(settings, name)
-        self._idle: dict[Target, deque[UpstreamConnection]] = {}
+        self.idle = IdleConnections(settings.keepalive_connections, settings.keepalive_idle_seconds)
 
     def send(
         self,
@@ -89,38 +86,12 @@ class ServiceAdapter(BaseAdapter):
         Raises the errors of `exchange`."""
         return UpstreamResponse(request, *exchange(self, as_ready(request, self._limits)))
 
-    def idle_connection(self, target: Target) -> UpstreamConnection | None:
-        """A kept-alive connection that is still good, to be used by one request."""
-        idle = self._idle.get(target)
-        while idle:
-            connection = idle.pop()
-            if time.monotonic() - connection.idle_since < IDLE_SECONDS and not connection.is_stale():
-                return connection
-            connection.close()
-        return None
-
-    def idle_count(self, target: Target) -> int:
-        """How many connections are kept."""
-        return len(self._idle.get(target, ()))
-
     def new_connection(self, target: Target, limits: TimeLimits) -> UpstreamConnection:
         tls = self._tls if target.is_tls else None
         return connect(target, tls, limits.connect_seconds, limits.read_seconds)
 
-    def give_back(self, target: Target, connection: UpstreamConnection) -> None:
-        """Keeps a connection whose answer has been read whole."""
-        idle = self._idle.setdefault(target, deque())
-        if len(idle) >= self._settings.keepalive_connections:
-            connection.close()
-            return
-        connection.client_watch = None
-        connection.idle_since = time.monotonic()
-        idle.append(connection)
-
     def close(self) -> None:
-        for idle in self._idle.values():
-            while idle:
-                idle.pop().close()
+        self.idle.close_all()
 
 
 class ServiceSession(requests.Session):
@@ -144,7 +115,7 @@ class ServiceSession(requests.Session):
 
     def idle_count(self, target: Target) -> int:
         """How many connections to it are kept for further requests."""
-        return self._adapter.idle_count(target)
+        return self._adapter.idle.count(target)
 
 
 def as_ready(request: requests.PreparedRequest, limits: TimeLimits) -> ReadyRequest:

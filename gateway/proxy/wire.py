@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import NamedTuple
 
 from gateway.errors import UpstreamProtocolError
@@ -17,12 +18,14 @@ TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"  # noqa: S105 - the RFC's word
 TEXT = r"[\t\x20-\x7e\x80-\xff]*+"
 FIELDS = re.compile(rf"((?:{TOKEN}:{TEXT}\r\n)*+)\r\n")
 LENGTH = re.compile(r"[0-9]{1,18}")
+KEEP_ALIVE_TIMEOUT = re.compile(r"(?i)(?:^|[,;\s])timeout\s*=\s*\"?([0-9]{1,9})")
 CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
 
 
 class ResponseHead(NamedTuple):
     """`length`: the body's bytes, None where it is chunked or ends with the connection. `reusable`: whether the
-    connection may serve another request once the body has been read."""
+    connection may serve another request once the body has been read. `keep_alive_seconds`: how long the service keeps
+    it open without a request, where it says so."""
 
     status: int
     reason: str
@@ -30,6 +33,7 @@ class ResponseHead(NamedTuple):
     chunked: bool
     length: int | None
     reusable: bool
+    keep_alive_seconds: int | None = None
 
     @property
     def is_event_stream(self) -> bool:
@@ -62,15 +66,24 @@ def read_response_head(head: bytes, method: str) -> ResponseHead:
         name, _, value = line.partition(":")
         fields.append((name, value.strip(" \t")))
     status = int(start[2])
-    chunked, length, persistent = framing(fields, http_1_0=start[1] == "0")
-    if method == "HEAD" or status in (204, 304) or status < 200:
+    chunked, length, persistent, keep_alive_seconds = framing(fields, http_1_0=start[1] == "0")
+    if status in (204, 304) or status < 200:
+        # Announcing content that cannot be there. A service that sends the content nevertheless would answer the next
+        # request on the connection with it (RFC 9112 6.3, 11.1). Content-Length of a 304 is that of the 200.
+        if chunked or (length and status != 304):
+            persistent = False
         chunked, length = False, 0
-    return ResponseHead(status, start[3] or "", fields, chunked, length, persistent and (chunked or length is not None))
+    elif method == "HEAD":
+        chunked, length = False, 0
+    reusable = persistent and (chunked or length is not None)
+    return ResponseHead(status, start[3] or "", fields, chunked, length, reusable, keep_alive_seconds)
 
 
-def framing(fields: list[tuple[str, str]], *, http_1_0: bool) -> tuple[bool, int | None, bool]:
-    """(chunked, content length, persistent connection) by RFC 9112 6.3 and 9.3. Raises UpstreamProtocolError."""
+def framing(fields: list[tuple[str, str]], *, http_1_0: bool) -> tuple[bool, int | None, bool, int | None]:
+    """(chunked, content length, persistent connection, seconds of Keep-Alive) by RFC 9112 6.3 and 9.3. Raises
+    UpstreamProtocolError."""
     length: int | None = None
+    keep_alive_seconds: int | None = None
     chunked = False
     persistent = not http_1_0
     for name, value in fields:
@@ -90,9 +103,18 @@ def framing(fields: list[tuple[str, str]], *, http_1_0: bool) -> tuple[bool, int
                 persistent = False
             elif http_1_0 and "keep-alive" in options:
                 persistent = True
+        elif lower == "keep-alive":
+            keep_alive_seconds = read_keep_alive(value)
     if chunked and length is not None:
         raise UpstreamProtocolError("Content-Length and Transfer-Encoding come together")
-    return chunked, length, persistent
+    return chunked, length, persistent, keep_alive_seconds
+
+
+@lru_cache(maxsize=256)
+def read_keep_alive(value: str) -> int | None:
+    """The seconds of `Keep-Alive: timeout=5, max=100` (RFC 2068 19.7.1.1), None where there are none."""
+    found = KEEP_ALIVE_TIMEOUT.search(value)
+    return int(found[1]) if found else None
 
 
 def read_chunk_size(line: bytes) -> int:

@@ -57,7 +57,8 @@ class Acceptor(StreamServer):  # type: ignore[misc]
                 raise
             # It stays readable: without a pause this would be asked again at once, and again.
             EXHAUSTION.tell(error)
-            self._connections.send_away(CROWD)
+            if not EXHAUSTION.release_spare():
+                self._connections.send_away(CROWD)
             self.stop_accepting()
             self._timer = self.loop.timer(PAUSE_SECONDS)
             self._timer.start(self._start_accepting_if_started)

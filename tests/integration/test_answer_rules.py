@@ -192,8 +192,9 @@ def test_an_answer_that_can_be_read_in_two_ways_is_a_502(
     upstream.answers(answer)
     reply = gateway.get("/api/devices", bearer())
     assert (reply.status, reply.value("X-Gateway-Error")) == (502, "upstream_protocol")
-    number = upstream.only.connection
-    assert upstream.wait_until(lambda: number in upstream.closed_connections)
+    # On a connection that was idle it may belong to an earlier request, so the service is asked once more.
+    used = {request.connection for request in upstream.requests}
+    assert upstream.wait_until(lambda: used <= set(upstream.closed_connections))
 
 
 def test_bytes_after_an_answer_spoil_the_connection(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
