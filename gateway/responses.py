@@ -7,6 +7,7 @@ import json
 import socket
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING, cast
 
@@ -99,6 +100,7 @@ class ClosingBody:
         self._iterator: Iterator[bytes] = iter(pieces if is_sent else ())
         self._when_closed = when_closed
         self._unframed_on = unframed_on
+        self._has_begun = False
         self.sent_bytes = 0
         self.is_complete = False
         self.failure: StreamAborted | None = None
@@ -114,16 +116,19 @@ class ClosingBody:
             raise
         except StreamAborted as error:
             self.failure = error
-            if self._unframed_on is not None:
-                # An orderly end would make the part look like the whole; so it ends with a reset.
-                self._unframed_on.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             # What servers understand as the end of a connection, without an answer and without the body's last chunk.
             raise ConnectionResetError(errno.ECONNRESET, "the answer can't be finished") from error
+        self._has_begun = True
         self.sent_bytes += len(piece)
         return piece
 
     def close(self) -> None:
         when_closed, self._when_closed = self._when_closed, None
+        if self._has_begun and not self.is_complete and self._unframed_on is not None:
+            # An orderly end would make the part look like the whole, whatever the reason: the service, a worker that is
+            # to end. So the connection ends with a reset.
+            with suppress(OSError):
+                self._unframed_on.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         try:
             if close := getattr(self._pieces, "close", None):
                 close()

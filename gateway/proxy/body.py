@@ -13,7 +13,7 @@ from gateway.errors import (
     UpstreamProtocolError,
     UpstreamTimeout,
 )
-from gateway.proxy.connection import ConnectionEnded, UpstreamConnection, WorkerEnding
+from gateway.proxy.connection import ConnectionBroken, ConnectionEnded, UpstreamConnection, WorkerEnding
 from gateway.proxy.wire import ResponseHead
 from gateway.system.ending import WorkerEnd
 
@@ -133,7 +133,7 @@ class UpstreamBody:
             self.close()
             raise StopIteration from None
         except ConnectionEnded as error:
-            if self._remaining is None:
+            if self._remaining is None and not isinstance(error, ConnectionBroken):
                 self._finish()
                 raise StopIteration from None
             self._cut()

@@ -15,7 +15,14 @@ from tests.support.tokens import bearer
 from tests.support.upstream import OK, Received, ScriptedUpstream
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+UNFRAMED = b"HTTP/1.1 200 OK\r\n\r\n"
 GET = request_bytes("GET", "/api/devices", [bearer()])
+
+
+def reset(connection: socket.socket) -> bool:
+    """Has the upstream's connection end with a reset instead of an orderly end."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    return False
 
 
 def read_until(sock: socket.socket, mark: bytes) -> bytes:
@@ -94,20 +101,50 @@ def test_an_answer_cut_after_its_head_is_cut_for_the_client_too(
     assert gateway.wait_for_log(lambda line: line["error"] == "upstream_aborted")["status"] == 200
 
 
-def test_a_client_of_http_1_0_gets_a_reset_instead_of_an_orderly_end(
+def test_an_answer_without_length_that_ends_by_a_reset_is_cut(
     gateway: GatewayProcess, upstream: ScriptedUpstream
 ) -> None:
     seen = threading.Event()
 
     def cut(_: Received, connection: socket.socket) -> bool:
-        connection.sendall(CHUNKED + b"4\r\npart\r\n")
+        connection.sendall(UNFRAMED + b"part")
+        return seen.wait(15) and reset(connection)
+
+    upstream.script = cut
+    with Connection(gateway.port) as connection:
+        connection.send(request_bytes("GET", "/api/devices/reset", [bearer()]))
+        data = read_until(connection.socket, b"part\r\n")
+        seen.set()
+        assert not (data + connection.rest()).endswith(b"0\r\n\r\n")
+    line = gateway.wait_for_log(lambda line: line["path"] == "/api/devices/reset")
+    assert (line["status"], line["error"]) == (200, "upstream_aborted")
+
+
+@pytest.mark.parametrize(
+    ("head", "part", "is_reset"),
+    [
+        (CHUNKED, b"4\r\npart\r\n", False),
+        (CHUNKED, b"4\r\npart\r\n", True),
+        # A head alone would be an empty document.
+        (CHUNKED, b"", False),
+        (UNFRAMED, b"part", True),
+        (UNFRAMED, b"", True),
+    ],
+)
+def test_a_client_of_http_1_0_gets_a_reset_instead_of_an_orderly_end(
+    gateway: GatewayProcess, upstream: ScriptedUpstream, head: bytes, part: bytes, is_reset: bool
+) -> None:
+    seen = threading.Event()
+
+    def cut(_: Received, connection: socket.socket) -> bool:
+        connection.sendall(head + part)
         seen.wait(15)
-        return False
+        return reset(connection) if is_reset else False
 
     upstream.script = cut
     with Connection(gateway.port) as connection:
         connection.send(GET.replace(b"HTTP/1.1", b"HTTP/1.0"))
-        read_until(connection.socket, b"part")
+        read_until(connection.socket, b"part" if part else b"\r\n\r\n")
         seen.set()
         with pytest.raises(ConnectionResetError):
             read_until(connection.socket, b"never comes")
@@ -209,8 +246,9 @@ class TestSlowUpstreams:
         silence = threading.Event()
 
         def dribble(_request: Received, connection: socket.socket) -> bool:
+            connection.sendall(b"HTTP/1.1 200 OK\r\nX-A: ")
             for _ in range(100):
-                connection.sendall(b"H")
+                connection.sendall(b"a")
                 if silence.wait(0.1):
                     break
             return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.certificates import Authority
+from tests.support.client import Connection, request_bytes
 from tests.support.gateway import GatewayProcess
 from tests.support.tokens import bearer
-from tests.support.upstream import ScriptedUpstream
+from tests.support.upstream import Received, ScriptedUpstream
 
 
 @pytest.fixture(scope="module")
@@ -103,3 +105,38 @@ def test_the_client_certificate_is_shown_where_there_is_one(
     assert gateway.get("/known").status == 200
     assert gateway.get("/anonymous").status == 502
     assert [request.target for request in upstreams["asking"].requests] == ["/known"]
+
+
+@pytest.mark.parametrize("is_orderly", [True, False], ids=["close_notify", "cut"])
+def test_the_end_of_tls_without_close_notify_is_not_the_end_of_an_answer(
+    gateway: GatewayProcess, upstreams: dict[str, ScriptedUpstream], is_orderly: bool
+) -> None:
+    """Anybody on the way can end a connection of TCP (RFC 9112 9.8)."""
+
+    def until_the_end(_: Received, connection: socket.socket) -> bool:
+        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\npart")
+        if is_orderly:
+            assert isinstance(connection, ssl.SSLSocket)
+            connection.unwrap()
+        else:
+            connection.shutdown(socket.SHUT_WR)
+        return False
+
+    upstreams["good"].reset()
+    upstreams["good"].script = until_the_end
+    for version in (b"HTTP/1.1", b"HTTP/1.0"):
+        with Connection(gateway.port) as connection:
+            connection.send(request_bytes("GET", f"/good/{is_orderly}").replace(b"HTTP/1.1", version))
+            data, is_reset = b"", False
+            try:
+                while piece := connection.socket.recv(65536):
+                    data += piece
+            except ConnectionResetError:
+                is_reset = True
+        assert b"part" in data
+        if version == b"HTTP/1.1":
+            assert data.endswith(b"0\r\n\r\n") == is_orderly
+        else:
+            assert is_reset != is_orderly
+    line = gateway.wait_for_log(lambda line: line["path"] == f"/good/{is_orderly}")
+    assert line["error"] == (None if is_orderly else "upstream_aborted")

@@ -185,11 +185,23 @@ def test_another_stream_is_not_cut_short(start_gateway: StartGateway, upstream: 
 
 
 def test_what_does_not_end_in_time_is_cut_and_logged(start_gateway: StartGateway, upstream: ScriptedUpstream) -> None:
-    upstream.script = lambda _, connection: connection.recv(1) == b"x"
+    def never_ends(received: Received, connection: socket.socket) -> bool:
+        if b"/stream" in received.head:
+            connection.sendall(b"HTTP/1.1 200 OK\r\n\r\npart")
+        return connection.recv(1) == b"x"
+
+    upstream.script = never_ends
     gateway = start_gateway(four_services(upstream.url) | {"server": {"graceful_timeout_seconds": 2}}, workers=1)
-    with Connection(gateway.port) as connection:
+    with Connection(gateway.port) as connection, Connection(gateway.port) as old:
         connection.send(request_bytes("GET", "/api/devices", [bearer()]))
-        assert upstream.wait_until(lambda: len(upstream.requests) == 1)
+        old.send(request_bytes("GET", "/api/devices/stream", [bearer()]).replace(b"HTTP/1.1", b"HTTP/1.0"))
+        assert upstream.wait_until(lambda: len(upstream.requests) == 2)
+        begun = b""
+        while not begun.endswith(b"part"):
+            begun += old.socket.recv(65536)
         assert gateway.stop() == 0
         assert connection.rest() == b""
+        # To a client of HTTP/1.0 an orderly end would say that this was all of it.
+        with pytest.raises(ConnectionResetError):
+            old.socket.recv(1)
     assert "Worker graceful timeout" in gateway.output()
