@@ -11,6 +11,7 @@ from flask_cors import CORS
 
 from gateway import context
 from gateway.config import CorsSettings
+from gateway.proxy.wire import TOKEN
 from gateway.responses import GatewayResponse, put_fields
 
 # What a page may read beyond the few fields that browsers show by themselves.
@@ -26,6 +27,7 @@ EXPOSED = (
     "X-Request-Id",
 )
 VARY = ("Vary", "Origin")
+ALLOW, REQUEST = "Access-Control-Allow", "Access-Control-Request"
 
 
 def install(app: Flask, settings: CorsSettings) -> None:
@@ -37,6 +39,8 @@ def install(app: Flask, settings: CorsSettings) -> None:
 
     if names_origins:
         app.after_request(vary_by_origin)
+    if settings.private_network:
+        app.after_request(grant_local_network)
     CORS(
         app,
         origins="*" if not names_origins else [origin_pattern(origin) for origin in settings.origins],
@@ -46,6 +50,7 @@ def install(app: Flask, settings: CorsSettings) -> None:
         allow_headers=[header_pattern(name) for name in settings.allow_headers],
         expose_headers=[*EXPOSED, *settings.expose_headers],
         max_age=settings.max_age_seconds,
+        allow_private_network=settings.private_network,
         # The wildcard is the same for everybody, so it stands on answers to requests without Origin too: those need
         # no Vary then, and a cache may hand them to any page.
         always_send=not names_origins,
@@ -67,6 +72,13 @@ def vary_by_origin(response: Response) -> Response:
     return response
 
 
+def grant_local_network(response: Response) -> Response:
+    """Private Network Access under its other name, which flask-cors does not know."""
+    if request.headers.get(f"{REQUEST}-Local-Network") == "true" and f"{ALLOW}-Origin" in response.headers:
+        put_fields(response.headers, [(f"{ALLOW}-Local-Network", "true")])
+    return response
+
+
 def where_cross_origin(hook: Callable[[Response], Response]) -> Callable[[Response], Response]:
     def run(response: Response) -> Response:
         exchange = context.current_or_none()
@@ -84,7 +96,8 @@ def origin_pattern(origin: str) -> re.Pattern[str]:
 
 
 def header_pattern(name: str) -> re.Pattern[str]:
-    return re.compile(r".*\Z" if name == "*" else re.escape(name) + r"\Z", re.IGNORECASE)
+    # What is no name of a field is never repeated.
+    return re.compile((TOKEN if name == "*" else re.escape(name)) + r"\Z", re.IGNORECASE)
 
 
 def answer_preflight() -> Response | None:
@@ -93,8 +106,8 @@ def answer_preflight() -> Response | None:
     if context.current().method != "OPTIONS":
         return None
     headers = request.headers
-    if "Origin" not in headers or "Access-Control-Request-Method" not in headers:
+    if "Origin" not in headers or f"{REQUEST}-Method" not in headers:
         return None
     response = GatewayResponse(status=204)
-    response.headers["Vary"] = "Origin, Access-Control-Request-Method, Access-Control-Request-Headers"
+    response.headers["Vary"] = f"Origin, {REQUEST}-Method, {REQUEST}-Headers"
     return response

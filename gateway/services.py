@@ -15,6 +15,7 @@ from gateway.errors import BadPath, BadRequest
 from gateway.incoming import incoming_of
 from gateway.policies import Policy
 from gateway.proxy.forwarder import Forwarder
+from gateway.proxy.headers import max_forwards
 from gateway.proxy.paths import other_readings, read_target
 from gateway.responses import GatewayResponse
 
@@ -66,6 +67,9 @@ def service_blueprint(
 
     def forward(**_: str) -> GatewayResponse:
         exchange = context.current()
+        if exchange.method == "OPTIONS" and max_forwards(exchange.fields) == 0:
+            # It asks who is here (RFC 9110 7.6.2), which is the gateway.
+            return GatewayResponse(status=204)
         started = clock()
         try:
             answer = forwarder.forward(incoming_of(exchange))

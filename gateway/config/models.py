@@ -49,6 +49,7 @@ class CorsSettings(Model):
     allow_headers: tuple[FieldName, ...] = ("*",)
     expose_headers: tuple[FieldName, ...] = ()
     max_age_seconds: Annotated[int, Field(ge=0, le=86400)] = 600
+    private_network: bool = False
 
     @model_validator(mode="after")
     def check_wildcard(self) -> Self:

@@ -109,7 +109,12 @@ def preflight_refusal(asked: Question, fields: Mapping[str, str]) -> str:
     allowed = {name.lower() for name in words(fields.get("Access-Control-Allow-Headers"))}
     wanted = words(asked.value("Access-Control-Request-Headers"))
     missing = [name for name in wanted if name.lower() not in allowed]
-    return f"{', '.join(missing)} not among cors.allow_headers" if missing else ""
+    if missing:
+        return f"{', '.join(missing)} not among cors.allow_headers"
+    networks = ("Private-Network", "Local-Network")
+    asked_for = [name for name in networks if asked.value(f"Access-Control-Request-{name}") == "true"]
+    refused = [name for name in asked_for if fields.get(f"Access-Control-Allow-{name}") != "true"]
+    return "cors.private_network = false" if refused else ""
 
 
 def words(text: str | None) -> list[str]:

@@ -27,7 +27,7 @@ from gateway.proxy.body import AnswerBody, ClientBody, Readable, first_piece
 from gateway.proxy.breaker import MAX_REST_SECONDS, Breaker
 from gateway.proxy.client_side import ClientSide
 from gateway.proxy.exchange import ReadyRequest
-from gateway.proxy.headers import Pairs, answered_fields, forwarded_fields
+from gateway.proxy.headers import Pairs, answered_fields, forwarded_fields, with_one_forward_less
 from gateway.proxy.locations import Places, names_a_place
 from gateway.proxy.paths import RequestTarget
 from gateway.proxy.retry import RetryBudget, backoff_seconds, is_safe_to_send_again
@@ -256,7 +256,10 @@ class Forwarder:
         """The header that goes on. Raises UpgradeRefused for a WebSocket, which would be half a one behind here."""
         if any(name.lower() == "upgrade" and "websocket" in value.lower() for name, value in incoming.fields):
             raise UpgradeRefused()
-        fields = [("Host", self.host_for(incoming, target)), *forwarded_fields(incoming.fields, self._identity_names)]
+        passing = forwarded_fields(incoming.fields, self._identity_names)
+        if incoming.method == "OPTIONS":
+            passing = with_one_forward_less(passing)
+        fields = [("Host", self.host_for(incoming, target)), *passing]
         fields += incoming.client.fields
         fields += self._prefix_fields
         fields += (("Via", incoming.via), ("X-Request-Id", incoming.request_id))

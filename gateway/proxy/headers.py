@@ -36,6 +36,7 @@ OWN_REQUEST_FIELDS = CLIENT_FIELDS | frozenset(
 OWN_REQUEST_PREFIXES = ("x-gateway-", CLIENT_PREFIX, "proxy-")
 # Names of fields may be long, and are whatever somebody chose.
 NAMES_KNOWN = 256
+MOST_FORWARDS = 1000
 # The gateway's own; and Alt-Svc, by which clients would go on to ask the service past the gateway (RFC 7838).
 NOT_FOR_CLIENTS = frozenset(["x-request-id", "x-gateway-error", "alt-svc"])
 
@@ -67,6 +68,23 @@ def may_be_forwarded(name: str, identity_names: frozenset[str]) -> bool:
         or lower in identity_names
         or lower.startswith(OWN_REQUEST_PREFIXES)
     )
+
+
+def max_forwards(pairs: Sequence[tuple[str, str]]) -> int | None:
+    """How many more times the request may be forwarded (RFC 9110 7.6.2); None where that is not said in one number."""
+    values = [value for name, value in pairs if name.lower() == "max-forwards"]
+    if len(values) != 1 or not (values[0].isascii() and values[0].isdigit()):
+        return None
+    # Of a longer number its first digits are MOST_FORWARDS or more already.
+    return min(int(values[0].lstrip("0")[:4] or 0), MOST_FORWARDS)
+
+
+def with_one_forward_less(pairs: Pairs) -> Pairs:
+    """The fields of a request that counts how often it may be forwarded, and is."""
+    left = max_forwards(pairs)
+    if not left:
+        return pairs
+    return [(name, str(left - 1)) if name.lower() == "max-forwards" else (name, value) for name, value in pairs]
 
 
 @lru_cache(maxsize=NAMES_KNOWN)

@@ -82,7 +82,8 @@ def gateway(start_gateway: Callable[..., GatewayProcess], module_upstream: Scrip
 
 @pytest.fixture(scope="module")
 def wildcard(start_gateway: Callable[..., GatewayProcess], module_upstream: ScriptedUpstream) -> GatewayProcess:
-    cors = {"origins": ["*"], "methods": ["GET", "POST"], "allow_headers": ["Authorization", "X-Tag"]}
+    cors: dict[str, Any] = {"origins": ["*"], "methods": ["GET", "POST"], "allow_headers": ["Authorization", "X-Tag"]}
+    cors["private_network"] = True
     return start_gateway(settings_for(module_upstream.url, cors), workers=1)
 
 
@@ -377,11 +378,21 @@ def test_methods_and_fields_are_allowed_as_configured(wildcard: GatewayProcess) 
     assert "delete" not in words(refused.get("access-control-allow-methods"))
 
 
-def test_a_private_network_is_not_opened(gateway: GatewayProcess) -> None:
-    asked = ("Access-Control-Request-Private-Network", "true")
-    assert cors_fields(preflight(gateway, APP, "GET", "/api/devices", asked)).get(
-        "access-control-allow-private-network"
-    ) in (None, "false")
+@pytest.mark.parametrize("name", ["Private-Network", "Local-Network"])
+def test_a_private_network_is_opened_only_by_the_setting(
+    gateway: GatewayProcess, wildcard: GatewayProcess, name: str
+) -> None:
+    asked = (f"Access-Control-Request-{name}", "true")
+    answer = f"access-control-allow-{name.lower()}"
+    assert cors_fields(preflight(gateway, APP, "GET", "/api/devices", asked)).get(answer) in (None, "false")
+    assert cors_fields(preflight(wildcard, APP, "GET", "/api/devices", asked))[answer] == "true"
+    assert answer not in cors_fields(preflight(wildcard, APP, "GET"))
+
+
+def test_only_names_of_fields_are_repeated_to_a_preflight(gateway: GatewayProcess) -> None:
+    asked = ("Access-Control-Request-Headers", 'x-a, b c, <script>, "x", x-b;q=1, , é, ' + "x_1")
+    reply = preflight(gateway, APP, "POST", "/api/devices", asked)
+    assert cors_fields(reply)["access-control-allow-headers"] == "x-a, x_1"
 
 
 def test_without_origins_there_is_no_cors_at_all(closed: GatewayProcess, upstream: ScriptedUpstream) -> None:

@@ -424,6 +424,17 @@ def test_preflights_are_judged_as_browsers_do(explainer: Explainer) -> None:
     verdict, why = stages(explainer.document(*words, "Access-Control-Request-Method: PATCH"))["preflight"]
     assert (verdict, "PATCH is not among cors.methods" in why) == ("not allowed", True)
     assert stages(explainer.document("GET", "/open", "--origin", "https://evil"))["cors"][0] == "not allowed"
+    network = (put, "-H", "Access-Control-Request-Private-Network: true")
+    assert "cors.private_network" in stages(explainer.document(*words, *network))["preflight"][1]
+
+
+def test_an_options_request_that_ends_here(explainer: Explainer) -> None:
+    found = explainer.document("OPTIONS", "/open", "-H", "Max-Forwards: 0")
+    assert (found["status"], found["targets"]) == (204, [])
+    words = ("OPTIONS", "/api/rules", "--token", signed(), "-H", "Max-Forwards: 3")
+    fields = explainer.document(*words)["targets"][0]["fields"]
+    assert ["Max-Forwards", "2"] in fields
+    assert ["X-Forwarded-Prefix", "/api/rules"] in fields
 
 
 def test_a_chunked_body_that_turns_out_too_long(explainer: Explainer) -> None:

@@ -252,6 +252,33 @@ def test_cookies_are_for_the_path_by_which_the_client_asks(
     assert rearranged.get("/api/livestreams", bearer()).values("Set-Cookie") == [one.decode() for one in cookies]
 
 
+@pytest.mark.parametrize(
+    ("method", "sent", "arrives"),
+    [
+        ("OPTIONS", ["0"], None),
+        ("OPTIONS", ["000"], None),
+        ("OPTIONS", ["1"], ["0"]),
+        ("OPTIONS", ["0000000000005"], ["4"]),
+        ("OPTIONS", ["9" * 5000], ["999"]),
+        # Not one number, so it says nothing.
+        ("OPTIONS", ["-1"], ["-1"]),
+        ("OPTIONS", ["0", "5"], ["0", "5"]),
+        # Other methods don't count.
+        ("GET", ["0"], ["0"]),
+    ],
+)
+def test_an_options_request_is_forwarded_as_often_as_it_says(
+    gateway: GatewayProcess, upstream: ScriptedUpstream, method: str, sent: list[str], arrives: list[str] | None
+) -> None:
+    fields = [("Max-Forwards", value) for value in sent]
+    assert gateway.request(method, "/api/devices", fields).status == 401
+    reply = gateway.request(method, "/api/devices", [bearer(), *fields])
+    if arrives is None:
+        assert (reply.status, reply.body, upstream.requests) == (204, b"", [])
+    else:
+        assert (reply.status, upstream.only.values("max-forwards")) == (200, arrives)
+
+
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 def test_via_tells_by_which_version_a_request_came(
     gateway: GatewayProcess, upstream: ScriptedUpstream, version: str
