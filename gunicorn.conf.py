@@ -6,6 +6,7 @@ from gateway.serving.settings import MASTER
 
 settings = MASTER.load()
 
+from gateway.flask_app import GatewayApp
 from gateway.redis.embedded import EmbeddedRedis
 from gateway.reporting.reporting import reporting_of
 from gateway.serving import metrics_folder, resources
@@ -59,6 +60,8 @@ def on_reload(server):
 def post_worker_init(worker):
     if reporting := reporting_of(worker.wsgi):
         reporting.start(worker.connections)
+    if isinstance(worker.wsgi, GatewayApp):
+        worker.wsgi.start_background()
     HAS_SERVED.hoist()
 
 

@@ -28,7 +28,9 @@ from gateway.metrics.registry import Metrics
 from gateway.parts import REAL, Parts
 from gateway.policies import Policy, policies_of
 from gateway.proxy.balancer import Balancer
+from gateway.proxy.recovery import Recovery
 from gateway.proxy.session import ServiceSession
+from gateway.proxy.shared_recoveries import SharedRecoveries
 from gateway.quota import make_limiter
 from gateway.redis.client import SharedRedis
 from gateway.reporting.gauges import Gauges
@@ -48,7 +50,7 @@ def build(settings: Settings, parts: Parts = REAL) -> Flask:
     """The gateway as a WSGI application. Raises ConfigurationError for keys and certificates that can't be used.
 
     Opens no connection yet, so that a master may build it before it forks."""
-    app = GatewayApp("gateway", static_folder=None)
+    app = GatewayApp("gateway")
     app.url_map.converters["rest"] = RestConverter
     app.url_map.merge_slashes = False
     app.url_map.strict_slashes = False
@@ -94,7 +96,9 @@ def build(settings: Settings, parts: Parts = REAL) -> Flask:
     status, present = make_status(settings, reporting.recent, ladder, issuers, documents)
     reporting.status = status
     reporting.gauges = Gauges(metrics, present, keeper, time.time)
-    add_services(app, settings, policies, [authentication.authorize, documented.check], metrics, parts, present)
+    recovery = Recovery(time.monotonic, SharedRecoveries(redis) if redis is not None else None)
+    guards = [authentication.authorize, documented.check]
+    add_services(app, settings, policies, guards, metrics, parts, present, recovery)
 
     app.register_blueprint(health_blueprint(ladder, issuers, GATEWAY_END))
     app.register_blueprint(admin_blueprint(settings.admin, metrics, status))
@@ -117,22 +121,25 @@ def propagation_of(settings: TracingSettings) -> Propagation | None:
 
 
 def add_services(
-    app: Flask,
+    app: GatewayApp,
     settings: Settings,
     policies: Sequence[Policy],
     guards: Sequence[Callable[[], None]],
     metrics: Metrics,
     parts: Parts,
     present: Present,
+    recovery: Recovery,
 ) -> None:
     """One blueprint per service: its guards, then the forwarder with its own pooled session."""
     own_names = settings.jwt.identity_fields | (TRACE_FIELDS if settings.tracing.propagate else frozenset())
     checks = parts.health_checks(time.monotonic, random.random)
+    app.background += [checks.start, recovery.start]
     for name, service in settings.services.items():
         balancer, own_guards = Balancer(service, time.monotonic, random.random), list(guards)
+        recovery.add(name, service, balancer.states)
         if service.health.path is not None:
             checks.add(name, service, balancer.states)
-            # With the first request, as nothing may run before the worker is forked.
+            # Servers other than gunicorn don't start it with the worker; where the thread has failed, it starts again.
             own_guards.insert(0, checks.start)
         session = ServiceSession(service, name, WORKER_END)
         forwarder = parts.forwarder(

@@ -31,6 +31,15 @@ class GatewayApp(Flask):
     response_class = GatewayResponse
     url_rule_class = PolicyRule  # type: ignore[assignment] # Flask calls it with the options of add_url_rule
 
+    def __init__(self, name: str) -> None:
+        super().__init__(name, static_folder=None)
+        # What starts the background threads of a worker, once it is forked.
+        self.background: list[Callable[[], None]] = []
+
+    def start_background(self) -> None:
+        for start in self.background:
+            start()
+
     def wsgi_app(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         context.end()
         return super().wsgi_app(environ, start_response)

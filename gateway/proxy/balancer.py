@@ -42,17 +42,17 @@ class Balancer:
         self._balancing = settings.balancing
         self._chance = chance
 
-    def choose(self, caller: str) -> TargetState:
-        """The target for a request of this caller. Raises UpstreamOpen where none may be asked at the moment,
-        Overloaded where all have as much as they may."""
+    def choose(self, caller: str, is_streamed: bool = False) -> TargetState:
+        """The target for a request of this caller; `is_streamed`: its body is not at hand. Raises UpstreamOpen where
+        none may be asked at the moment, Overloaded where all have as much as they may."""
         only = self._only
         if only is not None and not only.breaker.is_open and self._most is None:
             return only
-        return self._chosen(self.candidates(), caller)
+        return self._chosen(self.candidates(is_streamed), caller)
 
-    def candidates(self) -> Sequence[TargetState]:
+    def candidates(self, is_streamed: bool = False) -> Sequence[TargetState]:
         """Those that `choose` chooses among. Raises UpstreamOpen, Overloaded."""
-        allowed = [state for state in self.states if state.breaker.allows() and state.weight]
+        allowed = self._allowed(is_streamed)
         if not allowed:
             raise UpstreamOpen(self._seconds_until_next_try())
         usable = self._with_room(self._usable(allowed))
@@ -62,9 +62,27 @@ class Balancer:
 
     def another(self, caller: str, tried: Collection[TargetState]) -> TargetState | None:
         """A target that this request has not been sent to yet; None where there is none to be asked."""
-        allowed = [state for state in self.states if state not in tried and state.breaker.allows() and state.weight]
-        usable = self._with_room(self._usable(allowed))
+        usable = self._other_candidates(tried)
         return self._chosen(usable, caller) if usable else None
+
+    def has_another(self, tried: Collection[TargetState]) -> bool:
+        """Whether there is such a target at the moment."""
+        return bool(self._other_candidates(tried))
+
+    def _other_candidates(self, tried: Collection[TargetState]) -> Sequence[TargetState]:
+        # A request that has failed once goes where it is likely to be answered.
+        return self._with_room(self._usable(self._allowed(prefers_closed=True, tried=tried)))
+
+    def _allowed(self, prefers_closed: bool, tried: Collection[TargetState] = ()) -> Sequence[TargetState]:
+        """Those that a request may be sent to by their breakers. `prefers_closed`: it is to be a probe only where there
+        is no other way to send it."""
+        states = [state for state in self.states if state.weight]
+        untried = [state for state in states if state not in tried]
+        closed = [state for state in untried if not state.breaker.is_open]
+        if closed and prefers_closed:
+            return closed
+        is_alone = all(state.breaker.is_open for state in states)
+        return [state for state in untried if state.breaker.allows(is_alone)]
 
     def _usable(self, allowed: Sequence[TargetState]) -> Sequence[TargetState]:
         """Those that are well and don't ask to be left alone, else those that there are."""
@@ -100,7 +118,7 @@ class Balancer:
         return candidates[-1]
 
     def _seconds_until_next_try(self) -> int:
-        waits = [state.breaker.seconds_until_next_try() for state in self.states if state.weight]
+        waits = [state.breaker.seconds_until_next_try(is_alone=True) for state in self.states if state.weight]
         return max(1, math.ceil(min(waits)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 from typing import Literal
@@ -10,31 +11,54 @@ from gateway.config import BreakerSettings
 
 # A target that asks for a pause (RFC 9110 10.2.3) is not believed longer than that.
 MAX_REST_SECONDS = 30.0
+# How long a probe may be the only request to its target. An upload that is streamed: its response comes when it has
+# ended, which may be hours later. Any other, where the service has no other target to serve its clients: the probe may
+# be a long poll, of a service that works.
+UPLOAD_PROBE_SECONDS = 0.5
+LONE_PROBE_SECONDS = 2.0
 
 State = Literal["closed", "open", "half-open"]
 
 
 class Breaker:
     """Opens after so many failures in a row, or where too large a share of the last requests failed. When its time is
-    over it is half-open: one request tries, and its outcome decides. `clock` is monotonic seconds.
+    over it is half-open: one request, the probe, is sent, and its outcome decides. `clock` is monotonic seconds.
 
-    Not locked: under threads a request more or less may get through, which does no harm."""
+    Each attempt holds a permit, which is the number of the state that the breaker was in when the permit was given: the
+    outcome of an attempt counts only while that state lasts. So a failure of an older request can't open the breaker
+    again, and an older success can't close it. Each permit is to be returned, by `succeeded`, `failed` or `abandoned`;
+    after `succeeded`, `was_whole` or `was_cut` may follow.
+
+    A probe that takes long makes room for another one. Then the failure of the first one does not count any more; its
+    success does, as it was sent after the breaker had opened."""
 
     def __init__(self, settings: BreakerSettings, clock: Callable[[], float]) -> None:
         self._settings = settings
         self._clock = clock
+        self._number = 0
         self._in_a_row = 0
         self._cut_in_a_row = 0
         self._failures: deque[float] = deque()
         self._recent: deque[float] = deque()
-        self._opened = 0
-        self._open_until = 0.0
-        self._trying = False
+        # How often it has opened without having been closed since.
+        self._openings = 0
+        self._opened_at = 0.0
+        # The number with which it opened: the permits of probes are larger.
+        self._opening_number = 0
+        # When the latest probe was sent; None while there is none.
+        self._probe_began: float | None = None
+        self._is_probe_streamed = False
         self._rest_until = 0.0
 
     @property
     def is_open(self) -> bool:
-        return self._opened > 0
+        """Whether it is open or half-open."""
+        return self._openings > 0
+
+    @property
+    def opened_at(self) -> float | None:
+        """When it opened the last time; None while it is closed."""
+        return self._opened_at if self._openings else None
 
     @property
     def is_resting(self) -> bool:
@@ -44,68 +68,85 @@ class Breaker:
     @property
     def state(self) -> State:
         """`open`: nothing is sent; `half-open`: one request may try, or is trying."""
-        if not self._opened:
+        if not self._openings:
             return "closed"
-        return "half-open" if self._trying or self._clock() >= self._open_until else "open"
+        return "half-open" if self._probe_began is not None or self._clock() >= self._open_until() else "open"
 
-    def allows(self) -> bool:
-        """Whether a request may be sent now."""
-        if not self._opened:
-            return True
-        return not self._trying and self._clock() >= self._open_until
+    def allows(self, is_alone: bool = False) -> bool:
+        """Whether a request may be sent now. `is_alone`: the service has no other target to send it to."""
+        return not self._openings or self._clock() >= max(self._open_until(is_alone), self._probe_until(is_alone))
 
-    def seconds_until_next_try(self) -> float:
-        return max(0.0, self._open_until - self._clock()) if self._opened else 0.0
+    def seconds_until_next_try(self, is_alone: bool = False) -> float:
+        return max(0.0, self._open_until(is_alone) - self._clock()) if self._openings else 0.0
 
-    def begin(self) -> None:
-        """A request is sent. While the breaker is half-open it is the only one."""
-        if self._opened:
-            self._trying = True
+    def acquire(self, is_streamed: bool = False) -> int:
+        """The permit for a request that is sent now. While the breaker is open, the request is the probe.
+        `is_streamed`: its body is not at hand, so that it may take long through no fault of the target."""
+        if self._openings:
+            self._number += 1
+            self._probe_began, self._is_probe_streamed = self._clock(), is_streamed
+        return self._number
 
-    def succeeded(self) -> None:
+    def succeeded(self, permit: int) -> None:
+        if self._openings:
+            if permit > self._opening_number:
+                # The latest probe's number stays: how the body of its response ends belongs to the state that begins.
+                self._close(self._number if permit == self._number else self._number + 1)
+            return
+        if permit != self._number:
+            return
         self._in_a_row = 0
-        if self._opened:
-            self._opened, self._trying = 0, False
-            self._failures.clear()
-            self._recent.clear()
-        elif self._failures:
+        if self._failures:
             # Shares are only counted while there is something to count.
             now = self._clock()
             self._recent.append(now)
             self._forget_before(now - self._settings.window_seconds)
 
-    def failed(self) -> bool:
+    def failed(self, permit: int) -> bool:
         """Whether it opened by this failure."""
-        if not self._settings.failures:
+        if permit != self._number or not self._settings.failures:
             return False
         now = self._clock()
+        if self._openings:
+            self._open(now)
+            return True
         self._in_a_row += 1
         self._failures.append(now)
         self._recent.append(now)
         self._forget_before(now - self._settings.window_seconds)
-        is_half_open = self._opened and self._trying
-        if is_half_open or (not self._opened and self._has_failed_enough()):
+        if self._has_failed_enough():
             self._open(now)
             return True
         return False
 
-    def was_whole(self) -> None:
-        """An answer came to its end."""
-        self._cut_in_a_row = 0
+    def abandoned(self, permit: int) -> None:
+        """The request ended without telling anything about the target: its client left, for example."""
+        if permit == self._number:
+            self._probe_began = None
 
-    def was_cut(self) -> bool:
-        """An answer ended early, after its beginning had counted as a success; whether it opened by this."""
-        if not self._settings.failures:
+    def was_whole(self, permit: int) -> None:
+        """A response came to its end."""
+        if permit == self._number:
+            self._cut_in_a_row = 0
+
+    def was_cut(self, permit: int) -> bool:
+        """A response ended early, after its beginning had counted as a success; whether the breaker opened by this."""
+        if permit != self._number or not self._settings.failures:
             return False
         self._cut_in_a_row += 1
-        if self._opened or self._cut_in_a_row < self._settings.failures:
+        if self._cut_in_a_row < self._settings.failures:
             return False
         self._open(self._clock())
         return True
 
-    def abandoned(self) -> None:
-        """The request ended without telling anything about the target: its client left."""
-        self._trying = False
+    def recovered(self, seen_at: float) -> bool:
+        """Closes it, where the target was seen to work at that moment, by other means than a request, and the breaker
+        had opened before. Whether it was closed by this."""
+        if not self._openings or seen_at <= self._opened_at:
+            return False
+        # Whoever tries at the moment has nothing to decide any more.
+        self._close(self._number + 1)
+        return True
 
     def rest(self, seconds: float) -> None:
         """The target asks for a pause."""
@@ -124,8 +165,30 @@ class Breaker:
             return True
         return requests >= settings.min_requests and len(self._failures) >= settings.failure_ratio * requests
 
+    def _open_until(self, is_alone: bool = False) -> float:
+        """When the next request may try. A target beside which there is no other to ask is not left alone longer each
+        time: nobody would gain by that, and its clients would wait after it is back."""
+        doublings = 0 if is_alone else min(self._openings - 1, 20)
+        return self._opened_at + min(self._settings.open_seconds * 2.0**doublings, self._settings.max_open_seconds)
+
+    def _probe_until(self, is_alone: bool) -> float:
+        """Until when no other request may be the probe."""
+        if self._probe_began is None:
+            return -math.inf
+        if self._is_probe_streamed:
+            return self._probe_began + UPLOAD_PROBE_SECONDS
+        return self._probe_began + LONE_PROBE_SECONDS if is_alone else math.inf
+
     def _open(self, now: float) -> None:
-        self._opened += 1
-        self._trying = False
-        seconds = self._settings.open_seconds * 2 ** min(self._opened - 1, 20)
-        self._open_until = now + min(seconds, self._settings.max_open_seconds)
+        self._number += 1
+        self._opening_number = self._number
+        self._openings += 1
+        self._opened_at = now
+        self._probe_began = None
+
+    def _close(self, number: int) -> None:
+        self._number = number
+        self._openings = self._in_a_row = 0
+        self._probe_began = None
+        self._failures.clear()
+        self._recent.clear()

@@ -139,7 +139,8 @@ class Forwarder:
 
     def _send_until_answered(self, incoming: Incoming, body: bytes | ClientBody) -> Answer:
         self._budget.earn()
-        state, tried = self._balancer.choose(incoming.caller), list[TargetState]()
+        balancer, tried = self._balancer, list[TargetState]()
+        state = balancer.choose(incoming.caller, isinstance(body, ClientBody))
         while True:
             try:
                 return self._send(incoming, body, state)
@@ -147,11 +148,15 @@ class Forwarder:
                 tried.append(state)
                 if len(tried) > self._settings.retries or not is_safe_to_send_again(error, incoming.method, body):
                     raise
-                another = self._balancer.another(incoming.caller, tried)
+                if not self._budget.has_one or not balancer.has_another(tried):
+                    raise
+                # The place is kept: the pause is short, and the request would be lost where others had taken it.
+                time.sleep(backoff_seconds(len(tried), self._chance))
+                # Chosen only now, as much may have happened meanwhile.
+                another = balancer.another(incoming.caller, tried)
                 if another is None or not self._budget.spend():
                     raise
                 state = another
-            time.sleep(backoff_seconds(len(tried), self._chance))
             self._watch.retried()
 
     def _send(self, incoming: Incoming, body: bytes | ClientBody, state: TargetState) -> Answer:
@@ -161,7 +166,7 @@ class Forwarder:
         if trace is not None:
             trace.begin_call()
         state.in_flight += 1
-        breaker.begin()
+        permit = breaker.acquire(isinstance(body, ClientBody))
         try:
             head, upstream_body = self._session.send_ready(
                 ReadyRequest(
@@ -181,14 +186,14 @@ class Forwarder:
             outcome = error.code
             if isinstance(error, UpstreamConnectionStale):
                 outcome = "stale connection"
-                breaker.abandoned()
-            elif breaker.failed():
+                breaker.abandoned(permit)
+            elif breaker.failed(permit):
                 self._watch.opened(target)
             raise
         except BaseException:
             state.in_flight -= 1
             outcome = "given up"
-            breaker.abandoned()
+            breaker.abandoned(permit)
             raise
         finally:
             ended = self._clock()
@@ -198,7 +203,7 @@ class Forwarder:
                 trace.calls.append(
                     UpstreamCall(trace.sent_id, url, target.host, target.port, outcome, status, started, ended)
                 )
-        breaker.succeeded()
+        breaker.succeeded(permit)
         if head.status == 503:
             rest(breaker, head.fields)
 
@@ -206,8 +211,8 @@ class Forwarder:
             state.in_flight -= 1
             self._in_flight -= 1
             if upstream_body.is_whole:
-                breaker.was_whole()
-            elif upstream_body.is_cut and breaker.was_cut():
+                breaker.was_whole(permit)
+            elif upstream_body.is_cut and breaker.was_cut(permit):
                 self._watch.opened(target)
 
         return Answer(

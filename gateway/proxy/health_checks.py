@@ -70,7 +70,8 @@ class HealthChecks:
 
     def start(self) -> None:
         """Starts the thread of this process, once; not before it is forked."""
-        self._thread.start()
+        if self._checked:
+            self._thread.start()
 
     def _keep_asking(self) -> None:
         checks = Together(CONCURRENT_CHECKS)
@@ -85,7 +86,10 @@ class HealthChecks:
             time.sleep(TICK_SECONDS)
 
     def _ask(self, one: Checked) -> None:
+        began = self._clock()
         is_well = is_answered_well(one)
+        if is_well:
+            one.state.breaker.recovered(began)
         if is_well is not None and one.learn(is_well):
             text = "%s: %s is well again" if is_well else "%s: %s does not answer its health check as it should"
             log.warning(text, one.service, one.state.target.url)

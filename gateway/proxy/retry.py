@@ -28,9 +28,14 @@ class RetryBudget:
         """A request has come."""
         self._saved = min(MOST_SAVED, self._saved + self._share)
 
+    @property
+    def has_one(self) -> bool:
+        """Whether there is a retry left."""
+        return self._saved >= 1
+
     def spend(self) -> bool:
         """Whether there is a retry left; takes it."""
-        if self._saved < 1:
+        if not self.has_one:
             return False
         self._saved -= 1
         return True

@@ -41,6 +41,7 @@ SERVICES: dict[str, dict[str, Any]] = {
     "narrow": {"targets": "first", "max_in_flight": 2},
     "stopping": {"targets": "first", "read_timeout_seconds": 0.3, "breaker": NEVER_AGAIN},
     "breaking": {"targets": "first", "breaker": NEVER_AGAIN},
+    "uploading": {"targets": "first", "breaker": {"failures": 1, "open_seconds": 0.05}},
 }
 
 
@@ -308,3 +309,36 @@ def test_a_target_that_breaks_off_its_answers_is_left_alone(
     assert [is_cut("breaking") for _ in range(3)]
     assert code(ask(gateway, "breaking")) == (503, "upstream_open")
     assert f"breaking: {upstream.url} fails and is left alone" in gateway.output()
+
+
+def test_a_slow_upload_keeps_nobody_from_a_service_that_works(
+    gateway: GatewayProcess, upstream: ScriptedUpstream
+) -> None:
+    upstream.script = reset
+    gateway.wait_until(
+        lambda: gateway.get("/api/uploading", bearer()).value("X-Gateway-Error") == "upstream_open", "leave it alone"
+    )
+    upstream.answers(OK)
+    head = request_bytes("POST", "/api/uploading", [bearer(), ("Transfer-Encoding", "chunked")])
+    uploads: list[Connection] = []
+
+    def posts() -> int:
+        return sum(one.method == "POST" for one in upstream.requests)
+
+    def is_uploading() -> bool:
+        """Whether an upload got through to the service; others are refused until one may try."""
+        uploads.append(Connection(gateway.port))
+        uploads[-1].send(head + b"1\r\nx\r\n")
+        return upstream.wait_until(lambda: posts() > 0, 0.1)
+
+    try:
+        gateway.wait_until(is_uploading, "let an upload try")
+        gateway.wait_until(
+            lambda: [gateway.get("/api/uploading", bearer()).status for _ in range(10)] == [200] * 10, "serve others"
+        )
+        upload = next(one for one in upstream.requests if one.method == "POST")
+        assert not upload.is_whole
+        assert upload.connection not in upstream.closed_connections
+    finally:
+        for one in uploads:
+            one.socket.close()

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
 
 from gateway.config import BreakerSettings
-from gateway.proxy.breaker import MAX_REST_SECONDS, Breaker
+from gateway.proxy.breaker import LONE_PROBE_SECONDS, MAX_REST_SECONDS, UPLOAD_PROBE_SECONDS, Breaker
 
 
 class Clock:
@@ -27,15 +38,13 @@ def fail(one: Breaker, times: int = 1) -> bool:
     """Whether the last of so many failing requests opened it."""
     opened = False
     for _ in range(times):
-        one.begin()
-        opened = one.failed()
+        opened = one.failed(one.acquire())
     return opened
 
 
 def succeed(one: Breaker, times: int = 1) -> None:
     for _ in range(times):
-        one.begin()
-        one.succeeded()
+        one.succeeded(one.acquire())
 
 
 def test_it_opens_after_failures_in_a_row_and_not_before() -> None:
@@ -79,9 +88,10 @@ def test_half_open_lets_one_request_try_whose_outcome_decides() -> None:
     assert not one.allows()
     clock.now += 0.1
     assert one.allows()
-    one.begin()
+    probe = one.acquire()
+    clock.now += 1000
     assert not one.allows()
-    one.succeeded()
+    one.succeeded(probe)
     assert one.allows()
     assert not one.is_open
 
@@ -100,20 +110,101 @@ def test_each_time_that_it_fails_again_it_stays_open_twice_as_long_up_to_a_bound
     assert one.seconds_until_next_try() == 1
 
 
-def test_requests_that_were_under_way_when_it_opened_change_nothing() -> None:
-    one, _ = breaker(failures=2)
+def test_requests_that_were_sent_before_it_opened_change_nothing() -> None:
+    one, clock = breaker(failures=2)
+    older = [one.acquire() for _ in range(4)]
     assert fail(one, 2)
-    assert not one.failed()
+    # While it is open, while a probe is under way, and when it is closed again.
+    assert not one.failed(older[0])
     assert one.seconds_until_next_try() == 1
+    one.succeeded(older[1])
+    assert one.is_open
+    clock.now += 1
+    probe = one.acquire()
+    one.failed(older[2])
+    one.succeeded(older[3])
+    one.abandoned(older[0])
+    one.was_cut(older[1])
+    assert one.is_open
+    assert not one.allows()
+    one.succeeded(probe)
+    assert not any(one.failed(permit) for permit in older * 3)
+    assert one.allows()
 
 
 def test_one_that_left_while_it_tried_lets_another_try() -> None:
     one, clock = breaker(failures=1)
     fail(one)
     clock.now += 1
-    one.begin()
-    one.abandoned()
+    one.abandoned(one.acquire())
     assert one.allows()
+
+
+def test_a_target_without_others_is_tried_again_as_soon_each_time() -> None:
+    one, clock = breaker(failures=1, open_seconds=1)
+    for _ in range(5):
+        assert fail(one)
+        assert not one.allows(is_alone=True)
+        assert one.seconds_until_next_try(is_alone=True) == 1
+        clock.now += 1
+        assert one.allows(is_alone=True)
+    assert not one.allows()
+    assert one.seconds_until_next_try() == 15
+
+
+@pytest.mark.parametrize(
+    ("is_streamed", "is_alone", "seconds"),
+    [
+        (True, False, UPLOAD_PROBE_SECONDS),
+        (True, True, UPLOAD_PROBE_SECONDS),
+        (False, True, LONE_PROBE_SECONDS),
+        (False, False, None),
+    ],
+)
+def test_a_probe_that_takes_long_makes_room_for_another(
+    is_streamed: bool, is_alone: bool, seconds: float | None
+) -> None:
+    one, clock = breaker(failures=1)
+    fail(one)
+    clock.now += 1
+    first = one.acquire(is_streamed)
+    assert not one.allows(is_alone)
+    if seconds is None:
+        clock.now += 10_000
+        assert not one.allows(is_alone)
+        return
+    clock.now += seconds
+    assert one.allows(is_alone)
+    second = one.acquire()
+    # The failure of the first does not count any more; the first success does, whichever it is of.
+    assert not one.failed(first)
+    assert not one.allows(is_alone)
+    third = one.acquire()
+    one.succeeded(second)
+    assert not one.is_open
+    assert not one.failed(third)
+    assert not one.failed(first)
+    assert one.allows()
+
+
+def test_it_is_closed_by_whoever_has_seen_the_target_work_since() -> None:
+    one, clock = breaker(failures=1, open_seconds=30)
+    assert not one.recovered(clock.now)
+    fail(one)
+    assert one.opened_at == clock.now
+    assert not one.recovered(clock.now - 1)
+    assert not one.recovered(clock.now)
+    clock.now += 30
+    probe = one.acquire()
+    assert one.recovered(clock.now)
+    assert one.opened_at is None
+    assert one.allows()
+    # What becomes of the probe decides nothing any more.
+    assert not one.failed(probe)
+    assert one.allows()
+    # It begins anew.
+    fail(one)
+    assert one.seconds_until_next_try() == 30
 
 
 def test_it_remembers_no_more_than_its_window() -> None:
@@ -156,9 +247,9 @@ def test_its_state_is_told_in_a_word() -> None:
     states.append(one.state)
     clock.now += 2
     states.append(one.state)
-    one.begin()
+    probe = one.acquire()
     states.append(one.state)
-    fail(one)
+    one.failed(probe)
     states.append(one.state)
     clock.now += 4
     succeed(one)
@@ -170,12 +261,15 @@ def test_it_opens_after_answers_that_broke_off_with_none_whole_in_between() -> N
     one, clock = breaker(failures=3)
 
     def cut() -> bool:
-        succeed(one)
-        return one.was_cut()
+        permit = one.acquire()
+        one.succeeded(permit)
+        return one.was_cut(permit)
 
     assert not cut()
     assert not cut()
-    one.was_whole()
+    whole = one.acquire()
+    one.succeeded(whole)
+    one.was_whole(whole)
     assert [cut(), cut(), cut()] == [False, False, True]
     assert not one.allows()
     clock.now += 1
@@ -183,4 +277,96 @@ def test_it_opens_after_answers_that_broke_off_with_none_whole_in_between() -> N
     assert cut()
     assert not one.allows()
     never, _ = breaker(failures=0)
-    assert not any(never.was_cut() for _ in range(10))
+    assert not any(never.was_cut(never.acquire()) for _ in range(10))
+
+
+@dataclass(frozen=True)
+class Sent:
+    """An attempt that has not ended. `opening`: how often the breaker had opened before."""
+
+    permit: int
+    opening: int
+    is_probe: bool
+
+
+class BreakerMachine(RuleBasedStateMachine):
+    """Requests are sent and end in any order, and the target is seen to work in between. What must hold: only a probe
+    of the current outage or a recovery closes the breaker, only failures since it closed open it, and it never refuses
+    for longer than it may."""
+
+    attempts: Bundle[Sent] = Bundle("attempts")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = Clock()
+        self.breaker = Breaker(BreakerSettings(failures=2, open_seconds=1, max_open_seconds=4), self.clock)
+        self.openings = 0
+        self.running: list[Sent] = []
+
+    @rule(target=attempts, is_streamed=st.booleans(), is_alone=st.booleans())
+    def send(self, is_streamed: bool, is_alone: bool) -> Any:
+        was_open = self.breaker.is_open
+        if not self.breaker.allows(is_alone):
+            return Sent(-1, 0, is_probe=False)
+        sent = Sent(self.breaker.acquire(is_streamed), self.openings, was_open)
+        self.running.append(sent)
+        if was_open:
+            # There is but one at a time, until it has taken long.
+            assert not self.breaker.allows(is_alone)
+        return sent
+
+    @rule(sent=consumes(attempts), outcome=st.sampled_from(["failed", "succeeded", "abandoned", "cut", "whole"]))
+    def end(self, sent: Sent, outcome: str) -> None:
+        if sent not in self.running:
+            return
+        self.running.remove(sent)
+        before = self.breaker.opened_at
+        is_current = sent.is_probe and sent.opening == self.openings
+        match outcome:
+            case "failed":
+                opened = self.breaker.failed(sent.permit)
+            case "abandoned":
+                self.breaker.abandoned(sent.permit)
+                opened = False
+            case _:
+                self.breaker.succeeded(sent.permit)
+                opened = outcome == "cut" and self.breaker.was_cut(sent.permit)
+                if outcome == "whole":
+                    self.breaker.was_whole(sent.permit)
+        after = self.breaker.opened_at
+        if before is not None and after is None:
+            assert is_current
+            assert outcome in ("succeeded", "cut", "whole")
+        if opened:
+            assert outcome in ("failed", "cut")
+            assert sent.opening == self.openings
+            self.openings += 1
+        elif before is not None and after is not None:
+            # It is not lengthened either.
+            assert after == before
+
+    @rule(ago=st.floats(0, 3))
+    def see_it_work(self, ago: float) -> None:
+        opened_at = self.breaker.opened_at
+        closed = self.breaker.recovered(self.clock.now - ago)
+        assert closed == (opened_at is not None and opened_at < self.clock.now - ago)
+
+    @rule(seconds=st.sampled_from([0.1, 0.5, 1.0, 2.0, 10.0]))
+    def wait(self, seconds: float) -> None:
+        self.clock.now += seconds
+
+    @invariant()
+    def no_permit_is_lost(self) -> None:
+        """However many requests are still under way: a service without another target is asked again soon."""
+        now, self.clock.now = self.clock.now, self.clock.now + 1 + LONE_PROBE_SECONDS
+        assert self.breaker.allows(is_alone=True)
+        if not any(sent.is_probe for sent in self.running):
+            self.clock.now = now + 4
+            assert self.breaker.allows()
+        self.clock.now = now
+
+
+def test_requests_that_end_in_any_order_neither_close_it_wrongly_nor_keep_it_open() -> None:
+    run_state_machine_as_test(
+        BreakerMachine, settings=settings(max_examples=150, stateful_step_count=40, deadline=None)
+    )

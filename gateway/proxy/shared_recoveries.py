@@ -1,0 +1,57 @@
+"""Recoveries of targets in Redis: a worker that has seen a target work again publishes it for all others."""
+
+from __future__ import annotations
+
+import socket
+from hashlib import sha256
+from ipaddress import ip_address
+
+from gateway.proxy.target import Target
+from gateway.redis.client import SharedRedis
+
+# Whoever waits for a recovery reads many times in that time.
+KEPT_SECONDS = 60
+
+
+class SharedRecoveries:
+    """One small key per service and target, with the time of the last recovery by Redis' own clock, as the clocks of
+    several machines differ. Methods raise one of `redis.client.FAILURES` when Redis fails."""
+
+    def __init__(self, redis: SharedRedis) -> None:
+        self._redis = redis
+        self._prefix = redis.partitions.tags[0] + "gateway:recovery:"
+
+    def publish(self, service: str, target: Target, seconds_ago: float) -> None:
+        """The target was seen to work so long ago."""
+        key = self._key(service, target)
+        moment = self._now_milliseconds(key) - int(1000 * seconds_ago)
+        self._redis.run(key, "SET", key, moment, "EX", KEPT_SECONDS)
+
+    def seconds_since(self, service: str, target: Target) -> float | None:
+        """How long ago any worker saw it recover; None where that was long ago or never."""
+        key = self._key(service, target)
+        text = self._redis.run(key, "GET", key)
+        if text is None:
+            return None
+        try:
+            moment = int(text)
+        except ValueError:
+            # Another version of the gateway may have written something else.
+            return None
+        return max(0, self._now_milliseconds(key) - moment) / 1000
+
+    def _now_milliseconds(self, key: str) -> int:
+        seconds, microseconds = self._redis.run(key, "TIME")
+        return 1000 * int(seconds) + int(microseconds) // 1000
+
+    def _key(self, service: str, target: Target) -> str:
+        # The loopback address of another machine is another target.
+        machine = socket.gethostname() if is_loopback(target.host) else ""
+        return f"{self._prefix}{service}:{sha256(f'{target.url} {machine}'.encode()).hexdigest()[:16]}"
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.rstrip(".").lower() == "localhost"
