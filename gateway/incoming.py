@@ -124,4 +124,5 @@ def incoming_of(exchange: Exchange) -> Incoming:
         identity_fields=exchange.identity_fields,
         trace=exchange.trace,
         client_socket=environ.get("gunicorn.socket"),
+        send_interim=environ.get("gateway.send_interim"),
     )

@@ -7,6 +7,7 @@ import select
 import socket
 import ssl
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 from gateway.errors import ClientDisconnected, UpstreamProtocolError, UpstreamTimeout
@@ -15,6 +16,8 @@ from gateway.system.ending import WorkerEnd
 from gateway.system.sockets import peek, receive, send_all, system_poll, wait_for_answer
 
 RECEIVE_BYTES = 64 * 1024
+# Of the head of an answer and the interim ones before it. A service that works for long may send one each few seconds.
+MAX_INTERIM_ANSWERS = 32
 START_OF_ANSWER = b"HTTP/1."
 INTERIM = re.compile(rb"HTTP/1\.[01] 1[0-9][0-9]")
 FINAL = re.compile(rb"HTTP/1\.[01] [2-9][0-9][0-9]")
@@ -51,6 +54,11 @@ class UpstreamConnection:
         self.idle_since = self.rests_until = self.idle_until = 0.0
         # Whether any byte of an answer to the current request has come.
         self.has_answered = False
+        self._send_interim: Callable[[ResponseHead], None] | None = None
+        # All heads that answer one request share a budget, so that a service can't go on with them for ever.
+        self._head_bytes_left, self._interim_left = MAX_HEAD_BYTES, MAX_INTERIM_ANSWERS
+        # False once a head announced content that can't be there.
+        self._is_in_step = True
         self.client_watch: socket.socket | None = None
         # Whose word ends a wait, where what is waited for may be left out.
         self.end_watch: WorkerEnd | None = None
@@ -64,9 +72,18 @@ class UpstreamConnection:
         """Whether it has served another request before."""
         return self.idle_since > 0
 
-    def begin_exchange(self, client: socket.socket | None, read_timeout_seconds: float) -> None:
-        """To be called before each request. `client` is the client's socket, which is watched while waiting."""
+    def begin_exchange(
+        self,
+        client: socket.socket | None,
+        read_timeout_seconds: float,
+        send_interim: Callable[[ResponseHead], None] | None,
+    ) -> None:
+        """To be called before each request. `client` is the client's socket, which is watched while waiting;
+        `send_interim` is called with the head of each interim answer."""
         self.client_watch = client
+        self._send_interim = send_interim
+        self._head_bytes_left, self._interim_left = MAX_HEAD_BYTES, MAX_INTERIM_ANSWERS
+        self._is_in_step = True
         self.end_watch = None
         # The last request may have been of a route with another limit.
         self.read_timeout_seconds = read_timeout_seconds
@@ -108,7 +125,7 @@ class UpstreamConnection:
 
     def early_status(self) -> int | None:
         """The status of a final answer that has come before the request was sent whole; None where there is none yet,
-        ENDED where there won't be one. Interim answers are dropped."""
+        ENDED where there won't be one. Interim answers go to the client."""
         try:
             self._socket.settimeout(0)
             data = self._socket.recv(RECEIVE_BYTES)
@@ -118,29 +135,47 @@ class UpstreamConnection:
             data = b""
         self._buffer += data or b""
         while INTERIM.match(self._buffer):
-            end = self._buffer.find(b"\r\n\r\n")
-            if end < 0:
+            end = self._buffer.find(b"\r\n\r\n", 0, self._head_bytes_left)
+            if end < 0 and len(self._buffer) < self._head_bytes_left:
                 return None
-            read_response_head(bytes(self._buffer[: end + 4]), "")
-            del self._buffer[: end + 4]
+            # Does not wait: the whole head is there, or too much of it.
+            self._pass_on(self._next_head("", deadline=0))
         if data == b"":
             return ENDED
         return int(self._buffer[9:12]) if FINAL.match(self._buffer) else (ENDED if len(self._buffer) >= 12 else None)
 
     def read_head(self, method: str, timeout_seconds: float) -> ResponseHead:
-        """The final answer's head, whole in that time; interim ones (1xx, RFC 9110 15.2) are read and dropped.
+        """The final answer's head, whole in that time; interim ones (1xx, RFC 9110 15.2) before it go to the client.
 
         Raises ConnectionEnded, UpstreamTimeout, UpstreamProtocolError, ClientDisconnected."""
         deadline = time.monotonic() + timeout_seconds
-        is_in_step = True
         while True:
             self._await_answer(deadline)
-            head = read_response_head(self._read_through(b"\r\n\r\n", MAX_HEAD_BYTES, deadline), method)
-            if head.status == 101:
-                raise UpstreamProtocolError("the service switched protocols without being asked")
-            is_in_step = is_in_step and head.reusable
+            head = self._next_head(method, deadline)
             if head.status >= 200:
-                return head if is_in_step else head._replace(reusable=False)
+                return head if self._is_in_step else head._replace(reusable=False)
+            sent_at = time.monotonic()
+            self._pass_on(head)
+            # A client that is slow to take it takes nothing of the service's time.
+            deadline += time.monotonic() - sent_at
+
+    def _next_head(self, method: str, deadline: float) -> ResponseHead:
+        data = self._read_through(b"\r\n\r\n", self._head_bytes_left, deadline)
+        self._head_bytes_left -= len(data)
+        self.has_answered = True
+        head = read_response_head(data, method)
+        self._is_in_step = self._is_in_step and head.reusable
+        return head
+
+    def _pass_on(self, head: ResponseHead) -> None:
+        """Sends an interim answer to the client. Raises UpstreamProtocolError, ClientDisconnected."""
+        if head.status == 101:
+            raise UpstreamProtocolError("the service switched protocols without being asked")
+        self._interim_left -= 1
+        if self._interim_left < 0:
+            raise UpstreamProtocolError("there is no end of interim answers")
+        if self._send_interim is not None:
+            self._send_interim(head)
 
     def _await_answer(self, deadline: float) -> None:
         """Waits for the first bytes of a head. Anything else on a connection that was idle belongs to an answer from

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,7 +22,7 @@ from gateway.system.ending import WorkerEnd
 @dataclass(slots=True)
 class ReadyRequest:
     """A request that is sent byte for byte as it stands here. `request_target` is what is asked of the target;
-    `client` the client's socket, to notice it leave."""
+    `client` the client's socket, to notice it leave. `send_interim` passes the head of an interim answer on."""
 
     method: str
     target: Target
@@ -30,6 +31,7 @@ class ReadyRequest:
     content: bytes | ClientBody
     limits: TimeLimits
     client: socket.socket | None = None
+    send_interim: Callable[[ResponseHead], None] | None = None
 
 
 class Connections(Protocol):
@@ -60,7 +62,7 @@ def exchange(connections: Connections, request: ReadyRequest) -> tuple[ResponseH
 def exchange_over(
     connections: Connections, connection: UpstreamConnection, request: ReadyRequest
 ) -> tuple[ResponseHead, UpstreamBody]:
-    connection.begin_exchange(request.client, request.limits.read_seconds)
+    connection.begin_exchange(request.client, request.limits.read_seconds, request.send_interim)
     try:
         sent_whole = send_request(connection, request)
         head = connection.read_head(request.method, request.limits.head_seconds)

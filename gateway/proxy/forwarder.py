@@ -16,6 +16,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from gateway.config import ServiceSettings
@@ -34,6 +35,7 @@ from gateway.proxy.retry import RetryBudget, backoff_seconds, is_safe_to_send_ag
 from gateway.proxy.session import ServiceSession
 from gateway.proxy.target import Target
 from gateway.proxy.time_limits import TimeLimits
+from gateway.proxy.wire import ResponseHead
 from gateway.tracing.trace_context import Trace, UpstreamCall
 
 PATH_UNIT = re.compile(r"%..|.")
@@ -62,6 +64,8 @@ class Incoming:
     # The trace that it is part of, of which the service is told; None where the client's fields pass as any others.
     trace: Trace | None = None
     client_socket: socket.socket | None = None
+    # Sends an interim answer to the client: status, reason, fields. Raises ClientDisconnected.
+    send_interim: Callable[[int, str, Pairs], None] | None = None
 
 
 class Watch(Protocol):
@@ -177,6 +181,7 @@ class Forwarder:
                     body,
                     incoming.limits,
                     incoming.client_socket,
+                    partial(self._send_interim, incoming, target) if incoming.send_interim else None,
                 )
             )
             status = head.status
@@ -221,6 +226,11 @@ class Forwarder:
             self._answered_fields(head.fields, incoming, target),
             AnswerBody(first, upstream_body, leave),
         )
+
+    def _send_interim(self, incoming: Incoming, target: Target, head: ResponseHead) -> None:
+        # 100 Continue answers an expectation that the gateway has met itself.
+        if incoming.send_interim is not None and head.status != 100:
+            incoming.send_interim(head.status, head.reason, self._answered_fields(head.fields, incoming, target))
 
     def _answered_fields(self, received: Pairs, incoming: Incoming, target: Target) -> Pairs:
         """The answer's fields as the client gets them."""

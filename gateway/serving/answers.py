@@ -16,6 +16,7 @@ from typing import Any
 
 from gunicorn.http.errors import InvalidResponseHeader
 
+from gateway.errors import ClientDisconnected
 from gateway.proxy.wire import TEXT, TOKEN
 from gateway.serving.request_bodies import ClientStream, Paced
 from gateway.serving.request_heads import Request
@@ -30,6 +31,8 @@ HEADER = re.compile(rf"(?:{TOKEN}: {TEXT}\r\n)*+")
 HOP_BY_HOP = frozenset(
     "connection keep-alive proxy-authenticate proxy-authorization te trailer trailers transfer-encoding upgrade".split()
 )
+# It has no content (RFC 9110 8.6).
+NOT_INTERIM = HOP_BY_HOP | {"content-length"}
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
 
 
@@ -104,6 +107,20 @@ class Response:
         self._frame(length if self._has_body else None)
         self._head = "".join([*self._first_lines(has_date), header, "\r\n"]).encode("latin-1")
         return self.write
+
+    def send_interim(self, code: int, reason: str, fields: list[tuple[str, str]]) -> None:
+        """Sends an interim answer at once (RFC 9110 15.2): only before the final one, and to no client of HTTP/1.0,
+        which does not know them. Raises ClientDisconnected, InvalidResponseHeader."""
+        if self.status or self.req.version < (1, 1):
+            return
+        lines = [f"{name}: {value}\r\n" for name, value in fields if name.lower() not in NOT_INTERIM]
+        status, header = f"{code} {reason}", "".join(lines)
+        if STATUS.fullmatch(status) is None or HEADER.fullmatch(header) is None or header.count("\n") != len(lines):
+            raise InvalidResponseHeader("an interim answer")
+        try:
+            send_all(self.sock, f"HTTP/1.1 {status}\r\n{header}\r\n".encode("latin-1"))
+        except OSError as error:
+            raise ClientDisconnected("the client does not take an interim answer") from error
 
     def _frame(self, length: int | None) -> None:
         """Decides how the body ends (RFC 9112 6.3)."""

@@ -28,6 +28,7 @@ def create(req: Request, sock: Any, client: Any, server: Any, cfg: Config) -> tu
         "wsgi.input": req.body,
         "wsgi.url_scheme": req.scheme,
         "gunicorn.socket": sock,
+        "gateway.send_interim": response.send_interim,
         "REQUEST_METHOD": req.method,
         "SCRIPT_NAME": "",
         "PATH_INFO": unquote_to_bytes(req.path).decode("latin-1") if "%" in req.path else req.path,

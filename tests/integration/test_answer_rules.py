@@ -66,16 +66,6 @@ def test_answers_without_body_keep_their_fields(
     assert gateway.get("/api/devices", bearer()).body == b'{"ok":true}'
 
 
-def test_interim_answers_are_not_the_answer(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
-    upstream.answers(
-        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
-        b"HTTP/1.1 102 Processing\r\n\r\n" + OK
-    )
-    for _ in range(6):
-        reply = gateway.get("/api/devices", bearer())
-        assert (reply.status, reply.body, reply.values("Link")) == (200, b'{"ok":true}', [])
-
-
 def test_a_chunked_answer_comes_back_whole_without_its_trailers(
     gateway: GatewayProcess, upstream: ScriptedUpstream
 ) -> None:
