@@ -37,6 +37,8 @@ class Finishing:
                 exchange.error_code = "upstream_aborted" if isinstance(body.failure, UpstreamBodyError) else GONE
                 exchange.error_cause = told(body.failure.__cause__ or body.failure) if body.failure else ""
             self._notes.leave(Note(exchange, status, body.sent_bytes, time.time(), self._clock()))
+            # The greenlet of an idle connection would hold it until the next request, fields, claims and all.
+            context.end()
 
         if isinstance(response, GatewayResponse):
             response.when_closed = close

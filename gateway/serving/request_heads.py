@@ -108,6 +108,14 @@ class Request(message.Request):  # type: ignore[misc]
         self.body = Body(LengthReader(unreader, self.body_length))
         return True
 
+    def release(self) -> None:
+        """Drops what was read of a request that has been answered: gunicorn's parser holds the last request of each
+        idle connection."""
+        # HTTP/1.0 is asked once more whether the connection goes on.
+        self.headers = [] if self.version == (1, 1) else [pair for pair in self.headers if pair[0] == "CONNECTION"]
+        self.uri = self.path = self.query = ""
+        self.body.fields = self.headers
+
     def should_close(self) -> bool:
         """Whether the connection ends with the answer to this request, as far as the request says."""
         return bool(self.must_close or (self.version != (1, 1) and super().should_close()))

@@ -239,6 +239,7 @@ class GeventWorker(GatewayWorker, GunicornGevent):  # type: ignore[misc]
             raise StopIteration from error
         if response.should_close():
             raise StopIteration
+        req.release()
         return True
 
     def _try_h2c_upgrade(self, *_: Any) -> bool:

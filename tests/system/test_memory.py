@@ -5,10 +5,13 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
+from itertools import cycle
 from pathlib import Path
 
 import pytest
 
+from tests.support import census
 from tests.support.client import Connection, request_bytes
 from tests.support.gateway import GatewayProcess, four_services
 from tests.support.tokens import bearer
@@ -18,6 +21,10 @@ from tests.support.upstream import OK, Received, ScriptedUpstream
 SIZE = 1 << 26
 PIECE = bytes(1 << 20)
 ALLOWED_GROWTH_KIB = 16 * 1024
+
+
+def chunk(text: str) -> bytes:
+    return f"{len(text):x}\r\n{text}\r\n0\r\n\r\n".encode()
 
 
 @pytest.fixture(scope="module")
@@ -109,3 +116,36 @@ def test_a_client_that_reads_nothing_holds_its_upstream_back(
         assert blocked.wait(30)
     assert sent < SIZE // 2
     assert resident_kib(gateway) - before < ALLOWED_GROWTH_KIB
+
+
+def test_nothing_of_an_answered_request_stays_while_its_connection_is_idle(
+    start_gateway: Callable[..., GatewayProcess], module_upstream: ScriptedUpstream
+) -> None:
+    # No connection ends before all have been used, however slow the machine is.
+    settings = four_services(module_upstream.url) | {"server": {"keepalive_seconds": 300}}
+    gateway = start_gateway(settings, workers=1, application="tests.support.census:counted_app()")
+    assert gateway.get(census.PATH).json() == {"exchanges": 0, "marked": 0}
+    large = [(f"X-Large-{number}", census.MARK + str(number) * 700) for number in range(8)]
+    # More than what is read in one step.
+    larger = [*large, ("X-Larger", census.MARK + "y" * 4000)]
+    requests = [
+        request_bytes("GET", "/api/devices", [bearer(), *large]),
+        request_bytes("GET", "/api/devices", [bearer(), *larger]),
+        request_bytes("POST", "/api/devices", [bearer(), *large], (census.MARK + "z" * 5000).encode()),
+        request_bytes("POST", "/api/devices", [bearer(), *large, ("Transfer-Encoding", "chunked")])
+        + chunk(census.MARK + "z" * 5000),
+        request_bytes("GET", "/nobody/has/this", large),
+        request_bytes("GET", f"/api/devices?{census.MARK}{'q' * 2000}", [bearer()]),
+        request_bytes("GET", "/api/devices/%2e%2e", large),
+        request_bytes("GET", "/healthz", larger),
+    ]
+    with ExitStack() as stack:
+        connections = [stack.enter_context(Connection(gateway.port)) for _ in range(160)]
+        for connection, data in zip(connections, cycle(requests), strict=False):
+            connection.send(data)
+            connection.reply()
+        gateway.wait_until(lambda: gateway.get(census.PATH).json() == {"exchanges": 0, "marked": 0}, "let all go")
+        # They are connected still.
+        for connection, data in zip(connections[-20:], cycle(requests), strict=False):
+            connection.send(data)
+            connection.reply()
