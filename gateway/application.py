@@ -73,7 +73,8 @@ def build(settings: Settings, parts: Parts = REAL) -> Flask:
         issuer.keys.when_removed = verifier.forget_all
     signer = None
     if settings.identity.sign:
-        signer = IdentitySigner(settings.identity, list(settings.jwt.claims_to_headers), time.time)
+        claims = list(settings.jwt.claims_to_headers)
+        signer = IdentitySigner(settings.identity, claims, time.time, verifier.note_signed)
     authentication = Authentication(verifier, settings.revocation, ladder, settings.jwt.cookie, signer, metrics)
     policies = list(policies_of(settings))
     limiter = make_limiter(settings.ratelimit, Quotas(settings.ratelimit, policies), ladder)

@@ -75,6 +75,7 @@ class JwtSettings(KeySettings):
     required_claims: tuple[Text, ...] = ("exp", "sub")
     max_token_bytes: Annotated[int, Field(ge=256, le=16000)] = 8192
     cache_size: Annotated[int, Field(ge=0, le=1_000_000)] = 10_000
+    cache_max_bytes: Annotated[int, Field(ge=65_536, le=1 << 34)] = 33_554_432
     scope_claim: Text | None = None
     cookie: Annotated[str, AfterValidator(check_cookie_name)] | None = None
     jwks_refresh_seconds: Seconds = 300

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from hashlib import blake2b
 from threading import Lock
 
 from gateway.limits.algorithms import State, judge
 from gateway.limits.asks import Ask, Outcome
 
 MAX_LOCAL_KEYS = 100_000
+# Longer ones are hashed: with a subject of 8 KiB in each, the keys alone would be 800 MiB.
+LONGEST_KEY = 128
 
 
 class LocalCounters:
@@ -16,29 +19,36 @@ class LocalCounters:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._states: dict[str, State] = {}
+        self._states: dict[str | bytes, State] = {}
         self._lock = Lock()
 
     def take(self, asks: Sequence[Ask], consume: bool = True) -> list[Outcome]:
         """The outcome of each limit; all are charged, or none where one refuses."""
         with self._lock:
             now = round(self._clock() * 1000)
-            judgements = [judge(ask, now, self._states.get(ask.key)) for ask in asks]
+            keys = [stored_key(ask.key) for ask in asks]
+            judgements = [judge(ask, now, self._states.get(key)) for ask, key in zip(asks, keys, strict=True)]
             if not consume or not all(one.outcome.passed for one in judgements):
                 return [one.outcome for one in judgements]
-            for ask, one in zip(asks, judgements, strict=True):
-                self._states.pop(ask.key, None)
-                self._states[ask.key] = one.state
+            for key, one in zip(keys, judgements, strict=True):
+                self._states.pop(key, None)
+                self._states[key] = one.state
             while len(self._states) > MAX_LOCAL_KEYS:
                 del self._states[next(iter(self._states))]
             return [one.charged for one in judgements]
 
     def forget(self, key: str) -> None:
         with self._lock:
-            self._states.pop(key, None)
+            self._states.pop(stored_key(key), None)
 
     def forget_all(self) -> int:
         with self._lock:
             count = len(self._states)
             self._states.clear()
             return count
+
+
+def stored_key(key: str) -> str | bytes:
+    if len(key) <= LONGEST_KEY:
+        return key
+    return blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).digest()

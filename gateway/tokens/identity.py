@@ -24,6 +24,7 @@ from gateway.errors import ConfigurationError
 from gateway.tokens.issuer import malformed
 from gateway.tokens.keys import EC_ALGORITHMS, MIN_RSA_BITS, public_keys
 from gateway.tokens.principal import Principal, claim_at
+from gateway.tokens.token_cache import SIGNED_BYTES
 
 FIELD = "X-Gateway-Identity"
 TOKEN_TYPE = "identity+jwt"  # noqa: S105 - a media type (RFC 8725 3.11): it must not pass for an access token
@@ -39,14 +40,22 @@ class IdentitySigner:
     """Signs who is calling, for the service that is called. `key_set` is what services verify it by (RFC 7517).
 
     `claims` names those of the caller's claims that are passed on. `clock` gives seconds since 1970.
+    `note_signed` is called with how many bytes more are stored with a principal.
     Raises ConfigurationError for keys that can't be used."""
 
-    def __init__(self, settings: IdentitySettings, claims: Sequence[str], clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        settings: IdentitySettings,
+        claims: Sequence[str],
+        clock: Callable[[], float],
+        note_signed: Callable[[Principal, int], None],
+    ) -> None:
         assert settings.private_key_file is not None  # noqa: S101 - one is generated where none is configured
         self._issuer = settings.issuer
         self._lifetime_seconds = settings.lifetime_seconds
         self._claims = [name for name in claims if name not in OWN_CLAIMS]
         self._clock = clock
+        self._note_signed = note_signed
         self._key = read_private_key(settings.private_key_file)
         self._algorithm = algorithm_of(self._key)
         own = published(self._key.public_key(), self._algorithm)
@@ -59,8 +68,10 @@ class IdentitySigner:
         longer than the caller's own token is taken. Remembered with the principal, as signing costs. Raises
         InvalidToken."""
         now = self._clock()
-        token, renewed_at = principal.signed.get(service, ("", 0.0))
+        stored = principal.signed.get(service)
+        token, renewed_at = stored or ("", 0.0)
         if now >= renewed_at:
+            before_bytes = SIGNED_BYTES + len(token) if stored else 0
             issued_at = int(now)
             expires_at = min(issued_at + self._lifetime_seconds, max(math.ceil(principal.expires_at), issued_at + 1))
             payload = self._payload(principal, service, issued_at, expires_at)
@@ -70,6 +81,7 @@ class IdentitySigner:
                 # Claims that could just be read may be nested too deeply to be written.
                 raise malformed() from error
             principal.signed[service] = token, now + (expires_at - now) / 2
+            self._note_signed(principal, SIGNED_BYTES + len(token) - before_bytes)
         return FIELD, token
 
     def _payload(self, principal: Principal, service: str, now: int, expires_at: int) -> dict[str, Any]:

@@ -34,6 +34,9 @@ class Principal:
     key: str = field(init=False, compare=False)
     # By service: what has been signed for it, and when that is to be signed anew.
     signed: dict[str, tuple[str, float]] = field(default_factory=dict, repr=False, compare=False)
+    # The cache's own record: under which digest it is held, and how much memory it takes.
+    digest: bytes = field(default=b"", init=False, repr=False, compare=False)
+    cached_bytes: int = field(default=0, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self.key = f"user:{quoted(self.issuer)}:{quoted(self.subject)}"

@@ -5,9 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import secrets
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from hashlib import blake2b
 from typing import Any
 
@@ -15,6 +13,7 @@ from gateway.config import JwtSettings
 from gateway.errors import InvalidToken
 from gateway.tokens.issuer import Issuer, malformed
 from gateway.tokens.principal import Principal, granted_scopes, identity_headers
+from gateway.tokens.token_cache import TokenCache
 
 NUMERIC_CLAIMS = ("exp", "nbf", "iat")
 
@@ -32,7 +31,7 @@ class Verifier:
         # One who can read the worker's memory dump or guess its layout must not get tokens out of the cache's keys,
         # and nobody can choose tokens that collide in it.
         self._hash_key = secrets.token_bytes(32)
-        self._verified: OrderedDict[bytes, Principal] = OrderedDict()
+        self._verified = self._empty_cache()
 
     def principal(self, token: str) -> Principal:
         """Who the token says is calling. Raises InvalidToken, KeysUnavailable."""
@@ -46,24 +45,22 @@ class Verifier:
         if known is not None:
             if self._clock() < known.expires_at:
                 return known
-            verified.pop(digest, None)
+            verified.remove(digest)
         principal = self._verify(token)
-        self._remember(verified, digest, principal)
+        verified.add(digest, principal)
         return principal
 
     def forget_all(self) -> None:
-        """Verifies every token anew, as a key is gone that some of them were verified with. A new mapping, not an
-        emptied one: those who are verifying still have the old one."""
-        self._verified = OrderedDict()
+        """Verifies every token anew, as a key is gone that some of them were verified with. A new cache, not an emptied
+        one: those who are verifying still have the old one."""
+        self._verified = self._empty_cache()
 
-    def _remember(self, verified: OrderedDict[bytes, Principal], digest: bytes, principal: Principal) -> None:
-        if not self._settings.cache_size:
-            return
-        while len(verified) >= self._settings.cache_size:
-            # In one step: with threads, a loop over it could meet another one's change.
-            with suppress(KeyError):
-                verified.popitem(last=False)
-        verified[digest] = principal
+    def note_signed(self, principal: Principal, more_bytes: int) -> None:
+        """Counts identity tokens that are stored with a principal to the memory of the cache."""
+        self._verified.note_signed(principal, more_bytes)
+
+    def _empty_cache(self) -> TokenCache:
+        return TokenCache(self._settings.cache_size, self._settings.cache_max_bytes)
 
     def _verify(self, token: str) -> Principal:
         issuer = self._only_issuer or self._issuer_of(token)

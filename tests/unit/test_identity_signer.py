@@ -21,6 +21,7 @@ from gateway.config import IdentitySettings
 from gateway.errors import ConfigurationError
 from gateway.tokens.identity import IdentitySigner
 from gateway.tokens.principal import Principal
+from gateway.tokens.token_cache import SIGNED_BYTES
 from tests.support.forging import public_pem, rsa_key
 
 NOW = 1_800_000_000.0
@@ -39,11 +40,35 @@ def private_pem(key: Any, encryption: KeySerializationEncryption | None = None) 
     return pem
 
 
-def signer_with(path: Path, content: bytes, clock: Clock | None = None, **settings: Any) -> IdentitySigner:
+def signer_with(
+    path: Path,
+    content: bytes,
+    clock: Clock | None = None,
+    noted: list[int] | None = None,
+    **settings: Any,
+) -> IdentitySigner:
     path.write_bytes(content)
-    return IdentitySigner(
-        IdentitySettings(sign=True, private_key_file=path, **settings), ["sub", "user_id"], clock or Clock()
-    )
+
+    def note_signed(caller: Principal, more_bytes: int) -> None:
+        assert caller.signed
+        if noted is not None:
+            noted.append(more_bytes)
+
+    settings_of_identity = IdentitySettings(sign=True, private_key_file=path, **settings)
+    return IdentitySigner(settings_of_identity, ["sub", "user_id"], clock or Clock(), note_signed)
+
+
+def test_what_is_stored_with_a_principal_is_noted(tmp_path: Path) -> None:
+    noted: list[int] = []
+    clock, caller = Clock(), principal()
+    signer = signer_with(tmp_path / "key.pem", private_pem(ec.generate_private_key(ec.SECP256R1())), clock, noted)
+    for services in (["devices"], ["devices", "rules"], ["rules"]):
+        for service in services:
+            signer.field_for(caller, service)
+        stored = sum(SIGNED_BYTES + len(token) for token, _ in caller.signed.values())
+        assert sum(noted) == stored
+        # Signed anew, in the place of the old one.
+        clock.now += 31
 
 
 def principal(**changes: Any) -> Principal:

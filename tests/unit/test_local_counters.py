@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -328,3 +329,13 @@ def test_a_clock_set_back_neither_locks_out_nor_gives_anew(algorithm: Any) -> No
     assert passed_of(counters, ask, 5) == 0
     clock.now -= 86_400
     assert passed_of(counters, ask, 5) == 3
+
+
+def test_long_keys_are_counted_apart_and_not_stored_as_they_are() -> None:
+    counters = LocalCounters(lambda: 1000.0)
+    long = [f"user::{'x' * 8000}{number}" for number in range(3)]
+    for key in long:
+        assert [counters.take([Ask(key, 2, 60)])[0].passed for _ in range(3)] == [True, True, False]
+    assert all(sys.getsizeof(key) < 300 for key in counters._states)
+    counters.forget(long[0])
+    assert [counters.take([Ask(key, 2, 60)])[0].passed for key in long] == [True, False, False]
