@@ -10,6 +10,7 @@ from gateway.flask_app import GatewayApp
 from gateway.redis.embedded import EmbeddedRedis
 from gateway.reporting.reporting import reporting_of
 from gateway.serving import metrics_folder, resources
+from gateway.serving.listeners import Listeners
 from gateway.serving.master import MasterCare
 from gateway.serving.message_rules import MESSAGE_RULES
 from gateway.serving.replacing import replace_parts
@@ -19,7 +20,8 @@ from gateway.system.standard_error import wait_for_no_reader
 wait_for_no_reader()
 replace_parts(settings.server.client_timeout_seconds, settings.server.min_body_bytes_per_second)
 
-bind = settings.server.bind
+# What a reload changes about it, `Listeners` does.
+bind = MASTER.addresses_at_start
 workers = settings.server.worker_count
 worker_class = WORKER_CLASS
 worker_connections = settings.server.connections_per_worker
@@ -42,7 +44,8 @@ def on_starting(server):
         sys.exit(f"--worker-class {server.cfg.worker_class_str}: the gateway runs on its own worker; leave it out")
     resources.share_memory()
     # Kept on the server object: this file's own names are made anew on HUP.
-    server.care = MasterCare(server)
+    MASTER.listeners = Listeners(server, MASTER.addresses_at_start)
+    server.care = MasterCare(server, MASTER.listeners)
     if MASTER.in_force.redis_url is None:
         server.care.redis = EmbeddedRedis.start()
         MASTER.use_embedded_redis(server.care.redis.url)
@@ -53,6 +56,7 @@ def when_ready(server):
 
 
 def on_reload(server):
+    MASTER.listeners.apply()
     resources.share_memory()
     server.care.note_redis()
 

@@ -14,7 +14,7 @@ from gateway.cli.redis import PATIENCE_SECONDS
 from gateway.cli.table import printable
 from gateway.config import Settings
 from gateway.config.load import instance_folder
-from gateway.redis.embedded import note_file, noted_url
+from gateway.redis.embedded import noted_url_of
 
 if TYPE_CHECKING:
     from gateway.explain.explanation import Explanation, ToTarget
@@ -54,12 +54,12 @@ def explain_command(settings: Settings) -> click.Command:
         if token is not None:
             token = sys.stdin.read().strip() if token == "-" else token  # noqa: S105 - a word for standard input
             fields.append(("Authorization", f"Bearer {token}"))
-        asked = question(method, url, fields, body_bytes, checked_address(address), settings.server.bind)
+        asked = question(method, url, fields, body_bytes, checked_address(address), settings.server.addresses[0])
         for text in (asked.method, asked.target, *(part for field in asked.fields for part in field)):
             if "\r" in text or "\n" in text:
                 # Not quoted: it may be the token.
                 raise click.UsageError("method, URL, token and header fields are one line each")
-        private_redis = noted_url(note_file(instance_folder(), settings.server.bind))
+        private_redis = noted_url_of(settings.server.addresses, instance_folder())
         found = explained(settings, asked, private_redis, PATIENCE_SECONDS)
         if as_json:
             click.echo(json.dumps(found.as_document(), indent=2))

@@ -10,7 +10,7 @@ import click
 from gateway.config import Settings
 from gateway.config.load import instance_folder
 from gateway.redis.client import FAILURES, SharedRedis
-from gateway.redis.embedded import note_file, noted_url
+from gateway.redis.embedded import noted_url_of
 
 # People wait longer than requests may.
 PATIENCE_SECONDS = 5.0
@@ -20,16 +20,16 @@ PATIENCE_SECONDS = 5.0
 def shared_redis(settings: Settings) -> Iterator[SharedRedis]:
     """The configured Redis, else the private one of the gateway that runs here. Raises ClickException where there is
     none or it fails."""
-    bind = settings.server.bind
-    private = None if settings.redis_url else noted_url(note_file(instance_folder(), bind))
+    addresses = ", ".join(settings.server.addresses)
+    private = None if settings.redis_url else noted_url_of(settings.server.addresses, instance_folder())
     url = settings.redis_url.get_secret_value() if settings.redis_url else private
     if url is None:
-        raise click.ClickException(f"redis_url: is not set, and no gateway with a private Redis listens at {bind}")
+        raise click.ClickException(f"redis_url: is not set, and no gateway with a private Redis listens at {addresses}")
     redis = SharedRedis(url, PATIENCE_SECONDS)
     try:
         yield redis
     except FAILURES as error:
-        which = f"is not set, and the private one of the gateway at {bind} fails" if private else "fails"
+        which = f"is not set, and the private one of the gateway at {addresses} fails" if private else "fails"
         raise click.ClickException(f"redis_url: {which}: {error}") from error
     finally:
         redis.close()

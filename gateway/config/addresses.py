@@ -3,6 +3,7 @@ ValueError."""
 
 from __future__ import annotations
 
+import json
 import re
 from ipaddress import IPv6Address, IPv6Network, ip_network
 from urllib.parse import SplitResult, urlsplit
@@ -53,17 +54,33 @@ def check_origin(text: str) -> str:
     )
 
 
-def check_bind(text: str) -> str:
-    for address in text.split(","):
-        if re.fullmatch(r"unix:.+|fd://[0-9]+", address):
-            continue
-        host, _, port = address.rpartition(":")
-        is_bracketed = host.startswith("[") and host.endswith("]")
-        name = host[1:-1] if is_bracketed else host
-        is_name = is_host(name) and is_bracketed == (":" in name)
-        if not is_name or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
-            raise ValueError(f"must be like 127.0.0.1:8000, [::1]:8000 or unix:/path/to/socket, got {text!r}")
-    return text
+def check_bind(given: object) -> str | tuple[str, ...]:
+    """One address to listen on, or a list of them."""
+    addresses = [given] if isinstance(given, str) else given
+    if not isinstance(addresses, list | tuple) or not all(isinstance(one, str) for one in addresses) or not addresses:
+        raise ValueError('must be an address, or a list of addresses such as ["127.0.0.1:8000", "[::1]:8000"]')
+    for address in addresses:
+        check_listening_address(address)
+    if len(set(addresses)) < len(addresses):
+        raise ValueError("has an address twice")
+    if len({address.startswith("fd://") for address in addresses}) > 1:
+        # gunicorn would silently leave out all the others.
+        raise ValueError("must not have fd:// addresses and others in one list")
+    return given if isinstance(given, str) else tuple(addresses)
+
+
+def check_listening_address(text: str) -> None:
+    if re.fullmatch(r"unix:.+|fd://[0-9]+", text):
+        return
+    several = [one.strip() for one in text.split(",")]
+    if len(several) > 1 and all(several):
+        raise ValueError(f"must be a list where there are several addresses: {json.dumps(several)}, got {text!r}")
+    host, _, port = text.rpartition(":")
+    is_bracketed = host.startswith("[") and host.endswith("]")
+    name = host[1:-1] if is_bracketed else host
+    is_name = is_host(name) and is_bracketed == (":" in name)
+    if not is_name or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
+        raise ValueError(f"must be like 127.0.0.1:8000, [::1]:8000 or unix:/path/to/socket, got {text!r}")
 
 
 def check_network(text: str) -> str:

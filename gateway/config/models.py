@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, PlainValidator, SecretStr, model_validator
 from pydantic_core import PydanticCustomError
 
 from gateway.config.addresses import check_bind, check_collector, check_network, check_origin
@@ -137,7 +137,7 @@ class TracingSettings(Model):
 class ServerSettings(Model):
     """How gunicorn serves. `bind` and `workers` follow PORT and WEB_CONCURRENCY where those are set."""
 
-    bind: Annotated[str, AfterValidator(check_bind)] = "127.0.0.1:8000"
+    bind: Annotated[str | tuple[str, ...], PlainValidator(check_bind)] = "127.0.0.1:8000"
     workers: Annotated[int, Field(ge=1, le=256)] | None = None
     worker: Annotated[str, AfterValidator(check_worker)] = "gevent"
     connections_per_worker: Annotated[int, Field(ge=1, le=100_000)] = 2000
@@ -148,6 +148,11 @@ class ServerSettings(Model):
     drain_seconds: Annotated[float, Field(ge=0, le=3600)] = 0
     graceful_timeout_seconds: Annotated[int, Field(ge=1, le=3600)] = 30
     max_worker_memory_mib: Annotated[int, Field(ge=64, le=1_000_000)] | None = None
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Where it listens; one at least."""
+        return (self.bind,) if isinstance(self.bind, str) else self.bind
 
     @property
     def worker_count(self) -> int:

@@ -20,6 +20,8 @@ DEFAULTS_FILE = Path(__file__).with_name("defaults.toml")
 PREFIX = "GATEWAY_"
 CONFIG_VARIABLE = "GATEWAY_CONFIG"
 PLAIN_VARIABLES = {"REDIS_URL": ("redis_url",), "WEB_CONCURRENCY": ("server", "workers")}
+# [::1]:8000 is a text, whatever else begins with a bracket is a list.
+BRACKETED_ADDRESS = re.compile(r"\[[^\"\[\]]*\]:")
 BOOLEAN = TypeAdapter(bool)
 # What Kubernetes sets in every container for a Service that is called gateway, or gateway-something.
 KUBERNETES_LINK = re.compile(
@@ -146,7 +148,8 @@ def alternatives(annotation: Any) -> list[Any]:
 
 def takes_json(annotation: Any, text: str) -> bool:
     leaves = alternatives(annotation)
-    if any(leaf in (str, SecretStr) for leaf in leaves) and not text.lstrip().startswith("["):
+    is_list = text.lstrip().startswith("[") and not BRACKETED_ADDRESS.match(text)
+    if any(leaf in (str, SecretStr) for leaf in leaves) and not is_list:
         return False
     return takes_list(annotation) or any(
         get_origin(leaf) is dict or (isinstance(leaf, type) and issubclass(leaf, BaseModel)) for leaf in leaves

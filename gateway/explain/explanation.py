@@ -64,7 +64,8 @@ def explain(settings: Settings, asked: Question, private_redis: str | None, pati
         changes["redis_url"] = SecretStr(private_redis)
         note = "the private one of the gateway that runs here"
     elif settings.redis_url is None:
-        note = f"no gateway with a private Redis listens at {settings.server.bind}: nothing is counted or revoked yet"
+        addresses = ", ".join(settings.server.addresses)
+        note = f"no gateway with a private Redis listens at {addresses}: nothing is counted or revoked yet"
         # What would be the private Redis' to count is not divided among workers.
         changes["server"] = settings.server.model_copy(update={"workers": 1})
     trial = Trial(settings.model_copy(update=changes))

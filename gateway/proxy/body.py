@@ -15,7 +15,7 @@ from gateway.errors import (
 )
 from gateway.proxy.connection import ConnectionBroken, ConnectionEnded, UpstreamConnection, WorkerEnding
 from gateway.proxy.wire import ResponseHead
-from gateway.system.ending import WorkerEnd
+from gateway.system.ending import StreamEnd, WorkerEnd
 
 PIECE_BYTES = 64 * 1024
 BUFFERED_BYTES = 64 * 1024
@@ -109,7 +109,7 @@ class UpstreamBody:
         self._reusable = head.reusable
         self._release = release
         self._released = False
-        self._end = worker_end if head.is_event_stream else None
+        self._end = worker_end.join() if worker_end is not None and head.is_event_stream else None
         self._last = END_OF_EVENT
         self._turn = Turn()
         self._has_length = head.length is not None
@@ -159,7 +159,7 @@ class UpstreamBody:
             self._released = True
             self._release(False)
 
-    def _next_events(self, end: WorkerEnd) -> bytes | None:
+    def _next_events(self, end: StreamEnd) -> bytes | None:
         """The next piece of a stream of events. Raises WorkerEnding between two of them."""
         is_between = self._last.replace(b"\r\n", b"\n").replace(b"\r", b"\n").endswith(END_OF_EVENT)
         if is_between and end.is_told:

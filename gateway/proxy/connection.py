@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from gateway.errors import ClientDisconnected, UpstreamProtocolError, UpstreamTimeout
 from gateway.proxy.wire import MAX_CHUNK_LINE_BYTES, MAX_HEAD_BYTES, ResponseHead, read_chunk_size, read_response_head
-from gateway.system.ending import WorkerEnd
+from gateway.system.ending import StreamEnd
 from gateway.system.sockets import peek, receive, send_all, system_poll, wait_for_answer
 
 RECEIVE_BYTES = 64 * 1024
@@ -61,7 +61,7 @@ class UpstreamConnection:
         self._is_in_step = True
         self.client_watch: socket.socket | None = None
         # Whose word ends a wait, where what is waited for may be left out.
-        self.end_watch: WorkerEnd | None = None
+        self.end_watch: StreamEnd | None = None
 
     def close(self) -> None:
         with suppress(OSError):

@@ -112,6 +112,12 @@ def note_file(folder: Path, bind: str) -> Path:
     return folder / f"private-redis-{re.sub('[^A-Za-z0-9.]+', '_', bind)}"
 
 
+def noted_url_of(addresses: Iterable[str], folder: Path) -> str | None:
+    """The private Redis of the gateway that listens at one of these addresses."""
+    found = (noted_url(note_file(folder, address)) for address in addresses)
+    return next((url for url in found if url), None)
+
+
 def noted_url(file: Path) -> str | None:
     """The address of the private Redis that runs, as far as is known."""
     try:

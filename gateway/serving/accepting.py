@@ -32,10 +32,8 @@ class Acceptor(StreamServer):  # type: ignore[misc]
         self._connections = connections
 
     def take_rest(self) -> None:
-        """Takes the connections that have been made by now: closing the listener would reset them. Whoever comes now
-        is not answered before it is closed, and refused then."""
+        """Takes the connections that have been made by now: closing the listener would reset them."""
         self.stop_accepting()
-        self.socket.listen(0)
         while not self.full():
             try:
                 taken = self.do_read()

@@ -1,39 +1,52 @@
-"""What gunicorn's master does beside its own work: it says that it ends, goes on without a process that it can't have
-at the moment, and sees to its private Redis.
+"""What gunicorn's master does beside its own work: it replaces workers without a gap, goes on without a process that it
+can't have at the moment, says that it ends, and sees to its private Redis.
 
-It has no hooks for that, so its methods are put inside others.
+gunicorn has no hooks for that, so some of its methods are replaced.
 """
 
 from __future__ import annotations
 
+import logging
+import signal
 import time
+from contextlib import suppress
 from typing import Any
 
 from gateway.config.load import instance_folder
 from gateway.redis.embedded import EmbeddedRedis, note_file
+from gateway.serving.listeners import Listeners
+from gateway.serving.workers import SIGNALS_OF_THE_MASTER
 from gateway.system.ending import GATEWAY_END
 
 RETRY_SECONDS = 1.0
+# Workers that finish their last requests count here, too: whoever reloads again and again must not fill the memory.
+MOST_PER_WORKER = 3
+
+log = logging.getLogger("gunicorn.error")
+
+
+class ReloadDone(Exception):
+    """All that is left of gunicorn's reload is to wait for the old workers."""
 
 
 class MasterCare:
-    """`redis` is the private one, where there is one. gunicorn calls `manage_workers` each second, and `reap_workers`
-    when a child ends, also while it waits for old workers to end."""
+    """`redis` is the private one, where there is one. gunicorn calls `manage_workers` each second, and whenever a
+    signal has come."""
 
-    def __init__(self, server: Any) -> None:
+    def __init__(self, server: Any, listeners: Listeners) -> None:
         self.redis: EmbeddedRedis | None = None
         self._server = server
+        self._listeners = listeners
         self._stop, self._reload = server.stop, server.reload
-        self._spawn_worker = server.spawn_worker
-        self._manage_workers, self._reap_workers = server.manage_workers, server.reap_workers
+        self._spawn_worker, self._reap_workers = server.spawn_worker, server.reap_workers
         self._is_reloading = False
-        # How many new workers a reload could not start. The old ones are as many as there should be, so that gunicorn
-        # would miss none.
-        self._owed = 0
+        # Workers of this age, and older ones, serve by the configuration before the last reload.
+        self._age_at_reload = 0
         self._try_again_at = float("-inf")
+        self._counted = 0
         server.stop, server.reload = self.stop, self.reload
-        server.spawn_worker = self.spawn_worker
-        server.manage_workers, server.reap_workers = self.manage_workers, self.reap_workers
+        server.spawn_worker, server.reap_workers = self.spawn_worker, self.reap_workers
+        server.manage_workers = self.manage_workers
 
     def stop(self, graceful: bool = True) -> None:
         """Says that the whole ends, before the workers are told to."""
@@ -42,41 +55,79 @@ class MasterCare:
         self._stop(graceful)
 
     def reload(self) -> None:
-        self._is_reloading, self._owed = True, 0
+        """Loads the configuration. `manage_workers` replaces the workers then, while signals are heard as always:
+        gunicorn would wait for the old ones, who may have streams to finish."""
+        server = self._server
+        self._age_at_reload, self._is_reloading = server.worker_age, True
         try:
-            self._reload()
+            with suppress(ReloadDone):
+                self._reload()
+        except SystemExit:
+            if server.app.cfg is server.cfg:
+                raise
+            # What gunicorn does where its configuration can't be loaded, which is right at the start.
+            server.app.cfg = server.cfg
+            log.error("not reloaded: gunicorn's own configuration can't be used")
         finally:
             self._is_reloading = False
 
     def spawn_worker(self) -> None:
-        """Where the system has no process to give, it is tried again a second later: the whole would end otherwise."""
-        if not self._has_spawned() and self._is_reloading:
-            self._owed += 1
-
-    def manage_workers(self) -> None:
-        if self.redis is not None:
-            self.redis.revive()
-        while self._owed and time.monotonic() >= self._try_again_at and self._has_spawned():
-            self._owed -= 1
-        self._manage_workers()
+        if not self._is_reloading:
+            self._has_spawned()
 
     def reap_workers(self) -> None:
-        self._reap_workers()
         if self._is_reloading:
-            # It waits for the old workers, who end once there are new ones.
-            self.manage_workers()
+            raise ReloadDone
+        former = self._server.reexec_pid
+        self._reap_workers()
+        if former and not self._server.reexec_pid:
+            # The gateway that USR2 started noted its own Redis, and has ended.
+            self.note_redis()
+
+    def manage_workers(self) -> None:
+        """Has as many workers as there should be beside those that finish their last requests, which may take long.
+        Old ones end when new ones serve."""
+        if self.redis is not None:
+            self.redis.revive()
+        server = self._server
+        workers = sorted(server.WORKERS.values(), key=lambda worker: worker.age)
+        staying = [worker for worker in workers if not worker.is_leaving.is_raised]
+        current = [worker for worker in staying if worker.age > self._age_at_reload]
+        missing = min(server.num_workers - len(current), MOST_PER_WORKER * server.num_workers - len(workers))
+        if missing > 0 and time.monotonic() >= self._try_again_at:
+            while missing and self._has_spawned():
+                missing -= 1
+        old = [worker for worker in staying if worker.age <= self._age_at_reload]
+        wanted = max(0, server.num_workers - sum(worker.is_serving.is_raised for worker in current))
+        needed = [worker for worker in old if worker.is_serving.is_raised][-wanted:] if wanted else []
+        surplus = [worker for worker in old if worker not in needed]
+        for worker in surplus + current[: max(0, len(current) - server.num_workers)]:
+            worker.is_leaving.hoist()
+            server.kill_worker(worker.pid, signal.SIGTERM)
+        self._count(len(staying) - len(surplus))
 
     def note_redis(self) -> None:
         """Tells commands where the private Redis is, by each address that is listened at. Not before it is: a gateway
         that finds its port taken must not take the other one's place."""
         if self.redis is not None:
-            self.redis.note([note_file(instance_folder(), bind) for bind in self._server.cfg.bind])
+            self.redis.note([note_file(instance_folder(), address) for address in self._listeners.addresses])
 
     def _has_spawned(self) -> bool:
+        """Where the system has no process to give, it is tried again a second later: the whole would end otherwise."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS_OF_THE_MASTER)
         try:
             self._spawn_worker()
         except OSError as error:
             self._try_again_at = time.monotonic() + RETRY_SECONDS
-            self._server.log.error("a worker can't be started now: %s", error.strerror)
+            log.error("a worker can't be started now: %s", error.strerror)
             return False
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS_OF_THE_MASTER)
         return True
+
+    def _count(self, workers: int) -> None:
+        """gunicorn's figure for its `statsd_host`."""
+        if workers != self._counted:
+            self._counted = workers
+            figure = {"metric": "gunicorn.workers", "value": workers, "mtype": "gauge"}
+            self._server.log.debug("%s workers", workers, extra=figure)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import TYPE_CHECKING
 
 from gevent import monkey
 from pydantic import SecretStr
@@ -12,6 +13,9 @@ from gateway.config import Settings, adopt, load_settings, with_keys
 from gateway.errors import ConfigurationError
 from gateway.serving.metrics_folder import open_metrics_folder
 from gateway.serving.resources import raise_descriptor_limit
+
+if TYPE_CHECKING:
+    from gateway.serving.listeners import Listeners
 
 log = logging.getLogger("gunicorn.error")
 
@@ -22,6 +26,8 @@ class MasterSettings:
     def __init__(self) -> None:
         self.in_force: Settings | None = None
         self.embedded_url: str | None = None
+        self.addresses_at_start: tuple[str, ...] = ()
+        self.listeners: Listeners | None = None
         self._has_metrics_folder = False
 
     def load(self) -> Settings:
@@ -35,6 +41,8 @@ class MasterSettings:
                 open_metrics_folder()
                 self._has_metrics_folder = True
             build_once(settings)
+            if self.listeners is not None:
+                self.listeners.prepare(settings.server.addresses)
             raise_descriptor_limit(settings.server.connections_per_worker)
         except ConfigurationError as error:
             if self.in_force is None:
@@ -42,6 +50,7 @@ class MasterSettings:
             for line in error.mistakes:
                 log.error("not reloaded: %s", line)
             return self.in_force
+        self.addresses_at_start = self.addresses_at_start or settings.server.addresses
         self.in_force = settings
         return self.adopt()
 

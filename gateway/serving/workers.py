@@ -27,11 +27,12 @@ from gateway.serving.environ import create
 from gateway.serving.refusals import ProblemAnswers, problem_bytes
 from gateway.serving.settings import MASTER
 from gateway.serving.waiting import Connections, Waiting
-from gateway.system.ending import GATEWAY_END, WORKER_END
+from gateway.system.ending import GATEWAY_END, WORKER_END, share_to_end
 from gateway.system.exhaustion import EXHAUSTION
 from gateway.system.flags import SharedFlag
 from gateway.system.memory import resident_bytes
 
+SIGNALS_OF_THE_MASTER = frozenset([signal.SIGTERM, signal.SIGQUIT, signal.SIGINT, signal.SIGUSR1])
 LEAST_LIFE_SECONDS = 5.0
 NAME_THREADS = 64
 RETRY_SECONDS = 1.0
@@ -47,8 +48,16 @@ class GatewayWorker(ProblemAnswers):
     alive: bool
     booted: bool
     cfg: Any
+    ppid: int
     wsgi: Any
     _next_memory_check = 0.0
+
+    def __init__(self, *arguments: Any) -> None:
+        """Called in the master, which sees these flags of the worker that it is about to fork."""
+        super().__init__(*arguments)
+        self.is_serving = SharedFlag()
+        # Takes no more connections and finishes what it does: the master starts another one in its place.
+        self.is_leaving = SharedFlag()
 
     @property
     def settings(self) -> ServerSettings:
@@ -59,6 +68,8 @@ class GatewayWorker(ProblemAnswers):
         # Ctrl-C on a terminal goes to all processes: the master hears it and ends the workers, once.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         WORKER_END.open()
+        # The master blocked them before it forked, as they would have met its own handlers here, and been lost.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS_OF_THE_MASTER)
         # Where the limit is less than what any worker needs, each must still get something done.
         self._next_memory_check = time.monotonic() + LEAST_LIFE_SECONDS
 
@@ -111,6 +122,7 @@ class GeventWorker(GatewayWorker, GunicornGevent):  # type: ignore[misc]
 
     # When it has to have ended, once it is to end quickly.
     _latest = float("inf")
+    _gateway_end_seen_at: float | None = None
 
     def init_process(self) -> None:
         self.connections = Connections(self.settings.connections_per_client)
@@ -136,6 +148,7 @@ class GeventWorker(GatewayWorker, GunicornGevent):  # type: ignore[misc]
             server = Acceptor(listener, handle, self._pool, self.connections, tls)
             server.start()
             servers.append(server)
+        self._tell_master(self.is_serving)
         while self.alive:
             self.notify()
             overdue_in = self.connections.send_away_overdue(self._keepalive_seconds)
@@ -162,19 +175,26 @@ class GeventWorker(GatewayWorker, GunicornGevent):  # type: ignore[misc]
 
         hub.handle_error = handle_error
 
+    def _tell_master(self, flag: SharedFlag) -> None:
+        flag.hoist()
+        # It looks when a worker ends, and once a second.
+        os.kill(self.ppid, signal.SIGCHLD)
+
     def _end(self, servers: Sequence[Acceptor]) -> None:
         """Takes no more connections, ends those that wait, and lets requests finish, within `graceful_timeout`."""
+        self._tell_master(self.is_leaving)
+        self._begun = time.monotonic()
         # gunicorn's master kills at that time; what is cut before can still be logged.
-        deadline = time.monotonic() + max(self.cfg.graceful_timeout - 1, self.cfg.graceful_timeout / 2)
+        self._deadline = self._begun + max(self.cfg.graceful_timeout - 1, self.cfg.graceful_timeout / 2)
         if GATEWAY_END.is_raised:
-            self._wait(until=min(deadline, time.monotonic() + self.settings.drain_seconds))
+            self._wait(until=min(self._deadline, self._begun + self.settings.drain_seconds))
         for server in servers:
             if GATEWAY_END.is_raised:
                 # Otherwise other workers take them.
                 server.take_rest()
             server.close()
-        WORKER_END.tell()
-        while self._pool and time.monotonic() < min(deadline, self._latest):
+        while self._pool and time.monotonic() < min(self._deadline, self._latest):
+            self._end_streams()
             if self._latest < float("inf"):
                 self.connections.send_away(self.connections.waiting_count)
             else:
@@ -186,9 +206,20 @@ class GeventWorker(GatewayWorker, GunicornGevent):  # type: ignore[misc]
             self.log.warning("Worker graceful timeout (pid:%s)", self.pid)
             self._pool.kill(block=True, timeout=0.5)
 
+    def _end_streams(self) -> None:
+        now = time.monotonic()
+        if GATEWAY_END.is_raised and self._gateway_end_seen_at is None:
+            self._gateway_end_seen_at = now
+        if self._latest < float("inf"):
+            WORKER_END.tell()
+        else:
+            drain_seconds, told_at = self.settings.drain_seconds, self._gateway_end_seen_at
+            WORKER_END.tell(share_to_end(now, self._begun, self._deadline, told_at, drain_seconds))
+
     def _wait(self, until: float) -> None:
         while (remaining := min(until, self._latest) - time.monotonic()) > 0:
             self.notify()
+            self._end_streams()
             overdue_in = self.connections.send_away_overdue(self._keepalive_seconds)
             gevent.sleep(min(0.2, remaining, overdue_in))
 

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.client import Reply, exchange, request_bytes
-from tests.support.preloaded import start
+from tests.support.preloaded import start, start_activated
 from tests.support.tokens import SECRET
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,7 +53,9 @@ class GatewayProcess:
         environ: Mapping[str, str | None] | None = None,
         arguments: Sequence[str] = (),
         application: str = "wsgi:app",
+        listener: socket.socket | None = None,
     ) -> None:
+        """With `listener` it listens on that socket, as systemd passes it (socket activation)."""
         defaults = {
             "GATEWAY_JWT__SECRET": SECRET,
             "GATEWAY_SERVER__BIND": "127.0.0.1:0",
@@ -65,7 +68,11 @@ class GatewayProcess:
         self._read_bytes = 0
         self._output = tempfile.TemporaryFile("w+b")  # noqa: SIM115 - open as long as the process
         variables_in_force = {name: value for name, value in wanted.items() if value is not None}
-        self.process = start("gunicorn", [*arguments, application], variables_in_force, ROOT, self._output.fileno())
+        words = ["gunicorn", *arguments, application]
+        if listener is None:
+            self.process = start(words, variables_in_force, ROOT, self._output.fileno())
+        else:
+            self.process = start_activated(words, variables_in_force, ROOT, self._output.fileno(), listener)
         try:
             self._wait(lambda: "Listening at:" in self.output(), "listen")
             found = re.search(r"Listening at: https?://(?:\[[^\]]*\]|[^:]+):(\d+)", self.output())

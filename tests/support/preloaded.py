@@ -35,6 +35,12 @@ LIBRARIES = (
 # Variables that mean something to Python or a library while it is imported.
 READ_AT_IMPORT = ("PYTHON", "GEVENT", "OTEL", "PROMETHEUS", "FLASK")
 PAUSE_SECONDS = 0.01
+ACTIVATE = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}
+os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
+"""
 # In the place of a request's length.
 ASK_FOR_ENDS = 0
 
@@ -105,13 +111,28 @@ class Server:
 
 
 def start(
-    module: str, arguments: Sequence[str], environ: Mapping[str, str], folder: Path, output: int
+    words: Sequence[str], environ: Mapping[str, str], folder: Path, output: int
 ) -> PreloadedProcess | subprocess.Popen[bytes]:
-    """Starts `python -m MODULE ARGUMENTS` in a folder, both of its outputs into one file."""
+    """Starts `python -m WORDS`, a module and its arguments, in a folder, both of its outputs into one file."""
     if may_be_preloaded(environ):
-        return PreloadedProcess([module, *arguments], environ, folder, output)
-    command = [sys.executable, "-m", module, *arguments]
+        return PreloadedProcess(words, environ, folder, output)
+    command = [sys.executable, "-m", *words]
     return subprocess.Popen(command, cwd=folder, env=environ, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+
+
+def start_activated(
+    words: Sequence[str], environ: Mapping[str, str], folder: Path, output: int, listener: socket.socket
+) -> subprocess.Popen[bytes]:
+    """The same, with a socket passed as systemd passes it: as descriptor 3, LISTEN_PID naming the process."""
+    return subprocess.Popen(
+        [sys.executable, "-c", ACTIVATE, str(listener.fileno()), "-m", *words],
+        cwd=folder,
+        env=environ,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        pass_fds=[listener.fileno()],
+    )
 
 
 @cache

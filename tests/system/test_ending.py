@@ -6,7 +6,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -92,6 +92,118 @@ def test_a_stream_of_events_ends_whole(start_gateway: StartGateway, upstream: Sc
     _, _, body = seen.partition(b"\r\n\r\n")
     assert body == chunk(b"data: first\n\ndata: sec") + chunk(b"ond\n\n") + b"0\r\n\r\n"
     assert upstream.wait_until(lambda: len(upstream.closed_connections) == upstream.connections)
+
+
+class Streams:
+    """An upstream's streams of events, one for each path: each sends one event, and the others when it is told to."""
+
+    def __init__(self) -> None:
+        self._connections: dict[bytes, socket.socket] = {}
+
+    def script(self, received: Received, connection: socket.socket) -> bool:
+        path = received.head.split()[1]
+        if b"/stream" not in path:
+            return answering(OK)(received, connection)
+        connection.sendall(STREAM_HEAD % b"text/event-stream" + chunk(b"data: first\n\n"))
+        self._connections[path] = connection
+        return connection.recv(1) == b"x"
+
+    def send(self, number: int, event: bytes) -> None:
+        self._connections[b"/api/devices/stream/%d" % number].sendall(chunk(event))
+
+    def end(self, number: int) -> None:
+        self._connections[b"/api/devices/stream/%d" % number].sendall(chunk(b""))
+
+    @staticmethod
+    def open(gateway: GatewayProcess, number: int) -> Connection:
+        connection = Connection(gateway.port)
+        connection.send(request_bytes("GET", f"/api/devices/stream/{number}", [bearer()]))
+        read_through(connection, b"data: first\n\n")
+        return connection
+
+
+def read_through(connection: Connection, mark: bytes) -> None:
+    seen = b""
+    while mark not in seen:
+        piece = connection.socket.recv(65536)
+        assert piece, seen
+        seen += piece
+
+
+def wait_for_another_worker(gateway: GatewayProcess) -> None:
+    """Until the first one has been replaced, and takes no more connections."""
+    gateway.wait_until(lambda: gateway.output().count("Booting worker") == 2, "start another worker")
+    gateway.wait_until(lambda: gateway.get("/healthz").status == 200, "serve")
+
+
+def test_a_reload_leaves_streams_their_time(start_gateway: StartGateway, upstream: ScriptedUpstream) -> None:
+    streams = Streams()
+    upstream.script = streams.script
+    gateway = start_gateway(four_services(upstream.url), workers=1)
+    with streams.open(gateway, 0) as ending, streams.open(gateway, 1) as silent:
+        gateway.process.send_signal(signal.SIGHUP)
+        wait_for_another_worker(gateway)
+        # The old one has been told, and the new one serves, also under another reload.
+        gateway.process.send_signal(signal.SIGHUP)
+        gateway.wait_until(lambda: gateway.output().count("Booting worker") == 3, "reload again")
+        gateway.wait_until(lambda: gateway.output().count("Worker exiting") == 1, "end the second worker")
+        for number, connection in enumerate((ending, silent)):
+            streams.send(number, b"data: second\n\n")
+            read_through(connection, b"data: second\n\n")
+        streams.end(0)
+        assert ending.rest() == b"0\r\n\r\n"
+        # The end of the whole is not put off by what an old worker still has to do.
+        assert gateway.stop() == 0
+        assert silent.rest() == b"0\r\n\r\n"
+
+
+def test_streams_end_whole_when_the_time_of_a_reload_is_over(
+    start_gateway: StartGateway, upstream: ScriptedUpstream
+) -> None:
+    streams = Streams()
+    upstream.script = streams.script
+    gateway = start_gateway(four_services(upstream.url) | {"server": {"graceful_timeout_seconds": 2}}, workers=1)
+    with streams.open(gateway, 0) as first, streams.open(gateway, 1) as second:
+        gateway.process.send_signal(signal.SIGHUP)
+        assert first.rest() == second.rest() == b"0\r\n\r\n"
+    assert "graceful timeout" not in gateway.output()
+
+
+def test_a_worker_that_retires_is_replaced_while_its_streams_go_on(
+    start_gateway: StartGateway, upstream: ScriptedUpstream
+) -> None:
+    streams = Streams()
+    upstream.script = streams.script
+    gateway = start_gateway(four_services(upstream.url), workers=1, arguments=["--max-requests", "2"])
+    with streams.open(gateway, 0) as connection:
+        assert gateway.get("/healthz").status == 200
+        wait_for_another_worker(gateway)
+        streams.send(0, b"data: second\n\n")
+        read_through(connection, b"data: second\n\n")
+        streams.end(0)
+        assert connection.rest() == b"0\r\n\r\n"
+
+
+def test_streams_end_one_after_the_other_over_the_drain_time(
+    start_gateway: StartGateway, upstream: ScriptedUpstream
+) -> None:
+    streams = Streams()
+    upstream.script = streams.script
+    gateway = start_gateway(four_services(upstream.url) | {"server": {"drain_seconds": 5}}, workers=1)
+    with ExitStack() as stack:
+        connections = [stack.enter_context(streams.open(gateway, number)) for number in range(8)]
+        gateway.begin_to_stop()
+        read_through(connections[0], b"0\r\n\r\n")
+        # Others go on then.
+        streams.send(7, b"data: second\n\n")
+        read_through(connections[7], b"data: second\n\n")
+        # Who comes now stays as long as the others.
+        late = stack.enter_context(streams.open(gateway, 8))
+        streams.send(8, b"data: second\n\n")
+        read_through(late, b"data: second\n\n")
+        for connection in [*connections[1:], late]:
+            assert connection.rest() == b"0\r\n\r\n"
+    assert gateway.stop() == 0
 
 
 def test_ctrl_c_ends_a_silent_stream_of_events_whole(start_gateway: StartGateway, upstream: ScriptedUpstream) -> None:

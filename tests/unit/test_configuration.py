@@ -149,7 +149,7 @@ def test_a_whole_table_as_json_and_single_values_of_it_beside_it() -> None:
 
 def places(found: Settings) -> tuple[str, str, int | None]:
     url = found.redis_url.get_secret_value() if found.redis_url else ""
-    return url, found.server.bind, found.server.workers
+    return url, " ".join(found.server.addresses), found.server.workers
 
 
 def test_the_variables_that_every_platform_knows(configured: Configured) -> None:

@@ -215,11 +215,32 @@ def test_redis_urls_that_are_refused(url: str, said: str) -> None:
     assert mistakes_in({"REDIS_URL": url}) == [f"redis_url: {said}"]
 
 
-@pytest.mark.parametrize(
-    "bind", ["0.0.0.0:8000", "[::]:8000", "localhost:0", "unix:/run/gateway.sock", "fd://3", "a:1,b:2"]
-)
+@pytest.mark.parametrize("bind", ["0.0.0.0:8000", "[::]:8000", "localhost:0", "unix:/run/a,b.sock", "fd://3"])
 def test_addresses_to_listen_at(bind: str) -> None:
-    assert loaded({"server": {"bind": bind}}).server.bind == bind
+    assert loaded({"server": {"bind": bind}}).server.addresses == (bind,)
+    assert loaded({"server": {"bind": [bind]}}).server.addresses == (bind,)
+
+
+def test_several_addresses_to_listen_at() -> None:
+    for several in (["[::1]:1", "127.0.0.1:1", "unix:/run/gateway.sock"], ["fd://3", "fd://4"]):
+        assert loaded({"server": {"bind": several}}).server.addresses == tuple(several)
+
+
+@pytest.mark.parametrize(
+    ("bind", "said"),
+    [
+        ("a:1,b:2", """must be a list where there are several addresses: ["a:1", "b:2"], got 'a:1,b:2'"""),
+        ("a:1, [::]:2", """must be a list where there are several addresses: ["a:1", "[::]:2"], got 'a:1, [::]:2'"""),
+        (["a:1", "b:2,c:3"], """must be a list where there are several addresses: ["b:2", "c:3"], got 'b:2,c:3'"""),
+        ([], 'must be an address, or a list of addresses such as ["127.0.0.1:8000", "[::1]:8000"]'),
+        ([1], 'must be an address, or a list of addresses such as ["127.0.0.1:8000", "[::1]:8000"]'),
+        (["a:1", "a:1"], "has an address twice"),
+        (["fd://3", "a:1"], "must not have fd:// addresses and others in one list"),
+        (["a:1", "a"], "must be like 127.0.0.1:8000, [::1]:8000 or unix:/path/to/socket, got 'a'"),
+    ],
+)
+def test_lists_of_addresses_that_are_refused(bind: Any, said: str) -> None:
+    assert mistakes_of({"server": {"bind": bind}}) == [f"server.bind: {said}"]
 
 
 BIND = "server.bind: must be like 127.0.0.1:8000, [::1]:8000 or unix:/path/to/socket, got"
