@@ -13,7 +13,7 @@ from flask import Blueprint, request
 
 from gateway.documents.keeper import DocumentKeeper
 from gateway.documents.library import Finished, Library
-from gateway.errors import NoRoute
+from gateway.errors import DocumentUnavailable, NoRoute
 from gateway.responses import GatewayResponse
 from gateway.system.background import run_aside
 
@@ -51,10 +51,12 @@ def docs_blueprint(library: Library, keeper: DocumentKeeper, guard: Callable[[],
     def document(service: str = "") -> GatewayResponse:
         if guard is not None:
             guard()
+        if service and service not in library.names:
+            raise NoRoute()
         keeper.wait_for_first(FIRST_SECONDS)
         found = library.shelf.documents.get(service)
         if found is None:
-            raise NoRoute()
+            raise not_available(service)
         return answer(found, JSON)
 
     def services() -> GatewayResponse:
@@ -63,8 +65,14 @@ def docs_blueprint(library: Library, keeper: DocumentKeeper, guard: Callable[[],
         keeper.wait_for_first(FIRST_SECONDS)
         index = library.shelf.index
         if index is None:
-            raise NoRoute()
+            raise not_available()
         return answer(index, JSON)
+
+    def not_available(service: str = "") -> DocumentUnavailable:
+        """The error while nothing has been merged yet, or while the document of this service was never had."""
+        if library.shelf.index is None:
+            return DocumentUnavailable("it is being made; try again when Retry-After has passed")
+        return DocumentUnavailable("the service has not given it", keeper.seconds_until_renewed(service))
 
     def show() -> GatewayResponse:
         if request.path.endswith("/"):

@@ -129,6 +129,10 @@ class LimiterUnavailable(Unavailable):
     code, title = "limiter_unavailable", "Quotas can't be checked at the moment"
 
 
+class DocumentUnavailable(Unavailable):
+    code, title = "document_unavailable", "The API document is not available at the moment"
+
+
 class UpstreamError(GatewayError):
     """The service failed, before the first byte of its answer went out."""
 

@@ -67,6 +67,11 @@
       byId("state").textContent = "These documents need a token.";
       return;
     }
+    if (answer.status === 503) {
+      byId("state").textContent = "The documents are being made.";
+      setTimeout(start, 1000 * (Number(answer.headers.get("Retry-After")) || 1));
+      return;
+    }
     if (!answer.ok) {
       byId("state").textContent = `The list of services can't be had (${answer.status}).`;
       return;

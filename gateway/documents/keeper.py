@@ -109,6 +109,11 @@ class DocumentKeeper:
         """Whether there is a document of this service."""
         return name in self._contents
 
+    def seconds_until_renewed(self, name: str) -> int:
+        """When the document of this service is asked for again, in whole seconds, at least one."""
+        kept = self._known.get(name, Kept())
+        return math.ceil(max(1.0, min(self._refresh_seconds, kept.checked_at + self._refresh_seconds - self._clock())))
+
     def _keep(self) -> None:
         self._started_at = time.monotonic()
         fetches = Together(CONCURRENT_FETCHES)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
@@ -46,7 +46,13 @@ class Library:
         self._sources = sources
         self._facts = facts
         self._watched = watched
+        self._names = frozenset(name for name, source in sources.items() if source.is_shown)
         self.shelf = Shelf()
+
+    @property
+    def names(self) -> Set[str]:
+        """The services that are in the documents, whether theirs has been had or not."""
+        return self._names
 
     def update(self, known: Mapping[str, Kept], contents: Mapping[str, bytes]) -> None:
         """Makes everything anew. Called by one thread at a time; whoever reads sees the old shelf or the new one."""

@@ -32,6 +32,7 @@ class ServiceSource:
         self, name: str, service: ServiceSettings, policies: Sequence[Policy], hidden: tuple[str, ...], max_bytes: int
     ) -> None:
         self.max_bytes = max_bytes
+        self.is_shown = service.in_docs
         self._name = name
         self._service = service
         self._policies = tuple(policy for policy in policies if policy.service == name)
@@ -73,5 +74,5 @@ class ServiceSource:
             strip_prefix=self._service.strip_prefix,
             stale_since=iso(kept.stale_since) if kept is not None and kept.stale_since is not None else None,
             hidden_paths=self._hidden,
-            hidden=not self._service.in_docs,
+            hidden=not self.is_shown,
         )

@@ -12,17 +12,21 @@ TEXT = {"type": "string"}
 
 # The status, the component's name, and what it means; by README's table of errors.
 ANSWERS = {
+    "400": ("gateway_BadRequest", "The gateway refuses the path or the message: `bad_path`, `bad_request`."),
     "401": ("gateway_Unauthorized", "The gateway needs a valid bearer token: `missing_token`, `invalid_token`."),
     "403": ("gateway_Forbidden", "The token lacks a scope: `insufficient_scope`."),
     "413": ("gateway_BodyTooLarge", "The body is larger than the gateway forwards: `body_too_large`."),
+    "414": ("gateway_TargetTooLong", "The path and the query are longer than the gateway reads: `bad_request`."),
     "429": ("gateway_QuotaExceeded", "The quota is used up: `quota_exceeded`."),
+    "431": ("gateway_HeaderTooLarge", "The header is larger than the gateway reads: `bad_request`."),
     "502": (
         "gateway_BadGateway",
         "The service can't be reached, or its answer can't be understood: `upstream_unreachable`, `upstream_protocol`.",
     ),
     "503": (
         "gateway_Unavailable",
-        "At the moment the gateway can't serve this: `overloaded`, `limiter_unavailable`, `keys_unavailable`.",
+        "At the moment the gateway can't serve this: `overloaded`, `upstream_open`, `limiter_unavailable`, "
+        "`keys_unavailable`.",
     ),
     "504": ("gateway_Timeout", "The service did not answer in time: `upstream_timeout`."),
 }

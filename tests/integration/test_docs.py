@@ -104,7 +104,11 @@ def test_all_services_in_one_document_that_tells_what_the_gateway_does(plain: Ga
         "/api/devices/{id}",
         "/api/devices/internal/state",
     }
-    assert [plain.get(f"/openapi/{name}.json").status for name in ("auth", "nobody", "..%2fx")] == [404, 404, 400]
+    assert [plain.get(f"/openapi/{name}.json").status for name in ("nobody", "..%2fx")] == [404, 400]
+    unavailable = plain.get("/openapi/auth.json")
+    assert (unavailable.status, unavailable.value("X-Gateway-Error")) == (503, "document_unavailable")
+    # It is asked for again by then, as `docs.refresh_seconds` says.
+    assert 1 <= int(unavailable.value("Retry-After") or "") <= 60
 
 
 def test_entity_tags_and_compression(plain: GatewayProcess) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support import slow_merge
 from tests.support.client import Reply
 from tests.support.documented import DOCUMENT, Documented, document, settings_for, states
 from tests.support.gateway import GatewayProcess, gateways
@@ -155,3 +157,27 @@ def test_a_document_in_endless_little_pieces_holds_up_no_other_request(
 def test_without_redis_each_worker_fetches_for_itself(start: Callable[..., GatewayProcess]) -> None:
     gateway = start(url=f"redis://127.0.0.1:{free_port()}/0")
     assert states(gateway)["devices"] == "current"
+
+
+def test_until_the_first_document_is_merged_there_is_a_503_and_no_404(
+    start_gateway: Callable[..., GatewayProcess], service: Documented, tmp_path: Path
+) -> None:
+    released = tmp_path / "released"
+    settings = settings_for(service)
+    settings["services"]["livestreams"]["in_docs"] = False
+    gateway = start_gateway(
+        settings,
+        workers=1,
+        application="tests.support.slow_merge:app",
+        environ={slow_merge.RELEASED_BY: str(released)},
+    )
+    made = ["/openapi.json", "/openapi/devices.json", "/openapi/rules.json", "/docs/services.json"]
+    for path in made * 2:
+        reply = gateway.get(path)
+        assert (reply.status, reply.value("X-Gateway-Error")) == (503, "document_unavailable")
+        assert (reply.value("Content-Type"), reply.value("Retry-After")) == ("application/problem+json", "1")
+    # What is not told does not show by its status either.
+    assert [gateway.get(f"/openapi/{name}.json").status for name in ("nobody", "livestreams")] == [404, 404]
+    assert gateway.get("/docs").status == 200
+    released.touch()
+    gateway.wait_until(lambda: {gateway.get(path).status for path in made} == {200}, "merge the documents")

@@ -118,11 +118,11 @@ BODY: dict[str, Any] = {"requestBody": {"content": {"a/b": {}}}}
 @pytest.mark.parametrize(
     ("given", "settings", "statuses"),
     [
-        ({}, {}, "401 429 502 503 504"),
-        ({}, {"scopes": ["a"]}, "401 403 429 502 503 504"),
-        ({}, {"auth": "none"}, "429 502 503 504"),
-        (BODY, {}, "401 413 429 502 503 504"),
-        ({}, {"facts": GatewayFacts(limits_enabled=False)}, "401 502 503 504"),
+        ({}, {}, "400 401 414 429 431 502 503 504"),
+        ({}, {"scopes": ["a"]}, "400 401 403 414 429 431 502 503 504"),
+        ({}, {"auth": "none"}, "400 414 429 431 502 503 504"),
+        (BODY, {}, "400 401 413 414 429 431 502 503 504"),
+        ({}, {"facts": GatewayFacts(limits_enabled=False)}, "400 401 414 431 502 503 504"),
     ],
 )
 def test_answers_that_the_gateway_gives(given: Any, settings: Any, statuses: str) -> None:
@@ -142,7 +142,7 @@ def test_answers_that_the_gateway_gives(given: Any, settings: Any, statuses: str
 def test_an_operation_without_responses_has_the_gateways() -> None:
     givens: list[dict[str, Any]] = [{}, {"responses": None}, {"responses": []}]
     for responses in [*givens, {"responses": {"abc": {}, "200": None, "42": {}}}]:
-        assert list(told(responses)[0]["responses"]) == ["401", "429", "502", "503", "504"]
+        assert list(told(responses)[0]["responses"]) == ["400", "401", "414", "429", "431", "502", "503", "504"]
 
 
 SERVICES = {
