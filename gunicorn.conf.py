@@ -18,7 +18,7 @@ from gateway.serving.workers import HAS_SERVED, WORKER_CLASS
 from gateway.system.standard_error import wait_for_no_reader
 
 wait_for_no_reader()
-replace_parts(settings.server.client_timeout_seconds, settings.server.min_body_bytes_per_second)
+replace_parts(settings.server)
 
 # What a reload changes about it, `Listeners` does.
 bind = MASTER.addresses_at_start

@@ -53,6 +53,26 @@ class BadRequest(GatewayError):
     code, status, title = "bad_request", 400, "The request can't be understood"
 
 
+class TargetTooLong(BadRequest):
+    status, title = 414, "The request line is too long"
+
+
+class HeadTooLarge(BadRequest):
+    status, title = 431, "The request's header is too large"
+
+
+class UnknownExpectation(BadRequest):
+    status, title = 417, "The expectation can't be met"
+
+
+class UnsupportedCoding(BadRequest):
+    code, status, title = "unsupported_coding", 501, "The transfer coding is not supported"
+
+
+class UnsupportedVersion(BadRequest):
+    code, status, title = "unsupported_version", 505, "The version of HTTP is not supported"
+
+
 class BadPath(GatewayError):
     code, status, title = "bad_path", 400, "The path is refused"
 
@@ -118,6 +138,10 @@ class Unavailable(GatewayError):
 
 class Overloaded(Unavailable):
     code, title = "overloaded", "The service has too many requests in flight"
+
+
+class TooManyConnections(Overloaded):
+    title = "There are too many connections from this address"
 
 
 class KeysUnavailable(Unavailable):

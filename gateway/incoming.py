@@ -21,6 +21,8 @@ from gateway.tracing.trace_context import Propagation
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
+# The environment's key for the GatewayError that a message is refused with by the server.
+REFUSAL = "gateway.refusal"
 REQUEST_ID = re.compile(r"[A-Za-z0-9._~:=@/+-]{1,128}")
 
 
@@ -35,6 +37,7 @@ class Beginning:
         self._propagation = propagation
 
     def begin(self) -> None:
+        """Raises the refusal of a message that the server could not read."""
         environ = request.environ
         fields = fields_of(environ)
         trace = None
@@ -45,13 +48,17 @@ class Beginning:
                 request_id=request_id(environ.get("HTTP_X_REQUEST_ID", "")),
                 started=self._clock(),
                 method=environ["REQUEST_METHOD"],
-                raw_target=environ.get("RAW_URI") or environ.get("REQUEST_URI") or request.full_path,
+                raw_target=environ["RAW_URI"]
+                if "RAW_URI" in environ
+                else environ.get("REQUEST_URI") or request.full_path,
                 fields=fields,
                 client=client_of(environ, fields, self._proxy),
                 environ=environ,
                 trace=trace,
             )
         )
+        if REFUSAL in environ:
+            raise environ[REFUSAL]
 
 
 def client_of(environ: WSGIEnvironment, fields: Pairs, proxy: ProxySettings) -> ClientSide:

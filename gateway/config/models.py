@@ -143,6 +143,7 @@ class ServerSettings(Model):
     connections_per_worker: Annotated[int, Field(ge=1, le=100_000)] = 2000
     connections_per_client: Annotated[int, Field(ge=0, le=100_000)] = 0
     keepalive_seconds: Annotated[int, Field(ge=1, le=600)] = 15
+    max_head_bytes: Annotated[int, Field(ge=8192, le=1024 * 1024)] = 64 * 1024
     client_timeout_seconds: Seconds = 30
     min_body_bytes_per_second: Annotated[int, Field(ge=0, le=1_000_000_000)] = 128
     drain_seconds: Annotated[float, Field(ge=0, le=3600)] = 0

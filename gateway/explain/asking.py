@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from gunicorn.config import Config
 from gunicorn.http.errors import ParseException
 
+from gateway.errors import GatewayError
 from gateway.serving.environ import create
 from gateway.serving.message_rules import MESSAGE_RULES
-from gateway.serving.refusals import refusal_status
+from gateway.serving.refusals import problem_of
 from gateway.serving.request_heads import RequestParser
 
 if TYPE_CHECKING:
@@ -25,12 +26,12 @@ ZEROS = bytes(64 * 1024)
 
 
 class MessageRefused(Exception):
-    """The server's parser refuses the message. `status` is what the client gets, `kind` the parser's word for why."""
+    """The server's parser refuses the message. `problem` is what the client gets, `kind` the parser's word for why."""
 
-    def __init__(self, status: int, kind: str) -> None:
-        super().__init__(kind)
-        self.status = status
-        self.kind = kind
+    def __init__(self, problem: GatewayError) -> None:
+        self.kind = str(problem.__cause__)
+        self.problem = problem
+        super().__init__(self.kind)
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def received(asked: Question) -> Iterator[WSGIEnvironment]:
         try:
             message = next(RequestParser(config, asked.pieces(), client))
         except ParseException as error:
-            raise MessageRefused(refusal_status(error), type(error).__name__) from error
+            raise MessageRefused(problem_of(error)) from error
         environ: dict[str, Any]
         _, environ = create(message, near, client, tuple(asked.bind.rsplit(":", 1)), config)
         yield environ

@@ -78,9 +78,9 @@ def explain(settings: Settings, asked: Question, private_redis: str | None, pati
             asked.method,
             asked.target,
             [stage],
-            f"{refused.status} bad_request",
-            refused.status,
-            "bad_request",
+            f"{refused.problem.status} {refused.problem.code}",
+            refused.problem.status,
+            refused.problem.code,
             refused.kind,
         )
     case = Case(settings, asked, course, note)

@@ -6,14 +6,16 @@ from __future__ import annotations
 from gunicorn import http
 from gunicorn.http import wsgi
 
+from gateway.config import ServerSettings
 from gateway.serving import environ
 from gateway.serving.answers import Response
-from gateway.serving.request_heads import RequestParser
+from gateway.serving.request_heads import Request, RequestParser
 
 
-def replace_parts(client_timeout_seconds: float, min_body_bytes_per_second: int) -> None:
+def replace_parts(settings: ServerSettings) -> None:
     """In the process and those forked from it."""
-    Response.client_timeout_seconds = client_timeout_seconds
-    Response.min_body_bytes_per_second = min_body_bytes_per_second
+    Request.max_head_bytes = settings.max_head_bytes
+    Response.client_timeout_seconds = settings.client_timeout_seconds
+    Response.min_body_bytes_per_second = settings.min_body_bytes_per_second
     http.RequestParser = RequestParser
     wsgi.create = environ.create

@@ -2,7 +2,8 @@
 reads, or refuses, from the same bytes.
 
 Two readers of one message must not differ, so plain is only what leaves no choice: HTTP/1.1, a path, whole lines,
-fields whose names are tokens, no field twice that may be there once, no transfer coding. Nothing is refused here.
+fields whose names are tokens, no field twice that may be there once, no transfer coding. What gunicorn takes and the
+gateway does not is refused after its parser: a Host that is none, transfer codings, a fragment.
 """
 
 from __future__ import annotations
@@ -14,12 +15,22 @@ from typing import Any
 from gunicorn.config import Config
 from gunicorn.http import message, parser
 from gunicorn.http.body import Body, LengthReader
-from gunicorn.http.errors import InvalidHeader
+from gunicorn.http.errors import (
+    InvalidHeader,
+    InvalidRequestLine,
+    LimitRequestHeaders,
+    ParseException,
+    UnsupportedTransferCoding,
+)
+from gunicorn.http.unreader import SocketUnreader
 
+from gateway.errors import GatewayError
 from gateway.proxy.headers import NAMES_KNOWN
+from gateway.proxy.host import read_host
+from gateway.proxy.paths import ABSOLUTE_FORM
 from gateway.proxy.wire import TEXT, TOKEN
 from gateway.serving.message_rules import MESSAGE_RULES
-from gateway.system.sockets import wait_for_answer
+from gateway.system.sockets import receive, wait_for_answer
 
 # A token without _, of which header_map decides.
 PLAIN_NAME = TOKEN.replace("_", "")
@@ -30,14 +41,31 @@ LENGTH = re.compile(r"[0-9]{1,18}")
 # They say how the message is to be read, and each may be there once.
 DECIDING = frozenset(["HOST", "CONTENT-TYPE", "CONTENT-LENGTH", "CONNECTION"])
 NOT_PLAIN = frozenset(["TRANSFER-ENCODING", "EXPECT"])
+# As much as is read at once, and no more than the shortest `max_head_bytes`.
 MOST_BYTES = 8192
 MOST_FIELDS = 100
+# What a message may begin with: a method, or the empty line that RFC 9112 2.2 has servers skip.
+BEGINNING = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z\r]")
+
+
+class HeadRefused(ParseException):  # type: ignore[misc]
+    """The head is refused, by `reason`; `request` has what was read of it by then."""
+
+    def __init__(self, request: Request, reason: ParseException) -> None:
+        super().__init__(type(reason).__name__)
+        self.request = request
+        self.reason = reason
 
 
 class Request(message.Request):  # type: ignore[misc]
     """A request whose head has been read. `body_length` is None where its body is chunked."""
 
+    max_head_bytes = 65536
     body_length: int | None
+    # The answer to a message that is refused, and to no other.
+    refusal: GatewayError | None = None
+    # The head as gunicorn's parser gets it, with what came behind it.
+    received = b""
 
     def __init__(self, cfg: Config, unreader: Any, peer_addr: Any, req_number: int = 1) -> None:
         data = unreader.take_buffered()
@@ -60,10 +88,10 @@ class Request(message.Request):  # type: ignore[misc]
             self._expected_100_continue = False
         else:
             unreader.unread(data)
-            super().__init__(cfg, unreader, peer_addr, req_number)
-            if self.version >= (1, 1) and not any(name == "HOST" for name, _ in self.headers):
-                # RFC 9112 3.2.
-                raise InvalidHeader("HOST", req=self)
+            try:
+                super().__init__(cfg, unreader, peer_addr, req_number)
+            except ParseException as error:
+                raise HeadRefused(self, error) from error
             is_chunked = any(name == "TRANSFER-ENCODING" for name, _ in self.headers)
             length = next((value for name, value in self.headers if name == "CONTENT-LENGTH"), "0")
             self.body_length = None if is_chunked else int(length)
@@ -93,7 +121,9 @@ class Request(message.Request):  # type: ignore[misc]
             elif name in NOT_PLAIN:
                 return False
             fields.append((name, value))
-        if "HOST" not in seen or LENGTH.fullmatch(decided["CONTENT-LENGTH"]) is None:
+        if "HOST" not in seen or read_host(decided["HOST"]) is None:
+            return False
+        if LENGTH.fullmatch(decided["CONTENT-LENGTH"]) is None:
             return False
         self.method, self.uri = head[1], head[2]
         path, _, query = head[2].partition("?")
@@ -114,7 +144,64 @@ class Request(message.Request):  # type: ignore[misc]
         # HTTP/1.0 is asked once more whether the connection goes on.
         self.headers = [] if self.version == (1, 1) else [pair for pair in self.headers if pair[0] == "CONNECTION"]
         self.uri = self.path = self.query = ""
+        self.received = b""
         self.body.fields = self.headers
+
+    def read_into(self, unreader: Any, buf: bytearray, stop: bool = False) -> None:
+        """Reads on until `buf` has a whole head, or what gunicorn's parser refuses as it is, which would look through
+        all of it again for each piece that comes. Raises LimitRequestHeaders and InvalidRequestLine."""
+        most_in_line = (self.limit_request_line or self.max_head_bytes) + 4
+        while True:
+            before = len(buf)
+            super().read_into(unreader, buf, stop)
+            stop = False
+            # gunicorn removes an empty line at the beginning; where it has taken the rest, it is the end.
+            end = 0 if before < 2 and buf.startswith(b"\r\n") else buf.find(b"\r\n\r\n", max(0, before - 3))
+            has_bare_lf = buf.count(b"\n", before) != buf.count(b"\r\n", max(0, before - 1))
+            is_line_too_long = len(buf) > most_in_line and buf.find(b"\r\n", 2, most_in_line) < 0
+            is_too_long = (len(buf) if end < 0 else end) > self.max_head_bytes
+            if end >= 0 or has_bare_lf or is_line_too_long or is_too_long:
+                self.received = bytes(buf)
+                if is_too_long and not is_line_too_long:
+                    raise LimitRequestHeaders("the head is too long")
+                return
+            if BEGINNING.match(buf) is None:
+                # Of what is no HTTP, a line's end may never come: TLS, where it is not spoken.
+                raise InvalidRequestLine("")
+
+    def parse_request_line(self, line_bytes: bytes) -> None:
+        target = line_bytes.partition(b" ")[2].partition(b" ")[0]
+        if b"#" in target:
+            # A fragment is for the client alone (RFC 9110 7.1), and may hold its token.
+            raise InvalidRequestLine("a fragment")
+        super().parse_request_line(line_bytes)
+        # RFC 9110 2.5: a higher minor version is understood as the highest one that is known.
+        self.version = min(self.version, (1, 1))
+
+    def set_body_reader(self) -> None:
+        """Checks what gunicorn leaves open in a header, too."""
+        self._check_codings([value for name, value in self.headers if name == "TRANSFER-ENCODING"])
+        super().set_body_reader()
+        self._decide_host([value for name, value in self.headers if name == "HOST"])
+
+    def _check_codings(self, codings: list[str]) -> None:
+        """Raises UnsupportedTransferCoding for anything but a single `chunked`: the service gets the body decoded of
+        that alone. In HTTP/1.0, and beside a length, gunicorn refuses any (RFC 9112 6.1)."""
+        has_length = any(name == "CONTENT-LENGTH" for name, _ in self.headers)
+        if codings and (self.version < (1, 1) or has_length):
+            raise InvalidHeader("TRANSFER-ENCODING", req=self)
+        if len(codings) > 1 or (codings and codings[0].lower() != "chunked"):
+            raise UnsupportedTransferCoding("TRANSFER-ENCODING")
+
+    def _decide_host(self, sent: list[str]) -> None:
+        """Checks Host, and puts the authority of a target in absolute form in its place (RFC 9112 3.2.2)."""
+        if (not sent and self.version >= (1, 1)) or any(read_host(value) is None for value in sent):
+            # RFC 9112 3.2.
+            raise InvalidHeader("HOST", req=self)
+        if absolute := ABSOLUTE_FORM.fullmatch(self.uri.partition("?")[0]):
+            if read_host(absolute[1]) is None:
+                raise InvalidRequestLine("the authority")
+            self.headers = [("HOST", absolute[1]), *(field for field in self.headers if field[0] != "HOST")]
 
     def should_close(self) -> bool:
         """Whether the connection ends with the answer to this request, as far as the request says."""
@@ -126,10 +213,22 @@ class RequestParser(parser.RequestParser):  # type: ignore[misc]
 
     mesg_class = Request
 
+    def __init__(self, cfg: Config, source: Any, source_addr: Any) -> None:
+        super().__init__(cfg, source, source_addr)
+        if hasattr(source, "recv"):
+            self.unreader = Unreader(source)
+
     def finish_body(self, deadline: float | None = None, max_bytes: int | None = None) -> bool:
         """Reads what is left of the last request's body, if there is anything."""
         is_read = self.mesg is None or getattr(self.mesg.body, "is_read", False)
         return is_read or bool(super().finish_body(deadline, max_bytes))
+
+
+class Unreader(SocketUnreader):  # type: ignore[misc]
+    """What a client sends, as it comes."""
+
+    def chunk(self, size_hint: int | None = None) -> bytes:
+        return receive(self.sock, min(max(size_hint or 0, self.mxchunk), self.max_body_chunk))
 
 
 @lru_cache(maxsize=NAMES_KNOWN)

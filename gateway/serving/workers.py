@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -17,14 +18,15 @@ from click import ClickException
 from gevent.pool import Pool
 from gevent.select import select
 from gunicorn.sock import ssl_context
-from gunicorn.util import write_nonblock
 from gunicorn.workers.ggevent import GeventWorker as GunicornGevent
 
 from gateway.config import ServerSettings
+from gateway.errors import TooManyConnections
+from gateway.incoming import REFUSAL
 from gateway.reporting.reporting import reporting_of
 from gateway.serving.accepting import CROWD, Acceptor
 from gateway.serving.environ import create
-from gateway.serving.refusals import ProblemAnswers, problem_bytes
+from gateway.serving.refusals import ProblemAnswers
 from gateway.serving.settings import MASTER
 from gateway.serving.waiting import Connections, Waiting
 from gateway.system.ending import GATEWAY_END, WORKER_END, share_to_end
@@ -38,6 +40,7 @@ NAME_THREADS = 64
 RETRY_SECONDS = 1.0
 # What requests have to end where the whole is to end quickly.
 QUICK_END_SECONDS = 1.0
+UNREAD_BYTES = 64 * 1024
 # Whether any worker of this gateway ever got as far as to serve: told by gunicorn.conf.py.
 HAS_SERVED = SharedFlag()
 
@@ -229,7 +232,11 @@ class GeventWorker(GatewayWorker, GunicornGevent):  # type: ignore[misc]
                 client.close()
                 return
             if not may_be_served:
-                write_nonblock(client, problem_bytes(503))
+                self.refuse(client, addr, TooManyConnections(), None)
+                with suppress(OSError):
+                    # A request that is unread at the close would have the answer lost (RFC 9112 9.6). Not waited for.
+                    client.settimeout(0)
+                    client.recv(UNREAD_BYTES)
                 client.close()
                 return
             if self._pool.full():
@@ -241,6 +248,8 @@ class GeventWorker(GatewayWorker, GunicornGevent):  # type: ignore[misc]
         started = datetime.now() if self._has_second_log else None  # noqa: DTZ005 - for a difference
         response, environ = create(req, sock, addr, listener_name, self.cfg)
         environ["wsgi.multithread"] = True
+        if req.refusal is not None:
+            environ[REFUSAL] = req.refusal
         self.nr += 1
         if self.nr >= self.max_requests and self.alive:
             self.log.info("Autorestarting worker after current request.")

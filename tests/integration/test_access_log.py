@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.support.certificates import Authority
 from tests.support.client import Connection, exchange, request_bytes
 from tests.support.gateway import ROOT, GatewayProcess, clean_environment, four_services, variables
 from tests.support.tokens import SECRET, bearer
@@ -124,13 +126,16 @@ def test_a_reader_that_is_stuck_stops_nobody(upstream: ScriptedUpstream) -> None
         process.communicate()
 
 
-def test_a_reader_of_errors_that_is_stuck_stops_nobody_either(upstream: ScriptedUpstream) -> None:
+def test_a_reader_of_errors_that_is_stuck_stops_nobody_either(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    certificate, key = map(str, authority.issue("gateway", "localhost"))
+    trusting = ssl.create_default_context(cafile=str(authority.ca_file))
     environ = variables(four_services(upstream.url) | {"jwt": {"secret": SECRET}, "server": {"bind": "127.0.0.1:0"}})
     # One pipe for both, as for a logger behind `2>&1`, and a small one.
     reader, writer = os.pipe()
     fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
     process = subprocess.Popen(
-        [sys.executable, "-m", "gunicorn", "wsgi:app"],
+        [sys.executable, "-m", "gunicorn", "--certfile", certificate, "--keyfile", key, "wsgi:app"],
         cwd=ROOT,
         env=clean_environment() | environ | {"WEB_CONCURRENCY": "1"},
         stdout=writer,
@@ -141,20 +146,29 @@ def test_a_reader_of_errors_that_is_stuck_stops_nobody_either(upstream: Scripted
         said = b""
         while b"Booting worker" not in said:
             said += os.read(reader, 4096)
-        found = re.search(rb"Listening at: http://127.0.0.1:(\d+)", said)
+        found = re.search(rb"Listening at: https://127.0.0.1:(\d+)", said)
         assert found is not None
         port = int(found[1])
+
+        def fail_the_handshake() -> None:
+            with Connection(port) as connection:
+                connection.send(NONSENSE)
+                connection.rest()
+
         # Each is told of: many more than fit.
         for _ in range(200):
-            assert exchange(port, NONSENSE).status == 400
-        assert exchange(port, request_bytes("GET", "/healthz")).status == 200
+            fail_the_handshake()
+        with Connection(port) as connection:
+            connection.socket = trusting.wrap_socket(connection.socket, server_hostname="localhost")
+            connection.send(request_bytes("GET", "/healthz"))
+            assert connection.reply().status == 200
         said = b""
         while b"messages to standard error were lost" not in said:
-            assert exchange(port, NONSENSE).status == 400
+            fail_the_handshake()
             said = said[-100:] + os.read(reader, 4096)
         # The master tells of its end, too.
         for _ in range(50):
-            assert exchange(port, NONSENSE).status == 400
+            fail_the_handshake()
         process.terminate()
         assert process.wait(30) == 0
     finally:

@@ -119,6 +119,11 @@ def test_an_address_has_so_many_connections_and_others_theirs(gateway: GatewayPr
         refused = gateway.get("/healthz")
         assert (refused.status, refused.value("X-Gateway-Error")) == (503, "overloaded")
         assert refused.json()["title"] == "There are too many connections from this address"
+        assert refused.value("Date") is not None
+        request_id = refused.value("X-Request-Id")
+        assert refused.json()["instance"] == request_id
+        line = gateway.wait_for_log(lambda line: line["request_id"] == request_id)
+        assert (line["status"], line["error"], line["client"]) == (503, "overloaded", "127.0.0.1")
         with socket.create_connection(("127.0.0.1", gateway.port), 20, ("127.0.0.2", 0)) as other:
             other.sendall(request_bytes("GET", "/healthz"))
             assert other.recv(65536).startswith(b"HTTP/1.1 200 OK\r\n")
