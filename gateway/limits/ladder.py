@@ -20,8 +20,8 @@ from gateway.limits.local_counters import LocalCounters
 from gateway.limits.redis_breaker import RedisBreaker
 from gateway.limits.redis_counters import RedisCounters
 from gateway.metrics.registry import Metrics
+from gateway.redis.answers import Address
 from gateway.redis.client import FAILURES
-from gateway.redis.cluster import Address
 
 log = logging.getLogger(__name__)
 

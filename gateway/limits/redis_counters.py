@@ -10,8 +10,8 @@ from typing import Any
 from redis.exceptions import InvalidResponse, NoScriptError, TryAgainError
 
 from gateway.limits.asks import Ask, Marks, Outcome
+from gateway.redis.answers import Address
 from gateway.redis.client import SharedRedis
-from gateway.redis.cluster import Address
 
 PREFIX = "gateway:quota:"
 SCRIPT = Path(__file__).with_name("take.lua").read_text()

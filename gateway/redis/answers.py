@@ -1,7 +1,9 @@
-"""A question to several servers of which any may hang: where is the master, who has which slots."""
+"""A question to several servers of which any may hang: where is the master, who has which slots. And the addresses that
+they tell."""
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable
 from queue import Empty, SimpleQueue
@@ -11,6 +13,11 @@ from typing import Generic, TypeVar
 from redis import RedisError
 from redis.exceptions import InvalidResponse
 from redis.exceptions import TimeoutError as RedisTimeout
+
+Address = tuple[str, int]
+
+# A name or an address of any family.
+HOST = re.compile(r"[A-Za-z0-9_.:%-]{1,255}")
 
 Server = TypeVar("Server")
 Answer = TypeVar("Answer")
@@ -71,3 +78,10 @@ class FirstAnswer(Generic[Server, Answer]):
                 return answer
             failure = answer
         raise failure
+
+
+def node_address(host: object, port: object) -> Address:
+    """The address of a server as another one tells it. Raises InvalidResponse where there can't be one."""
+    if not isinstance(host, str) or HOST.fullmatch(host) is None or not isinstance(port, int) or not 0 < port < 65536:
+        raise InvalidResponse("not the address of a server")
+    return host, port

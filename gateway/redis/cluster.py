@@ -13,19 +13,18 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from redis import Redis
-from redis.crc import key_slot
+from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.exceptions import (
     AskError,
     ClusterDownError,
     ClusterError,
+    InvalidResponse,
     MovedError,
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeout
 
-from gateway.redis.answers import FirstAnswer
-
-Address = tuple[str, int]
+from gateway.redis.answers import Address, FirstAnswer, node_address
 
 # Each is one round trip. More of them in a row mean nodes that send requests to and fro.
 MAX_REDIRECTIONS = 5
@@ -57,7 +56,8 @@ class ClusterClient:
                 return self._send(address, is_asking, command)
             except AskError as redirection:
                 # A node that doesn't know its own address leaves the host out.
-                address = (redirection.host if redirection.host not in ("", "?") else address[0], redirection.port)
+                host = redirection.host if redirection.host not in ("", "?") else address[0]
+                address = node_address(host, redirection.port)
                 is_asking = not isinstance(redirection, MovedError)
                 if not is_asking:
                     self._owners[slot] = address
@@ -68,7 +68,7 @@ class ClusterClient:
                 if (owner := self._owner(slot)) == address:
                     raise
                 address, is_asking = owner, False
-            except (RedisTimeout, ClusterDownError, OSError):
+            except (RedisTimeout, ClusterDownError, InvalidResponse, OSError):
                 # Its slots may be another's soon. A second wait would be one too many.
                 self._must_ask = True
                 raise
@@ -118,7 +118,9 @@ class ClusterClient:
         owners: dict[int, Address] = {}
         for first, last, (host, port, *_), *_ in ranges:
             # A node that doesn't know an address leaves it out: it is the one by which it was asked.
-            owner = (host.decode() if host and host != b"?" else address[0], int(port))
+            owner = node_address(host.decode() if host and host != b"?" else address[0], port)
+            if not 0 <= first <= last < REDIS_CLUSTER_HASH_SLOTS:
+                raise InvalidResponse("not a range of slots")
             owners.update(dict.fromkeys(range(first, last + 1), owner))
         if not owners:
             raise ClusterDownError("this node knows of no slots")
@@ -126,11 +128,15 @@ class ClusterClient:
 
     def _send(self, address: Address, is_asking: bool, command: Sequence[str | int | bytes]) -> Any:
         node: Any = self._node(address)
-        if not is_asking:
-            return node.execute_command(*command)
-        # It holds for the next command on the same connection.
-        pipeline = node.pipeline(transaction=False)
-        return pipeline.execute_command("ASKING").execute_command(*command).execute()[-1]
+        try:
+            if not is_asking:
+                return node.execute_command(*command)
+            # It holds for the next command on the same connection.
+            pipeline = node.pipeline(transaction=False)
+            return pipeline.execute_command("ASKING").execute_command(*command).execute()[-1]
+        except ValueError as error:
+            # redis-py reads a redirection that way; as any failure of the node's, it must not be one of the gateway's.
+            raise InvalidResponse("not an address that can be read") from error
 
     def _node(self, address: Address) -> Redis:
         node = self._nodes.get(address)

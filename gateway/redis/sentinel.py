@@ -15,10 +15,8 @@ from redis.sentinel import (
     SentinelManagedConnection,
 )
 
-from gateway.redis.answers import FirstAnswer
+from gateway.redis.answers import Address, FirstAnswer, node_address
 from gateway.redis.connecting import TimedConnection, TlsConnection, use_own_connections
-
-Address = tuple[str, int]
 
 
 class Sentinels(Sentinel):
@@ -52,7 +50,7 @@ class Sentinels(Sentinel):
         state = masters.get(service_name)
         if not state or not self.check_master_state(state, service_name):  # type: ignore[no-untyped-call]
             raise MasterNotFoundError(f"no master that is up is called {service_name!r}")
-        return state["ip"], state["port"]
+        return node_address(state["ip"], state["port"])
 
 
 class MasterConnection(SentinelManagedConnection, TimedConnection):
