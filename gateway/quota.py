@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from ipaddress import IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask
@@ -16,11 +16,10 @@ from gateway.context import Exchange
 from gateway.limits.extension import SCHEME, STRATEGY, WHOLE_BATCH, Batch
 from gateway.limits.ladder import Ladder
 from gateway.limits.rules import Caller, Quotas
+from gateway.proxy.client_side import quota_address
 
 if TYPE_CHECKING:
     from flask_limiter._limits import RuntimeLimit
-
-IPV6_PREFIX = 64  # what one customer gets: an address alone would be as many callers as one likes
 
 
 class RequestLimits(Limit):
@@ -73,19 +72,6 @@ def caller_key() -> str:
     """Whose quota it is, for limits of an application's own."""
     exchange = context.current()
     return Caller(exchange.principal, quota_address(exchange.client.address), (), "", "").key
-
-
-def quota_address(address: str) -> str:
-    """The address, or the /64 network of an IPv6 one. Not an address (a unix socket's peer): as it is."""
-    if ":" not in address:
-        return address or "unknown"
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return address
-    if isinstance(parsed, IPv6Address):
-        return str(parsed.ipv4_mapped or IPv6Network((parsed, IPV6_PREFIX), strict=False))
-    return address
 
 
 class GatewayLimiter(Limiter):

@@ -17,7 +17,7 @@ from gateway.limits.asks import Ask
 from gateway.limits.redis_counters import RedisCounters
 from gateway.limits.rules import Caller, Quotas, Rule
 from gateway.policies import policies_of
-from gateway.quota import quota_address
+from gateway.proxy.client_side import quota_address
 from gateway.tokens.principal import Principal
 
 

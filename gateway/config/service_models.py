@@ -22,6 +22,9 @@ Plans = dict[Text, tuple[Limit, ...]]
 # What a request takes from its limits; nothing at all with 0.
 Cost = Annotated[int, Field(ge=0, le=1_000_000)]
 
+# Of `max_in_flight`.
+Share = Annotated[float, Field(gt=0, le=1)]
+
 
 class RouteSettings(Model):
     """A narrower path with its own policy. What it leaves out it takes from its service."""
@@ -91,6 +94,9 @@ class ServiceSettings(Model):
     health: HealthSettings = HealthSettings()
     max_body_bytes: Annotated[int, Field(ge=0)] = 100 * 1024 * 1024
     max_in_flight: Annotated[int, Field(ge=1)] = 400
+    max_in_flight_per_caller: Share = 1
+    max_uploads_in_flight: Share = 0.5
+    max_uploads_in_flight_per_caller: Share = 0.25
     max_in_flight_per_target: Annotated[int, Field(ge=1)] | None = None
     keepalive_connections: Annotated[int, Field(ge=0, le=10_000)] = 100
     keepalive_idle_seconds: Seconds = 1.5

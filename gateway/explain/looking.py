@@ -88,7 +88,7 @@ class StoppingForwarder(Forwarder):
 
     def forward(self, incoming: Incoming) -> Answer:
         """Raises NotSent, or what forwarding raises before anything is sent."""
-        self._check_room()
+        self._slots.check(incoming.caller)
         body = self._body_of(incoming)
         # First of all: of several targets it decides whether there is one.
         chosen = self._balancer.choose(incoming.caller)

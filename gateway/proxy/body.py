@@ -56,8 +56,15 @@ class ClientBody:
         self._max_bytes = max_bytes
         self.received = 0
         self._turn = Turn()
+        # Called when all of it has been read.
+        self.when_whole: Callable[[], None] | None = None
 
     def __iter__(self) -> Iterator[bytes]:
+        yield from self._pieces()
+        if self.when_whole is not None:
+            self.when_whole()
+
+    def _pieces(self) -> Iterator[bytes]:
         while self.length is None or self.received < self.length:
             wanted = PIECE_BYTES if self.length is None else min(PIECE_BYTES, self.length - self.received)
             try:

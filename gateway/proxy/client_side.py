@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv6Address, IPv6Network, ip_address
 from typing import Literal, NamedTuple
 
 ForwardingFamily = Literal["x-forwarded", "forwarded"]
@@ -21,6 +21,7 @@ SCHEMES = frozenset(["http", "https"])
 # Clients that are remembered, and the length of the texts by which one may be: together less than 2 MB.
 CLIENTS_REMEMBERED = 1024
 MOST_CHARACTERS = 512
+IPV6_PREFIX = 64  # what one customer gets: an address alone would be as many callers as one likes
 
 # RFC 7239 6: an address, an IPv6 one in brackets, perhaps with a port, which may be obfuscated.
 NODE = re.compile(
@@ -160,3 +161,16 @@ def quoted(text: str) -> str:
 def unquoted(text: str) -> str:
     """What a quoted-string stands for; any other text as it is."""
     return QUOTED_PAIR.sub(r"\1", text[1:-1]) if len(text) > 1 and text[0] == text[-1] == '"' else text
+
+
+def quota_address(address: str) -> str:
+    """The address, or the /64 network of an IPv6 one. Not an address (a unix socket's peer): as it is."""
+    if ":" not in address:
+        return address or "unknown"
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(parsed, IPv6Address):
+        return str(parsed.ipv4_mapped or IPv6Network((parsed, IPV6_PREFIX), strict=False))
+    return address

@@ -1,12 +1,12 @@
 """Forwards a request to one service and hands back the answer as it comes.
 
-1. Read a small body whole, so that a slow client holds neither a place nor an upstream connection.
-2. Take a place among the service's requests in flight, or answer 503 at once.
+1. Read a small body whole, so that a slow client holds neither a slot nor an upstream connection.
+2. Take one of the service's slots for requests in flight, or answer 503 at once.
 3. Pick a target; build the fields that go on: the client's, less what must not pass, then the gateway's own.
 4. Send; the answer's head comes back, and the first piece of its body. Where it does not and that is safe, try again,
    another target first.
 5. Hand over status, fields and body, changed only where they name the target itself.
-6. When the body ends or is closed: the connection is returned or closed, the places given back.
+6. When the body ends or is closed: the connection is returned or closed, the slots given back.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from functools import partial
 from typing import Protocol
 
 from gateway.config import ServiceSettings
-from gateway.errors import Overloaded, UpgradeRefused, UpstreamConnectionStale, UpstreamError
+from gateway.errors import UpgradeRefused, UpstreamConnectionStale, UpstreamError
 from gateway.moments import to_microseconds
 from gateway.proxy.attempts import Attempt
 from gateway.proxy.balancer import Balancer, TargetState
@@ -33,6 +33,7 @@ from gateway.proxy.locations import Places, names_a_place
 from gateway.proxy.paths import RequestTarget
 from gateway.proxy.retry import RetryBudget, backoff_seconds, is_safe_to_send_again
 from gateway.proxy.session import ServiceSession
+from gateway.proxy.slots import RequestSlots, Slot
 from gateway.proxy.target import Target
 from gateway.proxy.time_limits import TimeLimits
 from gateway.proxy.wire import ResponseHead
@@ -110,29 +111,26 @@ class Forwarder:
         # What services that honour it put in front of the paths that they name (Spring, Werkzeug, ASP.NET Core).
         self._prefix_fields = [("X-Forwarded-Prefix", self._stripped_prefix)] if self._stripped_prefix else []
         self._budget = RetryBudget(settings.retry_budget)
-        self._in_flight = 0
+        self._slots = RequestSlots(settings)
 
     @property
     def in_flight(self) -> int:
         """Requests whose answers have not ended."""
-        return self._in_flight
+        return self._slots.taken
 
     def forward(self, incoming: Incoming) -> Answer:
         """Raises GatewayError, or ClientDisconnected."""
-        self._check_room()
+        self._slots.check(incoming.caller)
         body = self._body_of(incoming)
-        # Reading it may have taken long.
-        self._check_room()
-        self._in_flight += 1
+        # Only now, as reading a small body may have taken long.
+        slot = self._slots.take(incoming.caller, isinstance(body, ClientBody))
         try:
-            return self._send_until_answered(incoming, body)
+            if isinstance(body, ClientBody):
+                body.when_whole = slot.end_upload
+            return self._send_until_answered(incoming, body, slot)
         except BaseException:
-            self._in_flight -= 1
+            slot.give_back()
             raise
-
-    def _check_room(self) -> None:
-        if self._in_flight >= self._settings.max_in_flight:
-            raise Overloaded("try again in a moment")
 
     def _body_of(self, incoming: Incoming) -> bytes | ClientBody:
         if incoming.content_length is None and not incoming.is_chunked:
@@ -141,20 +139,20 @@ class Forwarder:
         small = body.read_if_small()
         return body if small is None else small
 
-    def _send_until_answered(self, incoming: Incoming, body: bytes | ClientBody) -> Answer:
+    def _send_until_answered(self, incoming: Incoming, body: bytes | ClientBody, slot: Slot) -> Answer:
         self._budget.earn()
         balancer, tried = self._balancer, list[TargetState]()
         state = balancer.choose(incoming.caller, isinstance(body, ClientBody))
         while True:
             try:
-                return self._send(incoming, body, state)
+                return self._send(incoming, body, state, slot)
             except UpstreamError as error:
                 tried.append(state)
                 if len(tried) > self._settings.retries or not is_safe_to_send_again(error, incoming.method, body):
                     raise
                 if not self._budget.has_one or not balancer.has_another(tried):
                     raise
-                # The place is kept: the pause is short, and the request would be lost where others had taken it.
+                # The slot is kept: the pause is short, and the request would be lost where others had taken it.
                 time.sleep(backoff_seconds(len(tried), self._chance))
                 # Chosen only now, as much may have happened meanwhile.
                 another = balancer.another(incoming.caller, tried)
@@ -163,7 +161,7 @@ class Forwarder:
                 state = another
             self._watch.retried()
 
-    def _send(self, incoming: Incoming, body: bytes | ClientBody, state: TargetState) -> Answer:
+    def _send(self, incoming: Incoming, body: bytes | ClientBody, state: TargetState, slot: Slot) -> Answer:
         """One attempt, at one target, which learns of its outcome."""
         target, breaker, started = state.target, state.breaker, self._clock()
         outcome, status, trace = "answered", None, incoming.trace
@@ -214,7 +212,7 @@ class Forwarder:
 
         def leave() -> None:
             state.in_flight -= 1
-            self._in_flight -= 1
+            slot.give_back()
             if upstream_body.is_whole:
                 breaker.was_whole(permit)
             elif upstream_body.is_cut and breaker.was_cut(permit):

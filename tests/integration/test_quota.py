@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from gateway.limits.redis_counters import PREFIX
-from gateway.quota import quota_address
+from gateway.proxy.client_side import quota_address
 from tests.support.client import Connection, Reply, request_bytes
 from tests.support.gateway import GatewayProcess, four_services
 from tests.support.redis import RedisServer, calls_of, while_redis_answers
