@@ -17,7 +17,7 @@ from gateway.status_routes import add_status
 
 
 def admin_blueprint(settings: AdminSettings, metrics: Metrics, status: StatusDesk) -> Blueprint:
-    blueprint = Blueprint("gateway-admin", __name__)
+    blueprint = Blueprint("admin", __name__)
     blueprint.before_request(OperatorsOnly(settings).check)
 
     def exposition() -> GatewayResponse:

@@ -48,7 +48,7 @@ class CorsSettings(Model):
     methods: tuple[Method, ...] = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
     allow_headers: tuple[FieldName, ...] = ("*",)
     expose_headers: tuple[FieldName, ...] = ()
-    max_age_seconds: Annotated[int, Field(ge=0, le=86400)] = 600
+    max_age_seconds: Annotated[int, Field(ge=0, le=86400)] = 3600
     private_network: bool = False
 
     @model_validator(mode="after")
@@ -145,6 +145,7 @@ class ServerSettings(Model):
     keepalive_seconds: Annotated[int, Field(ge=1, le=600)] = 15
     max_head_bytes: Annotated[int, Field(ge=8192, le=1024 * 1024)] = 64 * 1024
     client_timeout_seconds: Seconds = 30
+    body_timeout_seconds: Annotated[float, Field(ge=0, le=86400)] = 3600
     min_body_bytes_per_second: Annotated[int, Field(ge=0, le=1_000_000_000)] = 128
     drain_seconds: Annotated[float, Field(ge=0, le=3600)] = 0
     graceful_timeout_seconds: Annotated[int, Field(ge=1, le=3600)] = 30
@@ -210,10 +211,8 @@ class Settings(Model):
         for name, service in self.services.items():
             for label, path in [("prefix", service.prefix), *service.labelled_paths()]:
                 first_segment = "/" + path.split("/")[1]
-                # A route's path begins like its prefix, which has been told then. Below /openapi any name may be that
-                # of a service; elsewhere the gateway has a few names, which come before all routes.
-                is_own = service.prefix == "/" and first_segment in (path, "/openapi")
-                if first_segment in RESERVED_PATHS and (label == "prefix" or is_own):
+                # A route's path begins like its prefix, which has been told then.
+                if first_segment in RESERVED_PATHS and (label == "prefix" or service.prefix == "/"):
                     mistakes.append(f"services.{name}.{label}: {first_segment!r} is the gateway's own")
             for label, path in service.labelled_paths():
                 if (other := owner_of(path, owners)) and other != owners[service.prefix]:

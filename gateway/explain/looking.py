@@ -10,7 +10,7 @@ from gateway.documents.keeper import DocumentKeeper
 from gateway.limits.asks import Ask, Marks, Outcome
 from gateway.limits.ladder import Ladder
 from gateway.limits.redis_counters import PROBE
-from gateway.proxy.body import ClientBody
+from gateway.proxy.client_body import ClientBody
 from gateway.proxy.forwarder import Answer, Forwarder, Incoming
 from gateway.proxy.headers import Pairs
 from gateway.proxy.health_checks import HealthChecks

@@ -1,10 +1,8 @@
-"""Bodies on their way: the client's, counted against its framing and its limit, and the upstream's."""
+"""A service's response on its way to the client."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from typing import Protocol
+from collections.abc import Callable
 
 from gateway.errors import (
     BodyTooLarge,
@@ -13,93 +11,25 @@ from gateway.errors import (
     UpstreamProtocolError,
     UpstreamTimeout,
 )
+from gateway.proxy.chunked import ChunkDecoder, MalformedChunks
 from gateway.proxy.connection import ConnectionBroken, ConnectionEnded, UpstreamConnection, WorkerEnding
 from gateway.proxy.wire import ResponseHead
 from gateway.system.ending import StreamEnd, WorkerEnd
+from gateway.system.time_slice import yield_if_due
 
 PIECE_BYTES = 64 * 1024
-BUFFERED_BYTES = 64 * 1024
-PIECES_IN_A_ROW = 16
 # An empty line, after which a stream of events may end without one being lost (HTML, 9.2.6).
 END_OF_EVENT = b"\n\n"
-
-
-class Readable(Protocol):
-    def read(self, size: int, /) -> bytes: ...
-
-
-class Turn:
-    """Lets others have theirs once in a while: where every read finds something at once, a greenlet would never wait,
-    and all others of its worker would."""
-
-    __slots__ = ("_taken",)
-
-    def __init__(self) -> None:
-        self._taken = 0
-
-    def take(self) -> None:
-        self._taken += 1
-        if self._taken % PIECES_IN_A_ROW == 0:
-            time.sleep(0)
-
-
-class ClientBody:
-    """A request's body. `length` is None where it is chunked. Iterating reads it once, piece by piece.
-
-    Raises BodyTooLarge past `max_bytes`, ClientDisconnected where it ends early: a short body is never a whole one."""
-
-    def __init__(self, stream: Readable, length: int | None, max_bytes: int) -> None:
-        if length is not None and length > max_bytes:
-            raise too_large(max_bytes)
-        self._stream = stream
-        self.length = length
-        self._max_bytes = max_bytes
-        self.received = 0
-        self._turn = Turn()
-        # Called when all of it has been read.
-        self.when_whole: Callable[[], None] | None = None
-
-    def __iter__(self) -> Iterator[bytes]:
-        yield from self._pieces()
-        if self.when_whole is not None:
-            self.when_whole()
-
-    def _pieces(self) -> Iterator[bytes]:
-        while self.length is None or self.received < self.length:
-            wanted = PIECE_BYTES if self.length is None else min(PIECE_BYTES, self.length - self.received)
-            try:
-                piece = self._stream.read(wanted)
-            except ClientDisconnected:
-                raise
-            except Exception as error:
-                # Whatever the server's reader raises, the rest of this body can't be had.
-                raise ClientDisconnected("the body can't be read") from error
-            if not piece:
-                if self.length is None:
-                    return
-                raise ClientDisconnected("the body ended early")
-            self.received += len(piece)
-            if self.received > self._max_bytes:
-                raise too_large(self._max_bytes)
-            self._turn.take()
-            yield piece
-
-    def read_if_small(self) -> bytes | None:
-        """The whole body where its length is known and small; None where it has to be streamed."""
-        if self.length is None or self.length > BUFFERED_BYTES:
-            return None
-        return b"".join(self)
-
-
-def too_large(max_bytes: int) -> BodyTooLarge:
-    return BodyTooLarge(f"at most {max_bytes} bytes are taken")
 
 
 class UpstreamBody:
     """An answer's body as it comes, unchanged. Closing it early closes the connection; reading it whole returns it.
     A stream of events, which has no end of its own, ends with this worker, behind a whole event.
 
-    Raises UpstreamBodyError where it does not end as its framing says."""
+    An answer may be complete while the request is still being sent: the last step of reading it waits for that, so that
+    the service gets all of the request.
+
+    Raises UpstreamBodyError where it does not end as its framing says, ClientDisconnected where the request doesn't."""
 
     def __init__(
         self,
@@ -109,16 +39,14 @@ class UpstreamBody:
         worker_end: WorkerEnd | None = None,
     ) -> None:
         self._connection = connection
-        self._chunked = head.chunked
-        # Of the whole body, or of the current chunk; None until the connection ends.
-        self._remaining = 0 if head.chunked else head.length
-        self._after_chunk = False
+        self._decoder = ChunkDecoder() if head.chunked else None
+        # Of a body with a length; None where the body ends with the connection.
+        self._remaining = head.length
         self._reusable = head.reusable
         self._release = release
         self._released = False
         self._end = worker_end.join() if worker_end is not None and head.is_event_stream else None
         self._last = END_OF_EVENT
-        self._turn = Turn()
         self._has_length = head.length is not None
         self.is_whole = False
         # Whether an answer of known length did not come to its end. That of a stream says little of its service: many
@@ -131,16 +59,15 @@ class UpstreamBody:
         return self
 
     def __next__(self) -> bytes:
-        if self._released:
+        if self._released or self._ends_after_sending():
             raise StopIteration
-        self._turn.take()
         try:
             piece = self._next_piece() if self._end is None else self._next_events(self._end)
         except WorkerEnding:
             self.close()
             raise StopIteration from None
         except ConnectionEnded as error:
-            if self._remaining is None and not isinstance(error, ConnectionBroken):
+            if self._remaining is None and self._decoder is None and not isinstance(error, ConnectionBroken):
                 self._finish()
                 raise StopIteration from None
             self._cut()
@@ -148,60 +75,91 @@ class UpstreamBody:
         except (UpstreamTimeout, UpstreamProtocolError) as error:
             self._cut()
             raise UpstreamBodyError("the answer stopped or is malformed") from error
+        except BodyTooLarge as error:
+            # It is too late to say so.
+            self.close()
+            raise ClientDisconnected("the request's body is too large") from error
         except BaseException:
             self.close()
             raise
-        if piece is None:
+        if not piece:
             raise StopIteration
         return piece
 
     @property
     def is_awaited(self) -> bool:
-        """Whether this is a stream of which nothing has come yet: its next piece may take as long as it likes."""
-        is_stream = self._chunked or self._remaining is None
-        return is_stream and not self._released and not self._connection.buffered
+        """Whether the next piece may take as long as it likes: of a stream of which nothing has come yet, or as long as
+        the request is still being sent."""
+        if self._released:
+            return False
+        if self._connection.is_sending:
+            return self.is_whole or not self._connection.buffered
+        return self._remaining is None and not self._connection.buffered
 
     def close(self) -> None:
         if not self._released:
             self._released = True
             self._release(False)
 
-    def _next_events(self, end: StreamEnd) -> bytes | None:
+    def _next_events(self, end: StreamEnd) -> bytes:
         """The next piece of a stream of events. Raises WorkerEnding between two of them."""
         is_between = self._last.replace(b"\r\n", b"\n").replace(b"\r", b"\n").endswith(END_OF_EVENT)
         if is_between and end.is_told:
             raise WorkerEnding
         self._connection.end_watch = end if is_between else None
         piece = self._next_piece()
-        self._last = (self._last + (piece or b""))[-4:]
+        self._last = (self._last + piece)[-4:]
         return piece
 
     def _cut(self) -> None:
         self.is_cut = self._has_length
         self.close()
 
-    def _next_piece(self) -> bytes | None:
-        connection = self._connection
+    def _next_piece(self) -> bytes:
+        """None of it at the end."""
+        if self._decoder is not None:
+            return self._next_chunks(self._decoder)
         if self._remaining is None:
-            return connection.read_some(PIECE_BYTES)
-        if self._chunked and self._remaining == 0:
-            # Read only now: a chunk's bytes must not wait for what comes after them.
-            if self._after_chunk:
-                connection.read_chunk_end()
-            self._after_chunk = True
-            self._remaining = connection.read_chunk_head()
-            if self._remaining == 0:
-                self._finish()
-                return None
-        piece = connection.read_some(min(PIECE_BYTES, self._remaining))
+            return self._connection.read_some(PIECE_BYTES)
+        piece = self._connection.read_some(min(PIECE_BYTES, self._remaining))
         self._remaining -= len(piece)
-        if self._remaining == 0 and not self._chunked:
+        if self._remaining == 0:
             self._finish()
         return piece
 
+    def _next_chunks(self, decoder: ChunkDecoder) -> bytes:
+        # Many small chunks may have arrived at once.
+        yield_if_due()
+        deadline = self._connection.read_deadline()
+        try:
+            while not (piece := decoder.take(PIECE_BYTES)) and not decoder.is_ended:
+                decoder.feed(self._connection.read_some(PIECE_BYTES, deadline))
+        except MalformedChunks as error:
+            raise UpstreamProtocolError(str(error)) from error
+        if decoder.is_ended:
+            self._reusable = self._reusable and not decoder.rest
+            self._finish()
+        return piece
+
+    def _ends_after_sending(self) -> bool:
+        """Whether there is nothing left to read; the request has been sent then, too."""
+        if self.is_whole:
+            try:
+                self._connection.finish_sending()
+            except BaseException:
+                self.close()
+                raise
+            self._give_back()
+        return self.is_whole
+
     def _finish(self) -> None:
+        self.is_whole = True
+        if not self._connection.is_sending:
+            self._give_back()
+
+    def _give_back(self) -> None:
+        self._released = True
         # Bytes beyond the answer belong to nobody: such a connection is out of step (RFC 9112 9.2).
-        self._released = self.is_whole = True
         self._release(self._reusable and not self._connection.buffered)
 
 

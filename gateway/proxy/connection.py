@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import re
 import select
 import socket
 import ssl
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Protocol
 
 from gateway.errors import ClientDisconnected, UpstreamProtocolError, UpstreamTimeout
-from gateway.proxy.wire import MAX_CHUNK_LINE_BYTES, MAX_HEAD_BYTES, ResponseHead, read_chunk_size, read_response_head
+from gateway.proxy.wire import MAX_HEAD_BYTES, ResponseHead, read_response_head
 from gateway.system.ending import StreamEnd
-from gateway.system.sockets import peek, receive, send_all, system_poll, wait_for_answer
+from gateway.system.sockets import receive, send_all, system_poll, wait_for_answer, wait_for_any
 
 RECEIVE_BYTES = 64 * 1024
 # Of the head of an answer and the interim ones before it. A service that works for long may send one each few seconds.
 MAX_INTERIM_ANSWERS = 32
+# Also one that only closed its sending side counts as gone, as with nginx. What it has sent before, its next request
+# for example, says nothing about that.
+CLIENT_HAS_GONE = getattr(select, "POLLRDHUP", 0)
 START_OF_ANSWER = b"HTTP/1."
-INTERIM = re.compile(rb"HTTP/1\.[01] 1[0-9][0-9]")
-FINAL = re.compile(rb"HTTP/1\.[01] [2-9][0-9][0-9]")
-ENDED = -1
 # How long a plain receive waits before the client's connection is watched too: most answers come sooner, and watching
 # two sockets costs more than reading one.
 UNWATCHED_SECONDS = 0.1
@@ -37,6 +37,17 @@ class ConnectionBroken(ConnectionEnded):
 
 class WorkerEnding(Exception):
     """This worker is to end, and what is waited for may be left out."""
+
+
+class Sending(Protocol):
+    """The part of a request that is sent while its answer may already come in: see `upload.Upload`."""
+
+    descriptor: int
+    is_running: bool
+
+    def raise_failure(self) -> None: ...
+    def wait(self) -> None: ...
+    def close(self) -> None: ...
 
 
 class UpstreamConnection:
@@ -60,12 +71,21 @@ class UpstreamConnection:
         # False once a head announced content that can't be there.
         self._is_in_step = True
         self.client_watch: socket.socket | None = None
+        self.sending: Sending | None = None
+        self._sending_seconds = 0.0
         # Whose word ends a wait, where what is waited for may be left out.
         self.end_watch: StreamEnd | None = None
 
     def close(self) -> None:
+        self.end_sending()
         with suppress(OSError):
             self._socket.close()
+
+    def end_sending(self) -> None:
+        """Stops sending the request, if that is still going on."""
+        sending, self.sending = self.sending, None
+        if sending is not None:
+            sending.close()
 
     @property
     def was_idle(self) -> bool:
@@ -88,6 +108,7 @@ class UpstreamConnection:
         # The last request may have been of a route with another limit.
         self.read_timeout_seconds = read_timeout_seconds
         self.has_answered = False
+        self._sending_seconds = 0.0
 
     def has_ended(self) -> bool:
         """Whether an idle connection has been closed by the upstream. Reads nothing, so that any thread may ask."""
@@ -123,32 +144,11 @@ class UpstreamConnection:
         except OSError as error:
             raise ConnectionEnded from error
 
-    def early_status(self) -> int | None:
-        """The status of a final answer that has come before the request was sent whole; None where there is none yet,
-        ENDED where there won't be one. Interim answers go to the client."""
-        try:
-            self._socket.settimeout(0)
-            data = self._socket.recv(RECEIVE_BYTES)
-        except (BlockingIOError, ssl.SSLWantReadError):
-            data = None
-        except OSError:
-            data = b""
-        self._buffer += data or b""
-        while INTERIM.match(self._buffer):
-            end = self._buffer.find(b"\r\n\r\n", 0, self._head_bytes_left)
-            if end < 0 and len(self._buffer) < self._head_bytes_left:
-                return None
-            # Does not wait: the whole head is there, or too much of it.
-            self._pass_on(self._next_head("", deadline=0))
-        if data == b"":
-            return ENDED
-        return int(self._buffer[9:12]) if FINAL.match(self._buffer) else (ENDED if len(self._buffer) >= 12 else None)
-
     def read_head(self, method: str, timeout_seconds: float) -> ResponseHead:
         """The final answer's head, whole in that time; interim ones (1xx, RFC 9110 15.2) before it go to the client.
 
         Raises ConnectionEnded, UpstreamTimeout, UpstreamProtocolError, ClientDisconnected."""
-        deadline = time.monotonic() + timeout_seconds
+        deadline = self._now() + timeout_seconds
         while True:
             self._await_answer(deadline)
             head = self._next_head(method, deadline)
@@ -189,12 +189,13 @@ class UpstreamConnection:
             self._buffer += self._receive(deadline)
         self.has_answered = True
 
-    def read_some(self, limit: int) -> bytes:
-        """Between 1 and `limit` bytes, as they come.
+    def read_some(self, limit: int, deadline: float | None = None) -> bytes:
+        """Between 1 and `limit` bytes, as they come, until the deadline (see `read_deadline`, which is the default).
 
-        Raises ConnectionEnded, UpstreamTimeout, ClientDisconnected, WorkerEnding."""
+        Raises ConnectionEnded, UpstreamTimeout, ClientDisconnected, WorkerEnding, and what keeps the request from being
+        sent whole."""
         if not self._buffer:
-            data = self._receive(time.monotonic() + self.read_timeout_seconds)
+            data = self._receive(self.read_deadline() if deadline is None else deadline)
             if len(data) <= limit:
                 return data
             self._buffer += data
@@ -202,24 +203,23 @@ class UpstreamConnection:
         del self._buffer[:limit]
         return data
 
-    def read_chunk_head(self) -> int:
-        """The next chunk's size; after the last one (0) the trailer section has been read too, and dropped."""
-        deadline = time.monotonic() + self.read_timeout_seconds
-        try:
-            size = read_chunk_size(self._read_through(b"\r\n", MAX_CHUNK_LINE_BYTES, deadline)[:-2])
-        except ValueError as error:
-            raise UpstreamProtocolError("a chunk is malformed") from error
-        budget = MAX_HEAD_BYTES
-        while size == 0:
-            line = self._read_through(b"\r\n", budget, deadline)
-            budget -= len(line)
-            if line == b"\r\n":
-                break
-        return size
+    def read_deadline(self) -> float:
+        """When the next bytes have to have come, on this connection's own clock."""
+        return self._now() + self.read_timeout_seconds
 
-    def read_chunk_end(self) -> None:
-        if self._read_through(b"\r\n", 2, time.monotonic() + self.read_timeout_seconds) != b"\r\n":
-            raise UpstreamProtocolError("a chunk is longer than it said")
+    def _now(self) -> float:
+        """Monotonic seconds, less those in which the upstream may have been waiting for the rest of the request."""
+        return time.monotonic() - self._sending_seconds
+
+    @property
+    def is_sending(self) -> bool:
+        """Whether the request is still on its way."""
+        return self.sending is not None and self.sending.is_running
+
+    def finish_sending(self) -> None:
+        """Waits until the request has been sent."""
+        if self.sending is not None:
+            self.sending.wait()
 
     @property
     def buffered(self) -> int:
@@ -242,23 +242,29 @@ class UpstreamConnection:
 
     def _receive(self, deadline: float) -> bytes:
         """What has arrived, waiting for it until `deadline`, and no longer than the client does."""
-        remaining = deadline - time.monotonic()
+        if self.sending is not None:
+            if self.sending.is_running:
+                self._wait_while_sending(self.sending)
+            self.sending.raise_failure()
+        remaining = deadline - self._now()
         if remaining <= 0:
             # Also where more has come already: a service that never stops sending would never run out of time.
             raise UpstreamTimeout("the service did not answer in time")
         watched = self.client_watch
         try:
-            self._socket.settimeout(max(0.001, min(UNWATCHED_SECONDS, remaining) if watched else remaining))
+            # What is being sent has the read timeout on the same socket; and by now there is something to be read.
+            if not self.is_sending:
+                self._socket.settimeout(max(0.001, min(UNWATCHED_SECONDS, remaining) if watched else remaining))
             try:
                 if self._has_asked:
                     wait_for_answer(self._socket)
                     self._has_asked = False
                 data = receive(self._socket, RECEIVE_BYTES)
             except TimeoutError:
-                if watched is None:
+                if watched is None or self.is_sending:
                     raise
                 self._wait_watching(watched, deadline)
-                self._socket.settimeout(max(0.001, deadline - time.monotonic()))
+                self._socket.settimeout(max(0.001, deadline - self._now()))
                 data = receive(self._socket, RECEIVE_BYTES)
         except TimeoutError as error:
             raise UpstreamTimeout("the service did not answer in time") from error
@@ -268,32 +274,25 @@ class UpstreamConnection:
             raise ConnectionEnded
         return data
 
+    def _wait_while_sending(self, sending: Sending) -> None:
+        """Waits until the upstream has sent something, or has been sent all of the request: as long as that takes, it
+        is not the upstream that is late."""
+        began, own = time.monotonic(), self._socket.fileno()
+        while sending.is_running:
+            if own in wait_for_any({own: select.POLLIN, sending.descriptor: select.POLLIN}):
+                break
+        self._sending_seconds += time.monotonic() - began
+
     def _wait_watching(self, client: socket.socket, deadline: float) -> None:
         """Until the upstream has sent something. Raises ClientDisconnected, TimeoutError, WorkerEnding."""
-        poll = select.poll()
-        poll.register(self._socket, select.POLLIN)
-        poll.register(client, select.POLLIN)
+        own, asked = self._socket.fileno(), client.fileno()
+        events = {own: select.POLLIN, asked: CLIENT_HAS_GONE}
         end = self.end_watch.descriptor if self.end_watch is not None else None
         if end is not None:
-            poll.register(end, select.POLLIN)
-        while True:
-            remaining = deadline - time.monotonic()
-            ready = {fd for fd, _ in poll.poll(max(0, remaining) * 1000)}
-            if self._socket.fileno() in ready:
-                return
-            if not ready:
-                raise TimeoutError
-            if end in ready:
-                raise WorkerEnding
-            if has_gone(client):
-                raise ClientDisconnected
-            # The client has sent its next request already; that it leaves can't be seen behind that.
-            poll.unregister(client)
-
-
-def has_gone(client: socket.socket) -> bool:
-    """Whether a client's connection has ended. One that only closed its sending side counts as gone, as with nginx."""
-    try:
-        return peek(client) == b""
-    except OSError:
-        return True
+            events[end] = select.POLLIN
+        ready = wait_for_any(events, max(0, deadline - self._now()))
+        if own in ready:
+            return
+        if not ready:
+            raise TimeoutError
+        raise WorkerEnding if end in ready else ClientDisconnected

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.errors import UpstreamConnectError, UpstreamConnectionStale
-from gateway.proxy.body import ClientBody, UpstreamBody
-from gateway.proxy.connection import ENDED, ConnectionEnded, UpstreamConnection
+from gateway.proxy.body import UpstreamBody
+from gateway.proxy.client_body import ClientBody
+from gateway.proxy.connection import ConnectionEnded, UpstreamConnection
 from gateway.proxy.headers import Pairs
 from gateway.proxy.idle_connections import IdleConnections
 from gateway.proxy.retry import IDEMPOTENT
 from gateway.proxy.target import Target
 from gateway.proxy.time_limits import TimeLimits
+from gateway.proxy.upload import Upload
 from gateway.proxy.wire import ResponseHead, request_head
 from gateway.system.ending import WorkerEnd
 
@@ -64,8 +66,11 @@ def exchange_over(
 ) -> tuple[ResponseHead, UpstreamBody]:
     connection.begin_exchange(request.client, request.limits.read_seconds, request.send_interim)
     try:
-        sent_whole = send_request(connection, request)
+        upload = send_request(connection, request)
         head = connection.read_head(request.method, request.limits.head_seconds)
+        if head.status >= 300:
+            # A service that refuses a request reads no more of it.
+            connection.end_sending()
     except ConnectionEnded as error:
         connection.close()
         if connection.was_idle and not connection.has_answered:
@@ -76,7 +81,8 @@ def exchange_over(
         raise
 
     def release(reusable: bool) -> None:
-        if reusable and sent_whole:
+        if reusable and (upload is None or upload.is_whole):
+            connection.end_sending()
             must_rest = head.status == 304 or request.method == "HEAD"
             connections.idle.put(request.target, connection, head, must_rest=must_rest)
         else:
@@ -85,27 +91,13 @@ def exchange_over(
     return head, UpstreamBody(connection, head, release, connections.worker_end)
 
 
-def send_request(connection: UpstreamConnection, request: ReadyRequest) -> bool:
-    """Sends head and body; whether all of it was sent, as an upstream may answer (and refuse) before the end."""
-    body = request.content
+def send_request(connection: UpstreamConnection, request: ReadyRequest) -> Upload | None:
+    """Sends head and body; a body that is not at hand goes on being sent while the answer is waited for."""
     head = request_head(request.method, request.request_target, request.fields)
+    body = request.content
     if isinstance(body, bytes):
         connection.send(head + body)
-        return True
-    chunked = body.length is None
+        return None
     connection.send(head)
-    may_be_refused = True
-    for piece in body:
-        if may_be_refused and (early := connection.early_status()) is not None:
-            if early >= 300 or early == ENDED:
-                return False
-            # It accepts, and goes on reading while it answers.
-            may_be_refused = False
-        try:
-            connection.send(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
-        except ConnectionEnded:
-            # It may have answered before it closed; what it said is worth more than the failure to send.
-            return False
-    if chunked:
-        connection.send(b"0\r\n\r\n")
-    return True
+    connection.sending = upload = Upload(connection, body)
+    return upload

@@ -24,8 +24,9 @@ from gateway.errors import UpgradeRefused, UpstreamConnectionStale, UpstreamErro
 from gateway.moments import to_microseconds
 from gateway.proxy.attempts import Attempt
 from gateway.proxy.balancer import Balancer, TargetState
-from gateway.proxy.body import AnswerBody, ClientBody, Readable, first_piece
+from gateway.proxy.body import AnswerBody, first_piece
 from gateway.proxy.breaker import MAX_REST_SECONDS, Breaker
+from gateway.proxy.client_body import ClientBody, Readable
 from gateway.proxy.client_side import ClientSide
 from gateway.proxy.exchange import ReadyRequest
 from gateway.proxy.headers import Pairs, answered_fields, forwarded_fields, with_one_forward_less

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gateway.errors import UpstreamConnectError, UpstreamConnectTimeout, UpstreamError, UpstreamNotReached
-from gateway.proxy.body import ClientBody
+from gateway.proxy.client_body import ClientBody
 
 IDEMPOTENT = frozenset(["GET", "HEAD", "OPTIONS", "PUT", "DELETE", "PROPFIND", "REPORT", "SEARCH"])  # RFC 9110 9.2.2
 

@@ -1,4 +1,4 @@
-"""HTTP/1.1 as bytes: request heads written, response heads and chunk sizes read strictly (RFC 9112)."""
+"""HTTP/1.1 as bytes: request heads written, response heads read strictly (RFC 9112)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import NamedTuple
 from gateway.errors import UpstreamProtocolError
 
 MAX_HEAD_BYTES = 64 * 1024
-MAX_CHUNK_LINE_BYTES = 4096
 
 STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?\r\n")
 # Of names and of values (RFC 9110 5.6.2, 5.5): what is no line's end.
@@ -19,7 +18,6 @@ TEXT = r"[\t\x20-\x7e\x80-\xff]*+"
 FIELDS = re.compile(rf"((?:{TOKEN}:{TEXT}\r\n)*+)\r\n")
 LENGTH = re.compile(r"[0-9]{1,18}")
 KEEP_ALIVE_TIMEOUT = re.compile(r"(?i)(?:^|[,;\s])timeout\s*=\s*\"?([0-9]{1,9})")
-CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
 
 
 class ResponseHead(NamedTuple):
@@ -115,11 +113,3 @@ def read_keep_alive(value: str) -> int | None:
     """The seconds of `Keep-Alive: timeout=5, max=100` (RFC 2068 19.7.1.1), None where there are none."""
     found = KEEP_ALIVE_TIMEOUT.search(value)
     return int(found[1]) if found else None
-
-
-def read_chunk_size(line: bytes) -> int:
-    """The size in a chunk's first line, without its CRLF (RFC 9112 7.1). Raises ValueError."""
-    found = CHUNK_SIZE.fullmatch(line)
-    if found is None:
-        raise ValueError("malformed chunk size")
-    return int(found[1], 16)

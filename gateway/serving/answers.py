@@ -18,9 +18,9 @@ from gunicorn.http.errors import InvalidResponseHeader
 
 from gateway.errors import ClientDisconnected
 from gateway.proxy.wire import TEXT, TOKEN
-from gateway.serving.request_bodies import ClientStream, Paced
+from gateway.serving.request_bodies import ClientStream, Patience
 from gateway.serving.request_heads import Request
-from gateway.system.sockets import send_all
+from gateway.system.sockets import receive, send_all
 
 LINGER_SECONDS = 2.0
 LINGER_BYTES = 16 * 1024 * 1024
@@ -39,8 +39,7 @@ ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
 class Response:
     """One answer, in the place of gunicorn's own class."""
 
-    client_timeout_seconds = 30.0
-    min_body_bytes_per_second = 0
+    patience = Patience()
 
     def __init__(self, req: Request, sock: socket.socket, cfg: Any) -> None:  # noqa: ARG002 - gunicorn's
         self.req = req
@@ -59,10 +58,8 @@ class Response:
         # Made, and not sent yet: it goes out together with the first piece.
         self._head = b""
         self._own_timeout = sock.gettimeout()
-        sock.settimeout(self.client_timeout_seconds)
-        self._stream = ClientStream(req, sock)
-        if self.min_body_bytes_per_second and not self._stream.is_read:
-            req.unreader.sock = Paced(sock, self.min_body_bytes_per_second)
+        sock.settimeout(self.patience.piece_seconds)
+        self._stream = ClientStream(req, sock, self.patience)
         req.body = self._stream
         # Or gunicorn would send it at once.
         req._expected_100_continue = False
@@ -174,12 +171,14 @@ class Response:
         if self._unsent:
             # What comes next would be taken for the rest.
             self.force_close()
-        if not self._stream.can_be_drained:
-            linger(self.sock)
         # The next request's head is not to be hurried; its deadline is another.
-        self.req.unreader.sock = self.sock
         with suppress(OSError):
             self.sock.settimeout(self._own_timeout)
+
+    def linger(self) -> None:
+        """Has a client that still sends its body see the answer. Called last, as it may take two seconds."""
+        if self.headers_sent and not self._stream.can_be_drained:
+            linger(self.sock)
 
 
 def is_field(line: str) -> bool:
@@ -193,15 +192,18 @@ def date_line(now: int) -> str:
 
 def linger(sock: socket.socket) -> None:
     """Reads on for a moment after the last byte was sent: closing with bytes unread would reset the connection, and
-    the client would never see why (RFC 9112 9.6)."""
-    if isinstance(sock, ssl.SSLSocket):
-        return
+    the client would never see why (RFC 9112 9.6). What is read is not even decrypted."""
     deadline, budget = time.monotonic() + LINGER_SECONDS, LINGER_BYTES
+    if isinstance(sock, ssl.SSLSocket):
+        # Says by TLS that this is the end (RFC 8446 6.1), without waiting for the client to say so, too.
+        with suppress(OSError, ValueError):
+            sock.settimeout(0)
+            sock.unwrap()
     with suppress(OSError):
         sock.shutdown(socket.SHUT_WR)
         while budget > 0 and (remaining := deadline - time.monotonic()) > 0:
             sock.settimeout(remaining)
-            data = sock.recv(64 * 1024)
+            data = receive(sock, 64 * 1024)
             if not data:
                 return
             budget -= len(data)

@@ -9,13 +9,17 @@ from gunicorn.http import wsgi
 from gateway.config import ServerSettings
 from gateway.serving import environ
 from gateway.serving.answers import Response
+from gateway.serving.request_bodies import Patience
 from gateway.serving.request_heads import Request, RequestParser
 
 
 def replace_parts(settings: ServerSettings) -> None:
     """In the process and those forked from it."""
     Request.max_head_bytes = settings.max_head_bytes
-    Response.client_timeout_seconds = settings.client_timeout_seconds
-    Response.min_body_bytes_per_second = settings.min_body_bytes_per_second
+    Response.patience = Patience(
+        piece_seconds=settings.client_timeout_seconds,
+        body_seconds=settings.body_timeout_seconds,
+        min_bytes_per_second=settings.min_body_bytes_per_second,
+    )
     http.RequestParser = RequestParser
     wsgi.create = environ.create

@@ -278,6 +278,7 @@ class GeventWorker(GatewayWorker, GunicornGevent):  # type: ignore[misc]
             sock.close()
             raise StopIteration from error
         if response.should_close():
+            response.linger()
             raise StopIteration
         req.release()
         return True

@@ -7,8 +7,12 @@ import select
 import socket
 import ssl
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
+
+from gevent.monkey import get_original, is_module_patched
+from gevent.socket import wait_read
 
 from gateway.system.time_slice import restart_slice, yield_if_due
 
@@ -44,10 +48,41 @@ def wait_for_answer(sock: Any) -> None:
 def system_poll(sock: socket.socket | int, event: int = select.POLLIN) -> select.poll:
     """To ask with `poll(0)` whether there is something to read, or the other side has gone: the system's own also
     where gevent has put another one in its place."""
-    monkey = sys.modules.get("gevent.monkey")
-    poll: select.poll = (select.poll if monkey is None else monkey.get_original("select", "poll"))()
+    poll: select.poll = original("select", "poll")()
     poll.register(sock, event)
     return poll
+
+
+def wait_for_any(events: Mapping[int, int], seconds: float | None = None) -> set[int]:
+    """The descriptors for which one of their events has come, as poll(2) names them; none when the time is over.
+
+    Where the system has epoll, that can also wait for a connection's end behind bytes that nobody reads (POLLRDHUP),
+    and gevent waits for the epoll's own descriptor. gevent's poll knows of reading and writing alone."""
+    epoll = original("select", "epoll")
+    if epoll is None:
+        poll: Any = select.poll()
+        for descriptor, event in events.items():
+            if event:
+                poll.register(descriptor, event)
+        return {descriptor for descriptor, _ in poll.poll(None if seconds is None else seconds * 1000)}
+    with epoll(sizehint=len(events)) as poll:
+        for descriptor, event in events.items():
+            poll.register(descriptor, event)
+        if not is_module_patched("select"):
+            return {descriptor for descriptor, _ in poll.poll(seconds)}
+        with suppress(TimeoutError):
+            wait_read(poll.fileno(), timeout=seconds, timeout_exc=TimeoutError())
+        return {descriptor for descriptor, _ in poll.poll(0)}
+
+
+def original(module: str, name: str) -> Any:
+    """The system's own, below what gevent has put in its place or taken away; None where there is none."""
+    if is_module_patched(module):
+        try:
+            return get_original(module, name)
+        except AttributeError:
+            return None
+    return getattr(sys.modules[module], name, None)
 
 
 def peek(sock: socket.socket) -> bytes | None:

@@ -14,7 +14,7 @@ from gateway.errors import (
     UpstreamProtocolError,
     UpstreamTimeout,
 )
-from gateway.proxy.body import ClientBody
+from gateway.proxy.client_body import ClientBody
 from gateway.proxy.retry import BASE_SECONDS, MAX_SECONDS, RetryBudget, backoff_seconds, is_safe_to_send_again
 
 

@@ -1,4 +1,4 @@
-"""Response heads and chunk sizes as bytes."""
+"""Heads as bytes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from gateway.errors import UpstreamProtocolError
 from gateway.proxy.headers import normal
-from gateway.proxy.wire import read_chunk_size, read_response_head, request_head
+from gateway.proxy.wire import read_response_head, request_head
 
 TOKEN_CHARACTERS = "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 NAMES = st.text(TOKEN_CHARACTERS, min_size=1, max_size=20).filter(
@@ -35,16 +35,6 @@ def test_any_bytes_are_a_head_or_malformed(data: bytes) -> None:
     for name, value in head.fields:
         assert set(name) <= set(TOKEN_CHARACTERS)
         assert not set(value) & set(map(chr, [*range(9), *range(10, 32), 127]))
-
-
-@given(st.binary(max_size=30))
-def test_any_bytes_are_a_chunk_size_or_malformed(data: bytes) -> None:
-    try:
-        size = read_chunk_size(data)
-    except ValueError:
-        return
-    assert size == int(data.partition(b";")[0], 16)
-    assert size >= 0
 
 
 def test_a_request_head_ends_with_an_empty_line() -> None:

@@ -1,0 +1,285 @@
+"""Requests' bodies on their way: each piece as it comes, both directions at the same time."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from http.client import HTTPSConnection
+from pathlib import Path
+
+import pytest
+
+from gateway.serving.answers import LINGER_SECONDS
+from tests.support.certificates import Authority
+from tests.support.client import Connection, request_bytes
+from tests.support.gateway import GatewayProcess, four_services
+from tests.support.tokens import bearer
+from tests.support.upstream import OK, Received, ScriptedUpstream
+
+StartGateway = Callable[..., GatewayProcess]
+MIB = 1 << 20
+CHUNKED = ("Transfer-Encoding", "chunked")
+STREAM_HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def post(*fields: tuple[str, str], length: int | None = None) -> bytes:
+    """The head of a request whose body is still to be sent."""
+    framing = CHUNKED if length is None else ("Content-Length", str(length))
+    return request_bytes("POST", "/api/devices", [bearer(), framing, *fields])
+
+
+def received_until(connection: socket.socket, mark: bytes) -> bytes:
+    data = b""
+    while mark not in data:
+        piece = connection.recv(65536)
+        assert piece, data
+        data += piece
+    return data
+
+
+@pytest.mark.parametrize("length", [None, 200_000])
+def test_each_piece_of_a_body_arrives_as_it_comes(
+    gateway: GatewayProcess, upstream: ScriptedUpstream, length: int | None
+) -> None:
+    upstream.reads_bodies = False
+    go_on, arrived = threading.Semaphore(0), list[bytes]()
+
+    def piece_by_piece(request: Received, connection: socket.socket) -> bool:
+        for _ in range(3):
+            data = b""
+            while b"!" not in data:
+                data += request.stream.read1(65536)
+            arrived.append(data)
+            go_on.release()
+        connection.sendall(OK)
+        return False
+
+    upstream.script = piece_by_piece
+    with Connection(gateway.port) as connection:
+        connection.send(post(length=length))
+        for _ in range(3):
+            connection.send(b"six!" if length else chunk(b"six!"))
+            # The next piece is only sent once this one has arrived.
+            assert go_on.acquire(timeout=10)
+        assert connection.reply("POST").status == 200
+    assert arrived == ([b"six!"] * 3 if length else [chunk(b"six!")] * 3)
+
+
+def test_a_service_that_answers_while_it_reads(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+    """Neither side could go on if the gateway read nothing of the answer before it has sent all of the request."""
+    upstream.reads_bodies = False
+
+    def echo(request: Received, connection: socket.socket) -> bool:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (16 * MIB))
+        left = 16 * MIB
+        while left:
+            data = request.stream.read1(65536)
+            left -= len(data)
+            connection.sendall(data)
+        return True
+
+    upstream.script = echo
+    body = os.urandom(16 * MIB)
+    with Connection(gateway.port) as connection:
+        sender = threading.Thread(target=connection.send, args=(post(length=len(body)) + body,))
+        sender.start()
+        reply = connection.reply("POST")
+        sender.join()
+    assert reply.status == 200
+    assert reply.body == body
+
+
+def test_the_head_of_an_early_answer_and_what_streams_behind_it(
+    gateway: GatewayProcess, upstream: ScriptedUpstream
+) -> None:
+    upstream.reads_bodies = False
+
+    def shout(request: Received, connection: socket.socket) -> bool:
+        connection.sendall(STREAM_HEAD)
+        while (data := request.stream.readline()) != b"0\r\n":
+            size = int(data, 16)
+            connection.sendall(chunk(request.stream.read(size).upper()))
+            request.stream.read(2)
+        request.stream.read(2)
+        connection.sendall(b"0\r\n\r\n")
+        return True
+
+    upstream.script = shout
+    with Connection(gateway.port) as connection:
+        connection.send(post())
+        assert received_until(connection.socket, b"\r\n\r\n").startswith(b"HTTP/1.1 200 OK\r\n")
+        for word in (b"one", b"two"):
+            connection.send(chunk(word))
+            assert received_until(connection.socket, word.upper())
+        connection.send(b"0\r\n\r\n")
+        assert received_until(connection.socket, b"0\r\n\r\n")
+    (line,) = [gateway.wait_for_log(lambda line: line["received_bytes"] == 6)]
+    assert (line["status"], line["error"]) == (200, None)
+
+
+@pytest.mark.parametrize("answer", [OK, b"HTTP/1.1 204 No Content\r\n\r\n"])
+def test_an_answer_that_is_complete_before_the_request_is(
+    gateway: GatewayProcess, upstream: ScriptedUpstream, answer: bytes
+) -> None:
+    upstream.reads_bodies = False
+    arrived: list[bytes] = []
+
+    def answer_first(request: Received, connection: socket.socket) -> bool:
+        connection.sendall(answer)
+        arrived.append(request.stream.read(3 * MIB))
+        return True
+
+    upstream.script = answer_first
+    body = os.urandom(3 * MIB)
+    with Connection(gateway.port) as connection:
+        connection.send(post(length=len(body)) + body[:1000])
+        # The client sees it while it still sends, and the service gets the rest.
+        assert connection.reply("POST").status == int(answer[9:12])
+        connection.send(body[1000:])
+        assert upstream.wait_until(lambda: arrived == [body])
+
+
+def test_an_early_refusal_ends_the_upload(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+    upstream.reads_bodies = False
+    upstream.answers(b"HTTP/1.1 422 Unprocessable Content\r\nContent-Length: 2\r\n\r\nno")
+    with Connection(gateway.port) as connection:
+        # Nothing of the body is ever sent.
+        connection.send(post(length=10 * MIB))
+        reply = connection.reply("POST")
+    assert (reply.status, reply.body, reply.value("Connection")) == (422, b"no", "close")
+    assert upstream.wait_until(lambda: len(upstream.closed_connections) == upstream.connections)
+
+
+def test_a_service_that_closes_while_it_is_sent_the_body(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+    upstream.reads_bodies = False
+    upstream.script = lambda *_: False
+    with Connection(gateway.port) as connection:
+        connection.send(post(length=10 * MIB) + bytes(100_000))
+        reply = connection.reply("POST")
+    assert (reply.status, reply.value("X-Gateway-Error")) == (502, "upstream_unreachable")
+
+
+@pytest.mark.parametrize("sent", [chunk(b"part"), chunk(b"part") + b"5\r\nhel", chunk(b"part") + b"zz\r\n"])
+def test_a_body_that_is_cut_is_never_finished(gateway: GatewayProcess, upstream: ScriptedUpstream, sent: bytes) -> None:
+    with Connection(gateway.port) as connection:
+        connection.send(post() + sent)
+        connection.socket.shutdown(socket.SHUT_WR)
+        connection.rest()
+    assert upstream.wait_until(lambda: len(upstream.closed_connections) == upstream.connections)
+    assert [request.is_whole for request in upstream.requests] == [False]
+    line = gateway.wait_for_log(lambda line: line["error"] == "client_disconnected")
+    assert line["attempts"][-1]["outcome"] == "given up"
+
+
+def test_a_body_that_is_cut_while_the_answer_streams_cuts_the_answer(
+    gateway: GatewayProcess, upstream: ScriptedUpstream
+) -> None:
+    upstream.reads_bodies = False
+
+    def begin(request: Received, connection: socket.socket) -> bool:
+        connection.sendall(STREAM_HEAD + chunk(b"begun"))
+        return request.stream.read() == b"x"
+
+    upstream.script = begin
+    with Connection(gateway.port) as connection:
+        connection.send(post())
+        received_until(connection.socket, b"begun")
+        connection.send(b"zz\r\n")
+        rest = connection.rest()
+    assert b"0\r\n\r\n" not in rest
+    assert upstream.wait_until(lambda: len(upstream.closed_connections) == upstream.connections)
+
+
+def test_a_body_over_the_limit_while_the_answer_streams_cuts_the_answer(
+    start_gateway: StartGateway, upstream: ScriptedUpstream
+) -> None:
+    settings = four_services(upstream.url)
+    settings["services"]["devices"]["max_body_bytes"] = 1000
+    gateway = start_gateway(settings, workers=1)
+    upstream.reads_bodies = False
+
+    def begin(request: Received, connection: socket.socket) -> bool:
+        connection.sendall(STREAM_HEAD + chunk(b"begun"))
+        return request.stream.read() == b"x"
+
+    upstream.script = begin
+    with Connection(gateway.port) as connection:
+        connection.send(post() + chunk(b"a" * 900))
+        received_until(connection.socket, b"begun")
+        connection.send(chunk(b"a" * 900))
+        assert b"0\r\n\r\n" not in connection.rest()
+    # Before the answer has begun it is refused.
+    upstream.script = lambda request, _: request.stream.read() == b"x"
+    with Connection(gateway.port) as connection:
+        connection.send(post() + chunk(b"a" * 900) + chunk(b"a" * 900))
+        assert connection.reply("POST").status == 413
+
+
+def test_pipelined_requests_behind_chunked_bodies(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+    requests = [post() + chunk(b"a" * 70_000) + chunk(b"%d" % number) + b"0\r\n\r\n" for number in range(3)]
+    requests.append(request_bytes("GET", "/healthz"))
+    with Connection(gateway.port) as connection:
+        sender = threading.Thread(target=connection.send, args=(b"".join(requests),))
+        sender.start()
+        answers = received_until(connection.socket, b'"alive"')
+        sender.join()
+    assert answers.count(b"HTTP/1.1 200 OK\r\n") == 4
+    assert [request.body[70_000:] for request in upstream.requests] == [b"0", b"1", b"2"]
+
+
+def test_a_client_that_leaves_behind_bytes_that_nobody_reads_is_noticed(
+    gateway: GatewayProcess, upstream: ScriptedUpstream
+) -> None:
+    """Its next request is on the connection already, and would hide that the connection has ended."""
+    left = threading.Event()
+
+    def hang(_: Received, connection: socket.socket) -> bool:
+        with suppress(OSError):
+            connection.recv(1)
+        left.set()
+        return False
+
+    upstream.script = hang
+    with Connection(gateway.port) as connection:
+        connection.send(request_bytes("GET", "/api/devices", [bearer()]) + request_bytes("GET", "/healthz"))
+        assert upstream.wait_until(lambda: len(upstream.requests) == 1)
+    assert left.wait(10)
+
+
+def test_the_log_does_not_count_lingering(gateway: GatewayProcess) -> None:
+    """A refused client may go on sending its body for a while; its request has ended before."""
+    fields = [("Content-Length", "1000000"), ("X-Request-Id", "lingers")]
+    with Connection(gateway.port) as connection:
+        connection.send(request_bytes("POST", "/api/devices", fields))
+        assert connection.reply("POST").status == 401
+        line = gateway.wait_for_log(lambda line: line["request_id"] == "lingers")
+    assert line["seconds"] < LINGER_SECONDS
+
+
+def test_a_refused_upload_over_tls_sees_its_refusal(
+    start_gateway: StartGateway, upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path)
+    certificate, key = authority.issue("gateway", "127.0.0.1")
+    files = ["--certfile", str(certificate), "--keyfile", str(key)]
+    gateway = start_gateway(four_services(upstream.url), workers=1, arguments=files)
+    context = ssl.create_default_context(cafile=authority.ca_file)
+    for _ in range(20):
+        client = HTTPSConnection("127.0.0.1", gateway.port, context=context, timeout=20)
+        client.request("POST", "/api/devices", body=bytes(2 * MIB))
+        assert client.getresponse().status == 401
+        client.close()
+    # And one that is accepted goes through.
+    upstream.reads_bodies = True
+    client = HTTPSConnection("127.0.0.1", gateway.port, context=context, timeout=20)
+    client.request("POST", "/api/devices", body=bytes(2 * MIB), headers=dict([bearer()]))
+    assert client.getresponse().status == 200
+    assert upstream.only.body == bytes(2 * MIB)

@@ -1,0 +1,104 @@
+"""Chunked bodies, however their bytes arrive."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.proxy.chunked import ChunkDecoder, MalformedChunks
+
+SIZES = st.sampled_from(["%x", "%X", "0%x", "000%x"])
+EXTENSIONS = st.sampled_from(["", ";a", ";a=b", ' \t; a="b;c"', ";\xff"])
+TRAILERS = st.lists(st.sampled_from([b"X-A: 1\r\n", b"Empty:\r\n"]), max_size=3)
+
+
+def decoded(pieces: list[bytes], limit: int = 1 << 16) -> tuple[list[bytes], ChunkDecoder]:
+    """What comes out after each of the pieces has been fed."""
+    decoder, found = ChunkDecoder(), []
+    for piece in pieces:
+        decoder.feed(piece)
+        while data := decoder.take(limit):
+            assert len(data) <= limit
+            found.append(data)
+    return found, decoder
+
+
+@given(
+    st.lists(st.tuples(st.binary(min_size=1, max_size=40), SIZES, EXTENSIONS), max_size=12),
+    TRAILERS,
+    st.binary(max_size=20),
+    st.lists(st.integers(0, 400), max_size=20),
+    st.sampled_from([1, 3, 1 << 16]),
+)
+def test_any_chunks_in_any_pieces_are_the_data(
+    chunks: list[tuple[bytes, str, str]], trailers: list[bytes], behind: bytes, cuts: list[int], limit: int
+) -> None:
+    body = b"".join(
+        (size % len(data) + extension).encode("latin-1") + b"\r\n" + data + b"\r\n" for data, size, extension in chunks
+    )
+    whole = body + b"0\r\n" + b"".join(trailers) + b"\r\n" + behind
+    ends = sorted({0, len(whole), *(cut % (len(whole) + 1) for cut in cuts)})
+    found, decoder = decoded([whole[start:end] for start, end in pairwise(ends)], limit)
+    assert b"".join(found) == b"".join(data for data, _, _ in chunks)
+    assert (decoder.is_ended, decoder.rest) == (True, behind)
+
+
+@given(st.binary(max_size=60), st.integers(1, 60))
+def test_any_bytes_are_chunks_or_malformed_wherever_they_are_cut(data: bytes, cut: int) -> None:
+    outcomes: list[tuple[bytes, bool] | None] = []
+    for pieces in ([data], [data[:cut], data[cut:]], [data[index : index + 1] for index in range(len(data))]):
+        try:
+            found, decoder = decoded(pieces)
+        except MalformedChunks:
+            outcomes.append(None)
+        else:
+            outcomes.append((b"".join(found), decoder.is_ended))
+    assert len(set(outcomes)) == 1
+
+
+def test_data_does_not_wait_for_what_comes_after_it() -> None:
+    decoder = ChunkDecoder()
+    decoder.feed(b"5\r\nhel")
+    assert decoder.take(100) == b"hel"
+    decoder.feed(b"lo")
+    assert decoder.take(100) == b"lo"
+    assert not decoder.is_ended
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(b"\r\n", b"g\r\n", b"-1\r\n", b"+1\r\n", b"0x1\r\n", b" 1\r\na\r\n", b"1_0\r\n", b"1\na\r\n", b"1 \ra\r\n"),
+        *(b"1\r\nab\r\n", b"1\r\na\n0\r\n\r\n", b"1;\x00\r\na\r\n", b"1;a\rb\r\na\r\n", b"1234567890abcdef0\r\n"),
+        *(
+            b"0\r\nX Y: 1\r\n\r\n",
+            b"0\r\n: 1\r\n\r\n",
+            b"0\r\n folded\r\n\r\n",
+            b"0\r\nA: \x00\r\n\r\n",
+            b"0\r\nno\r\n\r\n",
+        ),
+        *(b"1;" + b"a" * 5000 + b"\r\na\r\n", b"1;" + b"a" * 5000, b"0\r\nA: " + b"a" * 70_000),
+        b"0\r\n" + b"A: aaaaaaaaaa\r\n" * 6000 + b"\r\n",
+    ],
+)
+def test_what_is_not_chunked_as_it_should_be_is_malformed(body: bytes) -> None:
+    with pytest.raises(MalformedChunks):
+        decoded([body])
+
+
+def test_small_chunks_are_fine_and_padding_without_measure_is_not() -> None:
+    small = b"1\r\na\r\n" * 100_000
+    assert b"".join(decoded([small])[0]) == b"a" * 100_000
+    with pytest.raises(MalformedChunks):
+        decoded([(b"1;" + b"p" * 1000 + b"\r\na\r\n") * 20])
+    # As much as data that is worth it may have.
+    decoded([(b"1000;" + b"p" * 1000 + b"\r\n" + b"a" * 0x1000 + b"\r\n") * 20])
+
+
+def test_one_call_does_a_bounded_amount_of_work() -> None:
+    decoder = ChunkDecoder()
+    decoder.feed(b"1\r\na\r\n" * 10_000)
+    assert 0 < len(decoder.take(1 << 16)) <= 1000
