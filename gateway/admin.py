@@ -12,13 +12,16 @@ from gateway.errors import NoRoute
 from gateway.metrics.registry import CONTENT_TYPE, Metrics
 from gateway.proxy.headers import tells_of_a_proxy
 from gateway.responses import GatewayResponse, content_response
+from gateway.served_hosts import ServedHosts
 from gateway.status.desk import StatusDesk
 from gateway.status_routes import add_status
 
 
-def admin_blueprint(settings: AdminSettings, metrics: Metrics, status: StatusDesk) -> Blueprint:
+def admin_blueprint(settings: AdminSettings, hosts: ServedHosts, metrics: Metrics, status: StatusDesk) -> Blueprint:
     blueprint = Blueprint("admin", __name__)
     blueprint.before_request(OperatorsOnly(settings).check)
+    # Behind the addresses: strangers are not to learn from a 421 that there is something.
+    blueprint.before_request(hosts.check_operators)
 
     def exposition() -> GatewayResponse:
         return content_response(metrics.exposition(), CONTENT_TYPE)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from flask import Flask
 
-from gateway import cors, problems, quota_fields
+from gateway import cors, problems, quota_fields, served_hosts
 from gateway.admin import admin_blueprint
 from gateway.authentication import Authentication
 from gateway.cli import register_commands
@@ -86,6 +86,7 @@ def build(settings: Settings, parts: Parts = REAL) -> Flask:
     if reporting.spans is not None:
         app.after_request(reporting.spans.remember)
     app.before_request(Beginning(settings.proxy, time.monotonic, propagation_of(settings.tracing)).begin)
+    hosts = served_hosts.install(app, settings.server.allowed_hosts)
     cors.install(app, settings.cors)
     app.before_request(check_path)
     app.before_request(authentication.authenticate)
@@ -102,7 +103,7 @@ def build(settings: Settings, parts: Parts = REAL) -> Flask:
     add_services(app, settings, policies, guards, metrics, parts, present, recovery)
 
     app.register_blueprint(health_blueprint(ladder, issuers, GATEWAY_END))
-    app.register_blueprint(admin_blueprint(settings.admin, metrics, status))
+    app.register_blueprint(admin_blueprint(settings.admin, hosts, metrics, status))
     if settings.docs.enabled:
         guard = authentication.require if settings.docs.auth == "required" else None
         app.register_blueprint(docs_blueprint(library, keeper, guard))

@@ -73,6 +73,10 @@ class UnsupportedVersion(BadRequest):
     code, status, title = "unsupported_version", 505, "The version of HTTP is not supported"
 
 
+class Misdirected(GatewayError):
+    code, status, title = "misdirected", 421, "The host is not served here"
+
+
 class BadPath(GatewayError):
     code, status, title = "bad_path", 400, "The path is refused"
 

@@ -9,6 +9,7 @@ from ipaddress import IPv6Address, IPv6Network, ip_network
 from urllib.parse import SplitResult, urlsplit
 
 from gateway.config.values import SEGMENTS, has_dot_segment
+from gateway.hosts import read_host_pattern
 
 ORIGIN = re.compile(
     r"https?://(?:\*\.)?[A-Za-z0-9.-]+(?::(?:\d{1,5}|\*))?|https?://\[[0-9A-Fa-f:.]+\](?::(?:\d{1,5}|\*))?"
@@ -81,6 +82,12 @@ def check_listening_address(text: str) -> None:
     is_name = is_host(name) and is_bracketed == (":" in name)
     if not is_name or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
         raise ValueError(f"must be like 127.0.0.1:8000, [::1]:8000 or unix:/path/to/socket, got {text!r}")
+
+
+def check_host_pattern(text: str) -> str:
+    if read_host_pattern(text) is None:
+        raise ValueError(f"must be like api.example.com, *.example.com, 10.0.0.7 or [::1]:8000, got {text!r}")
+    return text
 
 
 def check_network(text: str) -> str:

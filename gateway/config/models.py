@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, PlainValidator, SecretStr, model_validator
 from pydantic_core import PydanticCustomError
 
-from gateway.config.addresses import check_bind, check_collector, check_network, check_origin
+from gateway.config.addresses import check_bind, check_collector, check_host_pattern, check_network, check_origin
 from gateway.config.base import Model, Seconds, Text, refuse
 from gateway.config.redis_url import check_redis_url
 from gateway.config.service_models import (
@@ -140,6 +140,7 @@ class ServerSettings(Model):
     bind: Annotated[str | tuple[str, ...], PlainValidator(check_bind)] = "127.0.0.1:8000"
     workers: Annotated[int, Field(ge=1, le=256)] | None = None
     worker: Annotated[str, AfterValidator(check_worker)] = "gevent"
+    allowed_hosts: tuple[Annotated[str, AfterValidator(check_host_pattern)], ...] = ()
     connections_per_worker: Annotated[int, Field(ge=1, le=100_000)] = 2000
     connections_per_client: Annotated[int, Field(ge=0, le=100_000)] = 0
     keepalive_seconds: Annotated[int, Field(ge=1, le=600)] = 15

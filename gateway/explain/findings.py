@@ -80,6 +80,16 @@ def client_finding(case: Case) -> Finding:
     return Finding("client", client.address, why, {"scheme": client.scheme, "host": client.host})
 
 
+def host_finding(case: Case) -> Finding | None:
+    """None where any host is served."""
+    if "host" not in case.course.begun:
+        return None
+    host = case.course.exchange.environ.get("HTTP_HOST", "")
+    if case.course.stopped_at == "host":
+        return Finding("host", "refused", f"{host or 'none'}: {case.refusal}")
+    return Finding("host", "ok", host)
+
+
 def cors_finding(case: Case) -> Finding:
     course, settings = case.course, case.settings.cors
     origin, fields = case.asked.value("Origin"), cors_fields(course.answer)
@@ -254,6 +264,7 @@ def all_findings(case: Case, of_tokens: Sequence[Finding | None]) -> list[Findin
     found = [
         request_id_finding(case),
         client_finding(case),
+        host_finding(case),
         cors_finding(case),
         path_finding(case),
         route_finding(case),

@@ -31,6 +31,7 @@ from gateway.parts import Parts
 from gateway.policies import Policy
 from gateway.proxy.headers import Pairs
 from gateway.responses import GatewayResponse
+from gateway.served_hosts import ServedHosts
 from gateway.services import check_path, reading_of_another_policy
 from gateway.tokens.issuer import Issuer
 from gateway.tokens.issuers import make_issuers
@@ -50,6 +51,8 @@ STAGES: dict[Callable[..., Any], str] = {
     Authentication.authorize: "authorization",
     DocumentedOnly.check: "document",
     OperatorsOnly.check: "operators",
+    ServedHosts.check: "host",
+    ServedHosts.check_operators: "host",
 }
 
 

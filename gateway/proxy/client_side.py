@@ -14,6 +14,8 @@ from functools import lru_cache
 from ipaddress import IPv6Address, IPv6Network, ip_address
 from typing import Literal, NamedTuple
 
+from gateway.hosts import read_host
+
 ForwardingFamily = Literal["x-forwarded", "forwarded"]
 
 UNKNOWN = "unknown"
@@ -28,8 +30,6 @@ NODE = re.compile(
     r"(?:\[([0-9A-Fa-f.]*:[0-9A-Fa-f:.]*)(?:%[\w.-]+)?\]|([0-9.]+))(?::(?:[0-9]{1,5}|_[\w.-]+))?", re.ASCII
 )
 OBFUSCATED = re.compile(r"_[\w.-]+", re.ASCII)
-# RFC 3986 3.2.2 and 3.2.3.
-HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|(?:[\w.~!$&'()*+;=-]|%[0-9A-Fa-f]{2})+)(?::[0-9]{0,5})?", re.ASCII)
 # A parameter of an element of Forwarded, and what follows it. Some proxies leave out the quotes that [, ] and : need.
 PARAMETER = re.compile(r'[ \t]*(?:([!#$%&\'*+.^`|~\w-]+)=([^\s",;\\]+|"(?:[^"\\]|\\.)*+"))?[ \t]*([,;]|\Z)', re.ASCII)
 QUOTED_PAIR = re.compile(r"\\(.)")
@@ -79,7 +79,7 @@ def read_client(
     address = nodes[0] if nodes and is_address(nodes[0]) else peer
     if schemes and schemes[0].lower() in SCHEMES:
         scheme = schemes[0].lower()
-    if hosts and HOST.fullmatch(hosts[0]):
+    if hosts and read_host(hosts[0]) is not None:
         host = hosts[0]
     return ClientSide(peer, address, scheme, host, tuple(forwarding_fields([*nodes, peer], scheme, host)))
 

@@ -25,8 +25,8 @@ from gunicorn.http.errors import (
 from gunicorn.http.unreader import SocketUnreader
 
 from gateway.errors import GatewayError
+from gateway.hosts import read_host
 from gateway.proxy.headers import NAMES_KNOWN
-from gateway.proxy.host import read_host
 from gateway.proxy.paths import ABSOLUTE_FORM
 from gateway.proxy.wire import TEXT, TOKEN
 from gateway.serving.message_rules import MESSAGE_RULES
@@ -201,6 +201,8 @@ class Request(message.Request):  # type: ignore[misc]
         if absolute := ABSOLUTE_FORM.fullmatch(self.uri.partition("?")[0]):
             if read_host(absolute[1]) is None:
                 raise InvalidRequestLine("the authority")
+            # An empty path is the root's (RFC 9112 3.2.1).
+            self.path = self.path or "/"
             self.headers = [("HOST", absolute[1]), *(field for field in self.headers if field[0] != "HOST")]
 
     def should_close(self) -> bool:

@@ -199,6 +199,11 @@ CASES: list[tuple[str, str, list[Pair], bytes | None]] = [
     ("GET", "/readyz", [], None),
     ("POST", "/healthz", [], b"x"),
     ("GET", "/metrics", [], None),
+    ("GET", "/metrics", [("Host", "evil.test")], None),
+    ("GET", "/status", [("Host", "localhost")], None),
+    ("GET", "/api/devices", [("Host", "a b")], None),
+    ("GET", "/api/devices", [("Host", "")], None),
+    ("POST", "/api/devices", [("Transfer-Encoding", "gzip, chunked")], b"x"),
     ("GET", "/metrics", [("X-Forwarded-For", "10.0.0.1")], None),
     ("GET", "/docs", [], None),
     ("GET", "/docs/", [], None),
@@ -414,6 +419,15 @@ def test_the_clients_address_and_other_readings_are_told(explainer: Explainer) -
     assert stages(found)["route"][0] == stages(found)["token"][0] == stages(found)["quota"][0] == "not reached"
     added = explainer.document("GET", "http://gw.test:1/open")["targets"][0]["difference"]["added"]
     assert ["X-Forwarded-Host", "gw.test:1"] in added
+
+
+def test_hosts_that_are_not_served_are_told(settings: dict[str, Any]) -> None:
+    explainer = Explainer(settings | {"server": {"allowed_hosts": ["*.example.com"]}})
+    found = explainer.document("GET", "http://evil.test/api/devices")
+    assert (found["status"], found["code"], stages(found)["host"][0]) == (421, "misdirected", "refused")
+    assert "server.allowed_hosts" in stages(found)["host"][1]
+    assert "path" not in {stage for stage, (verdict, _) in stages(found).items() if verdict == "ok"}
+    assert stages(explainer.document("GET", "http://api.example.com/healthz"))["host"] == ("ok", "api.example.com")
 
 
 def test_preflights_are_judged_as_browsers_do(explainer: Explainer) -> None:

@@ -109,6 +109,9 @@ class GatewayProcess:
     def request(
         self, method: str, target: str, fields: Iterable[tuple[str, str]] = (), body: bytes | None = None, **more: Any
     ) -> Reply:
+        if target.startswith(("/metrics", "/status")):
+            # Served by local names alone.
+            more.setdefault("host", "localhost")
         return exchange(self.port, request_bytes(method, target, fields, body, **more), method)
 
     def get(self, target: str, *fields: tuple[str, str]) -> Reply:

@@ -13,7 +13,7 @@ from gunicorn.http.unreader import IterUnreader
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gateway.proxy.host import read_host
+from gateway.hosts import read_host
 from gateway.serving.message_rules import MESSAGE_RULES
 from gateway.serving.request_heads import HeadRefused, Request, RequestParser
 

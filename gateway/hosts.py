@@ -7,9 +7,11 @@ from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 from typing import NamedTuple
 
-# Of the reg-name of RFC 3986 3.2.2, what names of hosts have. Escapes and sub-delims (a comma, a semicolon, an equals
-# sign) occur in no name, and mean something in lists and in Forwarded.
-HOST = re.compile(r"(?:([A-Za-z0-9._~-]{1,255})|\[([0-9A-Fa-f:.]{2,45})\])(?::([0-9]{0,5}))?")
+# Of the reg-name of RFC 3986 3.2.2, what names of hosts have (RFC 1035 2.3.4). Escapes and sub-delims (a comma, a
+# semicolon, an equals sign) occur in no name, and mean something in lists and in Forwarded.
+LABEL = r"[A-Za-z0-9_~-]{1,63}"
+HOST = re.compile(rf"(?:({LABEL}(?:\.{LABEL})*\.?)|\[([0-9A-Fa-f:.]{{2,45}})\])(?::([0-9]{{0,5}}))?")
+MOST_CHARACTERS = 255
 LAST_PORT = 65535
 # What a Host without a port may stand for.
 DEFAULT_PORTS = frozenset(["80", "443"])
@@ -32,7 +34,7 @@ class Host(NamedTuple):
 @lru_cache(maxsize=HOSTS_KNOWN)
 def read_host(text: str) -> Host | None:
     """A Host field's value, or an authority without user information; None where it is neither."""
-    found = HOST.fullmatch(text)
+    found = HOST.fullmatch(text) if len(text) <= MOST_CHARACTERS else None
     if found is None or int(found[3] or 0) > LAST_PORT:
         return None
     name = found[1]
