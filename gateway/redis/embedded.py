@@ -18,10 +18,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from gateway.errors import ConfigurationError
+from gateway.system.cleanup import at_end
 from gateway.system.folders import make_own_folder
 from gateway.system.processes import Child
 
-FOLDER_PREFIX = "gateway-redis-"
+FOLDER_PREFIX = "gateway-private-redis-"
 START_SECONDS = 10.0
 # Where it can't live, it is not started all the time.
 REVIVE_SECONDS = 1.0
@@ -38,6 +39,7 @@ class EmbeddedRedis:
         self._notes: list[Path] = []
         self.url = f"unix://{folder}/redis.sock"
         self._begin()
+        at_end(self.stop)
 
     @classmethod
     def start(cls) -> EmbeddedRedis:
@@ -95,7 +97,8 @@ class EmbeddedRedis:
         self._notes = files
 
     def stop(self) -> None:
-        self.child.stop()
+        """Also at the end of this process. There is nothing that the server would have to write first."""
+        self.child.kill()
         shutil.rmtree(self._folder, ignore_errors=True)
         self._forget(self._notes)
 

@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import atexit
 import os
-import shutil
 from pathlib import Path
 
 from gateway.metrics import files as metrics_files
 from gateway.system.folders import make_own_folder
 
-FOLDER_PREFIX = "gateway-metrics-"
+FOLDER_PREFIX = "gateway-worker-metrics-"
 # By which prometheus_client is told, before it is first imported.
 VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 
 def open_metrics_folder() -> None:
-    """Makes the folder, for this process and those forked from it, and removes it when this process ends."""
-    folder, owner = make_own_folder(FOLDER_PREFIX), os.getpid()
-    os.environ[VARIABLE] = str(folder)
-    atexit.register(remove, folder, owner)
-
-
-def remove(folder: Path, owner: int) -> None:
-    # Forked workers run this at their end, too.
-    if os.getpid() == owner:
-        shutil.rmtree(folder, ignore_errors=True)
+    """Makes the folder, for this process and those forked from it. It is removed when this process ends."""
+    os.environ[VARIABLE] = str(make_own_folder(FOLDER_PREFIX))
 
 
 def forget_worker(pid: int) -> None:

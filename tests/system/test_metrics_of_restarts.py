@@ -92,7 +92,7 @@ def test_counts_survive_many_restarts_in_a_bounded_number_of_files(
     assert scraper.scrapes > RESTARTS
     assert counted(gateway, "gateway_token_refusals_total", reason="missing") == answered
     # Per worker and for the master a file for counters, one for histograms and three for gauges; those of ended ones.
-    (folder,) = Path(tempfile.gettempdir()).glob(f"gateway-metrics-{gateway.process.pid}-*")
+    (folder,) = Path(tempfile.gettempdir()).glob(f"gateway-worker-metrics-{gateway.process.pid}-*")
     assert len(list(folder.iterdir())) <= (WORKERS + 1) * 5 + 2
     assert counted(gateway, "gateway_requests_in_flight_limit", service="devices") == WORKERS * 400
     assert "Traceback" not in gateway.output()
