@@ -2,10 +2,15 @@
 
 import sys
 
+from gateway.system.cleanup import end_quietly_by_signals
+
+end_quietly_by_signals()
+
 from gateway.serving.settings import MASTER
 
 settings = MASTER.load()
 
+from gateway.errors import ConfigurationError
 from gateway.flask_app import GatewayApp
 from gateway.redis.embedded import EmbeddedRedis
 from gateway.reporting.reporting import reporting_of
@@ -47,7 +52,10 @@ def on_starting(server):
     MASTER.listeners = Listeners(server, MASTER.addresses_at_start)
     server.care = MasterCare(server, MASTER.listeners)
     if MASTER.in_force.redis_url is None:
-        server.care.redis = EmbeddedRedis.start()
+        try:
+            server.care.redis = EmbeddedRedis.start()
+        except ConfigurationError as error:
+            sys.exit("The configuration can't be used:\n" + error.listing())
         MASTER.use_embedded_redis(server.care.redis.url)
 
 
@@ -77,8 +85,3 @@ def worker_exit(server, worker):
 
 def child_exit(server, worker):
     metrics_folder.forget_worker(worker.pid)
-
-
-def on_exit(server):
-    if redis := server.care.redis:
-        redis.stop()
