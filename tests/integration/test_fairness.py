@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import socket
 import threading
 from collections.abc import Callable
 
@@ -10,7 +12,7 @@ import pytest
 from tests.support.client import Connection, request_bytes
 from tests.support.gateway import GatewayProcess, four_services
 from tests.support.greenlet_watch import assert_no_greenlet_ran_long, start_watched
-from tests.support.upstream import ScriptedUpstream
+from tests.support.upstream import Received, ScriptedUpstream
 
 PREFLIGHT = (("Origin", "https://a.test"), ("Access-Control-Request-Method", "PUT"))
 # So many requests take a worker longer than a watch tolerates, whichever they are.
@@ -44,4 +46,19 @@ def test_pipelined_requests_that_the_gateway_answers_itself_hold_nobody(
         connection.send(request_of * PIPELINED + last)
         reader.join()
     assert answers[0].count(b"HTTP/1.1 ") == PIPELINED + 1
+    assert_no_greenlet_ran_long(watched)
+
+
+def test_a_document_in_tiny_pieces_holds_nobody(watched: GatewayProcess, upstream: ScriptedUpstream) -> None:
+    document = json.dumps({"openapi": "3.1.0", "info": {"title": "x" * 30_000, "version": "1"}, "paths": {}}).encode()
+
+    def tiny(_: Received, connection: socket.socket) -> bool:
+        pieces = b"".join(b"1\r\n%c\r\n" % byte for byte in document)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + pieces + b"0\r\n\r\n")
+        return True
+
+    upstream.at["/openapi.json"] = tiny
+    assert watched.get("/openapi.json").status == 200
+    assert upstream.wait_until(lambda: "/openapi.json" in [request.target for request in upstream.requests])
+    watched.wait_until(lambda: watched.get("/openapi/devices.json").json()["info"]["title"] == "x" * 30_000)
     assert_no_greenlet_ran_long(watched)

@@ -106,6 +106,8 @@ class ScriptedUpstream:
                 connection, _ = self._listener.accept()
             except OSError:
                 return
+            # What a script sends in several pieces would else wait for the gateway's delayed acknowledgements.
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.connections += 1
             self._open.add(connection)
             threading.Thread(target=self._serve, args=(connection, self.connections), daemon=True).start()
