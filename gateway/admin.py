@@ -18,7 +18,7 @@ from gateway.status_routes import add_status
 
 
 def admin_blueprint(settings: AdminSettings, hosts: ServedHosts, metrics: Metrics, status: StatusDesk) -> Blueprint:
-    blueprint = Blueprint("admin", __name__)
+    blueprint = Blueprint("gateway-admin", __name__)
     blueprint.before_request(OperatorsOnly(settings).check)
     # Behind the addresses: strangers are not to learn from a 421 that there is something.
     blueprint.before_request(hosts.check_operators)

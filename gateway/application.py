@@ -26,6 +26,7 @@ from gateway.limits.redis_counters import RedisCounters
 from gateway.limits.rules import Quotas
 from gateway.metrics.registry import Metrics
 from gateway.parts import REAL, Parts
+from gateway.path_check import PathCheck
 from gateway.policies import Policy, policies_of
 from gateway.proxy.balancer import Balancer
 from gateway.proxy.recovery import Recovery
@@ -36,7 +37,7 @@ from gateway.redis.client import SharedRedis
 from gateway.reporting.gauges import Gauges
 from gateway.reporting.reporting import REPORTING, Reporting
 from gateway.reporting.service_watch import ServiceWatch
-from gateway.services import RestConverter, check_path, service_blueprint
+from gateway.services import RestConverter, service_blueprint
 from gateway.status.documents import DocumentsWatch
 from gateway.status.making import make_status
 from gateway.status.present import LiveService, Present
@@ -56,9 +57,8 @@ def build(settings: Settings, parts: Parts = REAL) -> Flask:
     app.url_map.strict_slashes = False
 
     metrics = Metrics()
-    redis = None
-    if settings.redis_url is not None:
-        redis = SharedRedis(settings.redis_url.get_secret_value(), settings.redis_timeout_seconds)
+    url = settings.redis_url
+    redis = SharedRedis(url.get_secret_value(), settings.redis_timeout_seconds) if url is not None else None
     ladder = parts.ladder(
         RedisCounters(redis) if redis is not None else None,
         LocalCounters(time.monotonic),
@@ -88,7 +88,8 @@ def build(settings: Settings, parts: Parts = REAL) -> Flask:
     app.before_request(Beginning(settings.proxy, time.monotonic, propagation_of(settings.tracing)).begin)
     hosts = served_hosts.install(app, settings.server.allowed_hosts)
     cors.install(app, settings.cors)
-    app.before_request(check_path)
+    path_check = PathCheck(app.url_map)
+    app.before_request(path_check.check)
     app.before_request(authentication.authenticate)
     limiter.init_app(app)
     quota_fields.install(app, metrics)
@@ -98,9 +99,6 @@ def build(settings: Settings, parts: Parts = REAL) -> Flask:
     status, present = make_status(settings, reporting.recent, ladder, issuers, documents)
     reporting.status = status
     reporting.gauges = Gauges(metrics, present, keeper, time.time)
-    recovery = Recovery(time.monotonic, SharedRecoveries(redis) if redis is not None else None)
-    guards = [authentication.authorize, documented.check]
-    add_services(app, settings, policies, guards, metrics, parts, present, recovery)
 
     app.register_blueprint(health_blueprint(ladder, issuers, GATEWAY_END))
     app.register_blueprint(admin_blueprint(settings.admin, hosts, metrics, status))
@@ -109,6 +107,11 @@ def build(settings: Settings, parts: Parts = REAL) -> Flask:
         app.register_blueprint(docs_blueprint(library, keeper, guard))
     if signer is not None:
         app.register_blueprint(identity_blueprint(signer))
+    recovery = Recovery(time.monotonic, SharedRecoveries(redis) if redis is not None else None)
+    guards = [authentication.authorize, documented.check]
+    # After the gateway's own: of two mappings of one path the first one counts.
+    add_services(app, settings, policies, guards, metrics, parts, present, recovery)
+    path_check.prepare()
     problems.install(app)
     register_commands(app, settings)
     return app

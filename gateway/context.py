@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
-
-from flask.globals import request_ctx
-from werkzeug.routing import MapAdapter
+from typing import TYPE_CHECKING, Any
 
 from gateway.errors import InvalidToken, KeysUnavailable, MissingToken
 from gateway.limits.extension import Batch
@@ -93,8 +90,3 @@ def current() -> Exchange:
 def current_or_none() -> Exchange | None:
     exchange: Exchange | None = _exchange.get()
     return exchange
-
-
-def url_adapter() -> MapAdapter:
-    """The mappings, bound to the current request."""
-    return cast(MapAdapter, request_ctx.url_adapter)

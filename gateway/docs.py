@@ -45,7 +45,7 @@ class Asset:
 
 def docs_blueprint(library: Library, keeper: DocumentKeeper, guard: Callable[[], None] | None) -> Blueprint:
     """`guard` is asked before documents are given away; the page itself, which tells nothing, is for everyone."""
-    blueprint = Blueprint("docs", __name__)
+    blueprint = Blueprint("gateway-docs", __name__)
     page = finished_text((PAGE / "page.html").read_bytes())
 
     def document(service: str = "") -> GatewayResponse:
@@ -86,8 +86,6 @@ def docs_blueprint(library: Library, keeper: DocumentKeeper, guard: Callable[[],
         return response
 
     def asset(name: str) -> GatewayResponse:
-        if name not in ASSETS:
-            raise NoRoute()
         asset = run_aside(lambda: load_asset(name))
         return answer(asset.finished, asset.content_type, "public, max-age=3600")
 
@@ -96,7 +94,9 @@ def docs_blueprint(library: Library, keeper: DocumentKeeper, guard: Callable[[],
     add("/openapi/<service>.json", "one", document)
     add("/docs", "page", show)
     add("/docs/services.json", "services", services)
-    add("/docs/<name>", "asset", asset)
+    # One by one: what else is below /docs belongs to the service at /, if there is one.
+    for name in ASSETS:
+        add(f"/docs/{name}", name.replace(".", "_"), partial(asset, name))
     return blueprint
 
 

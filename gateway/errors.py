@@ -81,6 +81,14 @@ class BadPath(GatewayError):
     code, status, title = "bad_path", 400, "The path is refused"
 
 
+class AmbiguousPath(BadPath):
+    """`reading` is how servers could read the path, with another policy."""
+
+    def __init__(self, reading: str) -> None:
+        super().__init__("the path can be read in more than one way")
+        self.reading = reading
+
+
 class MissingToken(GatewayError):
     code, status, title = "missing_token", 401, "A bearer token is needed"
     reason = "missing"

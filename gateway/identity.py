@@ -11,7 +11,7 @@ CACHE_CONTROL = "public, max-age=300"
 
 
 def identity_blueprint(signer: IdentitySigner) -> Blueprint:
-    blueprint = Blueprint("identity", __name__)
+    blueprint = Blueprint("gateway-identity", __name__)
 
     def key_set() -> GatewayResponse:
         return json_response(signer.key_set, cache_control=CACHE_CONTROL)

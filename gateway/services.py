@@ -6,17 +6,14 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from flask import Blueprint, request
-from werkzeug.exceptions import HTTPException
+from flask import Blueprint
 from werkzeug.routing import BaseConverter, Rule
 
 from gateway import context
-from gateway.errors import BadPath, BadRequest
 from gateway.incoming import incoming_of
 from gateway.policies import Policy
 from gateway.proxy.forwarder import Forwarder
 from gateway.proxy.headers import max_forwards
-from gateway.proxy.paths import other_readings, read_target
 from gateway.responses import GatewayResponse
 
 ANY_METHOD = "*"
@@ -99,35 +96,3 @@ def service_blueprint(
 def rule_path(path: str) -> str:
     """`/a/{id}` → `/a/<id>`; no other character of a configured path means anything to Werkzeug."""
     return re.sub(r"\{(\w+)\}", r"<\1>", path)
-
-
-def check_path() -> None:
-    """Refuses a path that its service could read differently from the gateway. Raises BadPath."""
-    exchange = context.current()
-    rule = request.url_rule
-    policy = rule.policy if isinstance(rule, PolicyRule) else None
-    if exchange.raw_target == "*":
-        raise BadRequest("OPTIONS * asks about the gateway itself, which has no answer to it")
-    target = read_target(exchange.raw_target, encoded_slashes=policy is not None and policy.encoded_slashes)
-    decided_on = exchange.environ["PATH_INFO"].encode("latin-1").decode("utf-8", "replace")
-    if decided_on != target.path:
-        raise BadPath("the path can be read in more than one way")
-    if target.doubtful and reading_of_another_policy(target.path, policy) is not None:
-        raise BadPath("the path can be read in more than one way")
-    exchange.target = target
-    exchange.policy = policy
-
-
-def reading_of_another_policy(path: str, policy: Policy | None) -> str | None:
-    """How a doubtful path could be read as one of another policy; None where it can't. Raises BadPath."""
-    return next((reading for reading in other_readings(path) if policy_at(reading) is not policy), None)
-
-
-def policy_at(path: str) -> Policy | None:
-    """The policy that another spelling of the path would get."""
-    adapter = context.url_adapter()
-    try:
-        rule, _ = adapter.match(path, request.method, return_rule=True)
-    except HTTPException:
-        return None
-    return rule.policy if isinstance(rule, PolicyRule) else None

@@ -7,7 +7,6 @@ from importlib.resources import files
 
 from flask import Blueprint, request
 
-from gateway.errors import NoRoute
 from gateway.responses import GatewayResponse, content_response
 from gateway.status.desk import StatusDesk
 
@@ -47,13 +46,13 @@ def add_status(blueprint: Blueprint, desk: StatusDesk) -> None:
         return with_type_as_told(response)
 
     def part(name: str) -> GatewayResponse:
-        if name not in parts:
-            raise NoRoute()
         return with_type_as_told(content_response(parts[name], PARTS[name]))
 
     add = partial(blueprint.add_url_rule, methods=["GET"])
     add("/status", "status", status)
-    add("/status/<name>", "status_part", part)
+    # One by one: what else is below /status belongs to the service at /, if there is one.
+    for name in PARTS:
+        add(f"/status/{name}", f"status_{name.replace('.', '_')}", partial(part, name))
 
 
 def wants_page() -> bool:

@@ -212,8 +212,10 @@ class Settings(Model):
         for name, service in self.services.items():
             for label, path in [("prefix", service.prefix), *service.labelled_paths()]:
                 first_segment = "/" + path.split("/")[1]
-                # A route's path begins like its prefix, which has been told then.
-                if first_segment in RESERVED_PATHS and (label == "prefix" or service.prefix == "/"):
+                # A route's path begins like its prefix, which has been told then. Below /openapi any name may be that
+                # of a service; elsewhere the gateway has a few names, which come before all routes.
+                is_own = service.prefix == "/" and first_segment in (path, "/openapi")
+                if first_segment in RESERVED_PATHS and (label == "prefix" or is_own):
                     mistakes.append(f"services.{name}.{label}: {first_segment!r} is the gateway's own")
             for label, path in service.labelled_paths():
                 if (other := owner_of(path, owners)) and other != owners[service.prefix]:

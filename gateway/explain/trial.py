@@ -23,16 +23,15 @@ from gateway.context import Exchange
 from gateway.cors import answer_preflight
 from gateway.documented import DocumentedOnly
 from gateway.documents.keeper import DocumentKeeper
-from gateway.errors import BadPath
+from gateway.errors import AmbiguousPath
 from gateway.explain.looking import LookingKeeper, LookingLadder, NoHealthChecks, NotSent, Sending, StoppingForwarder
 from gateway.incoming import Beginning
 from gateway.limits.ladder import Ladder
 from gateway.parts import Parts
-from gateway.policies import Policy
+from gateway.path_check import PathCheck
 from gateway.proxy.headers import Pairs
 from gateway.responses import GatewayResponse
 from gateway.served_hosts import ServedHosts
-from gateway.services import check_path, reading_of_another_policy
 from gateway.tokens.issuer import Issuer
 from gateway.tokens.issuers import make_issuers
 from gateway.tokens.key_source import FIRST_LOAD_SECONDS
@@ -46,7 +45,7 @@ READY = "gateway.readyz"
 STAGES: dict[Callable[..., Any], str] = {
     Beginning.begin: "client",
     answer_preflight: "preflight",
-    check_path: "path",
+    PathCheck.check: "path",
     Authentication.authenticate: "token",
     Authentication.authorize: "authorization",
     DocumentedOnly.check: "document",
@@ -88,6 +87,7 @@ class Trial:
     _sendings: list[Sending] = field(default_factory=list)
     _verified: Principal | None = None
     _is_sent: bool = False
+    _bad_reading: str | None = None
 
     def __post_init__(self) -> None:
         parts = Parts(
@@ -122,7 +122,7 @@ class Trial:
                 begun=self._begun,
                 stopped_at=stopped_at,
                 verified=self._verified or exchange.principal,
-                bad_reading=bad_reading() if stopped_at == "path" else None,
+                bad_reading=self._bad_reading,
                 sendings=self._sendings,
                 is_sent=self._is_sent,
                 redis_state=self._ladder.state,
@@ -171,7 +171,11 @@ class Trial:
         @wraps(hook)
         def run() -> Any:
             self._begun.append(name)
-            answer = hook()
+            try:
+                answer = hook()
+            except AmbiguousPath as refused:
+                self._bad_reading = refused.reading
+                raise
             if answer is None:
                 self._done.add(name)
             return answer
@@ -184,18 +188,6 @@ def stage_of(hook: Callable[..., Any]) -> str:
         return "quota"
     function = getattr(hook, "__func__", hook)
     return STAGES.get(function) or function.__qualname__.lstrip("_")
-
-
-def bad_reading() -> str | None:
-    """How the current request's path could be read as one of another policy, where that is why it is refused."""
-    exchange = context.current()
-    rule: Any = request.url_rule
-    policy: Policy | None = getattr(rule, "policy", None)
-    path = exchange.environ["PATH_INFO"].encode("latin-1").decode("utf-8", "replace")
-    try:
-        return None if exchange.target is not None else reading_of_another_policy(path, policy)
-    except BadPath:
-        return None
 
 
 @contextmanager

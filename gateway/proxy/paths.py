@@ -1,34 +1,44 @@
 """Which request targets are safe: the decision and the forwarded bytes come from the same raw path.
 
-A path is decoded once to decide on it, and forwarded as the client wrote it. Whatever could read differently further
-on (dot segments, encoded slashes, a second layer of escapes) is refused here.
+A path is decoded once to decide on it, and forwarded as the client wrote it. An encoded slash or backslash stays
+encoded in what is decided on, so that it is never part of a prefix or of a route. Whatever could read differently
+further on (dot segments, encoded slashes, a second layer of escapes) is refused here, unless the service wants encoded
+slashes.
 """
 
 from __future__ import annotations
 
 import re
 from typing import NamedTuple
+from unicodedata import normalize
 from urllib.parse import unquote_to_bytes
 
 from gateway.errors import BadPath
 
 PCHAR = re.compile(r"(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/]|%[0-9A-Fa-f]{2})*")  # RFC 3986 3.3
-# A path in which there is nothing to look for: no escape, parameter or empty segment, none that begins with a dot.
-PLAIN = re.compile(r"(?:/[A-Za-z0-9\-_~][A-Za-z0-9\-._~]*+)++/?")
+# A path that all servers read alike: no escape, capital letter, parameter or empty segment, no dot around a segment.
+PLAIN = re.compile(r"(?:/[a-z0-9\-_~]++(?:\.++[a-z0-9\-_~]++)*+)++/?")
+# The same with capital letters, which some servers don't tell from small ones.
+PLAIN_BUT_FOR_CASE = re.compile(PLAIN.pattern, re.IGNORECASE | re.ASCII)
 QUERY = re.compile(r"[\x21-\x7e]*")
 # Beyond the grammar: browsers and clients send these unescaped in paths, and they mean nothing to anyone.
 TOLERATED = str.maketrans("", "", '"[]^`{|}')
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-RESIDUAL = re.compile(r"%(?:2e|2f|5c|00|25(?:25)*(?:2e|2f|5c))", re.IGNORECASE)
-MAX_LAYERS = 4
+ENCODED_SLASH = re.compile(r"%(2f|5c)", re.IGNORECASE)
+# What becomes a dot, a slash, a backslash or NUL where it is decoded again and again.
+RESIDUAL = re.compile(r"%(?:25)*(?:2e|2f|5c|00)", re.IGNORECASE)
+RESIDUAL_BUT_SLASHES = re.compile(r"%(?:25)*(?:2e|00)", re.IGNORECASE)
+# A character below 128 in more bytes than it needs, which UTF-8 forbids and some decoders take (RFC 3629 10).
+OVERLONG = re.compile(rb"(?:\xf0\x80)?(?:\xe0?([\x80\x81])|([\xc0\xc1]))([\x80-\xbf])")
 PARAMETERS = re.compile(";[^/]*")
 SLASHES = re.compile("//+")
 ABSOLUTE_FORM = re.compile(r"https?://([^/?#]*)([^?#]*)", re.IGNORECASE)
+MAX_READINGS = 64
 
 
 class RequestTarget(NamedTuple):
-    """`raw_path` and `raw_query` (None without "?") are the client's bytes; `path` is decoded once, as UTF-8 where it
-    is, else byte by byte. `doubtful` tells that other servers could read the path differently."""
+    """`raw_path` and `raw_query` (None without "?") are the client's bytes. `path` is decoded once, but for encoded
+    slashes and backslashes. `doubtful` tells that other servers could read the path differently."""
 
     raw_path: str
     raw_query: str | None
@@ -50,18 +60,25 @@ def read_target(raw_target: str, *, encoded_slashes: bool = False) -> RequestTar
     return RequestTarget(location, raw_query, *check_path(location, encoded_slashes=encoded_slashes))
 
 
+def decoded_once(raw_path: str) -> bytes:
+    """The path without its escapes, but for those of slashes and backslashes, which separate nothing."""
+    return unquote_to_bytes(ENCODED_SLASH.sub(r"%25\1", raw_path))
+
+
 def check_path(raw_path: str, *, encoded_slashes: bool = False) -> tuple[str, bool]:
-    """(the decoded path, whether it is doubtful). Raises BadPath."""
+    """(the path that is decided on, whether it is doubtful). Raises BadPath. With `encoded_slashes` also what is not
+    UTF-8 and slashes that are escaped twice are taken, and are doubtful."""
     if PLAIN.fullmatch(raw_path):
         return raw_path, False
-    if "%" not in raw_path:
-        path = raw_path
-    else:
-        octets = unquote_to_bytes(raw_path)
-        try:
-            path = octets.decode("utf-8")
-        except UnicodeDecodeError:
+    if PLAIN_BUT_FOR_CASE.fullmatch(raw_path):
+        return raw_path, True
+    octets = decoded_once(raw_path)
+    try:
+        path, is_utf8 = octets.decode("utf-8"), True
+    except UnicodeDecodeError:
+        if not encoded_slashes:
             raise BadPath("the path's escapes are not UTF-8") from None
+        path, is_utf8 = octets.decode("utf-8", "replace"), False
     if not PCHAR.fullmatch(raw_path.translate(TOLERATED)):
         raise BadPath("the path has a backslash, a stray % or another byte that must be escaped")
     if raw_path.startswith("//"):
@@ -69,35 +86,75 @@ def check_path(raw_path: str, *, encoded_slashes: bool = False) -> tuple[str, bo
         raise BadPath("the path starts with two slashes")
     if CONTROL.search(path):
         raise BadPath("the path has a control byte")
-    lower = raw_path.lower()
-    if "%2f" in lower or "%5c" in lower:
-        if not encoded_slashes:
-            raise BadPath(
-                'the path has an encoded slash or backslash, which needs encoded_slashes = "forward" for its service'
-            )
-        decided_on = path.replace("\\", "/")
-    else:
-        decided_on = path
-    if RESIDUAL.search(path):
+    if not encoded_slashes and ENCODED_SLASH.search(raw_path):
+        raise BadPath(
+            'the path has an encoded slash or backslash, which needs encoded_slashes = "forward" for its service'
+        )
+    if (RESIDUAL_BUT_SLASHES if encoded_slashes else RESIDUAL).search(path):
         raise BadPath("the path is escaped twice")
     # A segment's parameters (";…") are cut off by some servers before they look for dots.
-    if "." in decided_on and any(
-        segment.partition(";")[0].strip(" ") in (".", "..") for segment in decided_on.split("/")
+    refuse_dot_segments(PARAMETERS.sub("", ENCODED_SLASH.sub("/", path)))
+    is_doubtful = "%" in path or "//" in path or ";" in path or not is_utf8 or folded(path) != path
+    return path, is_doubtful
+
+
+def refuse_dot_segments(path: str) -> None:
+    """Raises BadPath where a segment is `.` or `..`, with or without blanks, which some servers cut off."""
+    if "." in path and any(
+        not segment.strip(". ") and (len(segment) <= 2 or " " in segment) and "." in segment
+        for segment in path.split("/")
     ):
         raise BadPath("the path has a dot segment")
-    return path, "%" in path or "//" in path or ";" in path or "%2f" in lower or "%5c" in lower
 
 
-def other_readings(path: str) -> set[str]:
-    """How servers that decode again, turn backslashes, cut off parameters or merge slashes read a doubtful path.
+def folded(path: str) -> str:
+    """The path to servers that know no case, and cut dots and blanks off the ends of segments and what is behind `::$`
+    (file systems of Windows)."""
+    if not path.isascii():
+        # First to capitals: U+0131, an i without its dot, becomes I only in this direction.
+        path = normalize("NFKC", path).upper()
+    path = path.casefold()
+    if " " in path or "./" in path or "::$" in path or path.endswith("."):
+        path = "/".join(segment.partition("::$")[0].strip(" ").rstrip(" .") for segment in path.split("/"))
+    return path
 
-    Raises BadPath where it is wrapped in more layers of escapes than anyone has a use for."""
-    decoded = {path}
-    while (again := unquote_to_bytes(path).decode("utf-8", "replace")) != path:
-        if len(decoded) > MAX_LAYERS:
-            raise BadPath("the path is escaped many times")
-        decoded.add(again)
-        path = again
-    turned = {reading.replace("\\", "/") for reading in decoded} | decoded
-    cut = {PARAMETERS.sub("", reading) for reading in turned} | turned
-    return {SLASHES.sub("/", reading) for reading in cut} | cut
+
+def other_readings(raw_path: str) -> list[str]:
+    """How servers read a doubtful path that decode again, take what is not UTF-8, turn backslashes, cut off parameters,
+    merge slashes or normalize letters, each alone and all together.
+
+    Raises BadPath where there are more readings than anyone has a use for, and where one has a dot segment."""
+    readings = list(dict.fromkeys(texts_of(unquote_to_bytes(raw_path))))
+    # It grows meanwhile.
+    for reading in readings:
+        refuse_dot_segments(reading)
+        others = [
+            reading.replace("\\", "/"),
+            PARAMETERS.sub("", reading),
+            SLASHES.sub("/", reading),
+            normalize("NFKC", reading),
+            *(texts_of(unquote_to_bytes(reading)) if "%" in reading else ()),
+        ]
+        readings += [other for other in dict.fromkeys(others) if other not in readings]
+        if len(readings) > MAX_READINGS:
+            raise BadPath("the path can be read in too many ways")
+    return readings
+
+
+def texts_of(octets: bytes) -> list[str]:
+    """The text that is UTF-8; of what is not, all that decoders make of it."""
+    try:
+        return [octets.decode("utf-8")]
+    except UnicodeDecodeError:
+        lenient = OVERLONG.sub(shortened, octets)
+        return [
+            octets.decode("utf-8", "replace"),
+            octets.decode("utf-8", "ignore"),
+            octets.decode("latin-1"),
+            lenient.decode("utf-8", "replace"),
+        ]
+
+
+def shortened(found: re.Match[bytes]) -> bytes:
+    """The character that an overlong sequence stands for."""
+    return bytes([((found[1] or found[2])[0] & 1) << 6 | found[3][0] & 0x3F])

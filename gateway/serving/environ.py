@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote_to_bytes
 
 from gunicorn.config import Config
 from gunicorn.http import wsgi
 
 from gateway.proxy.headers import NAMES_KNOWN
+from gateway.proxy.paths import decoded_once
 from gateway.serving.answers import Response
 from gateway.serving.request_heads import Request
 
@@ -31,7 +31,7 @@ def create(req: Request, sock: Any, client: Any, server: Any, cfg: Config) -> tu
         "gateway.send_interim": response.send_interim,
         "REQUEST_METHOD": req.method,
         "SCRIPT_NAME": "",
-        "PATH_INFO": unquote_to_bytes(req.path).decode("latin-1") if "%" in req.path else req.path,
+        "PATH_INFO": decoded_once(req.path).decode("latin-1") if "%" in req.path else req.path,
         "QUERY_STRING": req.query,
         "RAW_URI": req.uri,
         "SERVER_PROTOCOL": "HTTP/1.1" if req.version == (1, 1) else f"HTTP/{req.version[0]}.{req.version[1]}",

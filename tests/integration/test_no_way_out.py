@@ -1,7 +1,8 @@
 """No spelling of a path reaches a service, a policy or a path that its decision was not made for.
 
 The upstream is read as servers of several kinds would read its paths: decoding once or twice, merging slashes, turning
-backslashes, cutting off parameters, resolving dot segments.
+backslashes, cutting off parameters, resolving dot segments, without regard to case, to dots and blanks at the ends of
+segments, or to the form of letters (NFKC), and whatever they make of bytes that are not UTF-8.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import posixpath
 import re
 from collections.abc import Callable
 from itertools import product
+from unicodedata import normalize
 from urllib.parse import unquote_to_bytes
 
 import pytest
@@ -24,7 +26,8 @@ from tests.support.upstream import ScriptedUpstream
 PIECES = (
     "/ // . .. ... %2e %2E%2e .%2e %252e %25252e %2f %2F %252f %5c %5C %255c \\ ; ;x=1 ;/ admin Admin %61dmin adm%69n "
     "%2561dmin %252561dmin public %70ublic x api devices rules %c0%ae %c0%af %e0%80%ae %ff %00 %0a %0d%0a %7f % %zz %2 "
-    "%25 %20 + ~ : @ %e2%80%a4 %ef%bc%8f"
+    "%25 %20 + ~ : @ %e2%80%a4 %ef%bc%8f ADMIN %41dmin admin. admin%20 admin%20. admin::$DATA %ef%bd%81dmin "
+    "admin%ef%bc%8e adm%c4%b1n PUBLIC public. %ef%bc%bc %e2%80%a5 %c2%a0 adm%ff%69n %c1%a1dmin %aadmin API Devices"
 ).split(" ")
 
 TAILS = st.lists(st.sampled_from(PIECES), max_size=8).map("".join)
@@ -35,6 +38,9 @@ STARTS = st.sampled_from(
         "/api//devices",
         "/api/devices/admin",
         "/api/devices/public",
+        "/api/devices/ADMIN",
+        "/API/devices",
+        "/api/devices./admin",
         "/%61pi/devices",
         "/x/../api/devices",
     ]
@@ -73,19 +79,46 @@ def readings(target: str) -> set[str]:
     """The paths that servers could take a request target for."""
     raw = target.partition("?")[0]
     found = set()
-    for decodings, backslashes, parameters, merged in product((1, 2, 3), (False, True), (False, True), (False, True)):
+    no_or_yes = (False, True)
+    for (decodings, decoder), ways in product(product((1, 2, 3), DECODERS), product(no_or_yes, repeat=6)):
+        backslashes, parameters, merged, normal, trimmed, caseless = ways
         octets = raw.encode("latin-1")
         for _ in range(decodings):
             octets = unquote_to_bytes(octets)
-        path = octets.decode("utf-8", "replace")
+        path = decoder(octets)
+        if normal:
+            path = normalize("NFKC", path)
         if backslashes:
             path = path.replace("\\", "/")
         if parameters:
             path = re.sub(";[^/]*", "", path)
         if merged:
             path = re.sub("/+", "/", path)
+        if trimmed:
+            path = "/".join(cut(segment) for segment in path.split("/"))
+        if caseless:
+            path = path.upper().lower()
         found |= {path, posixpath.normpath(path) if path.startswith("/") else path}
     return found
+
+
+def cut(segment: str) -> str:
+    """As Windows does with the name of a file."""
+    return segment if segment in (".", "..") else segment.partition("::$")[0].rstrip(" .")
+
+
+def overlong(octets: bytes) -> str:
+    """As decoders that take two bytes for any character do."""
+    pairs = re.compile(rb"[\xc0\xc1][\x80-\xbf]")
+    return pairs.sub(lambda pair: bytes([(pair[0][0] & 1) << 6 | pair[0][1] & 63]), octets).decode("utf-8", "replace")
+
+
+DECODERS: list[Callable[[bytes], str]] = [
+    lambda octets: octets.decode("utf-8", "replace"),
+    lambda octets: octets.decode("utf-8", "ignore"),
+    lambda octets: octets.decode("latin-1"),
+    overlong,
+]
 
 
 def is_below(path: str, prefix: str) -> bool:
@@ -98,7 +131,7 @@ def ask(
     """The answer's status, and what reached the upstream."""
     upstream.reset()
     with Connection(gateway.port) as connection:
-        connection.send(request_bytes("GET", path, [("Connection", "close"), *fields]))
+        connection.send(request_bytes("GET", path, [("Connection", "close"), *fields], host="localhost"))
         status = connection.reply().status
     return status, [request.target for request in upstream.requests]
 
@@ -115,6 +148,15 @@ EXAMPLES = settings(max_examples=400, deadline=None, suppress_health_check=[Heal
 @example(path="/api/devices/%2561dmin")
 @example(path="/api/devices/admin;x")
 @example(path="/api/devices/;/admin")
+@example(path="/api/devices/ADMIN/x")
+@example(path="/api/devices/admin%20/x")
+@example(path="/api/devices/admin./x")
+@example(path="/api/devices/admin%20.%20")
+@example(path="/api/devices/admin::$DATA")
+@example(path="/api/devices/%ef%bd%81dmin")
+@example(path="/api/devices/adm%c4%b1n")
+@example(path="/api/devices%ef%bc%8fadmin")
+@example(path="/api/devices/x/%ef%bc%8e%ef%bc%8e/admin")
 @given(path=PATHS)
 def test_a_token_without_the_scope_gets_nowhere_near_the_admin_route(
     guarded: GatewayProcess, module_upstream: ScriptedUpstream, path: str
@@ -132,6 +174,8 @@ def test_a_token_without_the_scope_gets_nowhere_near_the_admin_route(
 @example(path="/api/devices/public/../x")
 @example(path="/api/devices/public;/x")
 @example(path="/api/devices/public%2fx")
+@example(path="/api/devices/PUBLIC")
+@example(path="/api/devices/public.")
 @given(path=PATHS)
 def test_without_a_token_only_the_public_route_is_reached(
     guarded: GatewayProcess, module_upstream: ScriptedUpstream, path: str
@@ -146,6 +190,15 @@ def test_without_a_token_only_the_public_route_is_reached(
 
 @EXAMPLES
 @example(path="/api/open/x%2f..%2fadmin")
+@example(path="/api/open%2fx")
+@example(path="/api/open/%FF%FE")
+@example(path="/api/open/x%252Fy")
+@example(path="/api/open/x%252F..%252Fadmin")
+@example(path="/api/open/%252Fadmin")
+@example(path="/api/open/admin%2fx")
+@example(path="/api/open/adm%ffin")
+@example(path="/api/open/%c1%a1dmin")
+@example(path="/api/open/x%2FADMIN")
 @example(path="/api/open%2fadmin")
 @example(path="/api/open/x%2fy%5cz")
 @example(path="/api/open/%2fadmin")
@@ -163,10 +216,45 @@ def test_encoded_slashes_where_they_are_allowed_lead_nowhere_else(
             assert not is_below(reading, "/api/open/admin"), reading
 
 
-def test_encoded_slashes_are_forwarded_as_they_are_where_they_are_allowed(
-    guarded: GatewayProcess, module_upstream: ScriptedUpstream
+@pytest.mark.parametrize(
+    "path", ["/api/open/a%2Fb%2fc", "/api/open/a%5C", "/api/open/%FF%FE", "/api/open/a%252Fb", "/api/open/M%FCnchen/A"]
+)
+def test_encoded_slashes_and_more_are_forwarded_as_they_are_where_they_are_allowed(
+    guarded: GatewayProcess, module_upstream: ScriptedUpstream, path: str
 ) -> None:
-    assert ask(guarded, module_upstream, "/api/open/a%2Fb%2fc", bearer()) == (200, ["/api/open/a%2Fb%2fc"])
+    assert ask(guarded, module_upstream, path, bearer()) == (200, [path])
+
+
+@pytest.mark.parametrize("path", ["/api%2Fopen", "/api%2Fopen/x", "/api/open%2Fx", "/api%5Copen%2Fx", "/%2Fapi/open"])
+def test_an_encoded_slash_is_no_part_of_a_prefix(guarded: GatewayProcess, path: str) -> None:
+    reply = guarded.get(path, bearer())
+    assert (reply.status, reply.value("X-Gateway-Error")) == (404, "no_route")
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/api/open/admin%2Fx", 400),
+        ("/api/open/x%2Fadmin", 200),
+        ("/api/devices/ADMIN/x", 400),
+        ("/api/devices/Admin", 400),
+        ("/api/devices/admin./x", 400),
+        ("/api/devices/%EF%BD%81dmin", 400),
+        ("/api/devices/Public", 400),
+        ("/api/devices/x/ADMIN", 200),
+        ("/api/devices/AdminX", 200),
+        ("/api/devices/01ARZ3NDEKTSV4RRFFQ69G5FAV", 200),
+        ("/api/devices/caf%C3%89%20.txt", 200),
+        ("/api/devices/A.", 200),
+        ("/API/devices/x", 404),
+        ("/api/Devices", 404),
+    ],
+)
+def test_case_and_ends_matter_only_where_a_policy_does(
+    guarded: GatewayProcess, module_upstream: ScriptedUpstream, path: str, status: int
+) -> None:
+    token = bearer(scope="admin")
+    assert ask(guarded, module_upstream, path, token) == (status, [path] if status == 200 else [])
 
 
 @pytest.mark.parametrize("path", ["/api/devices/a%2Fb", "/api/devices/a%5Cb"])
@@ -174,3 +262,67 @@ def test_encoded_slashes_are_refused_with_the_settings_name(guarded: GatewayProc
     reply = guarded.get(path, bearer())
     assert (reply.status, reply.value("X-Gateway-Error")) == (400, "bad_path")
     assert "encoded_slashes" in reply.json()["detail"]
+
+
+@pytest.fixture(scope="module")
+def rooted(start_gateway: Callable[..., GatewayProcess], module_upstream: ScriptedUpstream) -> GatewayProcess:
+    """A service at / that is open but for one route, and beside it one at the same target that needs a scope."""
+    own = {"path": "/docs/private/**", "scopes": ["admin"]}
+    services = {
+        "web": {
+            "prefix": "/",
+            "targets": [module_upstream.url],
+            "auth": "none",
+            "routes": [own | {"auth": "required"}],
+        },
+        "admin": {"prefix": "/api/admin", "targets": [module_upstream.url], "scopes": ["admin"]},
+        "mixed": {
+            "prefix": "/Mixed",
+            "targets": [module_upstream.url],
+            "auth": "none",
+            "routes": [{"path": "/Mixed/Admin", "auth": "required"}],
+        },
+    }
+    return start_gateway({"default_services": False, "services": services}, workers=1)
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/", 200),
+        ("/Index.html", 200),
+        ("/api/administrator", 200),
+        ("/api/admin/x", 401),
+        ("/API/admin/x", 400),
+        ("/api/ADMIN", 400),
+        ("/api/admin.", 400),
+        ("/api%2Fadmin", 400),
+        ("/docs/nothing", 200),
+        ("/docs/page.js/x", 200),
+        ("/status/nothing", 200),
+        ("/metrics/x", 200),
+        ("/.well-known/acme-challenge/x", 200),
+        ("/docs/private/x", 401),
+        ("/docs/Private/x", 400),
+        # The gateway's own, which services that know no case have as well.
+        ("/Metrics", 400),
+        ("/Mixed/x", 200),
+        ("/Mixed/Admin", 401),
+        ("/Mixed/admin", 400),
+        ("/mixed/admin", 400),
+        ("/mixed/x", 400),
+    ],
+)
+def test_a_service_at_the_root_gets_what_is_nobody_elses(
+    rooted: GatewayProcess, module_upstream: ScriptedUpstream, path: str, status: int
+) -> None:
+    assert ask(rooted, module_upstream, path) == (status, [path] if status == 200 else [])
+
+
+@pytest.mark.parametrize("path", ["/docs", "/docs/page.js", "/status", "/status/page.js", "/metrics"])
+def test_the_gateways_own_names_stay_its_own(
+    rooted: GatewayProcess, module_upstream: ScriptedUpstream, path: str
+) -> None:
+    status, arrived = ask(rooted, module_upstream, path)
+    # Some of them have the services' documents fetched.
+    assert (status, path in arrived) == (200, False)

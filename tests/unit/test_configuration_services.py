@@ -39,7 +39,7 @@ def test_names_that_the_gateway_keeps(name: str) -> None:
     "path",
     [
         *("/healthz", "/readyz", "/openapi.json", "/openapi", "/docs", "/metrics", "/status", "/.well-known"),
-        *("/docs/internal", "/openapi/devices.json"),
+        "/openapi/devices.json",
     ],
 )
 def test_paths_that_the_gateway_keeps(path: str) -> None:
@@ -49,6 +49,16 @@ def test_paths_that_the_gateway_keeps(path: str) -> None:
     everything = {"prefix": "/", "targets": ["http://h"], "routes": [{"path": "/x"}, {"path": path}]}
     told = mistakes_of({"services": {"web": everything}})
     assert told == [f"services.web.routes[1].path: {segment!r} is the gateway's own"]
+
+
+@pytest.mark.parametrize(
+    "path", ["/docs/internal/**", "/status/{id}", "/metrics/x", "/.well-known/acme-challenge/{id}"]
+)
+def test_a_service_at_the_root_has_routes_beside_the_gateways_own_names(path: str) -> None:
+    service = {"prefix": "/", "targets": ["http://h"], "routes": [{"path": path}]}
+    assert loaded({"services": {"web": service}}).services["web"].routes[0].path == path
+    (mistake,) = mistakes_of({"services": {"web": {**service, "prefix": "/docs/internal", "routes": []}}})
+    assert mistake == "services.web.prefix: '/docs' is the gateway's own"
 
 
 @pytest.mark.parametrize("prefix", ["/status2", "/", "/a", "/api/docs", "/openapi.yaml", "/api/v1.0/a~b"])

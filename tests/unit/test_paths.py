@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.errors import BadPath
 from gateway.proxy import paths
-from gateway.proxy.paths import RequestTarget, other_readings, read_target
+from gateway.proxy.paths import RequestTarget, folded, other_readings, read_target
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,13 @@ from gateway.proxy.paths import RequestTarget, other_readings, read_target
         ("/a//b", RequestTarget("/a//b", None, "/a//b", doubtful=True)),
         ("http://host:80/a?b", RequestTarget("/a", "b", "/a", doubtful=False)),
         ("HTTPS://host?b", RequestTarget("/", "b", "/", doubtful=False)),
-        ("/...", RequestTarget("/...", None, "/...", doubtful=False)),
+        ("/...", RequestTarget("/...", None, "/...", doubtful=True)),
+        ("/A/b", RequestTarget("/A/b", None, "/A/b", doubtful=True)),
+        ("/a.b/c", RequestTarget("/a.b/c", None, "/a.b/c", doubtful=False)),
+        ("/a./b", RequestTarget("/a./b", None, "/a./b", doubtful=True)),
+        ("/a%20/b", RequestTarget("/a%20/b", None, "/a /b", doubtful=True)),
+        ("/a%20b", RequestTarget("/a%20b", None, "/a b", doubtful=False)),
+        ("/%EF%BD%81", RequestTarget("/%EF%BD%81", None, "/\uff41", doubtful=True)),
         ("/.well-known/x", RequestTarget("/.well-known/x", None, "/.well-known/x", doubtful=False)),
     ],
 )
@@ -49,10 +55,67 @@ def test_an_unsafe_target_is_refused(raw: str) -> None:
 
 
 def test_encoded_slashes_are_taken_where_they_are_allowed_but_no_dot_segment_behind_them() -> None:
-    assert read_target("/a%2Fb%5cc", encoded_slashes=True).path == "/a/b\\c"
+    assert read_target("/a%2Fb%5cc", encoded_slashes=True).path == "/a%2Fb%5cc"
     for raw in ("/a%2f..%2fb", "/a%5c..%5cb", "/..%2fb", "/a%2f%2e%2e"):
         with pytest.raises(BadPath):
             read_target(raw, encoded_slashes=True)
+
+
+def test_more_is_taken_where_encoded_slashes_are() -> None:
+    for raw, path in [("/%FF%fe", "/\ufffd\ufffd"), ("/a%252Fb", "/a%2Fb"), ("/%255c", "/%5c"), ("/%E9", "/\ufffd")]:
+        assert read_target(raw, encoded_slashes=True) == RequestTarget(raw, None, path, doubtful=True)
+    for raw in ("/a%252F..%252Fb", "/%252e", "/%252500", "/%25252e", "/%FF%2F..", "/a%20%2F.%20./"):
+        with pytest.raises(BadPath):
+            read_target(raw, encoded_slashes=True)
+
+
+@pytest.mark.parametrize(
+    ("raw", "reading"),
+    [
+        ("/a%252Fb", "/a/b"),
+        ("/a%5Cb", "/a/b"),
+        ("/a;x/b", "/a/b"),
+        ("/a//b", "/a/b"),
+        ("/a%2F;x%2525/b", "/a/b"),
+        ("/%EF%BD%81", "/a"),
+        ("/b%EF%BC%8F%EF%BD%81", "/b/a"),
+        ("/%EF%BC%85%36%31", "/a"),
+        ("/a%FF", "/a"),
+        ("/%AA", "/a"),
+        ("/%C1%A1", "/a"),
+        ("/b%C0%AFa", "/b/a"),
+        ("/%E0%81%A1", "/a"),
+        ("/%F0%80%81%A1", "/a"),
+        ("/%25C1%25A1", "/a"),
+    ],
+)
+def test_a_doubtful_path_is_read_as_servers_do(raw: str, reading: str) -> None:
+    assert reading in {folded(one) for one in other_readings(raw)}
+
+
+@pytest.mark.parametrize("raw", ["/a%EF%BC%8F%EF%BC%8E%EF%BC%8E", "/%E2%80%A5/b", "/%C0%AE%C0%AE/b", "/a%FF/.%FF./b"])
+def test_a_dot_segment_in_any_reading_is_refused(raw: str) -> None:
+    with pytest.raises(BadPath):
+        other_readings(raw)
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        ("/A/bC", "/a/bc"),
+        ("/a./b.. /c%", "/a/b/c%"),
+        ("/a. ", "/a"),
+        ("/ a", "/a"),
+        ("/a::$DATA/b", "/a/b"),
+        ("/\u212a", "/k"),
+        ("/\u017f\u0131", "/si"),
+        ("/\uff21\uff0e", "/a"),
+        ("/.a", "/.a"),
+        ("/a.b", "/a.b"),
+    ],
+)
+def test_a_path_is_folded_as_servers_do(path: str, found: str) -> None:
+    assert folded(path) == found
 
 
 def test_a_path_wrapped_in_many_layers_is_refused_and_not_unwrapped_for_ever() -> None:
@@ -76,6 +139,7 @@ def test_a_plain_path_is_what_a_closer_look_finds_plain(raw: str) -> None:
     with pytest.MonkeyPatch.context() as patched:
         at_once = reading(raw)
         patched.setattr(paths, "PLAIN", re.compile("(?!)"))
+        patched.setattr(paths, "PLAIN_BUT_FOR_CASE", re.compile("(?!)"))
         assert at_once == reading(raw)
 
 
