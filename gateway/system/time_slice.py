@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import time
 
-from gevent import getcurrent
+from gevent import get_hub, getcurrent
+from gevent.monkey import is_module_patched
 
 SLICE_SECONDS = 0.002
 
@@ -28,12 +29,24 @@ class TimeSlice:
             # Another greenlet has been here since, so the current one has not gone on alone.
             self._greenlet, self._began = current, now
         elif now - self._began > SLICE_SECONDS:
-            time.sleep(0)
+            let_others_run()
             self._greenlet, self._began = current, time.monotonic()
 
     def restart(self) -> None:
         """The current greenlet has just waited."""
         self._greenlet, self._began = getcurrent(), time.monotonic()
+
+
+def let_others_run() -> None:
+    """Lets the greenlets run that can, those that wait for sockets too.
+
+    After `sleep(0)` gevent looks at sockets when it has run up to 50 callbacks, each of which is a whole slice of one
+    that yields in the same way: with three of them, others waited 0.4 s for each byte. Timers come after sockets."""
+    if is_module_patched("time"):
+        hub = get_hub()
+        hub.wait(hub.loop.timer(0))
+    else:
+        time.sleep(0)
 
 
 _slice = TimeSlice()
