@@ -6,11 +6,12 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from flask import Flask, Response, request
+from flask import Blueprint, Flask, Response, request
 from flask_cors import CORS
 
 from gateway import context
 from gateway.config import CorsSettings
+from gateway.errors import LibraryMismatch
 from gateway.proxy.wire import TOKEN
 from gateway.responses import GatewayResponse, put_fields
 
@@ -41,8 +42,9 @@ def install(app: Flask, settings: CorsSettings) -> None:
         app.after_request(vary_by_origin)
     if settings.private_network:
         app.after_request(grant_local_network)
+    collector = HookCollector()
     CORS(
-        app,
+        collector,
         origins="*" if not names_origins else [origin_pattern(origin) for origin in settings.origins],
         send_wildcard=not names_origins,
         supports_credentials=settings.credentials,
@@ -58,10 +60,23 @@ def install(app: Flask, settings: CorsSettings) -> None:
         # Errors pass the after_request hooks as well.
         intercept_exceptions=False,
     )
-    if names_origins:
-        # flask-cors comes to the same after a long search: no Origin, no fields.
-        hooks: Any = app.after_request_funcs[None]
-        hooks.append(where_cross_origin(hooks.pop()))
+    if len(collector.hooks) != 1:
+        raise LibraryMismatch([f"flask-cors registers {len(collector.hooks)} after_request functions instead of one"])
+    (hook,) = collector.hooks
+    # flask-cors comes to the same after a long search: no Origin, no fields.
+    app.after_request(where_cross_origin(hook) if names_origins else hook)
+
+
+class HookCollector(Blueprint):
+    """Given to flask-cors in the place of the application, so that its hook can be left out where it is of no use."""
+
+    def __init__(self) -> None:
+        super().__init__("cors", __name__)
+        self.hooks: list[Callable[[Response], Response]] = []
+
+    def after_request(self, f: Any) -> Any:
+        self.hooks.append(f)
+        return f
 
 
 def vary_by_origin(response: Response) -> Response:

@@ -22,6 +22,19 @@ class ConfigurationError(Exception):
         return "\n".join(f"  {line}" for line in self.mistakes)
 
 
+class LibraryMismatch(Exception):
+    """Installed libraries behave in another way than the gateway needs. `mismatches` has a line each."""
+
+    def __init__(self, mismatches: Sequence[str]) -> None:
+        self.mismatches = list(mismatches)
+        super().__init__("; ".join(self.mismatches))
+
+    def listing(self) -> str:
+        """What to tell whoever starts the gateway."""
+        lines = "".join(f"\n  {line}" for line in self.mismatches)
+        return f"The gateway does not work with the installed libraries; install those of requirements.txt.{lines}"
+
+
 def told(cause: BaseException) -> str:
     """A cause as operators read it. Not its `repr`, which may quote what could not be read: a token, say."""
     return f"{type(cause).__name__}: {cause}" if str(cause) else type(cause).__name__

@@ -13,6 +13,7 @@ from flask_limiter.errors import RateLimitExceeded
 from gateway import context
 from gateway.config import RateLimitSettings
 from gateway.context import Exchange
+from gateway.errors import LibraryMismatch
 from gateway.limits.extension import SCHEME, STRATEGY, WHOLE_BATCH, Batch
 from gateway.limits.ladder import Ladder
 from gateway.limits.rules import Caller, Quotas
@@ -88,7 +89,11 @@ class GatewayLimiter(Limiter):
         hooks: Any
         for hooks in (app.after_request_funcs[None], app.teardown_request_funcs[None]):
             if self.enabled:
-                hooks.append(self._where_searched(hooks.pop()))
+                hook = hooks.pop()
+                # A partial function has the one that it calls; a method has its class' module.
+                if not getattr(hook, "func", hook).__module__.startswith("flask_limiter."):
+                    raise LibraryMismatch(["Flask-Limiter does not register its hooks as the last ones"])
+                hooks.append(self._where_searched(hook))
 
     def _where_searched(self, hook: Callable[[Any], Any]) -> Callable[[Any], Any]:
         """One of Flask-Limiter's hooks, which tell of its search and tidy up after it."""

@@ -18,6 +18,8 @@ from gateway.cli.quota import quota_command
 from gateway.cli.revoke import revoke_command, revoked_command
 from gateway.cli.table import print_table
 from gateway.config import Settings
+from gateway.errors import LibraryMismatch
+from gateway.library_checks import check_libraries
 from gateway.policies import Policy, policies_of
 
 
@@ -36,8 +38,12 @@ def register_commands(app: Flask, settings: Settings) -> None:
 def check_command(settings: Settings) -> click.Command:
     @click.command("check")
     def check() -> None:
-        """Check the configuration: exit code 0, or every mistake."""
-        # A broken one never gets here: loading the application told its mistakes.
+        """Check the configuration and the installed libraries: exit code 0, or every mistake."""
+        # A broken configuration never gets here: loading the application told its mistakes.
+        try:
+            check_libraries()
+        except LibraryMismatch as error:
+            raise click.ClickException(error.listing()) from error
         count = sum(1 for _ in policies_of(settings))
         click.echo(f"The configuration is right: {len(settings.services)} services, {count} policies.")
 

@@ -1,13 +1,10 @@
-"""Puts the gateway's ways to read requests and to write answers in the place of gunicorn's, which has no settings for
-them, on any of its workers."""
+"""Puts the gateway's way to read requests in the place of gunicorn's, which has no setting for it."""
 
 from __future__ import annotations
 
 from gunicorn import http
-from gunicorn.http import wsgi
 
 from gateway.config import ServerSettings
-from gateway.serving import environ
 from gateway.serving.answers import Response
 from gateway.serving.request_bodies import Patience
 from gateway.serving.request_heads import Request, RequestParser
@@ -22,4 +19,3 @@ def replace_parts(settings: ServerSettings) -> None:
         min_bytes_per_second=settings.min_body_bytes_per_second,
     )
     http.RequestParser = RequestParser
-    wsgi.create = environ.create

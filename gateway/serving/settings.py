@@ -10,7 +10,7 @@ from gevent import monkey
 from pydantic import SecretStr
 
 from gateway.config import Settings, adopt, load_settings, with_keys
-from gateway.errors import ConfigurationError
+from gateway.errors import ConfigurationError, LibraryMismatch
 from gateway.serving.metrics_folder import open_metrics_folder
 from gateway.serving.resources import raise_descriptor_limit
 
@@ -40,10 +40,14 @@ class MasterSettings:
             if not self._has_metrics_folder:
                 open_metrics_folder()
                 self._has_metrics_folder = True
+            if self.in_force is None:
+                check_once()
             build_once(settings)
             if self.listeners is not None:
                 self.listeners.prepare(settings.server.addresses)
             raise_descriptor_limit(settings.server.connections_per_worker)
+        except LibraryMismatch as error:
+            sys.exit(error.listing())
         except ConfigurationError as error:
             if self.in_force is None:
                 sys.exit("The configuration can't be used:\n" + error.listing())
@@ -70,6 +74,13 @@ class MasterSettings:
         if settings.redis_url is None and self.embedded_url is not None:
             settings = settings.model_copy(update={"redis_url": SecretStr(self.embedded_url)})
         return adopt(settings)
+
+
+def check_once() -> None:
+    """Raises LibraryMismatch. Not on a reload, which imports no library anew."""
+    from gateway.library_checks import check_libraries  # noqa: PLC0415 - must not be imported before the patches
+
+    check_libraries()
 
 
 def build_once(settings: Settings) -> None:

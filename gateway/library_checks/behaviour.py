@@ -1,0 +1,191 @@
+"""What the gateway does with private attributes of libraries, tried out: nothing is sent, and no file stays.
+
+Each function raises an exception whose text says what is different."""
+
+from __future__ import annotations
+
+import _socket
+import base64
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import gevent.socket
+import jwt
+from flask import Flask
+from gunicorn import http
+from gunicorn.config import Config
+from gunicorn.workers import base_async
+from redis.exceptions import ReadOnlyError
+
+from gateway.config import RateLimitSettings
+from gateway.errors import LibraryMismatch
+from gateway.limits.extension import SCHEME, STRATEGY
+from gateway.limits.rules import Quotas
+from gateway.metrics.files import ENDED, packed
+from gateway.quota import GatewayLimiter, RequestLimits
+from gateway.redis.connecting import TimedConnection
+from gateway.redis.connections import exchanged
+from gateway.responses import GatewayResponse, put_fields
+from gateway.serving.message_rules import MESSAGE_RULES
+from gateway.serving.request_heads import Request, RequestParser
+from gateway.tokens.compact import CompactTokens
+
+PEER = ("127.0.0.1", 1)
+# One that is read in one step, one that gunicorn's parser reads, and one that only the gateway refuses.
+MESSAGES = (
+    b"GET /plain HTTP/1.1\r\nHost: gateway\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",
+    b"GET /no-host HTTP/1.1\r\n\r\n",
+)
+EXPIRED = 1.0
+
+
+def require(condition: object, text: str) -> None:
+    if not condition:
+        raise LibraryMismatch([text])
+
+
+def check_request_parser() -> None:
+    config = Config()
+    for name, value in MESSAGE_RULES.items():
+        config.set(name, value)
+    usual, http.RequestParser = http.RequestParser, RequestParser
+    try:
+        parser: Any = base_async.http.get_parser(config, iter(MESSAGES), PEER)
+    finally:
+        http.RequestParser = usual
+    require(type(parser) is RequestParser, "its workers do not use the parser that the gateway puts in gunicorn.http")
+    plain, other = next(parser), None
+    require(isinstance(plain, Request) and not plain._expected_100_continue, "a message is read by another class")
+    other = next(parser)
+    require(isinstance(other, Request) and other._expected_100_continue, "Expect is not recorded in a request")
+    require(other.body.read() == b"a", "a chunked body can't be read")
+    with suppress(http.errors.ParseException):
+        next(parser)
+        raise LibraryMismatch(["a head is not checked where the gateway checks it"])
+
+
+def check_sockets() -> None:
+    for name in ("_sock", "_read_event", "_wait"):
+        require(hasattr(gevent.socket.socket, name), f"gevent.socket.socket has no {name}")
+    with gevent.socket.socket() as sock:
+        require(isinstance(sock._sock, _socket.socket), "gevent.socket.socket._sock is not the system's socket")
+
+
+def check_responses() -> None:
+    closed: list[bool] = []
+    response = GatewayResponse.of([b"x"], 299, "Odd", [("A", "1"), ("A", "2"), ("B", "3")])
+    require((response.status, response.status_code) == ("299 Odd", 299), "a response's status is set in another way")
+    put_fields(response.headers, [("C", "4")], frozenset(["a"]))
+    found = response.headers.to_wsgi_list()
+    require(found == list(response.headers) == [("B", "3"), ("C", "4")], "Headers holds its fields in another way")
+    response.call_on_close(lambda: closed.append(True))
+    response.close()
+    require(closed, "a response does not run what was to be run when it closes")
+
+
+class CountedLimits(RequestLimits):
+    """Limits that hold for nobody; how often they were looked at."""
+
+    looks = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        self.looks += 1
+        return iter(())
+
+
+def check_limiter() -> None:
+    """Flask-Limiter asks the gateway's override, which sees whether somebody added limits of their own."""
+    settings = RateLimitSettings()
+    own, app = CountedLimits(settings, Quotas(settings, [])), Flask("library-checks")
+    # Nothing is counted. limits' own storage would start a thread.
+    options = {"ladder": None, "batch": None}
+    limiter = GatewayLimiter(own, storage_uri=f"{SCHEME}://", storage_options=options, strategy=STRATEGY)
+    own.bind(limiter)
+    limiter.init_app(app)
+    with app.test_request_context("/"):
+        app.preprocess_request()
+    require(own.looks == 1, "it does not call _check_request_limit before a request")
+    limiter.limit("1/minute")(check_limiter)
+    require(not limiter._has_only_own(), "limits of an application's own can't be seen")
+
+
+def check_tokens() -> None:
+    """Claims and signatures are checked both when a header is new and when it is known; times are not, in here."""
+    secret = bytes(range(32))
+    key = jwt.PyJWK({"kty": "oct", "k": base64.urlsafe_b64encode(secret).decode().rstrip("=")}, "HS256")
+    tokens = CompactTokens({"require": ["exp", "sub"], "enforce_minimum_key_length": True})
+    good = {"sub": "a", "exp": EXPIRED, "iss": "i", "aud": "b"}
+    bad = [{**good, "aud": "x"}, {**good, "iss": "x"}, {"exp": EXPIRED, "iss": "i", "aud": "b"}, {**good, "jti": 1}]
+    for state in ("new", "known"):
+        for claims in bad:
+            require(refuses(tokens, key, signed(claims, secret)), f"claims of a {state} header are not checked")
+        odd = jwt.PyJWS().encode(jwt_text(good).encode("utf-16"), secret)
+        require(refuses(tokens, key, signed(good, secret) + "!"), f"a signature of a {state} header is not read")
+        require(refuses(tokens, key, odd), f"the payload of a {state} header is read in another way")
+        require(refuses(tokens, key, signed(good, bytes(32))), f"the signature of a {state} header is not checked")
+        taken = tokens.verified_claims(signed(good, secret), key, "b", "i")
+        require(taken == good, f"claims of a {state} header are read in another way")
+
+
+def signed(claims: dict[str, Any], secret: bytes) -> str:
+    return jwt.encode(claims, secret, "HS256")
+
+
+def jwt_text(claims: dict[str, Any]) -> str:
+    return "{" + ", ".join(f'"{name}": "{value}"' for name, value in claims.items()) + "}"
+
+
+def refuses(tokens: CompactTokens, key: jwt.PyJWK, token: str) -> bool:
+    try:
+        tokens.verified_claims(token, key, "b", "i")
+    except jwt.PyJWTError:
+        return True
+    return False
+
+
+def check_redis_connection() -> None:
+    near, far = socket.socketpair()
+
+    class Connection(TimedConnection):
+        def _connect(self) -> socket.socket:
+            return near
+
+    # More than are asked for while it connects: each reply is the same.
+    far.sendall(b"+OK\r\n" * 10)
+    with near, far:
+        connected: Any = Connection
+        connection = connected(host="gateway.invalid", socket_timeout=1, socket_connect_timeout=1, protocol=2)
+        require(connection._sock is None, "a connection has a socket before it connects")
+        require(exchanged(connection, ("PING",)) == b"OK", "a reply is read in another way")
+        require(connection._sock is near, "connections are not made by _connect")
+        error = connection._parser.parse_error("READONLY no")
+        require(isinstance(error, ReadOnlyError), "errors in replies are read in another way")
+        connection.disconnect()
+        require(connection._sock is None, "a connection holds its socket after its end")
+
+
+def check_metrics_files() -> None:
+    """The file that the gateway writes for all ended workers is read and added up as prometheus_client's own."""
+    from prometheus_client.mmap_dict import MmapedDict, mmap_key  # noqa: PLC0415 - must not be imported before the folder is there
+    from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead  # noqa: PLC0415 - see above
+
+    keys: Any = [mmap_key("checks", "checks_total", ["a"], ["1" * length], "") for length in range(8)]
+    values = {key: 1.5 + number for number, key in enumerate(keys)}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        ended, gauge = folder / f"counter_{ENDED}.db", folder / "gauge_livesum_1.db"
+        ended.write_bytes(packed(values))
+        entries = MmapedDict.read_all_values_from_file(ended)  # type: ignore[no-untyped-call]
+        require({key: value for key, value, *_ in entries} == values, "files of metrics have another format")
+        (folder / "counter_1.db").write_bytes(packed(values))
+        (family,) = MultiProcessCollector(None, name).collect()  # type: ignore[no-untyped-call]
+        told = sorted(sample.value for sample in family.samples)
+        require(told == sorted(2 * value for value in values.values()), "files of metrics are added up in another way")
+        gauge.write_bytes(packed({}))
+        mark_process_dead(1, name)  # type: ignore[no-untyped-call]
+        require(ended.exists() and not gauge.exists(), "the files of an ended worker have other names")
