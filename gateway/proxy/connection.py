@@ -63,8 +63,8 @@ class UpstreamConnection:
         # Monotonic seconds, set whenever the connection becomes idle: since when, not to be used before, and until when
         # it may be used.
         self.idle_since = self.rests_until = self.idle_until = 0.0
-        # Whether any byte of an answer to the current request has come.
-        self.has_answered = False
+        # Whether any byte of an answer to the current request has come, and whether a head of one has been read.
+        self.has_answered = self.has_read_head = False
         self._send_interim: Callable[[ResponseHead], None] | None = None
         # All heads that answer one request share a budget, so that a service can't go on with them for ever.
         self._head_bytes_left, self._interim_left = MAX_HEAD_BYTES, MAX_INTERIM_ANSWERS
@@ -107,7 +107,7 @@ class UpstreamConnection:
         self.end_watch = None
         # The last request may have been of a route with another limit.
         self.read_timeout_seconds = read_timeout_seconds
-        self.has_answered = False
+        self.has_answered = self.has_read_head = False
         self._sending_seconds = 0.0
 
     def has_ended(self) -> bool:
@@ -162,8 +162,8 @@ class UpstreamConnection:
     def _next_head(self, method: str, deadline: float) -> ResponseHead:
         data = self._read_through(b"\r\n\r\n", self._head_bytes_left, deadline)
         self._head_bytes_left -= len(data)
-        self.has_answered = True
         head = read_response_head(data, method)
+        self.has_read_head = True
         self._is_in_step = self._is_in_step and head.reusable
         return head
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from gateway.errors import UpstreamConnectError, UpstreamConnectionStale
+from gateway.errors import UpstreamConnectError, UpstreamConnectionStale, UpstreamProtocolError
 from gateway.proxy.body import UpstreamBody
 from gateway.proxy.client_body import ClientBody
 from gateway.proxy.connection import ConnectionEnded, UpstreamConnection
@@ -57,6 +57,10 @@ def exchange(connections: Connections, request: ReadyRequest) -> tuple[ResponseH
         except UpstreamConnectError:
             # The service closed the idle connection just then. Whether it has seen the request can't be known.
             if not is_repeatable:
+                raise
+        except UpstreamProtocolError:
+            # What came may be the rest of an answer from before.
+            if not is_repeatable or idle.has_read_head:
                 raise
     return exchange_over(connections, connections.new_connection(request.target, request.limits), request)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from tests.support.client import Reply
 from tests.support.gateway import GatewayProcess, gateways
 from tests.support.redis import RedisServer
+from tests.support.sockets import deafen, end_all
 from tests.support.upstream import ScriptedUpstream
 
 # More than the threads that gevent has for names.
@@ -67,6 +69,7 @@ def test_a_service_whose_name_is_not_found_out_in_time_is_a_504_and_the_others_d
             "slow": service("slow", f"http://a.slow.test:{upstream.port}"),
             "named": service("named", f"http://localhost:{upstream.port}"),
             "numbered": service("numbered", upstream.url),
+            "several": service("several", f"http://two.several.test:{upstream.port}"),
         }
     )
     crowd = threading.Thread(target=lambda: replies.extend(ask_together(gateway, "/slow", CROWD)))
@@ -82,6 +85,12 @@ def test_a_service_whose_name_is_not_found_out_in_time_is_a_504_and_the_others_d
     assert hangs_while.exists()
     hangs_while.unlink()
     gateway.wait_until(lambda: gateway.get("/slow").status == 200, "reach it")
+    # The first address of that name takes no connection and refuses none; nor is the second one only tried at the end.
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.2", upstream.port))
+        filling = deafen(listener)
+        assert gateway.get("/several").status == 200
+        end_all(filling)
 
 
 def test_a_redis_whose_name_is_not_found_out_in_time_is_as_one_that_fails(

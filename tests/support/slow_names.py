@@ -1,4 +1,5 @@
-"""The gateway on a machine whose name server does not answer for *.slow.test before a file is gone."""
+"""The gateway on a machine whose name server does not answer for *.slow.test before a file is gone, and where
+two.several.test has two addresses."""
 
 from __future__ import annotations
 
@@ -15,6 +16,8 @@ look_up, sleep = _socket.getaddrinfo, get_original("time", "sleep")
 
 
 def look_up_slowly(host: Any, *arguments: Any, **more: Any) -> Any:
+    if "two.several.test" in str(host):
+        return look_up("127.0.0.2", *arguments, **more) + look_up("127.0.0.1", *arguments, **more)
     if not str(host).endswith(".slow.test"):
         return look_up(host, *arguments, **more)
     deadline = time.monotonic() + MOST_SECONDS

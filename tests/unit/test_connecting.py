@@ -13,6 +13,7 @@ import pytest
 
 from gateway.system import connecting
 from gateway.system.connecting import NAMES, addresses_of, connect_to_any, in_order_of_attempts
+from tests.support.sockets import deafen
 
 FOUND = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 80))]
 
@@ -135,23 +136,15 @@ def test_a_port_that_there_cant_be_is_an_ordinary_failure(host: str, port: int) 
 
 
 class Listener:
-    """Listens at a free port of an address. One that is `deaf` drops what would begin a connection, as a host behind a
-    broken route does."""
+    """Listens at a free port of an address; one that is deaf takes no connections, and refuses none."""
 
     def __init__(self, host: str = "127.0.0.1", *, is_deaf: bool = False) -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.socket = socket.socket(family, socket.SOCK_STREAM)
         self.socket.bind((host, 0))
-        self.socket.listen(0 if is_deaf else 16)
+        self.socket.listen(16)
         self.address = (family, socket.SOCK_STREAM, 6, "", self.socket.getsockname())
-        self._filling: list[socket.socket] = []
-        if is_deaf:
-            # Nobody accepts: the kernel drops what comes when its queue is full.
-            for _ in range(4):
-                filling = socket.socket(family, socket.SOCK_STREAM)
-                filling.setblocking(False)
-                filling.connect_ex(self.socket.getsockname())
-                self._filling.append(filling)
+        self._filling = deafen(self.socket) if is_deaf else []
 
     def close(self) -> None:
         for one in (self.socket, *self._filling):
