@@ -48,7 +48,7 @@ class CorsSettings(Model):
     methods: tuple[Method, ...] = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
     allow_headers: tuple[FieldName, ...] = ("*",)
     expose_headers: tuple[FieldName, ...] = ()
-    max_age_seconds: Annotated[int, Field(ge=0, le=86400)] = 3600
+    max_age_seconds: Annotated[int, Field(ge=0, le=86400)] = 600
     private_network: bool = False
 
     @model_validator(mode="after")

@@ -22,8 +22,9 @@ def tell(operation: dict[str, Any], policy: Policy, facts: GatewayFacts) -> dict
     """The operation with the answers that this policy can lead to. Its responses must be written out, not references.
 
     A status that the service answers too, by itself or within 4XX, 5XX or default, gets both shapes. There is no 404
-    and no 405: the gateway forwards what is documented here. Nor is there what no client of this operation meets: 417
-    and 501 for messages that no client library sends, 500 for a failure of the gateway itself."""
+    and no 405: the gateway forwards what is documented here. Nor is there what no client of this operation meets: 421,
+    as the document itself came from a host that is served, 417, 501 and 505 for messages that no client library sends,
+    and 500 for a failure of the gateway itself."""
     declared = operation.get("responses")
     responses = {
         status: response
