@@ -45,7 +45,7 @@ NOT_PLAIN = frozenset(["TRANSFER-ENCODING", "EXPECT"])
 MOST_BYTES = 8192
 MOST_FIELDS = 100
 # What a message may begin with: a method, or the empty line that RFC 9112 2.2 has servers skip.
-BEGINNING = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z\r]")
+BEGINNING = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]|\r\n|\r\Z")
 
 
 class HeadRefused(ParseException):  # type: ignore[misc]
@@ -228,6 +228,11 @@ class RequestParser(parser.RequestParser):  # type: ignore[misc]
 
 class Unreader(SocketUnreader):  # type: ignore[misc]
     """What a client sends, as it comes."""
+
+    @property
+    def has_more(self) -> bool:
+        """Whether bytes behind the last request have been read already."""
+        return bool(self.buf.tell())
 
     def chunk(self, size_hint: int | None = None) -> bytes:
         return receive(self.sock, min(max(size_hint or 0, self.mxchunk), self.max_body_chunk))

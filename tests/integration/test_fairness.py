@@ -6,6 +6,7 @@ import json
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 
@@ -32,6 +33,30 @@ ANSWERED_HERE = {
 @pytest.fixture(scope="module")
 def watched(start_gateway: Callable[..., GatewayProcess], module_upstream: ScriptedUpstream) -> GatewayProcess:
     return start_watched(start_gateway, four_services(module_upstream.url))
+
+
+def test_a_long_head_is_refused_early_and_holds_nobody(watched: GatewayProcess) -> None:
+    field = b"X-%d: " + b"a" * 16_000 + b"\r\n"
+    head = b"GET /api/devices HTTP/1.1\r\nHost: a\r\n" + b"".join(field % number for number in range(94))
+    clients = [Connection(watched.port) for _ in range(4)]
+    for client in clients:
+        threading.Thread(target=send_what_is_taken, args=(client, head), daemon=True).start()
+    for client in clients:
+        assert client.reply().status == 431
+        client.socket.close()
+    assert_no_greenlet_ran_long(watched)
+
+
+def test_a_long_head_of_nothing_but_short_fields_holds_nobody(watched: GatewayProcess) -> None:
+    with Connection(watched.port) as connection:
+        connection.send(b"GET / HTTP/1.1\r\nHost: a\r\n" + b"a:\r\n" * 15_000 + b"\r\n")
+        assert connection.reply().status == 431
+    assert_no_greenlet_ran_long(watched)
+
+
+def send_what_is_taken(client: Connection, data: bytes) -> None:
+    with suppress(OSError):
+        client.send(data)
 
 
 @pytest.mark.parametrize("request_of", ANSWERED_HERE.values(), ids=ANSWERED_HERE.keys())

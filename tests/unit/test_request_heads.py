@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -105,15 +106,23 @@ def refusal_beyond_gunicorn(reading: Reading) -> str:
     hosts = [value for name, value in fields if name == "HOST"]
     if (not hosts and version >= (1, 1)) or any(not read_host(host) for host in hosts):
         return "InvalidHeader"
-    return ""
+    authority = authority_of(uri)
+    return "InvalidRequestLine" if authority is not None and not read_host(authority) else ""
+
+
+def authority_of(uri: str) -> str | None:
+    """That of a target in absolute form."""
+    found = re.match("https?://([^/?]*)", uri, re.IGNORECASE)
+    return found[1] if found else None
 
 
 def as_the_gateway_reads(reading: Reading) -> Reading:
     """gunicorn's reading with the version that is answered (RFC 9110 2.5), and the target's authority as the host."""
     said = list(reading.said)
     said[5] = min(said[5], (1, 1))
-    if said[1].startswith("http://"):
-        said[7] = [("HOST", said[1].split("/")[2]), *(field for field in said[7] if field[0] != "HOST")]
+    if (authority := authority_of(said[1])) is not None:
+        said[2] = said[2] or "/"
+        said[7] = [("HOST", authority), *(field for field in said[7] if field[0] != "HOST")]
     return replace(reading, said=tuple(said))
 
 
@@ -156,6 +165,39 @@ def test_every_message_is_read_as_gunicorns_own_parser_reads_it(sent: bytes, fir
         assert ours == as_the_gateway_reads(theirs)
         # It may end a connection that gunicorn would keep, as `close` may stand anywhere; never the other way round.
         assert ours.closes or not theirs.closes
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"POST /1 HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabcGET /2 HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"\r\nPOST http://b/1 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\nGET /2",
+        b"GET /1 HTTP/1.0\r\n\r\n",
+        b"GET /1 HTTP/1.0\r\nA: b\r\n\r\n\r\nGET /2",
+        b"GET /1 HTTP/1.1\r\nHost: a\r\nX-A: a\nX-B: b\r\n\r\n",
+        b"GET /1 HTTP/1.1\r\nHost: a\r\nX-A: a\rX-B: b\r\n\r\n",
+        b"GET /1 HTTP/1.1\nHost: a\r\n\r\n",
+        b"GET /1 HTTP/1.1\r\nHost: a\r\n X-A: a\r\n\r\n",
+        b"\r\n\r\nGET /1 HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"\nGET /1 HTTP/1.1\r\nHost: a\r\n\r\n",
+    ],
+)
+def test_it_does_not_matter_where_a_message_is_cut(sent: bytes) -> None:
+    whole = reading(Request, [sent])
+    for cut in range(1, len(sent)):
+        for pieces in ([sent[:cut], sent[cut:]], [sent[:cut], sent[cut : cut + 1], sent[cut + 1 :]]):
+            assert reading(Request, [piece for piece in pieces if piece]) == whole, cut
+    assert reading(Request, [sent[index : index + 1] for index in range(len(sent))]) == whole
+
+
+@pytest.mark.parametrize("sent", [b"GET /" + b"a" * 8191, b"GET / HTTP/1.1\r\nHost: a", b"\x16", b"G\n", b"\r\r"])
+def test_what_can_only_be_refused_is_not_read_on(sent: bytes) -> None:
+    """The rest may be sent as slowly as somebody likes."""
+    pieces = iter([sent, *[b"x" * 100] * 1000])
+    refused = reading(Request, pieces)  # type: ignore[arg-type]
+    assert refused.refusal not in ("", "NoMoreData")
+    # What is not too long yet, and could become a request, is.
+    assert len(list(pieces)) == (1000 if b"Host" not in sent else 1000 - (65536 - len(sent)) // 100 - 1)
 
 
 def test_a_hundred_fields_are_taken_and_no_more() -> None:
