@@ -15,7 +15,7 @@ from gateway.metrics.registry import Metrics
 from gateway.proxy.headers import Pairs
 from gateway.tokens.identity import IdentitySigner
 from gateway.tokens.principal import Principal
-from gateway.tokens.revocation import is_revoked, mark_keys
+from gateway.tokens.revocation import mark_keys, revoked_by
 from gateway.tokens.verifier import Verifier
 
 log = logging.getLogger(__name__)
@@ -110,9 +110,9 @@ class Authentication:
                 exchange.token_problem = KeysUnavailable("it can't be seen whether the token was revoked")
             return
         self._tell(is_failing=False)
-        if is_revoked(principal, marks.values):
+        if why := revoked_by(principal, marks.values):
             exchange.principal = None
-            exchange.token_problem = InvalidToken("the token has been revoked", "revoked")
+            exchange.token_problem = InvalidToken(why, "revoked")
 
     def _tell(self, *, is_failing: bool) -> None:
         """Logs once when revocations can't be seen any more, and when they can again."""

@@ -35,6 +35,10 @@ class LibraryMismatch(Exception):
         return f"The gateway does not work with the installed libraries; install those of requirements.txt.{lines}"
 
 
+class RevocationNotStored(Exception):
+    """Redis answered, but reading back shows that what was written is not there."""
+
+
 def told(cause: BaseException) -> str:
     """A cause as operators read it. Not its `repr`, which may quote what could not be read: a token, say."""
     return f"{type(cause).__name__}: {cause}" if str(cause) else type(cause).__name__

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Mapping
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from gateway.cli.addresses import ADDRESS
 from gateway.cli.redis import PATIENCE_SECONDS
 from gateway.cli.table import printable
 from gateway.config import Settings
@@ -28,7 +28,9 @@ def explain_command(settings: Settings) -> click.Command:
     @click.argument("url")
     @click.option("--token", help="The bearer token; - reads it from standard input.")
     @click.option("--origin", help="The Origin of the page that asks.")
-    @click.option("--address", default="127.0.0.1", show_default=True, help="Where the connection comes from.")
+    @click.option(
+        "--address", type=ADDRESS, default="127.0.0.1", show_default=True, help="Where the connection comes from."
+    )
     @click.option("-H", "--header", "headers", multiple=True, metavar="NAME:VALUE", help="A further header field.")
     @click.option("--body-bytes", type=click.IntRange(0), help="The length of its body.")
     @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
@@ -54,7 +56,7 @@ def explain_command(settings: Settings) -> click.Command:
         if token is not None:
             token = sys.stdin.read().strip() if token == "-" else token  # noqa: S105 - a word for standard input
             fields.append(("Authorization", f"Bearer {token}"))
-        asked = question(method, url, fields, body_bytes, checked_address(address), settings.server.addresses[0])
+        asked = question(method, url, fields, body_bytes, address, settings.server.addresses[0])
         for text in (asked.method, asked.target, *(part for field in asked.fields for part in field)):
             if "\r" in text or "\n" in text:
                 # Not quoted: it may be the token.
@@ -77,13 +79,6 @@ def field_of(text: str) -> tuple[str, str]:
         # Not quoted: it may be a secret.
         raise click.BadParameter("must be NAME:VALUE", param_hint="--header")
     return name, value.strip(" \t")
-
-
-def checked_address(text: str) -> str:
-    try:
-        return str(ip_address(text))
-    except ValueError:
-        raise click.BadParameter(f"must be an IP address, got {text!r}", param_hint="--address") from None
 
 
 def lines_of(found: Explanation) -> Iterator[str]:

@@ -9,7 +9,9 @@ from typing import Any
 
 import click
 
+from gateway.cli.addresses import ADDRESS
 from gateway.cli.claims import claim_of
+from gateway.cli.issuers import issuer_named
 from gateway.cli.redis import shared_redis
 from gateway.cli.table import print_table
 from gateway.config import Settings
@@ -19,6 +21,8 @@ from gateway.limits.rules import Caller, Quotas, Rule
 from gateway.policies import policies_of
 from gateway.proxy.client_side import quota_address
 from gateway.tokens.principal import Principal
+
+NOT_GIVEN_BACK = "not given back"
 
 
 @dataclass(frozen=True)
@@ -33,20 +37,25 @@ class Counted:
 def quota_command(settings: Settings) -> click.Command:
     @click.command("quota")
     @click.argument("subject", required=False)
-    @click.option("--issuer", default="", help="Whose subject it is, where there are several issuers.")
+    @click.option("--issuer", help="Whose subject it is, where there are several issuers.")
     @click.option(
         "--claim", "claims", multiple=True, metavar="NAME=VALUE", help="A claim that limits go by: a plan, say."
     )
-    @click.option("--address", help="Without SUBJECT: a client without a token. With it: from where it calls.")
+    @click.option(
+        "--address", type=ADDRESS, help="Without SUBJECT: a client without a token. Else where it calls from."
+    )
     @click.option("--reset", is_flag=True, help="Give back what has been used.")
-    def quota(subject: str | None, issuer: str, claims: tuple[str, ...], address: str | None, reset: bool) -> None:
+    def quota(
+        subject: str | None, issuer: str | None, claims: tuple[str, ...], address: str | None, reset: bool
+    ) -> None:
         """Show what SUBJECT has used of each limit that holds for it."""
         if not subject and not address:
             raise click.UsageError("give a SUBJECT or an --address")
-        principal = None
-        if subject:
-            told: dict[str, Any] = {"sub": subject} | dict(claim_of(text) for text in claims)
-            principal = Principal(subject, issuer, None, None, frozenset(), math.inf, told, ())
+        if not subject and (issuer or claims):
+            raise click.UsageError("--issuer and --claim go with a SUBJECT")
+        if not settings.ratelimit.enabled:
+            raise click.ClickException("ratelimit.enabled = false: no gateway counts")
+        principal = principal_of(settings, subject, issuer, claims) if subject else None
         with shared_redis(settings) as redis:
             counters = RedisCounters(redis)
             rows = [("LIMIT", "WHAT", "COUNTED BY", "USED", "OF", "RESET IN")]
@@ -54,7 +63,7 @@ def quota_command(settings: Settings) -> click.Command:
                 (outcome,) = counters.take([one.ask], consume=False, partition_by=one.partition_by)
                 used, note = outcome.capacity - outcome.remaining, ""
                 if reset and used:
-                    note = give_back(counters, one)
+                    note = give_back(counters, one, used)
                 rows.append(
                     (
                         one.rule.name,
@@ -66,15 +75,27 @@ def quota_command(settings: Settings) -> click.Command:
                     )
                 )
         print_table(rows)
+        if any(row[-1] == NOT_GIVEN_BACK for row in rows):
+            raise click.ClickException("Redis still has counters that were to be given back")
 
     return quota
 
 
-def give_back(counters: RedisCounters, one: Counted) -> str:
+def principal_of(settings: Settings, subject: str, issuer: str | None, claims: Sequence[str]) -> Principal:
+    """The caller whose tokens have these claims. Raises UsageError, BadParameter."""
+    told: dict[str, Any] = {"sub": subject} | dict(claim_of(text) for text in claims)
+    name = issuer_named(settings, issuer).issuer or ""
+    return Principal(subject, name, None, None, frozenset(), math.inf, told, ())
+
+
+def give_back(counters: RedisCounters, one: Counted, used: int) -> str:
+    """What became of the counter, by reading it again."""
     if not {"principal", "address"} & set(one.rule.limit.by):
         return "shared with others, left"
     counters.forget(one.ask.key, one.partition_by)
-    return "given back"
+    (outcome,) = counters.take([one.ask], consume=False, partition_by=one.partition_by)
+    # The caller may have called again in between.
+    return "given back" if outcome.capacity - outcome.remaining < used else NOT_GIVEN_BACK
 
 
 def counted_for(settings: Settings, principal: Principal | None, address: str) -> Iterator[Counted]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -199,6 +200,15 @@ class Settings(Model):
         AfterValidator(check_any_service),
         Field(validate_default=True),
     ] = Field(default={})
+
+    @model_validator(mode="after")
+    def check_revocation(self) -> Self:
+        # A token that outlives its revocation is good again.
+        longest = max((one.lifetime_seconds or 0 for one in (self.jwt, *self.jwt.issuers)), default=0)
+        longest = math.ceil(max(longest, self.jwt.max_lifetime_seconds or 0) + self.jwt.leeway_seconds)
+        if self.revocation.enabled and self.revocation.keep_seconds < longest:
+            refuse([f"revocation.keep_seconds: must be at least {longest}, as tokens may live for so long"])
+        return self
 
     @model_validator(mode="after")
     def check_services(self) -> Self:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -31,6 +32,7 @@ class KeySettings(Model):
     issuer: Text | None = None
     audience: Annotated[str | tuple[str, ...], PlainValidator(check_audience)] | None = None
     token_type: Text | None = None
+    lifetime_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
 
     @property
     def key_sources(self) -> list[str]:
@@ -50,6 +52,11 @@ class KeySettings(Model):
         if self.jwks_ca_file is not None and self.jwks_url is None:
             mistakes.append("jwks_ca_file: goes with jwks_url")
         return mistakes
+
+    def lifetime_mistakes(self, longest: float | None) -> list[str]:
+        if longest is None or self.lifetime_seconds is None or self.lifetime_seconds <= longest:
+            return []
+        return [f"lifetime_seconds: must not be over jwt.max_lifetime_seconds ({longest:g}), or each token is refused"]
 
 
 class IssuerSettings(KeySettings):
@@ -83,6 +90,16 @@ class JwtSettings(KeySettings):
     claims_to_headers: dict[str, HeaderName] = Field(default={"sub": "X-User-Subject", "user_id": "X-User-Id"})
 
     @property
+    def all_issuers(self) -> Sequence[KeySettings]:
+        """Each of `issuers`, or the one that these settings are."""
+        return self.issuers or (self,)
+
+    @property
+    def only_issuer(self) -> str:
+        """The name of the issuer where there is one; empty where it has none, and where there are several."""
+        return (self.all_issuers[0].issuer or "") if len(self.all_issuers) == 1 else ""
+
+    @property
     def identity_fields(self) -> frozenset[str]:
         """The fields that only the gateway may set, in lower case. Those of the default mapping too: a service may
         still believe them where the mapping was changed."""
@@ -91,14 +108,18 @@ class JwtSettings(KeySettings):
 
     @model_validator(mode="after")
     def check_together(self) -> Self:
-        mistakes, claims, names = self.key_mistakes(), dict[str, str](), set[str | None]()
+        claims, names = dict[str, str](), set[str | None]()
         if self.issuers:
-            own = [*self.key_sources, *(name for name in ("issuer", "audience", "token_type") if getattr(self, name))]
-            mistakes += [f"{name}: belongs into each of issuers, where there are several" for name in own]
+            # Here they would have no effect, and some of them are what keeps others out.
+            own = [name for name in KeySettings.model_fields if getattr(self, name) is not None]
+            mistakes = [f"{name}: belongs into each of issuers, where there are several" for name in own]
+        else:
+            mistakes = self.key_mistakes() + self.lifetime_mistakes(self.max_lifetime_seconds)
         for index, one in enumerate(self.issuers):
             if one.issuer in names:
                 mistakes.append(f"issuers[{index}].issuer: {one.issuer!r} is there already")
             names.add(one.issuer)
+            mistakes += [f"issuers[{index}].{line}" for line in one.lifetime_mistakes(self.max_lifetime_seconds)]
         for claim, header in self.claims_to_headers.items():
             other = claims.setdefault(header.lower(), claim)
             if other != claim:

@@ -25,8 +25,12 @@ class Person:
     digest: bytes
 
 
+def new_id() -> str:
+    return secrets.token_urlsafe(16)
+
+
 def auth_app(secret: str) -> Flask:
-    """The auth service; its tokens are HS256, with `sub` (the e-mail), `user_id` and `exp`."""
+    """The auth service; its tokens are HS256, with `sub` (the e-mail), `user_id`, `iat`, `exp` and `jti`."""
     app = plain_app("auth")
     people: dict[str, Person] = {}
 
@@ -71,7 +75,9 @@ def auth_app(secret: str) -> Flask:
         return jsonify(email=request.headers.get("X-User-Subject"), user_id=request.headers.get("X-User-Id"))
 
     def token(email: str, person: Person) -> str:
-        claims = {"sub": email, "user_id": person.user_id, "exp": int(time.time()) + TOKEN_SECONDS}
+        # By `iat` and `jti` the gateway can revoke them: all that a person has, or one.
+        now = int(time.time())
+        claims = {"sub": email, "user_id": person.user_id, "iat": now, "exp": now + TOKEN_SECONDS, "jti": new_id()}
         return jwt.encode(claims, secret, "HS256")
 
     add(*ADA)

@@ -54,10 +54,20 @@ def told_of(case: Case, who: Principal) -> dict[str, Any]:
     facts: dict[str, Any] = {"issuer": who.issuer} if who.issuer else {}
     if who.token_id is not None:
         facts["jti"] = str(who.token_id)
+    else:
+        facts["jti"] = "none: `flask revoke --token -` can revoke it"
+    if who.issued_at is not None:
+        facts["issued at"] = shown_moment(who.issued_at) + ("" if "iat" in who.claims else ", by jwt.lifetime_seconds")
+    else:
+        facts["issued at"] = "not told (no iat): log out everywhere refuses this token and all later ones"
     facts["scopes"] = sorted(who.scopes)
-    facts["good until"] = iso(min(max(who.expires_at, 0), LAST_SHOWN))
+    facts["good until"] = shown_moment(who.expires_at)
     facts["verified with"] = key_text(settings_of(case, who.issuer))
     return facts
+
+
+def shown_moment(seconds: float) -> str:
+    return iso(min(max(seconds, 0), LAST_SHOWN))
 
 
 def settings_of(case: Case, issuer: str) -> KeySettings | IssuerSettings:
@@ -75,7 +85,7 @@ def fetched_keys(case: Case) -> str:
     jwt_settings, loaded = case.settings.jwt, case.course.keys_loaded
     texts = [
         f"{one.jwks_url} {'was fetched' if loaded.get(one.issuer or '') else 'could not be fetched, or was not asked'}"
-        for one in jwt_settings.issuers or (jwt_settings,)
+        for one in jwt_settings.all_issuers
         if one.jwks_url is not None
     ]
     return "; ".join(texts)

@@ -120,9 +120,10 @@ def make_plan(name: str, texts: Sequence[str], plan: str | None = None, space: s
 
 
 class Quotas:
-    """The plans of the configuration, made once for each policy and kind of caller."""
+    """The plans of the configuration, made once for each policy and kind of caller. `only_issuer` is the name of the
+    issuer where there is one, empty where that has none or there are several."""
 
-    def __init__(self, settings: RateLimitSettings, policies: Iterable[Policy]) -> None:
+    def __init__(self, settings: RateLimitSettings, policies: Iterable[Policy], only_issuer: str = "") -> None:
         levels = [level for policy in policies for level in policy.quota.levels]
         self._plan_names = frozenset(settings.plans).union(*(level.plans for level in levels))
         self._anonymous = make_plan(ANONYMOUS, [settings.anonymous], space=OWN)
@@ -132,12 +133,16 @@ class Quotas:
         }
         self._plan_claim = settings.plan_claim
         self._exempt_principals = frozenset(settings.exempt_principals)
+        self._only_issuer = only_issuer
         self._known: dict[tuple[str, str | None], Plan | None] = {}
 
     def is_exempt(self, principal: Principal) -> bool:
         """Whether limits don't hold for this caller. Of several issuers' subjects, the issuer has to be named, too."""
-        name = f"{principal.issuer} {principal.subject}" if principal.issuer else principal.subject
-        return name in self._exempt_principals
+        if not self._exempt_principals:
+            return False
+        if principal.issuer == self._only_issuer and principal.subject in self._exempt_principals:
+            return True
+        return f"{principal.issuer} {principal.subject}" in self._exempt_principals
 
     def plan_for(self, policy: Policy, principal: Principal | None) -> Plan:
         """The limits of the innermost level that has any for this caller."""

@@ -29,6 +29,8 @@ class IssuerRules(Protocol):
     def audience(self) -> str | tuple[str, ...] | None: ...
     @property
     def token_type(self) -> str | None: ...
+    @property
+    def lifetime_seconds(self) -> float | None: ...
 
 
 class Issuer:
@@ -37,6 +39,7 @@ class Issuer:
     def __init__(self, rules: IssuerRules, keys: KeySource, required_claims: tuple[str, ...]) -> None:
         self.name = rules.issuer or ""
         self.keys = keys
+        self.lifetime_seconds = rules.lifetime_seconds
         self._rules = rules
         self._tokens = CompactTokens(
             {

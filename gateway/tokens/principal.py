@@ -19,8 +19,9 @@ KEY_SAFE = re.compile(r"[A-Za-z0-9_.~@-]*")
 
 @dataclass(slots=True)
 class Principal:
-    """A verified caller, shared by all requests with its token, so never changed. `issuer` is empty where there is but
-    one. Times are seconds since 1970 (RFC 7519 2)."""
+    """A verified caller, shared by all requests with its token, so never changed. `issuer` is the configured one, empty
+    where none is configured: counters and revocations are stored under it, so that they stay valid when a second issuer
+    is added. Times are seconds since 1970 (RFC 7519 2)."""
 
     subject: str
     issuer: str
@@ -30,10 +31,14 @@ class Principal:
     expires_at: float
     claims: Mapping[str, Any] = field(repr=False)
     identity_headers: tuple[tuple[str, str], ...] = field(repr=False)
+    # SHA-256 of the signed part, for a token without an id: by this it can be revoked.
+    fingerprint: str | None = None
     # What tells this caller apart from all others. Quoted, so that no subject can be written to look like another one.
     key: str = field(init=False, compare=False)
     # By service: what has been signed for it, and when that is to be signed anew.
     signed: dict[str, tuple[str, float]] = field(default_factory=dict, repr=False, compare=False)
+    # The Redis keys of its revocations, once they have been looked up.
+    revocation_keys: tuple[str, ...] = field(default=(), init=False, repr=False, compare=False)
     # The cache's own record: under which digest it is held, and how much memory it takes.
     digest: bytes = field(default=b"", init=False, repr=False, compare=False)
     cached_bytes: int = field(default=0, init=False, repr=False, compare=False)

@@ -13,6 +13,7 @@ from gateway.config import JwtSettings
 from gateway.errors import InvalidToken
 from gateway.tokens.issuer import Issuer, malformed
 from gateway.tokens.principal import Principal, granted_scopes, identity_headers
+from gateway.tokens.revocation import fingerprint_of
 from gateway.tokens.token_cache import TokenCache
 
 NUMERIC_CLAIMS = ("exp", "nbf", "iat")
@@ -65,20 +66,23 @@ class Verifier:
     def _verify(self, token: str) -> Principal:
         issuer = self._only_issuer or self._issuer_of(token)
         claims = issuer.claims(token)
-        self._check_times(claims)
+        issued_at = self._check_times(claims, issuer.lifetime_seconds)
         if not claims["sub"]:
             raise InvalidToken("the token's sub is empty", "claims")
+        # An empty id names no token.
+        token_id = claims.get("jti") or None
         try:
             return Principal(
                 subject=claims["sub"],
-                # One issuer's subjects are not another's; with a single issuer there is nothing to tell apart.
-                issuer="" if self._only_issuer else issuer.name,
-                token_id=claims.get("jti"),
-                issued_at=claims.get("iat"),
+                # One issuer's subjects are not another's.
+                issuer=issuer.name,
+                token_id=token_id,
+                issued_at=issued_at,
                 scopes=granted_scopes(claims, self._settings.scope_claim),
                 expires_at=float(claims["exp"]),
                 claims=claims,
                 identity_headers=identity_headers(claims, self._settings.claims_to_headers),
+                fingerprint=fingerprint_of(token) if token_id is None else None,
             )
         except RecursionError as error:
             # Claims that could just be read may be nested too deeply to be written.
@@ -97,8 +101,10 @@ class Verifier:
             raise InvalidToken("the token's issuer is not accepted", "issuer")
         return issuer
 
-    def _check_times(self, claims: dict[str, Any]) -> None:
-        """RFC 7519 4.1.4 and 4.1.5; a token that was issued in the future isn't good yet either."""
+    def _check_times(self, claims: dict[str, Any], lifetime_seconds: float | None) -> float | None:
+        """When the token was issued: its `iat`, else by its `exp` and the issuer's lifetime, None where neither says.
+
+        RFC 7519 4.1.4 and 4.1.5; a token that was issued in the future isn't good yet either. Raises InvalidToken."""
         for name in NUMERIC_CLAIMS:
             if name in claims and not is_numeric_date(claims[name]):
                 raise InvalidToken(f"the token's {name} is not a number", "claims")
@@ -107,8 +113,15 @@ class Verifier:
             raise InvalidToken("the token has expired", "expired")
         if max(claims.get("nbf", 0), claims.get("iat", 0)) > now + leeway:
             raise InvalidToken("the token is not valid yet", "not_yet_valid")
-        if longest is not None and ("iat" not in claims or claims["exp"] - claims["iat"] > longest):
+        issued_at: float | None = claims.get("iat")
+        if issued_at is None and lifetime_seconds is not None:
+            issued_at = claims["exp"] - lifetime_seconds
+            if issued_at > now + leeway:
+                # Taken as new it would outlive "log out everywhere"; the operator learns that the setting is wrong.
+                raise InvalidToken("the token is good for longer than its issuer's tokens are said to be", "lifetime")
+        if longest is not None and (issued_at is None or claims["exp"] - issued_at > longest):
             raise InvalidToken("the token is good for too long", "lifetime")
+        return issued_at
 
 
 def is_numeric_date(value: Any) -> bool:

@@ -1,0 +1,394 @@
+"""`flask revoke`, `revoked` and `quota`: what they say has happened holds for requests, or they refuse."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from itertools import count
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
+from flask import Flask
+from jwt.utils import base64url_decode, base64url_encode, der_to_raw_signature, raw_to_der_signature
+
+from gateway import create_app
+from gateway.demo.auth import ADA, auth_app
+from gateway.tokens.revocation import PREFIX
+from tests.support.configuration import loaded
+from tests.support.gateway import four_services
+from tests.support.issuer import Issuer
+from tests.support.redis import RedisServer
+from tests.support.tokens import SECRET, signed
+from tests.support.upstream import ScriptedUpstream
+
+ONE, OTHER = "https://one.test", "https://other.test"
+# Of P-256 (FIPS 186-4 D.1.2).
+ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+SUBJECTS = (f"caller-{number}" for number in count())
+
+NO_ISSUER: dict[str, Any] = {"secret": SECRET}
+ONE_ISSUER: dict[str, Any] = {"secret": SECRET, "issuer": ONE}
+TWO_ISSUERS: dict[str, Any] = {
+    "issuers": [{"secret": SECRET, "issuer": ONE}, {"secret": SECRET[::-1], "issuer": OTHER}],
+}
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[RedisServer]:
+    with RedisServer() as server:
+        yield server
+
+
+class Site:
+    """A gateway of this process and its commands, on one Redis."""
+
+    def __init__(self, redis: RedisServer | None, target: str, jwt_settings: dict[str, Any], **more: Any) -> None:
+        tree = {**four_services(target), "jwt": jwt_settings, "redis_timeout_seconds": 5, **more}
+        self.app: Flask = create_app(loaded(tree, **({} if redis is None else {"REDIS_URL": redis.url})))
+
+    def status(self, token: str) -> int:
+        status: int = self.get(token).status_code
+        return status
+
+    def get(self, token: str) -> Any:
+        return self.app.test_client().get("/api/devices", headers={"Authorization": f"Bearer {token}"})
+
+    def run(self, *words: str, code: int = 0, given: str = "") -> str:
+        """All that the command prints."""
+        result = self.app.test_cli_runner().invoke(args=words, input=given)
+        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+        assert result.exit_code == code, result.output
+        return result.output
+
+
+@pytest.fixture
+def sites(redis: RedisServer, upstream: ScriptedUpstream) -> dict[str, Site]:
+    settings = {"none": NO_ISSUER, "one": ONE_ISSUER, "two": TWO_ISSUERS}
+    return {name: Site(redis, upstream.url, one) for name, one in settings.items()}
+
+
+# --- whose it is
+
+
+@pytest.mark.parametrize(
+    ("site", "words", "claims"),
+    [
+        ("none", (), {}),
+        ("none", (), {"iss": ONE}),
+        ("one", (), {"iss": ONE}),
+        ("one", ("--issuer", ONE), {"iss": ONE}),
+        ("two", ("--issuer", ONE), {"iss": ONE}),
+    ],
+)
+@pytest.mark.parametrize("by", ["jti", "sub"])
+def test_what_is_revoked_is_refused_until_it_is_taken_back(
+    sites: dict[str, Site], site: str, words: tuple[str, ...], claims: dict[str, str], by: str
+) -> None:
+    subject = next(SUBJECTS)
+    token, name = signed(subject, jti=f"id-{subject}", iat=int(time.time()) - 5, **claims), f"id-{subject}"
+    command = ("revoke", f"--{by}", name if by == "jti" else subject, *words)
+    assert sites[site].status(token) == 200
+    assert f"{by} {command[2]}" in sites[site].run(*command)
+    assert sites[site].status(token) == 401
+    assert sites[site].run(*command, "--undo") == "taken back\n"
+    assert sites[site].status(token) == 200
+    assert "there is no such revocation" in sites[site].run(*command, "--undo", code=1)
+
+
+def test_a_second_issuer_leaves_revocations_and_counters_of_the_first_as_they_are(sites: dict[str, Site]) -> None:
+    subject = next(SUBJECTS)
+    tokens = [signed(subject, jti=f"{subject}-{number}", iss=ONE, iat=int(time.time()) - 5) for number in range(2)]
+    others = signed(subject, jti=f"{subject}-0", iss=OTHER, iat=int(time.time()) - 5, key=SECRET[::-1])
+    before = sites["one"].get(tokens[0])
+    assert (before.status_code, before.headers["X-RateLimit-Remaining"]) == (200, "299")
+    sites["one"].run("revoke", "--jti", f"{subject}-0")
+    assert sites["two"].status(tokens[0]) == 401
+    assert sites["two"].get(tokens[1]).headers["X-RateLimit-Remaining"] == "297"
+    # Another issuer's subject, and its token, of the same name.
+    reply = sites["two"].get(others)
+    assert (reply.status_code, reply.headers["X-RateLimit-Remaining"]) == (200, "299")
+    sites["one"].run("revoke", "--sub", subject)
+    assert [sites["two"].status(token) for token in (tokens[1], others)] == [401, 200]
+
+
+@pytest.mark.parametrize(
+    "words", [("revoke", "--jti", "x"), ("revoke", "--sub", "x"), ("revoke", "--sub", "x", "--undo"), ("quota", "x")]
+)
+def test_which_issuer_is_meant_must_be_known(
+    sites: dict[str, Site], redis: RedisServer, words: tuple[str, ...]
+) -> None:
+    before = redis.ask("DBSIZE")
+    said = sites["two"].run(*words, code=2)
+    assert f"there are several issuers, give --issuer: {ONE}, {OTHER}" in said
+    for site in ("one", "two"):
+        said = sites[site].run(*words, "--issuer", "https://on.test", code=2)
+        assert "--issuer: there is no issuer 'https://on.test'; configured: https://one.test" in said
+    assert "none is configured (jwt.issuer)" in sites["none"].run(*words, "--issuer", ONE, code=2)
+    assert "there is no issuer ''" in sites["one"].run(*words, "--issuer", "", code=2)
+    assert redis.ask("DBSIZE") == before
+
+
+def test_the_quota_of_an_issuers_subject(sites: dict[str, Site]) -> None:
+    subject = next(SUBJECTS)
+    assert sites["two"].status(signed(subject, iss=ONE)) == 200
+
+    def used(*words: str) -> str:
+        (line,) = [line for line in sites["two"].run("quota", subject, *words).splitlines() if "default" in line]
+        return line.split()[3]
+
+    assert used("--issuer", ONE) == "1"
+    assert used("--issuer", OTHER) == "0"
+    assert "given back" in sites["two"].run("quota", subject, "--issuer", ONE, "--reset")
+    assert used("--issuer", ONE) == "0"
+
+
+def test_revocations_of_an_issuer_that_is_not_configured_are_listed_as_such(sites: dict[str, Site]) -> None:
+    subject = next(SUBJECTS)
+    sites["two"].run("revoke", "--sub", subject, "--issuer", OTHER)
+    (line,) = [line for line in sites["one"].run("revoked").splitlines() if subject in line]
+    assert line.endswith("(without effect: no such issuer is configured)")
+    (line,) = [line for line in sites["two"].run("revoked").splitlines() if subject in line]
+    assert "without effect" not in line
+
+
+@pytest.mark.parametrize("settings", [NO_ISSUER, ONE_ISSUER, TWO_ISSUERS], ids=["none", "one", "two"])
+def test_exempt_subjects_are_named_with_their_issuer_where_there_are_several(
+    redis: RedisServer, upstream: ScriptedUpstream, settings: dict[str, Any]
+) -> None:
+    exempt = {"ratelimit": {"exempt_principals": ["ada", f"{ONE} bob"]}}
+    site = Site(redis, upstream.url, settings, **exempt)
+
+    def is_exempt(subject: str, **claims: Any) -> bool:
+        return "X-RateLimit-Limit" not in site.get(signed(subject, **claims)).headers
+
+    assert is_exempt("bob", iss=ONE) == (settings is not NO_ISSUER)
+    assert is_exempt("ada", iss=ONE) == (settings is not TWO_ISSUERS)
+    if settings is TWO_ISSUERS:
+        assert not is_exempt("bob", iss=OTHER, key=SECRET[::-1])
+
+
+# --- what can't take effect is refused
+
+
+@pytest.mark.parametrize("words", [("--jti", "x"), ("--sub", "x"), ("--jti", "x", "--undo"), ("--token", "x")])
+def test_nothing_is_revoked_where_no_gateway_would_look(
+    redis: RedisServer, upstream: ScriptedUpstream, words: tuple[str, ...]
+) -> None:
+    site, before = Site(redis, upstream.url, NO_ISSUER, revocation={"enabled": False}), redis.ask("DBSIZE")
+    assert "revocation.enabled = false: no gateway would look it up" in site.run("revoke", *words, code=1)
+    assert redis.ask("DBSIZE") == before
+    assert "no gateway looks these up" in site.run("revoked")
+
+
+def test_no_quota_is_shown_where_none_is_counted(redis: RedisServer, upstream: ScriptedUpstream) -> None:
+    site = Site(redis, upstream.url, NO_ISSUER, ratelimit={"enabled": False})
+    assert "ratelimit.enabled = false: no gateway counts" in site.run("quota", "x", code=1)
+
+
+def test_a_redis_that_does_not_have_what_it_took_is_told(sites: dict[str, Site], redis: RedisServer) -> None:
+    # A server that forgets: its clock for keys' ends is set so that nothing lasts.
+    with RedisServer() as forgetting, closing(ScriptedUpstream()) as upstream:
+        site = Site(forgetting, upstream.url, NO_ISSUER)
+        with forgetting.client() as client:
+            client.execute_command("CONFIG", "SET", "maxmemory", "1")
+        for words in (("--jti", "x"), ("--sub", "x")):
+            assert "redis_url: fails" in site.run("revoke", *words, code=1)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--jti", "x", "--expires-at", "1000000000"), "--expires-at: that has passed: the token has expired anyway"),
+        (("--sub", "x", "--expires-at", "4000000000"), "--expires-at goes with --jti"),
+        (("--token", "x", "--expires-at", "4000000000"), "--expires-at goes with --jti"),
+        (("--token", "x", "--issuer", "x"), "--issuer goes with --jti or --sub"),
+        (("--jti", "x", "--sub", "x"), "give one of --token, --jti and --sub"),
+        (("--jti", ""), "give one of --token, --jti and --sub"),
+        ((), "give one of --token, --jti and --sub"),
+    ],
+)
+def test_mistakes_of_revoke_are_told(sites: dict[str, Site], words: tuple[str, ...], said: str) -> None:
+    assert said in sites["none"].run("revoke", *words, code=2)
+
+
+@pytest.mark.parametrize("address", ["localhost", "10.0.0.0/8", "10.0.0.256", "[::1]", "x"])
+def test_an_address_that_is_none_has_no_quota(sites: dict[str, Site], address: str) -> None:
+    said = sites["none"].run("quota", "--address", address, code=2)
+    assert f"'--address': must be an IP address, got {address!r}" in said
+
+
+def test_mistakes_of_quota_are_told(sites: dict[str, Site]) -> None:
+    said = sites["none"].run("quota", "--address", "127.0.0.1", "--claim", "plan=pro", code=2)
+    assert "--issuer and --claim go with a SUBJECT" in said
+
+
+# --- how long
+
+
+def test_a_mark_lasts_as_long_as_the_token_with_the_leeway(redis: RedisServer, upstream: ScriptedUpstream) -> None:
+    site = Site(redis, upstream.url, {**NO_ISSUER, "leeway_seconds": 299.5})
+    subject, now = next(SUBJECTS), int(time.time())
+    # Expired, and taken for as long as the leeway lasts.
+    token = signed(subject, jti=subject, exp=now - 100)
+    assert site.status(token) == 200
+    site.run("revoke", "--jti", subject, "--expires-at", str(now - 100))
+    assert site.status(token) == 401
+    (key,) = [key for key in keys_of(redis) if redis.ask("GET", key).endswith(subject.encode())]
+    assert 190 <= redis.ask("TTL", key) <= 201
+    said = site.run("revoke", "--jti", subject, "--expires-at", str(now - 301), code=2)
+    assert "that has passed" in said
+
+
+def keys_of(redis: RedisServer) -> list[str]:
+    with redis.client() as client:
+        return [key.decode() for key in client.scan_iter(f"{PREFIX}*")]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"jwt": {"lifetime_seconds": 86400}}, "revocation.keep_seconds: must be at least 86405"),
+        ({"jwt": {"max_lifetime_seconds": 3700}}, "revocation.keep_seconds: must be at least 3705"),
+        ({"jwt": {"issuers": [{"issuer": "a", "secret": SECRET, "lifetime_seconds": 3601}]}}, "at least 3606"),
+        ({"jwt": {"lifetime_seconds": 600, "max_lifetime_seconds": 60}}, "jwt.lifetime_seconds: must not be over"),
+        ({"jwt": {"lifetime_seconds": 0}}, "jwt.lifetime_seconds"),
+        (
+            {"jwt": {"issuers": [{"issuer": "a", "secret": SECRET}], "lifetime_seconds": 60}},
+            "jwt.lifetime_seconds: belongs into each of issuers",
+        ),
+    ],
+)
+def test_a_revocation_that_its_tokens_outlive_is_a_mistake(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(Exception, match=said):
+        loaded({"revocation": {"keep_seconds": 3600}, **settings})
+    loaded({**settings, "revocation": {"enabled": False}, "jwt": {"secret": SECRET}})
+
+
+# --- tokens without iat or jti
+
+
+def test_who_has_no_iat_learns_why_it_is_out(redis: RedisServer, upstream: ScriptedUpstream) -> None:
+    site, subject = Site(redis, upstream.url, NO_ISSUER), next(SUBJECTS)
+    said = site.run("revoke", "--sub", subject)
+    assert "Tokens without iat are refused, too, also new ones, until then or until --undo" in said
+    # As an issuer would that knows nothing of iat.
+    reply = site.get(signed(subject))
+    detail = "the subject's tokens have been revoked, and this one does not say when it was issued (no iat)"
+    assert (reply.status_code, reply.json["detail"]) == (401, detail)
+    assert detail in reply.headers["WWW-Authenticate"]
+    explained = site.run("explain", "GET", "/api/devices", "--token", "-", code=1, given=signed(subject))
+    assert detail in explained
+    assert "issued at: not told (no iat): log out everywhere refuses this token and all later ones" in explained
+    assert site.get(signed(subject, iat=int(time.time()) - 5)).json["detail"] == (
+        "the tokens that the subject had been issued have been revoked"
+    )
+
+
+def test_a_configured_lifetime_tells_when_a_token_was_issued(redis: RedisServer, upstream: ScriptedUpstream) -> None:
+    one = {"secret": SECRET, "issuer": ONE, "lifetime_seconds": 3600}
+    other = {"secret": SECRET[::-1], "issuer": OTHER}
+    site, subject = Site(redis, upstream.url, {"issuers": [one, other]}), next(SUBJECTS)
+    now = int(time.time())
+    old, new = signed(subject, iss=ONE, exp=now + 3590), signed(subject, iss=ONE, exp=now + 3603)
+    assert [site.status(old), site.status(new)] == [200, 200]
+    assert "without iat" not in site.run("revoke", "--sub", subject, "--issuer", ONE)
+    assert [site.status(old), site.status(new)] == [401, 200]
+    assert "by jwt.lifetime_seconds" in site.run("explain", "GET", "/api/devices", "--token", new)
+    # What a token says of itself comes first.
+    assert site.status(signed(subject, iss=ONE, exp=now + 3603, iat=now - 10)) == 401
+    # One that is good for longer than it should be would look new when it is not.
+    reply = site.get(signed(subject, iss=ONE, exp=now + 3700))
+    assert (reply.status_code, reply.json["detail"]) == (
+        401,
+        "the token is good for longer than its issuer's tokens are said to be",
+    )
+    assert site.status(signed(subject, iss=OTHER, key=SECRET[::-1], exp=now + 9999)) == 200
+
+
+def test_a_token_without_an_id_is_revoked_by_itself(sites: dict[str, Site], redis: RedisServer) -> None:
+    subject, now = next(SUBJECTS), int(time.time())
+    for site, claims in (("none", {}), ("one", {"iss": ONE}), ("two", {"iss": ONE})):
+        token, other = signed(subject, number=1, site=site, **claims), signed(subject, number=2, site=site, **claims)
+        assert sites[site].status(token) == 200
+        said = sites[site].run("revoke", "--token", "-", given=f"{token}\n")
+        assert said.startswith("token ")
+        assert [sites[site].status(one) for one in (token, other)] == [401, 200]
+        assert sites[site].get(token).json["detail"] == "the token has been revoked"
+        (line,) = [line for line in sites[site].run("revoked").splitlines() if line == said.strip()]
+        assert token not in line
+        assert sites[site].run("revoke", "--token", "-", "--undo", given=token) == "taken back\n"
+        assert sites[site].status(token) == 200
+    # It is forgotten when the token would be refused anyway.
+    sites["none"].run("revoke", "--token", signed(subject, exp=now + 100))
+    assert min(redis.ask("TTL", key) for key in keys_of(redis) if ":token:" in key) <= 106
+
+
+def test_a_token_with_an_id_is_revoked_by_its_id(sites: dict[str, Site]) -> None:
+    subject = next(SUBJECTS)
+    token = signed(subject, jti=subject)
+    assert f"jti {subject}" in sites["none"].run("revoke", "--token", "-", given=token)
+    assert sites["none"].status(token) == 401
+    # The same id in another token: it is the id that is revoked.
+    assert sites["none"].status(signed(subject, jti=subject, more=1)) == 401
+    # An empty id names nothing.
+    empty, other = signed(subject, jti=""), signed(subject, jti="", more=1)
+    assert sites["none"].run("revoke", "--token", empty).startswith("token ")
+    assert [sites["none"].status(one) for one in (empty, other)] == [401, 200]
+
+
+@pytest.mark.parametrize(
+    ("token", "why"),
+    [
+        ("", "can't be read"),
+        ("x", "can't be read"),
+        (signed(key=SECRET[::-1]), "signature does not match"),
+        (signed(exp=1), "has expired"),
+    ],
+)
+def test_only_good_tokens_can_be_revoked(sites: dict[str, Site], token: str, why: str) -> None:
+    said = sites["none"].run("revoke", "--token", "-", code=1, given=token)
+    assert "no gateway would take this token: the token" in said
+    assert why in said
+    assert not token or token not in said
+
+
+def test_no_other_spelling_of_a_signature_brings_a_revoked_token_back(
+    redis: RedisServer, upstream: ScriptedUpstream
+) -> None:
+    """With (r, s) also (r, n - s) is a good ECDSA signature, and everybody can make it."""
+    with closing(Issuer()) as issuer:
+        issuer.add_key("one", "ES256")
+        site = Site(redis, upstream.url, {"jwks_url": issuer.jwks_url})
+        token = issuer.token("one", next(SUBJECTS))
+        signed_part, _, signature = token.rpartition(".")
+        key = issuer.keys["one"][1]
+        r, s = decode_dss_signature(raw_to_der_signature(base64url_decode(signature), key.curve))
+        forged = der_to_raw_signature(encode_dss_signature(r, ORDER - s), key.curve)
+        twin = f"{signed_part}.{base64url_encode(forged).decode()}"
+        assert [site.status(one) for one in (token, twin)] == [200, 200]
+        assert site.run("revoke", "--token", "-", given=token).startswith("token ")
+        assert [site.status(one) for one in (token, twin)] == [401, 401]
+
+
+def test_keys_that_can_t_be_had_revoke_nothing(redis: RedisServer, upstream: ScriptedUpstream) -> None:
+    with closing(Issuer()) as issuer:
+        issuer.add_key("one")
+        issuer.status = 500
+        site = Site(redis, upstream.url, {"jwks_url": issuer.jwks_url})
+        said = site.run("revoke", "--token", "-", code=1, given=issuer.token("one"))
+    assert "the token can't be verified: the issuer's keys can't be loaded" in said
+
+
+def test_tokens_of_the_demo_can_be_revoked() -> None:
+    client: Any = auth_app(SECRET).test_client()
+    email, password = ADA
+    tokens = [
+        client.post("/api/auth/login", json={"email": email, "password": password}).json["access_token"]
+        for _ in range(2)
+    ]
+    first, second = (jwt.decode(token, SECRET, ["HS256"]) for token in tokens)
+    assert first["exp"] - first["iat"] == 3600
+    assert first["jti"] != second["jti"]
