@@ -33,7 +33,7 @@ from gateway.system.ending import GATEWAY_END, WORKER_END, share_to_end
 from gateway.system.exhaustion import EXHAUSTION
 from gateway.system.flags import SharedFlag
 from gateway.system.memory import resident_bytes
-from gateway.system.time_slice import let_others_run
+from gateway.system.time_slice import yield_now
 
 SIGNALS_OF_THE_MASTER = frozenset([signal.SIGTERM, signal.SIGQUIT, signal.SIGINT, signal.SIGUSR1])
 LEAST_LIFE_SECONDS = 5.0
@@ -284,7 +284,7 @@ class GeventWorker(GatewayWorker, GunicornGevent):  # type: ignore[misc]
         req.release()
         if req.unreader.has_more:
             # Who sends requests ahead takes turns with those who wait for each answer: one request, not a whole slice.
-            let_others_run()
+            yield_now()
         return True
 
     def _try_h2c_upgrade(self, *_: Any) -> bool:

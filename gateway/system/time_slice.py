@@ -39,9 +39,14 @@ class TimeSlice:
             # Another greenlet has been here since, so the current one has not gone on alone.
             self._greenlet, self._began = current, now
         elif now - self._began > SLICE_SECONDS:
-            if is_module_patched("time"):
-                self._wait_in_queue()
-            self._greenlet, self._began = current, time.monotonic()
+            self.yield_now()
+
+    def yield_now(self) -> None:
+        """Lets other greenlets run in any case: for one whose turn is less than a slice."""
+        if is_module_patched("time") and get_hub().main_hub:
+            # In a thread of the system's own, there is nobody to let run.
+            self._wait_in_queue()
+        self.restart()
 
     def restart(self) -> None:
         """The current greenlet has just waited."""
@@ -80,5 +85,6 @@ class TimeSlice:
 
 _slice = TimeSlice()
 yield_if_due = _slice.yield_if_due
+yield_now = _slice.yield_now
 restart_slice = _slice.restart
 os.register_at_fork(after_in_child=_slice.forget)
