@@ -77,8 +77,7 @@ def build(settings: Settings, parts: Parts = REAL) -> Flask:
         signer = IdentitySigner(settings.identity, claims, time.time, verifier.note_signed)
     authentication = Authentication(verifier, settings.revocation, ladder, settings.jwt.cookie, signer, metrics)
     policies = list(policies_of(settings))
-    quotas = Quotas(settings.ratelimit, policies, settings.jwt.only_issuer)
-    limiter = make_limiter(settings.ratelimit, quotas, ladder)
+    limiter = make_limiter(settings.ratelimit, Quotas(settings.ratelimit, policies, settings.jwt.only_issuer), ladder)
 
     reporting = app.extensions[REPORTING] = Reporting(settings, metrics)
 
