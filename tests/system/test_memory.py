@@ -138,6 +138,9 @@ def test_nothing_of_an_answered_request_stays_while_its_connection_is_idle(
         request_bytes("GET", f"/api/devices?{census.MARK}{'q' * 2000}", [bearer()]),
         request_bytes("GET", "/api/devices/%2e%2e", large),
         request_bytes("GET", "/healthz", larger),
+        request_bytes("GET", "/api/devices", [bearer(), ("Connection", "keep-alive"), *large]).replace(
+            b"/1.1", b"/1.0"
+        ),
     ]
     with ExitStack() as stack:
         connections = [stack.enter_context(Connection(gateway.port)) for _ in range(160)]
