@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from gateway.config import ServiceSettings
 from gateway.errors import StreamAborted, UpstreamError
+from gateway.fetching import FetchError, url_fetcher
 from gateway.proxy.exchange import ReadyRequest, exchange
 from gateway.proxy.session import ServiceAdapter
 from gateway.proxy.target import Target
@@ -47,9 +48,13 @@ def service(
     return upstream if request.param == "plain" else tls_upstream
 
 
-def adapter_for(service: ScriptedUpstream, ca_file: Path) -> ServiceAdapter:
-    authority = ca_file if service.url.startswith("https") else None
-    return ServiceAdapter(ServiceSettings(prefix="/x", targets=(service.url,), ca_file=authority), "x")
+def ca_file_for(service: ScriptedUpstream, authority: Authority) -> Path | None:
+    return authority.ca_file if service.url.startswith("https") else None
+
+
+def adapter_for(service: ScriptedUpstream, authority: Authority) -> ServiceAdapter:
+    ca_file = ca_file_for(service, authority)
+    return ServiceAdapter(ServiceSettings(prefix="/x", targets=(service.url,), ca_file=ca_file), "x")
 
 
 def ask(adapter: ServiceAdapter, service: ScriptedUpstream, method: str, path: str) -> tuple[int, bytes] | None:
@@ -117,7 +122,7 @@ def test_nobody_gets_bytes_of_another(service: ScriptedUpstream, authority: Auth
         return True
 
     service.script = script
-    adapter = adapter_for(service, authority.ca_file)
+    adapter = adapter_for(service, authority)
     for number, step in enumerate(steps):
         answer = ask(adapter, service, step.method, f"/{number}")
         has_body = step.method != "HEAD" and step.status not in (204, 304) and step.framing != "none"
@@ -151,7 +156,7 @@ def test_an_answer_that_ends_at_any_byte_is_whole_or_none(
         return False
 
     service.script = script
-    adapter = adapter_for(service, authority.ca_file)
+    adapter = adapter_for(service, authority)
     for length in range(len(whole) + 1):
         answer = ask(adapter, service, "GET", f"/{length}")
         if framing == "until the end" and end == "orderly" and length >= len(HEAD) + 2:
@@ -162,6 +167,28 @@ def test_an_answer_that_ends_at_any_byte_is_whole_or_none(
             # A reset may overtake what was sent before it.
             assert answer is None or (framing != "until the end" and length == len(whole) and answer == (200, b"whole"))
     adapter.close()
+
+
+@pytest.mark.parametrize("end", ["orderly", "cut"])
+def test_a_document_that_is_cut_is_none(service: ScriptedUpstream, authority: Authority, end: str) -> None:
+    def script(_: Received, connection: socket.socket) -> bool:
+        connection.sendall(WHOLE["until the end"])
+        if end == "orderly" and isinstance(connection, ssl.SSLSocket):
+            connection.unwrap()
+        elif end == "cut" and isinstance(connection, ssl.SSLSocket):
+            # What anybody on the way can do.
+            connection.shutdown(socket.SHUT_WR)
+        elif end == "cut":
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        return False
+
+    service.script = script
+    fetcher = url_fetcher(service.url + "/jwks.json", "jwt.jwks_ca_file", 1000, ca_file_for(service, authority))
+    if end == "orderly":
+        assert fetcher.fetch().content == b"whole"
+    else:
+        with pytest.raises(FetchError):
+            fetcher.fetch()
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -176,7 +203,7 @@ def test_any_bytes_are_an_answer_or_a_failure(
         return received.target != "/first"
 
     service.script = script
-    adapter = adapter_for(service, authority.ca_file)
+    adapter = adapter_for(service, authority)
     for _ in range(2):
         ask(adapter, service, "GET", "/first")
         assert ask(adapter, service, "GET", "/next") == (200, b"whole")
