@@ -63,13 +63,6 @@ class UpstreamConnection:
         # Monotonic seconds, set whenever the connection becomes idle: since when, not to be used before, and until when
         # it may be used.
         self.idle_since = self.rests_until = self.idle_until = 0.0
-        # Whether any byte of an answer to the current request has come, and whether a head of one has been read.
-        self.has_answered = self.has_read_head = False
-        self._send_interim: Callable[[ResponseHead], None] | None = None
-        # All heads that answer one request share a budget, so that a service can't go on with them for ever.
-        self._head_bytes_left, self._interim_left = MAX_HEAD_BYTES, MAX_INTERIM_ANSWERS
-        # False once a head announced content that can't be there.
-        self._is_in_step = True
         self.client_watch: socket.socket | None = None
         self.sending: Sending | None = None
         self._sending_seconds = 0.0
@@ -102,13 +95,20 @@ class UpstreamConnection:
         `send_interim` is called with the head of each interim answer."""
         self.client_watch = client
         self._send_interim = send_interim
+        # All heads that answer one request share a budget, so that a service can't go on with them for ever.
         self._head_bytes_left, self._interim_left = MAX_HEAD_BYTES, MAX_INTERIM_ANSWERS
+        # False once a head announced content that can't be there.
         self._is_in_step = True
         self.end_watch = None
         # The last request may have been of a route with another limit.
         self.read_timeout_seconds = read_timeout_seconds
+        # Whether any byte of an answer has come, and whether a head has been read.
         self.has_answered = self.has_read_head = False
         self._sending_seconds = 0.0
+
+    def end_exchange(self) -> None:
+        """Forgets the client, whose request would else be held for as long as the connection is idle."""
+        self.client_watch = self._send_interim = None
 
     def has_ended(self) -> bool:
         """Whether an idle connection has been closed by the upstream. Reads nothing, so that any thread may ask."""

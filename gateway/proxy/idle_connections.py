@@ -71,7 +71,7 @@ class IdleConnections:
         if len(idle) >= self._most_per_target or not seconds:
             connection.close()
             return
-        connection.client_watch = None
+        connection.end_exchange()
         connection.idle_since = now = self._clock()
         connection.idle_until = now + seconds
         if must_rest:

@@ -6,6 +6,7 @@ import resource
 import socket
 import ssl
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from gateway.proxy.idle_connections import FRESH_SECONDS, REST_SECONDS, IdleConn
 from gateway.proxy.session import ServiceAdapter
 from gateway.proxy.target import Target
 from gateway.proxy.time_limits import TimeLimits
+from gateway.proxy.wire import ResponseHead
 from tests.support.certificates import Authority
 from tests.support.client import Connection, request_bytes
 from tests.support.gateway import GatewayProcess
@@ -50,9 +52,15 @@ class Gateway:
     def idle(self) -> IdleConnections:
         return self._adapter.idle
 
-    def ask(self, method: str, path: str, content: bytes = b"") -> tuple[int, bytes]:
+    def ask(
+        self, method: str, path: str, content: bytes = b"", client: socket.socket | None = None
+    ) -> tuple[int, bytes]:
+        def send_interim(_: ResponseHead, client: socket.socket | None = client) -> None:
+            """Holds on to the client, as that of a request does."""
+
         fields = [("Host", "x"), ("Content-Length", str(len(content)))]
-        request = ReadyRequest(method, self.target, path, fields, content, TimeLimits(5, 5, 5))
+        limits = TimeLimits(5, 5, 5)
+        request = ReadyRequest(method, self.target, path, fields, content, limits, client, send_interim)
         head, body = exchange(self._adapter, request)
         return head.status, b"".join(body)
 
@@ -276,6 +284,16 @@ class TestRequestsThatCannotBeRepeated:
         with pytest.raises(UpstreamConnectError) as caught:
             ours.ask("POST", "/next")
         assert not isinstance(caught.value, UpstreamConnectionStale)
+
+
+def test_an_idle_connection_holds_nothing_of_the_client(service: ScriptedUpstream, ours: Gateway) -> None:
+    client, other = socket.socketpair()
+    with client, other:
+        held = weakref.ref(client)
+        ours.ask("GET", "/", client=client)
+    del client
+    assert ours.idle.count(ours.target) == 1
+    assert held() is None
 
 
 class TestTime:
