@@ -61,6 +61,7 @@ class ClusterClient:
                 is_asking = not isinstance(redirection, MovedError)
                 if not is_asking:
                     self._owners[slot] = address
+                    self.addresses |= {address}
             except RedisConnectionError:
                 # Where it is gone, others may know already who has its slots now. A charge that it still counted and
                 # passed on is counted twice then, which lets nobody have more than the limit.
