@@ -9,7 +9,7 @@ from ipaddress import IPv6Address, IPv6Network, ip_network
 from urllib.parse import SplitResult, urlsplit
 
 from gateway.config.values import SEGMENTS, has_dot_segment
-from gateway.hosts import read_host_pattern
+from gateway.hosts import read_host, read_host_pattern
 
 ORIGIN = re.compile(
     r"https?://(?:\*\.)?[A-Za-z0-9.-]+(?::(?:\d{1,5}|\*))?|https?://\[[0-9A-Fa-f:.]+\](?::(?:\d{1,5}|\*))?"
@@ -87,6 +87,14 @@ def check_listening_address(text: str) -> None:
 def check_host_pattern(text: str) -> str:
     if read_host_pattern(text) is None:
         raise ValueError(f"must be like api.example.com, *.example.com, 10.0.0.7 or [::1]:8000, got {text!r}")
+    return text
+
+
+def check_authority(text: str) -> str:
+    """A host as it is written in a Host field (RFC 9110 7.2)."""
+    host = read_host(text)
+    if host is None or not host.name or host.port == "0" or text.endswith(":"):
+        raise ValueError(f"must be a host and perhaps a port, like devices.example.com or [::1]:8000, got {text!r}")
     return text
 
 

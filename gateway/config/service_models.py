@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from gateway.config.addresses import check_target
+from gateway.config.addresses import check_authority, check_target
 from gateway.config.base import Model, Scope, Seconds, Text, refuse
 from gateway.config.limit_text import check_limit, parse_limits
 from gateway.config.token_models import File
@@ -81,6 +81,7 @@ class ServiceSettings(Model):
     on_redis_failure: OnRedisFailure | None = None
     routes: tuple[RouteSettings, ...] = ()
     strip_prefix: bool = False
+    host: Annotated[str, AfterValidator(check_authority)] | None = None
     preserve_host: bool = False
     encoded_slashes: Literal["refuse", "forward"] = "refuse"
     weights: tuple[Annotated[int, Field(ge=0, le=10_000)], ...] = ()
@@ -140,6 +141,8 @@ class ServiceSettings(Model):
                 mistakes.append(f'routes[{index}].auth: "none" can\'t be combined with scopes; set scopes = []')
         if self.auth == "none" and self.scopes:
             mistakes.append('auth: "none" can\'t be combined with scopes')
+        if self.preserve_host and self.host is not None:
+            mistakes.append("host: can't be combined with preserve_host = true, which sends the client's")
         if self.weights and len(self.weights) != len(self.targets):
             mistakes.append(f"weights: {len(self.weights)} for {len(self.targets)} targets")
         elif self.weights and not any(self.weights):

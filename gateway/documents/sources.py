@@ -38,7 +38,7 @@ class ServiceSource:
         self._policies = tuple(policy for policy in policies if policy.service == name)
         self._hidden = hidden
         self._fetcher = service_fetcher(name, service, service.openapi_path, max_bytes)
-        identity = json.dumps([name, *service.targets, service.openapi_path, max_bytes])
+        identity = json.dumps([name, *service.targets, service.host, service.openapi_path, max_bytes])
         self.key = f"{name}:{sha256(identity.encode()).hexdigest()[:16]}"
         self._read: tuple[bytes, dict[str, Any]] | None = None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import select
 import socket
 import ssl
@@ -60,6 +61,8 @@ class UpstreamConnection:
         # Whether what was sent last has been answered by nothing yet.
         self._has_asked = False
         self.read_timeout_seconds = read_timeout_seconds
+        # When all of the exchange has to be over, in monotonic seconds.
+        self.deadline = math.inf
         # Monotonic seconds, set whenever the connection becomes idle: since when, not to be used before, and until when
         # it may be used.
         self.idle_since = self.rests_until = self.idle_until = 0.0
@@ -246,6 +249,7 @@ class UpstreamConnection:
             if self.sending.is_running:
                 self._wait_while_sending(self.sending)
             self.sending.raise_failure()
+        deadline = min(deadline, self.deadline)
         remaining = deadline - self._now()
         if remaining <= 0:
             # Also where more has come already: a service that never stops sending would never run out of time.

@@ -69,6 +69,7 @@ def exchange_over(
     connections: Connections, connection: UpstreamConnection, request: ReadyRequest
 ) -> tuple[ResponseHead, UpstreamBody]:
     connection.begin_exchange(request.client, request.limits.read_seconds, request.send_interim)
+    connection.deadline = request.limits.deadline
     try:
         upload = send_request(connection, request)
         head = connection.read_head(request.method, request.limits.head_seconds)

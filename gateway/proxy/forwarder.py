@@ -264,7 +264,9 @@ class Forwarder:
 
     def host_for(self, incoming: Incoming, target: Target) -> str:
         """The Host that the service is asked by, and by which it names itself in redirects."""
-        return incoming.client.host if self._settings.preserve_host and incoming.client.host else target.authority
+        if self._settings.preserve_host and incoming.client.host:
+            return incoming.client.host
+        return self._settings.host or target.authority
 
     def fields_for(self, incoming: Incoming, target: Target) -> Pairs:
         """The header that goes on. Raises UpgradeRefused for a WebSocket, which would be half a one behind here."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 import requests
 
 from gateway.config import ServiceSettings
-from gateway.errors import Overloaded, StreamAborted, UpstreamError
+from gateway.errors import Overloaded, StreamAborted, UpstreamError, told
 from gateway.proxy.balancer import TargetState
 from gateway.proxy.session import ServiceSession
 from gateway.system.threads import OwnThread, Together
@@ -25,17 +25,20 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True, eq=False)
 class Checked:
-    """A target that is asked. `in_a_row` counts answers that speak against what it is taken for."""
+    """A target that is asked. `in_a_row` counts answers that speak against what it is taken for; `has_passed`: a check
+    has passed since this worker started."""
 
     service: str
     settings: ServiceSettings
     state: TargetState
     session: ServiceSession
     due_at: float = 0.0
-    in_a_row: int = field(default=0)
+    in_a_row: int = 0
+    has_passed: bool = False
 
     def learn(self, is_well: bool) -> bool:
         """Whether the answer changes what the target is taken for."""
+        self.has_passed = self.has_passed or is_well
         if is_well == self.state.is_well:
             self.in_a_row = 0
             return False
@@ -62,6 +65,7 @@ class HealthChecks:
         patience = {
             "connect_timeout_seconds": health.timeout_seconds,
             "read_timeout_seconds": health.timeout_seconds,
+            "head_timeout_seconds": health.timeout_seconds,
             # Each answer by a new connection: that one can be made is part of being well.
             "keepalive_connections": 0,
         }
@@ -87,25 +91,52 @@ class HealthChecks:
 
     def _ask(self, one: Checked) -> None:
         began = self._clock()
-        is_well = is_answered_well(one)
-        if is_well:
+        result = check(one)
+        if result is None:
+            return
+        if result.passed:
             one.state.breaker.recovered(began)
-        if is_well is not None and one.learn(is_well):
-            text = "%s: %s is well again" if is_well else "%s: %s does not answer its health check as it should"
-            log.warning(text, one.service, one.state.target.url)
+        had_passed = one.has_passed
+        if not one.learn(result.passed):
+            return
+        url = one.state.target.url
+        if result.passed:
+            log.warning("%s: %s is well again", one.service, url)
+        elif had_passed:
+            log.warning("%s: %s does not answer its health check any more as it should: %s", one.service, url, result)
+        else:
+            text = "%s: %s does not answer its health check as it should, and has never since this worker started: %s"
+            log.warning(text, one.service, url, result)
 
 
-def is_answered_well(one: Checked) -> bool | None:
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What was asked, and what came of it: the status or the error."""
+
+    passed: bool
+    asked: str
+    outcome: str
+
+    def __str__(self) -> str:
+        return f"{self.asked}: {self.outcome}"
+
+
+def check(one: Checked) -> Result | None:
     """Whether the target answers with a status below 400 in time; None where that can't be asked."""
-    url = one.state.target.url + (one.settings.health.path or "")
+    health, target = one.settings.health, one.state.target
+    url = target.url + (health.path or "")
+    asked = f"GET {target.base_path}{health.path} with Host {one.settings.host or target.authority}"
     try:
-        with one.session.get(url, headers={"User-Agent": "gateway"}, allow_redirects=False, stream=True) as answer:
-            return answer.status_code < 400
+        with one.session.get(
+            url, headers={"User-Agent": "gateway"}, allow_redirects=False, stream=True, timeout=health.timeout_seconds
+        ) as answer:
+            return Result(answer.status_code < 400, asked, f"status {answer.status_code}")
     except Overloaded:
         # It is this process that has no descriptor left, or no thread.
         return None
-    except (UpstreamError, StreamAborted, requests.RequestException):
-        return False
-    except Exception:
+    except (UpstreamError, StreamAborted, requests.RequestException) as error:
+        cause = f" ({told(error.__cause__)})" if error.__cause__ else ""
+        return Result(False, asked, f"{error}{cause}")
+    except Exception as error:
         log.exception("a health check failed")
-        return False
+        return Result(False, asked, told(error))

@@ -69,6 +69,7 @@ class ServiceAdapter(BaseAdapter):
         super().__init__()
         self.worker_end = worker_end
         self._limits = TimeLimits.of(settings)
+        self._host = settings.host
         self._tls = tls_context(settings, name)
         self.idle = IdleConnections(settings.keepalive_connections, settings.keepalive_idle_seconds)
 
@@ -81,10 +82,12 @@ class ServiceAdapter(BaseAdapter):
         cert: Any = None,
         proxies: Mapping[str, str] | None = None,
     ) -> UpstreamResponse:
-        """The answer's head, its body still to be read. Time limits and TLS are the service's own.
+        """The answer's head, its body still to be read. Time limits, TLS and Host are the service's own; `timeout` is
+        how many seconds all of it may take, the body included.
 
         Raises the errors of `exchange`."""
-        return UpstreamResponse(request, *exchange(self, as_ready(request, self._limits)))
+        limits = self._limits if timeout is None else self._limits.within(timeout)
+        return UpstreamResponse(request, *exchange(self, as_ready(request, limits, self._host)))
 
     def new_connection(self, target: Target, limits: TimeLimits) -> UpstreamConnection:
         tls = self._tls if target.is_tls else None
@@ -118,10 +121,11 @@ class ServiceSession(requests.Session):
         return self._adapter.idle.count(target)
 
 
-def as_ready(request: requests.PreparedRequest, limits: TimeLimits) -> ReadyRequest:
-    """A request that requests has prepared, for callers that use the session as any other."""
+def as_ready(request: requests.PreparedRequest, limits: TimeLimits, host: str | None) -> ReadyRequest:
+    """A request that requests has prepared, for callers that use the session as any other. `host` is the Host that the
+    service is known by, where that is not the target's."""
     target = Target.parse(request.url or "")
-    fields = [("Host", target.authority)]
+    fields = [("Host", host or target.authority)]
     fields += [(name, str(value)) for name, value in request.headers.items() if name.lower() != "host"]
     body = request.body if isinstance(request.body, bytes) else (request.body or "").encode()
     return ReadyRequest(request.method or "GET", target, request.path_url, fields, body, limits)

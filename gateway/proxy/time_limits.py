@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+import time
+from dataclasses import dataclass, replace
 
 from gateway.config import RouteSettings, ServiceSettings
 
@@ -10,11 +12,17 @@ from gateway.config import RouteSettings, ServiceSettings
 @dataclass(frozen=True, slots=True)
 class TimeLimits:
     """`connect_seconds` for a connection, TLS included; `head_seconds` for the whole head of the answer, from when the
-    request was sent; `read_seconds` between bytes after that, and for a piece of the request to be taken."""
+    request was sent; `read_seconds` between bytes after that, and for a piece of the request to be taken. `deadline` is
+    when all of it has to be over, in monotonic seconds."""
 
     connect_seconds: float
     head_seconds: float
     read_seconds: float
+    deadline: float = math.inf
+
+    def within(self, seconds: float) -> TimeLimits:
+        """These limits for an exchange that begins now and takes no longer than so many seconds in all."""
+        return replace(self, connect_seconds=min(self.connect_seconds, seconds), deadline=time.monotonic() + seconds)
 
     @classmethod
     def of(cls, service: ServiceSettings, route: RouteSettings | None = None) -> TimeLimits:

@@ -48,7 +48,7 @@ def settings_for(url: str) -> dict[str, Any]:
     }
     services["rules"] |= {"strip_prefix": True, "preserve_host": True, "encoded_slashes": "forward"}
     services["livestreams"] |= {"targets": [url + "/base"]}
-    services["open"] = {"prefix": "/open", "targets": [url], "auth": "none"}
+    services["open"] = {"prefix": "/open", "targets": [url], "auth": "none", "host": "open.example.com:81"}
     only = {"prefix": "/only", "targets": [url], "auth": "none", "undocumented": "refuse", "strip_prefix": True}
     services["only"] = only
     return tree | {

@@ -177,3 +177,52 @@ def test_files_for_tls_need_tls_and_each_other() -> None:
     ]
     found = loaded(devices(targets=["http://h", "HTTPS://h"], ca_file="/ca.pem"))
     assert found.services["devices"].ca_file == Path("/ca.pem")
+
+
+@pytest.mark.parametrize(
+    "host", ["devices.example.com", "devices:8080", "10.0.0.7", "[::1]", "[2001:db8::7]:443", "a_b"]
+)
+def test_hosts_that_a_service_may_be_known_by(host: str) -> None:
+    assert loaded(devices(host=host)).services["devices"].host == host
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "",
+        "a b",
+        "a:",
+        "a:0",
+        "a:65536",
+        "a:b",
+        "::1",
+        "[::1",
+        "[a]",
+        "[::1%25lo]",
+        "u@h",
+        "http://h",
+        "h/x",
+        "h,i",
+        "é",
+        "a\r\nb",
+    ],
+)
+def test_hosts_that_are_none(host: str) -> None:
+    (told,) = mistakes_of(devices(host=host))
+    assert told.startswith("services.devices.host: must be a host and perhaps a port, like devices.example.com")
+
+
+def test_a_host_of_its_own_and_the_clients_are_not_both_sent() -> None:
+    assert mistakes_of(devices(host="a", preserve_host=True)) == [
+        "services.devices.host: can't be combined with preserve_host = true, which sends the client's"
+    ]
+
+
+@pytest.mark.parametrize(
+    "name", ["max_in_flight_per_caller", "max_uploads_in_flight", "max_uploads_in_flight_per_caller"]
+)
+def test_shares_are_more_than_nothing_and_not_more_than_all(name: str) -> None:
+    assert getattr(loaded(devices(**{name: 0.1})).services["devices"], name) == 0.1
+    for share in (0, 1.5, -1):
+        (told,) = mistakes_of(devices(**{name: share}))
+        assert told.startswith(f"services.devices.{name}: ")
