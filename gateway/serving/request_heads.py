@@ -148,26 +148,28 @@ class Request(message.Request):  # type: ignore[misc]
         self.body.fields = self.headers
 
     def read_into(self, unreader: Any, buf: bytearray, stop: bool = False) -> None:
-        """Reads on until `buf` has a whole head, or what gunicorn's parser refuses as it is, which would look through
-        all of it again for each piece that comes. Raises LimitRequestHeaders and InvalidRequestLine."""
-        most_in_line = (self.limit_request_line or self.max_head_bytes) + 4
-        while True:
-            before = len(buf)
+        """Reads on: a piece of the request line, then until `buf` has the rest of the head, or what gunicorn's parser
+        refuses as it is. That would look through all of it again for each piece that comes.
+
+        Raises InvalidRequestLine and LimitRequestHeaders."""
+        if self.version is None:
             super().read_into(unreader, buf, stop)
-            stop = False
-            # gunicorn removes an empty line at the beginning; where it has taken the rest, it is the end.
-            end = 0 if before < 2 and buf.startswith(b"\r\n") else buf.find(b"\r\n\r\n", max(0, before - 3))
-            has_bare_lf = buf.count(b"\n", before) != buf.count(b"\r\n", max(0, before - 1))
-            is_line_too_long = len(buf) > most_in_line and buf.find(b"\r\n", 2, most_in_line) < 0
-            is_too_long = (len(buf) if end < 0 else end) > self.max_head_bytes
-            if end >= 0 or has_bare_lf or is_line_too_long or is_too_long:
-                self.received = bytes(buf)
-                if is_too_long and not is_line_too_long:
-                    raise LimitRequestHeaders("the head is too long")
-                return
+            self.received = bytes(buf)
             if BEGINNING.match(buf) is None:
                 # Of what is no HTTP, a line's end may never come: TLS, where it is not spoken.
                 raise InvalidRequestLine("")
+            return
+        is_whole = is_refused = False
+        while not (is_whole or is_refused):
+            before = len(buf)
+            super().read_into(unreader, buf)
+            is_whole = buf.startswith(b"\r\n") or buf.find(b"\r\n\r\n", max(0, before - 3)) >= 0
+            # For a line that ends with LF alone.
+            is_refused = buf.count(b"\n", before) != buf.count(b"\r\n", max(0, before - 1))
+            if not is_whole and len(buf) > self.max_head_bytes - self._line_bytes:
+                self.received = b"\r\n" + buf
+                raise LimitRequestHeaders("the head is too long")
+        self.received = b"\r\n" + buf
 
     def parse_request_line(self, line_bytes: bytes) -> None:
         target = line_bytes.partition(b" ")[2].partition(b" ")[0]
@@ -177,6 +179,13 @@ class Request(message.Request):  # type: ignore[misc]
         super().parse_request_line(line_bytes)
         # RFC 9110 2.5: a higher minor version is understood as the highest one that is known.
         self.version = min(self.version, (1, 1))
+        self._line_bytes = len(line_bytes)
+
+    def parse_headers(self, data: bytes, from_trailer: bool = False) -> list[tuple[str, str]]:
+        if not from_trailer and len(data) > self.max_head_bytes - self._line_bytes:
+            raise LimitRequestHeaders("the head is too long")
+        fields: list[tuple[str, str]] = super().parse_headers(data, from_trailer)
+        return fields
 
     def set_body_reader(self) -> None:
         """Checks what gunicorn leaves open in a header, too."""

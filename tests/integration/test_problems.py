@@ -292,7 +292,9 @@ def test_a_request_id_that_could_harm_is_replaced_everywhere(gateway: GatewayPro
         (b"GET /" + b"a" * 9000, 414, "bad_request", ""),
         (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 20000 + b"\r\n\r\n", 431, "bad_request", "/"),
         (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: a\r\n" * 200 + b"\r\n", 431, "bad_request", "/"),
-        (b"GET / HTTP/1.1\r\nHost: a\r\n" + (b"X: " + b"a" * 16000 + b"\r\n") * 5, 431, "bad_request", ""),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n" + (b"X: " + b"a" * 16000 + b"\r\n") * 5, 431, "bad_request", "/"),
+        (b"GET /\r\n", 400, "bad_request", ""),
+        (b"GET / HTTP/2.0\r\nHost: a\r\n", 505, "unsupported_version", "/"),
     ],
     ids=lambda value: value[:40].decode("latin-1") if isinstance(value, bytes) else None,
 )
