@@ -5,7 +5,6 @@ A reader of standard output that is stuck must not stop the gateway: what it doe
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
 import stat
@@ -94,7 +93,6 @@ class LineWriter:
         self._is_failing = False
         self._is_writing = False
         self._thread = OwnThread("lines", self._write_on)
-        atexit.register(self.finish)
 
     def start(self) -> None:
         """Does so from now on. Where memory runs out, it would be too late to begin."""

@@ -5,7 +5,6 @@ Notes are gathered for a moment, so that the log is written, and metrics are kep
 
 from __future__ import annotations
 
-import atexit
 import logging
 import time
 from collections import deque
@@ -43,17 +42,17 @@ Reader = Callable[[Sequence[Note]], None]
 
 
 class Notes:
-    """Has `readers` read them, in their order, in a thread of each process."""
+    """Has `readers` read them, in their order, in a thread of each process. `at_exit` is called at the end of each
+    process that left any."""
 
-    def __init__(self, readers: Iterable[Reader]) -> None:
+    def __init__(self, readers: Iterable[Reader], at_exit: Callable[[], None]) -> None:
         self.readers = list(readers)
         self._unread: deque[Note] = deque()
         self._something = Event()
         self._is_told = False
         # At the end two may read.
         self._reading = Lock()
-        self._thread = OwnThread("notes", self._read_on)
-        atexit.register(self.finish)
+        self._thread = OwnThread("notes", self._read_on, at_exit)
 
     def start(self) -> None:
         """Begins. Where memory runs out, it would be too late to."""

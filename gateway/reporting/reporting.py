@@ -34,7 +34,7 @@ class Reporting:
         readers: list[Reader] = [self._access_log.read, RequestMetrics(metrics).read, self._observe]
         if self.spans is not None:
             readers.append(self.spans.read)
-        self.notes = Notes(readers)
+        self.notes = Notes(readers, self._finish_log)
 
     def start(self, connections: ClientConnections | None) -> None:
         """In a worker, before its first request: operators see it from then on. `connections` are its clients', where
@@ -52,10 +52,13 @@ class Reporting:
 
     def finish(self) -> None:
         """At the end of a worker: nothing that is known is lost."""
-        self.notes.finish()
-        self._access_log.finish()
+        self._finish_log()
         if self.spans is not None:
             self.spans.close()
+
+    def _finish_log(self) -> None:
+        self.notes.finish()
+        self._access_log.finish()
 
     def _observe(self, notes: Sequence[Note]) -> None:
         for note in notes:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from gevent import monkey
+from gevent.monkey import get_original
 from pydantic import SecretStr
 
 from gateway.config import Settings, adopt, load_settings, with_keys
 from gateway.errors import ConfigurationError, LibraryMismatch
-from gateway.serving.metrics_folder import open_metrics_folder
+from gateway.serving.metrics_folder import forget_worker, open_metrics_folder
 from gateway.serving.resources import raise_descriptor_limit
 
 if TYPE_CHECKING:
@@ -42,7 +46,9 @@ class MasterSettings:
                 self._has_metrics_folder = True
             if self.in_force is None:
                 check_once()
-            build_once(settings)
+                build_once(settings)
+            else:
+                build_apart(settings)
             if self.listeners is not None:
                 self.listeners.prepare(settings.server.addresses)
             raise_descriptor_limit(settings.server.connections_per_worker)
@@ -90,6 +96,44 @@ def build_once(settings: Settings) -> None:
     from gateway.application import build  # noqa: PLC0415 - must not be imported before the patches
 
     build(settings)
+
+
+def build_apart(settings: Settings) -> None:
+    """The same in a process of its own, which imports nothing for workers either. The libraries keep something of
+    each application that was ever built: a master that is often told to reload would grow.
+
+    Raises ConfigurationError."""
+    reader, writer = os.pipe()
+    # File objects, as gevent puts off what os.close() does.
+    with open(reader, encoding="utf-8") as found, open(writer, "w", encoding="utf-8") as finding:
+        try:
+            pid = get_original("os", "fork")()
+        except OSError as error:
+            raise ConfigurationError([f"it can't be checked now: {error.strerror}"]) from error
+        if pid == 0:
+            try:
+                json.dump(mistakes_in(settings), finding)
+                finding.flush()
+            finally:
+                os._exit(0)
+        finding.close()
+        text = found.read()
+    with suppress(ChildProcessError):
+        get_original("os", "waitpid")(pid, 0)
+    forget_worker(pid)
+    if mistakes := json.loads(text or '["the process that checks it has died"]'):
+        raise ConfigurationError(mistakes)
+
+
+def mistakes_in(settings: Settings) -> list[str]:
+    try:
+        build_once(settings)
+    except ConfigurationError as error:
+        return error.mistakes
+    except Exception:
+        log.exception("the application can't be built")
+        return ["the application can't be built, see above"]
+    return []
 
 
 MASTER = MasterSettings()

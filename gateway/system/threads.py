@@ -5,6 +5,7 @@ concurrent.futures joins its threads when the interpreter ends: a worker that is
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 from collections.abc import Callable, Iterable
@@ -15,11 +16,13 @@ log = logging.getLogger(__name__)
 
 class OwnThread:
     """A thread of each process, with a lasting task: started once, when first asked for, so not before a fork; and
-    again where the task has failed."""
+    again where the task has failed. `at_exit` is called at the end of each process that started it: what registered
+    itself when it was made would stay in gunicorn's master, which makes an application for each reload and drops it."""
 
-    def __init__(self, name: str, run: Callable[[], None]) -> None:
+    def __init__(self, name: str, run: Callable[[], None], at_exit: Callable[[], None] | None = None) -> None:
         self._name = name
         self._run = run
+        self._at_exit = at_exit
         self._pid = 0
         self._lock = Lock()
 
@@ -35,6 +38,10 @@ class OwnThread:
                     # Where no thread can be had, the next one who asks tries again.
                     self._pid = 0
                     raise
+                if self._at_exit is not None:
+                    # It may have been registered before, where the task has failed.
+                    atexit.unregister(self._at_exit)
+                    atexit.register(self._at_exit)
 
     def _run_on(self) -> None:
         try:

@@ -20,7 +20,7 @@ def test_the_end_waits_for_what_is_being_read_and_each_note_is_read_once() -> No
         released.wait(30)
         seen.extend(notes)
 
-    notes = Notes([read])
+    notes = Notes([read], lambda: None)
     for number in range(COUNT):
         notes.leave(number)  # type: ignore[arg-type]
     assert begun.wait(30)
