@@ -11,7 +11,7 @@ from gateway.errors import (
     UpstreamProtocolError,
     UpstreamTimeout,
 )
-from gateway.proxy.chunked import ChunkDecoder, MalformedChunks
+from gateway.proxy.chunked import RESPONSE_CHUNK_LINE, ChunkDecoder, MalformedChunks
 from gateway.proxy.connection import ConnectionBroken, ConnectionEnded, UpstreamConnection, WorkerEnding
 from gateway.proxy.wire import ResponseHead
 from gateway.system.ending import StreamEnd, WorkerEnd
@@ -26,8 +26,8 @@ class UpstreamBody:
     """An answer's body as it comes, unchanged. Closing it early closes the connection; reading it whole returns it.
     A stream of events, which has no end of its own, ends with this worker, behind a whole event.
 
-    An answer may be complete while the request is still being sent: the last step of reading it waits for that, so that
-    the service gets all of the request.
+    An answer may be complete while the request is still being sent: closing it waits for that, so that the service gets
+    all of the request.
 
     Raises UpstreamBodyError where it does not end as its framing says, ClientDisconnected where the request doesn't."""
 
@@ -39,7 +39,7 @@ class UpstreamBody:
         worker_end: WorkerEnd | None = None,
     ) -> None:
         self._connection = connection
-        self._decoder = ChunkDecoder() if head.chunked else None
+        self._decoder = ChunkDecoder(RESPONSE_CHUNK_LINE) if head.chunked else None
         # Of a body with a length; None where the body ends with the connection.
         self._remaining = head.length
         self._reusable = head.reusable
@@ -59,7 +59,7 @@ class UpstreamBody:
         return self
 
     def __next__(self) -> bytes:
-        if self._released or self._ends_after_sending():
+        if self._released or self.is_whole:
             raise StopIteration
         try:
             piece = self._next_piece() if self._end is None else self._next_events(self._end)
@@ -97,9 +97,18 @@ class UpstreamBody:
         return self._remaining is None and not self._connection.buffered
 
     def close(self) -> None:
-        if not self._released:
-            self._released = True
+        if self._released:
+            return
+        self._released = True
+        if not self.is_whole:
             self._release(False)
+            return
+        try:
+            self._connection.finish_sending()
+        except BaseException:
+            self._release(False)
+            raise
+        self._release(self._is_reusable)
 
     def _next_events(self, end: StreamEnd) -> bytes:
         """The next piece of a stream of events. Raises WorkerEnding between two of them."""
@@ -141,26 +150,16 @@ class UpstreamBody:
             self._finish()
         return piece
 
-    def _ends_after_sending(self) -> bool:
-        """Whether there is nothing left to read; the request has been sent then, too."""
-        if self.is_whole:
-            try:
-                self._connection.finish_sending()
-            except BaseException:
-                self.close()
-                raise
-            self._give_back()
-        return self.is_whole
-
     def _finish(self) -> None:
         self.is_whole = True
         if not self._connection.is_sending:
-            self._give_back()
+            self._released = True
+            self._release(self._is_reusable)
 
-    def _give_back(self) -> None:
-        self._released = True
+    @property
+    def _is_reusable(self) -> bool:
         # Bytes beyond the answer belong to nobody: such a connection is out of step (RFC 9112 9.2).
-        self._release(self._reusable and not self._connection.buffered)
+        return self._reusable and not self._connection.buffered
 
 
 def first_piece(body: UpstreamBody) -> bytes | None:

@@ -15,9 +15,13 @@ FREE_BYTES_PER_CHUNK = 16
 FREE_BYTES_PER_DATA_BYTE = 2
 MAX_EXCESS_BYTES = 16 * 1024
 
-CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?\r\n")
-# Not of a field that says where messages end or go, which another reader might believe (RFC 9110 6.5.1).
-NO_TRAILERS = "content-length|transfer-encoding|trailer|host"
+# Of clients nothing but the grammar is taken. Some services fill up the line with blanks, as Apache once did.
+QUOTED = r'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*+"'
+EXTENSION = rf"[ \t]*+;[ \t]*+{TOKEN}(?:[ \t]*+=[ \t]*+(?:{TOKEN}|{QUOTED}))?"
+REQUEST_CHUNK_LINE = re.compile(rf"([0-9A-Fa-f]{{1,15}})(?:{EXTENSION})*+\r\n".encode("latin-1"))
+RESPONSE_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*+(?:;[\t\x20-\x7e\x80-\xff]*+)?\r\n")
+# Not of a field that says where messages end or go, or who asks, which another reader might believe (RFC 9110 6.5.1).
+NO_TRAILERS = "content-length|transfer-encoding|trailer|host|authorization|te"
 TRAILER_LINE = re.compile(rf"(?!(?i:{NO_TRAILERS}):){TOKEN}:{TEXT}\r\n".encode("latin-1"))
 CRLF = b"\r\n"
 
@@ -27,14 +31,18 @@ class MalformedChunks(ValueError):
 
 
 class ChunkDecoder:
-    """Takes what has arrived by `feed`, gives the data by `take`. Trailers are checked and dropped."""
+    """Takes what has arrived by `feed`, gives the data by `take`. Trailers are checked and dropped. `line` is the
+    pattern of a chunk's first line."""
 
-    def __init__(self) -> None:
+    def __init__(self, line: re.Pattern[bytes]) -> None:
+        self._line = line
         self._data = b""
         self._position = 0
         # Of the current chunk, what has not been taken; whether its line end has still to come.
         self._remaining = 0
         self._line_end_is_due = False
+        # Of a line whose end has not come yet, how much has been looked through for it.
+        self._searched_bytes = 0
         self._is_in_trailers = False
         self._trailer_bytes = 0
         self._excess_bytes = 0
@@ -80,9 +88,8 @@ class ChunkDecoder:
             return False
         if self._is_in_trailers:
             return self._read_trailers()
-        line = CHUNK_LINE.match(self._data, self._position)
+        line = self._match_line(self._line, MAX_LINE_BYTES)
         if line is None:
-            self._check_unfinished_line(MAX_LINE_BYTES)
             return False
         size, overhead = int(line[1], 16), line.end() - self._position + len(CRLF)
         if overhead > MAX_LINE_BYTES:
@@ -110,9 +117,8 @@ class ChunkDecoder:
 
     def _read_trailers(self) -> bool:
         while not self._data.startswith(CRLF, self._position):
-            line = TRAILER_LINE.match(self._data, self._position)
+            line = self._match_line(TRAILER_LINE, MAX_HEAD_BYTES)
             if line is None:
-                self._check_unfinished_line(MAX_HEAD_BYTES)
                 return False
             self._trailer_bytes += line.end() - self._position
             if self._trailer_bytes > MAX_HEAD_BYTES:
@@ -122,8 +128,15 @@ class ChunkDecoder:
         self.is_ended = True
         return True
 
-    def _check_unfinished_line(self, limit: int) -> None:
-        """Raises MalformedChunks where what has arrived can't be the beginning of a line."""
-        line_end = self._data.find(CRLF, self._position)
-        if line_end >= 0 or len(self._data) - self._position > limit:
+    def _match_line(self, pattern: re.Pattern[bytes], limit: int) -> re.Match[bytes] | None:
+        """The next line; None where its end has not come. What has come of it is looked through once, however small
+        the pieces are. Raises MalformedChunks where it does not match, or is longer than `limit`."""
+        if not self._searched_bytes and (line := pattern.match(self._data, self._position)):
+            return line
+        # The last byte may be the first half of a line end.
+        line_end = self._data.find(CRLF, self._position + max(0, self._searched_bytes - 1))
+        line = pattern.match(self._data, self._position) if line_end >= 0 and self._searched_bytes else None
+        self._searched_bytes = len(self._data) - self._position if line_end < 0 else 0
+        if self._searched_bytes > limit or (line_end >= 0 and line is None):
             raise MalformedChunks("a chunk's size or a trailer can't be read")
+        return line

@@ -9,12 +9,12 @@ import ssl
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Protocol
 
 from gateway.errors import ClientDisconnected, UpstreamProtocolError, UpstreamTimeout
+from gateway.proxy.sending import Sending
 from gateway.proxy.wire import MAX_HEAD_BYTES, ResponseHead, read_response_head
 from gateway.system.ending import StreamEnd
-from gateway.system.sockets import receive, send_all, system_poll, wait_for_answer, wait_for_any
+from gateway.system.sockets import receive, receive_arrived, send_all, system_poll, wait_for_answer, wait_for_any
 
 RECEIVE_BYTES = 64 * 1024
 # Of the head of an answer and the interim ones before it. A service that works for long may send one each few seconds.
@@ -40,23 +40,14 @@ class WorkerEnding(Exception):
     """This worker is to end, and what is waited for may be left out."""
 
 
-class Sending(Protocol):
-    """The part of a request that is sent while its answer may already come in: see `upload.Upload`."""
-
-    descriptor: int
-    is_running: bool
-
-    def raise_failure(self) -> None: ...
-    def wait(self) -> None: ...
-    def close(self) -> None: ...
-
-
 class UpstreamConnection:
     """A connected socket and what has been received but not yet read. Used by one request at a time."""
 
     def __init__(self, sock: socket.socket, read_timeout_seconds: float) -> None:
         self._socket = sock
         self._buffer = bytearray()
+        # Seen by whoever sent; whoever reads would see an orderly end, as the system tells of a reset only once.
+        self._is_reset = False
         self._poll: select.poll | None = None
         # Whether what was sent last has been answered by nothing yet.
         self._has_asked = False
@@ -145,6 +136,7 @@ class UpstreamConnection:
         except TimeoutError as error:
             raise UpstreamTimeout("the service did not take the request in time") from error
         except OSError as error:
+            self._is_reset = isinstance(error, ConnectionResetError)
             raise ConnectionEnded from error
 
     def read_head(self, method: str, timeout_seconds: float) -> ResponseHead:
@@ -246,8 +238,8 @@ class UpstreamConnection:
     def _receive(self, deadline: float) -> bytes:
         """What has arrived, waiting for it until `deadline`, and no longer than the client does."""
         if self.sending is not None:
-            if self.sending.is_running:
-                self._wait_while_sending(self.sending)
+            if arrived := self._receive_while_sending(self.sending):
+                return arrived
             self.sending.raise_failure()
         deadline = min(deadline, self.deadline)
         remaining = deadline - self._now()
@@ -256,16 +248,14 @@ class UpstreamConnection:
             raise UpstreamTimeout("the service did not answer in time")
         watched = self.client_watch
         try:
-            # What is being sent has the read timeout on the same socket; and by now there is something to be read.
-            if not self.is_sending:
-                self._socket.settimeout(max(0.001, min(UNWATCHED_SECONDS, remaining) if watched else remaining))
+            self._socket.settimeout(max(0.001, min(UNWATCHED_SECONDS, remaining) if watched else remaining))
             try:
                 if self._has_asked:
                     wait_for_answer(self._socket)
                     self._has_asked = False
                 data = receive(self._socket, RECEIVE_BYTES)
             except TimeoutError:
-                if watched is None or self.is_sending:
+                if watched is None:
                     raise
                 self._wait_watching(watched, deadline)
                 self._socket.settimeout(max(0.001, deadline - self._now()))
@@ -274,18 +264,29 @@ class UpstreamConnection:
             raise UpstreamTimeout("the service did not answer in time") from error
         except OSError as error:
             raise ConnectionBroken from error
-        if not data:
-            raise ConnectionEnded
-        return data
+        return self._checked(data)
 
-    def _wait_while_sending(self, sending: Sending) -> None:
-        """Waits until the upstream has sent something, or has been sent all of the request: as long as that takes, it
-        is not the upstream that is late."""
+    def _checked(self, received: bytes) -> bytes:
+        if not received:
+            raise ConnectionBroken if self._is_reset else ConnectionEnded
+        return received
+
+    def _receive_while_sending(self, sending: Sending) -> bytes:
+        """What has arrived, waiting for it until the upstream has been sent all of the request; none then. As long as
+        that takes, it is not the upstream that is late."""
         began, own = time.monotonic(), self._socket.fileno()
-        while sending.is_running:
-            if own in wait_for_any({own: select.POLLIN, sending.descriptor: select.POLLIN}):
-                break
-        self._sending_seconds += time.monotonic() - began
+        try:
+            while sending.is_running:
+                # Not with a timeout, as the same socket has that of what is being sent.
+                arrived = receive_arrived(self._socket, RECEIVE_BYTES)
+                if arrived is not None:
+                    return self._checked(arrived)
+                wait_for_any({own: select.POLLIN, sending.descriptor: select.POLLIN})
+        except OSError as error:
+            raise ConnectionBroken from error
+        finally:
+            self._sending_seconds += time.monotonic() - began
+        return b""
 
     def _wait_watching(self, client: socket.socket, deadline: float) -> None:
         """Until the upstream has sent something. Raises ClientDisconnected, TimeoutError, WorkerEnding."""

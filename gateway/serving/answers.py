@@ -171,14 +171,18 @@ class Response:
         if self._unsent:
             # What comes next would be taken for the rest.
             self.force_close()
+
+    def finish(self) -> None:
+        """Leaves the connection to the next request, or to its end. Called last, when everything else that the request
+        held has been given back: a client that still sends its body may take two seconds to see the answer."""
+        if self.should_close():
+            if not self._stream.is_read:
+                linger(self.sock)
+            elif isinstance(self.sock, ssl.SSLSocket):
+                end_tls(self.sock)
         # The next request's head is not to be hurried; its deadline is another.
         with suppress(OSError):
             self.sock.settimeout(self._own_timeout)
-
-    def linger(self) -> None:
-        """Has a client that still sends its body see the answer. Called last, as it may take two seconds."""
-        if self.headers_sent and not self._stream.can_be_drained:
-            linger(self.sock)
 
 
 def is_field(line: str) -> bool:
@@ -190,15 +194,20 @@ def date_line(now: int) -> str:
     return f"Date: {formatdate(now, usegmt=True)}\r\n"
 
 
+def end_tls(sock: ssl.SSLSocket) -> None:
+    """Says by TLS that nothing more comes (RFC 9112 9.8, RFC 8446 6.1), without waiting for the client to say so, too:
+    what only a connection's end can end would otherwise look cut."""
+    with suppress(OSError, ValueError):
+        sock.settimeout(0)
+        sock.unwrap()
+
+
 def linger(sock: socket.socket) -> None:
     """Reads on for a moment after the last byte was sent: closing with bytes unread would reset the connection, and
     the client would never see why (RFC 9112 9.6). What is read is not even decrypted."""
     deadline, budget = time.monotonic() + LINGER_SECONDS, LINGER_BYTES
     if isinstance(sock, ssl.SSLSocket):
-        # Says by TLS that this is the end (RFC 8446 6.1), without waiting for the client to say so, too.
-        with suppress(OSError, ValueError):
-            sock.settimeout(0)
-            sock.unwrap()
+        end_tls(sock)
     with suppress(OSError):
         sock.shutdown(socket.SHUT_WR)
         while budget > 0 and (remaining := deadline - time.monotonic()) > 0:

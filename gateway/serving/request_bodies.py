@@ -8,9 +8,8 @@ import time
 from dataclasses import dataclass
 from functools import partial
 
-from gateway.proxy.chunked import ChunkDecoder
+from gateway.proxy.chunked import REQUEST_CHUNK_LINE, ChunkDecoder
 from gateway.serving.request_heads import Request
-from gateway.system.sockets import receive
 
 RECEIVE_BYTES = 64 * 1024
 # An unread rest of a body up to this is read and thrown away, to keep the connection; beyond it, the connection goes.
@@ -39,7 +38,7 @@ class ClientStream:
         self._unreader = request.unreader
         self._socket = sock
         self._patience = patience
-        self._decoder = ChunkDecoder() if request.body_length is None else None
+        self._decoder = ChunkDecoder(REQUEST_CHUNK_LINE) if request.body_length is None else None
         # None: not known, as it is chunked.
         self._unread = request.body_length
         self.fields: list[tuple[str, str]] = request.headers
@@ -111,12 +110,10 @@ class ClientStream:
 
     def _more(self, size: int) -> bytes:
         """What has arrived already, else what arrives next."""
-        buffered: bytes = self._unreader.take_buffered()
-        if not buffered:
-            return self._receive(size)
-        if len(buffered) > size:
-            self._unreader.unread(buffered[size:])
-        return buffered[:size]
+        data: bytes = self._unreader.take_buffered() or self._receive(size)
+        if len(data) > size:
+            self._unreader.unread(data[size:])
+        return data[:size]
 
     def _receive(self, size: int) -> bytes:
         patience, now = self._patience, time.monotonic()
@@ -128,7 +125,7 @@ class ClientStream:
         try:
             if is_last_moment:
                 self._socket.settimeout(left)
-            data = receive(self._socket, size)
+            data: bytes = self._unreader.chunk(size)
         finally:
             if is_last_moment:
                 self._socket.settimeout(patience.piece_seconds)

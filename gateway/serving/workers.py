@@ -278,8 +278,8 @@ class GeventWorker(GatewayWorker, GunicornGevent):  # type: ignore[misc]
             self.log.exception("Error handling request")
             sock.close()
             raise StopIteration from error
+        response.finish()
         if response.should_close():
-            response.linger()
             raise StopIteration
         req.release()
         if req.unreader.has_more:

@@ -25,6 +25,21 @@ def receive(sock: Any, size: int) -> bytes:
     return data
 
 
+def receive_arrived(sock: Any, size: int) -> bytes | None:
+    """`receive` of what has arrived already; None where nothing has, although there may be something for TLS alone.
+    Leaves the socket's timeout to whoever sends on it at the same time. Raises OSError."""
+    yield_if_due()
+    timeout = sock.gettimeout()
+    sock.settimeout(0)
+    try:
+        data: bytes | None = sock.recv(size)
+    except (BlockingIOError, ssl.SSLWantReadError):
+        data = None
+    finally:
+        sock.settimeout(timeout)
+    return data
+
+
 def send_all(sock: socket.socket, data: bytes) -> None:
     """`sendall`, which asks gevent's sockets for one call of the system where one takes it all, as it mostly does."""
     yield_if_due()

@@ -93,6 +93,7 @@ HOSTILE_CHUNKS = {
     "size negative": b"-5\r\nhello\r\n",
     "size with 0x": b"0x5\r\nhello\r\n",
     "size with a blank before": b" 5\r\nhello\r\n",
+    "size with a blank behind": b"5 \r\nhello\r\n0\r\n\r\n",
     "size empty": b"\r\nhello\r\n",
     "size with underscore": b"1_0\r\nhellohellohelloh\r\n",
     "chunk too short": b"3\r\nhello\r\n",
@@ -101,6 +102,7 @@ HOSTILE_CHUNKS = {
     "bare CR in an extension": b"5;a\rb\r\nhello\r\n",
     "endless extension": b"5;" + b"a" * 100_000,
     "trailer that frames": b"5\r\nhello\r\n0\r\nContent-Length: 5\r\n\r\n",
+    "trailer that authorizes": b"5\r\nhello\r\n0\r\nAuthorization: Bearer x\r\n\r\n",
     "trailer without colon": b"5\r\nhello\r\n0\r\nX\r\n\r\n",
 }
 

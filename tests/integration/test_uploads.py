@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import socket
 import ssl
+import struct
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from http.client import HTTPSConnection
@@ -125,9 +127,17 @@ def test_the_head_of_an_early_answer_and_what_streams_behind_it(
     assert (line["status"], line["error"]) == (200, None)
 
 
-@pytest.mark.parametrize("answer", [OK, b"HTTP/1.1 204 No Content\r\n\r\n"])
+@pytest.mark.parametrize(
+    ("method", "answer"),
+    [
+        ("POST", OK),
+        ("POST", b"HTTP/1.1 204 No Content\r\n\r\n"),
+        ("POST", STREAM_HEAD + chunk(b"all of it") + b"0\r\n\r\n"),
+        ("HEAD", STREAM_HEAD),
+    ],
+)
 def test_an_answer_that_is_complete_before_the_request_is(
-    gateway: GatewayProcess, upstream: ScriptedUpstream, answer: bytes
+    gateway: GatewayProcess, upstream: ScriptedUpstream, method: str, answer: bytes
 ) -> None:
     upstream.reads_bodies = False
     arrived: list[bytes] = []
@@ -140,9 +150,9 @@ def test_an_answer_that_is_complete_before_the_request_is(
     upstream.script = answer_first
     body = os.urandom(3 * MIB)
     with Connection(gateway.port) as connection:
-        connection.send(post(length=len(body)) + body[:1000])
-        # The client sees it while it still sends, and the service gets the rest.
-        assert connection.reply("POST").status == int(answer[9:12])
+        connection.send(post(length=len(body)).replace(b"POST", method.encode(), 1) + body[:1000])
+        # The client sees all of it while it still sends, and the service gets the rest.
+        assert connection.reply(method).status == int(answer[9:12])
         connection.send(body[1000:])
         assert upstream.wait_until(lambda: arrived == [body])
 
@@ -173,7 +183,9 @@ def test_a_body_that_is_cut_is_never_finished(gateway: GatewayProcess, upstream:
         connection.send(post() + sent)
         connection.socket.shutdown(socket.SHUT_WR)
         connection.rest()
-    assert upstream.wait_until(lambda: len(upstream.closed_connections) == upstream.connections)
+    # What the gateway gave up at once may arrive later than its answer.
+    assert upstream.wait_until(lambda: len(upstream.requests) == 1)
+    assert upstream.wait_until(lambda: upstream.only.connection in upstream.closed_connections)
     assert [request.is_whole for request in upstream.requests] == [False]
     line = gateway.wait_for_log(lambda line: line["error"] == "client_disconnected")
     assert line["attempts"][-1]["outcome"] == "given up"
@@ -196,6 +208,38 @@ def test_a_body_that_is_cut_while_the_answer_streams_cuts_the_answer(
         rest = connection.rest()
     assert b"0\r\n\r\n" not in rest
     assert upstream.wait_until(lambda: len(upstream.closed_connections) == upstream.connections)
+
+
+def test_an_answer_without_length_that_is_reset_while_the_request_is_sent_is_cut(
+    gateway: GatewayProcess, upstream: ScriptedUpstream
+) -> None:
+    upstream.reads_bodies = False
+    seen = threading.Event()
+
+    def reset(_request: Received, connection: socket.socket) -> bool:
+        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\npart")
+        assert seen.wait(15)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        return False
+
+    upstream.script = reset
+    with Connection(gateway.port) as connection:
+        connection.send(post(length=10 * MIB))
+        received_until(connection.socket, b"part\r\n")
+        stop = threading.Event()
+
+        def go_on() -> None:
+            with suppress(OSError):
+                while not stop.is_set():
+                    connection.send(bytes(1000))
+
+        sender = threading.Thread(target=go_on)
+        sender.start()
+        seen.set()
+        rest = connection.rest()
+        stop.set()
+        sender.join()
+    assert b"0\r\n\r\n" not in rest
 
 
 def test_a_body_over_the_limit_while_the_answer_streams_cuts_the_answer(
@@ -254,6 +298,17 @@ def test_a_client_that_leaves_behind_bytes_that_nobody_reads_is_noticed(
     assert left.wait(10)
 
 
+def test_an_answer_before_a_small_body_is_seen_where_the_connection_ends_with_it(gateway: GatewayProcess) -> None:
+    fields = [("Content-Length", "2000"), ("Connection", "close")]
+    with Connection(gateway.port) as connection:
+        connection.send(request_bytes("POST", "/api/devices", fields))
+        assert connection.reply("POST").status == 401
+        # A client that is still sending would not even read the answer if this failed.
+        for _ in range(20):
+            connection.send(bytes(100))
+            assert connection.socket.recv(1) == b""
+
+
 def test_the_log_does_not_count_lingering(gateway: GatewayProcess) -> None:
     """A refused client may go on sending its body for a while; its request has ended before."""
     fields = [("Content-Length", "1000000"), ("X-Request-Id", "lingers")]
@@ -262,6 +317,27 @@ def test_the_log_does_not_count_lingering(gateway: GatewayProcess) -> None:
         assert connection.reply("POST").status == 401
         line = gateway.wait_for_log(lambda line: line["request_id"] == "lingers")
     assert line["seconds"] < LINGER_SECONDS
+
+
+def test_a_slow_upload_to_a_service_with_tls(start_gateway: StartGateway, tmp_path: Path) -> None:
+    """What TLS itself sends to the gateway, session tickets for example, begins no answer."""
+    authority = Authority(tmp_path)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*authority.issue("service", "127.0.0.1"))
+    service = ScriptedUpstream(context)
+    settings = four_services(service.url)
+    settings["services"]["devices"] |= {"ca_file": str(authority.ca_file), "read_timeout_seconds": 0.5}
+    gateway = start_gateway(settings, workers=1)
+    with Connection(gateway.port) as connection:
+        connection.send(post())
+        for _ in range(4):
+            # Together longer than the service may be silent.
+            time.sleep(0.3)
+            connection.send(chunk(b"piece"))
+        connection.send(b"0\r\n\r\n")
+        assert connection.reply("POST").status == 200
+    assert service.only.body == b"piece" * 4
+    service.close()
 
 
 def test_a_refused_upload_over_tls_sees_its_refusal(
@@ -277,6 +353,13 @@ def test_a_refused_upload_over_tls_sees_its_refusal(
         client.request("POST", "/api/devices", body=bytes(2 * MIB))
         assert client.getresponse().status == 401
         client.close()
+    # An answer that ends with its connection is seen to have ended, as TLS says so.
+    with socket.create_connection(("127.0.0.1", gateway.port), 20) as plain:
+        sock = context.wrap_socket(plain, server_hostname="127.0.0.1", suppress_ragged_eofs=False)
+        sock.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+        received_until(sock, b'"alive"')
+        while sock.recv(100):
+            pass
     # And one that is accepted goes through.
     upstream.reads_bodies = True
     client = HTTPSConnection("127.0.0.1", gateway.port, context=context, timeout=20)

@@ -5,10 +5,13 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
+from gunicorn.http.body import ChunkedReader
+from gunicorn.http.errors import InvalidHeader, ParseException
+from gunicorn.http.unreader import IterUnreader
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.proxy.chunked import ChunkDecoder, MalformedChunks
+from gateway.proxy.chunked import REQUEST_CHUNK_LINE, RESPONSE_CHUNK_LINE, ChunkDecoder, MalformedChunks
 
 SIZES = st.sampled_from(["%x", "%X", "0%x", "000%x"])
 EXTENSIONS = st.sampled_from(["", ";a", ";a=b", ' \t; a="b;c"', ";\xff"])
@@ -17,7 +20,7 @@ TRAILERS = st.lists(st.sampled_from([b"X-A: 1\r\n", b"Empty:\r\n"]), max_size=3)
 
 def decoded(pieces: list[bytes], limit: int = 1 << 16) -> tuple[list[bytes], ChunkDecoder]:
     """What comes out after each of the pieces has been fed."""
-    decoder, found = ChunkDecoder(), []
+    decoder, found = ChunkDecoder(RESPONSE_CHUNK_LINE), []
     for piece in pieces:
         decoder.feed(piece)
         while data := decoder.take(limit):
@@ -60,7 +63,7 @@ def test_any_bytes_are_chunks_or_malformed_wherever_they_are_cut(data: bytes, cu
 
 
 def test_data_does_not_wait_for_what_comes_after_it() -> None:
-    decoder = ChunkDecoder()
+    decoder = ChunkDecoder(REQUEST_CHUNK_LINE)
     decoder.feed(b"5\r\nhel")
     assert decoder.take(100) == b"hel"
     decoder.feed(b"lo")
@@ -99,6 +102,42 @@ def test_small_chunks_are_fine_and_padding_without_measure_is_not() -> None:
 
 
 def test_one_call_does_a_bounded_amount_of_work() -> None:
-    decoder = ChunkDecoder()
+    decoder = ChunkDecoder(REQUEST_CHUNK_LINE)
     decoder.feed(b"1\r\na\r\n" * 10_000)
     assert 0 < len(decoder.take(1 << 16)) <= 1000
+
+
+PARTS = [*'0123aF;="\\ \t,\r\n\x00\xff_+x', "\r\n", "\r\na\r\n", ";a", ';a="b', ';a="b"', ";a=b"]
+LINES = st.lists(st.sampled_from(PARTS), max_size=8).map(lambda parts: "".join(parts).encode("latin-1"))
+
+
+class NoTrailers:
+    def parse_headers(self, data: bytes, **_: bool) -> None:
+        # There is no colon among the parts.
+        raise InvalidHeader(data)
+
+
+@given(LINES)
+def test_of_clients_the_same_is_taken_as_by_gunicorns_own_reader(line: bytes) -> None:
+    body = line + b"\r\na\r\n0\r\n\r\n"
+    reader = ChunkedReader(NoTrailers(), IterUnreader([body]))
+    expected: bytes | None
+    try:
+        expected = reader.read(1000)
+    except (ParseException, OSError):
+        expected = None
+    decoder = ChunkDecoder(REQUEST_CHUNK_LINE)
+    decoder.feed(body)
+    try:
+        data: bytes | None = decoder.take(1000)
+        while piece := decoder.take(1000):
+            data = (data or b"") + piece
+        if not decoder.is_ended:
+            data = None
+    except MalformedChunks:
+        data = None
+    assert data == expected
+
+
+def test_services_may_fill_up_the_line_of_a_chunk() -> None:
+    assert b"".join(decoded([b"1  \r\na\r\n1 ;\xff\r\nb\r\n0 \r\n\r\n"])[0]) == b"ab"

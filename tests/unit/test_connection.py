@@ -1,0 +1,26 @@
+"""A connection to a service, over the system's sockets."""
+
+from __future__ import annotations
+
+import socket
+import struct
+
+import pytest
+
+from gateway.proxy.connection import ConnectionBroken, ConnectionEnded, UpstreamConnection
+
+
+def test_a_reset_that_sending_has_noticed_is_no_orderly_end_for_whoever_reads() -> None:
+    """The system tells of a reset only once: what is read after that looks like an end."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        connection = UpstreamConnection(socket.create_connection(listener.getsockname(), 10), 10)
+        service, _ = listener.accept()
+        service.sendall(b"part")
+        assert connection.read_some(100) == b"part"
+        service.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        service.close()
+        with pytest.raises(ConnectionEnded):
+            connection.send(b"more of the request")
+        with pytest.raises(ConnectionBroken):
+            connection.read_some(100)
+        connection.close()
