@@ -255,7 +255,7 @@ def test_what_the_gateway_answers_itself(
     unknown, _ = answered(3, "/unknown")
     assert (unknown.name, unknown.attributes["gateway.error"]) == ("GET", "no_route")
     assert "http.route" not in unknown.attributes
-    upstream.script = answering(b"nonsense\r\n\r\n", keep=False)
+    upstream.script = answering(b"HTTP/1.1 200 OK\r\nnonsense\r\n\r\n", keep=False)
     failed, inner = trace_of(collector, asked(traced, 4, "POST"))
     assert (failed.is_error, failed.attributes["error.type"]) == (True, "upstream_protocol")
     assert failed.attributes["http.response.status_code"] == 502
