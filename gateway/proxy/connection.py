@@ -19,13 +19,13 @@ from gateway.system.sockets import receive, receive_arrived, send_all, system_po
 RECEIVE_BYTES = 64 * 1024
 # Of the head of an answer and the interim ones before it. A service that works for long may send one each few seconds.
 MAX_INTERIM_ANSWERS = 32
-# Also one that only closed its sending side counts as gone, as with nginx. What it has sent before, its next request
-# for example, says nothing about that.
+# A client that only closed its sending side counts as gone, as with nginx; its next request may still be unread.
 CLIENT_HAS_GONE = getattr(select, "POLLRDHUP", 0)
 START_OF_ANSWER = b"HTTP/1."
 # How long a plain receive waits before the client's connection is watched too: most answers come sooner, and watching
 # two sockets costs more than reading one.
 UNWATCHED_SECONDS = 0.1
+SendInterim = Callable[[ResponseHead], None]
 
 
 class ConnectionEnded(Exception):
@@ -80,10 +80,7 @@ class UpstreamConnection:
         return self.idle_since > 0
 
     def begin_exchange(
-        self,
-        client: socket.socket | None,
-        read_timeout_seconds: float,
-        send_interim: Callable[[ResponseHead], None] | None,
+        self, client: socket.socket | None, read_timeout_seconds: float, send_interim: SendInterim | None
     ) -> None:
         """To be called before each request. `client` is the client's socket, which is watched while waiting;
         `send_interim` is called with the head of each interim answer."""
@@ -173,8 +170,8 @@ class UpstreamConnection:
             self._send_interim(head)
 
     def _await_answer(self, deadline: float) -> None:
-        """Waits for the first bytes of a head. Anything else on a connection that was idle belongs to an answer from
-        before (RFC 9112 9.2): the connection is of no use, and the current request has not been answered."""
+        """Waits for the beginning of a head. Anything else on a connection that was idle belongs to an earlier answer
+        (RFC 9112 9.2)."""
         while not self._buffer.startswith(START_OF_ANSWER):
             if not START_OF_ANSWER.startswith(bytes(self._buffer[: len(START_OF_ANSWER)])):
                 if self.was_idle and not self.has_answered:
