@@ -16,12 +16,14 @@ from pathlib import Path
 from threading import Event
 
 from gateway.system.background import run_aside
+from gateway.system.pipe_messages import PIPE_BYTES, write_message
+from gateway.system.standard_error import can_write
 from gateway.system.threads import OwnThread
 
 MOST_WAITING = 20_000
 LAST_WRITE_SECONDS = 2.0
-# Up to that, a write to a pipe is not mixed with other workers' (PIPE_BUF of POSIX is less, Linux has this).
-PIPE_BYTES = 4096
+# Between two looks whether a pipe's reader has taken something, or another process is done with its line.
+WAIT_SECONDS = 0.1
 FILE_BYTES = 64 * 1024
 
 log = logging.getLogger(__name__)
@@ -47,8 +49,11 @@ class Output:
     def write(self, lines: list[bytes]) -> None:
         """Whole lines at a time. Raises OSError."""
         descriptor = self._opened()
-        most = FILE_BYTES if stat.S_ISREG(os.fstat(descriptor).st_mode) else PIPE_BYTES
-        for piece in joined(lines, most):
+        kind = os.fstat(descriptor).st_mode
+        for piece in joined(lines, FILE_BYTES if stat.S_ISREG(kind) else PIPE_BYTES):
+            if stat.S_ISFIFO(kind):
+                write_message(descriptor, piece, lambda: can_write(descriptor, WAIT_SECONDS) or True)
+                continue
             rest = memoryview(piece)
             while rest:
                 rest = rest[os.write(descriptor, rest) :]

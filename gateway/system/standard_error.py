@@ -15,12 +15,11 @@ import sys
 import time
 from typing import Any
 
+from gateway.system.pipe_messages import write_message
 from gateway.system.sockets import system_poll
 
 # A reader that is merely slow is given so much of each second.
 PATIENCE_SECONDS = 0.1
-# As much fits into a pipe to which one can write.
-PIPE_BYTES = 4096
 
 
 class UnwaitingErrors(io.RawIOBase):
@@ -42,7 +41,7 @@ class UnwaitingErrors(io.RawIOBase):
 
     def write(self, data: Any) -> int:
         if self._lost:
-            note = b"\n%d messages to standard error were lost, as nobody took them\n" % self._lost
+            note = b"%d messages to standard error were lost, as nobody took them\n" % self._lost
             if self._passes(note):
                 self._lost = 0
         if not self._passes(bytes(data)):
@@ -51,15 +50,19 @@ class UnwaitingErrors(io.RawIOBase):
 
     def _passes(self, data: bytes) -> bool:
         """Whether all of it went out."""
-        while data:
-            try:
-                data = data[write_now(self._descriptor, data) :]
-            except BlockingIOError:
-                if not self._can_wait():
-                    return False
-            except OSError:
-                # Its reader has gone.
-                return False
+        try:
+            # It may lead elsewhere by now, as gunicorn's --capture-output and --daemon have it.
+            if stat.S_ISFIFO(os.fstat(self._descriptor).st_mode):
+                return write_message(self._descriptor, data, self._can_wait)
+            while data:
+                try:
+                    data = data[write_now(self._descriptor, data) :]
+                except BlockingIOError:
+                    if not self._can_wait():
+                        return False
+        except OSError:
+            # Its reader has gone.
+            return False
         return True
 
     def _can_wait(self) -> bool:
@@ -84,31 +87,15 @@ def wait_for_no_reader() -> None:
 
 
 def write_now(descriptor: int, data: bytes) -> int:
-    """How much of it was written there. Raises BlockingIOError where a pipe or socket takes nothing now, else OSError.
-
-    The descriptor itself must not be set not to block: whoever else has it would be, too. And it may lead elsewhere by
-    now, as gunicorn's --capture-output and --daemon have it."""
-    kind = os.fstat(descriptor).st_mode
-    if stat.S_ISSOCK(kind):
-        # The system's own, below gevent's.
-        connection = _socket.socket(fileno=descriptor)
-        try:
-            return connection.send(data, _socket.MSG_DONTWAIT)
-        finally:
-            connection.detach()
-    if not stat.S_ISFIFO(kind):
+    """How much of it was written there. Raises BlockingIOError where a socket takes nothing now, else OSError."""
+    if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
         return os.write(descriptor, data)
+    # The system's own, below gevent's.
+    connection = _socket.socket(fileno=descriptor)
     try:
-        own = os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        # No descriptor is left, or this is not Linux: the next best.
-        if not can_write(descriptor, 0):
-            raise BlockingIOError from error
-        return os.write(descriptor, data[:PIPE_BYTES])
-    try:
-        return os.write(own, data)
+        return connection.send(data, _socket.MSG_DONTWAIT)
     finally:
-        os.close(own)
+        connection.detach()
 
 
 def can_write(descriptor: int, seconds: float) -> bool:
