@@ -12,7 +12,8 @@ from gateway.errors import (
     UpstreamTimeout,
 )
 from gateway.proxy.chunked import RESPONSE_CHUNK_LINE, ChunkDecoder, MalformedChunks
-from gateway.proxy.connection import ConnectionBroken, ConnectionEnded, UpstreamConnection, WorkerEnding
+from gateway.proxy.connection import UpstreamConnection
+from gateway.proxy.connection_ends import ConnectionBroken, ConnectionEnded, WorkerEnding
 from gateway.proxy.wire import ResponseHead
 from gateway.system.ending import StreamEnd, WorkerEnd
 from gateway.system.time_slice import yield_if_due

@@ -10,34 +10,23 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from gateway.errors import ClientDisconnected, UpstreamProtocolError, UpstreamTimeout
+from gateway.errors import UpstreamProtocolError, UpstreamTimeout
+from gateway.proxy.client_watch import wait_watching
+from gateway.proxy.connection_ends import ConnectionBroken, ConnectionEnded
 from gateway.proxy.sending import Sending
 from gateway.proxy.wire import MAX_HEAD_BYTES, ResponseHead, read_response_head
 from gateway.system.ending import StreamEnd
 from gateway.system.sockets import receive, receive_arrived, send_all, system_poll, wait_for_answer, wait_for_any
+from gateway.system.time_slice import yield_if_due
 
 RECEIVE_BYTES = 64 * 1024
 # Of the head of an answer and the interim ones before it. A service that works for long may send one each few seconds.
 MAX_INTERIM_ANSWERS = 32
-# A client that only closed its sending side counts as gone, as with nginx; its next request may still be unread.
-CLIENT_HAS_GONE = getattr(select, "POLLRDHUP", 0)
 START_OF_ANSWER = b"HTTP/1."
 # How long a plain receive waits before the client's connection is watched too: most answers come sooner, and watching
 # two sockets costs more than reading one.
 UNWATCHED_SECONDS = 0.1
 SendInterim = Callable[[ResponseHead], None]
-
-
-class ConnectionEnded(Exception):
-    """The upstream closed the connection."""
-
-
-class ConnectionBroken(ConnectionEnded):
-    """The connection ended without an orderly close: by a reset, or a TLS connection without a close_notify."""
-
-
-class WorkerEnding(Exception):
-    """This worker is to end, and what is waited for may be left out."""
 
 
 class UpstreamConnection:
@@ -60,6 +49,8 @@ class UpstreamConnection:
         self.client_watch: socket.socket | None = None
         self.sending: Sending | None = None
         self._sending_seconds = 0.0
+        # Monotonic seconds, while that goes on: since when anything that comes is waited for.
+        self._waiting_since = math.inf
         # Whose word ends a wait, where what is waited for may be left out.
         self.end_watch: StreamEnd | None = None
 
@@ -128,13 +119,28 @@ class UpstreamConnection:
         """Sends all of `data`. Raises ConnectionEnded or UpstreamTimeout."""
         try:
             self._socket.settimeout(self.read_timeout_seconds)
-            send_all(self._socket, data)
+            if self.sending is None:
+                send_all(self._socket, data)
+            else:
+                self._send_while_reading(data)
             self._has_asked = True
         except TimeoutError as error:
             raise UpstreamTimeout("the service did not take the request in time") from error
         except OSError as error:
             self._is_reset = isinstance(error, ConnectionResetError)
             raise ConnectionEnded from error
+
+    def _send_while_reading(self, data: bytes) -> None:
+        rest = memoryview(data)
+        while rest:
+            yield_if_due()
+            try:
+                rest = rest[self._socket.send(rest) :]
+            except TimeoutError:
+                # An upstream whose answer nobody takes, as the client does not, can't go on reading. It is late only
+                # where it has been waited for in both directions.
+                if time.monotonic() - self._waiting_since >= self.read_timeout_seconds:
+                    raise
 
     def read_head(self, method: str, timeout_seconds: float) -> ResponseHead:
         """The final answer's head, whole in that time; interim ones (1xx, RFC 9110 15.2) before it go to the client.
@@ -254,7 +260,7 @@ class UpstreamConnection:
             except TimeoutError:
                 if watched is None:
                     raise
-                self._wait_watching(watched, deadline)
+                wait_watching(self._socket, watched, self.end_watch, deadline - self._now())
                 self._socket.settimeout(max(0.001, deadline - self._now()))
                 data = receive(self._socket, RECEIVE_BYTES)
         except TimeoutError as error:
@@ -271,7 +277,7 @@ class UpstreamConnection:
     def _receive_while_sending(self, sending: Sending) -> bytes:
         """What has arrived, waiting for it until the upstream has been sent all of the request; none then. As long as
         that takes, it is not the upstream that is late."""
-        began, own = time.monotonic(), self._socket.fileno()
+        self._waiting_since, own = time.monotonic(), self._socket.fileno()
         try:
             while sending.is_running:
                 # Not with a timeout, as the same socket has that of what is being sent.
@@ -282,19 +288,6 @@ class UpstreamConnection:
         except OSError as error:
             raise ConnectionBroken from error
         finally:
-            self._sending_seconds += time.monotonic() - began
+            self._sending_seconds += time.monotonic() - self._waiting_since
+            self._waiting_since = math.inf
         return b""
-
-    def _wait_watching(self, client: socket.socket, deadline: float) -> None:
-        """Until the upstream has sent something. Raises ClientDisconnected, TimeoutError, WorkerEnding."""
-        own, asked = self._socket.fileno(), client.fileno()
-        events = {own: select.POLLIN, asked: CLIENT_HAS_GONE}
-        end = self.end_watch.descriptor if self.end_watch is not None else None
-        if end is not None:
-            events[end] = select.POLLIN
-        ready = wait_for_any(events, max(0, deadline - self._now()))
-        if own in ready:
-            return
-        if not ready:
-            raise TimeoutError
-        raise WorkerEnding if end in ready else ClientDisconnected

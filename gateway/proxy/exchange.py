@@ -10,7 +10,8 @@ from typing import Protocol
 from gateway.errors import UpstreamConnectError, UpstreamConnectionStale, UpstreamProtocolError
 from gateway.proxy.body import UpstreamBody
 from gateway.proxy.client_body import ClientBody
-from gateway.proxy.connection import ConnectionEnded, UpstreamConnection
+from gateway.proxy.connection import UpstreamConnection
+from gateway.proxy.connection_ends import ConnectionEnded
 from gateway.proxy.headers import Pairs
 from gateway.proxy.idle_connections import IdleConnections
 from gateway.proxy.retry import IDEMPOTENT

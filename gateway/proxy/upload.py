@@ -7,7 +7,8 @@ import os
 import gevent
 
 from gateway.proxy.client_body import ClientBody
-from gateway.proxy.connection import ConnectionEnded, UpstreamConnection
+from gateway.proxy.connection import UpstreamConnection
+from gateway.proxy.connection_ends import ConnectionEnded
 
 
 class Upload:

@@ -47,6 +47,17 @@ def received_until(connection: socket.socket, mark: bytes) -> bytes:
     return data
 
 
+def echo(request: Received, connection: socket.socket) -> bool:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (16 * MIB))
+    left = 16 * MIB
+    while left:
+        data = request.stream.read1(65536)
+        left -= len(data)
+        connection.sendall(data)
+    return True
+
+
 @pytest.mark.parametrize("length", [None, 200_000])
 def test_each_piece_of_a_body_arrives_as_it_comes(
     gateway: GatewayProcess, upstream: ScriptedUpstream, length: int | None
@@ -78,16 +89,6 @@ def test_each_piece_of_a_body_arrives_as_it_comes(
 def test_a_service_that_answers_while_it_reads(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
     """Neither side could go on if the gateway read nothing of the answer before it has sent all of the request."""
     upstream.reads_bodies = False
-
-    def echo(request: Received, connection: socket.socket) -> bool:
-        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (16 * MIB))
-        left = 16 * MIB
-        while left:
-            data = request.stream.read1(65536)
-            left -= len(data)
-            connection.sendall(data)
-        return True
-
     upstream.script = echo
     body = os.urandom(16 * MIB)
     with Connection(gateway.port) as connection:
@@ -97,6 +98,26 @@ def test_a_service_that_answers_while_it_reads(gateway: GatewayProcess, upstream
         sender.join()
     assert reply.status == 200
     assert reply.body == body
+
+
+def test_a_client_that_pauses_in_reading_is_no_failure_of_the_service(
+    start_gateway: StartGateway, upstream: ScriptedUpstream
+) -> None:
+    """The service can't go on reading as long as nobody takes what it answers."""
+    upstream.reads_bodies = False
+    upstream.script = echo
+    settings = four_services(upstream.url)
+    settings["services"]["devices"]["read_timeout_seconds"] = 0.5
+    gateway = start_gateway(settings, workers=1)
+    body = os.urandom(16 * MIB)
+    with Connection(gateway.port) as connection:
+        connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        sender = threading.Thread(target=connection.send, args=(post(length=len(body)) + body,))
+        sender.start()
+        # By then nothing moves any more, and for longer than a service may be silent.
+        time.sleep(2)
+        assert connection.reply("POST").body == body
+        sender.join()
 
 
 def test_the_head_of_an_early_answer_and_what_streams_behind_it(

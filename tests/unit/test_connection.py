@@ -7,7 +7,8 @@ import struct
 
 import pytest
 
-from gateway.proxy.connection import ConnectionBroken, ConnectionEnded, UpstreamConnection
+from gateway.proxy.connection import UpstreamConnection
+from gateway.proxy.connection_ends import ConnectionBroken, ConnectionEnded
 
 
 def test_a_reset_that_sending_has_noticed_is_no_orderly_end_for_whoever_reads() -> None:
