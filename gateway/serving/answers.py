@@ -21,6 +21,7 @@ from gateway.proxy.wire import TEXT, TOKEN
 from gateway.serving.request_bodies import ClientStream, Patience
 from gateway.serving.request_heads import Request
 from gateway.system.sockets import receive, send_all
+from gateway.system.time_slice import yield_now
 
 LINGER_SECONDS = 2.0
 LINGER_BYTES = 16 * 1024 * 1024
@@ -211,6 +212,8 @@ def linger(sock: socket.socket) -> None:
     with suppress(OSError):
         sock.shutdown(socket.SHUT_WR)
         while budget > 0 and (remaining := deadline - time.monotonic()) > 0:
+            # What is thrown away can wait until those who are to be served have had their turn.
+            yield_now()
             sock.settimeout(remaining)
             data = receive(sock, 64 * 1024)
             if not data:
