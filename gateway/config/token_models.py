@@ -13,11 +13,26 @@ from gateway.config.base import HeaderName, Model, Seconds, Text, refuse
 from gateway.config.values import check_audience, check_cookie_name, check_file, check_secret
 
 Algorithm = Literal[
-    "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
+    "HS256",
+    "HS384",
+    "HS512",
+    "RS256",
+    "RS384",
+    "RS512",
+    "PS256",
+    "PS384",
+    "PS512",
+    "ES256",
+    "ES384",
+    "ES512",
+    "EdDSA",
+    "Ed25519",
+    "Ed448",
 ]
 File = Annotated[Path, AfterValidator(check_file)]
 ASYMMETRIC: tuple[Algorithm, ...] = (
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA",
+    "Ed25519", "Ed448",
 )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import _socket
 import base64
+import hmac
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -127,6 +128,9 @@ def check_tokens() -> None:
         odd = jwt.PyJWS().encode(jwt_text(good).encode("utf-16"), secret)
         require(refuses(tokens, key, signed(good, secret) + "!"), f"a signature of a {state} header is not read")
         require(refuses(tokens, key, odd), f"the payload of a {state} header is read in another way")
+        for header in (b'{"alg":"HS256","alg":"HS256"}', '{"alg":"HS256"}'.encode("utf-16")):
+            twice = sealed(header, jwt_text(good).encode(), secret)
+            require(refuses(tokens, key, twice), "headers are read in another way")
         require(refuses(tokens, key, signed(good, bytes(32))), f"the signature of a {state} header is not checked")
         taken = tokens.verified_claims(signed(good, secret), key, "b", "i")
         require(taken == good, f"claims of a {state} header are read in another way")
@@ -134,6 +138,13 @@ def check_tokens() -> None:
 
 def signed(claims: dict[str, Any], secret: bytes) -> str:
     return jwt.encode(claims, secret, "HS256")
+
+
+def sealed(header: bytes, payload: bytes, secret: bytes) -> str:
+    """A token with a header that PyJWT would not write."""
+    body = b".".join(base64.urlsafe_b64encode(part).rstrip(b"=") for part in (header, payload))
+    seal = hmac.digest(secret, body, "sha256")
+    return (body + b"." + base64.urlsafe_b64encode(seal).rstrip(b"=")).decode()
 
 
 def jwt_text(claims: dict[str, Any]) -> str:

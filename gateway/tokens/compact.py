@@ -14,24 +14,76 @@ import jwt
 from jwt import PyJWK
 from jwt.types import FullOptions, Options
 
+from gateway.errors import told
+
 BASE64URL = re.compile(rb"[A-Za-z0-9_-]*")
 TO_BASE64 = bytes.maketrans(b"-_", b"+/")
 # With what a segment may end, by what its length leaves divided by 4: bits that say nothing must not be set, or two
 # texts would be the same token (RFC 4648 3.5).
 LAST_OF = (ascii_letters.encode() + b"0123456789-_", b"", b"AQgw", b"AEIMQUYcgkosw048")
-JSON: Any = JSONDecoder()
 # An issuer has one header for each of its keys; one who writes something else into each is not remembered for long.
 HEADERS_KNOWN = 64
 
 
-class QuickJWS(jwt.PyJWS):
-    """PyJWT, which looks at each character of a token by itself, but for tokens without any odd ones."""
+class StrictJWS(jwt.PyJWS):
+    """PyJWT, but for how a token is taken apart: each token has one spelling, and each part one reading."""
 
-    @staticmethod
-    def _decode_base64url_segment(segment: bytes, name: str) -> bytes:
-        if BASE64URL.fullmatch(segment) and segment[-1:] in LAST_OF[len(segment) % 4]:
-            return binascii.a2b_base64(segment.translate(TO_BASE64) + b"==")
-        return jwt.PyJWS._decode_base64url_segment(segment, name)
+    def _load(self, jwt: str | bytes) -> tuple[bytes, bytes, dict[str, Any], bytes]:
+        """Payload, signed part, header and signature."""
+        signed, payload, signature = segments_of(jwt if isinstance(jwt, bytes) else jwt.encode())
+        header = json_object(octets_of(signed[: -len(payload) - 1]))
+        return octets_of(payload), signed, header, octets_of(signature)
+
+
+def segments_of(token: bytes) -> tuple[bytes, bytes, bytes]:
+    """The signed part, the payload's segment of it, and the signature's. Raises DecodeError."""
+    signed, _, signature = token.rpartition(b".")
+    _, dot, payload = signed.partition(b".")
+    if not dot:
+        raise jwt.DecodeError("Not enough segments")
+    return signed, payload, signature
+
+
+def octets_of(segment: bytes) -> bytes:
+    """What a segment stands for (RFC 7515 2): no padding, no blanks, no other alphabet, no bits that say nothing.
+
+    Raises DecodeError."""
+    if not BASE64URL.fullmatch(segment) or segment[-1:] not in LAST_OF[len(segment) % 4]:
+        raise jwt.DecodeError("Invalid base64url")
+    return binascii.a2b_base64(segment.translate(TO_BASE64) + b"==")
+
+
+def json_object(octets: bytes) -> dict[str, Any]:
+    """A header, or claims: an object in UTF-8 alone (RFC 7515 3.3, RFC 7519 7.2), where PyJWT would guess and take
+    UTF-16 and UTF-32, too. No name stands in it twice (RFC 7515 4, RFC 7519 4): a service might read the other one.
+
+    Raises DecodeError."""
+    try:
+        text = octets.decode()
+        # As it mostly is: without blanks around it.
+        found, end = JSON.scan_once(text, 0) if text[:1] == "{" else (None, 0)
+        if end != len(text):
+            found = JSON.decode(text)
+    except (ValueError, RecursionError, StopIteration) as error:
+        raise jwt.DecodeError(f"not readable: {told(error)}") from error
+    if not isinstance(found, dict):
+        raise jwt.DecodeError("must be a JSON object")
+    return found
+
+
+def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name stands in an object twice")
+    return found
+
+
+def refuse_constant(name: str) -> None:
+    # NaN and the infinities, which Python reads and JSON does not have.
+    raise ValueError(f"{name} is not JSON")
+
+
+JSON: Any = JSONDecoder(object_pairs_hook=without_duplicates, parse_constant=refuse_constant)
 
 
 class Accepted(NamedTuple):
@@ -48,7 +100,7 @@ class CompactTokens(jwt.PyJWT):
 
     def __init__(self, options: Options) -> None:
         super().__init__(options)
-        self._jws = QuickJWS(options=self._get_sig_options())
+        self._jws = StrictJWS(options=self._get_sig_options())
         # By its segment. Only tokens that were verified put something in.
         self._accepted: dict[str, Accepted] = {}
 
@@ -76,29 +128,14 @@ class CompactTokens(jwt.PyJWT):
 
     def _signed_claims(self, token: str, by: Accepted) -> dict[str, Any]:
         """What `decode_complete` does beside its work on the header and on the key, which is done."""
-        signed, _, signature_segment = token.encode().rpartition(b".")
-        _, dot, payload_segment = signed.partition(b".")
-        if not dot:
-            raise jwt.DecodeError("Not enough segments")
-        payload = self._jws._decode_base64url_segment(payload_segment, "payload")
-        signature = self._jws._decode_base64url_segment(signature_segment, "crypto")
-        if not by.key.Algorithm.verify(signed, by.prepared_key, signature):
+        signed, payload, signature = segments_of(token.encode())
+        octets = octets_of(payload)
+        if not by.key.Algorithm.verify(signed, by.prepared_key, octets_of(signature)):
             raise jwt.InvalidSignatureError
-        return self._decode_payload({"payload": payload})
+        return json_object(octets)
 
     def _decode_payload(self, decoded: dict[str, Any]) -> dict[str, Any]:
-        """In UTF-8 alone (RFC 7519 7.2, RFC 8725 3.7); PyJWT would guess, and take UTF-16 and UTF-32, too."""
-        try:
-            text = decoded["payload"].decode()
-            # As it mostly is: without blanks around it.
-            claims, end = JSON.scan_once(text, 0) if text[:1] == "{" else (None, 0)
-            if end != len(text):
-                claims = JSON.decode(text)
-        except (ValueError, RecursionError, StopIteration) as error:
-            raise jwt.DecodeError("Invalid payload string") from error
-        if not isinstance(claims, dict):
-            raise jwt.DecodeError("Invalid payload string: must be a JSON object")
-        return claims
+        return json_object(decoded["payload"])
 
     def _validate_claims(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, Protocol
 
 import jwt
@@ -41,6 +42,7 @@ class Issuer:
         self.keys = keys
         self.lifetime_seconds = rules.lifetime_seconds
         self._rules = rules
+        self._type = None if rules.token_type is None else media_type(rules.token_type)
         self._tokens = CompactTokens(
             {
                 # Without `exp` a token would be good for ever, so it is always required.
@@ -55,12 +57,16 @@ class Issuer:
         Raises InvalidToken, KeysUnavailable."""
         try:
             key = self.keys.only_key
-            if key is None or self._rules.token_type is not None:
+            if key is None or self._type is not None:
                 header = self._tokens.header(token)
-                self._check_type(header)
-                key = self.keys.find(header.get("kid"), text(header.get("alg")))
-            # A token with an audience is for that audience only, also where none is configured (RFC 7519 4.1.3).
-            return self._tokens.verified_claims(token, key, self._rules.audience, self._rules.issuer)
+                if self._type is not None and media_type(text(header.get("typ"))) != self._type:
+                    # An ID token or a refresh token is no access token (RFC 8725 3.11).
+                    raise InvalidToken("the token is of another type", "type")
+                *others, key = self.keys.find(header.get("kid"), text(header.get("alg")))
+                for other in others:
+                    with suppress(jwt.InvalidSignatureError):
+                        return self._claims_by(other, token)
+            return self._claims_by(key, token)
         # Beside its own errors PyJWT lets through what json, base64 and int() raise for hostile input.
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
             for kind, reason, detail in REASONS:
@@ -68,11 +74,15 @@ class Issuer:
                     raise InvalidToken(detail, reason) from error
             raise malformed() from error
 
-    def _check_type(self, header: dict[str, Any]) -> None:
-        """`typ` where it is configured: an ID token or a refresh token is no access token (RFC 8725 3.11)."""
-        wanted = self._rules.token_type
-        if wanted is not None and text(header.get("typ")).lower().removeprefix("application/") != wanted.lower():
-            raise InvalidToken("the token is of another type", "type")
+    def _claims_by(self, key: jwt.PyJWK, token: str) -> dict[str, Any]:
+        # A token with an audience is for that audience only, also where none is configured (RFC 7519 4.1.3).
+        return self._tokens.verified_claims(token, key, self._rules.audience, self._rules.issuer)
+
+
+def media_type(typ: str) -> str:
+    """A `typ` in the one way to compare it: in lower case, with the prefix that may be left out where there is no other
+    slash (RFC 7515 4.1.9)."""
+    return typ.lower() if "/" in typ else f"application/{typ.lower()}"
 
 
 def text(value: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from threading import Condition, Thread
 from typing import Literal, Protocol
 from weakref import ref
@@ -13,7 +13,7 @@ from jwt import PyJWK
 
 from gateway.errors import InvalidToken, KeysUnavailable
 from gateway.fetching import FetchError
-from gateway.tokens.jwks import JwksKeySet
+from gateway.tokens.jwks import JwksKeySet, NoUsableKey
 from gateway.tokens.keys import KeySet
 
 # How long requests wait for the first load, from its begin, and for the fetch that an unknown key id caused.
@@ -33,8 +33,9 @@ class KeySource(Protocol):
     # Told when a key is gone, so that nothing verified with it is remembered.
     when_removed: Callable[[], None]
 
-    def find(self, kid: str | None, algorithm: str) -> PyJWK:
-        """The key for a token's header. Raises InvalidToken, or KeysUnavailable where none was ever loaded."""
+    def find(self, kid: str | None, algorithm: str) -> Sequence[PyJWK]:
+        """The keys that may have signed a token with this header: mostly one, never none. Raises InvalidToken, or
+        KeysUnavailable where none was ever loaded."""
 
     @property
     def age_seconds(self) -> float | None:
@@ -56,11 +57,11 @@ class FixedKeys:
         self.only_key = next(iter(keys.values())) if len(keys) == 1 else None
         self.when_removed: Callable[[], None] = lambda: None
 
-    def find(self, kid: str | None, algorithm: str) -> PyJWK:  # noqa: ARG002 - one way to ask all sources
+    def find(self, kid: str | None, algorithm: str) -> Sequence[PyJWK]:  # noqa: ARG002 - one way to ask all sources
         key = self._keys.get(algorithm)
         if key is None:
             raise InvalidToken("the token's algorithm is not accepted", "algorithm")
-        return key
+        return (key,)
 
     @property
     def age_seconds(self) -> float | None:
@@ -102,6 +103,8 @@ class FetchedKeys:
         self.when_removed: Callable[[], None] = lambda: None
         self._keys: JwksKeySet | None = None
         self._loaded_at = 0.0
+        self._refused: Sequence[str] = ()
+        self._times_empty = 0
         self._is_failing = False
         self._thread: Thread | None = None
         self._started_at = 0.0
@@ -114,17 +117,16 @@ class FetchedKeys:
         self._changed = Condition()
         restart_after_fork(self)
 
-    def find(self, kid: str | None, algorithm: str) -> PyJWK:
+    def find(self, kid: str | None, algorithm: str) -> Sequence[PyJWK]:
         self.start()
         if self._keys is None:
             self._wait_for_first_load()
-        known = self._known(kid) or self._newly_known(kid)
-        if known is None:
+        if not self._has_id(kid) and not self._is_published_now(kid):
             raise InvalidToken("the token's key is not known", "unknown_key")
-        key = known.get(algorithm)
-        if key is None:
+        keys = self._keys.candidates(kid, algorithm) if self._keys is not None else ()
+        if not keys:
             raise InvalidToken("the token's algorithm is not accepted", "algorithm")
-        return key
+        return keys
 
     def start(self) -> None:
         """Starts the refresher of this process, once; not before it is forked."""
@@ -150,7 +152,7 @@ class FetchedKeys:
     @property
     def is_ready(self) -> bool:
         self.start()
-        return self._keys is not None
+        return self._keys is not None and self._keys.has_id(None)
 
     @property
     def state(self) -> KeyState:
@@ -158,13 +160,8 @@ class FetchedKeys:
             return "failing"
         return "never loaded" if self._keys is None else "ok"
 
-    def _known(self, kid: str | None) -> Mapping[str, PyJWK] | None:
-        """The key of that id, by algorithm."""
-        keys = self._keys or {}
-        if kid is None and len(keys) == 1:
-            # Nothing to choose from (RFC 7515 4.1.4: kid is a hint).
-            return next(iter(keys.values()))
-        return keys.get(kid)
+    def _has_id(self, kid: str | None) -> bool:
+        return self._keys is not None and self._keys.has_id(kid)
 
     def _wait_for_first_load(self) -> None:
         """While the first attempt is under way, and only so long after its begin. When it has failed nobody waits for
@@ -175,8 +172,8 @@ class FetchedKeys:
         if self._keys is None:
             raise KeysUnavailable("the issuer's keys can't be loaded")
 
-    def _newly_known(self, kid: str | None) -> Mapping[str, PyJWK] | None:
-        """The key of an id that was not known, if a fetch brings it: one per cooldown, whatever the ids. All who come
+    def _is_published_now(self, kid: str | None) -> bool:
+        """Whether a fetch brings a key of an id that was not known: one per cooldown, whatever the ids. All who come
         meanwhile wait for the same one, and nobody longer than UNKNOWN_KEY_SECONDS from when it was asked for."""
         with self._changed:
             now = self._clock()
@@ -186,8 +183,8 @@ class FetchedKeys:
                 self._awaited = self._begun + 1
                 self._changed.notify_all()
             left = self._asked_at + UNKNOWN_KEY_SECONDS - now
-            self._changed.wait_for(lambda: self._ended >= self._awaited or self._known(kid) is not None, left)
-        return self._known(kid)
+            self._changed.wait_for(lambda: self._ended >= self._awaited or self._has_id(kid), left)
+        return self._has_id(kid)
 
     def _keep_fresh(self) -> None:
         while True:
@@ -210,13 +207,37 @@ class FetchedKeys:
         return self._refresh_seconds * (0.8 + 0.2 * self._jitter())
 
     def _refresh(self) -> None:
-        known, fresh = self._keys, self._load()
+        try:
+            fresh = self._load()
+        except NoUsableKey as error:
+            self._see_empty(error)
+            raise
+        self._times_empty = 0
+        self._replace(fresh)
+        self._tell_refused(fresh.refused)
+        self._tell(None)
+
+    def _replace(self, fresh: JwksKeySet) -> None:
+        known = self._keys
         # First the time: whoever sees the keys must see how old they are.
         self._loaded_at = self._clock()
         self._keys = fresh
-        if known is not None and any(is_gone(kid, key, fresh) for kid, key in known.items()):
+        if known is not None and not fresh.has_all_of(known):
             self.when_removed()
-        self._tell(None)
+
+    def _see_empty(self, error: NoUsableKey) -> None:
+        """A set without a usable key may be an issuer's slip, so it is believed when it is seen for the second time:
+        then its keys are withdrawn, and verify nothing any more."""
+        self._times_empty += 1
+        if self._times_empty == 2:
+            log.error("the keys of %s are gone: %s, for the second time; its tokens are refused", self._name, error)
+            self._replace(JwksKeySet({}))
+
+    def _tell_refused(self, refused: Sequence[str]) -> None:
+        """Logs which keys are not used, and why, whenever that has changed."""
+        if refused and refused != self._refused:
+            log.warning("not all keys of %s are used: %s", self._name, "; ".join(refused))
+        self._refused = refused
 
     def _tell(self, error: Exception | None) -> None:
         """Logs once when the keys can't be refreshed any more, and when they can again."""
@@ -238,12 +259,3 @@ def restart_after_fork(keys: FetchedKeys) -> None:
             alive.restart_in_child()
 
     os.register_at_fork(after_in_child=restart)
-
-
-NO_KEYS: Mapping[str, PyJWK] = {}
-
-
-def is_gone(kid: str | None, keys: Mapping[str, PyJWK], fresh: JwksKeySet) -> bool:
-    """Whether a key is no longer in the set, or another one is there under its id."""
-    now = fresh.get(kid, NO_KEYS)
-    return any(name not in now or now[name].key != key.key for name, key in keys.items())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
@@ -16,7 +17,7 @@ from cryptography.hazmat.primitives.hmac import HMAC
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from cryptography.x509 import InvalidVersion, load_pem_x509_certificate
 from jwt import PyJWK, PyJWTError
-from jwt.algorithms import ECAlgorithm, HMACAlgorithm, OKPAlgorithm, RSAAlgorithm
+from jwt.algorithms import ECAlgorithm, HMACAlgorithm, OKPAlgorithm, RSAAlgorithm, RSAPSSAlgorithm
 
 from gateway.config import KeySettings
 from gateway.errors import ConfigurationError
@@ -28,6 +29,10 @@ HASHES = {
     "HS384": (HMACAlgorithm.SHA384, SHA384()),
     "HS512": (HMACAlgorithm.SHA512, SHA512()),
 }
+PSS_HASHES = {"PS256": RSAAlgorithm.SHA256, "PS384": RSAAlgorithm.SHA384, "PS512": RSAAlgorithm.SHA512}
+RSA_ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
+# By the curve's name: two names of one algorithm, the second one fully specified (RFC 9864 2.2).
+ED_ALGORITHMS = {"Ed25519": ("EdDSA", "Ed25519"), "Ed448": ("EdDSA", "Ed448")}
 MIN_RSA_BITS = 2048  # RFC 7518 3.3
 
 # A key prepared once for each algorithm that it may be used with.
@@ -80,21 +85,21 @@ class CheckedSecret(HMACAlgorithm):
 def public_keys(path: Path, allowed: tuple[str, ...] | None) -> KeySet:
     key = read_public_key(path)
     possible: tuple[str, ...]
+    default: tuple[str, ...]
     if isinstance(key, RSAPublicKey):
         if key.key_size < MIN_RSA_BITS:
             raise ConfigurationError(
                 [f"jwt.public_key_file: an RSA key needs {MIN_RSA_BITS} bits or more (RFC 7518 3.3)"]
             )
-        possible, default = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"), "RS256"
+        possible, default = RSA_ALGORITHMS, ("RS256",)
         jwk = RSAAlgorithm.to_jwk(key, as_dict=True)
     elif isinstance(key, EllipticCurvePublicKey):
         if key.curve.name not in EC_ALGORITHMS:
             raise ConfigurationError(["jwt.public_key_file: the curve must be P-256, P-384 or P-521"])
-        default = EC_ALGORITHMS[key.curve.name]
-        possible = (default,)
+        possible = default = (EC_ALGORITHMS[key.curve.name],)
         jwk = ECAlgorithm.to_jwk(key, as_dict=True)
     else:
-        possible, default = ("EdDSA",), "EdDSA"
+        possible, default = ED_ALGORITHMS["Ed25519" if isinstance(key, Ed25519PublicKey) else "Ed448"], ("EdDSA",)
         jwk = OKPAlgorithm.to_jwk(key, as_dict=True)
     wrong = [name for name in allowed or () if name not in possible]
     if wrong:
@@ -104,7 +109,28 @@ def public_keys(path: Path, allowed: tuple[str, ...] | None) -> KeySet:
                 f"({', '.join(possible)} can)"
             ]
         )
-    return {name: PyJWK(jwk, name) for name in allowed or (default,)}
+    return {name: bound_key(jwk, name) for name in allowed or default}
+
+
+def bound_key(jwk: dict[str, Any], algorithm: str) -> PyJWK:
+    """A public key for this algorithm alone. Raises PyJWTError, and whatever its parameters make PyJWT raise."""
+    if algorithm in ("Ed25519", "Ed448"):
+        # PyJWT knows it by its other name.
+        key = PyJWK(jwk, "EdDSA")
+        key.algorithm_name = algorithm
+        return key
+    key = PyJWK(jwk, algorithm)
+    if algorithm in PSS_HASHES:
+        key.Algorithm = WholePss(PSS_HASHES[algorithm])
+    return key
+
+
+class WholePss(RSAPSSAlgorithm):
+    """RSASSA-PSS, whose signatures are as long as the key (RFC 8017 8.1.2): OpenSSL also takes one without its leading
+    zeros, and so one token in 256 would have a second spelling."""
+
+    def verify(self, msg: bytes, key: RSAPublicKey, sig: bytes) -> bool:
+        return len(sig) == (key.key_size + 7) // 8 and super().verify(msg, key, sig)
 
 
 def read_public_key(path: Path) -> RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey | Ed448PublicKey:

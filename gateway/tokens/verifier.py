@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import secrets
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from typing import Any
 
+from jwt import PyJWTError
+
 from gateway.config import JwtSettings
 from gateway.errors import InvalidToken
+from gateway.tokens.compact import json_object, octets_of, segments_of
 from gateway.tokens.issuer import Issuer, malformed
 from gateway.tokens.principal import Principal, granted_scopes, identity_headers
 from gateway.tokens.revocation import fingerprint_of
@@ -91,10 +92,8 @@ class Verifier:
     def _issuer_of(self, token: str) -> Issuer:
         """The issuer that the token names, which is bound to be right when it has been verified."""
         try:
-            payload = token.split(".")[1]
-            claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-            name = claims["iss"]
-        except (ValueError, TypeError, KeyError, IndexError, RecursionError) as error:
+            name = json_object(octets_of(segments_of(token.encode())[1]))["iss"]
+        except (PyJWTError, ValueError, KeyError) as error:
             raise InvalidToken("the token names no issuer", "issuer") from error
         issuer = self._issuers.get(name) if isinstance(name, str) else None
         if issuer is None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 from typing import Any
 
+import jwt
 import pytest
 
 from gateway import create_app
@@ -21,7 +23,7 @@ from tests.support.upstream import ScriptedUpstream
 StartGateway = Callable[..., GatewayProcess]
 
 
-FAILURES = ("down", "hanging", "status", "garbage", "no usable key", "oversized")
+FAILURES = ("down", "hanging", "status", "garbage", "oversized")
 LEGACY = {"issuer": "https://legacy.test", "secret": "s" * 40}
 
 
@@ -72,10 +74,10 @@ def refreshing(
 
 
 def gateway_for(
-    start_gateway: StartGateway, upstream: ScriptedUpstream, jwt: dict[str, Any], workers: int = 1
+    start_gateway: StartGateway, upstream: ScriptedUpstream, jwt_settings: dict[str, Any], workers: int = 1
 ) -> GatewayProcess:
     return start_gateway(
-        four_services(upstream.url) | {"jwt": jwt}, workers=workers, environ={"GATEWAY_JWT__SECRET": None}
+        four_services(upstream.url) | {"jwt": jwt_settings}, workers=workers, environ={"GATEWAY_JWT__SECRET": None}
     )
 
 
@@ -147,8 +149,6 @@ def test_known_keys_go_on_while_the_issuer_fails(
             issuer.status = 500
         case "garbage":
             issuer.content = b"<html>"
-        case "no usable key":
-            issuer.published = [{"kty": "oct", "k": "AAAA", "kid": "known"}]
         case "oversized":
             issuer.content = b" " * 1_000_000
     if failure == "down":
@@ -272,6 +272,39 @@ def test_several_issuers_are_told_apart_and_bound_to_their_keys(
     assert first.value("X-RateLimit-Remaining") == second.value("X-RateLimit-Remaining")
 
 
+def test_key_sets_that_are_odd_and_allowed_let_their_tokens_pass(
+    upstream: ScriptedUpstream, issuer: Issuer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """RFC 7517: `kid` need not be there nor be unique, and a key may be listed more than once."""
+    rsa = issuer.add_key("rsa", "RS256")
+    issuer.published += [rsa, {**rsa, "alg": "PS256", "use": None}]
+    # One id for keys of several types, and for two of one type.
+    for name, algorithm in [("ec", "ES256"), ("ed", "EdDSA"), ("second", "RS256")]:
+        issuer.add_key(name, algorithm)["kid"] = "rsa"
+    del issuer.add_key("nameless", "ES384")["kid"]
+    issuer.add_key("nameless too", "ES384")["kid"] = ""
+    issuer.add_key("weak", "RS256", n="AQAB")
+    issuer.add_key("other use", "RS256", use="enc")
+    app = create_app(loaded(four_services(upstream.url) | {"jwt": {"jwks_url": issuer.jwks_url}}))
+
+    def status(name: str, kid: str | None, algorithm: str | None = None) -> int:
+        own, key = issuer.keys[name]
+        claims = {"sub": "ada", "exp": int(time.time()) + 600}
+        token = jwt.encode(claims, key, algorithm or own, headers={} if kid is None else {"kid": kid})
+        return app.test_client().get("/api/devices", headers={"Authorization": f"Bearer {token}"}).status_code
+
+    for name, by in [("rsa", "RS256"), ("rsa", "PS256"), ("ec", None), ("ed", None), ("second", None)]:
+        # Also once their headers are known.
+        assert [status(name, "rsa", by) for _ in range(2)] == [200, 200]
+        assert status(name, None, by) == 200
+    for name in ("nameless", "nameless too"):
+        assert [status(name, kid) for kid in (None, "", "rsa")] == [200, 200, 401]
+    for name in ("weak", "other use"):
+        assert [status(name, kid) for kid in (name, None)] == [401, 401]
+    (line,) = [record.getMessage() for record in caplog.records if "not all keys" in record.getMessage()]
+    assert line == ("not all keys of jwt are used: key 9 (kid 'weak') can't be read: its parameters make no key")
+
+
 @pytest.mark.parametrize(
     ("settings", "claims", "status"),
     [
@@ -282,6 +315,7 @@ def test_several_issuers_are_told_apart_and_bound_to_their_keys(
         ({}, {"aud": "somebody"}, 401),
         ({"token_type": "JWT"}, {}, 200),
         ({"token_type": "at+jwt"}, {}, 401),
+        ({"token_type": "application/JWT"}, {}, 200),
     ],
 )
 def test_further_rules_for_claims(

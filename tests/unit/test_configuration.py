@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from gateway.config import ServerSettings, Settings, load_settings
+from gateway.config import KeySettings, ServerSettings, Settings, load_settings
 from gateway.errors import ConfigurationError
 from tests.support.configuration import ORDERS, loaded, mistakes_in, mistakes_of, settings_or_error
 from tests.support.environments import ENVIRONMENTS
@@ -392,3 +392,21 @@ def test_any_environment_loads_or_is_refused_by_name(environ: dict[str, str]) ->
             assert line.encode()
     else:
         assert found.services
+
+
+def test_settings_of_one_issuer_beside_several_are_named() -> None:
+    """They would have no effect, and whoever wrote `algorithms` or `audience` there relies on it."""
+    one = {"issuer": "a", "secret": "s" * 40}
+    beside: dict[str, Any] = {
+        "secret": "s" * 40, "public_key_file": "/key.pem", "jwks_url": "https://id.test/k", "jwks_ca_file": "/a.pem",
+        "algorithms": ["HS512"], "issuer": "b", "audience": "x", "token_type": "at+jwt", "lifetime_seconds": 60,
+    }  # fmt: skip
+    assert set(beside) == set(KeySettings.model_fields)
+    assert sorted(mistakes_of({"jwt": {**beside, "issuers": [one]}})) == sorted(
+        f"jwt.{name}: belongs into each of issuers, where there are several" for name in beside
+    )
+    for name, value in beside.items():
+        (line,) = mistakes_of({"jwt": {name: value, "issuers": [one]}})
+        assert line.startswith(f"jwt.{name}: belongs into each of issuers")
+    (line,) = mistakes_of({"jwt": {"algorithms": [], "issuers": [one]}})
+    assert line.startswith("jwt.algorithms: ")

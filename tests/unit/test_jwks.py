@@ -8,11 +8,14 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jwt.algorithms import RSAAlgorithm
 
-from gateway.tokens.jwks import read_jwks
+from gateway.tokens.jwks import MAX_CANDIDATES, JwksKeySet, NoUsableKey, read_jwks
+from tests.support.forging import rsa_key
 from tests.support.issuer import Issuer
 
-ALL = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
+ALL = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519", "Ed448")
+SIGNING = ALL[:-2]
 
 
 @pytest.fixture(scope="module")
@@ -24,15 +27,22 @@ def rsa() -> dict[str, Any]:
 
 def read(*keys: Any, allowed: tuple[str, ...] = ALL) -> dict[str | None, list[str]]:
     """Key id → algorithms."""
-    found = read_jwks(json.dumps({"keys": keys}).encode(), allowed)
-    return {kid: list(algorithms) for kid, algorithms in found.items()}
+    found: dict[str | None, list[str]] = {}
+    for kid, algorithm in read_set(*keys, allowed=allowed).keys:
+        found.setdefault(kid, []).append(algorithm)
+    return found
 
 
-@pytest.mark.parametrize("algorithm", ALL)
+def read_set(*keys: Any, allowed: tuple[str, ...] = ALL) -> JwksKeySet:
+    return read_jwks(json.dumps({"keys": keys}).encode(), allowed)
+
+
+@pytest.mark.parametrize("algorithm", SIGNING)
 def test_a_key_is_bound_to_its_own_algorithm(algorithm: str) -> None:
     issuer = Issuer()
     issuer.close()
-    assert read(issuer.add_key("one", algorithm)) == {"one": [algorithm]}
+    names = ["EdDSA", "Ed25519"] if algorithm == "EdDSA" else [algorithm]
+    assert read(issuer.add_key("one", algorithm)) == {"one": names}
 
 
 @pytest.mark.parametrize(
@@ -73,15 +83,119 @@ def test_an_unusable_key_is_left_out(rsa: dict[str, Any], change: dict[str, Any]
     assert read({**rsa, **change}, other) == {"good": ["RS256"]}
 
 
-def test_two_keys_of_one_id_are_both_left_out(rsa: dict[str, Any]) -> None:
-    assert read(rsa, rsa, {**rsa, "kid": "good"}) == {"good": ["RS256"]}
+@pytest.fixture(scope="module")
+def others() -> list[dict[str, Any]]:
+    """Keys of other types, and one more of the same."""
+    issuer = Issuer()
+    issuer.close()
+    return [issuer.add_key("rsa", algorithm) for algorithm in ("ES256", "EdDSA", "RS256")]
+
+
+def test_one_id_for_keys_of_several_types(rsa: dict[str, Any], others: list[dict[str, Any]]) -> None:
+    found = read_set(rsa, *others[:2])
+    assert list(found.keys) == [("rsa", name) for name in ("RS256", "ES256", "EdDSA", "Ed25519")]
+    assert {len(keys) for keys in found.keys.values()} == {1}
+
+
+def test_one_key_for_several_algorithms(rsa: dict[str, Any]) -> None:
+    found = read_set(rsa, {**rsa, "alg": "PS256"}, {**rsa, "alg": None}, allowed=("RS256", "PS256"))
+    assert {place: len(keys) for place, keys in found.keys.items()} == {("rsa", "RS256"): 1, ("rsa", "PS256"): 1}
+
+
+def test_the_same_entry_twice_is_one_key(rsa: dict[str, Any]) -> None:
+    for more in ({}, {"use": None}, {"x5t": "other"}, {"n": rsa["n"], "e": rsa["e"]}):
+        assert len(read_set(rsa, {**rsa, **more}).candidates("rsa", "RS256")) == 1
+
+
+def test_several_keys_of_one_id_are_tried_in_their_order(rsa: dict[str, Any], others: list[dict[str, Any]]) -> None:
+    numbers = [key.key.public_numbers().n for key in read_set(rsa, others[2]).candidates("rsa", "RS256")]
+    assert len(set(numbers)) == 2
+    assert [key.key.public_numbers().n for key in read_set(others[2], rsa).candidates("rsa", "RS256")] == numbers[::-1]
+
+
+def test_members_that_are_null_and_an_empty_id_are_as_if_they_were_not_there(rsa: dict[str, Any]) -> None:
+    nulls = {**rsa, "use": None, "key_ops": None, "crv": None, "kid": None}
+    assert read(nulls) == read({**rsa, "kid": ""}) == {None: ["RS256"]}
+    found = read_set({**rsa, "kid": ""})
+    assert [len(found.candidates(kid, "RS256")) for kid in (None, "", "rsa")] == [1, 1, 0]
+    assert [found.has_id(kid) for kid in (None, "", "rsa")] == [True, True, False]
+    # Which is no id of keys that have one.
+    assert not read_set(rsa).has_id("")
+    assert read_set(rsa).candidates("", "RS256") == ()
+
+
+def test_keys_without_an_id_are_tried_first_for_a_token_without_one(
+    rsa: dict[str, Any], others: list[dict[str, Any]]
+) -> None:
+    found = read_set(rsa, {**others[2], "kid": None})
+    first, second = found.candidates(None, "RS256")
+    assert [first] == list(found.keys[None, "RS256"])
+    assert [second] == list(found.candidates("rsa", "RS256"))
+    # The same key with an id and without is one.
+    assert len(read_set(rsa, {**rsa, "kid": None}).candidates(None, "RS256")) == 1
+    assert found.candidates(None, "ES256") == ()
+    assert found.candidates("other", "RS256") == ()
+
+
+def test_only_so_many_keys_are_tried() -> None:
+    issuer = Issuer()
+    issuer.close()
+    published = [issuer.add_key("one", "ES256") for _ in range(MAX_CANDIDATES + 2)]
+    found = read_set(*published, published[0])
+    assert len(found.candidates("one", "ES256")) == MAX_CANDIDATES
+    assert found.refused == [
+        f"key {number} (kid 'one') {MAX_CANDIDATES} other keys have its kid and algorithm"
+        for number in (MAX_CANDIDATES + 1, MAX_CANDIDATES + 2)
+    ]
+    apart = [{**key, "kid": str(number)} for number, key in enumerate(published)]
+    assert len(read_set(*apart).candidates(None, "ES256")) == MAX_CANDIDATES
+    assert read_set(*apart).refused == []
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"alg": "HS256"}, "has the alg 'HS256', which is none of RS256, "),
+        ({"alg": 1}, "has the alg (no text), which is none of RS256, "),
+        ({"alg": []}, "has the alg (no text), which is none of RS256, "),
+        ({"alg": "PS512"}, "is for PS512, which jwt.algorithms does not list"),
+        ({"kty": "oct", "k": "AAAA"}, "is a secret, which must not be published"),
+        ({"kty": "X\ny"}, "has a kty 'X\\ny' with crv (none), which is not supported"),
+        ({"kty": "EC", "crv": "P-192"}, "has a kty 'EC' with crv 'P-192', which is not supported"),
+        ({"kid": 7}, "has a kid that is no text"),
+        ({"n": "short"}, "has 1024 bits, where 2048 are needed (RFC 7518 3.3)"),
+        ({"n": "!"}, "can't be read: its parameters make no key"),
+        ({"n": None}, "can't be read: its parameters make no key"),
+    ],
+)
+def test_a_key_that_is_refused_is_told_with_its_reason_and_nothing_of_it(
+    rsa: dict[str, Any], change: dict[str, Any], reason: str
+) -> None:
+    bad = {**rsa, "kid": "bad", **change}
+    if change == {"n": "short"}:
+        bad["n"] = RSAAlgorithm.to_jwk(rsa_key(bits=1024).public_key(), as_dict=True)["n"]
+    found = read_set({**rsa, "kid": "good"}, bad, allowed=("RS256", "ES256"))
+    (line,) = found.refused
+    assert line.startswith("key 2 " + ("(kid 'bad') " if "kid" not in change else "") + reason)
+    assert "\n" not in line
+    assert rsa["n"][:20] not in line
+    with pytest.raises(NoUsableKey) as told:
+        read_set(bad, allowed=("RS256", "ES256"))
+    assert reason in str(told.value)
+    assert rsa["n"][:20] not in str(told.value)
+
+
+def test_a_key_for_something_else_is_told_only_where_there_is_no_other(rsa: dict[str, Any]) -> None:
+    other = {**rsa, "kid": "enc", "use": "enc"}
+    assert read_set(rsa, other).refused == []
+    with pytest.raises(NoUsableKey, match=r"key 1 .kid 'enc'. is not for signatures, by its use"):
+        read_set(other)
+    with pytest.raises(NoUsableKey, match="it is empty"):
+        read_set()
 
 
 def test_a_private_part_is_not_kept(rsa: dict[str, Any]) -> None:
-    [[key]] = [
-        list(algorithms.values())
-        for algorithms in read_jwks(json.dumps({"keys": [{**rsa, "d": "AQAB"}]}).encode(), ALL).values()
-    ]
+    (key,) = read_set({**rsa, "d": "AQAB"}).candidates("rsa", "RS256")
     assert not hasattr(key.key, "private_numbers")
 
 

@@ -20,7 +20,7 @@ from jwt import PyJWK
 from gateway.errors import InvalidToken, KeysUnavailable
 from gateway.fetching import FetchError
 from gateway.tokens import key_source
-from gateway.tokens.jwks import JwksKeySet
+from gateway.tokens.jwks import JwksKeySet, NoUsableKey
 from gateway.tokens.key_source import FetchedKeys
 from tests.support.forging import segment
 
@@ -47,7 +47,7 @@ class Provider:
     """What is behind `load`: keys, a failure, or nothing as long as it hangs."""
 
     def __init__(self) -> None:
-        self.keys = {"known": a_key()}
+        self.keys: dict[str | None, PyJWK] = {"known": a_key()}
         self.failure: BaseException | None = None
         self.loads = 0
         self._may_answer = threading.Event()
@@ -55,7 +55,7 @@ class Provider:
 
     def load(self) -> JwksKeySet:
         # As with a real one, what is answered is decided before the answer has arrived.
-        keys: JwksKeySet = {kid: {"HS256": key} for kid, key in self.keys.items()}
+        keys = JwksKeySet({(kid, "HS256"): [key] for kid, key in self.keys.items()})
         failure = self.failure
         self.loads += 1
         self._may_answer.wait()
@@ -129,7 +129,8 @@ class Callers:
 def outcome(keys: FetchedKeys, kid: str | None, algorithm: str = "HS256") -> Any:
     """The key, or why there is none."""
     try:
-        return keys.find(kid, algorithm)
+        found = keys.find(kid, algorithm)
+        return found[0] if len(found) == 1 else list(found)
     except InvalidToken as refused:
         return refused.reason
     except KeysUnavailable:
@@ -313,13 +314,18 @@ def test_a_known_key_with_another_algorithm_is_no_reason_to_fetch(callers: Calle
     assert provider.loads == 1
 
 
-def test_a_token_without_key_id_finds_the_only_key_and_chooses_none_of_several(
-    callers: Callers, provider: Provider
-) -> None:
+def test_a_token_without_key_id_may_be_from_any_key(callers: Callers, provider: Provider, clock: Clock) -> None:
     assert callers.ask(None) == [provider.keys["known"]]
+    # An empty id is that of keys without one.
+    assert callers.ask("") == ["unknown_key"]
     provider.keys["new"] = a_key()
+    clock.now += COOLDOWN
     assert callers.ask("new") == [provider.keys["new"]]
-    assert callers.ask(None) == ["unknown_key"]
+    assert callers.ask(None) == [[provider.keys["known"], provider.keys["new"]]]
+    assert provider.loads == 3
+    provider.keys[None] = a_key()
+    clock.now += COOLDOWN
+    assert callers.ask("") == [provider.keys[None]]
 
 
 def test_no_waiter_misses_the_end_of_the_fetch(hasty_threads: None, provider: Provider, clock: Clock) -> None:
@@ -380,6 +386,51 @@ def test_a_failure_is_logged_once_and_its_end_too(
         "the keys of https://id.test can't be refreshed: status 500; the known ones stay",
         "the keys of https://id.test are fresh again",
     ]
+
+
+def test_a_set_without_a_usable_key_is_believed_when_it_is_seen_for_the_second_time(
+    caplog: pytest.LogCaptureFixture, callers: Callers, keys: FetchedKeys, provider: Provider, clock: Clock
+) -> None:
+    removed: list[object] = []
+    keys.when_removed = lambda: removed.append(None)
+    callers.ask("known")
+    for failure, found in [
+        (NoUsableKey("empty"), provider.keys["known"]),
+        # That the issuer is down in between says nothing about its keys.
+        (FetchError("down"), provider.keys["known"]),
+        (NoUsableKey("empty"), "unknown_key"),
+        (NoUsableKey("empty"), "unknown_key"),
+    ]:
+        provider.failure = failure
+        callers.ask("random")
+        assert callers.ask("known") == [found]
+        assert keys.state == "failing"
+        clock.now += COOLDOWN
+    assert len(removed) == 1
+    assert not keys.is_ready
+    assert [record.getMessage() for record in caplog.records] == [
+        "the keys of https://id.test can't be refreshed: empty; the known ones stay",
+        "the keys of https://id.test are gone: empty, for the second time; its tokens are refused",
+    ]
+    provider.failure = None
+    assert callers.ask("known") == [provider.keys["known"]]
+    assert keys.state == "ok"
+    # Then it counts anew.
+    clock.now += COOLDOWN
+    provider.failure = NoUsableKey("empty")
+    callers.ask("random")
+    assert callers.ask("known") == [provider.keys["known"]]
+
+
+def test_a_set_that_was_never_usable_is_no_key_but_not_an_outage_for_ever(
+    monkeypatch: pytest.MonkeyPatch, callers: Callers, keys: FetchedKeys, provider: Provider
+) -> None:
+    monkeypatch.setattr(key_source, "RETRY_SECONDS", 0.001)
+    provider.failure = NoUsableKey("empty")
+    assert callers.ask("known")[0] in ("unavailable", "unknown_key")
+    eventually(lambda: provider.loads > 3)
+    assert callers.ask("known") == ["unknown_key"]
+    assert not keys.is_ready
 
 
 def test_removed_and_replaced_keys_are_told_once_and_new_ones_are_not(

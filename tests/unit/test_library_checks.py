@@ -67,6 +67,15 @@ def decode_without_payload_hook(self: Any, token: str, key: Any, **more: Any) ->
     return decoded | {"payload": payload}
 
 
+def decode_with_another_reader(
+    self: Any, token: str, key: Any, algorithms: Any, options: Any = None, **_: Any
+) -> dict[str, Any]:
+    """As if PyJWT took tokens apart by another method."""
+    payload, signed, header, signature = jwt.PyJWS._load(self, token)
+    self._verify_signature(signed, header, signature, key, algorithms, options=options)
+    return {"payload": payload, "header": header, "signature": signature}
+
+
 def limiter_with_another_check(self: Any, app: Flask) -> None:
     """As if Flask-Limiter checked by another method; its other hooks are there."""
     for register in (app.after_request, app.teardown_request):
@@ -109,7 +118,7 @@ CHANGES: dict[str, tuple[str, Change]] = {
     "the payload": ("PyJWT", replaced(jwt.PyJWT, "decode_complete", decode_without_payload_hook)),
     "an issuer": ("PyJWT", without(jwt.PyJWT, "_validate_iss")),
     "an audience": ("PyJWT", replaced(jwt.PyJWT, "_validate_aud")),
-    "segments": ("PyJWT", without(jwt.PyJWS, "_decode_base64url_segment")),
+    "segments": ("PyJWT", replaced(jwt.PyJWS, "decode_complete", decode_with_another_reader)),
     "how it connects": ("redis", replaced(redis.connection.Connection, "connect")),
     "TLS": ("redis", without(redis.connection.SSLConnection, "_wrap_socket_with_ssl")),
     "sentinels": ("redis", without(redis.sentinel.Sentinel, "discover_master")),

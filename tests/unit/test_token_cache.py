@@ -49,10 +49,12 @@ class Keys:
         return sealed({**HS256, "kid": kid}, {"sub": sub, "exp": exp, **claims}, self._secrets[kid])
 
     def _load(self) -> JwksKeySet:
-        return {
-            kid: {"HS256": PyJWK({"kty": "oct", "k": segment(secret)}, "HS256")}
-            for kid, secret in self._secrets.items()
-        }
+        return JwksKeySet(
+            {
+                (kid, "HS256"): [PyJWK({"kty": "oct", "k": segment(secret)}, "HS256")]
+                for kid, secret in self._secrets.items()
+            }
+        )
 
 
 @pytest.fixture

@@ -11,11 +11,13 @@ import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from jwt import PyJWK
@@ -283,15 +285,18 @@ def test_blanks_around_or_inside_a_token_are_refused(blank: str) -> None:
         assert reason(spelled, by) == "malformed"
 
 
-def test_padding_makes_no_other_caller() -> None:
-    """Some issuers pad, though RFC 7515 2 says not to. The padding of the signed parts is signed with them."""
+def test_padding_is_no_part_of_a_token() -> None:
+    """RFC 7515 2: base64url without it. PyJWT takes it, and so a revoked token's other spelling."""
     header, payload, signature = token().split(".")
     by = verifier()
-    for padded in (f"{header}=.{payload}", f"{header}.{payload}=", f"{header}==.{payload}", f"{header}.{payload}=="):
-        assert reason(f"{padded}.{signature}", by) in ("malformed", "signature")
-    for wrong in ("==", "===", "=" * 1000, "=A", "%3D"):
-        assert reason(f"{header}.{payload}.{signature}{wrong}", by) == "malformed"
-    assert by.principal(f"{header}.{payload}.{signature}=") == by.principal(token())
+    assert by.principal(f"{header}.{payload}.{signature}").subject == "ada@example.com"
+    for padding in ("=", "==", "===", "=" * 1000, "=A", "%3D"):
+        for padded in (
+            f"{header}{padding}.{payload}.{signature}",
+            f"{header}.{payload}{padding}.{signature}",
+            f"{header}.{payload}.{signature}{padding}",
+        ):
+            assert reason(padded, by) == "malformed"
 
 
 @pytest.mark.parametrize(
@@ -700,3 +705,47 @@ def test_claims_are_read_as_utf_8_alone(encoding: str) -> None:
     # The second time, its header is known.
     assert by.principal(sealed(HS256, CLAIMS)).subject == "ada@example.com"
     assert reason(sealed(HS256, octets), by) == "malformed"
+
+
+@pytest.mark.parametrize("configured", ["at+jwt", "application/at+jwt", "AT+JWT", "Application/At+Jwt"])
+def test_a_type_is_the_same_with_and_without_its_prefix_and_in_any_case(configured: str) -> None:
+    """RFC 7515 4.1.9, RFC 8725 3.11."""
+    by = verifier(token_type=configured)
+    for typ in ("at+jwt", "application/at+jwt", "AT+jwt", "APPLICATION/at+JWT"):
+        assert by.principal(sealed({**HS256, "typ": typ}, CLAIMS)).subject == "ada@example.com"
+    for other in (
+        "JWT",
+        "text/at+jwt",
+        "/at+jwt",
+        "application/",
+        "application/application/at+jwt",
+        "at+jwt ",
+        "",
+        1,
+        None,
+    ):
+        assert reason(sealed({**HS256, "typ": other}, CLAIMS), by) in ("type", "malformed")
+    assert reason(sealed({"alg": "HS256"}, CLAIMS), by) == "type"
+
+
+@pytest.mark.parametrize("name", ["Ed25519", "EdDSA"])
+def test_ed25519_goes_by_both_of_its_names(name: str, tmp_path: Path) -> None:
+    """RFC 9864 2.2."""
+    key, other = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
+    (tmp_path / "key.pem").write_bytes(public_pem(key))
+
+    def signed_by(signer: Ed25519PrivateKey, alg: str) -> str:
+        body = f"{segment({'alg': alg})}.{segment(CLAIMS)}"
+        return f"{body}.{segment(signer.sign(body.encode()))}"
+
+    by = verifier(secret=None, public_key_file=str(tmp_path / "key.pem"), algorithms=[name])
+    both = verifier(secret=None, public_key_file=str(tmp_path / "key.pem"), algorithms=["EdDSA", "Ed25519"])
+    for alg in ("Ed25519", "EdDSA"):
+        for _ in range(2):
+            assert both.principal(signed_by(key, alg)).subject == "ada@example.com"
+        assert reason(signed_by(other, alg), both) == "signature"
+        if alg == name:
+            assert by.principal(signed_by(key, alg)).subject == "ada@example.com"
+        else:
+            assert reason(signed_by(key, alg), by) == "algorithm"
+    assert reason(signed_by(key, "Ed448"), both) == "algorithm"
