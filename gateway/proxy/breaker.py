@@ -15,7 +15,7 @@ MAX_REST_SECONDS = 30.0
 # ended, which may be hours later. Any other, where the service has no other target to serve its clients: the probe may
 # be a long poll, of a service that works.
 UPLOAD_PROBE_SECONDS = 0.5
-LONE_PROBE_SECONDS = 2.0
+LONE_PROBE_SECONDS = 1.0
 
 State = Literal["closed", "open", "half-open"]
 
@@ -43,6 +43,8 @@ class Breaker:
         # How often it has opened without having been closed since.
         self._openings = 0
         self._opened_at = 0.0
+        # Since when the target is known to fail: when the probe was sent that failed, which may have taken long to.
+        self._failing_since = 0.0
         # The number with which it opened: the permits of probes are larger.
         self._opening_number = 0
         # When the latest probe was sent; None while there is none.
@@ -108,14 +110,14 @@ class Breaker:
             return False
         now = self._clock()
         if self._openings:
-            self._open(now)
+            self._open(now, now if self._probe_began is None else self._probe_began)
             return True
         self._in_a_row += 1
         self._failures.append(now)
         self._recent.append(now)
         self._forget_before(now - self._settings.window_seconds)
         if self._has_failed_enough():
-            self._open(now)
+            self._open(now, now)
             return True
         return False
 
@@ -136,13 +138,14 @@ class Breaker:
         self._cut_in_a_row += 1
         if self._cut_in_a_row < self._settings.failures:
             return False
-        self._open(self._clock())
+        now = self._clock()
+        self._open(now, now)
         return True
 
     def recovered(self, seen_at: float) -> bool:
-        """Closes it, where the target was seen to work at that moment, by other means than a request, and the breaker
-        had opened before. Whether it was closed by this."""
-        if not self._openings or seen_at <= self._opened_at:
+        """Closes it, where the target was seen to work at that moment, by other means than a request of this worker,
+        and is not known to have failed since. Whether it was closed by this."""
+        if not self._openings or seen_at <= self._failing_since:
             return False
         # Whoever tries at the moment has nothing to decide any more.
         self._close(self._number + 1)
@@ -167,9 +170,14 @@ class Breaker:
 
     def _open_until(self, is_alone: bool = False) -> float:
         """When the next request may try. A target beside which there is no other to ask is not left alone longer each
-        time: nobody would gain by that, and its clients would wait after it is back."""
-        doublings = 0 if is_alone else min(self._openings - 1, 20)
-        return self._opened_at + min(self._settings.open_seconds * 2.0**doublings, self._settings.max_open_seconds)
+        time, and a probe that took long to fail was pause enough: nobody would gain by more, and its clients would wait
+        after it is back."""
+        settings = self._settings
+        if is_alone:
+            return self._failing_since + min(settings.open_seconds, settings.max_open_seconds)
+        return self._opened_at + min(
+            settings.open_seconds * 2.0 ** min(self._openings - 1, 20), settings.max_open_seconds
+        )
 
     def _probe_until(self, is_alone: bool) -> float:
         """Until when no other request may be the probe."""
@@ -179,11 +187,11 @@ class Breaker:
             return self._probe_began + UPLOAD_PROBE_SECONDS
         return self._probe_began + LONE_PROBE_SECONDS if is_alone else math.inf
 
-    def _open(self, now: float) -> None:
+    def _open(self, now: float, failing_since: float) -> None:
         self._number += 1
         self._opening_number = self._number
         self._openings += 1
-        self._opened_at = now
+        self._opened_at, self._failing_since = now, failing_since
         self._probe_began = None
 
     def _close(self, number: int) -> None:

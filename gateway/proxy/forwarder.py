@@ -184,6 +184,7 @@ class Forwarder:
                 )
             )
             status = head.status
+            fields = self._answered_fields(head.fields, incoming, target)
             first = first_piece(upstream_body)
         except UpstreamError as error:
             state.in_flight -= 1
@@ -219,12 +220,7 @@ class Forwarder:
             elif upstream_body.is_cut and breaker.was_cut(permit):
                 self._watch.opened(target)
 
-        return Answer(
-            head.status,
-            head.reason,
-            self._answered_fields(head.fields, incoming, target),
-            AnswerBody(first, upstream_body, leave),
-        )
+        return Answer(head.status, head.reason, fields, AnswerBody(first, upstream_body, leave))
 
     def _send_interim(self, incoming: Incoming, target: Target, head: ResponseHead) -> None:
         # 100 Continue answers an expectation that the gateway has met itself.

@@ -183,7 +183,7 @@ def test_a_target_that_was_reachable_all_the_time_is_left_to_requests(server: Re
         workers.look()
     assert workers.breakers[0].is_open
     # Each further failure has it look again: the target may have gone by now.
-    workers.breakers[0]._open(time.monotonic())
+    workers.breakers[0]._open(time.monotonic(), time.monotonic())
     workers.look()
     assert watched.opened_at == workers.breakers[0].opened_at
 

@@ -187,6 +187,25 @@ def test_a_probe_that_takes_long_makes_room_for_another(
     assert one.allows()
 
 
+def test_a_probe_that_took_long_to_fail_was_pause_enough_for_a_target_without_others() -> None:
+    one, clock = breaker(failures=1, open_seconds=1)
+    fail(one)
+    clock.now += 1
+    probe = one.acquire()
+    sent_at = clock.now
+    clock.now += 0.75
+    one.failed(probe)
+    assert not one.allows(is_alone=True)
+    assert one.seconds_until_next_try(is_alone=True) == 0.25
+    assert one.seconds_until_next_try() == 2
+    clock.now += 0.25
+    assert one.allows(is_alone=True)
+    assert not one.allows()
+    # What was seen while the probe waited in vain is newer than what the probe says.
+    assert not one.recovered(sent_at)
+    assert one.recovered(sent_at + 0.5)
+
+
 def test_it_is_closed_by_whoever_has_seen_the_target_work_since() -> None:
     one, clock = breaker(failures=1, open_seconds=30)
     assert not one.recovered(clock.now)
@@ -349,7 +368,11 @@ class BreakerMachine(RuleBasedStateMachine):
     def see_it_work(self, ago: float) -> None:
         opened_at = self.breaker.opened_at
         closed = self.breaker.recovered(self.clock.now - ago)
-        assert closed == (opened_at is not None and opened_at < self.clock.now - ago)
+        if opened_at is None or opened_at < self.clock.now - ago:
+            assert closed == (opened_at is not None)
+        elif closed:
+            # The probe that failed at last was sent before.
+            assert self.breaker._failing_since < self.clock.now - ago
 
     @rule(seconds=st.sampled_from([0.1, 0.5, 1.0, 2.0, 10.0]))
     def wait(self, seconds: float) -> None:
