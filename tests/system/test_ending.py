@@ -271,7 +271,8 @@ def test_a_busy_stream_of_events_ends_too(start_gateway: StartGateway, upstream:
         connection.send(request_bytes("GET", "/api/devices", [bearer()]))
         connection.socket.recv(1000)
         gateway.begin_to_stop()
-        assert connection.rest().endswith(chunk(b"data: x\r\n\r\n") + b"0\r\n\r\n")
+        # The gateway puts several that have arrived by then into one chunk.
+        assert connection.rest().endswith(b"data: x\r\n\r\n" + b"\r\n0\r\n\r\n")
     assert gateway.stop() == 0
 
 
