@@ -1,22 +1,17 @@
-"""The gateway's `flask` commands: `check`, `services` and `token` here, the longer ones in modules of their own."""
+"""The gateway's `flask` commands: `check` and `services` here, the longer ones in modules of their own."""
 
 from __future__ import annotations
 
-import time
-from typing import Any
-
 import click
-import jwt
 from flask import Flask
 
-from gateway.cli.claims import claim_of
 from gateway.cli.demo import demo_command
 from gateway.cli.drift import drift_command
-from gateway.cli.durations import DURATION
 from gateway.cli.explain import explain_command
 from gateway.cli.quota import quota_command
 from gateway.cli.revoke import revoke_command, revoked_command
 from gateway.cli.table import print_table
+from gateway.cli.token import token_command
 from gateway.config import Settings
 from gateway.errors import LibraryMismatch
 from gateway.library_checks import check_libraries
@@ -24,6 +19,7 @@ from gateway.policies import Policy, policies_of
 
 
 def register_commands(app: Flask, settings: Settings) -> None:
+    hide_limiter_commands()
     app.cli.add_command(check_command(settings))
     app.cli.add_command(services_command(settings))
     app.cli.add_command(token_command(settings))
@@ -78,36 +74,10 @@ def service_row(settings: Settings, policy: Policy) -> tuple[str, ...]:
     )
 
 
-def token_command(settings: Settings) -> click.Command:
-    @click.command("token")
-    @click.option("--sub", required=True, help="Who the token is about.")
-    @click.option(
-        "--claim", "claims", multiple=True, metavar="NAME=VALUE", help="A further claim; JSON, or plain text."
-    )
-    @click.option(
-        "--expires", type=DURATION, default="1h", show_default=True, help="How long it is good: 90s, 5m, 1h, 7d."
-    )
-    def token(sub: str, claims: tuple[str, ...], expires: int) -> None:
-        """Sign a token with jwt.secret, for trying things out."""
-        secret = settings.jwt.secret
-        if secret is None:
-            raise click.ClickException("tokens are verified with jwt.public_key_file: only their issuer can sign them")
-        if not sub:
-            raise click.BadParameter("must not be empty", param_hint="--sub")
-        now = int(time.time())
-        payload: dict[str, Any] = {"sub": sub, "iat": now, "exp": now + expires}
-        if settings.jwt.issuer is not None:
-            payload["iss"] = settings.jwt.issuer
-        if settings.jwt.audience is not None:
-            audience = settings.jwt.audience
-            payload["aud"] = audience if isinstance(audience, str) else list(audience)
-        payload |= dict(claim_of(text) for text in claims)
-        if missing := [name for name in settings.jwt.required_claims if name not in payload]:
-            raise click.UsageError(f"jwt.required_claims asks for {', '.join(missing)} too: give --claim NAME=VALUE")
-        algorithm = (settings.jwt.algorithms or ("HS256",))[0]
-        try:
-            click.echo(jwt.encode(payload, secret.get_secret_value(), algorithm))
-        except TypeError as error:
-            raise click.BadParameter(str(error), param_hint="--claim") from error
-
-    return token
+def hide_limiter_commands() -> None:
+    """Takes Flask-Limiter's `flask limiter` out of the list of commands: it knows nothing of the gateway's limits.
+    Flask finds it by itself, as a plugin."""
+    context = click.get_current_context(silent=True)
+    root = context.find_root().command if context is not None else None
+    if isinstance(root, click.Group):
+        root.commands.pop("limiter", None)
