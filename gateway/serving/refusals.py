@@ -28,6 +28,7 @@ from gunicorn.http.errors import (
 from gateway import errors
 from gateway.serving.request_heads import HeadRefused, Request, Unreader
 from gateway.system.exhaustion import EXHAUSTION, is_exhaustion
+from gateway.system.time_slice import yield_now
 
 PROBLEMS: dict[type[ParseException], tuple[type[errors.BadRequest], str]] = {
     LimitRequestLine: (errors.TargetTooLong, "the target must be shorter"),
@@ -70,6 +71,8 @@ class ProblemAnswers:
 
     def refuse(self, client: Any, addr: Any, problem: errors.GatewayError, read: Request | None) -> None:
         """Answers what could be `read` of a message with a problem. The connection is to end then."""
+        # A flood of them takes its turns behind whoever is to be served.
+        yield_now()
         try:
             # StopIteration: the connection is to end, which is known.
             with suppress(StopIteration, OSError):

@@ -31,6 +31,7 @@ from gateway.proxy.paths import ABSOLUTE_FORM
 from gateway.proxy.wire import TEXT, TOKEN
 from gateway.serving.message_rules import MESSAGE_RULES
 from gateway.system.sockets import receive, wait_for_answer
+from gateway.system.time_slice import yield_now
 
 # A token without _, of which header_map decides.
 PLAIN_NAME = TOKEN.replace("_", "")
@@ -161,6 +162,8 @@ class Request(message.Request):  # type: ignore[misc]
             return
         is_whole = is_refused = False
         while not (is_whole or is_refused):
+            # Few heads come in several pieces; a crowd of them is not to be read in one go.
+            yield_now()
             before = len(buf)
             super().read_into(unreader, buf)
             is_whole = buf.startswith(b"\r\n") or buf.find(b"\r\n\r\n", max(0, before - 3)) >= 0
