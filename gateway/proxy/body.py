@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from gateway.errors import (
@@ -21,6 +22,7 @@ from gateway.system.time_slice import yield_if_due
 PIECE_BYTES = 64 * 1024
 # An empty line, after which a stream of events may end without one being lost (HTML, 9.2.6).
 END_OF_EVENT = b"\n\n"
+EVENT_END = re.compile(rb"(?>\r\n|\r|\n){2}")
 
 
 class UpstreamBody:
@@ -118,6 +120,11 @@ class UpstreamBody:
             raise WorkerEnding
         self._connection.end_watch = end if is_between else None
         piece = self._next_piece()
+        if end.is_told and not self.is_whole:
+            # In a stream that never pauses no piece may end with an event for long.
+            ends = [found.end() - len(self._last) for found in EVENT_END.finditer(self._last + piece)]
+            if ends and ends[-1] > 0:
+                piece = piece[: ends[-1]]
         self._last = (self._last + piece)[-4:]
         return piece
 
