@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -62,10 +63,7 @@ class Issuer:
                 if self._type is not None and media_type(text(header.get("typ"))) != self._type:
                     # An ID token or a refresh token is no access token (RFC 8725 3.11).
                     raise InvalidToken("the token is of another type", "type")
-                *others, key = self.keys.find(header.get("kid"), text(header.get("alg")))
-                for other in others:
-                    with suppress(jwt.InvalidSignatureError):
-                        return self._claims_by(other, token)
+                return self._claims_by_any(token, header.get("kid"), text(header.get("alg")))
             return self._claims_by(key, token)
         # Beside its own errors PyJWT lets through what json, base64 and int() raise for hostile input.
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
@@ -73,6 +71,23 @@ class Issuer:
                 if isinstance(error, kind):
                     raise InvalidToken(detail, reason) from error
             raise malformed() from error
+
+    def _claims_by_any(self, token: str, kid: str | None, algorithm: str) -> dict[str, Any]:
+        """By the key that signed it, of those that may have."""
+        keys = self.keys.find(kid, algorithm)
+        try:
+            return self._claims_by_one_of(keys, token)
+        except jwt.InvalidSignatureError:
+            fresh = () if kid else self.keys.find_new(kid, algorithm, keys)
+            if not fresh:
+                raise
+            return self._claims_by_one_of(fresh, token)
+
+    def _claims_by_one_of(self, keys: Sequence[jwt.PyJWK], token: str) -> dict[str, Any]:
+        for key in keys[:-1]:
+            with suppress(jwt.InvalidSignatureError):
+                return self._claims_by(key, token)
+        return self._claims_by(keys[-1], token)
 
     def _claims_by(self, key: jwt.PyJWK, token: str) -> dict[str, Any]:
         # A token with an audience is for that audience only, also where none is configured (RFC 7519 4.1.3).

@@ -13,7 +13,7 @@ from jwt import PyJWK
 
 from gateway.errors import InvalidToken, KeysUnavailable
 from gateway.fetching import FetchError
-from gateway.tokens.jwks import JwksKeySet, NoUsableKey
+from gateway.tokens.jwks import JwksKeySet, NoUsableKey, is_among
 from gateway.tokens.keys import KeySet
 
 # How long requests wait for the first load, from its begin, and for the fetch that an unknown key id caused.
@@ -36,6 +36,10 @@ class KeySource(Protocol):
     def find(self, kid: str | None, algorithm: str) -> Sequence[PyJWK]:
         """The keys that may have signed a token with this header: mostly one, never none. Raises InvalidToken, or
         KeysUnavailable where none was ever loaded."""
+
+    def find_new(self, kid: str | None, algorithm: str, tried: Sequence[PyJWK]) -> Sequence[PyJWK]:
+        """The keys that may have signed a token which none of those that were tried has signed, as far as a fetch
+        brings any: without an id, a token of a new key can be told in no other way."""
 
     @property
     def age_seconds(self) -> float | None:
@@ -62,6 +66,9 @@ class FixedKeys:
         if key is None:
             raise InvalidToken("the token's algorithm is not accepted", "algorithm")
         return (key,)
+
+    def find_new(self, kid: str | None, algorithm: str, tried: Sequence[PyJWK]) -> Sequence[PyJWK]:  # noqa: ARG002 - the same
+        return ()
 
     @property
     def age_seconds(self) -> float | None:
@@ -121,12 +128,21 @@ class FetchedKeys:
         self.start()
         if self._keys is None:
             self._wait_for_first_load()
-        if not self._has_id(kid) and not self._is_published_now(kid):
-            raise InvalidToken("the token's key is not known", "unknown_key")
-        keys = self._keys.candidates(kid, algorithm) if self._keys is not None else ()
+        if not self._has_id(kid):
+            self._fetch_until(lambda: self._has_id(kid))
+            if not self._has_id(kid):
+                raise InvalidToken("the token's key is not known", "unknown_key")
+        keys = self._candidates(kid, algorithm)
         if not keys:
             raise InvalidToken("the token's algorithm is not accepted", "algorithm")
         return keys
+
+    def find_new(self, kid: str | None, algorithm: str, tried: Sequence[PyJWK]) -> Sequence[PyJWK]:
+        def found() -> list[PyJWK]:
+            return [key for key in self._candidates(kid, algorithm) if not is_among(key, tried)]
+
+        self._fetch_until(lambda: bool(found()))
+        return found()
 
     def start(self) -> None:
         """Starts the refresher of this process, once; not before it is forked."""
@@ -172,9 +188,13 @@ class FetchedKeys:
         if self._keys is None:
             raise KeysUnavailable("the issuer's keys can't be loaded")
 
-    def _is_published_now(self, kid: str | None) -> bool:
-        """Whether a fetch brings a key of an id that was not known: one per cooldown, whatever the ids. All who come
-        meanwhile wait for the same one, and nobody longer than UNKNOWN_KEY_SECONDS from when it was asked for."""
+    def _candidates(self, kid: str | None, algorithm: str) -> Sequence[PyJWK]:
+        return self._keys.candidates(kid, algorithm) if self._keys is not None else ()
+
+    def _fetch_until(self, is_there: Callable[[], bool]) -> None:
+        """Has the keys fetched for a key that is not known: once per cooldown, whichever it is. All who come meanwhile
+        wait for the same fetch until the key is there, and nobody longer than UNKNOWN_KEY_SECONDS from when it was
+        asked for."""
         with self._changed:
             now = self._clock()
             if self._asked_at is None or now - self._asked_at >= self._cooldown_seconds:
@@ -183,8 +203,7 @@ class FetchedKeys:
                 self._awaited = self._begun + 1
                 self._changed.notify_all()
             left = self._asked_at + UNKNOWN_KEY_SECONDS - now
-            self._changed.wait_for(lambda: self._ended >= self._awaited or self._has_id(kid), left)
-        return self._has_id(kid)
+            self._changed.wait_for(lambda: self._ended >= self._awaited or is_there(), left)
 
     def _keep_fresh(self) -> None:
         while True:

@@ -305,6 +305,24 @@ def test_key_sets_that_are_odd_and_allowed_let_their_tokens_pass(
     assert line == ("not all keys of jwt are used: key 9 (kid 'weak') can't be read: its parameters make no key")
 
 
+def test_a_key_without_an_id_is_replaced(upstream: ScriptedUpstream, issuer: Issuer) -> None:
+    app = create_app(loaded(four_services(upstream.url) | {"jwt": {"jwks_url": issuer.jwks_url}}))
+
+    def status(name: str) -> int:
+        token = jwt.encode({"sub": "ada", "exp": int(time.time()) + 600}, issuer.keys[name][1], "ES256")
+        return app.test_client().get("/api/devices", headers={"Authorization": f"Bearer {token}"}).status_code
+
+    del issuer.add_key("old")["kid"]
+    assert status("old") == 200
+    issuer.published.clear()
+    del issuer.add_key("new")["kid"]
+    assert [status("new"), status("old")] == [200, 401]
+    issuer.add_key("foreign")
+    fetches = issuer.fetches
+    assert [status("foreign") for _ in range(3)] == [401] * 3
+    assert issuer.fetches == fetches == 2
+
+
 @pytest.mark.parametrize(
     ("settings", "claims", "status"),
     [

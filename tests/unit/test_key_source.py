@@ -328,6 +328,22 @@ def test_a_token_without_key_id_may_be_from_any_key(callers: Callers, provider: 
     assert callers.ask("") == [provider.keys[None]]
 
 
+def test_a_new_key_of_tokens_without_an_id_is_fetched_once_per_cooldown(
+    callers: Callers, keys: FetchedKeys, provider: Provider, clock: Clock
+) -> None:
+    tried = keys.find(None, "HS256")
+    assert keys.find_new(None, "HS256", tried) == []
+    assert provider.loads == 2
+    provider.keys = {None: a_key()}
+    for _ in range(50):
+        assert keys.find_new(None, "HS256", tried) == []
+    assert provider.loads == 2
+    clock.now += COOLDOWN
+    assert keys.find_new(None, "HS256", tried) == [provider.keys[None]]
+    assert keys.find_new(None, "none", tried) == []
+    assert provider.loads == 3
+
+
 def test_no_waiter_misses_the_end_of_the_fetch(hasty_threads: None, provider: Provider, clock: Clock) -> None:
     """Refreshed without a pause, so that whoever asks meets it in every state that it can be in."""
     keys = fetched(provider, clock, refresh_seconds=1e-4)
