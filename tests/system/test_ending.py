@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
+from gateway.system.ending import GROUPS
 from tests.support.client import Connection, request_bytes
 from tests.support.gateway import GatewayProcess, four_services
 from tests.support.tokens import bearer
@@ -104,8 +105,8 @@ class Streams:
         path = received.head.split()[1]
         if b"/stream" not in path:
             return answering(OK)(received, connection)
-        connection.sendall(STREAM_HEAD % b"text/event-stream" + chunk(b"data: first\n\n"))
         self._connections[path] = connection
+        connection.sendall(STREAM_HEAD % b"text/event-stream" + chunk(b"data: first\n\n"))
         return connection.recv(1) == b"x"
 
     def send(self, number: int, event: bytes) -> None:
@@ -189,18 +190,16 @@ def test_streams_end_one_after_the_other_over_the_drain_time(
 ) -> None:
     streams = Streams()
     upstream.script = streams.script
-    gateway = start_gateway(four_services(upstream.url) | {"server": {"drain_seconds": 5}}, workers=1)
+    gateway = start_gateway(four_services(upstream.url) | {"server": {"drain_seconds": 7}}, workers=1)
     with ExitStack() as stack:
-        connections = [stack.enter_context(streams.open(gateway, number)) for number in range(8)]
+        connections = [stack.enter_context(streams.open(gateway, number)) for number in range(GROUPS)]
         gateway.begin_to_stop()
         read_through(connections[0], b"0\r\n\r\n")
-        # Others go on then.
-        streams.send(7, b"data: second\n\n")
-        read_through(connections[7], b"data: second\n\n")
-        # Who comes now stays as long as the others.
-        late = stack.enter_context(streams.open(gateway, 8))
-        streams.send(8, b"data: second\n\n")
-        read_through(late, b"data: second\n\n")
+        # Others go on then, and so does who comes now.
+        late = stack.enter_context(streams.open(gateway, GROUPS))
+        for number, connection in ((GROUPS - 1, connections[-1]), (GROUPS, late)):
+            streams.send(number, b"data: second\n\n")
+            read_through(connection, b"data: second\n\n")
         for connection in [*connections[1:], late]:
             assert connection.rest() == b"0\r\n\r\n"
     assert gateway.stop() == 0
