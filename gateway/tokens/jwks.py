@@ -16,7 +16,8 @@ from gateway.tokens.keys import ED_ALGORITHMS, MIN_RSA_BITS, RSA_ALGORITHMS, bou
 EC_ALGORITHMS = {"P-256": "ES256", "P-384": "ES384", "P-521": "ES512"}
 # A token costs a verification for each key that may have signed it.
 MAX_CANDIDATES = 4
-SHOWN_CHARACTERS = 80
+LONGEST_ID_SHOWN = 80
+LONGEST_NAME = 20
 
 
 class NoUsableKey(ValueError):
@@ -103,7 +104,7 @@ def read_jwks(content: bytes, allowed: Sequence[str]) -> JwksKeySet:
 
 def shown_id(entry: Any) -> str:
     kid = entry.get("kid") if isinstance(entry, dict) else None
-    return f" (kid {kid[:SHOWN_CHARACTERS]!r})" if isinstance(kid, str) else ""
+    return f" (kid {kid[:LONGEST_ID_SHOWN]!r})" if isinstance(kid, str) else ""
 
 
 def read_key(entry: Any, allowed: Sequence[str]) -> tuple[str | None, list[PyJWK]]:
@@ -155,7 +156,10 @@ def algorithms_of(given: dict[str, Any], allowed: Sequence[str]) -> list[str]:
 
 
 def shown(value: Any) -> str:
-    return repr(value[:SHOWN_CHARACTERS]) if isinstance(value, str) else "(no text)" if value is not None else "(none)"
+    """The name of a type, curve or algorithm. What is longer than those are may be a key in the wrong place."""
+    if value is None:
+        return "(none)"
+    return repr(value) if isinstance(value, str) and len(value) <= LONGEST_NAME else "(no name)"
 
 
 def prepared(given: dict[str, Any], algorithm: str) -> PyJWK:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -20,7 +21,7 @@ from gateway.tokens.revocation import PREFIX
 from tests.support.configuration import loaded
 from tests.support.gateway import four_services
 from tests.support.issuer import Issuer
-from tests.support.redis import RedisServer
+from tests.support.redis import FalseRedis, RedisServer
 from tests.support.tokens import SECRET, signed
 from tests.support.upstream import ScriptedUpstream
 
@@ -188,12 +189,44 @@ def test_no_quota_is_shown_where_none_is_counted(redis: RedisServer, upstream: S
     assert "ratelimit.enabled = false: no gateway counts" in site.run("quota", "x", code=1)
 
 
-def test_a_redis_that_does_not_have_what_it_took_is_told(sites: dict[str, Site], redis: RedisServer) -> None:
-    # A server that forgets: its clock for keys' ends is set so that nothing lasts.
-    with RedisServer() as forgetting, closing(ScriptedUpstream()) as upstream:
-        site = Site(forgetting, upstream.url, NO_ISSUER)
-        with forgetting.client() as client:
-            client.execute_command("CONFIG", "SET", "maxmemory", "1")
+COMMANDS = re.compile(rb"\*\d+\r\n\$\d+\r\n(\w+)\r\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "answers", "said"),
+    [
+        (("revoke", "--jti", "x"), {b"GET": b"$-1\r\n"}, "Redis has taken the revocation, but does not have it"),
+        (("revoke", "--sub", "x"), {b"GET": b"$-1\r\n"}, "Redis has taken the revocation, but does not have it"),
+        (
+            ("revoke", "--sub", "x", "--undo"),
+            {b"GET": b"$3\r\n1 x\r\n", b"DEL": b":1\r\n"},
+            "Redis still has the revocation",
+        ),
+        (
+            ("quota", "x", "--reset"),
+            {b"EVALSHA": b"*4\r\n:1\r\n:295\r\n:1000\r\n:0\r\n", b"DEL": b":1\r\n"},
+            "Redis still has counters that were to be given back",
+        ),
+    ],
+)
+def test_a_redis_that_did_not_do_what_it_said_is_told(
+    upstream: ScriptedUpstream, words: tuple[str, ...], answers: dict[bytes, bytes], said: str
+) -> None:
+    def answer(data: bytes) -> bytes:
+        return b"".join(answers.get(command.upper(), b"+OK\r\n") for command in COMMANDS.findall(data))
+
+    with FalseRedis(0, answer) as false:
+        tree = {**four_services(upstream.url), "jwt": NO_ISSUER, "redis_url": f"redis://127.0.0.1:{false.port}/0"}
+        result = create_app(loaded(tree)).test_cli_runner().invoke(args=words)
+    assert (result.exit_code, said in result.output) == (1, True), result.output
+    assert "taken back" not in result.output
+    assert "until" not in result.output
+
+
+def test_a_redis_that_refuses_to_write_is_told(upstream: ScriptedUpstream) -> None:
+    with RedisServer() as full:
+        full.ask("CONFIG", "SET", "maxmemory", "1")
+        site = Site(full, upstream.url, NO_ISSUER)
         for words in (("--jti", "x"), ("--sub", "x")):
             assert "redis_url: fails" in site.run("revoke", *words, code=1)
 
