@@ -9,8 +9,9 @@ from typing import Any
 
 from gateway.tokens.principal import Principal
 
-# The principal itself, its digest, its place in the mapping, and what its texts take beside their characters.
-ENTRY_BYTES = 1000
+# The principal itself, its digest, its place in the mapping, the Redis keys of its revocations, and what its texts take
+# beside their characters.
+ENTRY_BYTES = 1350
 # One service's place in `Principal.signed`: key, tuple, time and the token's own header.
 SIGNED_BYTES = 300
 

@@ -21,7 +21,7 @@ from gateway.tokens.revocation import PREFIX
 from tests.support.configuration import loaded
 from tests.support.gateway import four_services
 from tests.support.issuer import Issuer
-from tests.support.redis import FalseRedis, RedisServer
+from tests.support.redis import FalseRedis, RedisServer, calls_of
 from tests.support.tokens import SECRET, signed
 from tests.support.upstream import ScriptedUpstream
 
@@ -425,3 +425,17 @@ def test_tokens_of_the_demo_can_be_revoked() -> None:
     first, second = (jwt.decode(token, SECRET, ["HS256"]) for token in tokens)
     assert first["exp"] - first["iat"] == 3600
     assert first["jti"] != second["jti"]
+
+
+@pytest.mark.parametrize("claims", [{"jti": "x"}, {}], ids=["with an id", "without"])
+def test_both_marks_of_a_token_are_looked_up_in_one_call(
+    sites: dict[str, Site], redis: RedisServer, claims: dict[str, str]
+) -> None:
+    token = signed(next(SUBJECTS), **claims)
+    assert sites["none"].status(token) == 200
+    with redis.client() as client:
+        before = calls_of(client, ["evalsha", "get"])
+        assert sites["none"].status(token) == 200
+        after = calls_of(client, ["evalsha", "get"])
+    # The script's own: the counter, the subject, the token.
+    assert {name: after[name] - before[name] for name in after} == {"evalsha": 1, "get": 3}

@@ -22,6 +22,7 @@ from gateway.tokens.issuer import Issuer
 from gateway.tokens.jwks import JwksKeySet
 from gateway.tokens.key_source import FetchedKeys
 from gateway.tokens.principal import Principal
+from gateway.tokens.revocation import mark_keys
 from gateway.tokens.verifier import Verifier
 from tests.support.forging import HS256, sealed, segment
 
@@ -299,4 +300,5 @@ def ask_for_many(by: Verifier, keys: Keys, large: Any) -> None:
     for number in range(MANY):
         token = keys.token("one", f"caller-{number}", claims={"large": large})
         assert len(token) <= 8192
-        by.principal(token)
+        # As each request does, which stores their keys.
+        mark_keys(by.principal(token))
