@@ -121,7 +121,6 @@ class Forwarder:
 
     def forward(self, incoming: Incoming) -> Answer:
         """Raises GatewayError, or ClientDisconnected."""
-        self._slots.check(incoming.caller)
         body = self._body_of(incoming)
         # Only now, as reading a small body may have taken long.
         slot = self._slots.take(incoming.caller, isinstance(body, ClientBody))
@@ -136,6 +135,8 @@ class Forwarder:
     def _body_of(self, incoming: Incoming) -> bytes | ClientBody:
         if incoming.content_length is None and not incoming.is_chunked:
             return b""
+        # Nothing is read for a request that would be refused.
+        self._slots.check(incoming.caller)
         body = ClientBody(incoming.stream, incoming.content_length, self._settings.max_body_bytes)
         small = body.read_if_small()
         return body if small is None else small

@@ -34,12 +34,16 @@ class TimeSlice:
 
     def yield_if_due(self) -> None:
         """Lets other greenlets run if the current one has gone on for longer than `SLICE_SECONDS`."""
-        current, now = getcurrent(), time.monotonic()
-        if current is not self._greenlet:
+        now = time.monotonic()
+        if now - self._began < SLICE_SECONDS:
+            # Whoever began the slice: nobody has run for long.
+            return
+        current = getcurrent()
+        if current is self._greenlet:
+            self.yield_now()
+        else:
             # Another greenlet has been here since, so the current one has not gone on alone.
             self._greenlet, self._began = current, now
-        elif now - self._began > SLICE_SECONDS:
-            self.yield_now()
 
     def yield_now(self) -> None:
         """Lets other greenlets run in any case: for one whose turn is less than a slice."""
@@ -50,7 +54,7 @@ class TimeSlice:
 
     def restart(self) -> None:
         """The current greenlet has just waited."""
-        self._greenlet, self._began = getcurrent(), time.monotonic()
+        self._greenlet, self._began = None, time.monotonic()
 
     def forget(self) -> None:
         """After a fork: the loop and those that wait in it are the parent's."""
