@@ -179,7 +179,7 @@ class UpstreamConnection:
         """Waits for the beginning of a head. Anything else on a connection that was idle belongs to an earlier answer
         (RFC 9112 9.2)."""
         while not self._buffer.startswith(START_OF_ANSWER):
-            if not START_OF_ANSWER.startswith(bytes(self._buffer[: len(START_OF_ANSWER)])):
+            if self._buffer and not START_OF_ANSWER.startswith(bytes(self._buffer[: len(START_OF_ANSWER)])):
                 if self.was_idle and not self.has_answered:
                     raise ConnectionEnded
                 raise UpstreamProtocolError("the status line is malformed")

@@ -66,7 +66,7 @@ class RequestSlots:
     def take(self, caller: str, is_upload: bool) -> Slot:
         """The slot of a request that the service is to be asked now. `is_upload`: its body is still coming in. Raises
         Overloaded."""
-        self.check(caller)
+        self._requests.check(caller, "requests in flight")
         if not is_upload:
             self._requests.take(caller)
             return Slot(self._requests, None, caller)
@@ -93,7 +93,8 @@ class Slot:
             uploads.give_back(self._caller)
 
     def give_back(self) -> None:
-        self.end_upload()
+        if self._uploads is not None:
+            self.end_upload()
         self._requests.give_back(self._caller)
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from gunicorn.http.errors import InvalidResponseHeader
 
 from gateway.errors import ClientDisconnected
+from gateway.proxy.headers import NAMES_KNOWN
 from gateway.proxy.wire import TEXT, TOKEN
 from gateway.serving.request_bodies import ClientStream, Patience
 from gateway.serving.request_heads import Request
@@ -89,15 +90,13 @@ class Response:
         self._has_body = may_have_length and code != 304 and self.req.method != "HEAD"
         length, has_date, lines = None, False, []
         for name, value in headers:
-            lower = name.lower()
-            if lower in HOP_BY_HOP:
-                continue
-            if lower == "content-length":
-                if not may_have_length:
+            if special := special_name(name):
+                if special == "date":
+                    has_date = True
+                elif special == "content-length" and may_have_length:
+                    length = int(value)
+                else:
                     continue
-                length = int(value)
-            elif lower == "date":
-                has_date = True
             lines.append(f"{name}: {value}\r\n")
         header = "".join(lines)
         if HEADER.fullmatch(header) is None or header.count("\r\n") != len(lines):
@@ -184,6 +183,13 @@ class Response:
         # The next request's head is not to be hurried; its deadline is another.
         with suppress(OSError):
             self.sock.settimeout(self._own_timeout)
+
+
+@lru_cache(maxsize=NAMES_KNOWN)
+def special_name(name: str) -> str:
+    """The name in lower case where the field says how the answer is sent, or when it was made; else nothing."""
+    lower = name.lower()
+    return lower if lower in HOP_BY_HOP or lower in ("content-length", "date") else ""
 
 
 def is_field(line: str) -> bool:
