@@ -15,7 +15,7 @@ from gateway.proxy.paths import (
     ENCODED_SLASH,
     PLAIN_BUT_FOR_CASE,
     RequestTarget,
-    folded,
+    caseless,
     other_readings,
     read_target,
 )
@@ -29,7 +29,7 @@ class PathCheck:
     """Compares the policy that a path gets with those that it could get from servers that read it otherwise. `mappings`
     are all of the application's; `prepare` is called once they are complete."""
 
-    _folded_mappings: MapAdapter
+    _caseless_mappings: MapAdapter
     # Whether a path without capital letters, too, can be another one to servers that know no case.
     _has_capitals: bool
 
@@ -39,10 +39,10 @@ class PathCheck:
 
     def prepare(self) -> None:
         """Makes the mappings as they are to servers that know no case."""
-        rules = [type(one)(folded_rule(one.rule), **one.get_empty_kwargs()) for one in self._mappings.iter_rules()]
-        folded_map = Map(rules, strict_slashes=False, merge_slashes=False, converters=self._mappings.converters)
-        self._folded_mappings = folded_map.bind("gateway")
-        self._has_capitals = any(folded_rule(one.rule) != one.rule for one in self._mappings.iter_rules())
+        rules = [type(one)(caseless_rule(one.rule), **one.get_empty_kwargs()) for one in self._mappings.iter_rules()]
+        caseless_map = Map(rules, strict_slashes=False, merge_slashes=False, converters=self._mappings.converters)
+        self._caseless_mappings = caseless_map.bind("gateway")
+        self._has_capitals = any(caseless_rule(one.rule) != one.rule for one in self._mappings.iter_rules())
 
     def check(self) -> None:
         """Refuses a path that its service could read differently from the gateway. Raises BadPath."""
@@ -72,16 +72,16 @@ class PathCheck:
             return
         else:
             readings = other_readings(target.raw_path)
-        own = folded_rule(rule.rule) if rule is not None and policy is not None else None
+        own = caseless_rule(rule.rule) if rule is not None and policy is not None else None
         for reading in readings:
-            found = self._folded_rule_at(folded(reading))
+            found = self._caseless_rule_at(caseless(reading))
             # Paths that the configuration tells apart by case alone are meant to be.
             if policy_of(found) is not policy and (found is None or found.rule != own):
                 raise AmbiguousPath(reading)
 
-    def _folded_rule_at(self, path: str) -> Rule | None:
+    def _caseless_rule_at(self, path: str) -> Rule | None:
         try:
-            found, _ = self._folded_mappings.match(path, request.method, return_rule=True)
+            found, _ = self._caseless_mappings.match(path, request.method, return_rule=True)
         except HTTPException:
             return None
         return found
@@ -109,14 +109,14 @@ def policy_of(rule: Rule | None) -> Policy | None:
     return rule.policy if isinstance(rule, PolicyRule) else None
 
 
-def folded_rule(text: str) -> str:
-    """A rule for folded paths."""
-    return "/".join(part if "<" in part else folded(part) for part in text.split("/"))
+def caseless_rule(text: str) -> str:
+    """A rule for caseless paths."""
+    return "/".join(part if "<" in part else caseless(part) for part in text.split("/"))
 
 
 def beginning(text: str) -> str:
-    """What all paths of a rule begin with, folded."""
-    return folded_rule(text).partition("<")[0]
+    """What all paths of a rule begin with, caseless."""
+    return caseless_rule(text).partition("<")[0]
 
 
 def pattern_of(text: str) -> str:

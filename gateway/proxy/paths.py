@@ -29,7 +29,7 @@ ENCODED_SLASH = re.compile(r"%(2f|5c)", re.IGNORECASE)
 RESIDUAL = re.compile(r"%(?:25)*(?:2e|2f|5c|00)", re.IGNORECASE)
 RESIDUAL_BUT_SLASHES = re.compile(r"%(?:25)*(?:2e|00)", re.IGNORECASE)
 # A character below 128 in more bytes than it needs, which UTF-8 forbids and some decoders take (RFC 3629 10).
-OVERLONG = re.compile(rb"(?:\xf0\x80)?(?:\xe0?([\x80\x81])|([\xc0\xc1]))([\x80-\xbf])")
+OVERLONG = re.compile(rb"(?:(?:\xf0\x80|\xe0)([\x80\x81])|([\xc0\xc1]))([\x80-\xbf])")
 PARAMETERS = re.compile(";[^/]*")
 SLASHES = re.compile("//+")
 ABSOLUTE_FORM = re.compile(r"https?://([^/?#]*)([^?#]*)", re.IGNORECASE)
@@ -62,7 +62,7 @@ def read_target(raw_target: str, *, encoded_slashes: bool = False) -> RequestTar
 
 def decoded_once(raw_path: str) -> bytes:
     """The path without its escapes, but for those of slashes and backslashes, which separate nothing."""
-    return unquote_to_bytes(ENCODED_SLASH.sub(r"%25\1", raw_path))
+    return unquote_to_bytes(ENCODED_SLASH.sub(r"%25\1", raw_path) if ENCODED_SLASH.search(raw_path) else raw_path)
 
 
 def check_path(raw_path: str, *, encoded_slashes: bool = False) -> tuple[str, bool]:
@@ -90,12 +90,18 @@ def check_path(raw_path: str, *, encoded_slashes: bool = False) -> tuple[str, bo
         raise BadPath(
             'the path has an encoded slash or backslash, which needs encoded_slashes = "forward" for its service'
         )
-    if (RESIDUAL_BUT_SLASHES if encoded_slashes else RESIDUAL).search(path):
+    if "%" in path and (RESIDUAL_BUT_SLASHES if encoded_slashes else RESIDUAL).search(path):
         raise BadPath("the path is escaped twice")
-    # A segment's parameters (";…") are cut off by some servers before they look for dots.
-    refuse_dot_segments(PARAMETERS.sub("", ENCODED_SLASH.sub("/", path)))
-    is_doubtful = "%" in path or "//" in path or ";" in path or not is_utf8 or folded(path) != path
+    if "." in path:
+        # A segment's parameters (";…") are cut off by some servers before they look for dots.
+        refuse_dot_segments(PARAMETERS.sub("", ENCODED_SLASH.sub("/", path)))
+    is_doubtful = "%" in path or "//" in path or ";" in path or not is_utf8 or is_read_otherwise(path)
     return path, is_doubtful
+
+
+def is_read_otherwise(path: str) -> bool:
+    """Whether servers that know no case, trim segments or normalize letters read another path."""
+    return caseless(path) != path or trimmed(path) != path or (not path.isascii() and normalize("NFKC", path) != path)
 
 
 def refuse_dot_segments(path: str) -> None:
@@ -107,21 +113,23 @@ def refuse_dot_segments(path: str) -> None:
         raise BadPath("the path has a dot segment")
 
 
-def folded(path: str) -> str:
-    """The path to servers that know no case, and cut dots and blanks off the ends of segments and what is behind `::$`
-    (file systems of Windows)."""
-    if not path.isascii():
-        # First to capitals: U+0131, an i without its dot, becomes I only in this direction.
-        path = normalize("NFKC", path).upper()
-    path = path.casefold()
+def caseless(path: str) -> str:
+    """The path to servers that know no case."""
+    # First to capitals: U+0131, an i without its dot, becomes I only in this direction.
+    return path.casefold() if path.isascii() else path.upper().casefold()
+
+
+def trimmed(path: str) -> str:
+    """The path to servers that cut dots and blanks off the ends of segments, and what is behind `::$` (file systems of
+    Windows)."""
     if " " in path or "./" in path or "::$" in path or path.endswith("."):
-        path = "/".join(segment.partition("::$")[0].strip(" ").rstrip(" .") for segment in path.split("/"))
+        return "/".join(segment.partition("::$")[0].strip(" ").rstrip(" .") for segment in path.split("/"))
     return path
 
 
 def other_readings(raw_path: str) -> list[str]:
     """How servers read a doubtful path that decode again, take what is not UTF-8, turn backslashes, cut off parameters,
-    merge slashes or normalize letters, each alone and all together.
+    trim segments, merge slashes or normalize letters, each alone and all together.
 
     Raises BadPath where there are more readings than anyone has a use for, and where one has a dot segment."""
     readings = list(dict.fromkeys(texts_of(unquote_to_bytes(raw_path))))
@@ -132,6 +140,7 @@ def other_readings(raw_path: str) -> list[str]:
             reading.replace("\\", "/"),
             PARAMETERS.sub("", reading),
             SLASHES.sub("/", reading),
+            trimmed(reading),
             normalize("NFKC", reading),
             *(texts_of(unquote_to_bytes(reading)) if "%" in reading else ()),
         ]

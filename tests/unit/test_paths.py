@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.errors import BadPath
 from gateway.proxy import paths
-from gateway.proxy.paths import RequestTarget, folded, other_readings, read_target
+from gateway.proxy.paths import RequestTarget, caseless, other_readings, read_target, trimmed
 
 
 @pytest.mark.parametrize(
@@ -76,6 +76,7 @@ def test_more_is_taken_where_encoded_slashes_are() -> None:
         ("/a%5Cb", "/a/b"),
         ("/a;x/b", "/a/b"),
         ("/a//b", "/a/b"),
+        ("/a/.../b", "/a/b"),
         ("/a%2F;x%2525/b", "/a/b"),
         ("/%EF%BD%81", "/a"),
         ("/b%EF%BC%8F%EF%BD%81", "/b/a"),
@@ -90,10 +91,12 @@ def test_more_is_taken_where_encoded_slashes_are() -> None:
     ],
 )
 def test_a_doubtful_path_is_read_as_servers_do(raw: str, reading: str) -> None:
-    assert reading in {folded(one) for one in other_readings(raw)}
+    assert reading in other_readings(raw)
 
 
-@pytest.mark.parametrize("raw", ["/a%EF%BC%8F%EF%BC%8E%EF%BC%8E", "/%E2%80%A5/b", "/%C0%AE%C0%AE/b", "/a%FF/.%FF./b"])
+@pytest.mark.parametrize(
+    "raw", ["/a%EF%BC%8F%EF%BC%8E%EF%BC%8E", "/%E2%80%A5/b", "/%C0%AE%C0%AE/b", "/a%FF/.%FF./b", "/%C0%AF%E2%80%A5/b"]
+)
 def test_a_dot_segment_in_any_reading_is_refused(raw: str) -> None:
     with pytest.raises(BadPath):
         other_readings(raw)
@@ -102,20 +105,22 @@ def test_a_dot_segment_in_any_reading_is_refused(raw: str) -> None:
 @pytest.mark.parametrize(
     ("path", "found"),
     [
-        ("/A/bC", "/a/bc"),
         ("/a./b.. /c%", "/a/b/c%"),
         ("/a. ", "/a"),
         ("/ a", "/a"),
         ("/a::$DATA/b", "/a/b"),
-        ("/\u212a", "/k"),
-        ("/\u017f\u0131", "/si"),
-        ("/\uff21\uff0e", "/a"),
         ("/.a", "/.a"),
         ("/a.b", "/a.b"),
+        ("/.../a", "//a"),
     ],
 )
-def test_a_path_is_folded_as_servers_do(path: str, found: str) -> None:
-    assert folded(path) == found
+def test_segments_are_trimmed_as_windows_does(path: str, found: str) -> None:
+    assert trimmed(path) == found
+
+
+@pytest.mark.parametrize(("path", "found"), [("/A/bC", "/a/bc"), ("/\u212a", "/k"), ("/\u017f\u0131", "/si")])
+def test_a_path_has_no_case(path: str, found: str) -> None:
+    assert caseless(path) == found
 
 
 def test_a_path_wrapped_in_many_layers_is_refused_and_not_unwrapped_for_ever() -> None:
