@@ -140,3 +140,8 @@ class ChunkDecoder:
         if self._searched_bytes > limit or (line_end >= 0 and line is None):
             raise MalformedChunks("a chunk's size or a trailer can't be read")
         return line
+
+
+def as_chunks(data: bytes) -> bytes:
+    """A whole chunked body with this data."""
+    return (b"%x\r\n%b\r\n" % (len(data), data) if data else b"") + b"0\r\n\r\n"

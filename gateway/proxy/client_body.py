@@ -56,10 +56,15 @@ class ClientBody:
             yield piece
 
     def read_if_small(self) -> bytes | None:
-        """The whole body where its length is known and small; None where it has to be streamed."""
-        if self.length is None or self.length > BUFFERED_BYTES:
-            return None
-        return b"".join(self)
+        """The whole body where its length is known and small, or it is chunked and has arrived already; None where it
+        has to be streamed."""
+        if self.length is not None:
+            return b"".join(self) if self.length <= BUFFERED_BYTES else None
+        take_whole: Callable[[], bytes | None] | None = getattr(self._stream, "take_whole", None)
+        whole = take_whole() if take_whole is not None else None
+        if whole is not None and len(whole) > self._max_bytes:
+            raise too_large(self._max_bytes)
+        return whole
 
 
 def too_large(max_bytes: int) -> BodyTooLarge:

@@ -26,6 +26,7 @@ from gateway.proxy.attempts import Attempt
 from gateway.proxy.balancer import Balancer, TargetState
 from gateway.proxy.body import AnswerBody, first_piece
 from gateway.proxy.breaker import MAX_REST_SECONDS, Breaker
+from gateway.proxy.chunked import as_chunks
 from gateway.proxy.client_body import ClientBody, Readable
 from gateway.proxy.client_side import ClientSide
 from gateway.proxy.exchange import ReadyRequest
@@ -139,7 +140,9 @@ class Forwarder:
         self._slots.check(incoming.caller)
         body = ClientBody(incoming.stream, incoming.content_length, self._settings.max_body_bytes)
         small = body.read_if_small()
-        return body if small is None else small
+        if small is None:
+            return body
+        return as_chunks(small) if incoming.is_chunked else small
 
     def _send_until_answered(self, incoming: Incoming, body: bytes | ClientBody, slot: Slot) -> Answer:
         self._budget.earn()

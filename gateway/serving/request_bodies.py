@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import socket
 import time
+from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
 
@@ -69,6 +71,23 @@ class ClientStream:
             raise
         self.received += len(data)
         return data
+
+    def take_whole(self) -> bytes | None:
+        """All of a chunked body where its end has arrived with the head, or just behind it; else None, and `read` gives
+        it. Does not wait."""
+        if self._decoder is None or self.expects_continue or self._unread == 0:
+            return None
+        with suppress(OSError, ValueError):
+            # What is wrong with it shows when it is read.
+            self._decoder.feed(self._unreader.take_buffered() or self._unreader.chunk_arrived() or b"")
+            trial = copy(self._decoder)
+            data = trial.take(RECEIVE_BYTES)
+            if trial.is_ended:
+                self._decoder, self._unread = trial, 0
+                self._unreader.unread(trial.rest)
+                self.received = len(data)
+                return data
+        return None
 
     def readline(self, size: int = -1) -> bytes:
         raise NotImplementedError("the gateway reads bodies as bytes, not as lines")

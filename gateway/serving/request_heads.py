@@ -22,7 +22,7 @@ from gunicorn.http.errors import (
     ParseException,
     UnsupportedTransferCoding,
 )
-from gunicorn.http.unreader import SocketUnreader
+from gunicorn.http.unreader import IterUnreader, SocketUnreader
 
 from gateway.errors import GatewayError
 from gateway.hosts import read_host
@@ -30,7 +30,7 @@ from gateway.proxy.headers import NAMES_KNOWN
 from gateway.proxy.paths import ABSOLUTE_FORM
 from gateway.proxy.wire import TEXT, TOKEN
 from gateway.serving.message_rules import MESSAGE_RULES
-from gateway.system.sockets import receive, wait_for_answer
+from gateway.system.sockets import receive, receive_arrived, wait_for_answer
 from gateway.system.time_slice import yield_now
 
 # A token without _, of which header_map decides.
@@ -45,6 +45,7 @@ NOT_PLAIN = frozenset(["TRANSFER-ENCODING", "EXPECT"])
 # As much as is read at once, and no more than the shortest `max_head_bytes`.
 MOST_BYTES = 8192
 MOST_FIELDS = 100
+ARRIVED_BYTES = 64 * 1024
 # What a message may begin with: a method, or the empty line that RFC 9112 2.2 has servers skip.
 BEGINNING = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]|\r\n|\r\Z")
 
@@ -229,13 +230,20 @@ class RequestParser(parser.RequestParser):  # type: ignore[misc]
 
     def __init__(self, cfg: Config, source: Any, source_addr: Any) -> None:
         super().__init__(cfg, source, source_addr)
-        if hasattr(source, "recv"):
-            self.unreader = Unreader(source)
+        self.unreader = Unreader(source) if hasattr(source, "recv") else Pieces(source)
 
     def finish_body(self, deadline: float | None = None, max_bytes: int | None = None) -> bool:
         """Reads what is left of the last request's body, if there is anything."""
         is_read = self.mesg is None or getattr(self.mesg.body, "is_read", False)
         return is_read or bool(super().finish_body(deadline, max_bytes))
+
+
+class Pieces(IterUnreader):  # type: ignore[misc]
+    """A message that is not sent by anybody: `flask explain` makes it."""
+
+    def chunk_arrived(self) -> bytes | None:
+        piece: bytes = self.chunk()
+        return piece
 
 
 class Unreader(SocketUnreader):  # type: ignore[misc]
@@ -248,6 +256,10 @@ class Unreader(SocketUnreader):  # type: ignore[misc]
 
     def chunk(self, size_hint: int | None = None) -> bytes:
         return receive(self.sock, min(max(size_hint or 0, self.mxchunk), self.max_body_chunk))
+
+    def chunk_arrived(self) -> bytes | None:
+        """What has arrived by now, None where nothing has."""
+        return receive_arrived(self.sock, ARRIVED_BYTES)
 
 
 @lru_cache(maxsize=NAMES_KNOWN)

@@ -284,6 +284,21 @@ def test_a_body_over_the_limit_while_the_answer_streams_cuts_the_answer(
     with Connection(gateway.port) as connection:
         connection.send(post() + chunk(b"a" * 900) + chunk(b"a" * 900))
         assert connection.reply("POST").status == 413
+    # The head of it may arrive later than the refusal.
+    assert upstream.wait_until(lambda: len(upstream.requests) == 2)
+
+
+def test_a_chunked_body_that_has_arrived_with_its_head_is_no_upload(
+    gateway: GatewayProcess, upstream: ScriptedUpstream
+) -> None:
+    with Connection(gateway.port) as connection:
+        connection.send((post() + chunk(b"bo") + chunk(b"dy") + b"0\r\nX-A: 1\r\n\r\n") * 2)
+        assert [connection.reply("POST").status for _ in range(2)] == [200, 200]
+        connection.send(post() + b"0\r\n\r\n")
+        assert connection.reply("POST").status == 200
+    assert [request.body for request in upstream.requests] == [b"body", b"body", b""]
+    assert [request.values("transfer-encoding") for request in upstream.requests] == [["chunked"]] * 3
+    assert gateway.wait_for_log(lambda line: line["received_bytes"] == 4)
 
 
 def test_pipelined_requests_behind_chunked_bodies(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
