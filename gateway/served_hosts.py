@@ -33,7 +33,10 @@ class ServedHosts:
 
     def check(self) -> None:
         """The stage that runs where there are patterns. Raises Misdirected."""
-        if not self._is_listed(named_host()) and request.endpoint not in PROBES:
+        # A page may send X-Forwarded-Host to its own origin, but not another Host: both are checked.
+        named, client = named_host(), context.current().client
+        is_served = self._is_listed(named) and (client.host == named or self._is_listed(client.host))
+        if not is_served and request.endpoint not in PROBES:
             raise Misdirected("this host is not among server.allowed_hosts")
 
     def check_operators(self) -> None:

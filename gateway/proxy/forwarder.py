@@ -20,7 +20,7 @@ from functools import partial
 from typing import Protocol
 
 from gateway.config import ServiceSettings
-from gateway.errors import UpgradeRefused, UpstreamConnectionStale, UpstreamError
+from gateway.errors import BadPath, UpgradeRefused, UpstreamConnectionStale, UpstreamError
 from gateway.moments import to_microseconds
 from gateway.proxy.attempts import Attempt
 from gateway.proxy.balancer import Balancer, TargetState
@@ -254,11 +254,14 @@ class Forwarder:
         )
 
     def target_for(self, requested: RequestTarget, target: Target) -> str:
-        """What is asked of the target: the client's own bytes of path and query, behind the target's base path."""
+        """What is asked of the target: the client's own bytes of path and query, behind the target's base path. Raises
+        BadPath where a service could take what is behind the stripped prefix for a host (RFC 3986 4.2)."""
         path = requested.raw_path
         if self._stripped_prefix:
             # The prefix is plain ASCII, so each of its characters is one unit of the raw path, escaped or not.
             path = "".join(PATH_UNIT.findall(path)[len(self._stripped_prefix) :]) or "/"
+            if path.startswith("//") and not target.base_path:
+                raise BadPath("the path has two slashes behind its prefix")
         query = "" if requested.raw_query is None else "?" + requested.raw_query
         return target.base_path + path + query
 

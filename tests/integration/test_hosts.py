@@ -24,7 +24,7 @@ def gateway(start_gateway: Callable[..., GatewayProcess], module_upstream: Scrip
 @pytest.fixture(scope="module")
 def choosy(start_gateway: Callable[..., GatewayProcess], module_upstream: ScriptedUpstream) -> GatewayProcess:
     settings = four_services(module_upstream.url)
-    origins = {"cors": {"origins": ["https://app.example.com"]}}
+    origins = {"cors": {"origins": ["https://app.example.com"]}, "proxy": {"trusted_hops": 1}}
     return start_gateway(settings | origins | {"server": {"allowed_hosts": PATTERNS}}, workers=1)
 
 
@@ -221,3 +221,20 @@ def test_the_answer_to_head_has_no_body_when_it_is_refused(gateway: GatewayProce
         answer = connection.rest()
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert answer.endswith(b"\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    ("host", "told", "is_served"),
+    [
+        ("api.example.com", "web.example.com", True),
+        ("api.example.com", "evil.com", False),
+        # A page whose name leads here may send any field but Host.
+        ("evil.com", "api.example.com", False),
+    ],
+)
+def test_a_host_that_a_proxy_in_front_tells_has_to_be_served_as_well(
+    choosy: GatewayProcess, upstream: ScriptedUpstream, host: str, told: str, is_served: bool
+) -> None:
+    reply = choosy.request("GET", "/api/devices", [bearer(), ("X-Forwarded-Host", told)], host=host)
+    assert reply.status == (200 if is_served else 421)
+    assert [request.values("x-forwarded-host") for request in upstream.requests] == ([[told]] if is_served else [])

@@ -237,6 +237,14 @@ def test_a_redirect_leads_to_where_the_service_meant(
     assert rearranged.get(path, bearer()).value(field) == expected
 
 
+def test_what_is_behind_a_stripped_prefix_is_no_host(rearranged: GatewayProcess, upstream: ScriptedUpstream) -> None:
+    reply = rearranged.get("/api/rules//evil.test/x", bearer())
+    assert (reply.status, reply.value("X-Gateway-Error")) == (400, "bad_path")
+    assert upstream.requests == []
+    assert rearranged.get("/api/rules/1//x", bearer()).status == 200
+    assert upstream.only.target == "/1//x"
+
+
 def test_cookies_are_for_the_path_by_which_the_client_asks(
     rearranged: GatewayProcess, upstream: ScriptedUpstream
 ) -> None:
