@@ -7,8 +7,8 @@ import re
 from gateway.proxy.wire import MAX_HEAD_BYTES, TEXT, TOKEN
 
 MAX_LINE_BYTES = 4096
-# How much one call decodes, so that its caller can let others run in between: a millisecond of the smallest chunks.
-MAX_CHUNKS_AT_ONCE = 1000
+# How much one call decodes, so that its caller can let others run in between.
+MAX_CHUNKS_AT_ONCE = 500
 # What a chunk may take beside its data: 16 bytes, and as much again as twice its data; beyond that, so much in all.
 # Padded chunk extensions would cost a server far more than the data that comes with them.
 FREE_BYTES_PER_CHUNK = 16

@@ -15,7 +15,7 @@ from gevent import get_hub, getcurrent
 from gevent.hub import Waiter
 from gevent.monkey import is_module_patched
 
-SLICE_SECONDS = 0.002
+SLICE_SECONDS = 0.001
 
 
 class TimeSlice:
