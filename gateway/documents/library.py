@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import logging
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -12,11 +13,15 @@ from typing import Any
 from gateway.documents.kept import Kept
 from gateway.documents.sources import ServiceSource
 from gateway.documents.undocumented import Documented
-from gateway.openapi import GatewayFacts, ServiceDocument, document_of, merge
+from gateway.openapi import DROPPED_PARTS, GatewayFacts, ServiceDocument, document_of, merge
 from gateway.system.background import run_aside
 
+# How many parts that are left out the log names.
+LOGGED = 3
 # Level 9 takes three times as long for two percent.
 COMPRESSION = 6
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +36,13 @@ class Finished:
 @dataclass(frozen=True, slots=True)
 class Shelf:
     """All that is known at a moment: the documents of all services (under "") and of each, the list of services for the
-    page, and the operations that there are, for the services that ask for them."""
+    page, the operations that there are, for the services that ask for them, and what the documents leave out."""
 
     documents: Mapping[str, Finished] = field(default_factory=dict)
     index: Finished | None = None
     documented: Mapping[str, Documented] = field(default_factory=dict)
     parts: Sequence[ServiceDocument] = ()
+    dropped: Mapping[str, Sequence[Mapping[str, str]]] = field(default_factory=dict)
 
 
 class Library:
@@ -47,6 +53,7 @@ class Library:
         self._facts = facts
         self._watched = watched
         self._names = frozenset(name for name, source in sources.items() if source.is_shown)
+        self._dropped: dict[str, Any] = {}
         self.shelf = Shelf()
 
     @property
@@ -58,22 +65,40 @@ class Library:
         """Makes everything anew. Called by one thread at a time; whoever reads sees the old shelf or the new one."""
         parts = [source.part(known.get(name), contents.get(name)) for name, source in self._sources.items()]
         self.shelf = run_aside(lambda: filled(parts, self._facts, self._watched))
+        for name, dropped in self.shelf.dropped.items():
+            if dropped != self._dropped.get(name, []):
+                self._dropped[name] = dropped
+                log_dropped(name, dropped)
 
 
 def filled(parts: Sequence[ServiceDocument], facts: GatewayFacts, watched: Sequence[str]) -> Shelf:
     """Everything that is made of what is known of the services."""
-    documents = {"": finished(merge(parts, facts))}
+    whole = merge(parts, facts)
+    documents = {"": finished(whole)}
     for part in parts:
         document = document_of(part.name, parts, facts)
         if document is not None and part.document is not None:
             documents[part.name] = finished(document)
-    merged = json.loads(documents[""].content)
-    services = [{"name": name, **entry} for name, entry in merged["info"]["x-gateway-services"].items()]
+    entries = whole["info"]["x-gateway-services"]
+    services = [{"name": name, **entry} for name, entry in entries.items()]
     index = finished({"title": facts.title, "services": services})
     documented = {
         part.name: Documented(part, parts) for part in parts if part.name in watched and part.document is not None
     }
-    return Shelf(documents, index, documented, parts)
+    dropped = {name: entry.get(DROPPED_PARTS, []) for name, entry in entries.items() if entry["state"] != "unavailable"}
+    return Shelf(documents, index, documented, parts, dropped)
+
+
+def log_dropped(name: str, dropped: Sequence[Mapping[str, str]]) -> None:
+    """With the first few of what is listed in the document itself, as ASCII: the service chose the names."""
+    if not dropped:
+        log.warning("the whole document of %s is in the merged one again", name)
+        return
+    first = "; ".join(f"{one['pointer']!a}: {one['reason']}" for one in dropped[:LOGGED])
+    log.warning(
+        "parts of the document of %s are left out of the merged one (all are in %s of /openapi/%s.json): %s%s",
+        *(name, DROPPED_PARTS, name, first, "; …" if len(dropped) > LOGGED else ""),
+    )
 
 
 def finished(document: Any) -> Finished:

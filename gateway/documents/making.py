@@ -14,6 +14,7 @@ from gateway.documents.store import DocumentStore
 from gateway.openapi import GatewayFacts
 from gateway.policies import Policy
 from gateway.redis.client import SharedRedis
+from gateway.tracing.trace_context import TRACE_FIELDS
 
 # No request waits for this.
 REDIS_PATIENCE_SECONDS = 5.0
@@ -32,7 +33,8 @@ def make_library(
         limits_enabled=limits.enabled,
         default_limit=limits.default,
         anonymous_limit=limits.anonymous,
-        stripped_headers=settings.jwt.identity_fields,
+        stripped_headers=settings.jwt.identity_fields | (TRACE_FIELDS if settings.tracing.propagate else frozenset()),
+        token_cookie=settings.jwt.cookie,
     )
     library = Library(sources, facts, watched)
     store = None

@@ -9,13 +9,14 @@ services say about tokens with what the gateway does.
 """
 
 from gateway.openapi.drift import Drift, drifts
-from gateway.openapi.lift import lift
 from gateway.openapi.matching import PolicyTable, policy_for
 from gateway.openapi.merge import document_of, merge
+from gateway.openapi.omissions import DROPPED_PARTS
 from gateway.openapi.parts import GatewayFacts, ServiceDocument
 from gateway.openapi.reading import DocumentError, read
 
 __all__ = [
+    "DROPPED_PARTS",
     "DocumentError",
     "Drift",
     "GatewayFacts",
@@ -23,7 +24,6 @@ __all__ = [
     "ServiceDocument",
     "document_of",
     "drifts",
-    "lift",
     "merge",
     "policy_for",
     "read",

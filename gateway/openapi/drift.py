@@ -11,7 +11,6 @@ from gateway.openapi.matching import PolicyTable
 from gateway.openapi.parts import ServiceDocument
 from gateway.openapi.placing import Placing
 from gateway.openapi.references import References
-from gateway.openapi.structure import METHODS
 from gateway.policies import Policy
 
 
@@ -68,16 +67,16 @@ def operations_of(
 ) -> Iterator[tuple[str, str, dict[str, Any], Policy]]:
     placing, references, paths = Placing(part), References(dict(document)), document.get("paths")
     for template, given in paths.items() if isinstance(paths, dict) else []:
-        path = placing.place(template)
-        if path is None or not isinstance(given, dict):
+        if not isinstance(given, dict):
             continue
         item = given
         if isinstance(reference := given.get("$ref"), str) and (found := references.find(reference)):
             item = (found.node if isinstance(found.node, dict) else {}) | given
-        for method in METHODS:
-            policy = table.policy_for(method, path)
-            if isinstance(item.get(method), dict) and policy is not None and policy.service == part.name:
-                yield method.upper(), path, item[method], policy
+        for path, methods in placing.methods_by_path(template, item).items():
+            for method in methods:
+                policy = table.policy_for(method, path)
+                if policy is not None and policy.service == part.name:
+                    yield method.upper(), path, item[method], policy
 
 
 def asks_for_credentials(security: Any) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gateway.openapi.parts import GatewayFacts
-from gateway.openapi.security import BEARER
+from gateway.openapi.security import BEARER, COOKIE
 
 PROBLEM_TYPE = "application/problem+json"
 TEXT = {"type": "string"}
@@ -71,15 +71,22 @@ def shared_components(facts: GatewayFacts) -> dict[str, dict[str, Any]]:
             f"gateway_{name}": {"description": text, "schema": {"type": kind}}
             for name, (text, kind) in {**(QUOTA_FIELDS if facts.limits_enabled else {}), **OTHER_FIELDS}.items()
         },
-        "securitySchemes": {
-            BEARER: {
-                "type": "http",
-                "scheme": "bearer",
-                "bearerFormat": "JWT",
-                "description": "The token that the gateway verifies; with the scopes that it asks for.",
-            }
-        },
+        "securitySchemes": security_schemes(facts),
     }
+
+
+def security_schemes(facts: GatewayFacts) -> dict[str, Any]:
+    bearer = {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "JWT",
+        "description": "The token that the gateway verifies; with the scopes that it asks for.",
+    }
+    if facts.token_cookie is None:
+        return {BEARER: bearer}
+    text = "The same token in a cookie, for requests without an Authorization field."
+    cookie = {"type": "apiKey", "in": "cookie", "name": facts.token_cookie, "description": text}
+    return {BEARER: bearer, COOKIE: cookie}
 
 
 def answer(status: str, text: str, facts: GatewayFacts) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""OpenAPI 3.0 as OpenAPI 3.1: what the two say differently, said the newer way.
+"""Schemas of OpenAPI 3.0 and of older drafts of JSON Schema, said the way of OpenAPI 3.1 (JSON Schema 2020-12).
 
-What changes, all of it in Schema Objects, found by where they stand (`structure`):
+What changes in documents of 3.0:
 
 - `nullable: true` is read as its author meant it: null is a value too. By the letter of 3.0.3 it does nothing beside
   `$ref` or without `type`, yet that is how it is widely written, and a client that expects null is safe both ways.
@@ -10,13 +10,16 @@ What changes, all of it in Schema Objects, found by where they stand (`structure
   nothing, and the new words for it differ by place (nothing at all for a whole body, `contentMediaType` in multipart
   forms), where today's viewers still look for `binary` to offer a file to choose.
 - Beside a `$ref`, 3.0 ignores whatever asserts and 3.1 obeys it: only annotations stay there.
+
+What changes in any document, as generators write the older words into all of them:
+
+- A list of schemas as `items` becomes `prefixItems`, and `additionalItems` becomes `items`: tuples of older FastAPIs.
+- `dependencies` becomes `dependentSchemas` and `dependentRequired`.
 """
 
 from __future__ import annotations
 
 from typing import Any
-
-from gateway.openapi.structure import DROPPED, SECTIONS, Visit, mapped, rebuilt
 
 # Say something about a value without asserting anything of it.
 ANNOTATIONS = frozenset(
@@ -25,45 +28,49 @@ ANNOTATIONS = frozenset(
 COMPOSITIONS = ("$ref", "allOf", "anyOf", "oneOf", "not")
 
 
-def lift(document: dict[str, Any]) -> dict[str, Any]:
-    """The document as OpenAPI 3.1.0: itself where it is 3.1, else a copy that shares what did not change. A part of the
-    wrong type is left out; raises nothing for a document that `reading.read` returned."""
-    if not is_old(document):
-        return document
-    lifted = document | {"openapi": "3.1.0"}
-    if "paths" in document:
-        paths = mapped(document["paths"], "path_item", lift_part, is_extensible=True)
-        lifted["paths"] = {} if paths is DROPPED else paths
-    components = document.get("components")
-    if isinstance(components, dict):
-        kinds = {section: kind for kind, section in SECTIONS.items()}
-        copy = {
-            key: mapped(value, kinds[key], lift_part, is_extensible=False) if key in kinds else value
-            for key, value in components.items()
-        }
-        lifted["components"] = {key: value for key, value in copy.items() if value is not DROPPED}
-    return lifted
-
-
 def is_old(document: dict[str, Any]) -> bool:
     return str(document.get("openapi")).startswith("3.0")
 
 
-def lift_part(kind: str, node: Any) -> Any:
-    """One object of a 3.0 document, with all below it, as 3.1."""
-    if not isinstance(node, dict):
-        # true and false are schemas in 3.0 too, as additionalProperties.
-        return node if kind == "schema" and isinstance(node, bool) else DROPPED
-    if kind == "schema":
-        return lifted_schema(node, lift_part)
-    return rebuilt(kind, node, lift_part)
+def without_ignored(schema: dict[str, Any]) -> dict[str, Any]:
+    """A schema of 3.0 as it stands in its document, without what counts for nothing beside its `$ref`."""
+    if "$ref" not in schema:
+        return schema
+    return {key: value for key, value in schema.items() if key in ("$ref", "nullable") or is_annotation(key)}
 
 
-def lifted_schema(node: dict[str, Any], visit: Visit) -> dict[str, Any]:
-    schema = rebuilt("schema", node, visit)
+def modern(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema in the words of JSON Schema 2020-12: itself, changed. The schemas in it must have been through here
+    before."""
+    if isinstance(schema.get("items"), list):
+        # Where both words for a tuple are there, the newer one counts.
+        if items := schema.pop("items"):
+            schema.setdefault("prefixItems", items)
+        if "additionalItems" in schema:
+            schema["items"] = schema.pop("additionalItems")
+    if "dependencies" in schema:
+        settle_dependencies(schema, schema.pop("dependencies"))
+    return schema
+
+
+def settle_dependencies(schema: dict[str, Any], dependencies: dict[str, Any]) -> None:
+    schemas, required = dict(schema.get("dependentSchemas", {})), schema.get("dependentRequired")
+    required = dict(required) if isinstance(required, dict) else {}
+    for name, needs in dependencies.items():
+        if isinstance(needs, list):
+            before = required.get(name)
+            required[name] = [*before, *needs] if isinstance(before, list) else needs
+        else:
+            schemas[name] = {"allOf": [schemas[name], needs]} if name in schemas else needs
+    if schemas:
+        schema["dependentSchemas"] = schemas
+    if required:
+        schema["dependentRequired"] = required
+
+
+def lifted(schema: dict[str, Any]) -> dict[str, Any]:
+    """A schema of 3.0 as 3.1; as `modern`, it may change the one given."""
     nullable = schema.pop("nullable", False) is True
-    if "$ref" in schema:
-        schema = {key: value for key, value in schema.items() if key == "$ref" or is_annotation(key)}
     if "example" in schema:
         example = schema.pop("example")
         schema.setdefault("examples", [example])

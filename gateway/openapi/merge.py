@@ -12,9 +12,14 @@ from gateway.openapi.names import tag_name
 from gateway.openapi.operations import Share, share_of
 from gateway.openapi.parts import GatewayFacts, ServiceDocument
 from gateway.openapi.reading import DocumentError, check_document
+from gateway.openapi.rebuilding import text_of
 from gateway.openapi.structure import SECTIONS
 
 VERSION = "3.1.0"
+# Of an Info Object, beside its title and version.
+ABOUT = {"summary": str, "description": str, "termsOfService": str, "contact": dict, "license": dict}
+# From /openapi.json, and from /openapi/devices.json.
+ROOT_OF_ALL, ROOT_OF_ONE = ".", ".."
 STALE_SINCE = "x-gateway-stale-since"
 
 
@@ -27,7 +32,7 @@ def merge(parts: Sequence[ServiceDocument], facts: GatewayFacts) -> dict[str, An
     those of which no document was ever read (`unavailable`). The same parts give the same document, key by key. It
     shares values with the parts' documents, which are not changed; raises nothing, whatever they contain."""
     shown = [usable(part) for part in parts if not part.hidden]
-    return assembled(shown, table_of(parts), facts, gateway_info(facts))
+    return assembled(shown, table_of(parts), facts, gateway_info(facts), ROOT_OF_ALL)
 
 
 def document_of(name: str, parts: Sequence[ServiceDocument], facts: GatewayFacts) -> dict[str, Any] | None:
@@ -36,7 +41,7 @@ def document_of(name: str, parts: Sequence[ServiceDocument], facts: GatewayFacts
     for part in parts:
         if part.name == name and not part.hidden:
             shown = usable(part)
-            return assembled([shown], table_of(parts), facts, service_info(shown, facts))
+            return assembled([shown], table_of(parts), facts, service_info(shown, facts), ROOT_OF_ONE)
     return None
 
 
@@ -45,11 +50,13 @@ def table_of(parts: Iterable[ServiceDocument]) -> PolicyTable:
 
 
 def assembled(
-    parts: Sequence[ServiceDocument], table: PolicyTable, facts: GatewayFacts, info: dict[str, Any]
+    parts: Sequence[ServiceDocument], table: PolicyTable, facts: GatewayFacts, info: dict[str, Any], root: str
 ) -> dict[str, Any]:
+    """`root` is the gateway's root, relative to where the document is, so that it is right behind a path prefix, too.
+    It ends without a slash, as paths are appended to it (OpenAPI 3.1.1 4.8.5)."""
     paths: dict[str, Any] = {}
     components = shared_components(facts)
-    tags, groups, services = [], [], {}
+    tags, groups, services = [], [], dict[str, Any]()
     for part in parts:
         share = Share() if part.document is None else share_of(part, dict(part.document), table, facts)
         paths.update(share.paths)
@@ -58,11 +65,11 @@ def assembled(
         own_tags = tags_of(part, share)
         tags += own_tags
         groups.append({"name": title_of(part), "tags": [tag["name"] for tag in own_tags]})
-        services[part.name] = service_entry(part)
+        services[part.name] = service_entry(part) | share.omissions.entry
     return {
         "openapi": VERSION,
         "info": info | {"x-gateway-services": services},
-        "servers": [{"url": "/"}],
+        "servers": [{"url": root}],
         "tags": tags,
         # How viewers that know it show the tags of one service together.
         "x-tagGroups": groups,
@@ -88,21 +95,37 @@ def gateway_info(facts: GatewayFacts) -> dict[str, Any]:
 
 
 def service_info(part: ServiceDocument, facts: GatewayFacts) -> dict[str, Any]:
-    own = info_of(part)
-    info: dict[str, Any] = {"title": title_of(part), "version": text(own.get("version")) or facts.version}
-    return info | {key: value for key in ("summary", "description") if (value := text(own.get(key)))}
+    version = text_of(info_of(part).get("version"))
+    return {"title": title_of(part), "version": version or facts.version} | about(part)
 
 
 def service_entry(part: ServiceDocument) -> dict[str, Any]:
     """What `x-gateway-services` says of a service."""
-    entry = {"title": title_of(part), "prefix": part.prefix}
+    entry: dict[str, Any] = {"title": title_of(part), "prefix": part.prefix}
     if part.document is None:
         return entry | {"state": "unavailable"}
-    if version := text(info_of(part).get("version")):
+    if version := text_of(info_of(part).get("version")):
         entry["version"] = version
+    entry |= about(part)
+    if isinstance(documentation := part.document.get("externalDocs"), dict):
+        entry["externalDocs"] = documentation
     if part.stale_since is None:
         return entry | {"state": "current"}
     return entry | {"state": "stale", STALE_SINCE: part.stale_since}
+
+
+def about(part: ServiceDocument) -> dict[str, Any]:
+    """What a service's Info Object says beside its title and version, its extensions too; not what it says in the
+    gateway's name."""
+    found: dict[str, Any] = {}
+    for key, value in info_of(part).items():
+        if key.startswith("x-") and not key.startswith("x-gateway-"):
+            found[key] = value
+        elif ABOUT.get(key) is str and (text := text_of(value)):
+            found[key] = text
+        elif ABOUT.get(key) is dict and isinstance(value, dict):
+            found[key] = value
+    return found
 
 
 def tags_of(part: ServiceDocument, share: Share) -> list[dict[str, Any]]:
@@ -115,16 +138,16 @@ def tags_of(part: ServiceDocument, share: Share) -> list[dict[str, Any]]:
     entries = {part.name: entry}
     listed = part.document.get("tags") if part.document is not None else None
     known = {
-        tag["name"]: tag
+        name: tag
         for tag in (listed if isinstance(listed, list) else [])
-        if isinstance(tag, dict) and isinstance(tag.get("name"), str)
+        if isinstance(tag, dict) and (name := text_of(tag.get("name")))
     }
     used = set(share.tags)
     for own_name in [*(name for name in known if name in used), *share.tags]:
         name = tag_name(part.name, own_name)
         tag = known.get(own_name, {})
         kept = {key: value for key, value in tag.items() if key.startswith("x-")}
-        if description := text(tag.get("description")):
+        if description := text_of(tag.get("description")):
             kept["description"] = description
         if isinstance(documentation := tag.get("externalDocs"), dict):
             kept["externalDocs"] = documentation
@@ -134,13 +157,9 @@ def tags_of(part: ServiceDocument, share: Share) -> list[dict[str, Any]]:
 
 
 def title_of(part: ServiceDocument) -> str:
-    return part.title or text(info_of(part).get("title")) or part.name
+    return part.title or text_of(info_of(part).get("title")) or part.name
 
 
 def info_of(part: ServiceDocument) -> dict[str, Any]:
     info = part.document.get("info") if part.document is not None else None
     return info if isinstance(info, dict) else {}
-
-
-def text(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None

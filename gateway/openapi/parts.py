@@ -32,8 +32,9 @@ class ServiceDocument:
 @dataclass(frozen=True, slots=True)
 class GatewayFacts:
     """What the document says of the gateway itself. The limits are the texts of `[ratelimit]`, which hold where a
-    policy has none. `stripped_headers`, in any case, are fields that clients can't send to a service, such as those
-    that the gateway sets from the token."""
+    policy has none. `stripped_headers`, in any case, are fields that the gateway sets from the token or by itself, so
+    that clients can't send them to a service; those that it never forwards need not be named. `token_cookie` is the
+    cookie that may bring the token."""
 
     title: str = "API gateway"
     version: str = "1"
@@ -42,3 +43,4 @@ class GatewayFacts:
     default_limit: str = "300/minute"
     anonymous_limit: str = "60/minute"
     stripped_headers: frozenset[str] = frozenset()
+    token_cookie: str | None = None

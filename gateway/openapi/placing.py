@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
 from gateway.openapi.parts import ServiceDocument
+from gateway.openapi.structure import METHODS
 
 MAX_BASES = 10  # each path is tried with each of them
 MAX_CHARACTERS = 2048  # of a path template: no client calls a longer one, and patterns take their time with it
@@ -25,28 +26,53 @@ class Placing:
     Prefix stripped: the service sees what is behind the prefix. A base that ends with the prefix is the way that
     clients come from outside, and is dropped; another one, if its URL is relative, is a part of what the service sees.
     One in an absolute URL tells of some other front, and is dropped.
+
+    The `servers` of a path or an operation stand in place of the document's; where the path has no place by them, the
+    document's count after all.
     """
 
     def __init__(self, part: ServiceDocument) -> None:
         self._prefix = part.prefix.rstrip("/")
         self._strips = part.strip_prefix and self._prefix != ""
-        bases = base_paths(part.document or {})
-        if self._strips:
-            own = (base for base, is_relative in bases if is_relative)
-            base = next(own, "")
-            self._bases = [base if base and not base.endswith(self._prefix) else ""]
-        else:
-            self._bases = list(dict.fromkeys(base for base, _ in bases))[:MAX_BASES]
+        self._bases = [""]
+        self._bases = self._usable(base_paths((part.document or {}).get("servers")))
 
     def place(self, template: str) -> str | None:
         """The template as clients call it, or None where the gateway has no way to it."""
+        return self._place(template, self._bases)
+
+    def methods_by_path(self, template: str, item: Mapping[str, Any]) -> dict[str, list[str]]:
+        """The methods of a Path Item Object, by the paths at which clients call them; without those to which the
+        gateway has no way."""
+        found: dict[str, list[str]] = {}
+        usual = self.place(template)
+        for method in METHODS:
+            operation = item.get(method)
+            if isinstance(operation, dict):
+                servers = operation.get("servers") or item.get("servers")
+                # A path item may be referred to very often, so no more of it is looked at than counts.
+                bases = base_paths(servers[:MAX_BASES]) if isinstance(servers, list) else []
+                path = (self._place(template, self._usable(bases)) if bases else None) or usual
+                if path is not None:
+                    found.setdefault(path, []).append(method)
+        return found
+
+    def _usable(self, bases: Sequence[tuple[str, bool]]) -> list[str]:
+        if self._strips:
+            base = next((base for base, is_relative in bases if is_relative), None)
+            if base is None:
+                return self._bases
+            return [base if base and not base.endswith(self._prefix) else ""]
+        return list(dict.fromkeys(base for base, _ in bases))[:MAX_BASES]
+
+    def _place(self, template: str, bases: Sequence[str]) -> str | None:
         if not template.startswith("/") or template.startswith("//") or len(template) > MAX_CHARACTERS:
             return None
         if self._strips:
-            seen = with_base(self._bases[0], template)
+            seen = with_base(bases[0], template)
             # The prefix alone arrives as "/".
             return self._prefix if seen == "/" else self._prefix + seen
-        for candidate in [*(with_base(base, template) for base in self._bases), template]:
+        for candidate in [*(with_base(base, template) for base in bases), template]:
             if is_below(candidate, self._prefix):
                 return candidate
         return None
@@ -60,9 +86,8 @@ def is_below(path: str, prefix: str) -> bool:
     return path == prefix or path.startswith(prefix + "/")
 
 
-def base_paths(document: Mapping[str, Any]) -> list[tuple[str, bool]]:
+def base_paths(servers: Any) -> list[tuple[str, bool]]:
     """Each server's path without a final slash, and whether its URL is relative; variables by their defaults."""
-    servers = document.get("servers")
     found = []
     for server in servers if isinstance(servers, list) else []:
         if not isinstance(server, dict) or not isinstance(server.get("url"), str):
@@ -79,6 +104,16 @@ def base_paths(document: Mapping[str, Any]) -> list[tuple[str, bool]]:
             continue
         found.append((path, not parts.scheme and not parts.netloc))
     return found
+
+
+def mean_the_gateway(servers: Any) -> bool:
+    """Whether these are nothing but paths at the host of the document, which is the gateway's then."""
+    return not servers or (
+        isinstance(servers, list)
+        and len(servers) <= MAX_BASES
+        and len(base_paths(servers)) == len(servers)
+        and all(is_relative for _, is_relative in base_paths(servers))
+    )
 
 
 def filled(url: str, variables: Mapping[str, Any]) -> str:

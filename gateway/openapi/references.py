@@ -103,10 +103,6 @@ def unescaped(token: str) -> str:
     return token.replace("~1", "/").replace("~0", "~")
 
 
-def escaped(token: str) -> str:
-    return token.replace("~", "~0").replace("/", "~1")
-
-
 class Index:
     """Every $id and anchor of a document's schemas. Of two the same, one counts."""
 
@@ -146,7 +142,7 @@ def schemas_of(document: dict[str, Any]) -> Iterator[tuple[Tokens, dict[str, Any
         for key, (shape, inner) in FIELDS[kind].items():
             if key not in node:
                 continue
-            if shape is Shape.ONE:
+            if shape is Shape.ONE or (shape is Shape.ONE_OR_LIST and isinstance(node[key], dict)):
                 pending.append(((*tokens, key), inner, node[key], base))
             else:
                 pending += members((*tokens, key), inner, node[key], base)

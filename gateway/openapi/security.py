@@ -1,11 +1,13 @@
 """What a client has to send to be let in: by the gateway's policy first, then by what the service asks for beside it.
 
-Where the gateway needs a token, its own bearer scheme stands in place of a service's bearer, OAuth 2 and OpenID Connect
-schemes: all of them are the one Authorization field, and the gateway has checked it. Where it needs none, that field
-passes untouched, and what the service says of it stays true, under a prefixed name. A key in a header, cookie or query
+Where the gateway needs a token, its own schemes stand in place of a service's bearer, OAuth 2 and OpenID Connect
+schemes: all of them are the one Authorization field, and the gateway has checked it. Each way to send the token is an
+alternative: the field, the cookie where there is one, and the field with a token that the service itself gives for a
+name and a password, where the gateway routes its token URL. Where the gateway needs no token, that field passes
+untouched, and what the service says of it stays true, under a prefixed name. A key in a header, cookie or query
 (`apiKey`) always passes, so it is asked for beside the gateway's token. What can't come from a client is left out:
-client certificates, which end at the gateway, fields that the gateway sets itself, and names with an underscore, which
-it drops. Basic and other uses of Authorization can't be sent beside a bearer token: such an alternative goes.
+client certificates, which end at the gateway, and fields that the gateway drops or sets itself. Basic and other uses of
+Authorization can't be sent beside a bearer token: such an alternative goes.
 """
 
 from __future__ import annotations
@@ -13,11 +15,15 @@ from __future__ import annotations
 from enum import Enum
 from typing import Any
 
+from gateway.openapi.omissions import Omissions, Where
 from gateway.openapi.parts import GatewayFacts
 from gateway.openapi.rewriting import Rewriting
 from gateway.policies import Policy
+from gateway.proxy.headers import is_never_forwarded, normal
 
 BEARER = "gatewayBearer"
+COOKIE = "gatewayCookie"
+NEVER_ARRIVES = "the gateway sets or drops this field, so a client can't send it"
 Requirement = dict[str, list[str]]
 
 
@@ -30,37 +36,63 @@ class Sent(Enum):
     NOT_BY_CLIENTS = 3
 
 
-def security_of(policy: Policy, declared: Any, rewriting: Rewriting, facts: GatewayFacts) -> list[Requirement]:
-    """The operation's `security` (OpenAPI 3.1.1 4.8.30): alternatives, each with all that it takes; `[]` where nothing
-    is needed. `declared` is the service's own. Scopes that the policy asks for stand as roles."""
-    alternatives = [one for one in declared if isinstance(one, dict)] if isinstance(declared, list) else []
-    own: Requirement = {BEARER: list(policy.scopes)} if policy.needs_token else {}
-    # By their text, as looking through a list would take very long for very many.
-    found: dict[str, Requirement] = {}
-    for alternative in alternatives or [{}]:
-        needs = requirement(alternative, rewriting, facts, behind_token=policy.needs_token)
-        if needs is not None:
-            found.setdefault(repr(sorted(needs.items())), own | needs)
-    told = list(found.values())
-    if policy.needs_token:
-        return told or [own]
-    return [] if told == [{}] else told
+class Security:
+    """The Security Requirement Objects of one service's operations."""
+
+    def __init__(self, rewriting: Rewriting, facts: GatewayFacts, omissions: Omissions) -> None:
+        self._rewriting = rewriting
+        self._facts = facts
+        self._omissions = omissions
+
+    def of(self, policy: Policy, declared: Any, where: Where) -> list[Requirement]:
+        """The operation's `security` (OpenAPI 3.1.1 4.8.30): alternatives, each with all that it takes; `[]` where
+        nothing is needed. `declared`, which stands there, is the service's own. Scopes that the policy asks for stand
+        as roles."""
+        alternatives = declared if isinstance(declared, list) else []
+        # By their text, as looking through a list would take very long for very many.
+        found: dict[str, Requirement] = {}
+        for index, alternative in enumerate(alternatives):
+            if not isinstance(alternative, dict):
+                continue
+            needs = self._requirement(alternative, (where, str(index)), behind_token=policy.needs_token)
+            if needs is None:
+                continue
+            logins = self._logins(alternative) if policy.needs_token else {}
+            for way in [*self._own_ways(policy), *({name: scopes} for name, scopes in logins.items())]:
+                found.setdefault(repr(sorted((way | needs).items())), way | needs)
+        told = list(found.values()) or self._own_ways(policy)
+        return [] if told == [{}] else told
+
+    def _own_ways(self, policy: Policy) -> list[Requirement]:
+        if not policy.needs_token:
+            return [{}]
+        names = (BEARER,) if self._facts.token_cookie is None else (BEARER, COOKIE)
+        return [{name: list(policy.scopes)} for name in names]
+
+    def _requirement(self, alternative: dict[str, Any], where: Where, *, behind_token: bool) -> Requirement | None:
+        """What of the service's alternative is left for clients to send; None where it can't be met."""
+        needs: Requirement = {}
+        for name, scopes in alternative.items():
+            sent = how_sent(self._rewriting.scheme(name), self._facts)
+            if sent is Sent.AS_OTHER_AUTHORIZATION and behind_token:
+                self._omissions.add(where, "it can't be sent beside the token that the gateway needs")
+                return None
+            if sent is Sent.NOT_BY_CLIENTS:
+                self._omissions.add((where, name), "clients of the gateway can't send it to the service")
+                continue
+            if sent is Sent.AS_BEARER and behind_token:
+                continue
+            if new_name := self._rewriting.scheme_name(name):
+                needs[new_name] = texts(scopes)
+        return needs
+
+    def _logins(self, alternative: dict[str, Any]) -> Requirement:
+        named = {self._rewriting.login_name(name): texts(scopes) for name, scopes in alternative.items()}
+        return {name: scopes for name, scopes in named.items() if name is not None}
 
 
-def requirement(
-    alternative: dict[str, Any], rewriting: Rewriting, facts: GatewayFacts, *, behind_token: bool
-) -> Requirement | None:
-    """What of the service's alternative is left for clients to send; None where it can't be met."""
-    needs: Requirement = {}
-    for name, scopes in alternative.items():
-        sent = how_sent(rewriting.scheme(name), facts)
-        if sent is Sent.AS_OTHER_AUTHORIZATION and behind_token:
-            return None
-        if sent is Sent.NOT_BY_CLIENTS or (sent is Sent.AS_BEARER and behind_token):
-            continue
-        if new_name := rewriting.scheme_name(name):
-            needs[new_name] = [scope for scope in scopes if isinstance(scope, str)] if isinstance(scopes, list) else []
-    return needs
+def texts(value: Any) -> list[str]:
+    return [one for one in value if isinstance(one, str)] if isinstance(value, list) else []
 
 
 def how_sent(scheme: dict[str, Any] | None, facts: GatewayFacts) -> Sent:
@@ -80,7 +112,6 @@ def how_sent(scheme: dict[str, Any] | None, facts: GatewayFacts) -> Sent:
 
 
 def is_dropped_field(name: str, facts: GatewayFacts) -> bool:
-    """Whether a client's field of this name never arrives at a service."""
-    lower = name.lower()
-    stripped = {header.lower() for header in facts.stripped_headers}
-    return "_" in lower or lower.startswith("x-gateway-") or lower in stripped
+    """Whether a client's field of this name never arrives at a service. The server drops names with an underscore."""
+    stripped = {normal(header) for header in facts.stripped_headers}
+    return "_" in name or normal(name) in stripped or is_never_forwarded(normal(name))

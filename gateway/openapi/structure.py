@@ -6,9 +6,9 @@ a reference stays a value.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
 from enum import Enum
-from typing import Any, Final
+from typing import Final
 
 METHODS: Final = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 
@@ -33,27 +33,41 @@ class Shape(Enum):
     ONE = 1
     LIST = 2
     MAP = 3
-    # A map whose keys with x- are extensions, as in the Responses Object; in others they are names like any.
-    EXTENSIBLE_MAP = 4
+    # The Responses Object: its keys are statuses, and those with x- are extensions; in other maps all are names.
+    STATUSES = 4
+    ONE_OR_LIST = 5
+    # As JSON Schema's `dependencies`: names with either one of the kind or a list of texts.
+    MAP_OR_TEXTS = 6
 
 
-ONE, LIST, MAP, EXTENSIBLE_MAP = Shape
+ONE, LIST, MAP, STATUSES, ONE_OR_LIST, MAP_OR_TEXTS = Shape
 Fields = dict[str, tuple[Shape, str]]
 
+# `itemSchema` and the encodings of items are OpenAPI 3.2's (4.14, 4.15); FastAPI writes the first into 3.1 already.
+ENCODINGS: Fields = {
+    "encoding": (MAP, "encoding"),
+    "prefixEncoding": (LIST, "encoding"),
+    "itemEncoding": (ONE, "encoding"),
+}
 PARAMETER: Fields = {"schema": (ONE, "schema"), "content": (MAP, "media_type"), "examples": (MAP, "example")}
 FIELDS: Final[dict[str, Fields]] = {
     "path_item": {**dict.fromkeys(METHODS, (ONE, "operation")), "parameters": (LIST, "parameter")},
     "operation": {
         "parameters": (LIST, "parameter"),
         "requestBody": (ONE, "request_body"),
-        "responses": (EXTENSIBLE_MAP, "response"),
+        "responses": (STATUSES, "response"),
         "callbacks": (MAP, "callback"),
     },
     "parameter": PARAMETER,
     "header": PARAMETER,
     "request_body": {"content": (MAP, "media_type")},
-    "media_type": {"schema": (ONE, "schema"), "examples": (MAP, "example"), "encoding": (MAP, "encoding")},
-    "encoding": {"headers": (MAP, "header")},
+    "media_type": {
+        "schema": (ONE, "schema"),
+        "itemSchema": (ONE, "schema"),
+        "examples": (MAP, "example"),
+        **ENCODINGS,
+    },
+    "encoding": {"headers": (MAP, "header"), **ENCODINGS},
     "response": {"headers": (MAP, "header"), "content": (MAP, "media_type"), "links": (MAP, "link")},
     "schema": {
         **dict.fromkeys(("allOf", "anyOf", "oneOf", "prefixItems"), (LIST, "schema")),
@@ -61,14 +75,17 @@ FIELDS: Final[dict[str, Fields]] = {
         **dict.fromkeys(
             ("properties", "patternProperties", "dependentSchemas", "$defs", "definitions"), (MAP, "schema")
         ),
+        # What older drafts said in other words; `modern` says it anew.
+        "items": (ONE_OR_LIST, "schema"),
+        "dependencies": (MAP_OR_TEXTS, "schema"),
         **dict.fromkeys(
             (
+                "additionalItems",
                 "additionalProperties",
                 "contains",
                 "contentSchema",
                 "else",
                 "if",
-                "items",
                 "not",
                 "propertyNames",
                 "then",
@@ -103,8 +120,15 @@ PLAIN_FIELDS: Final[dict[str, dict[str, type]]] = {
     "request_body": {**DESCRIBED, "required": bool},
     "media_type": {"example": object},
     "encoding": {**SERIALIZED, "contentType": str},
-    "response": DESCRIBED,
-    "example": {**DESCRIBED, "summary": str, "value": object, "externalValue": str},
+    "response": {**DESCRIBED, "summary": str},
+    "example": {
+        **DESCRIBED,
+        "summary": str,
+        "value": object,
+        "dataValue": object,
+        "serializedValue": str,
+        "externalValue": str,
+    },
     "link": {
         **DESCRIBED,
         "operationRef": str,
@@ -129,76 +153,10 @@ PLAIN_KEYWORDS: Final[dict[str, type]] = {**DESCRIBED, "title": str, "deprecated
 LITERAL_KEYWORDS: Final = frozenset(["const", "default", "enum", "example", "examples"])
 
 
-class Dropped(Enum):
-    """What a visit returns for a part that is to be left out."""
-
-    DROPPED = 0
-
-
-DROPPED: Final = Dropped.DROPPED
-Visit = Callable[[str, Any], Any]
-
-
-def rebuilt(kind: str, node: dict[str, Any], visit: Visit) -> dict[str, Any]:
-    """A copy of the object, in which each part that the specification names is what `visit(kind, part)` returns. What
-    it does not name, or gives another type, is left out, as is null; only schemas keep keywords of their own. All else
-    is the same value, not a copy."""
-    if kind == "callback":
-        # All its other keys are expressions that stand for addresses.
-        if isinstance(node.get("$ref"), str):
-            return dict(node)
-        return mapped_items(node, "path_item", visit, is_extensible=True)
-    fields, copy = FIELDS[kind], {}
-    for key, value in node.items():
-        field = fields.get(key)
-        if field is None:
-            if is_plain(kind, key, value):
-                copy[key] = value
-            continue
-        shape, inner = field
-        part: Any
-        if shape is ONE:
-            part = visit(inner, value)
-        elif shape is LIST:
-            part = listed(value, inner, visit)
-        else:
-            part = mapped(value, inner, visit, is_extensible=shape is EXTENSIBLE_MAP)
-        if part is not DROPPED:
-            copy[key] = part
-    return copy
-
-
-def is_plain(kind: str, key: str, value: Any) -> bool:
-    """Whether the field, which holds none of the kinds, may stand in an object of this kind with this value."""
-    if key.startswith("x-"):
-        return True
-    if kind == "schema":
-        if key in PLAIN_KEYWORDS:
-            return isinstance(value, PLAIN_KEYWORDS[key])
-        return value is not None or key in LITERAL_KEYWORDS
-    # A reference, in place of the object.
-    if key == "$ref":
-        return isinstance(value, str) and kind in SECTIONS
-    fields = PLAIN_FIELDS[kind]
-    return key in fields and isinstance(value, fields[key])
-
-
-def listed(value: Any, kind: str, visit: Visit) -> Any:
-    if not isinstance(value, list):
-        return DROPPED
-    return [part for part in (visit(kind, item) for item in value) if part is not DROPPED]
-
-
-def mapped(value: Any, kind: str, visit: Visit, *, is_extensible: bool) -> Any:
-    if not isinstance(value, dict):
-        return DROPPED
-    return mapped_items(value, kind, visit, is_extensible=is_extensible)
-
-
-def mapped_items(value: dict[str, Any], kind: str, visit: Visit, *, is_extensible: bool) -> dict[str, Any]:
-    copy = {}
-    for key, item in value.items():
-        part = item if is_extensible and key.startswith("x-") else visit(kind, item)
-        if part is not DROPPED:
-            copy[key] = part
-    return copy
+# What has values that are no schemas, and no references either.
+VALUE_KEYWORDS: Final = LITERAL_KEYWORDS | frozenset(
+    "required type dependentRequired externalDocs xml $vocabulary discriminator".split()
+)
+# The kind of what stands below a schema's keyword that no specification names, such as Adyen's `x-anyOf`.
+UNKNOWN: Final = "unknown"
+STATUS: Final = re.compile(r"[1-5](?:[0-9]{2}|XX)|default")  # OpenAPI 3.1.1 4.8.16

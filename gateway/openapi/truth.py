@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from gateway.openapi.gateway_components import (
@@ -15,22 +16,30 @@ from gateway.openapi.gateway_components import (
 from gateway.openapi.parts import GatewayFacts
 from gateway.policies import Policy
 
-STATUS = re.compile(r"[1-5](?:[0-9]{2}|XX)|default")  # OpenAPI 3.1.1 4.8.16
+RATE_LIMIT = "x-ratelimit"
 
 
-def tell(operation: dict[str, Any], policy: Policy, facts: GatewayFacts) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class PolicyNotes:
+    """What an operation says of its policy, the same for all that have it: for people, and the fields for programs."""
+
+    text: str
+    fields: dict[str, Any]
+
+
+def notes_on(policy: Policy, facts: GatewayFacts) -> PolicyNotes:
+    fields = limits_told(policy, facts)
+    return PolicyNotes("\n\n".join(paragraphs_on(policy, fields.get(RATE_LIMIT))), fields)
+
+
+def tell(operation: dict[str, Any], policy: Policy, facts: GatewayFacts, notes: PolicyNotes) -> dict[str, Any]:
     """The operation with the answers that this policy can lead to. Its responses must be written out, not references.
 
     A status that the service answers too, by itself or within 4XX, 5XX or default, gets both shapes. There is no 404
     and no 405: the gateway forwards what is documented here. Nor is there what no client of this operation meets: 421,
     as the document itself came from a host that is served, 417, 501 and 505 for messages that no client library sends,
     and 500 for a failure of the gateway itself."""
-    declared = operation.get("responses")
-    responses = {
-        status: response
-        for status, response in (declared if isinstance(declared, dict) else {}).items()
-        if status.startswith("x-") or (STATUS.fullmatch(status) and isinstance(response, dict))
-    }
+    responses = operation.get("responses") or {}
     told = {
         status: response if status.startswith("x-") else with_headers(response, quota_headers(facts))
         for status, response in responses.items()
@@ -38,7 +47,9 @@ def tell(operation: dict[str, Any], policy: Policy, facts: GatewayFacts) -> dict
     for status in own_statuses(operation, policy, facts):
         theirs = next((responses[key] for key in (status, f"{status[0]}XX", "default") if key in responses), None)
         told[status] = own_answer(status) if theirs is None else both(theirs, status, facts)
-    return operation | {"responses": told} | limits_told(policy, facts)
+    description = operation.get("description")
+    text = f"{description.rstrip()}\n\n{notes.text}" if description else notes.text
+    return operation | {"description": text, "responses": told} | notes.fields
 
 
 def own_statuses(operation: dict[str, Any], policy: Policy, facts: GatewayFacts) -> list[str]:
@@ -98,4 +109,26 @@ def limits_told(policy: Policy, facts: GatewayFacts) -> dict[str, Any]:
         told["cost"] = policy.quota.cost
     if policy.quota.observed:
         told["mode"] = "observe"
-    return {"x-ratelimit": told}
+    return {RATE_LIMIT: told}
+
+
+def paragraphs_on(policy: Policy, limits: dict[str, Any] | None) -> Iterator[str]:
+    """What `security` and `x-ratelimit` say, in Markdown: viewers show neither roles nor extensions."""
+    scopes = " and ".join(f"`{scope}`" for scope in policy.scopes)
+    if not policy.needs_token:
+        yield "Needs no token."
+    else:
+        yield f"Needs a token with {scopes}." if scopes else "Needs a token."
+    if limits is None:
+        return
+    texts = [in_words(limits["limits"])]
+    texts += [f"{in_words(own)} on the plan `{plan}`" for plan, own in limits.get("plans", {}).items()]
+    if "without_token" in limits:
+        texts.append(f"{in_words(limits['without_token'])} without a valid token")
+    cost = f" Each request counts as {limits['cost']}." if "cost" in limits else ""
+    mode = " They are not enforced at the moment." if limits.get("mode") == "observe" else ""
+    yield f"Limits: {', '.join(texts)}.{cost}{mode}"
+
+
+def in_words(limits: Sequence[str]) -> str:
+    return " and ".join(f"`{limit}`" for limit in limits)

@@ -70,7 +70,7 @@ class Builder:
             raise YamlRefused("too many values")
         if isinstance(event, yaml.ScalarEvent):
             # A key is text whatever it looks like: status codes are written as numbers.
-            self._put(event.value if self._awaits_key() else scalar(event), event.anchor)
+            self._put(event.value if self._awaits_key() or self._is_version(event) else scalar(event), event.anchor)
         elif isinstance(event, yaml.MappingStartEvent):
             self._enter({}, event)
         elif isinstance(event, yaml.SequenceStartEvent):
@@ -91,6 +91,12 @@ class Builder:
 
     def _awaits_key(self) -> bool:
         return bool(self._open) and isinstance(self._open[-1].value, dict) and self._open[-1].key is None
+
+    def _is_version(self, event: Any) -> bool:
+        """Whether this is the API's version, written like a number: as one, 1.10 would be 1.1."""
+        if len(self._open) != 2 or self._open[0].key != "info" or self._open[1].key != "version":
+            return False
+        return event.tag is None and isinstance(scalar(event), int | float)
 
     def _put(self, value: Any, anchor: str | None) -> None:
         if anchor is not None:

@@ -62,11 +62,13 @@ def forwarded_fields(pairs: Sequence[tuple[str, str]], identity_names: frozenset
 @lru_cache(maxsize=NAMES_KNOWN)
 def may_be_forwarded(name: str, identity_names: frozenset[str]) -> bool:
     lower = normal(name)
-    return not (
-        lower in HOP_BY_HOP
-        or lower in OWN_REQUEST_FIELDS
-        or lower in identity_names
-        or lower.startswith(OWN_REQUEST_PREFIXES)
+    return lower not in identity_names and not is_never_forwarded(lower)
+
+
+def is_never_forwarded(normal_name: str) -> bool:
+    """Whether no client's field of this name goes on to a service, whatever is configured."""
+    return (
+        normal_name in HOP_BY_HOP or normal_name in OWN_REQUEST_FIELDS or normal_name.startswith(OWN_REQUEST_PREFIXES)
     )
 
 

@@ -87,7 +87,7 @@ def references(node: Any) -> Iterator[str]:  # noqa: PLR0912 - one branch for ea
             yield value
         elif key in ("example", "value", "externalDocs", "flows") or key.startswith("x-"):
             continue
-        elif key == "schema":
+        elif key in ("schema", "itemSchema"):
             yield from references_of_schema(value)
         elif key == "schemas":
             for schema in value.values():

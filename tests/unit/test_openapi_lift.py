@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import copy
+import json
 from typing import Any
 
 import pytest
 
-from gateway.openapi import lift
-from tests.support.openapi import document
+from tests.support.openapi import assert_valid, document, merged, operation, part
 
 
 def lifted(schema: Any) -> Any:
-    old = document(version="3.0.3", components={"schemas": {"S": schema}})
+    """What becomes of a component of a document of 3.0, with the names that it had there."""
+    components = {"schemas": {"S": schema, "T": {}}}
+    paths = {"/api/s": {"get": operation({"$ref": "#/components/schemas/S"})}}
+    old = document(paths, version="3.0.3", components=components)
     before = copy.deepcopy(old)
-    new = lift(old)
+    new = merged(part("s", old))
     assert old == before
-    assert new["openapi"] == "3.1.0"
-    return new["components"]["schemas"]["S"]
+    return json.loads(json.dumps(new["components"]["schemas"]["s_S"]).replace("/s_T", "/T"))
 
 
 REF = {"$ref": "#/components/schemas/T"}
@@ -130,22 +132,66 @@ def everywhere(schema: Any) -> dict[str, Any]:
     components = {
         "schemas": {"example": nested}, "parameters": {"example": parameter}, "responses": {"R": response},
         "headers": {"x-h": {"schema": schema}}, "requestBodies": {"B": {"content": content}},
-        "callbacks": {"C": {"{$url}": item}}, "x-own": {"schemas": NULLABLE},
+        "callbacks": {"C": {"{$url}": item}},
     }  # fmt: skip
-    return {"paths": {"/x": item, "x-p": NULLABLE}, "components": components}
+    get = operation({"$ref": "#/components/schemas/example"}, requestBody={"$ref": "#/components/requestBodies/B"})
+    get |= {"parameters": [{"$ref": "#/components/parameters/example"}]}
+    get |= {"callbacks": {"d": {"$ref": "#/components/callbacks/C"}}}
+    get["responses"]["201"] = {"description": "", "headers": {"x-h": {"$ref": "#/components/headers/x-h"}}}
+    get["responses"]["202"] = {"$ref": "#/components/responses/R"}
+    return {"paths": {"/api/s": item, "/api/s/x": {"get": get}}, "components": components}
 
 
 def test_schemas_are_found_wherever_they_stand() -> None:
-    old = document(version="3.0.0") | everywhere(NULLABLE)
-    assert lift(old) == document(version="3.1.0") | everywhere(STRING)
+    old = merged(part("s", document(version="3.0.0") | everywhere(NULLABLE)))
+    new = merged(part("s", document(version="3.1.0") | everywhere(STRING)))
+    assert old == new
+    assert str(old).count("'null'") > 20
+    # What is no schema is not taken for one.
+    assert str(old).count("{'nullable': True}") > 3
 
 
-def test_a_newer_document_is_itself() -> None:
-    new = document() | everywhere(NULLABLE)
-    assert lift(new) is new
+def test_a_newer_documents_schemas_are_not_lifted() -> None:
+    schema = {"type": "string", "nullable": True, "example": "a", "exclusiveMinimum": True}
+    paths = {"/api/s": {"get": operation(schema)}}
+    found = merged(part("s", document(paths)))["paths"]["/api/s"]["get"]["responses"]["200"]
+    assert found["content"]["application/json"]["schema"] == schema
 
 
-@pytest.mark.parametrize("wrong", [None, [], "x", 1, {"a": None}, {"a": 1}])
-def test_what_is_of_the_wrong_type_is_left_out(wrong: Any) -> None:
-    assert lift({"openapi": "3.0.0", "paths": wrong})["paths"] == {}
-    assert lift({"openapi": "3.0.0", "components": {"schemas": wrong}})["components"] in ({}, {"schemas": {}})
+TUPLE = [{"type": "integer"}, {"$ref": "#/components/schemas/T"}]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ({"items": TUPLE}, {"prefixItems": TUPLE}),
+        ({"items": TUPLE, "additionalItems": False}, {"prefixItems": TUPLE, "items": False}),
+        ({"items": TUPLE, "additionalItems": TUPLE[1]}, {"prefixItems": TUPLE, "items": TUPLE[1]}),
+        ({"items": [{"items": TUPLE}]}, {"prefixItems": [{"prefixItems": TUPLE}]}),
+        ({"items": [True, {"type": "string"}], "prefixItems": TUPLE}, {"prefixItems": TUPLE}),
+        ({"items": []}, {}),
+        ({"items": [], "additionalItems": TUPLE[1]}, {"items": TUPLE[1]}),
+        ({"items": TUPLE[1], "additionalItems": TUPLE[1]}, {"items": TUPLE[1], "additionalItems": TUPLE[1]}),
+        ({"dependencies": {"a": ["b"]}}, {"dependentRequired": {"a": ["b"]}}),
+        (
+            {"dependencies": {"a": ["b"], "c": TUPLE[1], "d": False}},
+            {"dependentRequired": {"a": ["b"]}, "dependentSchemas": {"c": TUPLE[1], "d": False}},
+        ),
+        (
+            {
+                "dependencies": {"a": ["b"], "c": TUPLE[1]},
+                "dependentRequired": {"a": ["x"]},
+                "dependentSchemas": {"c": {}},
+            },
+            {"dependentRequired": {"a": ["x", "b"]}, "dependentSchemas": {"c": {"allOf": [{}, TUPLE[1]]}}},
+        ),
+        ({"dependencies": {}}, {}),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("version", ["3.0.3", "3.1.0"])
+def test_older_words_of_json_schema_in_any_document(version: str, old: Any, new: Any) -> None:
+    paths = {"/api/s": {"get": operation(old)}}
+    result = merged(part("s", document(paths, version=version, components={"schemas": {"T": {}}})))
+    found = result["paths"]["/api/s"]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
+    assert json.loads(json.dumps(found).replace("/s_T", "/T")) == new
+    assert_valid(result)

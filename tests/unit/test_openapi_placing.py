@@ -106,7 +106,7 @@ def test_servers_are_the_gateway() -> None:
         "get": operation(servers=elsewhere, callbacks={"c": {"{$url}": {"servers": elsewhere}}}),
     }
     found = merged(part("s", document({"/api/s": item}, servers=elsewhere)))
-    assert found["servers"] == [{"url": "/"}]
+    assert found["servers"] == [{"url": "."}]
     assert "elsewhere" not in str(found)
 
 

@@ -174,7 +174,8 @@ def test_values_that_look_like_references_are_values() -> None:
         "const": value,
         "examples": [value],
         "example": value,
-        "x-a": value,
+        # Below such a keyword references are followed, but only within the document.
+        "x-a": value | {"$ref": "other"},
     }
     schema, result = schema_of({**literals, "properties": {"p": literals}}, {"A": {}})
     assert schema == {**literals, "properties": {"p": literals}}
@@ -307,7 +308,7 @@ def test_operation_ids_that_a_service_uses_twice_are_told_apart() -> None:
         PATH: {"get": operation(operationId="a"), "put": operation(operationId="a"), "post": operation(operationId=1)}
     }
     item = merged(part("s", document(paths)))["paths"][PATH]
-    assert [item[method].get("operationId") for method in item] == ["s_a", "s_a_2", None]
+    assert [item[method].get("operationId") for method in item] == ["s_a", "s_a_2", "s_1"]
 
 
 WRITTEN = {"c": "Cat", "dog": "#/components/schemas/Dog", "x": "other.json", "n": 1}

@@ -224,12 +224,94 @@ def test_limits_are_told(settings: Any, limits: Any) -> None:
     assert told(operation(), **settings)[0].get("x-ratelimit") == limits
 
 
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({}, "Needs a token.\n\nLimits: `300/minute`, `60/minute` without a valid token."),
+        ({"auth": "none"}, "Needs no token.\n\nLimits: `300/minute`, `60/minute` without a valid token."),
+        (
+            {"scopes": ["a:b", "c"], "limits": ["1/second", "9/hour"], "plans": {"pro": ["90/hour"]}, "cost": 3},
+            "Needs a token with `a:b` and `c`.\n\nLimits: `1/second` and `9/hour`, `90/hour` on the plan `pro`, "
+            "`60/minute` without a valid token. Each request counts as 3.",
+        ),
+        (
+            {"limits": ["9/hour"], "auth": "none", "limits_mode": "observe"},
+            "Needs no token.\n\nLimits: `9/hour`. They are not enforced at the moment.",
+        ),
+        ({"cost": 0}, "Needs a token."),
+        ({"facts": GatewayFacts(limits_enabled=False)}, "Needs a token."),
+    ],
+)
+def test_readers_see_scopes_and_limits_without_extensions(settings: Any, text: str) -> None:
+    assert told(operation(), **settings)[0]["description"] == text
+    assert told(operation(description="Theirs.\n"), **settings)[0]["description"] == f"Theirs.\n\n{text}"
+
+
+def test_the_cookie_is_a_way_to_send_the_token() -> None:
+    facts = GatewayFacts(token_cookie="session")
+    found, result = told(operation(security=[{"key": []}, {}]), facts=facts, scopes=["a"])
+    assert found["security"] == [
+        {"gatewayBearer": ["a"], "s_key": []},
+        {"gatewayCookie": ["a"], "s_key": []},
+        {"gatewayBearer": ["a"]},
+        {"gatewayCookie": ["a"]},
+    ]
+    scheme = result["components"]["securitySchemes"]["gatewayCookie"]
+    assert (scheme["type"], scheme["in"], scheme["name"]) == ("apiKey", "cookie", "session")
+    assert_valid(result)
+    assert told(operation(), facts=facts, auth="none")[0]["security"] == []
+    assert "gatewayCookie" not in str(told(operation())[1])
+
+
+@pytest.mark.parametrize(
+    ("url", "at_gateway"),
+    [
+        ("token", "api/s/token"),
+        ("/token", "api/s/token"),
+        ("./token?tenant=1", "api/s/token?tenant=1"),
+        ("api/s/token", "api/s/token"),
+        ("/api/auth/login", "api/auth/login"),
+        ("api/s/protected", None),
+        ("nowhere", None),
+        ("//host/api/auth/login", None),
+        ("http://[h", None),
+        ("https://id.example.com/token", None),
+        ("", None),
+        (None, None),
+    ],
+)
+@pytest.mark.parametrize("version", ["3.0.3", "3.1.0"])
+def test_a_login_with_a_password_stays_one_where_its_token_url_is_routed(
+    version: str, url: Any, at_gateway: str | None
+) -> None:
+    flow = {"tokenUrl": url, "refreshUrl": url, "scopes": {"read": "to read"}}
+    scheme = {
+        "type": "oauth2",
+        "flows": {"password": flow, "implicit": {"authorizationUrl": "/authorize", "scopes": {}}},
+    }
+    paths = {"/x": {"get": operation(security=[{"O": ["read"]}])}, "/token": {"post": operation()}}
+    given = document(paths, version=version, components={"securitySchemes": {"O": scheme}}, servers=[{"url": "/api/s"}])
+    routes = [{"path": "/api/s/token", "auth": "none", "methods": ["POST"], "scopes": []}]
+    login = part("auth", None, routes=[{"path": "/api/auth/login", "auth": "none"}])
+    result = merged(part("s", given, routes=routes, scopes=["read"]), login)
+    found = result["paths"][PATH]["get"]["security"]
+    if at_gateway is None:
+        assert found == [needs("read")]
+        return
+    assert found == [needs("read"), {"s_O": ["read"]}]
+    flows = result["components"]["securitySchemes"]["s_O"]["flows"]
+    assert flows == {"password": {"tokenUrl": at_gateway, "refreshUrl": at_gateway, "scopes": {"read": "to read"}}}
+    assert_valid(result)
+
+
 def test_fields_that_never_arrive_are_no_parameters() -> None:
     parameters = [
         {"name": name, "in": place, "schema": {}}
         for name, place in [
             ("x-user-id", "header"), ("X-USER-SUBJECT", "header"), ("user_agent_of_mine", "header"),
-            ("X-Gateway-Error", "header"), ("x-user-id", "query"), ("X-Other", "header"),
+            ("X-Gateway-Error", "header"), ("x-user-id", "query"), ("X-Other", "header"), ("Host", "header"),
+            ("Connection", "header"), ("X-Request-ID", "header"), ("Forwarded", "header"), ("Proxy", "header"),
+            ("X-Forwarded-Anything", "header"), ("CF-Connecting-IP", "header"), ("Upgrade", "header"),
         ]
     ]  # fmt: skip
     shared = {"parameters": {"U": parameters[0]}}
