@@ -2,10 +2,11 @@
 
 Pure functions over plain dicts, without Flask, network or Redis; nothing that is passed in is ever changed. The way of
 a document through the files: `reading` (bytes to a dict, or DocumentError) → `placing` and `matching` (where an
-operation is at the gateway, and by whose policy) → `rewriting` (every name prefixed, every reference followed, 3.0
-lifted to 3.1 by `lift`) → `truth` (what the gateway asks and answers) → `merge`. `structure` knows where in a document
-which kind of object stands; all the others walk by it, never by the names of keys alone. `drift` compares what the
-services say about tokens with what the gateway does.
+operation is at the gateway, and by whose policy) → `operations` (one by one: parameters, responses, `security`) →
+`rewriting` (every name prefixed, every reference followed by `lookup`, 3.0 lifted to 3.1 by `lift`) → `truth` (what the
+gateway asks and answers) → `merge`. `structure` knows where in a document which kind of object stands; `rebuilding` and
+all the others walk by it, never by the names of keys alone. `omissions` lists what is left out on the way, and why.
+`drift` compares what the services say about tokens with what the gateway does.
 """
 
 from gateway.openapi.drift import Drift, drifts
