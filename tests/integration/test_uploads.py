@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 import struct
 import threading
@@ -351,3 +352,22 @@ def test_the_log_does_not_count_lingering(gateway: GatewayProcess) -> None:
         assert connection.reply("POST").status == 401
         line = gateway.wait_for_log(lambda line: line["request_id"] == "lingers")
     assert line["seconds"] < LINGER_SECONDS
+
+
+def test_a_body_has_a_time_limit_however_steadily_it_comes(
+    start_gateway: StartGateway, upstream: ScriptedUpstream
+) -> None:
+    gateway = start_gateway(four_services(upstream.url) | {"server": {"body_timeout_seconds": 1}}, workers=1)
+    with Connection(gateway.port) as connection:
+        connection.send(post())
+        with suppress(OSError):
+            # Until the gateway ends it: no single piece is late, and they come fast enough.
+            while not is_readable(connection.socket):
+                connection.send(chunk(b"a" * 100))
+        assert connection.rest().startswith(b"HTTP/1.1 400 ")
+    assert upstream.wait_until(lambda: len(upstream.closed_connections) == upstream.connections)
+    assert not any(request.is_whole for request in upstream.requests)
+
+
+def is_readable(connection: socket.socket) -> bool:
+    return bool(select.select([connection], [], [], 0.01)[0])

@@ -151,7 +151,8 @@ def test_a_cookies_path_gets_the_prefix_back(value: str, base: str, prefix: str,
 @example("/..")
 @example("/a/./")
 def test_dot_segments_go_as_browsers_let_them_go(path: str) -> None:
-    if not path.startswith("//"):
+    # Python's urljoin loses empty segments.
+    if "//" not in path:
         assert urljoin("http://h/", path).removeprefix("http://h") == without_dot_segments(path)
 
 
