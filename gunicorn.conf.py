@@ -15,11 +15,12 @@ from gateway.flask_app import GatewayApp
 from gateway.redis.embedded import EmbeddedRedis
 from gateway.reporting.reporting import reporting_of
 from gateway.serving import metrics_folder, resources
+from gateway.serving.base_worker import HAS_SERVED
 from gateway.serving.listeners import Listeners
 from gateway.serving.master import MasterCare
 from gateway.serving.message_rules import MESSAGE_RULES
 from gateway.serving.replacing import replace_parts
-from gateway.serving.workers import HAS_SERVED, WORKER_CLASS
+from gateway.serving.workers import WORKER_CLASS
 from gateway.system.standard_error import wait_for_no_reader
 
 wait_for_no_reader()

@@ -14,8 +14,8 @@ from typing import Any
 
 from gateway.config.load import instance_folder
 from gateway.redis.embedded import EmbeddedRedis, note_file
+from gateway.serving.base_worker import SIGNALS_OF_THE_MASTER
 from gateway.serving.listeners import Listeners
-from gateway.serving.workers import SIGNALS_OF_THE_MASTER
 from gateway.system.ending import GATEWAY_END
 
 RETRY_SECONDS = 1.0
