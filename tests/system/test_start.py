@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,13 @@ exec(pathlib.Path("gunicorn.conf.py").read_text().replace(first, first + "print(
 """
 
 
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """pytest's own are so deep that the path of a socket in them may be longer than the system allows."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
 @pytest.mark.parametrize(
     ("after", "sign"),
     [
@@ -33,8 +41,8 @@ exec(pathlib.Path("gunicorn.conf.py").read_text().replace(first, first + "print(
         (0, signal.SIGHUP),
     ],
 )
-def test_a_signal_to_all_its_processes_ends_a_start(after: float, sign: signal.Signals, tmp_path: Path) -> None:
-    (tmp_path / "conf.py").write_text(CONFIGURATION)
+def test_a_signal_to_all_its_processes_ends_a_start(after: float, sign: signal.Signals, short_folder: Path) -> None:
+    (short_folder / "conf.py").write_text(CONFIGURATION)
     own = {"GATEWAY_JWT__SECRET": SECRET, "GATEWAY_SERVER__BIND": "127.0.0.1:0", "WEB_CONCURRENCY": "1"}
     with tempfile.TemporaryFile() as output:
 
@@ -42,9 +50,9 @@ def test_a_signal_to_all_its_processes_ends_a_start(after: float, sign: signal.S
             return os.pread(output.fileno(), 1 << 20, 0).decode()
 
         process = subprocess.Popen(
-            [sys.executable, "-m", "gunicorn", "--config", str(tmp_path / "conf.py"), "wsgi:app"],
+            [sys.executable, "-m", "gunicorn", "--config", str(short_folder / "conf.py"), "wsgi:app"],
             cwd=ROOT,
-            env={**clean_environment(), **own, "TMPDIR": str(tmp_path)},
+            env={**clean_environment(), **own, "TMPDIR": str(short_folder)},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -64,7 +72,7 @@ def test_a_signal_to_all_its_processes_ends_a_start(after: float, sign: signal.S
                 process.wait()
         assert "Traceback" not in said()
         assert "xception" not in said()
-        assert {file.name for file in tmp_path.iterdir()} <= {"conf.py", "__pycache__"}
+        assert {file.name for file in short_folder.iterdir()} <= {"conf.py", "__pycache__"}
 
 
 def test_who_ignores_ctrl_c_goes_on_ignoring_it() -> None:
