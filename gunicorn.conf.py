@@ -48,6 +48,7 @@ control_socket_disable = True
 def on_starting(server):
     if server.cfg.worker_class_str != WORKER_CLASS:
         sys.exit(f"--worker-class {server.cfg.worker_class_str}: the gateway runs on its own worker; leave it out")
+    server.log.info("Configuration: %s", MASTER.sources)
     resources.share_memory()
     # Kept on the server object: this file's own names are made anew on HUP.
     MASTER.listeners = Listeners(server, MASTER.addresses_at_start)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 from flask import Flask
 
+from gateway.cli.config import config_command
 from gateway.cli.demo import demo_command
 from gateway.cli.drift import drift_command
 from gateway.cli.explain import explain_command
@@ -21,6 +22,7 @@ from gateway.policies import Policy, policies_of
 def register_commands(app: Flask, settings: Settings) -> None:
     hide_limiter_commands()
     app.cli.add_command(check_command(settings))
+    app.cli.add_command(config_command(settings))
     app.cli.add_command(services_command(settings))
     app.cli.add_command(token_command(settings))
     app.cli.add_command(revoke_command(settings))

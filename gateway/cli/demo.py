@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import shlex
 import signal
 import socket
@@ -101,6 +102,8 @@ def start_all(secret: str, port: int, first: int, folder: Path) -> Iterator[tupl
     for name, number in ports.items():
         command = [sys.executable, "-m", "gateway.demo", name, str(number)]
         yield name, Child.start(command, root, folder / f"{name}.log", {**environ, "DEMO_SECRET": secret})
+    # A gateway.toml beside wsgi.py is for the gateway that is no demo.
+    environ["GATEWAY_CONFIG"] = os.devnull
     environ["GATEWAY_JWT__SECRET"] = secret
     environ["GATEWAY_SERVER__BIND"] = f"127.0.0.1:{port}"
     for name, number in ports.items():

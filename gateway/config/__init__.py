@@ -1,7 +1,8 @@
 """The configuration: what can be set, where it comes from, and every mistake in it at once.
 
 `models` are the frozen typed settings with their defaults, `sources` merges built-in mapping, TOML file and
-environment, `load` validates the result. Nothing else in the project reads the environment.
+environment, `load` validates the result, `origins` tells where each value comes from. Nothing else in the project
+reads the environment.
 """
 
 from gateway.config.load import adopt, current, load_settings, project_folder, with_keys

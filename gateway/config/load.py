@@ -5,17 +5,18 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import SecretStr, ValidationError
 
+from gateway.config.environment import process_environment
 from gateway.config.generated_keys import generated_secret, generated_signing_key
 from gateway.config.mistakes import Mistakes
 from gateway.config.models import Settings
-from gateway.config.sources import PLAIN_VARIABLES, PREFIX, merged_sources
+from gateway.config.origins import Origins
+from gateway.config.sources import Sources, is_name_of_a_setting, merged_sources
 from gateway.errors import ConfigurationError
-
-PLAIN = {*PLAIN_VARIABLES, "PORT"}
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ def instance_folder() -> Path:
 
 def current() -> Settings:
     """The settings in force: those that this process, or the one it was forked from, adopted; else freshly loaded."""
-    return _current if _current is not None else adopt(with_keys(load_settings()))
+    return _current if _current is not None else adopt(with_keys(load().settings))
 
 
 def with_keys(settings: Settings) -> Settings:
@@ -64,10 +65,35 @@ def adopt(settings: Settings) -> Settings:
     return settings
 
 
-def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
-    """The validated settings. Raises ConfigurationError with every mistake, each by its full name."""
-    tree, unreadable = merged_sources(os.environ if environ is None else environ)
-    mistakes = Mistakes(unreadable)
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Validated settings, and where they come from; `file` is the one that was read."""
+
+    settings: Settings
+    origins: Origins
+    file: Path | None
+
+    def summary(self) -> str:
+        """The sources in a line: `the defaults, /etc/gateway.toml and 2 variables`."""
+        count = len(self.origins.variables)
+        variables = f"{count} variable{'s' * (count != 1)} of the environment"
+        return f"the defaults, {self.file or 'no file'} and {variables}"
+
+
+def load() -> Loaded:
+    """The settings of this installation, for its server and its commands alike: gateway.toml beside wsgi.py, or the
+    file that GATEWAY_CONFIG names, and the environment. Raises ConfigurationError with every mistake."""
+    return validated(merged_sources(process_environment(), project_folder()))
+
+
+def load_settings(environ: Mapping[str, str]) -> Settings:
+    """The validated settings by these variables alone. Raises ConfigurationError with every mistake, each by its full
+    name."""
+    return validated(merged_sources(environ)).settings
+
+
+def validated(sources: Sources) -> Loaded:
+    tree, mistakes = sources.tree, Mistakes(sources.unreadable, sources.origins, Settings)
     while True:
         try:
             settings = Settings.model_validate(tree)
@@ -80,9 +106,9 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         else:
             if mistakes.lines:
                 raise ConfigurationError(mistakes.lines)
-            return settings
+            return Loaded(settings, sources.origins, sources.file)
 
 
 def environment_without_settings() -> dict[str, str]:
     """This process' environment less all that configures a gateway, for one started with settings of its own."""
-    return {name: value for name, value in os.environ.items() if name not in PLAIN and not name.startswith(PREFIX)}
+    return {name: value for name, value in os.environ.items() if not is_name_of_a_setting(name)}

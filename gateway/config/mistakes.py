@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-Place = tuple[int | str, ...]
+from gateway.config.origins import Origins
+from gateway.config.places import Place, full_name
+from gateway.config.suggestions import suggestion
 
 # pydantic's words are Python's.
 MESSAGES = {
@@ -40,12 +42,30 @@ KEY_SOURCES = {
 
 
 class Mistakes:
-    """`lines` has what is wrong so far; it begins with settings that could not even be read, by their places."""
+    """What is wrong so far; it begins with settings that could not even be read, by their places. `model` is what is
+    validated, `origins` where its values come from."""
 
-    def __init__(self, unreadable: Mapping[Place, str]) -> None:
-        self.lines = [f"{full_name(place)}: {message}" for place, message in unreadable.items()]
+    def __init__(self, unreadable: Mapping[Place, str], origins: Origins, model: type[BaseModel]) -> None:
+        self._origins = origins
+        self._model = model
+        self._lines: list[str] = []
+        self._unreadable = [f"{full_name(place)}: {message}" for place, message in unreadable.items()]
         self._told: set[Place] = set(unreadable)
         self._replaced: set[Place] = set()
+
+    @property
+    def lines(self) -> list[str]:
+        return self._unreadable + self._lines
+
+    def _lines_with_help(self, place: Place, item: ErrorDetails) -> Iterator[str]:
+        """What is wrong there, the name that was most likely meant, and the variable that is to be mended."""
+        for line in lines_of(place, item):
+            around = self._origins.variables_around(line.partition(": ")[0])
+            help_text = ""
+            if item["type"] in ("extra_forbidden", "model_type", "model_attributes_type"):
+                meant = around[0][0] if around and item["type"] == "extra_forbidden" else place
+                help_text = suggestion(self._model, meant, is_variable=bool(around))
+            yield f"{line}{help_text}{f' (from {full_name([around[0][1]])})' if around else ''}"
 
     def add_and_prune(self, found: Iterable[ErrorDetails], tree: dict[str, Any]) -> bool:
         """Adds what validation found in the tree and takes it out; False where there was nothing left to take out."""
@@ -53,7 +73,7 @@ class Mistakes:
         here = {place for place, _ in items}
         for place, item in items:
             if not self._is_told(place, item["type"], here):
-                self.lines += lines_of(place, item)
+                self._lines += self._lines_with_help(place, item)
         self._told |= here
         pruned = [self._prune(tree, place, item["type"]) for place, item in items]
         return any(pruned)
@@ -140,14 +160,3 @@ def message_of(item: ErrorDetails) -> str:
         return MESSAGES[kind]
     message = item["msg"].replace("Input should be", "must be")
     return message[0].lower() + message[1:]
-
-
-def full_name(place: Iterable[int | str]) -> str:
-    """`services.rules.targets[1]`. What is no plain word is quoted, as in TOML."""
-    name = ""
-    for part in place:
-        if isinstance(part, int):
-            name += f"[{part}]"
-        else:
-            name += "." * bool(name) + (part if re.fullmatch(r"[A-Za-z0-9_-]+", part) else json.dumps(part))
-    return name

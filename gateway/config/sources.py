@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Any, get_origin
 
 from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
 
-from gateway.config.mistakes import Place, full_name
 from gateway.config.models import Settings
+from gateway.config.origins import Origin, Origins
+from gateway.config.places import Place, full_name
+from gateway.config.setting_types import alternatives, member, takes_list
 from gateway.errors import ConfigurationError
 
 DEFAULTS_FILE = Path(__file__).with_name("defaults.toml")
 PREFIX = "GATEWAY_"
 CONFIG_VARIABLE = "GATEWAY_CONFIG"
+FILE_NAME = "gateway.toml"
 PLAIN_VARIABLES = {"REDIS_URL": ("redis_url",), "WEB_CONCURRENCY": ("server", "workers")}
 # [::1]:8000 is a text, whatever else begins with a bracket is a list.
 BRACKETED_ADDRESS = re.compile(r"\[[^\"\[\]]*\]:")
@@ -32,17 +36,48 @@ KUBERNETES_LINK = re.compile(
 Tree = dict[str, Any]
 
 
-def merged_sources(environ: Mapping[str, str]) -> tuple[Tree, dict[Place, str]]:
-    """The unvalidated settings of all sources; and what is wrong with those that can't even be read, by their places.
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The unvalidated settings of all sources, and what is wrong with those that can't even be read, by their places.
+    `file` is the one that was read."""
+
+    tree: Tree
+    origins: Origins
+    unreadable: dict[Place, str]
+    file: Path | None
+
+
+def merged_sources(environ: Mapping[str, str], folder: Path | None = None) -> Sources:
+    """Reads all sources; `folder` is where a file is looked for that no variable names.
 
     Raises ConfigurationError where there is no file to read, as nothing else is worth telling then."""
-    from_file = read_file(environ[CONFIG_VARIABLE]) if environ.get(CONFIG_VARIABLE) else {}
-    from_environment, unreadable = read_environment(environ)
-    given = merge(from_file, from_environment)
-    return merge(built_in(given.get("default_services", True)), given), unreadable
+    file = configuration_file(environ, folder)
+    from_file = read_file(file, environ) if file else {}
+    from_environment = read_environment(environ)
+    given = merge(from_file, from_environment.tree)
+    built_in = built_in_mapping(given.get("default_services", True))
+    origins = Origins()
+    origins.add(built_in, Origin("built-in mapping"))
+    origins.add(from_file, Origin("file", str(file)))
+    for place, variable in from_environment.variables:
+        origins.add(value_at(from_environment.tree, place), Origin("variable", variable), place)
+    return Sources(merge(built_in, given), origins, from_environment.unreadable, file)
 
 
-def built_in(wanted: Any) -> Tree:
+def configuration_file(environ: Mapping[str, str], folder: Path | None) -> Path | None:
+    """The file that GATEWAY_CONFIG names, else gateway.toml in the folder, where there is one."""
+    if (named := environ.get(CONFIG_VARIABLE)) is not None:
+        if not named:
+            # Most likely a variable that was not set where this one was made from it.
+            raise ConfigurationError(
+                [f"{CONFIG_VARIABLE}: names no file; unset it to have {FILE_NAME} beside wsgi.py read"]
+            )
+        return Path(named)
+    # A link that leads nowhere is no missing file, but a mistake.
+    return folder / FILE_NAME if folder and os.path.lexists(folder / FILE_NAME) else None
+
+
+def built_in_mapping(wanted: Any) -> Tree:
     """The built-in mapping, if it is `wanted`. That is read as validation reads it, which tells if it is a mistake."""
     try:
         is_wanted = BOOLEAN.validate_python(wanted)
@@ -51,29 +86,43 @@ def built_in(wanted: Any) -> Tree:
     return tomllib.loads(DEFAULTS_FILE.read_text(encoding="utf-8")) if is_wanted else {}
 
 
-def read_file(path: str) -> Tree:
+def read_file(path: Path, environ: Mapping[str, str]) -> Tree:
+    prefix = f"{CONFIG_VARIABLE}: " if CONFIG_VARIABLE in environ else ""
+    name = str(path)
     try:
         # Some editors put a byte order mark in front.
-        return tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
-        raise ConfigurationError([f"{CONFIG_VARIABLE}: can't read {path!r}: {error.strerror}"]) from error
-    # Beside TOMLDecodeError: what decoding, int() and nesting without end raise.
+        raise ConfigurationError([f"{prefix}can't read {name!r}: {error.strerror}"]) from error
+    # Beside TOMLDecodeError: what decoding, int() and nesting without end raise, and a NUL in the name.
     except (ValueError, RecursionError) as error:
-        raise ConfigurationError([f"{CONFIG_VARIABLE}: {path!r} is not TOML: {error}"]) from error
+        raise ConfigurationError([f"{prefix}{name!r} is not TOML: {error}"]) from error
 
 
-def read_environment(environ: Mapping[str, str]) -> tuple[Tree, dict[Place, str]]:
+@dataclass(frozen=True, slots=True)
+class EnvironmentSettings:
+    """`variables` are the places that were set, with the variables' names, in the order in which they were set."""
+
+    tree: Tree
+    variables: list[tuple[Place, str]]
+    unreadable: dict[Place, str]
+
+
+def read_environment(environ: Mapping[str, str]) -> EnvironmentSettings:
     """GATEWAY_<SECTION>__<KEY> at any depth, and the plain variables that every platform knows."""
-    tree: Tree = {}
-    unreadable: dict[Place, str] = {}
+    found = EnvironmentSettings({}, [], {})
     for name, path, text in settings_in(environ):
         try:
-            put(tree, path, parse_value(text, Settings, path))
+            if name == "PORT" and not is_port_number(environ[name]):
+                raise ValueError(f"must be a port, a number from 0 to 65535, got {environ[name]!r}")  # noqa: TRY301
+            put(found.tree, path, parse_value(text, Settings, path))
         except UnicodeError:
-            unreadable[path] = "is not UTF-8"
+            found.unreadable[path] = "is not UTF-8"
         except ValueError as error:
-            unreadable[path] = f"{full_name([name])} {error}"
-    return tree, unreadable
+            found.unreadable[path] = f"{full_name([name])} {error}"
+        else:
+            found.variables.append((path, name))
+    return found
 
 
 def settings_in(environ: Mapping[str, str]) -> Iterator[tuple[str, tuple[str, ...], str]]:
@@ -82,12 +131,21 @@ def settings_in(environ: Mapping[str, str]) -> Iterator[tuple[str, tuple[str, ..
         if environ.get(name):
             yield name, path, environ[name]
     if environ.get("PORT"):
-        # As gunicorn itself does: whoever sets PORT wants to be reached from outside.
+        # As gunicorn itself does: whoever sets PORT wants to be reached from outside. What is no port is told as it is.
         yield "PORT", ("server", "bind"), f"0.0.0.0:{environ['PORT']}"
     # Shorter names first, so that a whole table never wipes out one of its own values.
     for name in sorted(environ, key=lambda one: (one.count("__"), one)):
         if name.startswith(PREFIX) and name != CONFIG_VARIABLE and not is_kubernetes_link(name, environ[name]):
             yield name, tuple(name.removeprefix(PREFIX).lower().split("__")), environ[name]
+
+
+def is_port_number(text: str) -> bool:
+    return re.fullmatch("[0-9]{1,5}", text) is not None and int(text) <= 65535
+
+
+def is_name_of_a_setting(name: str) -> bool:
+    """Whether a variable of that name configures the gateway."""
+    return name in PLAIN_VARIABLES or name == "PORT" or name.startswith(PREFIX)
 
 
 def is_kubernetes_link(name: str, text: str) -> bool:
@@ -103,6 +161,13 @@ def put(tree: Tree, path: tuple[str, ...], value: Any) -> None:
         if not isinstance(tree, dict):
             raise ValueError(f"can't be set, as {full_name(path[:depth])} is no table")  # noqa: TRY004 - a mistake as any other
     tree[path[-1]] = value
+
+
+def value_at(tree: Tree, place: Place) -> Any:
+    value: Any = tree
+    for key in place:
+        value = value[key]
+    return value
 
 
 def parse_value(text: str, model: type[BaseModel], path: tuple[str, ...]) -> Any:
@@ -126,26 +191,6 @@ def parse_value(text: str, model: type[BaseModel], path: tuple[str, ...]) -> Any
     return value
 
 
-def member(annotation: Any, key: str) -> Any:
-    """The type of `key` inside a model or a table; None where there is no such key (validation will say so)."""
-    for one in alternatives(annotation):
-        if isinstance(one, type) and issubclass(one, BaseModel):
-            field = one.model_fields.get(key)
-            return field.annotation if field else None
-        if get_origin(one) is dict:
-            return get_args(one)[1]
-    return None
-
-
-def alternatives(annotation: Any) -> list[Any]:
-    """`X | None` → [X]; Annotated is looked through."""
-    if get_origin(annotation) is Annotated:
-        return alternatives(get_args(annotation)[0])
-    if get_origin(annotation) in (Union, UnionType):
-        return [leaf for one in get_args(annotation) for leaf in alternatives(one) if leaf is not type(None)]
-    return [annotation]
-
-
 def takes_json(annotation: Any, text: str) -> bool:
     leaves = alternatives(annotation)
     is_list = text.lstrip().startswith("[") and not BRACKETED_ADDRESS.match(text)
@@ -154,10 +199,6 @@ def takes_json(annotation: Any, text: str) -> bool:
     return takes_list(annotation) or any(
         get_origin(leaf) is dict or (isinstance(leaf, type) and issubclass(leaf, BaseModel)) for leaf in leaves
     )
-
-
-def takes_list(annotation: Any) -> bool:
-    return any(get_origin(leaf) in (tuple, list) for leaf in alternatives(annotation))
 
 
 def merge(below: Tree, above: Tree) -> Tree:

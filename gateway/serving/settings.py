@@ -13,7 +13,8 @@ from gevent import monkey
 from gevent.monkey import get_original
 from pydantic import SecretStr
 
-from gateway.config import Settings, adopt, load_settings, with_keys
+from gateway.config import Settings, adopt, with_keys
+from gateway.config.load import load
 from gateway.errors import ConfigurationError, LibraryMismatch
 from gateway.serving.metrics_folder import forget_worker, open_metrics_folder
 from gateway.serving.resources import raise_descriptor_limit
@@ -29,6 +30,7 @@ class MasterSettings:
 
     def __init__(self) -> None:
         self.in_force: Settings | None = None
+        self.sources = ""
         self.embedded_url: str | None = None
         self.addresses_at_start: tuple[str, ...] = ()
         self.listeners: Listeners | None = None
@@ -38,7 +40,8 @@ class MasterSettings:
         """The settings to serve by. Mistakes end the first start; on a reload they are logged, and the old settings
         serve on."""
         try:
-            settings = with_keys(load_settings())
+            loaded = load()
+            settings = with_keys(loaded.settings)
             # Before anything else is imported: what has been taken from an unpatched module stays unpatched.
             monkey.patch_all()
             if not self._has_metrics_folder:
@@ -61,7 +64,7 @@ class MasterSettings:
                 log.error("not reloaded: %s", line)
             return self.in_force
         self.addresses_at_start = self.addresses_at_start or settings.server.addresses
-        self.in_force = settings
+        self.in_force, self.sources = settings, loaded.summary()
         return self.adopt()
 
     @property

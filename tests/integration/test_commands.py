@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import jwt
 import pytest
@@ -31,12 +32,15 @@ from tests.support.upstream import ScriptedUpstream
 LOCAL = "127.0.0.1"
 
 
-def started(*words: str, environ: dict[str, str] | None = None, folder: Path = ROOT) -> subprocess.Popen[str]:
-    """A `flask` command in an environment with a secret and `environ`."""
+def started(
+    *words: str, environ: dict[str, str] | None = None, folder: Path = ROOT, is_whole: bool = False
+) -> subprocess.Popen[str]:
+    """A `flask` command in an environment with a secret, or with `environ`; with nothing else if that is the whole."""
+    own = {"GATEWAY_JWT__SECRET": SECRET} if environ is None else environ
     return subprocess.Popen(
         [sys.executable, "-m", "flask", *words],
         cwd=folder,
-        env=clean_environment() | ({"GATEWAY_JWT__SECRET": SECRET} if environ is None else environ),
+        env=own if is_whole else clean_environment() | own,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -45,9 +49,11 @@ def started(*words: str, environ: dict[str, str] | None = None, folder: Path = R
     )
 
 
-def run(*words: str, environ: dict[str, str] | None = None, folder: Path = ROOT) -> tuple[int, str, str]:
+def run(
+    *words: str, environ: dict[str, str] | None = None, folder: Path = ROOT, is_whole: bool = False
+) -> tuple[int, str, str]:
     """Its exit code, standard output and standard error."""
-    process = started(*words, environ=environ, folder=folder)
+    process = started(*words, environ=environ, folder=folder, is_whole=is_whole)
     output, errors = process.communicate(timeout=60)
     return process.returncode, output, errors
 
@@ -141,6 +147,76 @@ def test_bytes_that_are_no_text_are_told(tmp_path: Path) -> None:
     assert "jwt.issuer: is not UTF-8" in errors
     assert '"\\udcff": is not UTF-8' in errors
     assert "Traceback" not in errors
+
+
+# --- config
+
+
+def installation(folder: Path) -> Path:
+    """A copy of what the gateway is installed as, to put files beside its wsgi.py."""
+    copy = folder / "installation"
+    shutil.copytree(ROOT / "gateway", copy / "gateway", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "wsgi.py", copy)
+    return copy
+
+
+def values_of(output: str) -> dict[str, tuple[Any, str, str | None]]:
+    return {one["name"]: (one["value"], one["from"], one["source"]) for one in json.loads(output)["settings"]}
+
+
+def test_config_tells_each_value_and_where_it_comes_from(tmp_path: Path) -> None:
+    folder = installation(tmp_path)
+    (folder / "gateway.toml").write_text(
+        '[jwt]\ncookie = "c"\n[services.devices]\ntargets = ["http://10.0.0.7:1"]\n[ratelimit]\ndefault = "5/minute"\n'
+    )
+    environ = {"GATEWAY_RATELIMIT__DEFAULT": "7/minute", "REDIS_URL": "redis://:hunter2@h/0?password=hunter2"}
+    without_file = {name: value for name, value in clean_environment().items() if name != "GATEWAY_CONFIG"}
+    code, output, errors = run("config", "--json", environ=without_file | environ, folder=folder, is_whole=True)
+    assert (code, "hunter2" in output + errors) == (0, False)
+    values = values_of(output)
+    file = str(folder / "gateway.toml")
+    assert json.loads(output)["file"] == file
+    assert values["jwt.cookie"] == ("c", "file", file)
+    assert values["services.devices.targets"] == (["http://10.0.0.7:1"], "file", file)
+    assert values["services.rules.targets"] == (["http://127.0.0.1:8003"], "built-in mapping", None)
+    assert values["services.auth.routes[0].path"] == ("/api/auth/login", "built-in mapping", None)
+    assert values["ratelimit.default"] == ("7/minute", "variable", "GATEWAY_RATELIMIT__DEFAULT")
+    assert values["redis_url"] == ("redis://**********@h/0?**********", "variable", "REDIS_URL")
+    assert values["jwt.secret"] == ("**********", "generated", str(folder / "instance" / "jwt-secret"))
+    assert values["jwt.leeway_seconds"] == (5.0, "default", None)
+    code, output, _ = run("config", environ=without_file | environ, folder=folder, is_whole=True)
+    rows = [line.split() for line in output.splitlines()]
+    assert rows[0] == ["SETTING", "VALUE", "FROM"]
+    assert ["ratelimit.default", '"7/minute"', "variable", "GATEWAY_RATELIMIT__DEFAULT"] in rows
+    assert ["jwt.leeway_seconds", "5.0", "default"] in rows
+
+
+def test_commands_do_not_read_dotenv_which_the_server_does_not_read(tmp_path: Path) -> None:
+    """python-dotenv is installed with the tests' requirements, and Flask uses it where it finds it."""
+    folder = installation(tmp_path)
+    (folder / ".env").write_text("GATEWAY_JWT__COOKIE=from-dotenv\nGATEWAY_JWT__ISSUER=both\nGATEWAY_NO=1\n")
+    (folder / ".flaskenv").write_text("PORT=9\n")
+    environ = {"GATEWAY_JWT__ISSUER": "both"}
+    code, output, errors = run("config", "--json", environ=environ, folder=folder)
+    values = values_of(output)
+    assert (code, values["jwt.cookie"][1], values["server.bind"][1]) == (0, "default", "default")
+    # Set by both: the process was started with it.
+    assert values["jwt.issuer"] == ("both", "variable", "GATEWAY_JWT__ISSUER")
+    assert [line for line in errors.splitlines() if ".env" in line] == [
+        f"{name} of .env is not used: neither commands nor the server read that file."
+        for name in ("GATEWAY_JWT__COOKIE", "GATEWAY_NO", "PORT")
+    ]
+    # A file that a person names is a decision.
+    (folder / "named").write_text("GATEWAY_JWT__COOKIE=from-named\n")
+    code, output, _ = run("--env-file", "named", "config", "--json", environ=environ, folder=folder)
+    assert values_of(output)["jwt.cookie"] == ("from-named", "variable", "GATEWAY_JWT__COOKIE")
+
+
+def test_a_start_says_which_file_it_reads(start_gateway: Callable[..., GatewayProcess], tmp_path: Path) -> None:
+    file = tmp_path / "own.toml"
+    file.write_text("[jwt]\nleeway_seconds = 7\n")
+    gateway = start_gateway({}, environ={"GATEWAY_CONFIG": str(file)})
+    assert f"Configuration: the defaults, {file} and 5 variables of the environment" in gateway.output()
 
 
 # --- token

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,6 +25,13 @@ def mistakes_of(tree: Mapping[str, Any]) -> list[str]:
 
 
 def mistakes_in(environ: Mapping[str, str]) -> list[str]:
+    """Without proposals and the variables that made them, which `mistakes_with_help` has."""
+    return [
+        re.sub(r"(?<=.)(; did you mean [^ ]+\?)?( \(from .+\))?$", "", line) for line in mistakes_with_help(environ)
+    ]
+
+
+def mistakes_with_help(environ: Mapping[str, str]) -> list[str]:
     with pytest.raises(ConfigurationError) as caught:
         load_settings(environ)
     return caught.value.mistakes

@@ -27,7 +27,9 @@ SHORTEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.02, 0.1
 
 
 def clean_environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not UNWANTED.match(name)}
+    """This environment without settings; gateway.toml beside wsgi.py is not read either, as an empty file is named."""
+    wanted = {name: value for name, value in os.environ.items() if not UNWANTED.match(name)}
+    return wanted | {"GATEWAY_CONFIG": os.devnull}
 
 
 def variables(settings: Mapping[str, Any], prefix: str = "GATEWAY") -> dict[str, str]:

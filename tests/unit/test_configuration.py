@@ -14,8 +14,18 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from gateway.config import KeySettings, ServerSettings, Settings, load_settings
+from gateway.config.load import Loaded, validated
+from gateway.config.places import Place
+from gateway.config.sources import merged_sources
 from gateway.errors import ConfigurationError
-from tests.support.configuration import ORDERS, loaded, mistakes_in, mistakes_of, settings_or_error
+from tests.support.configuration import (
+    ORDERS,
+    loaded,
+    mistakes_in,
+    mistakes_of,
+    mistakes_with_help,
+    settings_or_error,
+)
 from tests.support.environments import ENVIRONMENTS
 from tests.support.tokens import SECRET
 
@@ -163,7 +173,7 @@ def test_the_variables_that_every_platform_knows(configured: Configured) -> None
 
 
 def test_empty_plain_variables_and_those_of_others_mean_nothing() -> None:
-    others = {"REDIS_URL": "", "PORT": "", "WEB_CONCURRENCY": "", "GATEWAY_CONFIG": "", "GATEWAYS": "1", "HOME": "/x"}
+    others = {"REDIS_URL": "", "PORT": "", "WEB_CONCURRENCY": "", "GATEWAYS": "1", "HOME": "/x"}
     assert load_settings(others) == load_settings({})
 
 
@@ -232,6 +242,126 @@ def test_a_file_that_can_not_be_read(tmp_path: Path) -> None:
         f"GATEWAY_CONFIG: can't read {missing!r}: No such file or directory",
         f"GATEWAY_CONFIG: can't read {folder!r}: Is a directory",
     ]
+
+
+def test_a_variable_for_the_file_that_is_set_to_nothing() -> None:
+    (mistake,) = mistakes_in({"GATEWAY_CONFIG": ""})
+    assert mistake.startswith("GATEWAY_CONFIG: names no file; unset it")
+
+
+def loaded_from(folder: Path, environ: dict[str, str]) -> Loaded:
+    return validated(merged_sources(environ, folder))
+
+
+def test_gateway_toml_in_the_folder_is_read_where_no_variable_names_a_file(tmp_path: Path) -> None:
+    beside, other = tmp_path / "gateway.toml", tmp_path / "other.toml"
+    assert loaded_from(tmp_path, {}).file is None
+    beside.write_text("[jwt]\nleeway_seconds = 7\n")
+    other.write_text("[jwt]\nleeway_seconds = 8\n")
+    found = loaded_from(tmp_path, {})
+    assert (found.file, found.settings.jwt.leeway_seconds) == (beside, 7)
+    found = loaded_from(tmp_path, {"GATEWAY_CONFIG": str(other)})
+    assert (found.file, found.settings.jwt.leeway_seconds) == (other, 8)
+    with pytest.raises(ConfigurationError, match="names no file"):
+        loaded_from(tmp_path, {"GATEWAY_CONFIG": ""})
+    beside.unlink()
+    beside.symlink_to(tmp_path / "missing.toml")
+    with pytest.raises(ConfigurationError, match=r"can't read '.*gateway\.toml': No such file"):
+        loaded_from(tmp_path, {})
+
+
+def test_each_value_knows_where_it_comes_from(configured: Configured) -> None:
+    file = configured('[jwt]\nleeway_seconds = 7\ncookie = "a"\n[services.devices]\nscopes = ["x"]\n')
+    environ = {
+        "GATEWAY_JWT__COOKIE": "b",
+        "GATEWAY_CORS": '{"origins": ["http://a"]}',
+        "PORT": "1",
+        "REDIS_URL": "redis://h",
+    }
+    found = validated(merged_sources(file | environ))
+    places: dict[str, Place] = {
+        "default": ("jwt", "cache_size"),
+        "built-in mapping": ("services", "devices", "prefix"),
+        f"file {file['GATEWAY_CONFIG']}": ("jwt", "leeway_seconds"),
+        "variable GATEWAY_JWT__COOKIE": ("jwt", "cookie"),
+        "variable GATEWAY_CORS": ("cors", "origins", 0),
+        "variable PORT": ("server", "bind"),
+        "variable REDIS_URL": ("redis_url",),
+    }
+    assert {str(found.origins.of(place)): place for place in places.values()} == places
+    assert found.origins.of(("services", "devices", "scopes")).kind == "file"
+    assert found.summary() == f"the defaults, {file['GATEWAY_CONFIG']} and 4 variables of the environment"
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "meant"),
+    [
+        ("GATEWAY_JWT_SECRET", "x", "GATEWAY_JWT__SECRET"),
+        ("GATEWAY_JWT__SECERT", "x", "GATEWAY_JWT__SECRET"),
+        ("GATEWAY_REDIS__URL", "x", "GATEWAY_REDIS_URL"),
+        ("GATEWAY_REDISURL", "x", "GATEWAY_REDIS_URL"),
+        ("GATEWAY_RATE_LIMIT__DEFAULT", "x", "GATEWAY_RATELIMIT__DEFAULT"),
+        ("GATEWAY_SERVER_BIND", "x", "GATEWAY_SERVER__BIND"),
+        ("GATEWAY_SERVICES__DEVICES__TARGET", '["http://a"]', "GATEWAY_SERVICES__DEVICES__TARGETS"),
+        ("GATEWAY_SERVICES__DEVICES_TARGETS", '["http://a"]', "GATEWAY_SERVICES__DEVICES__TARGETS"),
+        ("GATEWAY_SERVICES_DEVICES__TARGETS", '["http://a"]', "GATEWAY_SERVICES__DEVICES__TARGETS"),
+        ("GATEWAY_SERVICES_DEVICES_BREAKER_FAILURES", "1", "GATEWAY_SERVICES__DEVICES__BREAKER__FAILURES"),
+        ("GATEWAY_SERVICES__DEVICES__BREAKER_FAILURES", "1", "GATEWAY_SERVICES__DEVICES__BREAKER__FAILURES"),
+        ("GATEWAY_PORT", "9000", "PORT"),
+        ("GATEWAY_WEB_CONCURRENCY", "3", "WEB_CONCURRENCY"),
+    ],
+)
+def test_a_misspelt_variable_proposes_the_right_one(variable: str, text: str, meant: str) -> None:
+    (line,) = mistakes_with_help({variable: text})
+    assert line.endswith(f"; did you mean {meant}? (from {variable})")
+
+
+@pytest.mark.parametrize(
+    ("toml", "name", "meant"),
+    [
+        ("[jwt]\nsecrets = 'x'", "jwt.secrets", "jwt.secret"),
+        ("[jtw]\nsecret = 'x'", "jtw", "jwt"),
+        ("jwt_secret = 'x'", "jwt_secret", "jwt.secret"),
+        ("[server]\nport = 8000", "server.port", ""),
+        ("[rate_limit]\ndefault = '1/second'", "rate_limit", "ratelimit"),
+        ("services.rules.health.pth = '/x'", "services.rules.health.pth", "services.rules.health.path"),
+        (
+            "services.rules.routes = [{ path = '/api/rules/x', method = ['GET'] }]",
+            "services.rules.routes[0].method",
+            "services.rules.routes[0].methods",
+        ),
+        (
+            f"jwt.issuers = [{{ issuer = 'a', secret = '{SECRET}', audiance = 'x' }}]",
+            "jwt.issuers[0].audiance",
+            "jwt.issuers[0].audience",
+        ),
+        ("colour = 1\n", "colour", ""),
+    ],
+)
+def test_a_misspelt_name_in_the_file_proposes_the_right_one(
+    toml: str, name: str, meant: str, configured: Configured
+) -> None:
+    proposal = f"; did you mean {meant}?" if meant else ""
+    assert mistakes_with_help(configured(toml)) == [f"{name}: there is no such setting{proposal}"]
+
+
+@pytest.mark.parametrize(
+    ("environ", "line"),
+    [
+        ({"WEB_CONCURRENCY": "many"}, "server.workers: must be a whole number (from WEB_CONCURRENCY)"),
+        (
+            {"GATEWAY_JWT__SECRET": "short"},
+            "jwt.secret: must have at least 32 bytes (RFC 7518 3.2) (from GATEWAY_JWT__SECRET)",
+        ),
+        ({"PORT": "99999"}, "server.bind: PORT must be a port, a number from 0 to 65535, got '99999'"),
+        (
+            {"GATEWAY_SERVICES": '{"devices": {"weights": [1, 2]}}'},
+            "services.devices.weights: 2 for 1 targets (from GATEWAY_SERVICES)",
+        ),
+    ],
+)
+def test_a_mistake_in_the_environment_is_told_with_its_variable(environ: dict[str, str], line: str) -> None:
+    assert mistakes_with_help(environ) == [line]
 
 
 @pytest.mark.parametrize(
@@ -329,7 +459,7 @@ MISTAKES: dict[str, dict[str, str]] = {
     'ratelimit.default: must be like "300/minute"': {"GATEWAY_RATELIMIT__DEFAULT": "lots"},
     "proxy: must be a table": {"GATEWAY_PROXY": "5"},
     "redis_url: scheme must be one of redis, rediss, unix, ": {"REDIS_URL": "http://:hunter2@h"},
-    "server.bind: must be like 127.0.0.1:8000": {"PORT": "http"},
+    "server.bind: PORT must be a port": {"PORT": "http"},
     "server.workers: must be a whole number": {"WEB_CONCURRENCY": "many"},
     "jwt_secret: there is no such setting": {"GATEWAY_JWT_SECRET": "x"},
 }
