@@ -22,12 +22,14 @@ class QuotaLevel:
 @dataclass(frozen=True, slots=True)
 class QuotaPolicy:
     """What a request takes from the limits: `cost` from those of the first of `levels` that has any for its caller,
-    else from the gateway's defaults. With `observed` a refusal is only told, never carried out."""
+    else from the gateway's defaults. With `observed` a refusal is only told, never carried out. With `by_address` all
+    callers count as those without a token do: by their addresses, and on no plan."""
 
     levels: tuple[QuotaLevel, ...]
     cost: int
     observed: bool
     on_redis_failure: OnRedisFailure
+    by_address: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,7 @@ def quota_of(name: str, own: ServiceSettings | RouteSettings, outer: QuotaPolicy
         cost=outer.cost if own.cost is None else own.cost,
         observed=outer.observed if own.limits_mode is None else own.limits_mode == "observe",
         on_redis_failure=own.on_redis_failure or outer.on_redis_failure,
+        by_address=outer.by_address if own.count_by is None else own.count_by == "address",
     )
 
 

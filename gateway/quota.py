@@ -39,14 +39,15 @@ class RequestLimits(Limit):
         policy = exchange.policy
         if policy is None or policy.quota.cost == 0 or self._is_exempt(exchange):
             return iter(())
+        principal = None if policy.quota.by_address else exchange.principal
         caller = Caller(
-            exchange.principal,
+            principal,
             quota_address(exchange.client.address),
             exchange.fields,
             policy.service,
             policy.name,
         )
-        plan = self._quotas.plan_for(policy, exchange.principal)
+        plan = self._quotas.plan_for(policy, principal)
         quota = exchange.quota
         quota.asks = plan.asks(caller, policy.quota.cost)
         quota.names = plan.names

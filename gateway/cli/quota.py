@@ -104,8 +104,11 @@ def counted_for(settings: Settings, principal: Principal | None, address: str) -
     quotas = Quotas(settings.ratelimit, policies)
     seen: set[str] = set()
     for policy in policies:
-        caller = Caller(principal, address, (), policy.service, policy.name)
-        plan = quotas.plan_for(policy, principal)
+        counted = None if policy.quota.by_address else principal
+        if counted is None and not address:
+            continue
+        caller = Caller(counted, address, (), policy.service, policy.name)
+        plan = quotas.plan_for(policy, counted)
         asks: Sequence[Ask] = plan.asks(caller, 1)
         for rule, ask in zip(plan.rules, asks, strict=True):
             if ask.key not in seen:

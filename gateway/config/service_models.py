@@ -18,6 +18,8 @@ RouteMethod = Annotated[str, AfterValidator(check_route_method)]
 TokenPolicy = Literal["required", "none"]
 LimitsMode = Literal["enforce", "observe"]
 OnRedisFailure = Literal["local", "open", "closed"]
+# Whose counter a request takes from: that of its principal, if it has one, or always that of its address.
+CountBy = Literal["principal", "address"]
 Plans = dict[Text, tuple[Limit, ...]]
 # What a request takes from its limits; nothing at all with 0.
 Cost = Annotated[int, Field(ge=0, le=1_000_000)]
@@ -36,6 +38,7 @@ class RouteSettings(Model):
     limits: tuple[Limit, ...] | None = None
     plans: Plans | None = None
     cost: Cost | None = None
+    count_by: CountBy | None = None
     limits_mode: LimitsMode | None = None
     on_redis_failure: OnRedisFailure | None = None
     connect_timeout_seconds: Seconds | None = None
@@ -77,6 +80,7 @@ class ServiceSettings(Model):
     limits: tuple[Limit, ...] = ()
     plans: Plans = Field(default={})
     cost: Cost = 1
+    count_by: CountBy = "principal"
     limits_mode: LimitsMode | None = None
     on_redis_failure: OnRedisFailure | None = None
     routes: tuple[RouteSettings, ...] = ()

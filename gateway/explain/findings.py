@@ -165,6 +165,7 @@ def route_finding(case: Case) -> Finding:
             "scopes": list(policy.scopes),
             "limits": list(policy.limits) or ["those of ratelimit"],
             "cost": quota.cost,
+            "counted by": "address" if quota.by_address else "principal, else address",
             "limits mode": "observe" if quota.observed else "enforce",
             "on redis failure": quota.on_redis_failure,
             "connect timeout": f"{limits.connect_seconds:g} s",

@@ -96,14 +96,17 @@ def limits_told(policy: Policy, facts: GatewayFacts) -> dict[str, Any]:
     if not facts.limits_enabled or policy.quota.cost == 0:
         return {}
     own = next((level for level in policy.quota.levels if level.limits), None)
-    told: dict[str, Any] = {
-        "policy": own.name if own is not None else "default",
-        "limits": list(own.limits) if own is not None else [facts.default_limit],
-    }
+    by_address = policy.quota.by_address
+    told: dict[str, Any] = {"policy": "anonymous" if by_address else "default"}
+    told["limits"] = [facts.anonymous_limit if by_address else facts.default_limit]
+    if own is not None:
+        told |= {"policy": own.name, "limits": list(own.limits)}
     plans = {name: list(texts) for level in reversed(policy.quota.levels) for name, texts in level.plans.items()}
-    if plans:
+    if by_address:
+        told["counted_by"] = "address"
+    elif plans:
         told["plans"] = plans
-    if policy.needs_token or own is None:
+    if policy.needs_token if own is not None else not by_address:
         told["without_token"] = [facts.anonymous_limit]
     if policy.quota.cost != 1:
         told["cost"] = policy.quota.cost
@@ -126,8 +129,9 @@ def paragraphs_on(policy: Policy, limits: dict[str, Any] | None) -> Iterator[str
     if "without_token" in limits:
         texts.append(f"{in_words(limits['without_token'])} without a valid token")
     cost = f" Each request counts as {limits['cost']}." if "cost" in limits else ""
+    by_address = " Counted by the client's address, whatever its token." if "counted_by" in limits else ""
     mode = " They are not enforced at the moment." if limits.get("mode") == "observe" else ""
-    yield f"Limits: {', '.join(texts)}.{cost}{mode}"
+    yield f"Limits: {', '.join(texts)}.{cost}{by_address}{mode}"
 
 
 def in_words(limits: Sequence[str]) -> str:

@@ -44,6 +44,7 @@ def settings_for(url: str) -> dict[str, Any]:
     settings["services"]["auth"]["routes"] = [
         {"path": "/api/auth/login", "methods": ["POST"], "auth": "none", "limits": ["3/minute"]},
         {"path": "/api/auth/refresh", "methods": ["POST"], "auth": "none"},
+        {"path": "/api/auth/register", "methods": ["POST"], "auth": "none", "count_by": "address"},
     ]
     settings["services"]["rules"] |= {
         "limits": ["4/day"],
@@ -272,6 +273,22 @@ def test_a_token_changes_whose_quota_a_public_route_takes_from(
     assert (reply.status, reply.value("X-RateLimit-Remaining")) == (200, "2")
     # An invalid token on a public route is nobody's token.
     assert call_from(gateway, here, "/api/auth/login", bearer(subject, exp=1), method="POST").status == 429
+
+
+@while_redis_answers
+def test_a_route_that_counts_by_address_does_so_whatever_the_token(
+    gateway: GatewayProcess, upstream: ScriptedUpstream
+) -> None:
+    here, subject = fresh_address(), fresh_subject()
+    register = "/api/auth/register"
+    replies = [call_from(gateway, here, register, bearer(fresh_subject()), method="POST") for _ in range(ANONYMOUS)]
+    assert [reply.value("X-RateLimit-Remaining") for reply in replies] == ["4", "3", "2", "1", "0"]
+    assert replies[0].value("RateLimit-Policy") == f'"anonymous";q={ANONYMOUS};w=86400'
+    assert call_from(gateway, here, register, bearer(subject), method="POST").status == 429
+    assert call_from(gateway, here, register, method="POST").status == 429
+    # Neither another address' requests nor the principal's own quota are touched.
+    assert call_from(gateway, fresh_address(), register, bearer(subject), method="POST").status == 200
+    assert call_as(gateway, subject).value("X-RateLimit-Remaining") == str(DEFAULT - 1)
 
 
 @while_redis_answers

@@ -29,7 +29,9 @@ def part(name: str, document: Any, *, prefix: str = "", routes: Any = (), **more
     """A service with one target; `auth`, `scopes`, `limits` and the like are its settings', the rest is the part's."""
     prefix = prefix or f"/api/{name}"
     of_settings = {
-        key: more.pop(key) for key in ("auth", "scopes", "limits", "plans", "cost", "limits_mode") if key in more
+        key: more.pop(key)
+        for key in ("auth", "scopes", "limits", "plans", "cost", "limits_mode", "count_by")
+        if key in more
     }
     settings = ServiceSettings(
         prefix=prefix,

@@ -216,6 +216,14 @@ def test_quota_fields_replace_a_services_own_on_every_answer() -> None:
             {"limits": ["9/hour"], "plans": {"pro": ["90/hour"]}, "cost": 3, "limits_mode": "observe", "auth": "none"},
             {"policy": "s", "limits": ["9/hour"], "plans": {"pro": ["90/hour"]}, "cost": 3, "mode": "observe"},
         ),
+        (
+            {"auth": "none", "count_by": "address", "plans": {"pro": ["90/hour"]}},
+            {"policy": "anonymous", "limits": ["60/minute"], "counted_by": "address"},
+        ),
+        (
+            {"limits": ["9/hour"], "count_by": "address"},
+            {"policy": "s", "limits": ["9/hour"], "counted_by": "address", "without_token": ["60/minute"]},
+        ),
         ({"cost": 0}, None),
         ({"facts": GatewayFacts(limits_enabled=False)}, None),
     ],
@@ -237,6 +245,10 @@ def test_limits_are_told(settings: Any, limits: Any) -> None:
         (
             {"limits": ["9/hour"], "auth": "none", "limits_mode": "observe"},
             "Needs no token.\n\nLimits: `9/hour`. They are not enforced at the moment.",
+        ),
+        (
+            {"auth": "none", "count_by": "address"},
+            "Needs no token.\n\nLimits: `60/minute`. Counted by the client's address, whatever its token.",
         ),
         ({"cost": 0}, "Needs a token."),
         ({"facts": GatewayFacts(limits_enabled=False)}, "Needs a token."),

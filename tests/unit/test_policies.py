@@ -38,6 +38,8 @@ def test_the_built_in_mapping() -> None:
     found = [
         (policy.name, policy.path, policy.methods, policy.needs_token) for policy in policies_of(load_settings({}))
     ]
+    by_address = [policy.name for policy in policies_of(load_settings({})) if policy.quota.by_address]
+    assert by_address == ["auth.login_post", "auth.register_post"]
     assert found == [
         ("auth.login_post", "/api/auth/login", ("POST",), False),
         ("auth.register_post", "/api/auth/register", ("POST",), False),
@@ -100,15 +102,23 @@ def test_what_is_said_of_a_quota_further_out_holds_further_in() -> None:
         cost=2,
         limits_mode="observe",
         plans={"pro": ["9/minute"]},
+        count_by="address",
         routes=[
             route("/a"),
-            route("/b", cost=0, limits_mode="enforce", on_redis_failure="open", plans={"pro": ["1/day"]}),
+            route(
+                "/b",
+                count_by="principal",
+                cost=0,
+                limits_mode="enforce",
+                on_redis_failure="open",
+                plans={"pro": ["1/day"]},
+            ),
         ],
     )
     found = {one.name: one.quota for one in policies_of(loaded(tree | {"ratelimit": {"on_redis_failure": "closed"}}))}
     service = QuotaLevel("devices", (), {"pro": ("9/minute",)})
     assert found["rules"] == QuotaPolicy((), 1, False, "closed")
-    assert found["devices"] == found["devices.a"] == QuotaPolicy((service,), 2, True, "closed")
+    assert found["devices"] == found["devices.a"] == QuotaPolicy((service,), 2, True, "closed", by_address=True)
     own = QuotaLevel("devices.b", (), {"pro": ("1/day",)})
     assert found["devices.b"] == QuotaPolicy((own, service), 0, False, "open")
 
