@@ -7,6 +7,8 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
+from gateway.proxy.headers import CLIENT_PREFIX, OWN_FORWARDED_FIELDS, is_never_forwarded, normal
+
 TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 5.6.2
 SEGMENTS = re.compile(r"(/[A-Za-z0-9._~!$&'()*+,;=:@-]+)+")  # RFC 3986 3.3, without escapes
 ROUTE_SEGMENT = re.compile(r"\{[A-Za-z_][A-Za-z0-9_]*\}|[A-Za-z0-9._~!$&'()+,;=:@-]+")
@@ -17,12 +19,8 @@ SCOPE = re.compile(r"[!#-\[\]-~]+")  # RFC 6749 3.3
 MIN_SECRET_BYTES = 32
 REFUSED_METHODS = ("CONNECT", "TRACE")
 
-# The gateway makes or removes these by itself: a claim must not be written into them.
-FORBIDDEN_IDENTITY_HEADERS = frozenset(
-    "host connection content-length transfer-encoding te trailer upgrade keep-alive expect via forwarded "
-    "authorization cookie x-request-id x-forwarded-for x-forwarded-host x-forwarded-proto "
-    "x-forwarded-prefix x-gateway-identity traceparent tracestate".split()
-)
+# Beside what is never forwarded: the gateway passes these on or makes them, so a claim must not be written into them.
+FORWARDED_IDENTITY_HEADERS = frozenset("authorization cookie via traceparent tracestate".split())
 
 
 def check_method(text: str) -> str:
@@ -54,7 +52,10 @@ def check_field_value(value: SecretStr) -> SecretStr:
 
 def check_header_name(text: str) -> str:
     check_field_name(text)
-    if text.lower() in FORBIDDEN_IDENTITY_HEADERS:
+    name = normal(text)
+    # Services behind other proxies know their users by X-Forwarded-User and the like: clients can't send those.
+    is_free = name.startswith(CLIENT_PREFIX) and name not in OWN_FORWARDED_FIELDS
+    if name in FORWARDED_IDENTITY_HEADERS or (is_never_forwarded(name) and not is_free):
         raise ValueError(f"{text!r} is a field that the gateway or HTTP itself owns")
     if "_" in text:
         raise ValueError(f"{text!r} has an underscore: many services can't tell it from a hyphen")

@@ -26,6 +26,8 @@ CLIENT_FIELDS = frozenset(
     "x-vercel-forwarded-for x-vercel-proxied-for x-wap-client-ip".split()
 )
 CLIENT_PREFIX = "x-forwarded-"
+# Of those with that prefix, the ones that the gateway makes.
+OWN_FORWARDED_FIELDS = frozenset("x-forwarded-for x-forwarded-host x-forwarded-prefix x-forwarded-proto".split())
 # Made anew by the gateway for every request, or none of a client's business: it must not be able to speak for it. To a
 # CGI or WSGI service a client's `Proxy` is HTTP_PROXY, by which it would send its own requests (CVE-2016-5385).
 OWN_REQUEST_FIELDS = CLIENT_FIELDS | frozenset(

@@ -293,12 +293,32 @@ def test_limits_that_are_refused(limit: str) -> None:
 
 @pytest.mark.parametrize(
     "header",
-    ["Authorization", "host", "Content-Length", "X-Request-Id", "X-Forwarded-For", "Cookie", "X_User", "X User", ""],
+    [
+        *(
+            "Authorization",
+            "host",
+            "Content-Length",
+            "X-Request-Id",
+            "X-Forwarded-For",
+            "Cookie",
+            "X_User",
+            "X User",
+            "",
+        ),
+        # As in the forwarder's own list of what clients can't send.
+        *("HTTP2-Settings", "Proxy-Authorization", "Proxy", "X-Gateway-User", "X-Real-IP", "X-HTTP-Method-Override"),
+        *("X-Original-URL", "X_Forwarded_Host"),
+    ],
 )
 def test_headers_that_a_claim_can_not_be_written_into(header: str) -> None:
     (mistake,) = mistakes_of({"jwt": {"claims_to_headers": {"sub": header}}})
     assert mistake.startswith("jwt.claims_to_headers.sub: ")
     assert repr(header) in mistake
+
+
+@pytest.mark.parametrize("header", ["X-User", "X-Forwarded-User", "X-Forwarded-Email", "Remote-User"])
+def test_headers_that_a_claim_can_be_written_into(header: str) -> None:
+    assert loaded({"jwt": {"claims_to_headers": {"sub": header}}}).jwt.claims_to_headers["sub"] == header
 
 
 @pytest.mark.parametrize(
