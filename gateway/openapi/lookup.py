@@ -100,12 +100,13 @@ def fragment_of(token: str) -> str:
 
 
 def size_of(node: Any) -> int:
-    """Values and characters in it."""
+    """Values and characters in it, those of its keys too."""
     total, pending = 0, [node]
     while pending:
         value = pending.pop()
         total += 1 + (len(value) if isinstance(value, str) else 0)
         if isinstance(value, dict):
+            total += sum(map(len, value))
             pending.extend(value.values())
         elif isinstance(value, list):
             pending.extend(value)

@@ -9,15 +9,15 @@ from typing import Any
 from gateway.openapi.gateway_components import shared_components
 from gateway.openapi.matching import PolicyTable
 from gateway.openapi.names import tag_name
+from gateway.openapi.omissions import NOT_A_FIELD
 from gateway.openapi.operations import Share, share_of
 from gateway.openapi.parts import GatewayFacts, ServiceDocument
 from gateway.openapi.reading import DocumentError, check_document
 from gateway.openapi.rebuilding import text_of
+from gateway.openapi.service_info import about, info_of
 from gateway.openapi.structure import SECTIONS
 
 VERSION = "3.1.0"
-# Of an Info Object, beside its title and version.
-ABOUT = {"summary": str, "description": str, "termsOfService": str, "contact": dict, "license": dict}
 # From /openapi.json, and from /openapi/devices.json.
 ROOT_OF_ALL, ROOT_OF_ONE = ".", ".."
 STALE_SINCE = "x-gateway-stale-since"
@@ -95,8 +95,8 @@ def gateway_info(facts: GatewayFacts) -> dict[str, Any]:
 
 
 def service_info(part: ServiceDocument, facts: GatewayFacts) -> dict[str, Any]:
-    version = text_of(info_of(part).get("version"))
-    return {"title": title_of(part), "version": version or facts.version} | about(part)
+    version = text_of(info_of(part.document).get("version"))
+    return {"title": title_of(part), "version": version or facts.version} | about(info_of(part.document))
 
 
 def service_entry(part: ServiceDocument) -> dict[str, Any]:
@@ -104,28 +104,14 @@ def service_entry(part: ServiceDocument) -> dict[str, Any]:
     entry: dict[str, Any] = {"title": title_of(part), "prefix": part.prefix}
     if part.document is None:
         return entry | {"state": "unavailable"}
-    if version := text_of(info_of(part).get("version")):
+    if version := text_of(info_of(part.document).get("version")):
         entry["version"] = version
-    entry |= about(part)
+    entry |= about(info_of(part.document))
     if isinstance(documentation := part.document.get("externalDocs"), dict):
         entry["externalDocs"] = documentation
     if part.stale_since is None:
         return entry | {"state": "current"}
     return entry | {"state": "stale", STALE_SINCE: part.stale_since}
-
-
-def about(part: ServiceDocument) -> dict[str, Any]:
-    """What a service's Info Object says beside its title and version, its extensions too; not what it says in the
-    gateway's name."""
-    found: dict[str, Any] = {}
-    for key, value in info_of(part).items():
-        if key.startswith("x-") and not key.startswith("x-gateway-"):
-            found[key] = value
-        elif ABOUT.get(key) is str and (text := text_of(value)):
-            found[key] = text
-        elif ABOUT.get(key) is dict and isinstance(value, dict):
-            found[key] = value
-    return found
 
 
 def tags_of(part: ServiceDocument, share: Share) -> list[dict[str, Any]]:
@@ -138,28 +124,26 @@ def tags_of(part: ServiceDocument, share: Share) -> list[dict[str, Any]]:
     entries = {part.name: entry}
     listed = part.document.get("tags") if part.document is not None else None
     known = {
-        name: tag
-        for tag in (listed if isinstance(listed, list) else [])
+        name: (index, tag)
+        for index, tag in enumerate(listed if isinstance(listed, list) else [])
         if isinstance(tag, dict) and (name := text_of(tag.get("name")))
     }
     used = set(share.tags)
     for own_name in [*(name for name in known if name in used), *share.tags]:
         name = tag_name(part.name, own_name)
-        tag = known.get(own_name, {})
-        kept = {key: value for key, value in tag.items() if key.startswith("x-")}
-        if description := text_of(tag.get("description")):
-            kept["description"] = description
-        if isinstance(documentation := tag.get("externalDocs"), dict):
-            kept["externalDocs"] = documentation
+        index, tag = known.get(own_name, (0, {}))
+        kept = {}
+        for key, value in tag.items():
+            if key.startswith("x-") or (key == "externalDocs" and isinstance(value, dict)):
+                kept[key] = value
+            elif key == "description" and (description := text_of(value)):
+                kept[key] = description
+            elif key != "name" and value not in (None, ""):
+                share.omissions.add((((None, "tags"), str(index)), key), NOT_A_FIELD)
         # What is said of the service as a whole comes before what it says by itself.
         entries[name] = {"name": name, **kept} if name not in entries else kept | entries[name]
     return list(entries.values())
 
 
 def title_of(part: ServiceDocument) -> str:
-    return part.title or text_of(info_of(part).get("title")) or part.name
-
-
-def info_of(part: ServiceDocument) -> dict[str, Any]:
-    info = part.document.get("info") if part.document is not None else None
-    return info if isinstance(info, dict) else {}
+    return part.title or text_of(info_of(part.document).get("title")) or part.name

@@ -17,6 +17,7 @@ from gateway.openapi.placing import Placing, mean_the_gateway
 from gateway.openapi.rebuilding import DROPPED, responses_of, text_of
 from gateway.openapi.rewriting import Rewriting
 from gateway.openapi.security import NEVER_ARRIVES, Security, is_dropped_field
+from gateway.openapi.service_info import info_of, omit_unusable
 from gateway.openapi.structure import FIELDS
 from gateway.openapi.truth import PolicyNotes, notes_on, tell
 from gateway.policies import Policy
@@ -25,7 +26,6 @@ from gateway.policies import Policy
 FIELDS_OF_DOCUMENTS = frozenset(
     "openapi info servers paths webhooks components security tags externalDocs jsonSchemaDialect".split()
 )
-FIELDS_OF_INFO = frozenset("title version summary description termsOfService contact license".split())
 # What OpenAPI 3.1 takes schemas for where nothing is said, and what it is made of.
 DIALECTS = (
     "https://spec.openapis.org/oas/3.1/dialect/base",
@@ -98,10 +98,11 @@ class Sharing:
             elif key == "jsonSchemaDialect" and value not in DIALECTS:
                 self._omissions.add((None, key), "all services' schemas are in one document, in OpenAPI's own dialect")
 
-        info = self._document.get("info")
-        for key in info if isinstance(info, dict) else ():
-            if key not in FIELDS_OF_INFO and not key.startswith("x-"):
-                self._omissions.add(((None, "info"), key), NOT_A_FIELD)
+        omit_unusable(info_of(self._document), self._omissions)
+        paths = self._document.get("paths")
+        for key in paths if isinstance(paths, dict) else ():
+            if key.startswith("x-"):
+                self._omissions.add(((None, "paths"), key), "it is about all paths of the service")
 
     def _places(self) -> Iterator[Place]:
         is_hidden, taken = hider(self._part.hidden_paths), set[str]()
@@ -189,6 +190,8 @@ class Sharing:
 
     def _parameters(self, given: Any, where: Where) -> list[Any]:
         """Without the fields that never arrive: a client that sent them would wonder."""
+        if given is not None and not isinstance(given, list):
+            self._omissions.add(where, WRONG_TYPE)
         found = []
         for index, parameter in enumerate(given if isinstance(given, list) else []):
             place, looked_up = (where, str(index)), self._lookup.looked_up("parameter", parameter)
@@ -204,6 +207,8 @@ class Sharing:
 
     def _responses(self, given: Any, where: Where) -> dict[str, Any]:
         """Written out, as each gets fields that the gateway adds."""
+        if given is not None and not isinstance(given, dict):
+            self._omissions.add(where, WRONG_TYPE)
         found = {}
         for status, response, place in responses_of(given if isinstance(given, dict) else {}, where, self._omissions):
             if status.startswith("x-"):

@@ -171,8 +171,9 @@ class Rewriting:
         given = discriminator.get("mapping")
         if isinstance(given, dict) and len(given) > len(settled.get("mapping", ())):
             place = ((where, "discriminator"), "mapping")
-            for value in given.keys() - settled.get("mapping", {}).keys():
-                self._omissions.add((place, value), NOWHERE)
+            for value in given:
+                if value not in settled.get("mapping", ()):
+                    self._omissions.add((place, value), NOWHERE)
 
     def _unknown(self, node: Any, where: Where, *, are_names: bool = False) -> Any:
         """What stands below a keyword of a schema that no specification names, with its references followed. Whether

@@ -15,7 +15,8 @@ from __future__ import annotations
 from enum import Enum
 from typing import Any
 
-from gateway.openapi.omissions import Omissions, Where
+from gateway.openapi.lookup import size_of
+from gateway.openapi.omissions import NOWHERE, Omissions, Where
 from gateway.openapi.parts import GatewayFacts
 from gateway.openapi.rewriting import Rewriting
 from gateway.policies import Policy
@@ -24,6 +25,9 @@ from gateway.proxy.headers import is_never_forwarded, normal
 BEARER = "gatewayBearer"
 COOKIE = "gatewayCookie"
 NEVER_ARRIVES = "the gateway sets or drops this field, so a client can't send it"
+# What an operation gets of a service's alternatives, in values and characters: they may be very many, and stand for all
+# operations of a document.
+MAX_DECLARED = 5_000
 Requirement = dict[str, list[str]]
 
 
@@ -43,16 +47,28 @@ class Security:
         self._rewriting = rewriting
         self._facts = facts
         self._omissions = omissions
+        self._known: dict[tuple[str, int], list[Requirement]] = {}
 
     def of(self, policy: Policy, declared: Any, where: Where) -> list[Requirement]:
         """The operation's `security` (OpenAPI 3.1.1 4.8.30): alternatives, each with all that it takes; `[]` where
         nothing is needed. `declared`, which stands there, is the service's own. Scopes that the policy asks for stand
         as roles."""
-        alternatives = declared if isinstance(declared, list) else []
+        # Most operations are secured by what the document says for all of them.
+        key = policy.name, id(declared)
+        if key not in self._known:
+            self._known[key] = self._found(policy, declared if isinstance(declared, list) else [], where)
+        return self._known[key]
+
+    def _found(self, policy: Policy, alternatives: list[Any], where: Where) -> list[Requirement]:
         # By their text, as looking through a list would take very long for very many.
         found: dict[str, Requirement] = {}
+        size = 0
         for index, alternative in enumerate(alternatives):
             if not isinstance(alternative, dict):
+                continue
+            size += size_of(alternative)
+            if size > MAX_DECLARED:
+                self._omissions.add((where, str(index)), "too many alternatives")
                 continue
             needs = self._requirement(alternative, (where, str(index)), behind_token=policy.needs_token)
             if needs is None:
@@ -73,12 +89,14 @@ class Security:
         """What of the service's alternative is left for clients to send; None where it can't be met."""
         needs: Requirement = {}
         for name, scopes in alternative.items():
-            sent = how_sent(self._rewriting.scheme(name), self._facts)
+            scheme = self._rewriting.scheme(name)
+            sent = how_sent(scheme, self._facts)
             if sent is Sent.AS_OTHER_AUTHORIZATION and behind_token:
                 self._omissions.add(where, "it can't be sent beside the token that the gateway needs")
                 return None
             if sent is Sent.NOT_BY_CLIENTS:
-                self._omissions.add((where, name), "clients of the gateway can't send it to the service")
+                reason = NOWHERE if scheme is None else "clients of the gateway can't send it to the service"
+                self._omissions.add((where, name), reason)
                 continue
             if sent is Sent.AS_BEARER and behind_token:
                 continue

@@ -53,8 +53,10 @@ class Walk:
         for key, value in given.items():
             if key == "responses":
                 yield from self._responses(value, result["responses"], (*at, key))
+            elif key == "parameters":
+                yield from self._list(value, result.get(key, []), (*at, key))
             elif key == DESCRIBED:
-                if not result[DESCRIBED].startswith(value):
+                if not result[DESCRIBED].startswith(value.rstrip()):
                     yield f"{at}: another description"
             elif key not in NOT_COMPARED:
                 yield from self._member(key, value, result, at)

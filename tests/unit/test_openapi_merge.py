@@ -305,7 +305,10 @@ def test_the_checker_of_references_finds_those_that_lead_nowhere() -> None:
         assert_resolved(broken)
 
 
-HOSTILE = ("security", "names", "operation ids", "servers", "family", "path items")
+HOSTILE = (
+    *("security", "security of all", "names", "operation ids", "servers", "servers of all", "family", "path items"),
+    *("bad path items", "unknown words"),
+)
 
 
 @functools.cache
@@ -324,12 +327,32 @@ def hostile_documents() -> dict[str, dict[str, Any]]:
     elsewhere: dict[str, Any] = {f"/x/{index}": {"get": {}} for index in range(9_000)}
     shared = {f"/api/s/{index}": {"$ref": "#/components/pathItems/P"} for index in range(1_000)}
     large = {"get": {}, "x-a": ["x" * 10] * 10_000}
+    everything: dict[str, Any] = {f"/api/s/{index}": {"get": {}, "put": {}} for index in range(4_000)}
+    bad = {"get": {"parameters": [{}] * 90, "x-a": 1}, "servers": [{"url": "https://h"}] * 30_000}
+    many_bad = {f"/api/s/{index}": {"$ref": "#/components/pathItems/P"} for index in range(1_000)}
+    unknown: Any = {"$ref": "#/components/schemas/A"}
+    for _ in range(80):
+        unknown = {"x-a": unknown, "$ref": "#/components/schemas/A"}
     return {
         "security": document({"/api/s": {"get": alternatives}}, components={"securitySchemes": schemes}),
         "names": document({"/api/s": {"get": {}}}, components={"schemas": alike}),
         "operation ids": document(same),
         "servers": document(elsewhere, servers=[{"url": f"/{name}"} for name in names]),
         "family": document({"/api/s": {"get": eldest}}, components={"schemas": family}),
+        "security of all": document(
+            everything, security=[{name: ["s" * 100]} for name in names], components={"securitySchemes": schemes}
+        ),
+        "servers of all": document(
+            {
+                path: item | {"servers": [{"url": "/v1"}, {"url": "https://h/v2"}] * 20}
+                for path, item in everything.items()
+            }
+        ),
+        "bad path items": document(many_bad, components={"pathItems": {"P": bad}}),
+        "unknown words": document(
+            {"/api/s": {"get": operation(unknown)}},
+            components={"schemas": {"A": {f"x-{index}": unknown for index in range(1_000)}}},
+        ),
         "path items": document(shared, components={"pathItems": {"P": large}}),
     }
 

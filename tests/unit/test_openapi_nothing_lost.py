@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import AsyncIterable
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -20,6 +21,7 @@ from tests.support.openapi import document, merged, operation, part
 from tests.support.openapi_walk import dangling, differences
 
 PATH = "/api/s/x"
+DATA = Path(__file__).parent.parent / "data" / "openapi"
 
 
 class Cat(BaseModel):
@@ -151,6 +153,15 @@ def test_nothing_of_a_document_written_by_hand_is_lost() -> None:
     assert dropped(result) == {"/components/schemas/Only/x-gone/$ref": "it leads nowhere in this document"}
 
 
+@pytest.mark.parametrize("name", ["0_88_rules", "0_165_devices"])
+def test_nothing_of_what_fastapi_has_written_in_earlier_versions_is_lost(name: str) -> None:
+    given = read((DATA / f"fastapi_{name}.json").read_bytes())
+    result = merged(part("s", given, prefix="/api"))
+    assert differences(given, result, "s") == []
+    assert list(dangling(result, result)) == []
+    assert len(result["paths"]) > 1
+
+
 ENCODED = {
     "requestBody": {
         "content": {
@@ -185,6 +196,16 @@ ELSEWHERE = [{"url": "https://uploads.example.com/"}]
         (document({PATH: {"get": operation(servers=[{"url": "/"}])}}), []),
         (document({PATH: {"get": operation(surprise=1), "query": {}}}),
          ["/paths/~1api~1s~1x/query", "/paths/~1api~1s~1x/get/surprise"]),
+        (document({PATH: {"get": operation()}, "x-a": 1}, info={"title": "T", "version": [1], "contact": "c", "odd": 1,
+                  "x-a": 1, "x-gateway-a": 1}),
+         ["/info/version", "/info/contact", "/info/odd", "/info/x-gateway-a", "/paths/x-a"]),
+        (document({PATH: {"get": operation(tags=["a"])}}, tags=[{"name": "b", "odd": 1}, {"name": "a", "kind": "nav"}]),
+         ["/tags/1/kind"]),
+        (document({PATH: {"get": operation(security=[{"unknown": []}], parameters={})}}),
+         ["/paths/~1api~1s~1x/get/parameters", "/paths/~1api~1s~1x/get/security/0/unknown"]),
+        (document({PATH: {"get": operation({"discriminator": {"propertyName": "k", "mapping": {"b": "B", "a": 1}}})}}),
+         [f"/paths/~1api~1s~1x/get/responses/200/content/application~1json/schema/discriminator/mapping/{value}"
+          for value in "ba"]),
         (document({PATH: {"get": operation(summary=[])}}), ["/paths/~1api~1s~1x/get/summary"]),
         (document({PATH: {"get": {"responses": {"abc": {}, "200": None, "4xx": {}, "4XX": {}, "201": 1}}}}),
          [f"/paths/~1api~1s~1x/get/responses/{status}" for status in ("abc", "4XX", "201")]),
