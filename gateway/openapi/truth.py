@@ -15,6 +15,7 @@ from gateway.openapi.gateway_components import (
 )
 from gateway.openapi.parts import GatewayFacts
 from gateway.policies import Policy
+from gateway.proxy.headers import may_be_answered
 
 RATE_LIMIT = "x-ratelimit"
 
@@ -76,7 +77,14 @@ def both(theirs: dict[str, Any], status: str, facts: GatewayFacts) -> dict[str, 
     content[PROBLEM_TYPE] = problem
     description = str(theirs.get("description") or "").rstrip()
     text = f"{description}\n\nOr by the gateway: {ANSWERS[status][1]}" if description else ANSWERS[status][1]
-    combined = with_headers(theirs, answer_headers(status) | quota_headers(facts))
+    declared = {name.lower() for name in theirs.get("headers") or ()}
+    # What the service says of WWW-Authenticate and Retry-After is true of its own answers; they pass as they are.
+    own = {
+        name: header
+        for name, header in answer_headers(status).items()
+        if name.lower() not in declared or not may_be_answered(name)
+    }
+    combined = with_headers(theirs, own | quota_headers(facts))
     return combined | {"description": text, "content": content}
 
 

@@ -75,10 +75,10 @@ class Walk:
                     if value and not ours[DESCRIBED].startswith(value.rstrip()):
                         yield f"{place}: another description"
                 elif key in ("content", "headers"):
-                    for name, one in value.items():
+                    for name in value:
                         if name == PROBLEM or name.lower().startswith(("x-ratelimit", "ratelimit")):
                             continue
-                        yield from self._member(name, one, ours.get(key, {}), (*place, key))
+                        yield from self._named(name, value, ours.get(key, {}), (*place, key), in_schema=False)
                 else:
                     yield from self._member(key, value, ours, place)
 
@@ -88,15 +88,12 @@ class Walk:
             return
         if key not in result:
             yield from self._unlisted(place)
-        elif (key in LITERALS and (in_schema or not isinstance(given, dict))) or (
-            not in_schema and key.startswith("x-")
-        ):
+        elif (key in LITERALS and (in_schema or key != "examples")) or (not in_schema and key.startswith("x-")):
             if given != result[key]:
                 yield f"{place}: another value"
         elif key in NAMED and isinstance(given, dict):
             for name in given:
-                is_schema = in_schema
-                yield from self._named(name, given, result[key], place, in_schema=is_schema)
+                yield from self._named(name, given, result[key], place, in_schema=in_schema)
         else:
             yield from self._any(given, result[key], place, in_schema=in_schema or key in SCHEMA_KEYS)
 

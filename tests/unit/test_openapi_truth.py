@@ -181,6 +181,16 @@ def test_a_service_that_answers_with_problems_too() -> None:
     }
 
 
+def test_what_a_service_says_of_its_own_challenge_stays() -> None:
+    theirs = {"www-authenticate": {"description": "theirs"}, "x-gateway-error": {"description": "theirs"}}
+    found, _ = told({"responses": {"401": {"description": "", "headers": theirs}, "503": {"description": ""}}})
+    headers = found["responses"]["401"]["headers"]
+    assert headers["www-authenticate"] == {"description": "theirs"}
+    assert {"WWW-Authenticate", "x-gateway-error"}.isdisjoint(headers)
+    assert "X-Gateway-Error" in headers
+    assert "Retry-After" in found["responses"]["503"]["headers"]
+
+
 def test_quota_fields_replace_a_services_own_on_every_answer() -> None:
     given = {
         "responses": {"200": {"description": "", "headers": {"x-ratelimit-limit": {}, "ETag": {}}}, "x-a": {"b": 1}}
