@@ -85,3 +85,10 @@ def test_a_line_for_people() -> None:
     )
     route = drifts([part("s", document(), routes=[{"path": "/api/s/gone"}])])[0].line
     assert route.startswith("s: /api/s/gone (policy s.gone): configured, but ")
+
+
+def test_operations_are_compared_where_their_own_servers_put_them() -> None:
+    item = {"get": operation(security=KEY, servers=[{"url": "/api/s/v2"}]), "put": operation(security=KEY)}
+    routes = [{"path": "/api/s/v2/x", "auth": "none"}]
+    doc = document({"/x": item}, servers=[{"url": "/api/s"}])
+    assert kinds(part("s", doc, routes=routes)) == [("PROTECTED_BUT_OPEN", "GET", "/api/s/v2/x")]
