@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import select
 import threading
 from collections import Counter
@@ -37,8 +38,8 @@ def gateway(start_gateway: Callable[..., GatewayProcess], module_upstream: Scrip
 
 
 @pytest.fixture
-def uploads() -> Iterator[Callable[..., Connection]]:
-    """Begins an upload, of which no more than the first bytes come. It ends with the test."""
+def uploads(gateway: GatewayProcess) -> Iterator[Callable[..., Connection]]:
+    """Begins an upload, of which no more than the first bytes come. It ends with the test, and its slot is free then."""
     with ExitStack() as stack:
 
         def begin(gateway: GatewayProcess, path: str, *fields: tuple[str, str]) -> Connection:
@@ -47,6 +48,13 @@ def uploads() -> Iterator[Callable[..., Connection]]:
             return connection
 
         yield begin
+    gateway.wait_until(lambda: not in_flight(gateway), "end all uploads")
+
+
+def in_flight(gateway: GatewayProcess) -> float:
+    """Of all services, as the metrics have it."""
+    metrics = gateway.get("/metrics").body.decode()
+    return sum(map(float, re.findall(r"^gateway_requests_in_flight\{.*\} (.*)$", metrics, re.MULTILINE)))
 
 
 def refusals(upstream: ScriptedUpstream, begun: Sequence[Connection], path: str = "/api/open") -> list[Reply]:
