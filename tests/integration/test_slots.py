@@ -39,7 +39,7 @@ def gateway(start_gateway: Callable[..., GatewayProcess], module_upstream: Scrip
 
 @pytest.fixture
 def uploads(gateway: GatewayProcess) -> Iterator[Callable[..., Connection]]:
-    """Begins an upload, of which no more than the first bytes come. It ends with the test, and its slot is free then."""
+    """Begins an upload, of which no more than the first bytes come. It ends with the test, and its slot is free."""
     with ExitStack() as stack:
 
         def begin(gateway: GatewayProcess, path: str, *fields: tuple[str, str]) -> Connection:

@@ -159,8 +159,8 @@ def test_the_master_keeps_nothing_of_applications_that_it_reloaded(start_gateway
     for number in range(8):
         gateway.process.send_signal(signal.SIGHUP)
         gateway.wait_until(lambda number=number: len(counts()) > number, "reload")  # type: ignore[misc]
-    # Two applications of that size are 30 000 objects, and the settings alone 1 000. Workers that have not ended yet are
-    # among the master's objects, too.
+    # Two applications of that size are 30 000 objects, and the settings alone 1 000. Workers that have not ended yet
+    # are among the master's objects, too.
     assert counts()[-1] - counts()[-3] < 900
 
 
