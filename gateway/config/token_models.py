@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, PlainValidator, SecretStr, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, SecretStr, model_validator
 
 from gateway.config.addresses import check_document_url
 from gateway.config.base import HeaderName, Model, Seconds, Text, refuse
@@ -88,6 +88,19 @@ class IssuerSettings(KeySettings):
         return self
 
 
+DEFAULT_MAPPING = {"sub": "X-User-Subject", "user_id": "X-User-Id"}
+
+
+def with_default_mapping(given: object) -> object:
+    """The mapping with what it leaves out of the default one. A claim that goes to no field ("") is left out, and so is
+    a default claim whose field another one takes."""
+    if not isinstance(given, dict):
+        return given
+    fields = {field.lower() for field in given.values() if isinstance(field, str)}
+    defaults = {claim: field for claim, field in DEFAULT_MAPPING.items() if field.lower() not in fields}
+    return {claim: field for claim, field in {**defaults, **given}.items() if field != ""}
+
+
 class JwtSettings(KeySettings):
     """Who may call. Exactly one key source, or `issuers` with one each; with none, a secret is generated."""
 
@@ -102,7 +115,9 @@ class JwtSettings(KeySettings):
     cookie: Annotated[str, AfterValidator(check_cookie_name)] | None = None
     jwks_refresh_seconds: Seconds = 300
     jwks_cooldown_seconds: Seconds = 30
-    claims_to_headers: dict[str, HeaderName] = Field(default={"sub": "X-User-Subject", "user_id": "X-User-Id"})
+    claims_to_headers: Annotated[dict[str, HeaderName], BeforeValidator(with_default_mapping)] = Field(
+        default=DEFAULT_MAPPING
+    )
 
     @property
     def all_issuers(self) -> Sequence[KeySettings]:
@@ -118,8 +133,7 @@ class JwtSettings(KeySettings):
     def identity_fields(self) -> frozenset[str]:
         """The fields that only the gateway may set, in lower case. Those of the default mapping too: a service may
         still believe them where the mapping was changed."""
-        default = type(self).model_fields["claims_to_headers"].default
-        return frozenset(header.lower() for header in (*self.claims_to_headers.values(), *default.values()))
+        return frozenset(header.lower() for header in (*self.claims_to_headers.values(), *DEFAULT_MAPPING.values()))
 
     @model_validator(mode="after")
     def check_together(self) -> Self:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from gateway.proxy.headers import CLIENT_PREFIX, OWN_FORWARDED_FIELDS, is_never_forwarded, normal
+from gateway.http_fields import may_hold_a_claim
 
 TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 5.6.2
 SEGMENTS = re.compile(r"(/[A-Za-z0-9._~!$&'()*+,;=:@-]+)+")  # RFC 3986 3.3, without escapes
@@ -18,9 +18,6 @@ SERVICE_NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 SCOPE = re.compile(r"[!#-\[\]-~]+")  # RFC 6749 3.3
 MIN_SECRET_BYTES = 32
 REFUSED_METHODS = ("CONNECT", "TRACE")
-
-# Beside what is never forwarded: the gateway passes these on or makes them, so a claim must not be written into them.
-FORWARDED_IDENTITY_HEADERS = frozenset("authorization cookie via traceparent tracestate".split())
 
 
 def check_method(text: str) -> str:
@@ -52,13 +49,10 @@ def check_field_value(value: SecretStr) -> SecretStr:
 
 def check_header_name(text: str) -> str:
     check_field_name(text)
-    name = normal(text)
-    # Services behind other proxies know their users by X-Forwarded-User and the like: clients can't send those.
-    is_free = name.startswith(CLIENT_PREFIX) and name not in OWN_FORWARDED_FIELDS
-    if name in FORWARDED_IDENTITY_HEADERS or (is_never_forwarded(name) and not is_free):
+    if not may_hold_a_claim(text):
         raise ValueError(f"{text!r} is a field that the gateway or HTTP itself owns")
-    if "_" in text:
-        raise ValueError(f"{text!r} has an underscore: many services can't tell it from a hyphen")
+    if not re.fullmatch(r"[A-Za-z0-9-]+", text):
+        raise ValueError(f"must have letters, digits and - alone, as services read other characters as -, got {text!r}")
     return text
 
 

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from gateway.proxy.headers import Pairs, normal
+from gateway.http_fields import normal
+from gateway.proxy.headers import Pairs
 from gateway.tokens.identity import FIELD
 
 CREDENTIALS = frozenset(["authorization", "proxy-authorization"])

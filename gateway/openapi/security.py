@@ -15,12 +15,12 @@ from __future__ import annotations
 from enum import Enum
 from typing import Any
 
+from gateway.http_fields import is_never_forwarded, normal
 from gateway.openapi.lookup import size_of
 from gateway.openapi.omissions import NOWHERE, Omissions, Where
 from gateway.openapi.parts import GatewayFacts
 from gateway.openapi.rewriting import Rewriting
 from gateway.policies import Policy
-from gateway.proxy.headers import is_never_forwarded, normal
 
 BEARER = "gatewayBearer"
 COOKIE = "gatewayCookie"

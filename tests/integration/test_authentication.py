@@ -270,10 +270,11 @@ def test_an_identity_does_not_stay_with_its_connection(gateway: GatewayProcess, 
 
 
 def spellings(name: str) -> set[str]:
-    """The name with each separator either way, in some cases."""
+    """The name with each separator either way, in some cases; and with what some servers read as one."""
     first, second, third = name.split("-")
     separated = [f"{first}{one}{second}{other}{third}" for one in "-_" for other in "-_"]
-    return {spelled for text in separated for spelled in (text, text.lower(), text.upper(), text.swapcase())}
+    odd = {f"{first}{one}{second}{one}{third}" for one in ".!#$%&'*+^`|~"}
+    return odd | {spelled for text in separated for spelled in (text, text.lower(), text.upper(), text.swapcase())}
 
 
 SPELLINGS = sorted(spellings("X-User-Id") | spellings("X-User-Subject"))

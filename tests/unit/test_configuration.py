@@ -140,6 +140,29 @@ def test_a_list_replaces_a_list(configured: Configured) -> None:
     assert [route.path for route in found.services["auth"].routes] == ["/api/auth/token"]
 
 
+DEFAULT = {"sub": "X-User-Subject", "user_id": "X-User-Id"}
+
+
+@pytest.mark.parametrize(
+    ("given", "mapping"),
+    [
+        ({}, DEFAULT),
+        ({"email": "X-Email"}, {**DEFAULT, "email": "X-Email"}),
+        ({"sub": "X-Caller"}, {"sub": "X-Caller", "user_id": "X-User-Id"}),
+        ({"user_id": ""}, {"sub": "X-User-Subject"}),
+        ({"user_id": "", "sub": ""}, {}),
+        # A field that another claim takes is not set from the default one as well.
+        ({"email": "x-user-subject"}, {"user_id": "X-User-Id", "email": "x-user-subject"}),
+        ({"sub": "X-User-Id"}, {"sub": "X-User-Id"}),
+    ],
+)
+def test_a_claim_that_is_mapped_leaves_the_others_as_they_are(given: dict[str, str], mapping: dict[str, str]) -> None:
+    found = load_settings({"GATEWAY_JWT": json.dumps({"claims_to_headers": given})}).jwt
+    assert found.claims_to_headers == mapping
+    # A service may still believe the default ones.
+    assert found.identity_fields == {name.lower() for name in (*mapping.values(), *DEFAULT.values())}
+
+
 def test_a_whole_table_as_json_and_single_values_of_it_beside_it() -> None:
     found = load_settings(
         {
@@ -153,7 +176,7 @@ def test_a_whole_table_as_json_and_single_values_of_it_beside_it() -> None:
         }
     )
     assert (found.services["orders"].auth, found.services["orders"].routes[0].path) == ("none", "/api/orders/x")
-    assert (found.jwt.leeway_seconds, found.jwt.claims_to_headers) == (1, {"email": "X-Email"})
+    assert (found.jwt.leeway_seconds, found.jwt.claims_to_headers) == (1, {**DEFAULT, "email": "X-Email"})
     assert found.cors.origins == ("https://app.example.com",)
 
 

@@ -64,7 +64,7 @@ def test_all_that_is_no_secret_is_shown(tmp_path: Path) -> None:
     first, second = shown["jwt"]["issuers"]
     assert (first["issuer"], first["secret"], second["secret"]) == ("https://id", MASK, None)
     assert second["jwks_url"] == f"https://other/keys?{MASK}"
-    assert shown["jwt"]["claims_to_headers"] == {"sub": "X-User"}
+    assert shown["jwt"]["claims_to_headers"] == {"sub": "X-User", "user_id": "X-User-Id"}
     assert shown["cors"]["credentials"] is True
     assert shown["cors"]["allow_headers"] == ["X-A"]
     assert shown["services"]["devices"]["openapi_path"] == f"/openapi.json?{MASK}"
