@@ -57,8 +57,7 @@ def build(settings: Settings, parts: Parts = REAL) -> Flask:
     app.url_map.strict_slashes = False
 
     metrics = Metrics()
-    url = settings.redis_url
-    redis = SharedRedis(url.get_secret_value(), settings.redis_timeout_seconds) if url is not None else None
+    redis = SharedRedis.configured(settings, settings.redis_timeout_seconds)
     ladder = parts.ladder(
         RedisCounters(redis) if redis is not None else None,
         LocalCounters(time.monotonic),

@@ -48,7 +48,7 @@ def config_command(settings: Settings) -> click.Command:
 
 
 def origin_of(place: Place, value: Any, loaded: Loaded) -> dict[str, str | None]:
-    """`from` is default, built-in mapping, file, variable or generated; `source` the file's or the variable's name."""
+    """`from` is the kind of origin, `source` the name of the file or the variable."""
     origin = loaded.origins.of(place)
     if origin.kind == "default" and place in GENERATED and value is not None:
         return {"from": "generated", "source": str(instance_folder() / GENERATED[place])}

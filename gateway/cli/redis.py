@@ -25,7 +25,7 @@ def shared_redis(settings: Settings) -> Iterator[SharedRedis]:
     url = settings.redis_url.get_secret_value() if settings.redis_url else private
     if url is None:
         raise click.ClickException(f"redis_url: is not set, and no gateway with a private Redis listens at {addresses}")
-    redis = SharedRedis(url, PATIENCE_SECONDS)
+    redis = SharedRedis(url, PATIENCE_SECONDS, settings.redis_prefix)
     try:
         yield redis
     except FAILURES as error:

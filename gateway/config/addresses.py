@@ -12,7 +12,8 @@ from gateway.config.values import SEGMENTS, has_dot_segment
 from gateway.hosts import read_host, read_host_pattern
 
 ORIGIN = re.compile(
-    r"https?://(?:\*\.)?[A-Za-z0-9.-]+(?::(?:\d{1,5}|\*))?|https?://\[[0-9A-Fa-f:.]+\](?::(?:\d{1,5}|\*))?"
+    r"https?://(?:\*\.)?[A-Za-z0-9.-]+(?::(?P<port>[0-9]{1,5}|\*))?|"
+    r"https?://\[[0-9A-Fa-f:.]+\](?::(?P<port6>[0-9]{1,5}|\*))?"
 )
 IPV4_MAPPED = IPv6Network("::ffff:0:0/96")  # RFC 4291 2.5.5.2
 LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
@@ -48,7 +49,12 @@ def check_collector(text: str) -> str:
 
 
 def check_origin(text: str) -> str:
-    if text in ("*", "null") or ORIGIN.fullmatch(text):
+    if text in ("*", "null"):
+        return text
+    if found := ORIGIN.fullmatch(text):
+        port = found["port"] or found["port6"] or "*"
+        if port != "*" and not 1 <= int(port) <= 65535:
+            raise ValueError(f"the port of {text!r} is not a number from 1 to 65535")
         return text
     raise ValueError(
         f"must be like https://app.example.com, https://*.example.com, http://localhost:* or *, got {text!r}"

@@ -19,6 +19,14 @@ class Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
+def changed_fields(settings: BaseModel) -> list[str]:
+    """The names of the settings that have other values than their defaults."""
+    fields = type(settings).model_fields
+    return [
+        name for name in fields if name in settings.model_fields_set and getattr(settings, name) != fields[name].default
+    ]
+
+
 def refuse(mistakes: list[str]) -> None:
     """Raises the mistakes, a line each, where there are any."""
     if mistakes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -12,6 +13,7 @@ from pydantic_core import ErrorDetails
 from gateway.config.origins import Origins
 from gateway.config.places import Place, full_name
 from gateway.config.suggestions import suggestion
+from gateway.config.values import STAND_IN_SECRET
 
 # pydantic's words are Python's.
 MESSAGES = {
@@ -35,10 +37,14 @@ MESSAGES = {
 
 # A key source that is wrong is still the one that was meant, and algorithms must fit it.
 KEY_SOURCES = {
-    "secret": "stand-in" * 8,
+    "secret": STAND_IN_SECRET,
     "public_key_file": "/stand-in",
     "jwks_url": "https://stand-in.invalid/",
 }
+
+
+def printable_name(name: str) -> str:
+    return name if name.isascii() and name.isprintable() else json.dumps(name)
 
 
 class Mistakes:
@@ -60,12 +66,12 @@ class Mistakes:
     def _lines_with_help(self, place: Place, item: ErrorDetails) -> Iterator[str]:
         """What is wrong there, the name that was most likely meant, and the variable that is to be mended."""
         for line in lines_of(place, item):
-            around = self._origins.variables_around(line.partition(": ")[0])
-            help_text = ""
+            source = self._origins.mended_at(line.partition(": ")[0])
+            proposal = ""
             if item["type"] in ("extra_forbidden", "model_type", "model_attributes_type"):
-                meant = around[0][0] if around and item["type"] == "extra_forbidden" else place
-                help_text = suggestion(self._model, meant, is_variable=bool(around))
-            yield f"{line}{help_text}{f' (from {full_name([around[0][1]])})' if around else ''}"
+                meant = source[0] if source and item["type"] == "extra_forbidden" else place
+                proposal = suggestion(self._model, meant, is_variable=source is not None)
+            yield f"{line}{proposal}{f' (from {printable_name(source[1].name)})' if source else ''}"
 
     def add_and_prune(self, found: Iterable[ErrorDetails], tree: dict[str, Any]) -> bool:
         """Adds what validation found in the tree and takes it out; False where there was nothing left to take out."""

@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 
 from gateway.config.addresses import check_bind, check_collector, check_host_pattern, check_network, check_origin
 from gateway.config.base import Model, Seconds, Text, refuse
-from gateway.config.redis_url import check_redis_url
+from gateway.config.redis_url import check_redis_prefix, check_redis_url
 from gateway.config.service_models import (
     Limit,
     LimitsMode,
@@ -23,7 +23,7 @@ from gateway.config.service_models import (
     cost_mistakes,
     texts_of,
 )
-from gateway.config.token_models import IdentitySettings, JwtSettings, RevocationSettings
+from gateway.config.token_models import File, IdentitySettings, JwtSettings, RevocationSettings
 from gateway.config.values import (
     check_field_name,
     check_field_value,
@@ -164,9 +164,14 @@ class ServerSettings(Model):
         return self.workers or max(2, os.cpu_count() or 1)
 
     @model_validator(mode="after")
-    def check_drain(self) -> Self:
+    def check_together(self) -> Self:
+        mistakes = []
         if self.drain_seconds and self.drain_seconds >= self.graceful_timeout_seconds:
-            refuse(["drain_seconds must be less than graceful_timeout_seconds, which it is a part of"])
+            mistakes.append("drain_seconds must be less than graceful_timeout_seconds, which it is a part of")
+        if self.connections_per_client > self.connections_per_worker:
+            most = self.connections_per_worker
+            mistakes.append(f"connections_per_client: is over connections_per_worker, which is {most}")
+        refuse(mistakes)
         return self
 
 
@@ -182,6 +187,8 @@ class Settings(Model):
     """The whole configuration."""
 
     redis_url: Annotated[SecretStr, AfterValidator(check_redis_url)] | None = None
+    redis_url_file: File | None = None
+    redis_prefix: Annotated[str, AfterValidator(check_redis_prefix)] = ""
     redis_timeout_seconds: Annotated[float, Field(ge=0.01, le=5)] = 0.1
     default_services: bool = True
     jwt: JwtSettings = JwtSettings()

@@ -13,7 +13,7 @@ from gateway.config.places import Place, full_name
 class Origin:
     """`name` is the file's path or the variable's name; empty for defaults and the built-in mapping."""
 
-    kind: Literal["default", "built-in mapping", "file", "variable"]
+    kind: Literal["default", "built-in mapping", "file", "variable", "secret file"]
     name: str = ""
 
     def __str__(self) -> str:
@@ -43,13 +43,17 @@ class Origins:
         steps = (place[:length] for length in range(len(place), 0, -1))
         return next((self._by_place[one] for one in steps if one in self._by_place), DEFAULT)
 
-    def variables_around(self, name: str) -> list[tuple[Place, str]]:
-        """The variables that set what has this name, the nearest one first: the setting itself or what it is part of;
-        else those that set parts of it."""
-        given = [(full_name(place), place, one.name) for place, one in self._by_place.items() if one.kind == "variable"]
+    def mended_at(self, name: str) -> tuple[Place, Origin] | None:
+        """The variable, or the file of a secret, that set what has this name: the setting itself, what it is part of,
+        or parts of it. None where the configuration's file did, or nothing."""
+        given = [
+            (full_name(place), place, origin)
+            for place, origin in self._by_place.items()
+            if origin.kind in ("variable", "secret file")
+        ]
         outer = [entry for entry in given if is_within(name, entry[0])]
         found = sorted(outer, key=lambda entry: -len(entry[0])) or [one for one in given if is_within(one[0], name)]
-        return [(place, variable) for _, place, variable in found]
+        return found[0][1:] if found else None
 
 
 def is_within(name: str, outer: str) -> bool:

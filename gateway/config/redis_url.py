@@ -62,6 +62,13 @@ def check_redis_url(url: SecretStr) -> SecretStr:
     return url
 
 
+def check_redis_prefix(text: str) -> str:
+    # Braces would make a hash tag of their own, * and ? a pattern.
+    if not re.fullmatch(r"[A-Za-z0-9._:-]{0,100}", text):
+        raise ValueError(f"must be letters, digits and . _ : - such as shop:, got {text!r}")
+    return text
+
+
 def parse_redis_url(text: str) -> RedisAddress:
     """Raises ValueError."""
     scheme, separator, rest = text.partition("://")

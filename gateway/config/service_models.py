@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
 from gateway.config.addresses import check_authority, check_target
-from gateway.config.base import Model, Scope, Seconds, Text, refuse
+from gateway.config.base import Model, Scope, Seconds, Text, changed_fields, refuse
 from gateway.config.limit_text import check_limit, parse_limits
 from gateway.config.token_models import File
 from gateway.config.values import PLACEHOLDER, check_own_path, check_prefix, check_route_method, check_route_path
@@ -57,6 +58,14 @@ class BreakerSettings(Model):
     open_seconds: Seconds = 1
     max_open_seconds: Seconds = 30
 
+    @model_validator(mode="after")
+    def check_together(self) -> Self:
+        if self.open_seconds > self.max_open_seconds:
+            refuse(
+                [f"open_seconds: {self.open_seconds:g} is over max_open_seconds, which is {self.max_open_seconds:g}"]
+            )
+        return self
+
 
 class HealthSettings(Model):
     """Whether targets are asked if they are well, at `path` (none: they are not); `min_available` of them are taken for
@@ -68,6 +77,12 @@ class HealthSettings(Model):
     unhealthy_after: Annotated[int, Field(ge=1, le=100)] = 3
     healthy_after: Annotated[int, Field(ge=1, le=100)] = 2
     min_available: Annotated[int, Field(ge=0, le=1000)] = 1
+
+    @model_validator(mode="after")
+    def check_together(self) -> Self:
+        if self.path is None:
+            refuse([f"{name}: goes with path, without which nothing is asked" for name in changed_fields(self)])
+        return self
 
 
 class ServiceSettings(Model):
@@ -147,6 +162,7 @@ class ServiceSettings(Model):
             mistakes.append('auth: "none" can\'t be combined with scopes')
         if self.preserve_host and self.host is not None:
             mistakes.append("host: can't be combined with preserve_host = true, which sends the client's")
+        mistakes += self.mistakes_about_targets()
         if self.weights and len(self.weights) != len(self.targets):
             mistakes.append(f"weights: {len(self.weights)} for {len(self.targets)} targets")
         elif self.weights and not any(self.weights):
@@ -157,6 +173,28 @@ class ServiceSettings(Model):
             mistakes.append("targets: none is https, but there is a ca_file or client_certificate_file")
         refuse(mistakes)
         return self
+
+    def mistakes_about_targets(self) -> list[str]:
+        mistakes, seen = [], dict[tuple[str, str, int | None, str], str]()
+        for index, target in enumerate(self.targets):
+            if (other := seen.setdefault(same_target(target), target)) is not target:
+                mistakes.append(f"targets[{index}]: {target!r} is {other!r} again; weights make one get more requests")
+        count = len(self.targets)
+        if self.health.min_available > count:
+            mistakes.append(f"health.min_available: {self.health.min_available} of {count} targets")
+        if (most := self.max_in_flight_per_target) is not None and most > self.max_in_flight:
+            mistakes.append(f"max_in_flight_per_target: {most} is over max_in_flight, which is {self.max_in_flight}")
+        name, all_uploads = "max_uploads_in_flight_per_caller", self.max_uploads_in_flight
+        if name in changed_fields(self) and self.max_uploads_in_flight_per_caller > all_uploads:
+            mistakes.append(f"{name}: is over max_uploads_in_flight, which is {all_uploads:g}")
+        return mistakes
+
+
+def same_target(target: str) -> tuple[str, str, int | None, str]:
+    """Equal for URLs of one place, however they are written."""
+    parts = urlsplit(target)
+    default_port = 443 if parts.scheme == "https" else 80
+    return parts.scheme, (parts.hostname or "").removesuffix("."), parts.port or default_port, parts.path
 
 
 def texts_of(plans: dict[str, tuple[str, ...]] | None) -> list[str]:

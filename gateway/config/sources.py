@@ -16,6 +16,7 @@ from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
 from gateway.config.models import Settings
 from gateway.config.origins import Origin, Origins
 from gateway.config.places import Place, full_name
+from gateway.config.secret_files import read_secret_files
 from gateway.config.setting_types import alternatives, member, takes_list
 from gateway.errors import ConfigurationError
 
@@ -59,9 +60,10 @@ def merged_sources(environ: Mapping[str, str], folder: Path | None = None) -> So
     origins = Origins()
     origins.add(built_in, Origin("built-in mapping"))
     origins.add(from_file, Origin("file", str(file)))
-    for place, variable in from_environment.variables:
-        origins.add(value_at(from_environment.tree, place), Origin("variable", variable), place)
-    return Sources(merge(built_in, given), origins, from_environment.unreadable, file)
+    for place, variable, value in from_environment.variables:
+        origins.add(value, Origin("variable", variable), place)
+    tree = merge(built_in, given)
+    return Sources(tree, origins, from_environment.unreadable | read_secret_files(tree, origins), file)
 
 
 def configuration_file(environ: Mapping[str, str], folder: Path | None) -> Path | None:
@@ -101,10 +103,11 @@ def read_file(path: Path, environ: Mapping[str, str]) -> Tree:
 
 @dataclass(frozen=True, slots=True)
 class EnvironmentSettings:
-    """`variables` are the places that were set, with the variables' names, in the order in which they were set."""
+    """`variables` are the places that were set, with the variables' names and values, in the order in which they were
+    set."""
 
     tree: Tree
-    variables: list[tuple[Place, str]]
+    variables: list[tuple[Place, str, Any]]
     unreadable: dict[Place, str]
 
 
@@ -115,13 +118,14 @@ def read_environment(environ: Mapping[str, str]) -> EnvironmentSettings:
         try:
             if name == "PORT" and not is_port_number(environ[name]):
                 raise ValueError(f"must be a port, a number from 0 to 65535, got {environ[name]!r}")  # noqa: TRY301
-            put(found.tree, path, parse_value(text, Settings, path))
+            value = parse_value(text, Settings, path)
+            put(found.tree, path, value)
         except UnicodeError:
             found.unreadable[path] = "is not UTF-8"
         except ValueError as error:
             found.unreadable[path] = f"{full_name([name])} {error}"
         else:
-            found.variables.append((path, name))
+            found.variables.append((path, name, value))
     return found
 
 
@@ -161,13 +165,6 @@ def put(tree: Tree, path: tuple[str, ...], value: Any) -> None:
         if not isinstance(tree, dict):
             raise ValueError(f"can't be set, as {full_name(path[:depth])} is no table")  # noqa: TRY004 - a mistake as any other
     tree[path[-1]] = value
-
-
-def value_at(tree: Tree, place: Place) -> Any:
-    value: Any = tree
-    for key in place:
-        value = value[key]
-    return value
 
 
 def parse_value(text: str, model: type[BaseModel], path: tuple[str, ...]) -> Any:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, SecretStr, model_validator
 
 from gateway.config.addresses import check_document_url
-from gateway.config.base import HeaderName, Model, Seconds, Text, refuse
+from gateway.config.base import HeaderName, Model, Seconds, Text, changed_fields, refuse
 from gateway.config.values import check_audience, check_cookie_name, check_file, check_secret
 
 Algorithm = Literal[
@@ -37,9 +37,10 @@ ASYMMETRIC: tuple[Algorithm, ...] = (
 
 
 class KeySettings(Model):
-    """A key source and what a token verified by it must be."""
+    """A key source and what a token verified by it must be. `secret_file` has been read into `secret`."""
 
     secret: Annotated[SecretStr, AfterValidator(check_secret)] | None = None
+    secret_file: File | None = None
     public_key_file: File | None = None
     jwks_url: Annotated[str, AfterValidator(check_document_url)] | None = None
     jwks_ca_file: File | None = None
@@ -141,9 +142,16 @@ class JwtSettings(KeySettings):
         if self.issuers:
             # Here they would have no effect, and some of them are what keeps others out.
             own = [name for name in KeySettings.model_fields if getattr(self, name) is not None]
+            if self.secret_file is not None:
+                # It is where the secret is from.
+                own.remove("secret")
             mistakes = [f"{name}: belongs into each of issuers, where there are several" for name in own]
         else:
             mistakes = self.key_mistakes() + self.lifetime_mistakes(self.max_lifetime_seconds)
+        if all(one.jwks_url is None for one in self.all_issuers):
+            names_of_fetching = ("jwks_refresh_seconds", "jwks_cooldown_seconds")
+            changed = [name for name in names_of_fetching if name in changed_fields(self)]
+            mistakes += [f"{name}: goes with jwks_url" for name in changed]
         for index, one in enumerate(self.issuers):
             if one.issuer in names:
                 mistakes.append(f"issuers[{index}].issuer: {one.issuer!r} is there already")

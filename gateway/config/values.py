@@ -17,6 +17,8 @@ PLACEHOLDER = re.compile(r"\{(\w+)\}")
 SERVICE_NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 SCOPE = re.compile(r"[!#-\[\]-~]+")  # RFC 6749 3.3
 MIN_SECRET_BYTES = 32
+# In the place of a wrong one, while the other settings are looked at.
+STAND_IN_SECRET = "stand-in" * 8
 REFUSED_METHODS = ("CONNECT", "TRACE")
 
 

@@ -37,8 +37,7 @@ def make_library(
         token_cookie=settings.jwt.cookie,
     )
     library = Library(sources, facts, watched)
-    store = None
-    if settings.redis_url is not None:
-        store = DocumentStore(SharedRedis(settings.redis_url.get_secret_value(), REDIS_PATIENCE_SECONDS))
+    redis = SharedRedis.configured(settings, REDIS_PATIENCE_SECONDS)
+    store = DocumentStore(redis) if redis is not None else None
     keeper = make_keeper(sources, store, settings.docs.refresh_seconds, library.update, time.time, random.random)
     return library, keeper

@@ -95,7 +95,8 @@ class RedisCounters:
 
     def forget_all(self) -> int:
         """Removes every counter; returns how many there were."""
-        return sum(int(self._redis.run(key, "DEL", key)) for key in self._redis.scan(f"*{PREFIX}*"))
+        pattern = f"{self._redis.partitions.any_tag}{PREFIX}*"
+        return sum(int(self._redis.run(key, "DEL", key)) for key in self._redis.scan(pattern))
 
     def probe(self, partition_by: str = "") -> None:
         """Counts one under a key of its own: unlike PING, it fails where Redis answers but can't be written."""

@@ -11,6 +11,7 @@ from redis import BlockingConnectionPool, Redis, RedisError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from gateway.config import Settings
 from gateway.config.redis_url import RedisAddress, parse_redis_url
 from gateway.redis.cluster import ClusterClient
 from gateway.redis.connecting import use_own_connections
@@ -30,9 +31,9 @@ class SharedRedis:
     """The Redis that gateways share: one server, a master behind sentinels, or a cluster. Connects when first used, so
     that it can be made before a fork.
 
-    Raises ValueError for a URL that can't be read, its methods one of FAILURES."""
+    `prefix` comes before all keys. Raises ValueError for a URL that can't be read, its methods one of FAILURES."""
 
-    def __init__(self, url: str, timeout_seconds: float) -> None:
+    def __init__(self, url: str, timeout_seconds: float, prefix: str = "") -> None:
         address = parse_redis_url(url)
         self._client = make_client(address, timeout_seconds)
         # The same client, where it is one of a cluster.
@@ -45,7 +46,14 @@ class SharedRedis:
                 self._connections = Pipeline(pool, timeout_seconds)
             else:
                 self._connections = Connections(pool, MAX_CONNECTIONS, timeout_seconds)
-        self.partitions = Partitions(CLUSTER_PARTITIONS if address.kind == "cluster" else 1)
+        self.partitions = Partitions(CLUSTER_PARTITIONS if address.kind == "cluster" else 1, prefix)
+
+    @classmethod
+    def configured(cls, settings: Settings, timeout_seconds: float) -> SharedRedis | None:
+        """The one of `redis_url`, with keys that begin with `redis_prefix`; None where no URL is set."""
+        if settings.redis_url is None:
+            return None
+        return cls(settings.redis_url.get_secret_value(), timeout_seconds, settings.redis_prefix)
 
     def run(self, key: str, *command: str | int | bytes) -> Any:
         """The reply to a command that is about this key (in a cluster, about its slot)."""

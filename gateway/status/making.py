@@ -27,7 +27,7 @@ def make_status(
     configuration = masked_configuration(settings)
     present = Present(recent, ladder, issuers, tag_of(configuration), time.time)
     store = sharing = None
-    if settings.redis_url is not None:
-        store = StatusStore(SharedRedis(settings.redis_url.get_secret_value(), REDIS_PATIENCE_SECONDS), time.time)
+    if (redis := SharedRedis.configured(settings, REDIS_PATIENCE_SECONDS)) is not None:
+        store = StatusStore(redis, time.time)
         sharing = Sharing(store, present.worker, present.report, recent.finished, random.random)
     return StatusDesk(present, recent, store, sharing, documents, configuration, time.time), present

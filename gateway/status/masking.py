@@ -26,7 +26,8 @@ def masked_configuration(settings: Settings) -> dict[str, Any]:
 
 def masked(name: str, value: Any) -> Any:
     """The value of a setting of that name; within a secret one, all texts are."""
-    is_secret = SECRET_NAME.search(name) is not None and name not in HARMLESS
+    # A file's path is none, whatever is in it.
+    is_secret = SECRET_NAME.search(name) is not None and name not in HARMLESS and not name.endswith("_file")
     if isinstance(value, dict):
         return {key: masked(name if is_secret else str(key), one) for key, one in value.items()}
     if isinstance(value, list):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tests.support.gateway import ROOT, clean_environment, variables
@@ -16,9 +16,13 @@ def flask(
     settings: Mapping[str, Any] | None = None,
     environ: Mapping[str, str] | None = None,
     code: int = 0,
+    without: Iterable[str] = (),
 ) -> str:
-    """What `flask WORDS` prints. Fails with what it says where it ends with another exit code."""
+    """What `flask WORDS` prints; `without` some of the usual variables. Fails with what it says where it ends with
+    another exit code."""
     wanted = clean_environment() | {"GATEWAY_JWT__SECRET": SECRET} | variables(settings or {}) | dict(environ or {})
+    for name in without:
+        del wanted[name]
     command = [sys.executable, "-m", "flask", *words]
     done = subprocess.run(command, cwd=ROOT, env=wanted, capture_output=True, text=True, check=False)
     assert done.returncode == code, done.stderr

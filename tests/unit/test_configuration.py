@@ -371,6 +371,7 @@ def test_a_misspelt_name_in_the_file_proposes_the_right_one(
 @pytest.mark.parametrize(
     ("environ", "line"),
     [
+        ({"GATEWAY_SERVER": "1", "WEB_CONCURRENCY": "1"}, "server: must be a table (from GATEWAY_SERVER)"),
         ({"WEB_CONCURRENCY": "many"}, "server.workers: must be a whole number (from WEB_CONCURRENCY)"),
         (
             {"GATEWAY_JWT__SECRET": "short"},
@@ -547,19 +548,23 @@ def test_any_environment_loads_or_is_refused_by_name(environ: dict[str, str]) ->
         assert found.services
 
 
-def test_settings_of_one_issuer_beside_several_are_named() -> None:
+def test_settings_of_one_issuer_beside_several_are_named(tmp_path: Path) -> None:
     """They would have no effect, and whoever wrote `algorithms` or `audience` there relies on it."""
     one = {"issuer": "a", "secret": "s" * 40}
+    file = tmp_path / "secret"
+    file.write_text("s" * 40)
     beside: dict[str, Any] = {
         "secret": "s" * 40, "public_key_file": "/key.pem", "jwks_url": "https://id.test/k", "jwks_ca_file": "/a.pem",
         "algorithms": ["HS512"], "issuer": "b", "audience": "x", "token_type": "at+jwt", "lifetime_seconds": 60,
     }  # fmt: skip
-    assert set(beside) == set(KeySettings.model_fields)
+    assert {*beside, "secret_file"} == set(KeySettings.model_fields)
     assert sorted(mistakes_of({"jwt": {**beside, "issuers": [one]}})) == sorted(
         f"jwt.{name}: belongs into each of issuers, where there are several" for name in beside
     )
     for name, value in beside.items():
         (line,) = mistakes_of({"jwt": {name: value, "issuers": [one]}})
         assert line.startswith(f"jwt.{name}: belongs into each of issuers")
+    (line,) = mistakes_of({"jwt": {"secret_file": str(file), "issuers": [one]}})
+    assert line.startswith("jwt.secret_file: belongs into each of issuers")
     (line,) = mistakes_of({"jwt": {"algorithms": [], "issuers": [one]}})
     assert line.startswith("jwt.algorithms: ")

@@ -332,6 +332,15 @@ def test_origins_that_are_refused(origin: str) -> None:
     assert mistake.endswith(f"got {origin!r}")
 
 
+@pytest.mark.parametrize("port", [0, 65536, 99999])
+@pytest.mark.parametrize("host", ["http://localhost", "https://*.example.com", "http://[::1]"])
+def test_origins_with_ports_that_there_are_not(host: str, port: int) -> None:
+    origin = f"{host}:{port}"
+    assert mistakes_of({"cors": {"origins": [origin]}}) == [
+        f"cors.origins[0]: the port of {origin!r} is not a number from 1 to 65535"
+    ]
+
+
 def test_credentials_are_not_for_any_page() -> None:
     told = mistakes_of({"cors": {"origins": ["*", "null"], "credentials": True}})
     assert told == [

@@ -1,0 +1,143 @@
+"""Settings that would have no effect are mistakes: whoever wrote them relies on them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.config import load_settings
+from tests.support.configuration import devices, loaded, mistakes_of, mistakes_with_help
+from tests.support.gateway import variables
+from tests.support.tokens import SECRET
+
+TWO = ["http://a:1", "http://b:1"]
+
+
+@pytest.mark.parametrize(
+    ("service", "mistake"),
+    [
+        ({"breaker": {"open_seconds": 31}}, "breaker.open_seconds: 31 is over max_open_seconds, which is 30"),
+        ({"breaker": {"max_open_seconds": 0.5}}, "breaker.open_seconds: 1 is over max_open_seconds, which is 0.5"),
+        ({"targets": TWO, "health": {"path": "/h", "min_available": 3}}, "health.min_available: 3 of 2 targets"),
+        (
+            {"health": {"interval_seconds": 5}},
+            "health.interval_seconds: goes with path, without which nothing is asked",
+        ),
+        ({"max_in_flight_per_target": 401}, "max_in_flight_per_target: 401 is over max_in_flight, which is 400"),
+        (
+            {"max_uploads_in_flight": 0.1, "max_uploads_in_flight_per_caller": 0.2},
+            "max_uploads_in_flight_per_caller: is over max_uploads_in_flight, which is 0.1",
+        ),
+    ],
+)
+def test_of_a_service(service: dict[str, Any], mistake: str) -> None:
+    assert mistakes_of(devices(**service)) == [f"services.devices.{mistake}"]
+
+
+@pytest.mark.parametrize("other", ["http://a", "http://a:80", "http://A", "http://a/", "HTTP://a:80/", "http://a."])
+def test_a_target_that_is_there_already(other: str) -> None:
+    (line,) = mistakes_of(devices(targets=["http://a", "http://b", other]))
+    assert line.startswith("services.devices.targets[2]: ")
+    assert line.endswith(" is 'http://a' again; weights make one get more requests")
+
+
+@pytest.mark.parametrize(
+    "service",
+    [
+        {"targets": ["http://a", "https://a", "http://a:81", "http://a/x", "http://a/X"]},
+        {"targets": TWO, "health": {"path": "/h", "min_available": 2}},
+        {"breaker": {"open_seconds": 30}},
+        # What is as it would be anyway is no mistake, so that whole tables can be copied.
+        {"health": {"interval_seconds": 10, "timeout_seconds": 2, "min_available": 1}},
+        {"max_uploads_in_flight": 0.1},
+    ],
+)
+def test_what_has_an_effect(service: dict[str, Any]) -> None:
+    loaded(devices(**service))
+
+
+@pytest.mark.parametrize(
+    ("tree", "mistake"),
+    [
+        ({"jwt": {"jwks_refresh_seconds": 60}}, "jwt.jwks_refresh_seconds: goes with jwks_url"),
+        (
+            {"server": {"connections_per_client": 3000}},
+            "server.connections_per_client: is over connections_per_worker, which is 2000",
+        ),
+        ({"redis_prefix": "{shop}"}, "redis_prefix: must be letters, digits and . _ : - such as shop:, got '{shop}'"),
+    ],
+)
+def test_of_the_whole(tree: dict[str, Any], mistake: str) -> None:
+    assert mistakes_of(tree) == [mistake]
+
+
+# --- secrets in files
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+def test_a_secret_from_a_file(end: str, tmp_path: Path) -> None:
+    file, url = tmp_path / "secret", tmp_path / "url"
+    file.write_bytes((SECRET + end).encode())
+    url.write_bytes(("redis://:pass@h" + end).encode())
+    found = loaded({"jwt": {"secret_file": str(file)}, "redis_url_file": str(url)})
+    assert found.jwt.secret is not None
+    assert found.redis_url is not None
+    assert (found.jwt.secret.get_secret_value(), found.redis_url.get_secret_value()) == (SECRET, "redis://:pass@h")
+    issuers = [{"issuer": "a", "secret_file": str(file)}, {"issuer": "b", "jwks_url": "https://b/keys"}]
+    (first, _) = loaded({"jwt": {"issuers": issuers}}).jwt.issuers
+    assert first.secret is not None
+    assert first.secret.get_secret_value() == SECRET
+
+
+def test_only_one_newline_is_taken_off(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_text(f" {SECRET}\n\n")
+    found = loaded({"jwt": {"secret_file": str(file)}}).jwt.secret
+    assert found is not None
+    assert found.get_secret_value() == f" {SECRET}\n"
+
+
+def test_files_of_secrets_that_can_not_be_used(tmp_path: Path) -> None:
+    missing, short, latin, large = (tmp_path / name for name in ("missing", "short", "latin", "large"))
+    short.write_text("hunter2")
+    latin.write_bytes(b"\xffhunter2" * 9)
+    large.write_text("hunter2" * 10_000)
+    said = [
+        mistakes_with_help(variables({"jwt": {"secret_file": str(file)}})) for file in (missing, short, latin, large)
+    ]
+    assert said == [
+        [f"jwt.secret_file: can't read {str(missing)!r}: No such file or directory"],
+        [f"jwt.secret: must have at least 32 bytes (RFC 7518 3.2) (from {short})"],
+        [f"jwt.secret_file: {str(latin)!r} is not UTF-8"],
+        [f"jwt.secret_file: {str(large)!r} has more than 65536 bytes: that is no secret"],
+    ]
+
+
+def test_a_secret_and_its_file_are_not_both_given(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_text(SECRET)
+    issuer = {"issuer": "a", "secret": SECRET, "secret_file": str(file)}
+    both = {"secret": SECRET, "secret_file": str(file)}
+    assert mistakes_of({"jwt": both}) == ["jwt.secret_file: can't be combined with secret: give one of them"]
+    assert mistakes_of({"jwt": {"issuers": [issuer]}}) == [
+        "jwt.issuers[0].secret_file: can't be combined with secret: give one of them"
+    ]
+    environ = variables({"redis_url_file": str(file)}) | {"REDIS_URL": "redis://h"}
+    assert mistakes_with_help(environ) == ["redis_url_file: can't be combined with redis_url: give one of them"]
+    (line,) = mistakes_of({"jwt": {"secret_file": str(file), "public_key_file": "/key.pem"}})
+    assert line.startswith("jwt: give secret or public_key_file, not both")
+
+
+@pytest.mark.parametrize("path", ["", "a\nb", "-----BEGIN PRIVATE KEY-----", "a\0b"])
+def test_paths_of_secrets_that_are_none(path: str, tmp_path: Path) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text(f'[jwt]\nsecret_file = "{path.encode("unicode_escape").decode()}"\n'.replace("\\x00", "\\u0000"))
+    (line,) = mistakes_with_help({"GATEWAY_CONFIG": str(file)})
+    assert line.startswith("jwt.secret_file: ")
+    assert "PRIVATE" not in line
+
+
+def test_without_any_file_nothing_changes() -> None:
+    assert load_settings({}).jwt.secret_file is None
