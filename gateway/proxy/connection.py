@@ -215,8 +215,9 @@ class UpstreamConnection:
         return self.sending is not None and self.sending.is_running
 
     def finish_sending(self) -> None:
-        """Waits until the request has been sent."""
+        """Waits until the request has been sent, or the upstream, which has answered, takes no more of it."""
         if self.sending is not None:
+            self._waiting_since = time.monotonic()
             self.sending.wait()
 
     @property

@@ -126,6 +126,8 @@ class Response:
         ends_with_connection = self._has_body and length is None and not self._is_chunked
         if ends_with_connection or not self._stream.can_be_drained:
             self.force_close()
+        # An upload may go on behind the answer's head, where 100 Continue would be taken for a part of the answer.
+        self._stream.expects_continue = False
 
     def _first_lines(self, has_date: bool) -> list[str]:
         major, minor = self.req.version

@@ -8,7 +8,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 import pytest
@@ -21,8 +21,25 @@ from tests.support.upstream import OK, Received, ScriptedUpstream
 
 StartGateway = Callable[..., GatewayProcess]
 MIB = 1 << 20
+CONTINUE = ("Expect", "100-continue")
 CHUNKED = ("Transfer-Encoding", "chunked")
 STREAM_HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.fixture(scope="module")
+def eager() -> Iterator[socket.socket]:
+    """Where a service listens that responds before it is asked."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener
+
+
+@pytest.fixture(scope="module")
+def impatient(start_gateway: StartGateway, module_upstream: ScriptedUpstream, eager: socket.socket) -> GatewayProcess:
+    """A gateway that waits half a second for its services, one of which is eager, and a second for a whole body."""
+    tree = four_services(module_upstream.url)
+    tree["services"]["devices"]["read_timeout_seconds"] = 0.5
+    tree["services"]["rules"]["targets"] = [f"http://127.0.0.1:{eager.getsockname()[1]}"]
+    return start_gateway(tree | {"server": {"body_timeout_seconds": 1}}, workers=1)
 
 
 def chunk(data: bytes) -> bytes:
@@ -175,6 +192,58 @@ def test_an_answer_that_is_complete_before_the_request_is(
         connection.send(body[1000:])
         assert has_arrived.wait(10)
     assert arrived == [body]
+
+
+def test_a_service_that_answers_and_takes_no_more_of_the_request_is_not_waited_for_any_longer(
+    impatient: GatewayProcess, upstream: ScriptedUpstream
+) -> None:
+    upstream.reads_bodies, has_ended = False, threading.Event()
+
+    def answer_alone(_: Received, connection: socket.socket) -> bool:
+        connection.sendall(OK)
+        # Stays connected and reads nothing.
+        has_ended.wait(60)
+        return False
+
+    upstream.script = answer_alone
+    with Connection(impatient.port, timeout=1) as connection:
+        # As much as it takes, which is not all.
+        with suppress(OSError):
+            connection.send(post(("X-Request-Id", "unread"), length=100 * MIB) + bytes(50 * MIB))
+        assert connection.reply("POST").status == 200
+        try:
+            impatient.wait_for_log(lambda line: line["request_id"] == "unread")
+        finally:
+            has_ended.set()
+
+
+def test_nothing_is_said_about_an_expectation_behind_the_head_of_the_response(
+    impatient: GatewayProcess, eager: socket.socket
+) -> None:
+    """100 Continue would be taken for a part of the response there."""
+    head = post(CONTINUE).replace(b"/api/devices", b"/api/rules")
+
+    def serve() -> None:
+        service, _ = eager.accept()
+        with service:
+            # Mostly, it is there before the gateway looks for it.
+            service.sendall(STREAM_HEAD + chunk(b"one"))
+            received_until(service, b"piece")
+            service.sendall(chunk(b"two") + b"0\r\n\r\n")
+            received_until(service, b"0\r\n\r\n")
+
+    for _ in range(10):
+        serving = threading.Thread(target=serve)
+        serving.start()
+        with Connection(impatient.port) as connection:
+            connection.send(head)
+            received = received_until(connection.socket, b"one")
+            connection.send(chunk(b"piece"))
+            received += received_until(connection.socket, b"0\r\n\r\n")
+            connection.send(b"0\r\n\r\n")
+            serving.join(20)
+        _, _, behind_head = received.partition(b"HTTP/1.1 200 OK\r\n")
+        assert behind_head.endswith(b"\r\n\r\n" + chunk(b"one") + chunk(b"two") + b"0\r\n\r\n")
 
 
 def test_an_early_refusal_ends_the_upload(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
@@ -355,10 +424,9 @@ def test_the_log_does_not_count_lingering(gateway: GatewayProcess) -> None:
 
 
 def test_a_body_has_a_time_limit_however_steadily_it_comes(
-    start_gateway: StartGateway, upstream: ScriptedUpstream
+    impatient: GatewayProcess, upstream: ScriptedUpstream
 ) -> None:
-    gateway = start_gateway(four_services(upstream.url) | {"server": {"body_timeout_seconds": 1}}, workers=1)
-    with Connection(gateway.port) as connection:
+    with Connection(impatient.port) as connection:
         connection.send(post())
         with suppress(OSError):
             # Until the gateway ends it: no single piece is late, and they come fast enough.
