@@ -8,6 +8,7 @@ from collections.abc import Callable
 from gateway.errors import (
     BodyTooLarge,
     ClientDisconnected,
+    Overloaded,
     UpstreamBodyError,
     UpstreamProtocolError,
     UpstreamTimeout,
@@ -78,6 +79,9 @@ class UpstreamBody:
         except (UpstreamTimeout, UpstreamProtocolError) as error:
             self._cut()
             raise UpstreamBodyError("the answer stopped or is malformed") from error
+        except Overloaded as error:
+            self.close()
+            raise UpstreamBodyError("this worker has run out of something") from error
         except BodyTooLarge as error:
             # It is too late to say so.
             self.close()
@@ -180,6 +184,8 @@ def first_piece(body: UpstreamBody) -> bytes | None:
     try:
         return next(body, None)
     except UpstreamBodyError as error:
+        if isinstance(error.__cause__, Overloaded):
+            raise error.__cause__ from error
         if isinstance(error.__cause__, UpstreamTimeout):
             raise UpstreamTimeout("the service did not answer in time") from error
         raise UpstreamProtocolError("the service's answer ended before its body") from error

@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from gateway.errors import UpstreamProtocolError, UpstreamTimeout
 from gateway.proxy.client_watch import wait_watching
-from gateway.proxy.connection_ends import ConnectionBroken, ConnectionEnded
+from gateway.proxy.connection_ends import ConnectionBroken, ConnectionEnded, cause_of
 from gateway.proxy.sending import Sending
 from gateway.proxy.wire import MAX_HEAD_BYTES, ResponseHead, read_response_head
 from gateway.system.ending import StreamEnd
@@ -128,7 +128,7 @@ class UpstreamConnection:
             raise UpstreamTimeout("the service did not take the request in time") from error
         except OSError as error:
             self._is_reset = isinstance(error, ConnectionResetError)
-            raise ConnectionEnded from error
+            raise cause_of(error) from error
 
     def _send_while_reading(self, data: bytes) -> None:
         rest = memoryview(data)
@@ -267,7 +267,7 @@ class UpstreamConnection:
         except TimeoutError as error:
             raise UpstreamTimeout("the service did not answer in time") from error
         except OSError as error:
-            raise ConnectionBroken from error
+            raise cause_of(error) from error
         return self._checked(data)
 
     def _checked(self, received: bytes) -> bytes:
@@ -287,7 +287,7 @@ class UpstreamConnection:
                     return self._checked(arrived)
                 wait_for_any({own: select.POLLIN, sending.descriptor: select.POLLIN})
         except OSError as error:
-            raise ConnectionBroken from error
+            raise cause_of(error) from error
         finally:
             self._sending_seconds += time.monotonic() - self._waiting_since
             self._waiting_since = math.inf

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from gateway.errors import Overloaded
+from gateway.system.exhaustion import EXHAUSTION, is_exhaustion
+
 
 class ConnectionEnded(Exception):
     """The upstream closed the connection."""
@@ -13,3 +16,12 @@ class ConnectionBroken(ConnectionEnded):
 
 class WorkerEnding(Exception):
     """This worker is to end, and what is waited for may be left out."""
+
+
+def cause_of(error: OSError) -> ConnectionEnded | Overloaded:
+    """What an error on a connection means for its request. Where this process is out of descriptors or memory, the
+    upstream has not failed."""
+    if is_exhaustion(error):
+        EXHAUSTION.tell(error)
+        return Overloaded("try again in a moment")
+    return ConnectionBroken()

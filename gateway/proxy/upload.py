@@ -9,6 +9,7 @@ import gevent
 from gateway.proxy.client_body import ClientBody
 from gateway.proxy.connection import UpstreamConnection
 from gateway.proxy.connection_ends import ConnectionEnded
+from gateway.system.exhaustion import EXHAUSTION
 
 
 class Upload:
@@ -18,7 +19,7 @@ class Upload:
     `descriptor` becomes readable when the upload has ended, whichever way."""
 
     def __init__(self, connection: UpstreamConnection, body: ClientBody) -> None:
-        self.descriptor, self._end = os.pipe()
+        self.descriptor, self._end = EXHAUSTION.with_spare(os.pipe)
         self.is_running = True
         # Whether the service has been sent all of the body.
         self.is_whole = False

@@ -9,11 +9,12 @@ import socket
 import time
 from collections import deque
 from collections.abc import Sequence
+from functools import partial
 from itertools import zip_longest
 from threading import Event, Thread
 from typing import Any
 
-from gateway.system.exhaustion import EXHAUSTION, is_exhaustion
+from gateway.system.exhaustion import EXHAUSTION
 
 # How long a question is shared by those who have it, too, and how many there may be at once.
 SHARED_SECONDS = 0.5
@@ -35,13 +36,8 @@ def connect_to_any(host: str, port: int, deadline: float) -> socket.socket:
         # As another server may have told it. The system's resolver would take 65616 for 80.
         raise OSError(errno.EINVAL, f"there is no port {port}")
     addresses = addresses_of(host, port, deadline - time.monotonic())
-    try:
-        return connect_to_first(host, port, addresses, deadline)
-    except OSError as error:
-        # Idle connections hold descriptors, and ports, that are needed more here.
-        if is_exhaustion(error) and EXHAUSTION.release_spare():
-            return connect_to_first(host, port, addresses, deadline)
-        raise
+    # Idle connections hold descriptors, and ports, that are needed more here.
+    return EXHAUSTION.with_spare(partial(connect_to_first, host, port, addresses, deadline))
 
 
 def connect_to_first(host: str, port: int, addresses: Sequence[Address], deadline: float) -> socket.socket:

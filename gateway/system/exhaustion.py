@@ -7,6 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 from gateway.system.ending import WORKER_END
 
@@ -15,6 +16,7 @@ OUT_OF = frozenset([errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, err
 TOLD_EVERY_SECONDS = 10.0
 
 log = logging.getLogger(__name__)
+Made = TypeVar("Made")
 
 
 def is_exhaustion(error: BaseException | None) -> bool:
@@ -33,6 +35,16 @@ class Exhaustion:
     def release_spare(self) -> bool:
         """Gives back what the process can do without; whether there was something, so that trying again is worth it."""
         return any(release() for release in self.spare)
+
+    def with_spare(self, make: Callable[[], Made]) -> Made:
+        """What `make` gives; where it can't for being out of something, it is tried again with what can be given back.
+        Raises OSError."""
+        try:
+            return make()
+        except OSError as error:
+            if is_exhaustion(error) and self.release_spare():
+                return make()
+            raise
 
     def tell(self, error: BaseException) -> None:
         if isinstance(error, MemoryError):

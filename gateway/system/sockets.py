@@ -9,11 +9,13 @@ import ssl
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from gevent.monkey import get_original, is_module_patched
 from gevent.socket import wait_read
 
+from gateway.system.exhaustion import EXHAUSTION
 from gateway.system.time_slice import restart_slice, yield_if_due
 
 
@@ -80,7 +82,7 @@ def wait_for_any(events: Mapping[int, int], seconds: float | None = None) -> set
             if event:
                 poll.register(descriptor, event)
         return {descriptor for descriptor, _ in poll.poll(None if seconds is None else seconds * 1000)}
-    with epoll(sizehint=len(events)) as poll:
+    with EXHAUSTION.with_spare(partial(epoll, sizehint=len(events))) as poll:
         for descriptor, event in events.items():
             poll.register(descriptor, event)
         if not is_module_patched("select"):
