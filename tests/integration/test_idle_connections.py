@@ -360,7 +360,7 @@ def gateway(start_gateway: Callable[..., GatewayProcess], module_upstream: Scrip
         {
             "default_services": False,
             "services": {
-                "fragile": service("/fragile", breaker={"failures": 1, "open_seconds": 60}),
+                "fragile": service("/fragile", breaker={"failures": 1, "open_seconds": 60, "max_open_seconds": 60}),
                 "brief": service("/brief", keepalive_idle_seconds=0.02),
                 "lasting": service("/lasting", keepalive_idle_seconds=3600),
             },
