@@ -13,6 +13,7 @@ import requests
 
 from gateway.config import ServiceSettings
 from gateway.errors import ConfigurationError, Overloaded, StreamAborted, UpstreamError
+from gateway.masking import masked_address
 from gateway.proxy.session import ServiceSession
 from gateway.system.time_slice import yield_if_due
 
@@ -98,7 +99,9 @@ class Fetcher:
                     raise FetchError(f"status {answer.status_code}")
                 return Document(self._read(answer), answer.headers)
         except (UpstreamError, Overloaded, StreamAborted, requests.RequestException) as error:
-            raise FetchError(f"{error}: {error.__cause__!r}" if error.__cause__ else str(error)) from error
+            text = f"{error}: {error.__cause__!r}" if error.__cause__ else str(error)
+            # Of requests' own errors, some quote the URL.
+            raise FetchError(text.replace(url, masked_address(url))) from error
 
     def _read(self, answer: requests.Response) -> bytes:
         content = bytearray()

@@ -46,6 +46,8 @@ class Policy:
     encoded_slashes: bool
     quota: QuotaPolicy
     time_limits: TimeLimits
+    # Placeholders of the path that operators never see filled in; "path" is what /** stands for.
+    redact: tuple[str, ...] = ()
 
     @property
     def limits(self) -> tuple[str, ...]:
@@ -82,6 +84,7 @@ def service_policies(name: str, service: ServiceSettings, defaults: RateLimitSet
                 encoded_slashes=encoded_slashes,
                 quota=quota_of(own_name, route, service_quota),
                 time_limits=TimeLimits.of(service, route),
+                redact=route.redact,
             )
         )
     # A path of its own is more specific than being below one, and named methods are more specific than all.

@@ -10,6 +10,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from gateway.config.values import SEGMENTS, has_dot_segment
 from gateway.hosts import read_host, read_host_pattern
+from gateway.masking import quoted_address
 
 ORIGIN = re.compile(
     r"https?://(?:\*\.)?[A-Za-z0-9.-]+(?::(?P<port>[0-9]{1,5}|\*))?|"
@@ -26,16 +27,16 @@ def check_target(text: str) -> str:
         raise ValueError("must not have a user, a password or any other @ in it")
     parts = split_url(text)
     if parts is None or "://" not in text:
-        raise ValueError(f"must be like http://host:port, got {text!r}")
+        raise ValueError(f"must be like http://host:port, got {quoted_address(text)}")
     if parts.scheme not in ("http", "https"):
         raise ValueError(f"scheme must be http or https, got {parts.scheme!r}")
     if not is_port(parts):
-        raise ValueError(f"the port of {text!r} is not a number from 1 to 65535")
+        raise ValueError(f"the port of {quoted_address(text)} is not a number from 1 to 65535")
     if not parts.hostname or not is_host(parts.hostname):
-        raise ValueError(f"must be like http://host:port, got {text!r}")
+        raise ValueError(f"must be like http://host:port, got {quoted_address(text)}")
     path = parts.path.removesuffix("/")
     if "?" in text or "#" in text or has_dot_segment(path) or (path and not SEGMENTS.fullmatch(path)):
-        raise ValueError(f"must be a scheme, a host and perhaps a port and a path, got {text!r}")
+        raise ValueError(f"must be a scheme, a host and perhaps a port and a path, got {quoted_address(text)}")
     # The scheme decides about TLS, so it has one spelling.
     return parts.scheme + text[len(parts.scheme) :].removesuffix("/")
 
@@ -56,9 +57,8 @@ def check_origin(text: str) -> str:
         if port != "*" and not 1 <= int(port) <= 65535:
             raise ValueError(f"the port of {text!r} is not a number from 1 to 65535")
         return text
-    raise ValueError(
-        f"must be like https://app.example.com, https://*.example.com, http://localhost:* or *, got {text!r}"
-    )
+    example = "https://app.example.com, https://*.example.com, http://localhost:* or *"
+    raise ValueError(f"must be like {example}, got {quoted_address(text)}")
 
 
 def check_bind(given: object) -> str | tuple[str, ...]:
@@ -100,7 +100,8 @@ def check_authority(text: str) -> str:
     """A host as it is written in a Host field (RFC 9110 7.2)."""
     host = read_host(text)
     if host is None or not host.name or host.port == "0" or text.endswith(":"):
-        raise ValueError(f"must be a host and perhaps a port, like devices.example.com or [::1]:8000, got {text!r}")
+        example = "devices.example.com or [::1]:8000"
+        raise ValueError(f"must be a host and perhaps a port, like {example}, got {quoted_address(text)}")
     return text
 
 

@@ -45,6 +45,19 @@ class RouteSettings(Model):
     connect_timeout_seconds: Seconds | None = None
     read_timeout_seconds: Seconds | None = None
     head_timeout_seconds: Seconds | None = None
+    redact: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def check_redact(self) -> Self:
+        names = [*PLACEHOLDER.findall(self.path), *(["path"] if self.path.endswith("/**") else [])]
+        wrong = [name for name in self.redact if name not in names]
+        refuse(
+            [
+                f"redact: {name!r} is none of the path's placeholders ({', '.join(names) or 'it has none'})"
+                for name in wrong
+            ]
+        )
+        return self
 
 
 class BreakerSettings(Model):

@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from gateway.http_fields import may_hold_a_claim
+from gateway.masking import quoted_address
 
 TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 5.6.2
 SEGMENTS = re.compile(r"(/[A-Za-z0-9._~!$&'()*+,;=:@-]+)+")  # RFC 3986 3.3, without escapes
@@ -115,7 +116,7 @@ def check_own_path(text: str) -> str:
     """A path of a service's own, as the gateway asks for it."""
     path, _, query = text.partition("?")
     if not SEGMENTS.fullmatch(path) or has_dot_segment(path) or not re.fullmatch(r"[!\"$-~]*", query):
-        raise ValueError(f"must be like /openapi.json, got {text!r}")
+        raise ValueError(f"must be like /openapi.json, got {quoted_address(text)}")
     return text
 
 

@@ -10,6 +10,7 @@ from gateway.authentication import presented_token
 from gateway.config import IssuerSettings, KeySettings
 from gateway.errors import GatewayError
 from gateway.explain.findings import Case, Finding
+from gateway.masking import masked_address
 from gateway.moments import iso
 from gateway.tokens.principal import Principal
 
@@ -76,7 +77,7 @@ def settings_of(case: Case, issuer: str) -> KeySettings | IssuerSettings:
 
 def key_text(one: KeySettings) -> str:
     if one.jwks_url is not None:
-        return f"a key of {one.jwks_url}, fetched for this"
+        return f"a key of {masked_address(one.jwks_url)}, fetched for this"
     return f"the key in {one.public_key_file}" if one.public_key_file is not None else "the configured secret"
 
 
@@ -84,7 +85,8 @@ def fetched_keys(case: Case) -> str:
     """Which issuers' published keys were had, for a token that they did not verify."""
     jwt_settings, loaded = case.settings.jwt, case.course.keys_loaded
     texts = [
-        f"{one.jwks_url} {'was fetched' if loaded.get(one.issuer or '') else 'could not be fetched, or was not asked'}"
+        f"{masked_address(one.jwks_url)} "
+        + ("was fetched" if loaded.get(one.issuer or "") else "could not be fetched, or was not asked")
         for one in jwt_settings.all_issuers
         if one.jwks_url is not None
     ]

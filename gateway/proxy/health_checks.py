@@ -12,6 +12,7 @@ import requests
 
 from gateway.config import ServiceSettings
 from gateway.errors import Overloaded, StreamAborted, UpstreamError, told
+from gateway.masking import masked_address
 from gateway.proxy.balancer import TargetState
 from gateway.proxy.session import ServiceSession
 from gateway.system.threads import OwnThread, Together
@@ -125,7 +126,9 @@ def check(one: Checked) -> Result | None:
     """Whether the target answers with a status below 400 in time; None where that can't be asked."""
     health, target = one.settings.health, one.state.target
     url = target.url + (health.path or "")
-    asked = f"GET {target.base_path}{health.path} with Host {one.settings.host or target.authority}"
+    asked = (
+        f"GET {target.base_path}{masked_address(health.path or '')} with Host {one.settings.host or target.authority}"
+    )
     try:
         with one.session.get(
             url, headers={"User-Agent": "gateway"}, allow_redirects=False, stream=True, timeout=health.timeout_seconds

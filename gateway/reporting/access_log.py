@@ -17,6 +17,7 @@ from gateway.moments import iso_milliseconds, to_microseconds
 from gateway.quota_fields import violated_policies
 from gateway.reporting.log_writer import LineWriter, Output
 from gateway.reporting.notes import Note
+from gateway.reporting.path_redaction import PathRedaction
 
 # Of each value that a client chooses, as it is written: a line has to fit into one write (`log_writer.PIPE_BYTES`).
 MOST_BYTES = 512
@@ -29,11 +30,18 @@ encode = json.JSONEncoder(separators=(", ", ": ")).encode
 class AccessLog:
     """`chance` gives numbers from 0 to 1."""
 
-    def __init__(self, settings: LogSettings, lost: Callable[[int], None], chance: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        settings: LogSettings,
+        lost: Callable[[int], None],
+        chance: Callable[[], float],
+        redaction: PathRedaction,
+    ) -> None:
         output = Output(settings.file)
         is_text = settings.format == "text" or (settings.format == "auto" and output.is_terminal)
         self._settings = settings
         self._chance = chance
+        self._redaction = redaction
         self._line = self._text if is_text else self._json
         self._writer = LineWriter(output, lost)
         self.start = self._writer.start
@@ -50,10 +58,10 @@ class AccessLog:
         return share >= 1 or not is_success or self._chance() < share
 
     def _json(self, note: Note) -> bytes:
-        return encode(facts(note, self._settings)).encode() + b"\n"
+        return encode(facts(note, self._settings, self._redaction)).encode() + b"\n"
 
     def _text(self, note: Note) -> bytes:
-        told = facts(note, self._settings)
+        told = facts(note, self._settings, self._redaction)
         colour = COLOURS.get(note.status // 100, "0")
         words = [
             told["time"][11:19],
@@ -66,17 +74,17 @@ class AccessLog:
         return (" ".join(escaped(word) if index != 1 else word for index, word in enumerate(words)) + "\n").encode()
 
 
-def facts(note: Note, settings: LogSettings) -> dict[str, Any]:
+def facts(note: Note, settings: LogSettings, redaction: PathRedaction) -> dict[str, Any]:
     """What is told of a request, by the keys of the line."""
     exchange, policy = note.exchange, note.exchange.policy
-    path, _, query = exchange.raw_target.partition("?")
+    query = exchange.raw_target.partition("?")[2]
     return {
         "time": iso_milliseconds(note.now),
         "request_id": exchange.request_id,
         "trace_id": exchange.trace_id,
         "client": exchange.client.address,
         "method": clipped(exchange.method),
-        "path": clipped(path),
+        "path": clipped(redaction.path_of(exchange)),
         "query": (clipped(query) if settings.query else "redacted") if query else None,
         "template": policy.path if policy else None,
         "service": policy.service if policy else None,

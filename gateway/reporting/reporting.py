@@ -10,9 +10,11 @@ from flask import Flask
 
 from gateway.config import Settings
 from gateway.metrics.registry import Metrics
+from gateway.policies import policies_of
 from gateway.reporting.access_log import AccessLog
 from gateway.reporting.gauges import ClientConnections, Gauges
 from gateway.reporting.notes import Note, Notes, Reader
+from gateway.reporting.path_redaction import PathRedaction
 from gateway.reporting.request_metrics import RequestMetrics
 from gateway.reporting.span_recorder import SpanRecorder, make_recorder
 from gateway.status.desk import StatusDesk
@@ -27,10 +29,11 @@ class Reporting:
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self.recent = Recent(settings.services, time.time)
-        self.spans: SpanRecorder | None = make_recorder(settings.tracing)
+        redaction = PathRedaction(policies_of(settings))
+        self.spans: SpanRecorder | None = make_recorder(settings.tracing, redaction)
         self.status: StatusDesk | None = None
         self.gauges: Gauges | None = None
-        self._access_log = AccessLog(settings.log, metrics.log_lines_lost.inc, random.random)
+        self._access_log = AccessLog(settings.log, metrics.log_lines_lost.inc, random.random, redaction)
         readers: list[Reader] = [self._access_log.read, RequestMetrics(metrics).read, self._observe]
         if self.spans is not None:
             readers.append(self.spans.read)

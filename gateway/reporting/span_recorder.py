@@ -13,6 +13,7 @@ from gateway.config import TracingSettings
 from gateway.context import Exchange, Served
 from gateway.errors import ConfigurationError
 from gateway.reporting.notes import Note
+from gateway.reporting.path_redaction import PathRedaction
 from gateway.tracing.spans import inner_spans, server_span
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def make_recorder(settings: TracingSettings) -> SpanRecorder | None:
+def make_recorder(settings: TracingSettings, redaction: PathRedaction) -> SpanRecorder | None:
     """What makes spans of sampled requests, where there is a collector; nothing at all where there is none.
 
     Raises ConfigurationError where the SDK is not installed."""
@@ -36,12 +37,13 @@ def make_recorder(settings: TracingSettings) -> SpanRecorder | None:
                 "pip install -r gateway/tracing/requirements.txt"
             ]
         ) from error
-    return SpanRecorder(SpanExport(settings))
+    return SpanRecorder(SpanExport(settings), redaction)
 
 
 class SpanRecorder:
-    def __init__(self, export: SpanExport) -> None:
+    def __init__(self, export: SpanExport, redaction: PathRedaction) -> None:
         self._export = export
+        self._redaction = redaction
         self._has_failed = False
 
     def remember(self, response: Response) -> Response:
@@ -73,7 +75,9 @@ class SpanRecorder:
             exchange = note.exchange
             if exchange.served is None or exchange.trace is None:
                 continue
-            outer = server_span(exchange, exchange.served, note.ended)
+            outer = server_span(exchange, exchange.served, note.ended, self._redaction.path_of(exchange))
+            for call in exchange.trace.calls:
+                call.url = self._redaction.upstream_url(exchange, call.url)
             try:
                 self._export.send(exchange.trace, outer, inner_spans(exchange, exchange.trace))
             except Exception:

@@ -6,8 +6,8 @@ import re
 from typing import Any
 
 from gateway.config import Settings
+from gateway.masking import MASK, masked_address
 
-MASK = "**********"
 # Texts under such names are secrets, whatever type they are given.
 SECRET_NAME = re.compile(r"secret|passw|passphrase|credential|authorization|api_?key|headers$", re.IGNORECASE)
 # Names that go on services' or clients' fields, and nothing else, in spite of their own.
@@ -37,15 +37,3 @@ def masked(name: str, value: Any) -> Any:
     if is_secret:
         return MASK
     return masked_address(value) if URL.match(value) else value
-
-
-def masked_address(text: str) -> str:
-    """A URL or a path without user, password and query: `redis://**********@10.0.0.7:6379/0?**********`."""
-    start, query_mark, _ = text.partition("?")
-    scheme, separator, rest = start.partition("://")
-    if not separator:
-        scheme, rest = "", start
-    # Several hosts may be named, and a password may hold anything: whatever comes before the last @.
-    _, at, place = rest.rpartition("@")
-    shown = place.partition("#")[0]
-    return scheme + separator + (MASK + at if at else "") + shown + (f"?{MASK}" if query_mark else "")

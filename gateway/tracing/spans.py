@@ -32,10 +32,11 @@ class SpanRecord:
     span_id: str = ""
 
 
-def server_span(exchange: Exchange, served: Served, ended: float) -> SpanRecord:
-    """The request as the client sees it, until the last byte of its answer."""
+def server_span(exchange: Exchange, served: Served, ended: float, path: str) -> SpanRecord:
+    """The request as the client sees it, until the last byte of its answer. `path` is as it may be
+    seen."""
     attributes = method_attributes(exchange.method)
-    attributes["url.path"] = exchange.raw_target.partition("?")[0]
+    attributes["url.path"] = path
     attributes["url.scheme"] = served.scheme
     attributes["http.response.status_code"] = served.status
     attributes["client.address"] = exchange.client.address

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pytest
 
@@ -60,6 +61,16 @@ def traced(
         "targets": [f"http://127.0.0.1:{dead_port}", module_upstream.url],
         "balancing": "round_robin",
         "breaker": {"failures": 0},
+    }
+    settings["services"]["ws"] = {
+        "prefix": "/ws",
+        "targets": [f"{module_upstream.url}/base"],
+        "strip_prefix": True,
+        "auth": "none",
+        "routes": [
+            {"path": "/ws/{kind}/{token}", "methods": ["GET"], "redact": ["token"]},
+            {"path": "/ws/files/**", "redact": ["path"]},
+        ],
     }
     return start_gateway(settings, workers=1, environ=SOON)
 
@@ -143,6 +154,53 @@ def test_it_can_be_left_alone(start_gateway: Start, upstream: ScriptedUpstream) 
     assert (second.values("Traceparent"), second.values("Tracestate")) == ([], [])
     gateway.wait_until(lambda: len(gateway.access_log()) == 2, "log both")
     assert [line["trace_id"] for line in gateway.access_log()] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("GET /ws/device/s3cr3t HTTP/1.1", "/ws/device/{token}"),
+        ("GET /ws/device/s3cr3t/?s3cr3t HTTP/1.1", "/ws/device/{token}/"),
+        ("GET /ws/d%65vice/%733cr3t HTTP/1.1", "/ws/d%65vice/{token}"),
+        ("GET http://gateway.test/ws/device/s3cr3t HTTP/1.1", "http://gateway.test/ws/device/{token}"),
+        ("POST /ws/files/a/s3cr3t HTTP/1.1", "/ws/files/{path}"),
+        # Not of the route, but what it would hide may be in them.
+        ("POST /ws/device/s3cr3t HTTP/1.1", "/ws/{kind}/{token}"),
+        ("GET /ws/device/s3cr3t/more HTTP/1.1", "/ws/{kind}/{token}/…"),
+        ("GET /ws/x/../device/s3cr3t HTTP/1.1", "/ws/{kind}/{token}"),
+        ("GET //ws/device//s3cr3t HTTP/1.1", "/ws/{kind}/{token}"),
+        ("GET /WS/Device/s3cr3t HTTP/1.1", "/ws/{kind}/{token}"),
+        ("GET /ws%2Fdevice%252fs3cr3t HTTP/1.1", "/ws/{kind}/{token}"),
+        ("GET /ws/device/s3cr3t HTTP/9.9", "/ws/{kind}/{token}"),
+        # Passwords have no place in a request, and are sent all the same.
+        ("GET http://ada:s3cr3t@gateway.test/x HTTP/1.1", "http://**********@gateway.test/x"),
+        # Others are as they came.
+        ("GET /ws/device HTTP/1.1", "/ws/device"),
+        ("GET /api/ws/device/token HTTP/1.1", "/api/ws/device/token"),
+    ],
+)
+def test_what_a_route_redacts_is_in_no_line_and_no_span(
+    traced: GatewayProcess, upstream: ScriptedUpstream, collector: Collector, line: str, shown: str
+) -> None:
+    number = crc32(line.encode())
+    head = f"{line}\r\nHost: gateway.test\r\ntraceparent: 00-{new_trace(number)}-{PARENT_ID}-01\r\n"
+    head += f"X-Request-Id: {number}\r\nContent-Length: 0\r\n\r\n"
+    with Connection(traced.port) as connection:
+        connection.send(head.encode())
+        reply = connection.reply(line.partition(" ")[0])
+    logged = traced.wait_for_log(lambda line: line["request_id"] == reply.value("X-Request-Id"))
+    assert logged["path"] == shown
+    spans = [*collector.of(logged["trace_id"])] if reply.status == 505 else []
+    if reply.status != 505:
+        server, inner = trace_of(collector, logged["trace_id"])
+        spans = [server, *inner]
+        assert server.attributes["url.path"] == shown
+    if reply.status == 200:
+        asked_for = upstream.only.target.partition("?")[0]
+        (call,) = [span for span in spans if span.kind == "client"]
+        assert "s3cr3t" in asked_for.replace("%73", "s") or shown == "/ws/device"
+        assert call.attributes["url.full"].startswith(f"http://127.0.0.1:{upstream.port}/")
+    assert "s3cr3t" not in str(spans).replace("%73", "s") + traced.output().replace("%73", "s")
 
 
 def test_the_spans_of_a_request(traced: GatewayProcess, upstream: ScriptedUpstream, collector: Collector) -> None:
@@ -403,7 +461,7 @@ def test_a_missing_sdk_is_told(tmp_path: Path) -> None:
         ({"otlp_endpoint": "127.0.0.1:4318"}, "otlp_endpoint: must be like http://host:port, got '127.0.0.1:4318'"),
         ({"otlp_endpoint": "grpc://h:4317"}, "otlp_endpoint: scheme must be http or https, got 'grpc'"),
         ({"otlp_endpoint": "http://h:4318/?a=1"},
-         "otlp_endpoint: must be a scheme, a host and perhaps a port and a path, got 'http://h:4318/?a=1'"),
+         "otlp_endpoint: must be a scheme, a host and perhaps a port and a path, got 'http://h:4318/?**********'"),
         ({"otlp_endpoint": "http://u:secret@h:4318"},
          "otlp_endpoint: must not have a user, a password or any other @ in it"),
         ({"otlp_endpoint": "http://h:4318/v1/traces"},

@@ -60,6 +60,17 @@ def error_of(environ: dict[str, str]) -> ConfigurationError:
         {"GATEWAY_SERVICES__DEVICES__TARGETS": f'["http://user:{HIDDEN}@h:port"]'},
         {"GATEWAY_SERVICES__DEVICES__TARGETS": f'["user:{HIDDEN}@h"]'},
         {"GATEWAY_SERVICES__DEVICES__TARGETS": f'["http://user:{HIDDEN}@h\u2100"]'},
+        {"GATEWAY_SERVICES__DEVICES__TARGETS": f'["http://h?key={HIDDEN}"]'},
+        {"GATEWAY_SERVICES__DEVICES__TARGETS": f'["h?key={HIDDEN}"]'},
+        {"GATEWAY_SERVICES__DEVICES__TARGETS": f'["http://h:x?key={HIDDEN}"]'},
+        {"GATEWAY_SERVICES__DEVICES__TARGETS": f'["http://h#{HIDDEN}"]'},
+        {"GATEWAY_SERVICES__DEVICES__HOST": f"user:{HIDDEN}@h"},
+        {"GATEWAY_SERVICES__DEVICES__OPENAPI_PATH": f"openapi.json?key={HIDDEN}"},
+        {"GATEWAY_SERVICES__DEVICES__HEALTH__PATH": f"/a b?key={HIDDEN}"},
+        {"GATEWAY_CORS__ORIGINS": f'["https://user:{HIDDEN}@h"]'},
+        {"GATEWAY_JWT__JWKS_URL": f"https://user:{HIDDEN}@h/keys"},
+        {"GATEWAY_JWT__JWKS_URL": f"ftp://h/keys?key={HIDDEN}"},
+        {"GATEWAY_TRACING__OTLP_ENDPOINT": f"http://h/?key={HIDDEN}"},
     ],
 )
 def test_no_secret_is_told_with_a_mistake(environ: dict[str, str]) -> None:

@@ -226,3 +226,21 @@ def test_shares_are_more_than_nothing_and_not_more_than_all(name: str) -> None:
     for share in (0, 1.5, -1):
         (told,) = mistakes_of(devices(**{name: share}))
         assert told.startswith(f"services.devices.{name}: ")
+
+
+@pytest.mark.parametrize(
+    ("path", "names", "mistake"),
+    [
+        ("/api/devices/{id}/{token}", ["token", "id"], None),
+        ("/api/devices/{id}/**", ["path"], None),
+        ("/api/devices/{id}", ["path"], "'path' is none of the path's placeholders (id)"),
+        ("/api/devices/{id}/{token}", ["tokens"], "'tokens' is none of the path's placeholders (id, token)"),
+        ("/api/devices/id", ["id"], "'id' is none of the path's placeholders (it has none)"),
+    ],
+)
+def test_what_a_route_redacts_is_in_its_path(path: str, names: list[str], mistake: str | None) -> None:
+    tree = devices(routes=[{"path": path, "redact": names}])
+    if mistake is None:
+        assert loaded(tree).services["devices"].routes[0].redact == tuple(names)
+    else:
+        assert mistakes_of(tree) == [f"services.devices.routes[0].redact: {mistake}"]

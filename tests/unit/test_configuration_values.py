@@ -130,7 +130,7 @@ PARTS = "must be a scheme, a host and perhaps a port and a path"
         ("http://h:65536", "the port of 'http://h:65536' is not a number from 1 to 65535"),
         ("http://h:http", "the port of 'http://h:http' is not a number from 1 to 65535"),
         ("http://h:", "the port of 'http://h:' is not a number from 1 to 65535"),
-        ("http://h?x", f"{PARTS}, got 'http://h?x'"),
+        ("http://h?x", f"{PARTS}, got 'http://h?**********'"),
         ("http://h/#", f"{PARTS}, got 'http://h/#'"),
         ("http://h/a/../b", f"{PARTS}, got 'http://h/a/../b'"),
         ("http://h/a%2Fb", f"{PARTS}, got 'http://h/a%2Fb'"),
@@ -323,7 +323,7 @@ def test_origins_that_are_taken(origin: str) -> None:
     "origin",
     [
         *("app.example.com", "https://app.example.com/", "https://.*", "https://a.*", "https://*", "https://*x.com"),
-        *("", "ws://a", "https://a b", "https://a\n", "HTTPS://a", "https://user@a"),
+        *("", "ws://a", "https://a b", "https://a\n", "HTTPS://a"),
     ],
 )
 def test_origins_that_are_refused(origin: str) -> None:

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.status.masking import MASK, masked, masked_address, masked_configuration
+from gateway.masking import MASK, masked_address
+from gateway.status.masking import masked, masked_configuration
 from tests.support.configuration import loaded
 
 HIDDEN = "hunter2-hunter2-hunter2-hunter2-hunter2"
