@@ -22,7 +22,7 @@ from gateway.system.time_slice import yield_if_due
 RECEIVE_BYTES = 64 * 1024
 # Of the head of an answer and the interim ones before it. A service that works for long may send one each few seconds.
 MAX_INTERIM_ANSWERS = 32
-START_OF_ANSWER = b"HTTP/1."
+START_OF_ANSWER, END_OF_HEAD = b"HTTP/1.", b"\r\n\r\n"
 # How long a plain receive waits before the client's connection is watched too: most answers come sooner, and watching
 # two sockets costs more than reading one.
 UNWATCHED_SECONDS = 0.1
@@ -148,7 +148,6 @@ class UpstreamConnection:
         Raises ConnectionEnded, UpstreamTimeout, UpstreamProtocolError, ClientDisconnected."""
         deadline = self._now() + timeout_seconds
         while True:
-            self._await_answer(deadline)
             head = self._next_head(method, deadline)
             if head.status >= 200:
                 return head if self._is_in_step else head._replace(reusable=False)
@@ -158,12 +157,26 @@ class UpstreamConnection:
             deadline += time.monotonic() - sent_at
 
     def _next_head(self, method: str, deadline: float) -> ResponseHead:
-        data = self._read_through(b"\r\n\r\n", self._head_bytes_left, deadline)
+        data = self._read_head(deadline)
         self._head_bytes_left -= len(data)
         head = read_response_head(data, method)
         self.has_read_head = True
         self._is_in_step = self._is_in_step and head.reusable
         return head
+
+    def _read_head(self, deadline: float) -> bytes:
+        """The bytes of a head."""
+        if not self._buffer:
+            data = self._receive(deadline)
+            end = data.find(END_OF_HEAD) + len(END_OF_HEAD)
+            # Nearly all heads come in one piece.
+            if data.startswith(START_OF_ANSWER) and len(END_OF_HEAD) <= end <= self._head_bytes_left:
+                self.has_answered = True
+                self._buffer += data[end:]
+                return data[:end]
+            self._buffer += data
+        self._await_answer(deadline)
+        return self._read_through_head(deadline)
 
     def _pass_on(self, head: ResponseHead) -> None:
         """Sends an interim answer to the client. Raises UpstreamProtocolError, ClientDisconnected."""
@@ -224,19 +237,15 @@ class UpstreamConnection:
     def buffered(self) -> int:
         return len(self._buffer)
 
-    def _read_through(self, mark: bytes, limit: int, deadline: float) -> bytes:
-        """The bytes up to and with `mark`."""
+    def _read_through_head(self, deadline: float) -> bytes:
         searched = 0
-        while (found := self._buffer.find(mark, searched)) < 0:
-            if len(self._buffer) >= limit:
+        while (found := self._buffer.find(END_OF_HEAD, searched, self._head_bytes_left)) < 0:
+            if len(self._buffer) >= self._head_bytes_left:
                 raise UpstreamProtocolError("the head of the answer is too large")
-            searched = max(0, len(self._buffer) - len(mark) + 1)
+            searched = max(0, len(self._buffer) - len(END_OF_HEAD) + 1)
             self._buffer += self._receive(deadline)
-        end = found + len(mark)
-        if end > limit:
-            raise UpstreamProtocolError("the head of the answer is too large")
-        data = bytes(self._buffer[:end])
-        del self._buffer[:end]
+        data = bytes(self._buffer[: found + len(END_OF_HEAD)])
+        del self._buffer[: len(data)]
         return data
 
     def _receive(self, deadline: float) -> bytes:

@@ -16,6 +16,8 @@ STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\
 TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"  # noqa: S105 - the RFC's word
 TEXT = r"[\t\x20-\x7e\x80-\xff]*+"
 FIELDS = re.compile(rf"((?:{TOKEN}:{TEXT}\r\n)*+)\r\n")
+# Name and value, without the blanks around it, of a line that is a field.
+FIELD = re.compile(r"([^:]++):[\t ]*+((?:[^\r]*[^\r\t ])?)[\t ]*\r\n")
 LENGTH = re.compile(r"[0-9]{1,18}")
 KEEP_ALIVE_TIMEOUT = re.compile(r"(?i)(?:^|[,;\s])timeout\s*=\s*\"?([0-9]{1,9})")
 
@@ -59,10 +61,7 @@ def read_response_head(head: bytes, method: str) -> ResponseHead:
     header = FIELDS.fullmatch(text, start.end())
     if header is None:
         raise UpstreamProtocolError("a header field is malformed")
-    fields = []
-    for line in header[1].split("\r\n")[:-1]:
-        name, _, value = line.partition(":")
-        fields.append((name, value.strip(" \t")))
+    fields: list[tuple[str, str]] = FIELD.findall(header[1])
     status = int(start[2])
     chunked, length, persistent, keep_alive_seconds = framing(fields, http_1_0=start[1] == "0")
     if status in (204, 304) or status < 200:
