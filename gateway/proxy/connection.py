@@ -165,11 +165,10 @@ class UpstreamConnection:
         return head
 
     def _read_head(self, deadline: float) -> bytes:
-        """The bytes of a head."""
         if not self._buffer:
             data = self._receive(deadline)
-            end = data.find(END_OF_HEAD) + len(END_OF_HEAD)
             # Nearly all heads come in one piece.
+            end = data.find(END_OF_HEAD) + len(END_OF_HEAD)
             if data.startswith(START_OF_ANSWER) and len(END_OF_HEAD) <= end <= self._head_bytes_left:
                 self.has_answered = True
                 self._buffer += data[end:]
@@ -201,10 +200,8 @@ class UpstreamConnection:
         self.has_answered = True
 
     def read_some(self, limit: int, deadline: float | None = None) -> bytes:
-        """Between 1 and `limit` bytes, as they come, until the deadline (see `read_deadline`, which is the default).
-
-        Raises ConnectionEnded, UpstreamTimeout, ClientDisconnected, WorkerEnding, and what keeps the request from being
-        sent whole."""
+        """Between 1 and `limit` bytes, as they come, until the deadline (by default `read_deadline`). Raises
+        ConnectionEnded, UpstreamTimeout, ClientDisconnected, WorkerEnding, and what kept the request from being sent."""
         if not self._buffer:
             data = self._receive(self.read_deadline() if deadline is None else deadline)
             if len(data) <= limit:
