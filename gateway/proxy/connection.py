@@ -201,7 +201,7 @@ class UpstreamConnection:
 
     def read_some(self, limit: int, deadline: float | None = None) -> bytes:
         """Between 1 and `limit` bytes, as they come, until the deadline (by default `read_deadline`). Raises
-        ConnectionEnded, UpstreamTimeout, ClientDisconnected, WorkerEnding, and what kept the request from being sent."""
+        ConnectionEnded, UpstreamTimeout, ClientDisconnected, WorkerEnding, and what stopped the request's own body."""
         if not self._buffer:
             data = self._receive(self.read_deadline() if deadline is None else deadline)
             if len(data) <= limit:
