@@ -40,7 +40,7 @@ def install(app: Flask, metrics: Metrics) -> None:
 
 def fields_of(quota: Batch) -> list[tuple[str, str]]:
     name, outcome = nearest(quota)
-    reset = math.ceil(outcome.reset_seconds if outcome.passed else outcome.retry_after_seconds)
+    reset = math.ceil(outcome.reset_seconds)
     return [
         ("X-RateLimit-Limit", str(outcome.capacity)),
         ("X-RateLimit-Remaining", str(outcome.remaining)),

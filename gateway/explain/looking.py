@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -49,12 +50,19 @@ class LookingLadder(Ladder):
 
 def charged(ask: Ask, outcome: Outcome) -> Outcome:
     """What would be told of the limit after the request."""
-    longer = ask.cost * ask.window_seconds / ask.amount if ask.algorithm == "bucket" else 0.0
-    return replace(
-        outcome,
-        remaining=max(0, outcome.remaining - ask.cost),
-        reset_seconds=outcome.reset_seconds + longer,
-    )
+    remaining = max(0, outcome.remaining - ask.cost)
+    return replace(outcome, remaining=remaining, reset_seconds=free_after(ask, outcome.reset_seconds, time.time()))
+
+
+def free_after(ask: Ask, free_before: float, now: float) -> float:
+    """Seconds until all of the limit would be free again, from what that is without the request. `now` is seconds since
+    1970, by which windows are cut."""
+    if ask.algorithm == "bucket":
+        return free_before + ask.cost * ask.window_seconds / ask.amount
+    window = ask.window_seconds
+    ends_in = free_before or window - now % window
+    # What is counted in this window slides out of the sliding one within the next; more than a window: that is so now.
+    return ends_in if ask.algorithm == "fixed" or ends_in > window else ends_in + window
 
 
 class LookingKeeper(DocumentKeeper):

@@ -45,15 +45,19 @@ def judge(ask: Ask, now: int, kept: State | None) -> Judgement:
 def judge_window(ask: Ask, now: int, kept: State | None) -> Judgement:
     window = ask.window_seconds * 1000
     index = now // window
-    elapsed = now - index * window
     at, previous, current = kept or (index, 0, 0)
+    late = 0
+    if at == index + 1:
+        # The clock was set back a little: the window that it was in is taken to begin now, and lasts longer.
+        index, late = at, at * window - now
+    elapsed = max(0, now - index * window)
     if at == index - 1:
         at, previous, current = index, current, 0
-    elif at not in (index, index + 1):
-        # In the next window, the clock was set back a little, and what is known stays the best guess.
+    elif at != index:
         at, previous, current = index, 0, 0
     if ask.algorithm == "fixed":
         previous = 0
+    ends_in = late + window - elapsed
     # What the sliding window still covers of the previous one, rounded up.
     left = ask.amount - current - -(-previous * (window - elapsed) // window)
     spare = ask.amount - ask.cost
@@ -62,18 +66,25 @@ def judge_window(ask: Ask, now: int, kept: State | None) -> Judgement:
     elif spare < 0:
         wait = window
     elif ask.algorithm == "fixed":
-        wait = window - elapsed
+        wait = ends_in
     elif current <= spare:
         # Enough of the previous window has to slide out.
-        wait = window - (spare - current) * window // previous - elapsed
+        wait = ends_in - (spare - current) * window // previous
     else:
         # Not in this window; in the next one, enough of this window has to slide out.
-        wait = (window - elapsed) + window - spare * window // current
-    reset_seconds = (window - elapsed) / 1000
+        wait = ends_in + window - spare * window // current
+
+    def free_in(count: int) -> float:
+        """Seconds until nothing is left of what was used, where it is `count` in this window."""
+        if count:
+            return (ends_in if ask.algorithm == "fixed" else ends_in + window) / 1000
+        return ends_in / 1000 if previous else 0
+
+    charged = current + ask.cost
     return Judgement(
-        Outcome(wait == 0, max(0, left), reset_seconds, wait / 1000, ask.amount),
-        Outcome(True, max(0, left - ask.cost), reset_seconds, 0, ask.amount),
-        (at, previous, current + ask.cost),
+        Outcome(wait == 0, max(0, left), free_in(current), wait / 1000, ask.amount),
+        Outcome(True, max(0, left - ask.cost), free_in(charged), 0, ask.amount),
+        (at, previous, charged),
     )
 
 
@@ -87,18 +98,15 @@ def judge_bucket(ask: Ask, now: int, kept: State | None) -> Judgement:
         at, level = now, full
     level = min(full, level + max(0, now - at) * ask.amount)
     at = max(at, now)
-    wait = 0
-    if need > full:
-        wait = window
-    elif need > level:
-        wait = -(-(need - level) // ask.amount)
+
+    def time_to_gain(parts: int) -> int:
+        """Milliseconds until it has gained that much, rounded up; where the clock was set back, it gains nothing until
+        that has caught up."""
+        return at - now + -(-parts // ask.amount) if parts > 0 else 0
+
+    wait = window if need > full else time_to_gain(need - level)
     return Judgement(
-        Outcome(wait == 0, level // window, time_to_gain(full - level, ask), wait / 1000, ask.burst),
-        Outcome(True, max(0, level - need) // window, time_to_gain(full - level + need, ask), 0, ask.burst),
+        Outcome(wait == 0, level // window, time_to_gain(full - level) / 1000, wait / 1000, ask.burst),
+        Outcome(True, max(0, level - need) // window, time_to_gain(full - level + need) / 1000, 0, ask.burst),
         (at, level - need, 0),
     )
-
-
-def time_to_gain(parts: int, ask: Ask) -> float:
-    """Seconds until a bucket has gained that much, rounded up to milliseconds."""
-    return -(-parts // ask.amount) / 1000

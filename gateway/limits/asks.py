@@ -37,8 +37,9 @@ class Marks:
 
 @dataclass(slots=True)
 class Outcome:
-    """What came of it. `remaining` is after this request; `reset_seconds` until the current window ends, or the bucket
-    is full; `retry_after_seconds` until the same cost would pass, 0 where it did; `capacity` is the ask's."""
+    """What came of it. `remaining` is after this request; `reset_seconds` until all of the limit is free again, if
+    nothing more is taken; `retry_after_seconds` until the same cost would pass, 0 where it did; `capacity` is that of
+    the ask."""
 
     passed: bool
     remaining: int

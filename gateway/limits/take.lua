@@ -2,8 +2,8 @@
 -- KEYS: for each limit its counter, three numbers; then the marks to be looked up.
 -- ARGV[1]: 1 to take, 0 to look. ARGV[5i-3 .. 5i+1], of limit i: algorithm (0 sliding, 1 fixed, 2 bucket), amount,
 -- window in ms, cost, burst.
--- Returns for each limit: passed (1 or 0), remaining, ms until the window ends or the bucket is full, ms until the cost
--- would pass; then for each mark its number, -1 where there is none. Doubles hold these whole numbers exactly.
+-- Returns for each limit: passed (1 or 0), remaining, ms until all of it is free again, ms until the cost would pass;
+-- then for each mark its number, -1 where there is none. Doubles hold these whole numbers exactly.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local counters, reply, passed, limits = {}, {}, true, (#ARGV - 1) / 5
@@ -42,27 +42,37 @@ for i = 1, limits do
     end
     level = math.min(full, level + math.max(0, now - at) * amount)
     at = math.max(at, now)
+    -- where the clock was set back, it gains nothing until that has caught up
+    local late = at - now
     if need > full then
       wait = window
     elseif need > level then
-      wait = math.ceil((need - level) / amount)
+      wait = late + math.ceil((need - level) / amount)
     end
     left = math.floor(level / window)
-    reset = math.ceil((full - level) / amount)
-    charged = math.ceil((full - level + need) / amount)
-    second, third, life = level - need, 0, charged + at - now
+    if level < full then
+      reset = late + math.ceil((full - level) / amount)
+    end
+    if level - need < full then
+      charged = late + math.ceil((full - level + need) / amount)
+    end
+    second, third, life = level - need, 0, charged
   else
-    local index = math.floor(now / window)
-    local elapsed = now - index * window
+    local index, late = math.floor(now / window), 0
+    if at == index + 1 then
+      -- the clock was set back a little: the window that it was in is taken to begin now, and lasts longer
+      index, late = at, at * window - now
+    end
+    local elapsed = math.max(0, now - index * window)
     if at == index - 1 then
       at, second, third = index, third, 0
-    elseif at ~= index and at ~= index + 1 then
-      -- in the next window, the clock was set back a little, and what is known stays the best guess
+    elseif at ~= index then
       at, second, third = index, 0, 0
     end
     if algorithm == '1' then
       second = 0
     end
+    local ends = late + window - elapsed
     -- what the sliding window still covers of the previous one, rounded up
     left = amount - third - math.ceil(second * (window - elapsed) / window)
     local spare = amount - cost
@@ -70,14 +80,18 @@ for i = 1, limits do
       if spare < 0 then
         wait = window
       elseif algorithm == '1' then
-        wait = window - elapsed
+        wait = ends
       elseif third <= spare then
-        wait = window - math.floor((spare - third) * window / second) - elapsed
+        wait = ends - math.floor((spare - third) * window / second)
       else
-        wait = window - elapsed + window - math.floor(spare * window / third)
+        wait = ends + window - math.floor(spare * window / third)
       end
     end
-    reset, charged, third, life = window - elapsed, window - elapsed, third + cost, 2 * window
+    -- until nothing is left of what was used: in this window, or in the previous one alone
+    local used, covered = algorithm == '1' and ends or ends + window, second > 0 and ends or 0
+    reset = third > 0 and used or covered
+    third = third + cost
+    charged, life = third > 0 and used or covered, math.max(2 * window, used)
   end
   if wait > 0 then
     passed = false

@@ -130,6 +130,22 @@ def test_a_bucket_fills_by_redis_clock(counters: RedisCounters, server: RedisSer
     assert counters.take([ask])[0].passed
 
 
+@pytest.mark.parametrize(
+    "ask",
+    [Ask("ada", 5, 1), Ask("ada", 5, 1, 1, "fixed"), Ask("ada", 20, 1, 1, "bucket", 5)],
+    ids=["sliding", "fixed", "bucket"],
+)
+def test_all_is_free_by_redis_clock_when_it_is_said_to_be(
+    counters: RedisCounters, server: RedisServer, admin: Redis, ask: Ask
+) -> None:
+    admin.flushall()
+    told = [counters.take([ask])[0] for _ in range(6)]
+    # Until the last one, as another window may have begun by then.
+    server.ask("BLPOP", "nothing", f"{told[-1].reset_seconds + 0.001:.3f}")
+    assert counters.take([ask], consume=False) == [Outcome(True, 5, 0, 0, 5)]
+    assert [counters.take([ask])[0].passed for _ in range(5)] == [True] * 5
+
+
 def test_what_is_kept_is_forgotten_when_it_means_nothing_any_more(counters: RedisCounters, admin: Redis) -> None:
     for ask, longest in [
         (Ask("ada", 5, 60, 1, "fixed"), 120_000),

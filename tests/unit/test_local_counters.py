@@ -55,9 +55,9 @@ def test_exactly_the_amount_passes_within_one_window(amount: int) -> None:
 def test_remaining_and_reset_are_told_from_the_first_request_to_the_last() -> None:
     counters, clock = counters_at(START + 18)
     told = [counters.take([Ask("ada", 3, 60)])[0] for _ in range(4)]
-    assert told[:3] == [Outcome(True, left, 42, 0, 3) for left in (2, 1, 0)]
-    # The window ends in 42 s; a third of what it holds has slid out another 20 s later.
-    assert told[3] == Outcome(False, 0, 42, 62, 3)
+    assert told[:3] == [Outcome(True, left, 102, 0, 3) for left in (2, 1, 0)]
+    # The window ends in 42 s; a third of what it holds has slid out another 20 s later, and all of it after a minute.
+    assert told[3] == Outcome(False, 0, 102, 62, 3)
     clock.now += 61.999
     assert not passes(counters, Ask("ada", 3, 60))
     clock.now += 0.001
@@ -110,7 +110,7 @@ def test_one_limit_that_refuses_charges_none_of_them() -> None:
     counters, clock = counters_at()
     small, large = Ask("small", 2, 1), Ask("large", 10, 3600)
     assert [passes(counters, small, large) for _ in range(5)] == [True, True, False, False, False]
-    assert counters.take([small, large])[1] == Outcome(True, 8, 3600, 0, 10)
+    assert counters.take([small, large])[1] == Outcome(True, 8, 7200, 0, 10)
     clock.now += 2
     assert counters.take([large], consume=False)[0].remaining == 8
 
@@ -118,15 +118,15 @@ def test_one_limit_that_refuses_charges_none_of_them() -> None:
 def test_looking_costs_nothing() -> None:
     counters, _ = counters_at()
     for _ in range(5):
-        assert counters.take([Ask("ada", 1, 60)], consume=False) == [Outcome(True, 1, 60, 0, 1)]
+        assert counters.take([Ask("ada", 1, 60)], consume=False) == [Outcome(True, 1, 0, 0, 1)]
     assert passes(counters, Ask("ada", 1, 60))
     assert not passes(counters, Ask("ada", 1, 60))
 
 
 def test_a_cost_above_the_amount_never_passes_and_takes_nothing() -> None:
     counters, _ = counters_at()
-    assert counters.take([Ask("ada", 5, 60, cost=6)]) == [Outcome(False, 5, 60, 60, 5)]
-    assert counters.take([Ask("ada", 5, 60, cost=5)]) == [Outcome(True, 0, 60, 0, 5)]
+    assert counters.take([Ask("ada", 5, 60, cost=6)]) == [Outcome(False, 5, 0, 60, 5)]
+    assert counters.take([Ask("ada", 5, 60, cost=5)]) == [Outcome(True, 0, 120, 0, 5)]
 
 
 # Whole milliseconds, as Redis counts them.
@@ -179,7 +179,7 @@ def test_never_more_than_the_amount_in_a_window_and_never_less_than_a_fixed_wind
         outcome = counters.take([Ask("ada", amount, window_seconds, cost)])[0]
         by_window[index] = by_window.get(index, 0) + (cost if outcome.passed else 0)
         assert 0 <= outcome.remaining <= amount - (cost if outcome.passed else 0)
-        assert 0 < outcome.reset_seconds <= window_seconds
+        assert 0 <= outcome.reset_seconds <= 2 * window_seconds
         # Refused only where the window and the one before it hold too much together.
         assert outcome.passed or by_window[index] + by_window.get(index - 1, 0) + cost > amount
     assert max(by_window.values()) <= amount
@@ -318,6 +318,48 @@ def test_over_any_stretch_a_bucket_lets_pass_no_more_than_it_holds_and_gains(
             stretch = passed[last][0] - passed[first][0]
             taken = sum(cost for _, cost in passed[first : last + 1])
             assert taken * seconds * 1000 <= burst * seconds * 1000 + amount * stretch
+
+
+@st.composite
+def any_ask(draw: st.DrawFn) -> Ask:
+    algorithm = draw(st.sampled_from(["sliding", "fixed", "bucket"]))
+    burst = draw(st.integers(1, 20)) if algorithm == "bucket" else 0
+    amount = draw(st.integers(1, 20))
+    cost = draw(st.integers(1, burst or amount))
+    return Ask("ada", amount, draw(st.sampled_from([1, 5, 7, 60, 3600])), cost, algorithm, burst)
+
+
+# Also a clock that is set back.
+steps = st.lists(st.tuples(st.integers(-3_000, 90_000), st.integers(0, 40)), max_size=12)
+
+
+@given(moments, any_ask(), steps)
+@example(START, Ask("ada", 5, 1), [(0, 5)])
+@example(START + 0.7, Ask("ada", 5, 1), [(0, 5), (600, 2)])
+@example(START, Ask("ada", 3, 60, 1, "fixed"), [(59_999, 1)])
+@example(START + 61, Ask("ada", 2, 60), [(0, 2), (-2_000, 1)])
+def test_all_is_free_when_it_is_said_to_be_and_not_a_moment_earlier(
+    now: float, ask: Ask, history: Sequence[tuple[int, int]]
+) -> None:
+    counters, clock = counters_at(now)
+    for wait_milliseconds, tries in history:
+        clock.now += wait_milliseconds / 1000
+        passed_of(counters, ask, tries)
+    came_at = clock.now
+    outcome = counters.take([ask])[0]
+
+    def at(seconds: float) -> Outcome:
+        clock.now = came_at + seconds
+        return counters.take([ask], consume=False)[0]
+
+    assert at(outcome.reset_seconds) == Outcome(True, ask.capacity, 0, 0, ask.capacity)
+    assert at(math.ceil(outcome.reset_seconds)).remaining == ask.capacity
+    if outcome.reset_seconds:
+        assert at(outcome.reset_seconds - 0.001).remaining < ask.capacity
+    assert outcome.retry_after_seconds <= outcome.reset_seconds
+    if not outcome.passed:
+        assert at(outcome.retry_after_seconds).passed
+        assert not at(outcome.retry_after_seconds - 0.001).passed
 
 
 @pytest.mark.parametrize("algorithm", ["fixed", "bucket"])
