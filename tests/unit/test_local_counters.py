@@ -12,6 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from gateway.config.limit_text import Algorithm
 from gateway.limits import local_counters
 from gateway.limits.asks import Ask, Outcome
 from gateway.limits.local_counters import LocalCounters
@@ -322,7 +323,7 @@ def test_over_any_stretch_a_bucket_lets_pass_no_more_than_it_holds_and_gains(
 
 @st.composite
 def any_ask(draw: st.DrawFn) -> Ask:
-    algorithm = draw(st.sampled_from(["sliding", "fixed", "bucket"]))
+    algorithm: Algorithm = draw(st.sampled_from(["sliding", "fixed", "bucket"]))
     burst = draw(st.integers(1, 20)) if algorithm == "bucket" else 0
     amount = draw(st.integers(1, 20))
     cost = draw(st.integers(1, burst or amount))
