@@ -93,7 +93,7 @@ def build(settings: Settings, parts: Parts = REAL) -> Flask:
     limiter.init_app(app)
     quota_fields.install(app, metrics)
     library, keeper = make_library(settings, policies, parts.keeper)
-    documented = DocumentedOnly(settings.services, library, keeper, metrics)
+    documented = DocumentedOnly(library, keeper, metrics)
     documents = DocumentsWatch(library, keeper, settings.docs.enabled)
     status, present = make_status(settings, reporting.recent, ladder, issuers, documents)
     reporting.status = status

@@ -51,7 +51,7 @@ def docs_blueprint(library: Library, keeper: DocumentKeeper, guard: Callable[[],
     def document(service: str = "") -> GatewayResponse:
         if guard is not None:
             guard()
-        if service and service not in library.names:
+        if service and (service not in library.names or not library.has_document(service)):
             raise NoRoute()
         keeper.wait_for_first(FIRST_SECONDS)
         found = library.shelf.documents.get(service)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from gateway.config import OnRedisFailure, RateLimitSettings, RouteSettings, ServiceSettings, Settings
+from gateway.config import OnRedisFailure, RateLimitSettings, RouteSettings, ServiceSettings, Settings, Undocumented
 from gateway.proxy.time_limits import TimeLimits
 
 
@@ -48,6 +48,7 @@ class Policy:
     time_limits: TimeLimits
     # Placeholders of the path that operators never see filled in; "path" is what /** stands for.
     redact: tuple[str, ...] = ()
+    undocumented: Undocumented = "allow"
 
     @property
     def limits(self) -> tuple[str, ...]:
@@ -85,13 +86,25 @@ def service_policies(name: str, service: ServiceSettings, defaults: RateLimitSet
                 quota=quota_of(own_name, route, service_quota),
                 time_limits=TimeLimits.of(service, route),
                 redact=route.redact,
+                undocumented=route.undocumented or service.undocumented,
             )
         )
     # A path of its own is more specific than being below one, and named methods are more specific than all.
     yield from sorted(routes, key=lambda policy: (policy.path.endswith("/**"), not policy.methods))
     needs_token = service.auth == "required"
     limits = TimeLimits.of(service)
-    yield Policy(name, name, below, (), needs_token, service.scopes, encoded_slashes, service_quota, limits)
+    yield Policy(
+        service=name,
+        name=name,
+        path=below,
+        methods=(),
+        needs_token=needs_token,
+        scopes=service.scopes,
+        encoded_slashes=encoded_slashes,
+        quota=service_quota,
+        time_limits=limits,
+        undocumented=service.undocumented,
+    )
 
 
 def quota_of(name: str, own: ServiceSettings | RouteSettings, outer: QuotaPolicy) -> QuotaPolicy:

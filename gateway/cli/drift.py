@@ -14,30 +14,39 @@ from gateway.fetching import FetchError
 from gateway.openapi import ServiceDocument, drifts
 from gateway.policies import policies_of
 
+DRIFT, COULD_NOT_LOOK = 1, 2
+
 
 def drift_command(settings: Settings) -> click.Command:
     @click.command("drift")
     def drift() -> None:
-        """Compare what services declare with what the gateway does: exit code 1 where they disagree."""
+        """Compare what services declare with what the gateway does.
+
+        Exit code 0: they agree; 1: they disagree; 2: a document could not be had, so that not all was compared."""
         parts: list[ServiceDocument] = []
         failures = []
         sources = make_sources(settings, list(policies_of(settings)))
         for name, source in progress(sources.items(), lambda item: f"fetching the document of {item[0]}"):
             content = None
-            try:
-                content = source.fetch({}).content
-                source.check(content or b"")
-            except FetchError as error:
-                failures.append(f"{name}: its document can't be had: {error}")
-                content = None
+            if source.has_document:
+                try:
+                    content = source.fetch({}).content
+                    source.check(content or b"")
+                except FetchError as error:
+                    failures.append(f"{name}: its document can't be had: {error}")
+                    content = None
             parts.append(source.part(None, content))
         found = drifts(parts)
         for one in found:
             click.echo(printable(one.line))
+        compared = sum(part.document is not None for part in parts)
+        if not found and (compared or not failures):
+            click.echo(f"No drift in {compared} document{'s' if compared != 1 else ''}.")
+        for part in parts:
+            if not part.has_document:
+                click.echo(printable(f'{part.name}: skipped, openapi_path = "" says that it has no document'), err=True)
         for failure in failures:
             click.echo(printable(failure), err=True)
-        if not found:
-            click.echo(f"No drift in {sum(part.document is not None for part in parts)} documents.")
-        sys.exit(1 if found or failures else 0)
+        sys.exit(COULD_NOT_LOOK if failures else DRIFT if found else 0)
 
     return drift

@@ -23,6 +23,7 @@ from gateway.config.service_models import (
     OnRedisFailure,
     RouteSettings,
     ServiceSettings,
+    Undocumented,
 )
 from gateway.config.token_models import (
     IdentitySettings,
@@ -52,6 +53,7 @@ __all__ = [
     "ServiceSettings",
     "Settings",
     "TracingSettings",
+    "Undocumented",
     "adopt",
     "current",
     "load_settings",

@@ -12,7 +12,15 @@ from gateway.config.addresses import check_authority, check_target
 from gateway.config.base import Model, Scope, Seconds, Text, changed_fields, refuse
 from gateway.config.limit_text import check_limit, parse_limits
 from gateway.config.token_models import File
-from gateway.config.values import PLACEHOLDER, check_own_path, check_prefix, check_route_method, check_route_path
+from gateway.config.values import (
+    PLACEHOLDER,
+    check_document_path,
+    check_drift_rule,
+    check_own_path,
+    check_prefix,
+    check_route_method,
+    check_route_path,
+)
 
 Limit = Annotated[str, AfterValidator(check_limit)]
 RouteMethod = Annotated[str, AfterValidator(check_route_method)]
@@ -21,6 +29,8 @@ LimitsMode = Literal["enforce", "observe"]
 OnRedisFailure = Literal["local", "open", "closed"]
 # Whose counter a request takes from: that of its principal, if it has one, or always that of its address.
 CountBy = Literal["principal", "address"]
+# What happens to requests for operations that the service's API document does not have.
+Undocumented = Literal["allow", "log", "refuse"]
 Plans = dict[Text, tuple[Limit, ...]]
 # What a request takes from its limits; nothing at all with 0.
 Cost = Annotated[int, Field(ge=0, le=1_000_000)]
@@ -45,6 +55,7 @@ class RouteSettings(Model):
     connect_timeout_seconds: Seconds | None = None
     read_timeout_seconds: Seconds | None = None
     head_timeout_seconds: Seconds | None = None
+    undocumented: Undocumented | None = None
     redact: tuple[str, ...] = ()
 
     @model_validator(mode="after")
@@ -133,9 +144,10 @@ class ServiceSettings(Model):
     max_in_flight_per_target: Annotated[int, Field(ge=1)] | None = None
     keepalive_connections: Annotated[int, Field(ge=0, le=10_000)] = 100
     keepalive_idle_seconds: Seconds = 1.5
-    openapi_path: Annotated[str, AfterValidator(check_own_path)] = "/openapi.json"
+    openapi_path: Annotated[str, AfterValidator(check_document_path)] = "/openapi.json"
     in_docs: bool = True
-    undocumented: Literal["allow", "log", "refuse"] = "allow"
+    drift_ignore: tuple[Annotated[str, AfterValidator(check_drift_rule)], ...] = ()
+    undocumented: Undocumented = "allow"
     ca_file: File | None = None
     client_certificate_file: File | None = None
     client_key_file: File | None = None
@@ -173,6 +185,11 @@ class ServiceSettings(Model):
                 mistakes.append(f'routes[{index}].auth: "none" can\'t be combined with scopes; set scopes = []')
         if self.auth == "none" and self.scopes:
             mistakes.append('auth: "none" can\'t be combined with scopes')
+        if not self.openapi_path:
+            modes = {"": self.undocumented} | {f"routes[{i}].": one.undocumented for i, one in enumerate(self.routes)}
+            why = 'has no effect with openapi_path = "", which says that there is no document'
+            mistakes += [f'{at}undocumented: "{mode}" {why}' for at, mode in modes.items() if mode in ("log", "refuse")]
+            mistakes += [f"drift_ignore: {why}"] if self.drift_ignore else []
         if self.preserve_host and self.host is not None:
             mistakes.append("host: can't be combined with preserve_host = true, which sends the client's")
         mistakes += self.mistakes_about_targets()

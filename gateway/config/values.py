@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from difflib import get_close_matches
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -21,6 +22,8 @@ MIN_SECRET_BYTES = 32
 # In the place of a wrong one, while the other settings are looked at.
 STAND_IN_SECRET = "stand-in" * 8
 REFUSED_METHODS = ("CONNECT", "TRACE")
+# What services' documents and the configuration can disagree about; `openapi.drift` finds it.
+DRIFT_KINDS = ("protected_but_open", "open_but_protected", "route_without_operation", "unreachable_operation")
 
 
 def check_method(text: str) -> str:
@@ -117,6 +120,23 @@ def check_own_path(text: str) -> str:
     path, _, query = text.partition("?")
     if not SEGMENTS.fullmatch(path) or has_dot_segment(path) or not re.fullmatch(r"[!\"$-~]*", query):
         raise ValueError(f"must be like /openapi.json, got {quoted_address(text)}")
+    return text
+
+
+def check_document_path(text: str) -> str:
+    """Where a service has its API document; empty where it has none."""
+    return check_own_path(text) if text else text
+
+
+def check_drift_rule(text: str) -> str:
+    """A kind of drift, also for some paths only: `unreachable_operation /health`."""
+    kind, _, pattern = text.partition(" ")
+    if kind not in DRIFT_KINDS:
+        near = get_close_matches(kind, DRIFT_KINDS, 1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise ValueError(f"must begin with one of {', '.join(DRIFT_KINDS)}, got {text!r}{hint}")
+    if " " in text:
+        check_hidden_path(pattern)
     return text
 
 

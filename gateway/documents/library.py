@@ -61,6 +61,10 @@ class Library:
         """The services that are in the documents, whether theirs has been had or not."""
         return self._names
 
+    def has_document(self, name: str) -> bool:
+        """Whether this service has a document by the configuration."""
+        return self._sources[name].has_document
+
     def update(self, known: Mapping[str, Kept], contents: Mapping[str, bytes]) -> None:
         """Makes everything anew. Called by one thread at a time; whoever reads sees the old shelf or the new one."""
         parts = [source.part(known.get(name), contents.get(name)) for name, source in self._sources.items()]
@@ -85,7 +89,8 @@ def filled(parts: Sequence[ServiceDocument], facts: GatewayFacts, watched: Seque
     documented = {
         part.name: Documented(part, parts) for part in parts if part.name in watched and part.document is not None
     }
-    dropped = {name: entry.get(DROPPED_PARTS, []) for name, entry in entries.items() if entry["state"] != "unavailable"}
+    read = {name: entry for name, entry in entries.items() if entry["state"] in ("current", "stale")}
+    dropped = {name: entry.get(DROPPED_PARTS, []) for name, entry in read.items()}
     return Shelf(documents, index, documented, parts, dropped)
 
 

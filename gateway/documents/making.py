@@ -26,7 +26,7 @@ def make_library(
     """The services' documents, empty as yet, and what fetches them once somebody asks for it. Raises
     ConfigurationError for certificates that can't be used."""
     sources = make_sources(settings, policies)
-    watched = [name for name, service in settings.services.items() if service.undocumented != "allow"]
+    watched = list(dict.fromkeys(policy.service for policy in policies if policy.undocumented != "allow"))
     limits = settings.ratelimit
     facts = GatewayFacts(
         title=settings.docs.title,
@@ -39,5 +39,6 @@ def make_library(
     library = Library(sources, facts, watched)
     redis = SharedRedis.configured(settings, REDIS_PATIENCE_SECONDS)
     store = DocumentStore(redis) if redis is not None else None
-    keeper = make_keeper(sources, store, settings.docs.refresh_seconds, library.update, time.time, random.random)
+    fetched = {name: source for name, source in sources.items() if source.has_document}
+    keeper = make_keeper(fetched, store, settings.docs.refresh_seconds, library.update, time.time, random.random)
     return library, keeper

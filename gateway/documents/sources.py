@@ -17,7 +17,8 @@ from gateway.system.background import run_aside
 
 
 def make_sources(settings: Settings, policies: Sequence[Policy]) -> dict[str, ServiceSource]:
-    """One for each service, in their order. Raises ConfigurationError for certificates that can't be used."""
+    """One for each service, in their order, also for those without a document. Raises ConfigurationError for
+    certificates that can't be used."""
     docs = settings.docs
     return {
         name: ServiceSource(name, service, policies, docs.hidden, docs.max_bytes)
@@ -33,6 +34,7 @@ class ServiceSource:
     ) -> None:
         self.max_bytes = max_bytes
         self.is_shown = service.in_docs
+        self.has_document = service.openapi_path != ""
         self._name = name
         self._service = service
         self._policies = tuple(policy for policy in policies if policy.service == name)
@@ -75,4 +77,7 @@ class ServiceSource:
             stale_since=iso(kept.stale_since) if kept is not None and kept.stale_since is not None else None,
             hidden_paths=self._hidden,
             hidden=not self.is_shown,
+            has_document=self.has_document,
+            internal_paths=tuple(path for path in (self._service.openapi_path, self._service.health.path) if path),
+            drift_ignore=self._service.drift_ignore,
         )

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from gateway.openapi import ServiceDocument
-from gateway.openapi.drift import operations_of
+from gateway.openapi.drift import reachable_operations
 from gateway.openapi.matching import PolicyTable
 
 PLACEHOLDER = re.compile(r"\{[^{}/]*\}")
@@ -20,12 +20,12 @@ class Documented:
         table = PolicyTable(policy for one in parts for policy in one.policies)
         self._exact: dict[str, set[str]] = {}
         self._patterns: dict[str, tuple[re.Pattern[str], set[str]]] = {}
-        for method, template, _, _ in operations_of(part, part.document, table):
-            path = template.removesuffix("/")
+        for operation in reachable_operations(part, part.document, table):
+            path = operation.path.removesuffix("/")
             if "{" not in path:
-                self._exact.setdefault(path, set()).add(method)
+                self._exact.setdefault(path, set()).add(operation.method)
             else:
-                self._patterns.setdefault(path, (expression_of(path), set()))[1].add(method)
+                self._patterns.setdefault(path, (expression_of(path), set()))[1].add(operation.method)
 
     def knows(self, method: str, path: str) -> bool:
         """Whether there is such an operation; `path` is decoded, as clients call it. HEAD is known where GET is."""

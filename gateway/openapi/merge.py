@@ -29,8 +29,9 @@ def merge(parts: Sequence[ServiceDocument], facts: GatewayFacts) -> dict[str, An
     Paths are as clients call them, `servers` is the gateway. Everything else that has a name is prefixed by its
     service's, always: another service, or none, changes no name and no entry of a service. `webhooks` are left out:
     what a service sends by itself does not pass the gateway. `info` lists the services in `x-gateway-services`, also
-    those of which no document was ever read (`unavailable`). The same parts give the same document, key by key. It
-    shares values with the parts' documents, which are not changed; raises nothing, whatever they contain."""
+    those of which no document was ever read (`unavailable`), and those that have none (`none`). The same parts give
+    the same document, key by key. It shares values with the parts' documents, which are not changed; raises nothing,
+    whatever they contain."""
     shown = [usable(part) for part in parts if not part.hidden]
     return assembled(shown, table_of(parts), facts, gateway_info(facts), ROOT_OF_ALL)
 
@@ -103,7 +104,7 @@ def service_entry(part: ServiceDocument) -> dict[str, Any]:
     """What `x-gateway-services` says of a service."""
     entry: dict[str, Any] = {"title": title_of(part), "prefix": part.prefix}
     if part.document is None:
-        return entry | {"state": "unavailable"}
+        return entry | {"state": state_without_document(part)}
     if version := text_of(info_of(part.document).get("version")):
         entry["version"] = version
     entry |= about(info_of(part.document))
@@ -114,11 +115,15 @@ def service_entry(part: ServiceDocument) -> dict[str, Any]:
     return entry | {"state": "stale", STALE_SINCE: part.stale_since}
 
 
+def state_without_document(part: ServiceDocument) -> str:
+    return "unavailable" if part.has_document else "none"
+
+
 def tags_of(part: ServiceDocument, share: Share) -> list[dict[str, Any]]:
     """The service's own entry, then those of its tags that its operations have: first as it lists them."""
     entry: dict[str, Any] = {"name": part.name, "description": title_of(part)}
     if part.document is None:
-        entry |= {"x-gateway-state": "unavailable"}
+        entry |= {"x-gateway-state": state_without_document(part)}
     elif part.stale_since is not None:
         entry |= {STALE_SINCE: part.stale_since}
     entries = {part.name: entry}

@@ -15,8 +15,9 @@ class ServiceDocument:
 
     `policies` are all of the service's own, as `policies.service_policies` gives them. `document` is what
     `reading.read` returned, None where none was ever read; `stale_since` is the ISO time since when it could not be
-    renewed. Clients are not told of what `hidden_paths` match, nor of a `hidden` service; both still own their
-    paths."""
+    renewed. `has_document` is False for a service that is configured to have none. Clients are not told of what
+    `hidden_paths` match, nor of a `hidden` service; both still own their paths. `internal_paths` are those of the
+    service's own paths that the gateway itself asks for; `drift_ignore` is as it is configured."""
 
     name: str
     prefix: str
@@ -27,6 +28,9 @@ class ServiceDocument:
     stale_since: str | None = None
     hidden_paths: tuple[str, ...] = ()
     hidden: bool = False
+    has_document: bool = True
+    internal_paths: tuple[str, ...] = ()
+    drift_ignore: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from tests.support.tokens import bearer
 from tests.support.upstream import ScriptedUpstream, answering
 
 ORIGIN = "https://app.test"
+UNREACHABLE = "[unreachable_operation]"
 
 
 @pytest.fixture
@@ -56,10 +57,14 @@ NO_DOCUMENTS = {
 }
 # Beside the built-in ones, each with settings of its own.
 SERVICES: dict[str, dict[str, Any]] = {
-    "devices": {"undocumented": "refuse"},
+    "devices": {
+        "undocumented": "refuse",
+        "routes": [{"path": "/api/devices/socket/**", "undocumented": "allow"}],
+    },
     "items": {"strip_prefix": True, "undocumented": "log"},
     "discreet": {"in_docs": False},
     "mute": {"undocumented": "refuse"},
+    "undescribed": {"openapi_path": "", "health": {"path": "/undescribed/health"}},
     **{name: {} for name in NO_DOCUMENTS},
 }
 
@@ -148,6 +153,22 @@ def test_hidden_paths_and_services(varied: GatewayProcess) -> None:
     assert varied.get("/openapi/discreet.json", bearer()).status == 404
 
 
+def test_a_service_that_has_no_document(varied: GatewayProcess, lasting: Documented) -> None:
+    found = document(varied)["info"]["x-gateway-services"]["undescribed"]
+    assert found == {"title": "undescribed", "prefix": "/api/undescribed", "state": "none"}
+    reply = varied.get("/openapi/undescribed.json", bearer())
+    assert (reply.status, reply.value("X-Gateway-Error")) == (404, "no_route")
+    # Its health was asked for; nothing else was.
+    assert lasting.upstream.wait_until(lambda: bool(lasting.fetches("/undescribed/health")))
+    assert not [one for one in lasting.upstream.requests if one.target in ("", "/", "/undescribed.json")]
+    varied.wait_until(lambda: counted(varied, "gateway_document_failing", service="no_json") == 1, "show it")
+    assert 'gateway_document_failing{service="undescribed"}' not in varied.get("/metrics").body.decode()
+    assert "document of undescribed" not in varied.output()
+    described = varied.get("/status?format=json", ("Accept", "application/json")).json()["documents"]
+    names = [one["service"] for one in described["services"]]
+    assert ("no_json" in names, "undescribed" in names) == (True, False)
+
+
 def test_a_stripped_prefix_is_in_front_of_the_paths_again(varied: GatewayProcess) -> None:
     assert set(document(varied, "/openapi/items.json")["paths"]) == {"/api/items/items"}
 
@@ -232,6 +253,12 @@ class TestUndocumented:
         # Without a token nothing is told of what there is.
         assert varied.request("POST", "/api/devices").status == 401
 
+    def test_a_route_of_its_own_lets_all_pass(self, varied: GatewayProcess, lasting: Documented) -> None:
+        varied.wait_until(lambda: varied.request("POST", "/api/devices", [bearer()]).status == 404, "know the document")
+        asked = "/api/devices/socket/7?lasting"
+        assert varied.request("GET", asked, [bearer()]).status == 200
+        assert len(lasting.fetches(asked)) == 1
+
     def test_only_logged(self, varied: GatewayProcess) -> None:
         def is_logged() -> bool:
             reply = varied.request("POST", "/api/items/items", [bearer()])
@@ -249,29 +276,44 @@ class TestUndocumented:
             assert varied.request("POST", "/api/mute", [bearer()]).status == 200
 
 
-def test_drift_is_told(service: Documented) -> None:
-    secured: dict[str, Any] = {"/api/devices": {"get": {"security": [{"own": []}], "responses": {}}}}
-    service.serve(DOCUMENT | {"paths": DOCUMENT["paths"] | secured})
-    settings = settings_for(service, auth="none", routes=[{"path": "/api/devices/nowhere", "methods": ["PUT"]}])
-    with pytest.raises(AssertionError) as told:
-        flask("drift", settings=settings)
-    assert "auth: its document can't be had" in str(told.value)
+def drift_settings(service: Documented, **devices: Any) -> dict[str, Any]:
+    own = {"prefix": "/api/devices", "targets": [service.upstream.url], "openapi_path": "/devices.json"}
+    return {"default_services": False, "services": {"devices": own | devices}}
+
+
+def test_exit_codes_of_drift(service: Documented) -> None:
+    secured = DOCUMENT | {"security": [{"own": []}], "paths": {"/api/devices": DOCUMENT["paths"]["/api/devices"]}}
+    service.serve(secured)
+    settings = drift_settings(service)
+    assert flask("drift", settings=settings) == "No drift in 1 document.\n"
+    undescribed = {"prefix": "/api/x", "targets": [service.upstream.url], "openapi_path": ""}
+    settings["services"]["undescribed"] = undescribed
+    assert flask("drift", settings=settings) == "No drift in 1 document.\n"
+    opened = flask("drift", settings=drift_settings(service, auth="none"), code=1)
+    told = "devices: GET /api/devices (policy devices): the service asks for credentials, the gateway lets requests "
+    assert opened == f"{told}without a token through [protected_but_open]\n"
+    # What could be compared is told, but that was not all.
+    settings = drift_settings(service, auth="none")
+    settings["services"]["lost"] = undescribed | {"openapi_path": "/nowhere.json"}
+    assert flask("drift", settings=settings, code=2) == opened
+
+
+def test_drift_that_is_meant_so_is_quiet(service: Documented) -> None:
+    printed = flask("drift", settings=drift_settings(service), code=1)
+    assert [line.rpartition(" ")[2] for line in printed.splitlines()] == [*["[open_but_protected]"] * 4, UNREACHABLE]
+    assert "devices: GET /elsewhere: in the service's document, but no mapping" in printed
+    ignored = ["open_but_protected"]
+    printed = flask("drift", settings=drift_settings(service, drift_ignore=ignored), code=1)
+    assert [line.rpartition(" ")[2] for line in printed.splitlines()] == [UNREACHABLE]
+    ignored.append("unreachable_operation /elsewhere")
+    assert flask("drift", settings=drift_settings(service, drift_ignore=ignored)) == "No drift in 1 document.\n"
 
 
 def test_drift_lines_name_the_operation(service: Documented) -> None:
     secured: dict[str, Any] = {"/api/devices": {"get": {"security": [{"own": []}], "responses": {}}}}
     service.serve(DOCUMENT | {"paths": DOCUMENT["paths"] | secured})
     routes = [{"path": "/api/devices/nowhere", "methods": ["PUT"]}, {"path": "/api/devices/{x}", "auth": "required"}]
-    own = {
-        "devices": {
-            "prefix": "/api/devices",
-            "targets": [service.upstream.url],
-            "openapi_path": "/devices.json",
-            "auth": "none",
-            "routes": routes,
-        }
-    }
-    printed = flask("drift", settings={"default_services": False, "services": own}, code=1)
+    printed = flask("drift", settings=drift_settings(service, auth="none", routes=routes), code=1)
     lines = printed.splitlines()
     assert any("GET /api/devices (policy devices): the service asks for credentials" in line for line in lines)
     assert any(

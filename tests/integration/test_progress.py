@@ -31,7 +31,7 @@ def test_a_terminal_shows_it_and_has_the_line_for_itself_again() -> None:
         pass
     finally:
         os.close(ours)
-    assert process.wait(30) == 1
+    assert process.wait(30) == 2
     assert b"\r\x1b[K[1/4] fetching the document of auth" in shown
     assert b"\r\x1b[K[4/4] fetching the document of " in shown
     # What remains to be said starts on an empty line.
@@ -40,7 +40,7 @@ def test_a_terminal_shows_it_and_has_the_line_for_itself_again() -> None:
 
 def test_a_pipe_gets_none_of_it() -> None:
     done = subprocess.run(COMMAND, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "\x1b" not in done.stdout + done.stderr
     assert "fetching" not in done.stdout + done.stderr
     assert "devices: its document can't be had" in done.stderr

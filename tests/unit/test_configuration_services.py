@@ -244,3 +244,34 @@ def test_what_a_route_redacts_is_in_its_path(path: str, names: list[str], mistak
         assert loaded(tree).services["devices"].routes[0].redact == tuple(names)
     else:
         assert mistakes_of(tree) == [f"services.devices.routes[0].redact: {mistake}"]
+
+
+def test_a_service_without_a_document() -> None:
+    orders = {**ORDERS, "openapi_path": "", "routes": [{"path": "/api/orders/x", "undocumented": "allow"}]}
+    assert loaded({"services": {"orders": orders}}).services["orders"].openapi_path == ""
+    orders |= {"drift_ignore": ["open_but_protected"], "undocumented": "refuse"}
+    orders |= {"routes": [{"path": "/api/orders/x", "undocumented": "log"}]}
+    told = 'has no effect with openapi_path = "", which says that there is no document'
+    assert mistakes_of({"services": {"orders": orders}}) == [
+        f'services.orders.undocumented: "refuse" {told}',
+        f'services.orders.routes[0].undocumented: "log" {told}',
+        f"services.orders.drift_ignore: {told}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rule", "hint"),
+    [
+        ("open-but-protected", " (did you mean open_but_protected?)"),
+        ("GET /health", ""),
+        ("", ""),
+    ],
+)
+def test_drift_that_can_not_be_ignored(rule: str, hint: str) -> None:
+    (mistake,) = mistakes_of({"services": {"orders": {**ORDERS, "drift_ignore": ["open_but_protected", rule]}}})
+    assert mistake == (
+        "services.orders.drift_ignore[1]: must begin with one of protected_but_open, open_but_protected, "
+        f"route_without_operation, unreachable_operation, got {rule!r}{hint}"
+    )
+    (mistake,) = mistakes_of({"services": {"orders": {**ORDERS, "drift_ignore": ["open_but_protected x"]}}})
+    assert mistake.startswith("services.orders.drift_ignore[0]: must be like /api/devices/internal/**")

@@ -241,3 +241,12 @@ def test_each_service_has_its_own_guards_once() -> None:
     app = create_app(loaded({"jwt": {"secret": SECRET}, "services": services}))
     counts = {name: len(app.before_request_funcs[name]) for name in ("auth", "livestreams", "rules", "devices")}
     assert counts == {"auth": 3, "livestreams": 2, "rules": 3, "devices": 2}
+
+
+def test_what_is_undocumented_is_the_routes_own_matter() -> None:
+    found = policies(undocumented="refuse", routes=[route("/a"), route("/socket", undocumented="allow")])
+    assert {name: policy.undocumented for name, policy in found.items()} == {
+        "devices": "refuse",
+        "devices.a": "refuse",
+        "devices.socket": "allow",
+    }
