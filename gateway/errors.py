@@ -44,6 +44,18 @@ def told(cause: BaseException) -> str:
     return f"{type(cause).__name__}: {cause}" if str(cause) else type(cause).__name__
 
 
+def reason_of(error: BaseException) -> str:
+    """Why something failed, in words: the error's and its causes', without the names of classes."""
+    texts: list[str] = []
+    cause: BaseException | None = error
+    while cause is not None:
+        text = (cause.strerror if isinstance(cause, OSError) else None) or str(cause)
+        if text and not any(text in one for one in texts):
+            texts.append(text)
+        cause = cause.__cause__
+    return ": ".join(texts) or "for no reason that is known"
+
+
 def drop_tracebacks(error: BaseException | None) -> None:
     """Drops the tracebacks of an error that has been dealt with, and of its causes. Their frames refer to the request,
     which refers to the error: only the garbage collector could free them, and would stop the worker to do so (160 ms

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import requests
 
 from gateway.config import ServiceSettings
-from gateway.errors import ConfigurationError, Overloaded, StreamAborted, UpstreamError
+from gateway.errors import ConfigurationError, Overloaded, StreamAborted, UpstreamError, reason_of
 from gateway.masking import masked_address
 from gateway.proxy.session import ServiceSession
 from gateway.system.time_slice import yield_if_due
@@ -81,7 +81,8 @@ class Fetcher:
             try:
                 return self._fetch(url, fields, deadline)
             except FetchError as error:
-                failure = error
+                failure = FetchError(f"{masked_address(url)}: {error}")
+                failure.__cause__ = error
             if time.monotonic() > deadline:
                 break
         raise failure
@@ -99,9 +100,8 @@ class Fetcher:
                     raise FetchError(f"status {answer.status_code}")
                 return Document(self._read(answer), answer.headers)
         except (UpstreamError, Overloaded, StreamAborted, requests.RequestException) as error:
-            text = f"{error}: {error.__cause__!r}" if error.__cause__ else str(error)
             # Of requests' own errors, some quote the URL.
-            raise FetchError(text.replace(url, masked_address(url))) from error
+            raise FetchError(reason_of(error).replace(url, masked_address(url))) from error
 
     def _read(self, answer: requests.Response) -> bytes:
         content = bytearray()

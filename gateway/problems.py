@@ -20,6 +20,9 @@ QUOTA_TYPE = "https://iana.org/assignments/http-problem-types#quota-exceeded"
 # What Allow names for a mapping that takes any token but TRACE and CONNECT.
 COMMON_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
+# Of what a client sent, in a detail.
+LONGEST_SHOWN = 200
+
 log = logging.getLogger(__name__)
 
 
@@ -37,7 +40,7 @@ def answer(error: errors.GatewayError) -> GatewayResponse:
         "type": f"urn:gateway:problem:{error.code}",
         "title": error.title,
         "status": error.status,
-        "detail": error.detail,
+        "detail": detail_of(error),
         "instance": exchange.request_id if exchange else "",
     }
     if isinstance(error, errors.QuotaExceeded) and exchange is not None:
@@ -78,7 +81,9 @@ def answer_http(error: HTTPException) -> GatewayResponse:
     if isinstance(error, MethodNotAllowed):
         allowed = set(error.valid_methods or ())
         named = COMMON_METHODS if "*" in allowed else sorted(allowed)
-        return answer(errors.MethodNotAllowed(headers=[("Allow", ", ".join(named))]))
+        allow = ", ".join(named)
+        detail = f"{shortened(request.method)} is not allowed for {asked_path()}; allowed: {allow or 'none'}"
+        return answer(errors.MethodNotAllowed(detail, headers=[("Allow", allow)]))
     if isinstance(error, WebsocketMismatch):
         return answer(errors.UpgradeRefused())
     if isinstance(error, NotFound):
@@ -86,6 +91,26 @@ def answer_http(error: HTTPException) -> GatewayResponse:
     if error.code is not None and 400 <= error.code < 500:
         return answer(errors.BadRequest())
     return answer_unexpected(error)
+
+
+def detail_of(error: errors.GatewayError) -> str:
+    """What a client is told. Of a path that is not found, the same whether it does not exist or is hidden from it."""
+    if isinstance(error, errors.NoRoute):
+        return f"no service, and nothing of the gateway's own, is at {asked_path()}"
+    if isinstance(error, errors.Undocumented):
+        return f"the service's API document has no {shortened(request.method)} {asked_path()}"
+    return error.detail
+
+
+def asked_path() -> str:
+    """The path as the client wrote it, without the query."""
+    exchange = context.current_or_none()
+    target = exchange.target if exchange is not None else None
+    return shortened(target.raw_path if target is not None else request.path)
+
+
+def shortened(text: str) -> str:
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
 
 
 def answer_unexpected(error: Exception) -> GatewayResponse:

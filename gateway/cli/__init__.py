@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import click
 from flask import Flask
+from flask.cli import FlaskGroup
 
 from gateway.cli.config import config_command
 from gateway.cli.demo import demo_command
 from gateway.cli.drift import drift_command
 from gateway.cli.explain import explain_command
+from gateway.cli.output import end_where_output_fails
 from gateway.cli.quota import quota_command
 from gateway.cli.revoke import revoke_command, revoked_command
 from gateway.cli.table import print_table
@@ -20,7 +22,14 @@ from gateway.policies import Policy, policies_of
 
 
 def register_commands(app: Flask, settings: Settings) -> None:
-    hide_limiter_commands()
+    """For the application that a `flask` command loads, and for any other."""
+    if (context := flask_context()) is not None:
+        end_where_output_fails()
+        hide_limiter_commands(context)
+    add_commands(app, settings)
+
+
+def add_commands(app: Flask, settings: Settings) -> None:
     app.cli.add_command(check_command(settings))
     app.cli.add_command(config_command(settings))
     app.cli.add_command(services_command(settings))
@@ -76,10 +85,15 @@ def service_row(settings: Settings, policy: Policy) -> tuple[str, ...]:
     )
 
 
-def hide_limiter_commands() -> None:
+def flask_context() -> click.Context | None:
+    """The outermost context of the `flask` command that runs in this process; None where none does."""
+    context = click.get_current_context(silent=True)
+    root = context.find_root() if context is not None else None
+    return root if root is not None and isinstance(root.command, FlaskGroup) else None
+
+
+def hide_limiter_commands(context: click.Context) -> None:
     """Takes Flask-Limiter's `flask limiter` out of the list of commands: it knows nothing of the gateway's limits.
     Flask finds it by itself, as a plugin."""
-    context = click.get_current_context(silent=True)
-    root = context.find_root().command if context is not None else None
-    if isinstance(root, click.Group):
-        root.commands.pop("limiter", None)
+    if isinstance(context.command, click.Group):
+        context.command.commands.pop("limiter", None)

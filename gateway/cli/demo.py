@@ -17,6 +17,7 @@ from types import FrameType
 
 import click
 
+from gateway.cli.failures import CouldNotRun
 from gateway.cli.progress import ProgressLine
 from gateway.config import Settings, project_folder
 from gateway.config.load import environment_without_settings
@@ -43,9 +44,7 @@ def demo_command(settings: Settings) -> click.Command:
     def demo(port: int, first: int) -> None:
         """Start four sample services and the gateway, until Ctrl-C."""
         if settings.jwt.secret is None:
-            raise click.ClickException(
-                "the sample auth service signs with jwt.secret; without public_key_file there is one"
-            )
+            raise CouldNotRun("the sample auth service signs with jwt.secret; without public_key_file there is one")
         secret = settings.jwt.secret.get_secret_value()
         check_ports(port, first)
         for sign in (signal.SIGTERM, signal.SIGHUP):
@@ -62,7 +61,7 @@ def demo_command(settings: Settings) -> click.Command:
                 click.echo(tour(f"http://127.0.0.1:{port}", folder))
                 while not (ended := [name for name, child in children.items() if child.has_ended()]):
                     time.sleep(0.2)
-                raise click.ClickException(f"{', '.join(ended)} ended by itself:\n{tail(Path(folder), ended[0])}")
+                raise CouldNotRun(f"{', '.join(ended)} ended by itself:\n{tail(Path(folder), ended[0])}")
             except KeyboardInterrupt:
                 click.echo("\nending…")
             finally:
@@ -78,10 +77,10 @@ def end_by_signal(_number: int, _frame: FrameType | None) -> None:
 
 
 def check_ports(port: int, first: int) -> None:
-    """Raises ClickException where not all processes could listen."""
+    """Raises CouldNotRun where not all processes could listen."""
     numbers = range(first, first + len(SERVICES))
     if port in numbers:
-        raise click.ClickException(f"port {port} can't be both the gateway's and a service's: choose another --port")
+        raise CouldNotRun(f"port {port} can't be both the gateway's and a service's: choose another --port")
     for number in (*numbers, port):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -89,9 +88,7 @@ def check_ports(port: int, first: int) -> None:
                 probe.bind(("127.0.0.1", number))
             except OSError as error:
                 reason = "is in use" if error.errno == errno.EADDRINUSE else f"can't be used ({error.strerror})"
-                raise click.ClickException(
-                    f"port {number} {reason}: choose others with --port and --services-from"
-                ) from error
+                raise CouldNotRun(f"port {number} {reason}: choose others with --port and --services-from") from error
 
 
 def start_all(secret: str, port: int, first: int, folder: Path) -> Iterator[tuple[str, Child]]:
@@ -113,7 +110,7 @@ def start_all(secret: str, port: int, first: int, folder: Path) -> Iterator[tupl
 
 
 def wait_for(name: str, child: Child, port: int, folder: Path) -> None:
-    """Until the process listens. Raises ClickException with the end of its log where it does not."""
+    """Until the process listens. Raises CouldNotRun with the end of its log where it does not."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and not child.has_ended():
         with socket.socket() as probe:
@@ -121,7 +118,7 @@ def wait_for(name: str, child: Child, port: int, folder: Path) -> None:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
         time.sleep(0.05)
-    raise click.ClickException(f"{name} did not start:\n{tail(folder, name)}")
+    raise CouldNotRun(f"{name} did not start:\n{tail(folder, name)}")
 
 
 def tail(folder: Path, name: str) -> str:

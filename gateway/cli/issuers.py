@@ -7,6 +7,7 @@ import time
 
 import click
 
+from gateway.cli.failures import CouldNotRun
 from gateway.config import KeySettings, Settings
 from gateway.errors import KeysUnavailable
 from gateway.tokens.issuers import make_issuers
@@ -32,10 +33,10 @@ def issuer_named(settings: Settings, given: str | None) -> KeySettings:
 
 
 def verified(settings: Settings, token: str) -> Principal:
-    """Who the token says is calling. Published keys are fetched. Raises InvalidToken, or ClickException where the keys
+    """Who the token says is calling. Published keys are fetched. Raises InvalidToken, or CouldNotRun where the keys
     can't be had."""
     verifier = Verifier(settings.jwt, make_issuers(settings.jwt, time.monotonic, random.random), time.time)
     try:
         return verifier.principal(token)
     except KeysUnavailable as error:
-        raise click.ClickException(f"the token can't be verified: {error.detail}") from error
+        raise CouldNotRun(f"the token can't be verified: {error.detail}") from error

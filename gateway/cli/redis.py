@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import click
-
+from gateway.cli.failures import CouldNotRun
 from gateway.config import Settings
 from gateway.config.load import instance_folder
 from gateway.redis.client import FAILURES, SharedRedis
@@ -18,18 +17,18 @@ PATIENCE_SECONDS = 5.0
 
 @contextmanager
 def shared_redis(settings: Settings) -> Iterator[SharedRedis]:
-    """The configured Redis, else the private one of the gateway that runs here. Raises ClickException where there is
+    """The configured Redis, else the private one of the gateway that runs here. Raises CouldNotRun where there is
     none or it fails."""
     addresses = ", ".join(settings.server.addresses)
     private = None if settings.redis_url else noted_url_of(settings.server.addresses, instance_folder())
     url = settings.redis_url.get_secret_value() if settings.redis_url else private
     if url is None:
-        raise click.ClickException(f"redis_url: is not set, and no gateway with a private Redis listens at {addresses}")
+        raise CouldNotRun(f"redis_url: is not set, and no gateway with a private Redis listens at {addresses}")
     redis = SharedRedis(url, PATIENCE_SECONDS, settings.redis_prefix)
     try:
         yield redis
     except FAILURES as error:
         which = f"is not set, and the private one of the gateway at {addresses} fails" if private else "fails"
-        raise click.ClickException(f"redis_url: {which}: {error}") from error
+        raise CouldNotRun(f"redis_url: {which}: {error}") from error
     finally:
         redis.close()

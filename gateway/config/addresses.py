@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import json
 import re
-from ipaddress import IPv6Address, IPv6Network, ip_network
+from ipaddress import IPv6Address, IPv6Network, ip_address, ip_network
 from urllib.parse import SplitResult, urlsplit
 
 from gateway.config.values import SEGMENTS, has_dot_segment
 from gateway.hosts import read_host, read_host_pattern
-from gateway.masking import quoted_address
+from gateway.masking import masked_address, quoted_address
 
 ORIGIN = re.compile(
     r"https?://(?:\*\.)?[A-Za-z0-9.-]+(?::(?P<port>[0-9]{1,5}|\*))?|"
@@ -107,13 +107,15 @@ def check_authority(text: str) -> str:
 
 def check_network(text: str) -> str:
     try:
-        network = ip_network(text)
-        # Clients with IPv4-mapped addresses are seen as IPv4 clients.
-        if isinstance(network, IPv6Network) and network.subnet_of(IPV4_MAPPED):
-            network = ip_network((int(network.network_address) & 0xFFFFFFFF, network.prefixlen - 96))
-        return str(network)
+        network = ip_network(text, strict=False)
     except ValueError:
         raise ValueError(f"must be an address or a network like 10.0.0.0/8, got {text!r}") from None
+    if network.network_address != ip_address(text.partition("/")[0]):
+        raise ValueError(f"{text!r} has bits beside the network's: write {str(network)!r}, or the address alone")
+    # Clients with IPv4-mapped addresses are seen as IPv4 clients.
+    if isinstance(network, IPv6Network) and network.subnet_of(IPV4_MAPPED):
+        network = ip_network((int(network.network_address) & 0xFFFFFFFF, network.prefixlen - 96))
+    return str(network)
 
 
 def split_url(text: str) -> SplitResult | None:
@@ -146,8 +148,16 @@ def is_host(text: str) -> bool:
 def check_document_url(text: str) -> str:
     """A URL that the gateway fetches a document from: https, or http where the network is trusted."""
     parts = split_url(text)
-    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname or not is_host(parts.hostname):
-        raise ValueError("must be like https://id.example.com/.well-known/jwks.json")
-    if parts.username is not None or parts.fragment or not is_port(parts):
-        raise ValueError("must be a scheme, a host, perhaps a port, and a path")
+    # Not quoted before it is known where a password could be in it.
+    if parts is None or parts.scheme not in ("http", "https"):
+        raise ValueError("must be a URL of http or https, like https://id.example.com/.well-known/jwks.json")
+    shown = masked_address(text)
+    if not parts.hostname or not is_host(parts.hostname):
+        raise ValueError(f"{shown!r} has no host, or none that there can be")
+    if parts.username is not None:
+        raise ValueError(f"{shown!r} has a user or a password, which are not sent")
+    if "#" in text:
+        raise ValueError(f"{shown!r} has a fragment (#), which is never sent")
+    if not is_port(parts):
+        raise ValueError(f"the port of {shown!r} is not a number from 1 to 65535")
     return text

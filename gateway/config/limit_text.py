@@ -1,4 +1,4 @@
-"""A limit as it is written: `300/minute`, `5/second burst 20`, `1000/hour fixed by claim:tenant+service`."""
+"""A limit as it is written: `300/minute`, `5/10s burst 20`, `1000/hour fixed by claim:tenant+service`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ MAX_NUMBER = 10**9  # requests, and seconds: far beyond any use, and exact in ev
 # What a bucket holds is counted in this many parts; doubles, which Redis counts in, hold whole numbers up to here.
 MAX_BUCKET_PARTS = 2**53
 LIMIT = re.compile(
-    r"(?P<rate>[0-9]+\s*(?:/|\s+per\s+)\s*(?:(?P<multiple>[0-9]+)\s*)?[a-z]+)"
+    r"(?P<amount>[0-9]+)\s*(?:/|\s+per\s+)\s*(?:(?P<multiple>[0-9]+)\s*)?(?P<unit>[a-z]+)"
     r"(?:\s+(?:(?P<algorithm>sliding|fixed)|burst\s+(?P<burst>[0-9]{1,12})))?"
     r"(?:\s+by\s+(?P<by>\S+))?",
     re.IGNORECASE,
 )
+# As people write them, beside those of `limits`: second, minute, hour, day, month, year.
+UNITS = {"s": "second", "sec": "second", "m": "minute", "min": "minute", "h": "hour", "d": "day"}
 DIMENSION = re.compile(r"principal|address|service|route|claim:\S+|header:[!#$%&'*.^_`|~0-9A-Za-z-]+")
 SEPARATOR = re.compile("[,;|]")
 EXAMPLES = '"300/minute", "5/second burst 20" or "1000/hour by claim:tenant+service"'
@@ -51,8 +53,9 @@ def parse_limit(text: str) -> LimitText:
     found = LIMIT.fullmatch(text)
     if found is None:
         raise ValueError(f"must be like {EXAMPLES}, got {text!r}")
+    unit = UNITS.get(found["unit"].lower(), found["unit"])
     try:
-        rate = parse(found["rate"])
+        rate = parse(f"{found['amount']}/{found['multiple'] or ''}{unit}")
     except ValueError:
         raise ValueError(f"must be like {EXAMPLES}, got {text!r}") from None
     amount, window_seconds, burst = rate.amount, rate.get_expiry(), int(found["burst"] or 0)

@@ -23,6 +23,7 @@ from gateway.config.service_models import (
     cost_mistakes,
     texts_of,
 )
+from gateway.config.sizes import Bytes
 from gateway.config.token_models import File, IdentitySettings, JwtSettings, RevocationSettings
 from gateway.config.values import (
     check_field_name,
@@ -93,7 +94,7 @@ class DocsSettings(Model):
     auth: TokenPolicy = "none"
     title: Text = "API"
     refresh_seconds: Annotated[float, Field(ge=1, le=86400)] = 60
-    max_bytes: Annotated[int, Field(ge=1024, le=64 * 1024 * 1024)] = 4 * 1024 * 1024
+    max_bytes: Annotated[Bytes, Field(ge=1024, le=64 * 1024 * 1024)] = 4 * 1024 * 1024
     hidden: tuple[Annotated[str, AfterValidator(check_hidden_path)], ...] = ()
 
 
@@ -145,10 +146,10 @@ class ServerSettings(Model):
     connections_per_worker: Annotated[int, Field(ge=1, le=100_000)] = 2000
     connections_per_client: Annotated[int, Field(ge=0, le=100_000)] = 0
     keepalive_seconds: Annotated[int, Field(ge=1, le=600)] = 15
-    max_head_bytes: Annotated[int, Field(ge=8192, le=1024 * 1024)] = 64 * 1024
+    max_head_bytes: Annotated[Bytes, Field(ge=8192, le=1024 * 1024)] = 64 * 1024
     client_timeout_seconds: Seconds = 30
     body_timeout_seconds: Annotated[float, Field(ge=0, le=86400)] = 3600
-    min_body_bytes_per_second: Annotated[int, Field(ge=0, le=1_000_000_000)] = 128
+    min_body_bytes_per_second: Annotated[Bytes, Field(ge=0, le=1_000_000_000)] = 128
     drain_seconds: Annotated[float, Field(ge=0, le=3600)] = 0
     graceful_timeout_seconds: Annotated[int, Field(ge=1, le=3600)] = 30
     max_worker_memory_mib: Annotated[int, Field(ge=64, le=1_000_000)] | None = None

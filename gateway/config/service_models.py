@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, model_validator
 from gateway.config.addresses import check_authority, check_target
 from gateway.config.base import Model, Scope, Seconds, Text, changed_fields, refuse
 from gateway.config.limit_text import check_limit, parse_limits
+from gateway.config.sizes import Bytes
 from gateway.config.token_models import File
 from gateway.config.values import (
     PLACEHOLDER,
@@ -136,7 +137,7 @@ class ServiceSettings(Model):
     retry_budget: Annotated[float, Field(ge=0, le=1)] = 0.2
     breaker: BreakerSettings = BreakerSettings()
     health: HealthSettings = HealthSettings()
-    max_body_bytes: Annotated[int, Field(ge=0)] = 100 * 1024 * 1024
+    max_body_bytes: Annotated[Bytes, Field(ge=0)] = 100 * 1024 * 1024
     max_in_flight: Annotated[int, Field(ge=1)] = 400
     max_in_flight_per_caller: Share = 1
     max_uploads_in_flight: Share = 0.5

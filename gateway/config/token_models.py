@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, Sec
 
 from gateway.config.addresses import check_document_url
 from gateway.config.base import HeaderName, Model, Seconds, Text, changed_fields, refuse
+from gateway.config.sizes import Bytes
 from gateway.config.values import check_audience, check_cookie_name, check_file, check_secret
 
 Algorithm = Literal[
@@ -109,9 +110,9 @@ class JwtSettings(KeySettings):
     leeway_seconds: Annotated[float, Field(ge=0, le=300)] = 5
     max_lifetime_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     required_claims: tuple[Text, ...] = ("exp", "sub")
-    max_token_bytes: Annotated[int, Field(ge=256, le=16000)] = 8192
+    max_token_bytes: Annotated[Bytes, Field(ge=256, le=16000)] = 8192
     cache_size: Annotated[int, Field(ge=0, le=1_000_000)] = 10_000
-    cache_max_bytes: Annotated[int, Field(ge=65_536, le=1 << 34)] = 33_554_432
+    cache_max_bytes: Annotated[Bytes, Field(ge=65_536, le=1 << 34)] = 33_554_432
     scope_claim: Text | None = None
     cookie: Annotated[str, AfterValidator(check_cookie_name)] | None = None
     jwks_refresh_seconds: Seconds = 300

@@ -33,9 +33,6 @@ def token_finding(case: Case) -> Finding:
     is_missing = problem.code == "missing_token"
     if not is_missing:
         facts = {**facts, "problem": problem.code, "reason": problem.reason}
-        if problem.__cause__ is not None:
-            # Not its text, which may quote the token.
-            facts["cause"] = type(problem.__cause__).__name__
         if fetched := fetched_keys(case):
             facts["keys"] = fetched
     return Finding("token", "none" if is_missing else "bad", problem.detail, facts)

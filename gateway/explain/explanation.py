@@ -107,8 +107,8 @@ def outcome_of(course: Course) -> tuple[str, int | None, str | None]:
     code = next((value for name, value in course.answer if name == "X-Gateway-Error"), None)
     if code is not None:
         return f"{course.status} {code}", course.status, code
-    who = "a preflight" if course.stopped_at == "preflight" else course.endpoint or ""
-    return f"{course.status}, answered by the gateway itself ({who})", course.status, None
+    what = " (a preflight)" if course.stopped_at == "preflight" else ""
+    return f"{course.status}, answered by the gateway itself{what}", course.status, None
 
 
 def targets_of(course: Course, client_fields: Sequence[tuple[str, str]]) -> list[ToTarget]:

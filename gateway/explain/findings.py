@@ -153,7 +153,7 @@ def route_finding(case: Case) -> Finding:
         allow = [value for name, value in course.answer if name == "Allow"]
         return Finding("route", "none", case.refusal, {"allowed methods": allow} if allow else {})
     if policy is None:
-        return Finding("route", "gateway", f"the gateway's own: {course.endpoint}")
+        return Finding("route", "gateway", "the gateway answers this path itself")
     limits, quota = policy.time_limits, policy.quota
     return Finding(
         "route",

@@ -135,7 +135,7 @@ def test_a_broken_configuration_is_told_whole_and_without_a_traceback(tmp_path: 
 def test_what_only_building_can_tell_is_told_by_any_command(tmp_path: Path) -> None:
     key = tmp_path / "key.pem"
     code, output, errors = run("routes", environ={"GATEWAY_JWT__PUBLIC_KEY_FILE": str(key)})
-    assert (code, output) == (1, "")
+    assert (code, output) == (2, "")
     assert "Traceback" not in errors
     assert f"jwt.public_key_file: can't read {str(key)!r}: No such file or directory" in errors
 
@@ -147,6 +147,62 @@ def test_bytes_that_are_no_text_are_told(tmp_path: Path) -> None:
     assert "jwt.issuer: is not UTF-8" in errors
     assert '"\\udcff": is not UTF-8' in errors
     assert "Traceback" not in errors
+
+
+# What a check says no to (1), other commands can't run with (2).
+@pytest.mark.parametrize(("words", "expected"), [("check", 1), ("services", 2), ("explain GET /", 2), ("routes", 2)])
+def test_exit_codes_with_a_broken_configuration(words: str, expected: int) -> None:
+    code, output, errors = run(*words.split(), environ={"GATEWAY_JWT_SECRET": "x"})
+    assert (code, output) == (expected, "")
+    said = "did you mean GATEWAY_JWT__SECRET? (from GATEWAY_JWT_SECRET)"
+    assert errors == f"Error: The configuration can't be used:\n  jwt_secret: there is no such setting; {said}\n"
+
+
+def test_a_redis_that_can_not_be_reached_is_no_answer() -> None:
+    port = free_ports(1)
+    code, output, errors = run("quota", "ada", environ={"REDIS_URL": f"redis://127.0.0.1:{port}"})
+    assert (code, output) == (2, "")
+    assert "\nError: redis_url: fails: " in errors
+
+
+def test_help_works_with_a_broken_configuration() -> None:
+    broken = {"GATEWAY_JWT_SECRET": "x"}
+    for words in ((), ("--help",)):
+        _, output, errors = run(*words, environ=broken)
+        assert "jwt_secret: there is no such setting" in errors + output
+        assert re.search(r"^  explain +Tell what would happen", output + errors, re.MULTILINE)
+    code, output, errors = run("explain", "--help", environ=broken)
+    assert (code, "--body-bytes" in output, "Traceback" in errors) == (0, True, False)
+    # It can only show help, not do anything.
+    code, output, _ = run("token", "--sub", "ada", "--claim", "--help", environ=broken)
+    assert (code, output) == (2, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full, which is always full")
+@pytest.mark.parametrize("words", ["check", "services", "routes", "config", "explain GET /healthz", "--help"])
+def test_full_standard_output_ends_a_command_quietly(words: str) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "flask", *words.split()],
+            cwd=ROOT,
+            env=clean_environment() | {"GATEWAY_JWT__SECRET": SECRET},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    said = "Error: standard output can't be written: No space left on device\n"
+    assert (done.returncode, done.stderr) == (2, said)
+
+
+@pytest.mark.parametrize("words", ["config", "routes"])
+def test_a_closed_pipe_ends_a_command_quietly(words: str) -> None:
+    process = started(words)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    assert (process.stderr.read(), process.wait(60)) == ("", 2)
+    process.stderr.close()
 
 
 # --- config
@@ -404,10 +460,11 @@ def test_only_the_issuer_signs_where_there_is_a_public_key(tmp_path: Path) -> No
     public_key = ec.generate_private_key(ec.SECP256R1()).public_key()
     (tmp_path / "key.pem").write_bytes(public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
     app = create_app(loaded({"jwt": {"public_key_file": str(tmp_path / "key.pem")}}))
-    for command, said in (("token --sub ada", "only their issuer can sign them"), ("demo", "signs with jwt.secret")):
+    said = {("token --sub ada", 1): "only their issuer can sign them", ("demo", 2): "signs with jwt.secret"}
+    for (command, code), text in said.items():
         result = app.test_cli_runner().invoke(args=command.split())
-        assert result.exit_code == 1
-        assert said in result.output
+        assert result.exit_code == code
+        assert text in result.output
 
 
 def test_without_a_key_a_generated_one_signs_and_a_warning_names_the_setting(tmp_path: Path) -> None:
@@ -528,7 +585,7 @@ def test_the_demo_tells_which_port_is_taken() -> None:
             said = f"Error: port {taken} is in use: choose others with --port and --services-from\n"
             assert refused_demo(*words) == said
     with socket.create_server((LOCAL, first + 4)):
-        assert run("demo", *words) == (1, "", said)
+        assert run("demo", *words) == (2, "", said)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
@@ -26,6 +28,7 @@ from tests.support.redis import RedisServer, calls_of, free_port, revoke_token
 from tests.support.tokens import SECRET, bearer, signed
 from tests.support.upstream import ScriptedUpstream, answering
 
+CLASS_NAME = re.compile(r"[A-Za-z](Error|Exception|Timeout|Refused)\b|gaierror")
 Pair = tuple[str, str]
 HOST = "gateway.test"
 DOCUMENT = {"openapi": "3.1.0", "info": {"title": "T", "version": "1"}, "paths": {"/known": {"get": {}}}}
@@ -382,10 +385,30 @@ def test_an_issuers_keys_are_fetched_and_that_is_told(upstream: ScriptedUpstream
         found = explainer.document("GET", "/api/devices", "--token", token)
         assert (found["status"], found["code"]) == (503, "keys_unavailable")
         assert "could not be fetched" in facts(found, "token")["keys"]
-        assert any("can't be refreshed: status 500" in note for note in found["notes"])
+        assert any(f"can't be refreshed: {issuer.jwks_url}: status 500" in note for note in found["notes"])
         assert upstream.requests == []
     finally:
         issuer.close()
+
+
+def test_why_keys_can_not_be_fetched_is_told_with_the_url_and_without_what_is_secret(
+    upstream: ScriptedUpstream,
+) -> None:
+    token = signed(key=ec.generate_private_key(ec.SECP256R1()), algorithm="ES256")
+    url = f"http://127.0.0.1:{free_port()}/keys"
+    settings = {"jwt": {"jwks_url": f"{url}?key=hunter2", "secret": None}}
+    explainer = Explainer(without_secret(settings | four_services(upstream.url)))
+    text = explainer.text("GET", "/api/devices", "--token", token, code=1)
+    reason = f"{url}?**********: no connection to the service: Connection refused"
+    assert f"the keys of jwt can't be refreshed: {reason}; the known ones stay" in text
+    assert "hunter2" not in text
+    assert not CLASS_NAME.search(text), text
+
+
+def test_no_finding_quotes_a_class(explainer: Explainer) -> None:
+    for bad in ("x", "a.b.c", signed()[:-4] + "AAAA", signed(exp=1), "é"):
+        text = explainer.text("GET", "/api/devices", "--token", bad, code=1)
+        assert not CLASS_NAME.search(text), text
 
 
 def without_secret(settings: dict[str, Any]) -> dict[str, Any]:
@@ -533,5 +556,5 @@ def test_as_people_run_it(start_gateway: Callable[..., GatewayProcess], upstream
     assert token not in done.stdout
     assert len(upstream.requests) == 1
     # A broken configuration is told as by any command.
-    output = flask("explain", "GET", "/", settings={"proxy": {"trusted_hops": "x"}}, code=1)
+    output = flask("explain", "GET", "/", settings={"proxy": {"trusted_hops": "x"}}, code=2)
     assert output == ""

@@ -428,3 +428,30 @@ def test_nothing_ever_failed_unexpectedly(gateway: GatewayProcess) -> None:
     assert "Traceback" not in gateway.output()
     assert not [line for line in gateway.access_log() if line["error"] == "internal"]
     assert signed() not in gateway.output()
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "detail"),
+    [
+        ("GET", "/nowhere?token=hunter2", "no service, and nothing of the gateway's own, is at /nowhere"),
+        ("POST", "/api/device%73X//a", "no service, and nothing of the gateway's own, is at /api/device%73X//a"),
+        ("GET", "/" + 300 * "x", f"no service, and nothing of the gateway's own, is at /{199 * 'x'}…"),
+        ("GET", "http://other.example/no", "no service, and nothing of the gateway's own, is at /no"),
+        ("DELETE", "/healthz", "DELETE is not allowed for /healthz; allowed: GET, HEAD, OPTIONS"),
+        ("TRACE", "/api/devices", "TRACE is not allowed for /api/devices; allowed: "),
+    ],
+)
+def test_what_is_not_there_is_told_by_its_path(gateway: GatewayProcess, method: str, target: str, detail: str) -> None:
+    document = json.loads(gateway.request(method, target).body)
+    assert document["detail"].startswith(detail)
+    assert method == "TRACE" or document["detail"] == detail
+    assert "hunter2" not in json.dumps(document)
+
+
+def test_what_is_hidden_is_told_as_what_does_not_exist(gateway: GatewayProcess) -> None:
+    """A page of another origin learns nothing from the answer that it gets for /metrics."""
+    hidden, missing = (
+        json.loads(gateway.get(path, ("Origin", "https://a.example")).body) for path in ("/metrics", "/metricsx")
+    )
+    assert hidden["detail"] + "x" == missing["detail"]
+    assert hidden.keys() == missing.keys()

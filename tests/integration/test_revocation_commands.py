@@ -228,7 +228,7 @@ def test_a_redis_that_refuses_to_write_is_told(upstream: ScriptedUpstream) -> No
         full.ask("CONFIG", "SET", "maxmemory", "1")
         site = Site(full, upstream.url, NO_ISSUER)
         for words in (("--jti", "x"), ("--sub", "x")):
-            assert "redis_url: fails" in site.run("revoke", *words, code=1)
+            assert "redis_url: fails" in site.run("revoke", *words, code=2)
 
 
 @pytest.mark.parametrize(
@@ -411,7 +411,7 @@ def test_keys_that_can_t_be_had_revoke_nothing(redis: RedisServer, upstream: Scr
         issuer.add_key("one")
         issuer.status = 500
         site = Site(redis, upstream.url, {"jwks_url": issuer.jwks_url})
-        said = site.run("revoke", "--token", "-", code=1, given=issuer.token("one"))
+        said = site.run("revoke", "--token", "-", code=2, given=issuer.token("one"))
     assert "the token can't be verified: the issuer's keys can't be loaded" in said
 
 

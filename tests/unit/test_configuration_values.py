@@ -75,7 +75,11 @@ def test_one_audience_or_several() -> None:
         (devices(targets=[]), "services.devices.targets: must not be empty"),
         ({"server": {"workers": "many"}}, "server.workers: must be a whole number"),
         ({"server": {"workers": "0"}}, "server.workers: must be greater than or equal to 1"),
-        (devices(max_body_bytes="100MB"), "services.devices.max_body_bytes: must be a whole number"),
+        (
+            devices(max_body_bytes="100 parsecs"),
+            'services.devices.max_body_bytes: must be a number of bytes, or one with a unit such as "20MB" or "64KiB", '
+            "got '100 parsecs'",
+        ),
         (devices(read_timeout_seconds="30s"), "services.devices.read_timeout_seconds: must be a number"),
         (devices(read_timeout_seconds="nan"), "services.devices.read_timeout_seconds: must be a finite number"),
         (devices(read_timeout_seconds="0"), "services.devices.read_timeout_seconds: must be greater than 0"),
@@ -257,6 +261,77 @@ def test_addresses_that_nobody_can_listen_at(bind: str) -> None:
 @pytest.mark.parametrize("port", ["http", "65536", "-1", "80 ", "tcp://10.0.0.1:80"])
 def test_a_port_that_is_none(port: str) -> None:
     assert mistakes_in({"PORT": port}) == [f"server.bind: PORT must be a port, a number from 0 to 65535, got {port!r}"]
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("1000", 1000),
+        ("1000B", 1000),
+        ("64k", 64_000),
+        ("20MB", 20_000_000),
+        ("20 mb", 20_000_000),
+        ("64KiB", 65_536),
+        ("1 GiB", 1 << 30),
+        ("2Mi", 2 << 20),
+        (7, 7),
+    ],
+)
+def test_sizes_may_have_units(text: str | int, size: int) -> None:
+    assert loaded(devices(max_body_bytes=text)).services["devices"].max_body_bytes == size
+
+
+@pytest.mark.parametrize("text", ["", "MB", "1.5MB", "-1", "1TB", "1e6", "20 M B", "1" * 20, "²MB"])
+def test_sizes_that_are_none(text: str) -> None:
+    (line,) = mistakes_of(devices(max_body_bytes=text))
+    assert line.startswith("services.devices.max_body_bytes: must be a number of bytes")
+
+
+def test_all_settings_in_bytes_take_units() -> None:
+    tree = {
+        "jwt": {"max_token_bytes": "4KiB", "cache_max_bytes": "1MiB"},
+        "docs": {"max_bytes": "1MiB"},
+        "server": {"max_head_bytes": "16KiB", "min_body_bytes_per_second": "1KiB"},
+    }
+    found = loaded(tree)
+    assert (found.jwt.max_token_bytes, found.jwt.cache_max_bytes, found.docs.max_bytes) == (4096, 1 << 20, 1 << 20)
+    assert (found.server.max_head_bytes, found.server.min_body_bytes_per_second) == (16384, 1024)
+    # Limits are those of the numbers.
+    assert mistakes_of({"server": {"max_head_bytes": "1GiB"}}) == [
+        "server.max_head_bytes: must be less than or equal to 1048576"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "network"),
+    [("10.0.0.1/24", "10.0.0.0/24"), ("fe80::1/64", "fe80::/64"), ("10.1.2.3/255.0.0.0", "10.0.0.0/8")],
+)
+def test_an_address_with_a_networks_length_proposes_the_network(text: str, network: str) -> None:
+    said = f"{text!r} has bits beside the network's: write '{network}', or the address alone"
+    tree = {"admin": {"allow": [text]}, "ratelimit": {"exempt_addresses": [text]}}
+    assert mistakes_of(tree) == [f"ratelimit.exempt_addresses[0]: {said}", f"admin.allow[0]: {said}"]
+    assert loaded({"admin": {"allow": [network]}}).admin.allow == (network,)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("id.example.com/keys", "must be a URL of http or https, like https://id.example.com/.well-known/jwks.json"),
+        (
+            "ftp://id.example.com/keys",
+            "must be a URL of http or https, like https://id.example.com/.well-known/jwks.json",
+        ),
+        ("https:///keys", "'https:///keys' has no host, or none that there can be"),
+        ("https://u:hunter2@id/keys", "'https://**********@id/keys' has a user or a password, which are not sent"),
+        ("https://id/keys#a", "'https://id/keys#**********' has a fragment (#), which is never sent"),
+        (
+            "https://id:99999/keys?k=hunter2",
+            "the port of 'https://id:99999/keys?**********' is not a number from 1 to 65535",
+        ),
+    ],
+)
+def test_urls_of_keys_that_are_refused_are_told_with_the_reason(url: str, said: str) -> None:
+    assert mistakes_of({"jwt": {"jwks_url": url}}) == [f"jwt.jwks_url: {said}"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,39 @@
+"""`flask` commands where the gateway can't be built: its mistakes are told, and `--help` still works."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, NoReturn
+
+import click
+from flask import Flask
+
+from gateway.cli import add_commands, flask_context
+from gateway.cli.failures import CouldNotRun
+from gateway.config import load_settings
+from gateway.errors import ConfigurationError, LibraryMismatch
+
+
+def application_for_help(error: ConfigurationError | LibraryMismatch) -> Flask:
+    """An application whose commands can only show their help. Raises ClickException where something else is wanted."""
+    words = sys.argv[1:]
+    # `flask check` asks this very question, and the answer is no; all others can't run.
+    reason = (click.ClickException if "check" in words else CouldNotRun)(reason_of(error))
+    if flask_context() is None or (words and "--help" not in words):
+        raise reason from error
+
+    def refuse(*_: Any, **__: Any) -> NoReturn:
+        raise reason
+
+    app = Flask("gateway")
+    add_commands(app, load_settings({}))
+    for command in app.cli.commands.values():
+        command.callback = refuse
+    click.echo(f"{reason.message}\n", err=True)
+    return app
+
+
+def reason_of(error: ConfigurationError | LibraryMismatch) -> str:
+    if isinstance(error, LibraryMismatch):
+        return error.listing()
+    return "The configuration can't be used:\n" + error.listing()
