@@ -59,6 +59,7 @@ def on_starting(server):
         except ConfigurationError as error:
             sys.exit("The configuration can't be used:\n" + error.listing())
         MASTER.use_embedded_redis(server.care.redis.url)
+        server.log.info("redis_url is not set: counters and revocations are this gateway's alone, and end with it")
 
 
 def when_ready(server):
@@ -67,6 +68,9 @@ def when_ready(server):
 
 def on_reload(server):
     MASTER.listeners.apply()
+    if MASTER.is_reloaded:
+        server.log.info("Configuration: %s", MASTER.sources)
+        server.care.confirm_reload()
     resources.share_memory()
     server.care.note_redis()
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from ipaddress import ip_address, ip_network
 
 from flask import Blueprint
 
 from gateway import context
 from gateway.config import AdminSettings
+from gateway.context import Exchange
 from gateway.errors import NoRoute
 from gateway.metrics.registry import CONTENT_TYPE, Metrics
 from gateway.proxy.headers import tells_of_a_proxy
@@ -15,6 +17,8 @@ from gateway.responses import GatewayResponse, content_response
 from gateway.served_hosts import ServedHosts
 from gateway.status.desk import StatusDesk
 from gateway.status_routes import add_status
+
+log = logging.getLogger(__name__)
 
 
 def admin_blueprint(settings: AdminSettings, hosts: ServedHosts, metrics: Metrics, status: StatusDesk) -> Blueprint:
@@ -31,26 +35,42 @@ def admin_blueprint(settings: AdminSettings, hosts: ServedHosts, metrics: Metric
     return blueprint
 
 
+class NotAnOperator(Exception):
+    """Why somebody gets a 404. The text is for the log."""
+
+
 class OperatorsOnly:
-    """Lets in whose own address is allowed. To others there is nothing here, so that nobody learns that there is."""
+    """Lets in whose own address is allowed. Everyone else gets 404, as if the path did not exist; the log says why."""
 
     def __init__(self, settings: AdminSettings) -> None:
         self._networks = [ip_network(network) for network in settings.allow]
+        self._has_logged = False
 
     def check(self) -> None:
         """Raises NoRoute."""
-        exchange = context.current()
+        try:
+            self._check(context.current())
+        except NotAnOperator as reason:
+            if not self._has_logged:
+                # Once in each worker; the access log has all of them.
+                self._has_logged = True
+                log.warning("/status and /metrics are a 404 to some who asked: %s", reason)
+            raise NoRoute() from reason
+
+    def _check(self, exchange: Exchange) -> None:
+        """Raises NotAnOperator."""
         # The gateway's own page is of its origin. A page of another one may read answers where [cors] lets it, but asks
         # with the address of whoever looks at it.
         if any(name.lower() == "origin" for name, _ in exchange.fields):
-            raise NoRoute()
+            raise NotAnOperator("a page of another origin asked")
         # Through a proxy everybody has its address; then the client's own counts, which must be one that is believed.
         is_forwarded = any(tells_of_a_proxy(name) for name, _ in exchange.fields)
         client = exchange.client
-        if not self._is_allowed(client.peer) or not self._is_allowed(client.address):
-            raise NoRoute()
+        for address in (client.peer, client.address):
+            if not self._is_allowed(address):
+                raise NotAnOperator(f"admin.allow does not have {address}")
         if is_forwarded and client.address == client.peer:
-            raise NoRoute()
+            raise NotAnOperator("a proxy passed it on, and proxy.trusted_hops does not say whose address to believe")
 
     def _is_allowed(self, text: str) -> bool:
         try:

@@ -13,6 +13,7 @@ from gateway.reporting.notes import Note, Notes
 from gateway.responses import ClosingBody, GatewayResponse, put_fields
 
 GONE = "client_disconnected"
+ABORTED = "upstream_aborted"
 REQUEST_ID = frozenset(["x-request-id"])
 
 
@@ -34,7 +35,7 @@ class Finishing:
 
         def close(body: ClosingBody) -> None:
             if not body.is_complete and not exchange.error_code:
-                exchange.error_code = "upstream_aborted" if isinstance(body.failure, UpstreamBodyError) else GONE
+                exchange.error_code = ABORTED if isinstance(body.failure, UpstreamBodyError) else GONE
                 exchange.error_cause = told(body.failure.__cause__ or body.failure) if body.failure else ""
             self._notes.leave(Note(exchange, status, body.sent_bytes, time.time(), self._clock()))
             # The greenlet of an idle connection would hold it until the next request, fields, claims and all.

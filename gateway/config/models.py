@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -34,6 +33,7 @@ from gateway.config.values import (
     check_service_name,
     check_worker,
 )
+from gateway.system.cpus import usable_cpus
 
 FieldName = Annotated[str, AfterValidator(check_field_name)]
 Method = Annotated[str, AfterValidator(check_method)]
@@ -161,8 +161,9 @@ class ServerSettings(Model):
 
     @property
     def worker_count(self) -> int:
-        """`workers`, else one per core, and two at least: one that dies must not be the only one."""
-        return self.workers or max(2, os.cpu_count() or 1)
+        """`workers`, else one per processor that may be used, and two at least: one that dies must not be the only
+        one."""
+        return self.workers or max(2, usable_cpus())
 
     @model_validator(mode="after")
     def check_together(self) -> Self:

@@ -255,7 +255,7 @@ def own_access_finding(case: Case) -> Finding | None:
     if "operators" not in case.course.begun:
         return None
     if case.course.stopped_at == "operators":
-        return Finding("operators", "refused", "the address is not among admin.allow, or a proxy hides the client's")
+        return Finding("operators", "refused", case.course.exchange.error_cause.partition(": ")[2])
     return Finding("operators", "ok", "the address is among admin.allow")
 
 

@@ -37,7 +37,7 @@ CALLS: dict[str, list[tuple[str, str, str]]] = {
         ("gunicorn.arbiter:Arbiter.spawn_worker", "self", "worker_age LISTENERS WORKERS"),
         ("gunicorn.arbiter:Arbiter.reap_workers", "self", "reexec_pid WORKERS"),
         ("gunicorn.arbiter:Arbiter.manage_workers", "self", "num_workers WORKERS kill_worker"),
-        ("gunicorn.arbiter:Arbiter.start", "", "LISTENERS systemd master_pid"),
+        ("gunicorn.arbiter:Arbiter.start", "", "LISTENERS systemd master_pid create_sockets"),
     ],
     "gevent": [
         (

@@ -40,6 +40,7 @@ class MasterCare:
         self._stop, self._reload = server.stop, server.reload
         self._spawn_worker, self._reap_workers = server.spawn_worker, server.reap_workers
         self._is_reloading = False
+        self._is_to_confirm = False
         # Workers of this age, and older ones, serve by the configuration before the last reload.
         self._age_at_reload = 0
         self._try_again_at = float("-inf")
@@ -99,12 +100,19 @@ class MasterCare:
                 missing -= 1
         old = [worker for worker in staying if worker.age <= self._age_at_reload]
         wanted = max(0, server.num_workers - sum(worker.is_serving.is_raised for worker in current))
+        if self._is_to_confirm and not wanted:
+            self._is_to_confirm = False
+            log.info("Reloaded: %s workers serve by the new configuration", server.num_workers)
         needed = [worker for worker in old if worker.is_serving.is_raised][-wanted:] if wanted else []
         surplus = [worker for worker in old if worker not in needed]
         for worker in surplus + current[: max(0, len(current) - server.num_workers)]:
             worker.is_leaving.hoist()
             server.kill_worker(worker.pid, signal.SIGTERM)
         self._count(len(staying) - len(surplus))
+
+    def confirm_reload(self) -> None:
+        """Has it logged when the workers of the new configuration serve."""
+        self._is_to_confirm = True
 
     def note_redis(self) -> None:
         """Tells commands where the private Redis is, by each address that is listened at. Not before it is: a gateway

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from gunicorn import http
+import logging
+from typing import Any
+
+from gunicorn import http, sock
 
 from gateway.config import ServerSettings
 from gateway.serving.answers import Response
 from gateway.serving.request_bodies import Patience
 from gateway.serving.request_heads import Request, RequestParser
+
+log = logging.getLogger("gunicorn.error")
+gunicorns_own = sock.create_sockets
 
 
 def replace_parts(settings: ServerSettings) -> None:
@@ -19,3 +25,13 @@ def replace_parts(settings: ServerSettings) -> None:
         min_bytes_per_second=settings.min_body_bytes_per_second,
     )
     http.RequestParser = RequestParser
+    sock.create_sockets = create_sockets
+
+
+def create_sockets(*given: Any) -> Any:
+    """gunicorn's listening sockets. Where it can't have one and gives up, its last word is what can be done."""
+    try:
+        return gunicorns_own(*given)
+    except SystemExit:
+        log.error("Not started: choose another address, by PORT or server.bind, or end the process that listens there")
+        raise

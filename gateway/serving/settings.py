@@ -34,6 +34,8 @@ class MasterSettings:
         self.embedded_url: str | None = None
         self.addresses_at_start: tuple[str, ...] = ()
         self.listeners: Listeners | None = None
+        # Whether the last reload put new settings in force.
+        self.is_reloaded = False
         self._has_metrics_folder = False
 
     def load(self) -> Settings:
@@ -62,7 +64,9 @@ class MasterSettings:
                 sys.exit("The configuration can't be used:\n" + error.listing())
             for line in error.mistakes:
                 log.error("not reloaded: %s", line)
+            self.is_reloaded = False
             return self.in_force
+        self.is_reloaded = self.in_force is not None
         self.addresses_at_start = self.addresses_at_start or settings.server.addresses
         self.in_force, self.sources = settings, loaded.summary()
         return self.adopt()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,7 @@ def test_nothing_outlives_a_killed_master_and_the_next_start_clears_away_what_it
 def test_without_any_setting_it_runs_with_its_own_secret_and_redis(start_gateway: StartGateway) -> None:
     gateway = start_gateway({}, environ={"GATEWAY_JWT__SECRET": None})
     assert "jwt.secret is not set" in gateway.output()
+    assert "redis_url is not set: counters and revocations are this gateway's alone" in gateway.output()
     assert gateway.get("/readyz").json() == {"status": "ready", "redis": "ok", "keys": "ok"}
     secret = Path(__file__).parents[2] / "instance" / "jwt-secret"
     assert secret.stat().st_mode & 0o777 == 0o600
@@ -76,6 +78,17 @@ def test_mistakes_end_the_start_with_all_of_them_told(tmp_path: Path) -> None:
     assert "services.rules.targets[0]: scheme must be http or https, got 'ftp'" in told
     assert "services.rules.speed: there is no such setting" in told
     assert "Traceback" not in told
+
+
+def test_a_port_that_is_taken_says_which_setting_to_change() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(AssertionError) as failure:
+            GatewayProcess({"server": {"bind": address}})
+    said = str(failure.value)
+    assert f"Connection in use: ('127.0.0.1', {address.rpartition(':')[2]})" in said
+    assert "Not started: choose another address, by PORT or server.bind" in said
+    assert "Traceback" not in said
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +126,8 @@ class TestReload:
         self.reload(reloading)
         assert reloading.get("/api/extra", bearer()).status == 200
         assert reloading.get("/api/devices", bearer()).value("X-RateLimit-Remaining") == "98"
+        reloading.wait_until(lambda: "Reloaded: 2 workers serve by the new configuration" in reloading.output())
+        assert len(re.findall(f"Configuration: the defaults, {config} and", reloading.output())) == 2
         assert len(own_folders(reloading)) == 2
 
     @pytest.mark.usefixtures("upstream")
@@ -123,6 +138,7 @@ class TestReload:
         self.reload(reloading)
         assert "not reloaded: services.devices.targets[0]: scheme must be http or https" in reloading.output()
         assert "not reloaded: jwt.speed: there is no such setting" in reloading.output()
+        assert reloading.output().count("Reloaded: ") == 1
         assert reloading.get("/api/devices", bearer()).status == 200
 
     def test_a_key_file_that_has_gone_is_refused_too(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from gateway.config.load import Loaded, validated
 from gateway.config.places import Place
 from gateway.config.sources import merged_sources
 from gateway.errors import ConfigurationError
+from gateway.system.cpus import usable_cpus
 from tests.support.configuration import (
     ORDERS,
     loaded,
@@ -77,7 +77,7 @@ def test_defaults() -> None:
 
 
 def test_one_worker_per_core_and_two_at_least() -> None:
-    assert ServerSettings().worker_count == max(2, os.cpu_count() or 1)
+    assert ServerSettings().worker_count == max(2, usable_cpus())
     assert ServerSettings(workers=1).worker_count == 1
 
 

@@ -1,0 +1,67 @@
+"""Processors that may be used, by the files that Linux and Docker write."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+import pytest
+
+from gateway.config.models import ServerSettings
+from gateway.system import cpus
+from gateway.system.cpus import cgroup_cpus
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "share"),
+    [
+        ("0::/\n", {"cpu.max": "150000 100000\n"}, 1.5),
+        ("0::/\n", {"cpu.max": "max 100000\n"}, math.inf),
+        ("0::/\n", {}, math.inf),
+        ("0::/\n", {"cpu.max": "nonsense"}, math.inf),
+        ("0::/\n", {"cpu.max": "0 0"}, math.inf),
+        # The group's own, or one around it.
+        ("0::/a/b\n", {"a/cpu.max": "200000 100000", "a/b/cpu.max": "max 100000"}, 2),
+        ("0::/a/b\n", {"a/cpu.max": "200000 100000", "a/b/cpu.max": "50000 100000"}, 0.5),
+        ("0::/../a\n", {"a/cpu.max": "100000 100000"}, 1),
+        # Version 1: as a host has it, and as a container sees it.
+        (
+            "5:cpu,cpuacct:/docker/x\n1:name=systemd:/\n",
+            {"cpu,cpuacct/docker/x/cpu.cfs_quota_us": "400000\n", "cpu,cpuacct/docker/x/cpu.cfs_period_us": "100000\n"},
+            4,
+        ),
+        ("5:cpuacct,cpu:/docker/x\n", {"cpu/cpu.cfs_quota_us": "250000", "cpu/cpu.cfs_period_us": "100000"}, 2.5),
+        ("5:cpu:/\n", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, math.inf),
+        ("5:memory:/\n", {"cpu/cpu.cfs_quota_us": "100000", "cpu/cpu.cfs_period_us": "100000"}, math.inf),
+        ("\nnonsense\n", {}, math.inf),
+    ],
+)
+def test_the_share_of_a_container(groups: str, files: dict[str, str], share: float, tmp_path: Path) -> None:
+    own, root = tmp_path / "own", tmp_path / "root"
+    own.write_text(groups)
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    assert cgroup_cpus(root, own) == share
+
+
+def test_where_nothing_tells_there_is_no_limit(tmp_path: Path) -> None:
+    assert cgroup_cpus(tmp_path, tmp_path / "none") == math.inf
+
+
+@pytest.mark.parametrize(("share", "workers"), [("50000 100000", 2), ("250000 100000", 3), ("max 100000", None)])
+def test_workers_are_as_many_as_a_container_has_processors(
+    share: str, workers: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own").write_text("0::/\n")
+    (tmp_path / "cpu.max").write_text(share)
+    monkeypatch.setattr(cpus, "ROOT", tmp_path)
+    monkeypatch.setattr(cpus, "OWN", tmp_path / "own")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    cpus.usable_cpus.cache_clear()
+    try:
+        assert ServerSettings().worker_count == (workers or 8)
+        assert ServerSettings(workers=1).worker_count == 1
+    finally:
+        cpus.usable_cpus.cache_clear()
