@@ -97,16 +97,6 @@ def test_what_a_killed_worker_had_in_flight_goes_with_it(
         assert counted(gateway, "gateway_worker_memory_bytes") > 1 << 20
 
 
-def test_a_target_that_is_configured_twice_is_one(start_gateway: Start, upstream: ScriptedUpstream, held: Held) -> None:
-    services = {"devices": {"targets": [upstream.url, upstream.url], "balancing": "round_robin"}}
-    gateway = start_gateway({"services": services}, workers=1)
-    with ExitStack() as stack:
-        for _ in range(2):
-            connection = stack.enter_context(Connection(gateway.port))
-            connection.send(request_bytes("GET", "/api/devices", [bearer()]))
-        wait_for(gateway, 2, "gateway_upstream_connections", service="devices", target=upstream.url, state="in_use")
-
-
 def test_keys_and_documents_tell_how_old_they_are_and_that_they_fail(
     start_gateway: Start, upstream: ScriptedUpstream
 ) -> None:

@@ -350,7 +350,8 @@ def test_a_token_without_an_id_is_revoked_by_itself(sites: dict[str, Site], redi
         assert said.startswith("token ")
         assert [sites[site].status(one) for one in (token, other)] == [401, 200]
         assert sites[site].get(token).json["detail"] == "the token has been revoked"
-        (line,) = [line for line in sites[site].run("revoked").splitlines() if line == said.strip()]
+        # Its time is worked out from what is left of it, so it may be a second off.
+        (line,) = [line for line in sites[site].run("revoked").splitlines() if line.split()[:2] == said.split()[:2]]
         assert token not in line
         assert sites[site].run("revoke", "--token", "-", "--undo", given=token) == "taken back\n"
         assert sites[site].status(token) == 200
