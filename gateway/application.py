@@ -74,7 +74,7 @@ def build(settings: Settings, parts: Parts = REAL) -> Flask:
     if settings.identity.sign:
         claims = list(settings.jwt.claims_to_headers)
         signer = IdentitySigner(settings.identity, claims, time.time, verifier.note_signed)
-    authentication = Authentication(verifier, settings.revocation, ladder, settings.jwt.cookie, signer, metrics)
+    authentication = Authentication(verifier, settings.revocation, ladder, settings.jwt, signer, metrics)
     policies = list(policies_of(settings))
     limiter = make_limiter(settings.ratelimit, Quotas(settings.ratelimit, policies, settings.jwt.only_issuer), ladder)
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 
 from gateway import context
-from gateway.config import RevocationSettings
+from gateway.config import JwtSettings, RevocationSettings
 from gateway.context import Exchange
 from gateway.errors import BadRequest, InsufficientScope, InvalidToken, KeysUnavailable, MissingToken, drop_tracebacks
 from gateway.limits.asks import Marks
@@ -24,22 +24,22 @@ log = logging.getLogger(__name__)
 class Authentication:
     """`authenticate` runs before the quota is taken and answers nothing; `authorize` guards each service.
 
-    `cookie` is the name of a cookie that may hold the token instead; `signer` is there where services get the caller's
-    identity signed."""
+    `signer` is there where services get the caller's identity signed."""
 
     def __init__(
         self,
         verifier: Verifier,
         revocation: RevocationSettings,
         ladder: Ladder,
-        cookie: str | None,
+        jwt: JwtSettings,
         signer: IdentitySigner | None,
         metrics: Metrics,
     ) -> None:
         self._verifier = verifier
         self._revocation = revocation
         self._ladder = ladder
-        self._cookie = cookie
+        self._cookie = jwt.cookie
+        self._passes_cookie_on = jwt.cookie_as_authorization
         self._signer = signer
         self._metrics = metrics
         self._is_failing = False
@@ -73,6 +73,9 @@ class Authentication:
                 raise InsufficientScope(missing)
         if exchange.principal is not None:
             exchange.identity_fields = self._identity_of(exchange.principal, policy.service)
+            if self._passes_cookie_on and not any(name.lower() == "authorization" for name, _ in exchange.fields):
+                token = presented_token(exchange.fields, self._cookie)
+                exchange.identity_fields = [*exchange.identity_fields, ("Authorization", f"Bearer {token}")]
 
     def require(self) -> None:
         """For what the gateway itself guards: any good token. Raises MissingToken, InvalidToken, KeysUnavailable."""

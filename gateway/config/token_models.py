@@ -115,6 +115,7 @@ class JwtSettings(KeySettings):
     cache_max_bytes: Annotated[Bytes, Field(ge=65_536, le=1 << 34)] = 33_554_432
     scope_claim: Text | None = None
     cookie: Annotated[str, AfterValidator(check_cookie_name)] | None = None
+    cookie_as_authorization: bool = False
     jwks_refresh_seconds: Seconds = 300
     jwks_cooldown_seconds: Seconds = 30
     claims_to_headers: Annotated[dict[str, HeaderName], BeforeValidator(with_default_mapping)] = Field(
@@ -149,6 +150,8 @@ class JwtSettings(KeySettings):
             mistakes = [f"{name}: belongs into each of issuers, where there are several" for name in own]
         else:
             mistakes = self.key_mistakes() + self.lifetime_mistakes(self.max_lifetime_seconds)
+        if self.cookie_as_authorization and self.cookie is None:
+            mistakes.append("cookie_as_authorization: goes with cookie")
         if all(one.jwks_url is None for one in self.all_issuers):
             names_of_fetching = ("jwks_refresh_seconds", "jwks_cooldown_seconds")
             changed = [name for name in names_of_fetching if name in changed_fields(self)]

@@ -1,0 +1,82 @@
+"""A token in a cookie that goes on as Authorization: for EventSource and pages, which can't set that field."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.support.commands import flask
+from tests.support.configuration import mistakes_of
+from tests.support.gateway import GatewayProcess, four_services
+from tests.support.tokens import bearer, signed
+from tests.support.upstream import ScriptedUpstream
+
+ORIGIN = ("Origin", "https://app.example.com")
+
+
+@pytest.fixture(scope="module")
+def settings(module_upstream: ScriptedUpstream) -> dict[str, Any]:
+    tree = four_services(module_upstream.url)
+    tree["services"]["open"] = {"prefix": "/open", "targets": [module_upstream.url], "auth": "none"}
+    jwt = {"cookie": "session", "cookie_as_authorization": True}
+    return tree | {"jwt": jwt, "cors": {"origins": [ORIGIN[1]], "credentials": True}}
+
+
+@pytest.fixture(scope="module")
+def gateway(start_gateway: Callable[..., GatewayProcess], settings: dict[str, Any]) -> GatewayProcess:
+    return start_gateway(settings, workers=1)
+
+
+def cookie(token: str, more: str = "theme=dark") -> tuple[str, str]:
+    return ("Cookie", f"{more}; session={token}")
+
+
+@pytest.mark.parametrize("target", ["/api/devices", "/open"])
+def test_the_services_get_the_token_as_authorization_and_the_cookie_as_it_was(
+    gateway: GatewayProcess, upstream: ScriptedUpstream, target: str
+) -> None:
+    token = signed()
+    reply = gateway.get(target, cookie(token), ORIGIN)
+    assert (reply.status, reply.value("Access-Control-Allow-Credentials")) == (200, "true")
+    (received,) = upstream.requests
+    assert received.values("Authorization") == [f"Bearer {token}"]
+    assert received.values("Cookie") == [f"theme=dark; session={token}"]
+    assert received.values("X-User-Subject") == ["ada@example.com"]
+
+
+def test_a_client_can_not_have_it_taken_away_again(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+    token = signed()
+    assert gateway.get("/api/devices", cookie(token), ("Connection", "authorization")).status == 200
+    assert upstream.requests[-1].values("Authorization") == [f"Bearer {token}"]
+
+
+def test_authorization_that_was_sent_goes_on_as_it_is(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+    sent = bearer("bob")
+    assert gateway.get("/api/devices", sent, cookie(signed("eve"))).status == 200
+    (received,) = upstream.requests
+    assert (received.values("Authorization"), received.values("X-User-Subject")) == ([sent[1]], ["bob"])
+    # So does what is no token, on a public route.
+    assert gateway.get("/open", ("Authorization", "Basic YTpi"), cookie(signed())).status == 200
+    assert upstream.requests[-1].values("Authorization") == ["Basic YTpi"]
+
+
+@pytest.mark.parametrize("bad", ["x", "", signed(exp=1), f"{signed()} x", signed()[:-2] + "AA"])
+def test_a_token_that_is_not_good_is_no_authorization(
+    gateway: GatewayProcess, upstream: ScriptedUpstream, bad: str
+) -> None:
+    assert gateway.get("/open", cookie(bad)).status == 200
+    assert upstream.requests[-1].values("Authorization") == []
+    assert gateway.get("/api/devices", cookie(bad)).status == 401
+
+
+def test_explain_shows_that_it_is_added_and_not_what(settings: dict[str, Any]) -> None:
+    token = signed()
+    text = flask("explain", "GET", "/api/devices", "-H", f"Cookie: session={token}", settings=settings)
+    assert "    + Authorization: Bearer …" in text
+    assert token not in text
+
+
+def test_it_goes_with_a_cookie() -> None:
+    assert mistakes_of({"jwt": {"cookie_as_authorization": True}}) == ["jwt.cookie_as_authorization: goes with cookie"]
