@@ -25,10 +25,19 @@ class DocumentedOnly:
         if policy is None or policy.undocumented == "allow" or exchange.target is None:
             return
         self._keeper.start()
-        documented = self._library.shelf.documented.get(policy.service)
-        if documented is None or documented.knows(exchange.method, exchange.target.path):
+        if self._may_exist(policy.service, exchange.method, exchange.target.path):
             return
+        # The service may have it since its document was last fetched.
+        renewal = self._keeper.begin_renewal(policy.service)
+        if policy.undocumented == "refuse":
+            renewal.wait()
+            if self._may_exist(policy.service, exchange.method, exchange.target.path):
+                return
         exchange.is_undocumented = True
         self._metrics.undocumented.labels(policy.service, policy.undocumented).inc()
         if policy.undocumented == "refuse":
             raise Undocumented()
+
+    def _may_exist(self, service: str, method: str, path: str) -> bool:
+        documented = self._library.shelf.documented.get(service)
+        return documented is None or documented.knows(method, path)

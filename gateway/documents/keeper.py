@@ -9,16 +9,17 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from hashlib import sha256
-from threading import Condition
+from threading import Condition, Lock, Thread
 from typing import Protocol
 
 from gateway.documents.kept import Kept
+from gateway.documents.renewal import COOLDOWN_SECONDS, TURN_LOOK_SECONDS, WAIT_SECONDS, Renewal
 from gateway.documents.store import DocumentStore
-from gateway.fetching import TOTAL_SECONDS, Document, FetchError
+from gateway.documents.turns import Turns
+from gateway.fetching import Document, FetchError
 from gateway.redis.client import FAILURES
 from gateway.system.threads import OwnThread, Together
 
@@ -51,7 +52,8 @@ class Source(Protocol):
 
 class DocumentKeeper:
     """`sources` by their services' names. `when_changed` is told, in the keeper's thread, what is known of all services
-    whenever that is something else. `clock` gives seconds since 1970, `jitter` numbers from 0 to 1."""
+    whenever that is something else. `clock` gives seconds since 1970, `jitter` numbers from 0 to 1. A document is
+    fetched before its time no sooner than `cooldown_seconds` after the last time that it was."""
 
     def __init__(
         self,
@@ -61,9 +63,11 @@ class DocumentKeeper:
         when_changed: Callable[[Mapping[str, Kept], Mapping[str, bytes]], None],
         clock: Callable[[], float],
         jitter: Callable[[], float],
+        cooldown_seconds: float = COOLDOWN_SECONDS,
     ) -> None:
         self._sources = sources
         self._store = store
+        self._turns = Turns(store)
         self._refresh_seconds = refresh_seconds
         self._when_changed = when_changed
         self._clock = clock
@@ -76,6 +80,12 @@ class DocumentKeeper:
         self._started_at = math.inf
         self._has_asked_all = False
         self._changed = Condition()
+        self._cooldown_seconds = cooldown_seconds
+        # One fetch of a document at a time, in this worker.
+        self._fetching = {name: Lock() for name in sources}
+        self._renewals: dict[str, Renewal] = {}
+        # Those of which `when_changed` has not been told.
+        self._fetched: list[Renewal] = []
 
     @property
     def names(self) -> list[str]:
@@ -100,6 +110,22 @@ class DocumentKeeper:
                 left = min(seconds, self._started_at + seconds - time.monotonic())
                 self._changed.wait_for(lambda: self._has_asked_all, left)
 
+    def begin_renewal(self, name: str) -> Renewal:
+        """Fetches the document of this service again, beside the caller, whatever its age. The renewal that goes on
+        already, or that began less than the cooldown ago."""
+        self.start()
+        with self._changed:
+            last = self._renewals.get(name)
+            if last is not None and not (last.ended.is_set() and last.age_seconds >= self._cooldown_seconds):
+                return last
+            renewal = self._renewals[name] = Renewal()
+        try:
+            Thread(target=self._renew_early, args=(name, renewal), daemon=True).start()
+        except BaseException:
+            renewal.ended.set()
+            raise
+        return renewal
+
     def look(self) -> None:
         """Takes over what other workers have fetched, and fetches nothing."""
         self._look_into_store()
@@ -116,7 +142,7 @@ class DocumentKeeper:
 
     def _keep(self) -> None:
         self._started_at = time.monotonic()
-        fetches = Together(CONCURRENT_FETCHES)
+        fetches = Together(CONCURRENT_FETCHES, self._changed)
         while True:
             try:
                 self._round(fetches)
@@ -124,14 +150,21 @@ class DocumentKeeper:
                 # Whatever it was: without this thread the documents would stay as they are for ever.
                 log.exception("documents can't be kept fresh")
             pause = min(LOOK_SECONDS, self._refresh_seconds) if self._has_asked_all else FIRST_LOOK_SECONDS
-            time.sleep(pause * (0.75 + 0.5 * self._jitter()))
+            with self._changed:
+                self._changed.wait_for(self._has_news, pause * (0.75 + 0.5 * self._jitter()))
+
+    def _has_news(self) -> bool:
+        return bool(self._fetched)
 
     def _round(self, fetches: Together) -> None:
+        if self._has_news():
+            # Requests wait for it.
+            self._tell()
         self._look_into_store()
         now = self._clock()
         due = [name for name in self._sources if self._is_due(name, now)]
         fetches.begin(partial(self._renew, name) for name in due)
-        while not fetches.wait(PATIENCE_SECONDS):
+        while not fetches.wait(PATIENCE_SECONDS, self._has_news):
             self._tell()
         self._tell()
         # Those that another worker is asking for are not known before it has shared what came of it.
@@ -167,15 +200,37 @@ class DocumentKeeper:
             log.debug("documents can't be shared: %s", error)
 
     def _renew(self, name: str) -> None:
-        """Fetches one document, if no other worker does."""
+        """Fetches one document that is due, if no other worker does."""
+        with self._fetching[name]:
+            if self._turns.begin(self._sources[name].key):
+                self._fetch_in_turn(name, lambda: self._is_due(name, self._clock()))
+
+    def _renew_early(self, name: str, renewal: Renewal) -> None:
+        """Fetches one document that may not be due, after any fetch of it that goes on: that one may have begun before
+        the service had what is asked for."""
         source = self._sources[name]
-        if not self._is_my_turn(source):
-            return
-        # Another one may have fetched it, and given its turn back, since this one last looked.
+        try:
+            with self._fetching[name]:
+                while not self._turns.begin(source.key):
+                    if renewal.age_seconds > WAIT_SECONDS:
+                        return
+                    time.sleep(TURN_LOOK_SECONDS)
+                self._fetch_in_turn(name, lambda: self._turns.may_renew(source.key, self._cooldown_seconds))
+        finally:
+            with self._changed:
+                self._fetched.append(renewal)
+                self._changed.notify_all()
+
+    def _fetch_in_turn(self, name: str, is_wanted: Callable[[], bool]) -> None:
+        # Another worker may have fetched it, and given its turn back, since this one last looked.
         self._look_into_store()
-        if not self._is_due(name, self._clock()):
-            self._end_turn(source)
-            return
+        if is_wanted():
+            self._fetch(name)
+        else:
+            self._turns.end(self._sources[name].key)
+
+    def _fetch(self, name: str) -> None:
+        source = self._sources[name]
         before = self._known.get(name, Kept())
         now = self._clock()
         try:
@@ -202,38 +257,21 @@ class DocumentKeeper:
         if content is not None:
             self._contents[name] = content
         self._known[name] = kept
-        self._share(source, kept, content)
-
-    def _is_my_turn(self, source: Source) -> bool:
-        if self._store is None:
-            return True
-        try:
-            return self._store.may_fetch(source.key, TOTAL_SECONDS + PATIENCE_SECONDS)
-        except FAILURES:
-            return True
-
-    def _share(self, source: Source, kept: Kept, content: bytes | None) -> None:
-        if self._store is None:
-            return
-        try:
-            self._store.write(source.key, kept, content)
-        except FAILURES as error:
-            log.debug("documents can't be shared: %s", error)
-        else:
-            self._end_turn(source)
-
-    def _end_turn(self, source: Source) -> None:
-        if self._store is not None:
-            with suppress(*FAILURES):
-                self._store.has_fetched(source.key)
+        self._turns.share(source.key, kept, content)
 
     def _tell(self) -> None:
-        known = dict(self._known)
-        if self._told is None or any(is_other(known.get(name), self._told.get(name)) for name in self._sources):
-            self._when_changed(known, dict(self._contents))
-            self._told = known
         with self._changed:
-            self._changed.notify_all()
+            fetched, self._fetched = self._fetched, []
+        try:
+            known = dict(self._known)
+            if self._told is None or any(is_other(known.get(name), self._told.get(name)) for name in self._sources):
+                self._when_changed(known, dict(self._contents))
+                self._told = known
+        finally:
+            for renewal in fetched:
+                renewal.ended.set()
+            with self._changed:
+                self._changed.notify_all()
 
 
 def is_other(kept: Kept | None, told: Kept | None) -> bool:

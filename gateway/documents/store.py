@@ -70,6 +70,11 @@ class DocumentStore:
         key = self._key("turn", source)
         return bool(self._redis.run(key, "SET", key, "1", "NX", "PX", int(seconds * 1000)))
 
+    def may_renew(self, source: str, seconds: float) -> bool:
+        """Whether this worker may fetch before the time; for so long no other one may."""
+        key = self._key("renewal", source)
+        return bool(self._redis.run(key, "SET", key, "1", "NX", "PX", max(1, int(seconds * 1000))))
+
     def has_fetched(self, source: str) -> None:
         key = self._key("turn", source)
         self._redis.run(key, "DEL", key)

@@ -52,11 +52,12 @@ class OwnThread:
 
 
 class Together:
-    """Runs calls in threads, `most` of them at once. What they raise is logged, also that no thread can be had."""
+    """Runs calls in threads, `most` of them at once. What they raise is logged, also that no thread can be had.
+    `changed` is notified when a call has ended."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, changed: Condition | None = None) -> None:
         self._free = BoundedSemaphore(most)
-        self._changed = Condition()
+        self._changed = changed or Condition()
         self._pending = 0
 
     def begin(self, calls: Iterable[Callable[[], None]]) -> None:
@@ -69,10 +70,12 @@ class Together:
                 log.exception("work in the background can't be begun")
                 self._end_one()
 
-    def wait(self, seconds: float) -> bool:
-        """Until all that was begun has ended, and no longer than that; whether it has."""
+    def wait(self, seconds: float, is_enough: Callable[[], bool] = lambda: False) -> bool:
+        """Until all that was begun has ended, and no longer than that, nor after `is_enough` when `changed` was
+        notified; whether all has ended."""
         with self._changed:
-            return self._changed.wait_for(lambda: self._pending == 0, seconds)
+            self._changed.wait_for(lambda: self._pending == 0 or is_enough(), seconds)
+            return self._pending == 0
 
     def _run(self, call: Callable[[], None]) -> None:
         try:

@@ -154,6 +154,41 @@ def test_a_document_in_endless_little_pieces_holds_up_no_other_request(
         asking.join()
 
 
+def test_what_a_service_has_got_since_is_not_refused(start: Callable[..., GatewayProcess], service: Documented) -> None:
+    operation = {"responses": {"200": {"description": "ok"}}}
+    with_post = DOCUMENT | {"paths": DOCUMENT["paths"] | {"/api/devices": {"post": operation}}}
+    gateway = start(workers=2, docs={"refresh_seconds": 3600}, undocumented="refuse")
+    assert {gateway.get("/openapi/devices.json").status for _ in range(20)} == {200}
+    assert len(service.fetches()) == 1
+    service.serve(with_post, "X-Any: tag")
+    # Also at the worker that is not the one that fetches.
+    replies = [gateway.request("POST", "/api/devices", [bearer()]) for _ in range(20)]
+    assert {reply.status for reply in replies} == {200}
+    assert len(service.fetches()) == 2
+
+
+def test_nobody_waits_long_for_a_service_that_gives_no_document_any_more(
+    start: Callable[..., GatewayProcess], service: Documented
+) -> None:
+    released = threading.Event()
+
+    def hang(_: Received, __: socket.socket) -> bool:
+        released.wait(60)
+        return False
+
+    # Without Redis, too.
+    url = f"redis://127.0.0.1:{free_port()}/0"
+    gateway = start(docs={"refresh_seconds": 3600}, url=url, undocumented="refuse")
+    assert gateway.get("/openapi/devices.json").status == 200
+    service.upstream.at["/devices.json"] = hang
+    try:
+        for _ in range(3):
+            reply = gateway.request("PATCH", "/api/devices", [bearer()])
+            assert (reply.status, reply.value("X-Gateway-Error")) == (404, "undocumented")
+    finally:
+        released.set()
+
+
 def test_without_redis_each_worker_fetches_for_itself(start: Callable[..., GatewayProcess]) -> None:
     gateway = start(url=f"redis://127.0.0.1:{free_port()}/0")
     assert states(gateway)["devices"] == "current"
