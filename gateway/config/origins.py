@@ -33,6 +33,10 @@ class Origins:
         """Notes the origin of all values in the tree, which replace what was at their places before."""
         self._by_place |= dict.fromkeys(places_in(tree, place), origin)
 
+    def add_below(self, tree: Any, origin: Origin) -> None:
+        """The same for values that replace nothing: what has an origin already keeps it."""
+        self._by_place = dict.fromkeys(places_in(tree), origin) | self._by_place
+
     @property
     def variables(self) -> set[str]:
         """The names of the variables that set anything."""

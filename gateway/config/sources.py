@@ -13,6 +13,7 @@ from typing import Any, get_origin
 
 from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
 
+from gateway.config.built_in import built_in_mapping, move_and_add_routes
 from gateway.config.models import Settings
 from gateway.config.origins import Origin, Origins
 from gateway.config.places import Place, full_name
@@ -20,7 +21,6 @@ from gateway.config.secret_files import read_secret_files
 from gateway.config.setting_types import alternatives, member, takes_list
 from gateway.errors import ConfigurationError
 
-DEFAULTS_FILE = Path(__file__).with_name("defaults.toml")
 PREFIX = "GATEWAY_"
 CONFIG_VARIABLE = "GATEWAY_CONFIG"
 FILE_NAME = "gateway.toml"
@@ -56,12 +56,14 @@ def merged_sources(environ: Mapping[str, str], folder: Path | None = None) -> So
     from_file = read_file(file, environ) if file else {}
     from_environment = read_environment(environ)
     given = merge(from_file, from_environment.tree)
-    built_in = built_in_mapping(given.get("default_services", True))
     origins = Origins()
-    origins.add(built_in, Origin("built-in mapping"))
+    built_in = built_in_mapping() if is_wanted(given.get("default_services", True)) else {}
     origins.add(from_file, Origin("file", str(file)))
     for place, variable, value in from_environment.variables:
         origins.add(value, Origin("variable", variable), place)
+    if built_in:
+        move_and_add_routes(built_in, given, origins)
+        origins.add_below(built_in, Origin("built-in mapping"))
     tree = merge(built_in, given)
     return Sources(tree, origins, from_environment.unreadable | read_secret_files(tree, origins), file)
 
@@ -79,13 +81,12 @@ def configuration_file(environ: Mapping[str, str], folder: Path | None) -> Path 
     return folder / FILE_NAME if folder and os.path.lexists(folder / FILE_NAME) else None
 
 
-def built_in_mapping(wanted: Any) -> Tree:
-    """The built-in mapping, if it is `wanted`. That is read as validation reads it, which tells if it is a mistake."""
+def is_wanted(built_in: Any) -> bool:
+    """`default_services` as validation reads it, which tells if it is a mistake."""
     try:
-        is_wanted = BOOLEAN.validate_python(wanted)
+        return BOOLEAN.validate_python(built_in)
     except ValidationError:
-        is_wanted = True
-    return tomllib.loads(DEFAULTS_FILE.read_text(encoding="utf-8")) if is_wanted else {}
+        return True
 
 
 def read_file(path: Path, environ: Mapping[str, str]) -> Tree:

@@ -135,9 +135,59 @@ def test_the_file_goes_over_the_defaults_and_the_environment_over_the_file(confi
     assert found.services["rules"] == load_settings({}).services["rules"]
 
 
-def test_a_list_replaces_a_list(configured: Configured) -> None:
+def routes_of(settings: Settings, name: str = "auth") -> list[tuple[str, tuple[str, ...], str | None]]:
+    return [(route.path, route.methods, route.auth) for route in settings.services[name].routes]
+
+
+LOGIN, REGISTER, REFRESH = ((f"/api/auth/{word}", ("POST",), "none") for word in ("login", "register", "refresh"))
+
+
+def test_routes_of_a_built_in_service_are_added_to_its_own(configured: Configured) -> None:
     found = load_settings(configured('[[services.auth.routes]]\npath = "/api/auth/token"\nauth = "none"\n'))
-    assert [route.path for route in found.services["auth"].routes] == ["/api/auth/token"]
+    assert routes_of(found) == [("/api/auth/token", (), "none"), LOGIN, REGISTER, REFRESH]
+    # The numbers in mistakes are those of the file.
+    told = mistakes_in(configured('[[services.auth.routes]]\npath = "/api/x"\n'))
+    assert told == ["services.auth.routes[0].path: '/api/x' is not below the prefix '/api/auth'"]
+
+
+@pytest.mark.parametrize(
+    ("route", "left"),
+    [
+        ({"path": "/api/auth/login", "methods": ["POST"], "limits": ["1/minute"]}, [REGISTER, REFRESH]),
+        ({"path": "/api/auth/login", "methods": ["post", "GET"]}, [REGISTER, REFRESH]),
+        # Without methods it is for all of them.
+        ({"path": "/api/auth/login", "auth": "required"}, [REGISTER, REFRESH]),
+        ({"path": "/api/auth/login", "methods": ["GET"]}, [LOGIN, REGISTER, REFRESH]),
+        ({"path": "/api/auth/login/**", "methods": ["POST"]}, [LOGIN, REGISTER, REFRESH]),
+    ],
+)
+def test_a_route_takes_over_the_methods_of_a_built_in_one(route: dict[str, Any], left: list[Any]) -> None:
+    found = loaded({"services": {"auth": {"routes": [route]}}})
+    assert routes_of(found)[1:] == left
+
+
+def test_built_in_routes_follow_their_prefix(configured: Configured) -> None:
+    found = load_settings(configured('[services.auth]\nprefix = "/v1/auth"\n'))
+    assert routes_of(found) == [(f"/v1/auth/{word}", ("POST",), "none") for word in ("login", "register", "refresh")]
+    assert routes_of(load_settings({"GATEWAY_SERVICES__AUTH__PREFIX": "/"}))[0] == ("/login", ("POST",), "none")
+    moved = {"prefix": "/v1/auth", "routes": [{"path": "/v1/auth/login", "methods": ["POST"]}]}
+    assert routes_of(loaded({"services": {"auth": moved}})) == [
+        ("/v1/auth/login", ("POST",), None),
+        ("/v1/auth/register", ("POST",), "none"),
+        ("/v1/auth/refresh", ("POST",), "none"),
+    ]
+
+
+@pytest.mark.parametrize("routes", ["x", 5, [5], [{"path": 5}], [{"path": "/api/auth/login", "methods": 5}], {"a": 1}])
+def test_routes_that_are_none_are_told_as_ever(routes: Any) -> None:
+    told = mistakes_in({"GATEWAY_SERVICES": json.dumps({"auth": {"routes": routes}})})
+    assert told
+    assert all(line.startswith("services.auth.routes") for line in told)
+
+
+def test_services_of_a_file_have_the_routes_that_are_written(configured: Configured) -> None:
+    toml = 'default_services = false\n[services.auth]\nprefix = "/api/auth"\ntargets = ["http://h"]\n'
+    assert routes_of(load_settings(configured(toml))) == []
 
 
 DEFAULT = {"sub": "X-User-Subject", "user_id": "X-User-Id"}
