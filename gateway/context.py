@@ -54,6 +54,8 @@ class Exchange:
     # What the service is told about the principal.
     identity_fields: Sequence[tuple[str, str]] = ()
     is_undocumented: bool = False
+    # Whether the answer is a stream: how long it takes says nothing about anybody's speed.
+    is_stream: bool = False
     error_code: str = ""
     error_cause: str = ""
     # How long it took until the head of the answer was ready, less what others took of it.

@@ -70,6 +70,7 @@ def service_blueprint(
         started = clock()
         try:
             answer = forwarder.forward(incoming_of(exchange))
+            exchange.is_stream = answer.body.is_stream
             try:
                 return GatewayResponse.of(answer.body, answer.status, answer.reason, answer.fields)
             except BaseException:

@@ -99,6 +99,12 @@ class Metrics:
         self.target_unwell = self._gauge(
             "gateway_target_unwell", "Workers whose health checks find a target unwell.", "service", "target"
         )
+        self.target_unknown = self._gauge(
+            "gateway_target_unknown",
+            "Workers whose health checks have not found out about a target yet.",
+            "service",
+            "target",
+        )
         self.jwks_loaded = self._gauge(
             "gateway_jwks_loaded_timestamp_seconds",
             "When an issuer's keys were loaded, by the worker that has the oldest.",

@@ -15,13 +15,15 @@ from gateway.proxy.target import Target
 
 @dataclass(slots=True, eq=False)
 class TargetState:
-    """What this worker knows of a target. `is_well` is what the active checks say."""
+    """What this worker knows of a target. `is_well` is what the active checks say, once they have said anything: until
+    then (`is_known`) it is taken for well."""
 
     target: Target
     breaker: Breaker
     weight: int = 1
     in_flight: int = 0
     is_well: bool = True
+    is_known: bool = False
     # For round robin: how much it is this target's turn.
     turn: int = field(default=0)
 

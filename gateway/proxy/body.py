@@ -16,7 +16,7 @@ from gateway.errors import (
 from gateway.proxy.chunked import RESPONSE_CHUNK_LINE, ChunkDecoder, MalformedChunks
 from gateway.proxy.connection import UpstreamConnection
 from gateway.proxy.connection_ends import ConnectionBroken, ConnectionEnded, WorkerEnding
-from gateway.proxy.wire import ResponseHead
+from gateway.proxy.wire import EVENT_STREAM, ResponseHead
 from gateway.system.ending import StreamEnd, WorkerEnd
 from gateway.system.time_slice import yield_if_due
 
@@ -49,7 +49,9 @@ class UpstreamBody:
         self._reusable = head.reusable
         self._release = release
         self._released = False
-        self._end = worker_end.join() if worker_end is not None and head.is_event_stream else None
+        stream_type = head.stream_type
+        self.is_stream = stream_type != ""
+        self._end = worker_end.join() if worker_end is not None and stream_type == EVENT_STREAM else None
         self._last = END_OF_EVENT
         self._has_length = head.length is not None
         self.is_whole = False
@@ -200,6 +202,11 @@ class AnswerBody:
         self._first = first
         self._body = rest
         self._when_ended: Callable[[], None] | None = when_ended
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether it goes on as long as there is something new."""
+        return self._body.is_stream
 
     def __iter__(self) -> AnswerBody:
         return self

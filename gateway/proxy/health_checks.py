@@ -42,12 +42,13 @@ class Checked:
         self.has_passed = self.has_passed or is_well
         if is_well == self.state.is_well:
             self.in_a_row = 0
+            self.state.is_known = True
             return False
         self.in_a_row += 1
         health = self.settings.health
         if self.in_a_row < (health.healthy_after if is_well else health.unhealthy_after):
             return False
-        self.in_a_row, self.state.is_well = 0, is_well
+        self.in_a_row, self.state.is_well, self.state.is_known = 0, is_well, True
         return True
 
 

@@ -22,6 +22,17 @@ LENGTH = re.compile(r"[0-9]{1,18}")
 KEEP_ALIVE_TIMEOUT = re.compile(r"(?i)(?:^|[,;\s])timeout\s*=\s*\"?([0-9]{1,9})")
 
 
+EVENT_STREAM = "text/event-stream"
+STREAM_TYPES = (
+    EVENT_STREAM,
+    "application/jsonl",
+    "application/x-ndjson",
+    "application/ndjson",
+    "application/json-seq",
+    "multipart/x-mixed-replace",
+)
+
+
 class ResponseHead(NamedTuple):
     """`length`: the body's bytes, None where it is chunked or ends with the connection. `reusable`: whether the
     connection may serve another request once the body has been read. `keep_alive_seconds`: how long the service keeps
@@ -36,12 +47,13 @@ class ResponseHead(NamedTuple):
     keep_alive_seconds: int | None = None
 
     @property
-    def is_event_stream(self) -> bool:
-        """Whether this is a stream of server-sent events, whose end nobody knows (HTML, 9.2)."""
-        return (self.chunked or self.length is None) and any(
-            name.lower() == "content-type" and value.lower().startswith("text/event-stream")
-            for name, value in self.fields
-        )
+    def stream_type(self) -> str:
+        """The media type of a stream that goes on as long as there is something new: of server-sent events (HTML, 9.2),
+        JSON lines and the like. Empty for what has an end of its own."""
+        if not self.chunked and self.length is not None:
+            return ""
+        types = (value.lower() for name, value in self.fields if name.lower() == "content-type")
+        return next((kind for text in types for kind in STREAM_TYPES if text.startswith(kind)), "")
 
 
 def request_head(method: str, target: str, fields: Iterable[tuple[str, str]]) -> bytes:

@@ -67,7 +67,8 @@ class Reporting:
         for note in notes:
             exchange = note.exchange
             if exchange.policy is not None:
-                self.recent.observe(exchange.policy.service, note.status, exchange.error_code, note.seconds)
+                seconds = None if exchange.is_stream else note.seconds
+                self.recent.observe(exchange.policy.service, note.status, exchange.error_code, seconds)
 
 
 def reporting_of(app: object) -> Reporting | None:

@@ -27,7 +27,8 @@ class RequestMetrics:
         for service, its_notes in by_service(notes).items():
             exchanges = [note.exchange for note in its_notes]
             metrics.own_seconds.labels(service).inc(sum(max(0.0, one.own_seconds) for one in exchanges))
-            observe_all(metrics.request_seconds.labels(service), [note.seconds for note in its_notes])
+            seconds = [note.seconds for note in its_notes if not note.exchange.is_stream]
+            observe_all(metrics.request_seconds.labels(service), seconds)
             upstream_seconds = [one.upstream_seconds for one in exchanges if one.upstream_seconds is not None]
             if upstream_seconds:
                 observe_all(metrics.upstream_seconds.labels(service), upstream_seconds)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from threading import Lock
 from typing import Any
@@ -40,6 +40,7 @@ class StatusDesk:
         sharing: Sharing | None,
         documents: DocumentsWatch,
         configuration: Mapping[str, Any],
+        not_default: Sequence[str],
         clock: Callable[[], float],
     ) -> None:
         self._present = present
@@ -48,6 +49,7 @@ class StatusDesk:
         self._sharing = sharing
         self._documents = documents
         self._configuration = configuration
+        self._not_default = not_default
         self._clock = clock
         self._lock = Lock()
         self._made_at = float("-inf")
@@ -96,6 +98,7 @@ class StatusDesk:
             **summary,
             "documents": self._documents.described(now),
             "configuration": self._configuration,
+            "not_default": self._not_default,
         }
         return json.dumps(document, separators=(",", ":")).encode()
 

@@ -10,7 +10,7 @@ from gateway.config import Settings
 from gateway.redis.client import SharedRedis
 from gateway.status.desk import StatusDesk, tag_of
 from gateway.status.documents import DocumentsWatch
-from gateway.status.masking import masked_configuration
+from gateway.status.masking import masked_configuration, names_not_default
 from gateway.status.present import Present, RedisUser
 from gateway.status.recent import Recent
 from gateway.status.sharing import Sharing, StatusStore
@@ -30,4 +30,5 @@ def make_status(
     if (redis := SharedRedis.configured(settings, REDIS_PATIENCE_SECONDS)) is not None:
         store = StatusStore(redis, time.time)
         sharing = Sharing(store, present.worker, present.report, recent.finished, random.random)
-    return StatusDesk(present, recent, store, sharing, documents, configuration, time.time), present
+    changed = names_not_default(settings)
+    return StatusDesk(present, recent, store, sharing, documents, configuration, changed, time.time), present

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from gateway.config import Settings
+from gateway.config import Settings, load_settings
+from gateway.config.origins import leaves_of
+from gateway.config.places import full_name
 from gateway.masking import MASK, masked_address
 
 # Texts under such names are secrets, whatever type they are given.
@@ -22,6 +24,13 @@ def masked_configuration(settings: Settings) -> dict[str, Any]:
     if settings.redis_url is not None:
         tree["redis_url"] = masked_address(settings.redis_url.get_secret_value())
     return {name: masked(name, value) for name, value in tree.items()}
+
+
+def names_not_default(settings: Settings) -> list[str]:
+    """The settings that are neither defaults nor the built-in mapping's, by their full names."""
+    built_in = dict(leaves_of(load_settings({}).model_dump(mode="json")))
+    given = settings.model_dump(mode="json", warnings=False, exclude_defaults=True)
+    return [full_name(place) for place, value in leaves_of(given) if built_in.get(place, given) != value]
 
 
 def masked(name: str, value: Any) -> Any:

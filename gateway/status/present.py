@@ -109,7 +109,7 @@ def described(service: LiveService) -> dict[str, Any]:
     targets = [
         {
             "url": state.target.url,
-            "health": ("well" if state.is_well else "unwell") if service.is_asked else "not asked",
+            "health": health_of(state) if service.is_asked else "not asked",
             "breaker": state.breaker.state,
             "open_seconds": state.breaker.seconds_until_next_try(),
             "is_resting": state.breaker.is_resting,
@@ -118,6 +118,12 @@ def described(service: LiveService) -> dict[str, Any]:
         for state in service.targets
     ]
     return {"prefix": service.prefix, "in_flight": service.requests.in_flight, "targets": targets}
+
+
+def health_of(state: TargetState) -> str:
+    if not state.is_known:
+        return "unknown"
+    return "well" if state.is_well else "unwell"
 
 
 @cache

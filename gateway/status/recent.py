@@ -51,14 +51,16 @@ class Recent:
         # Slots don't change once they are finished, so each is written only once.
         self._written: dict[str, deque[tuple[int, str]]] = {name: deque(maxlen=SLOTS) for name in self._rings}
 
-    def observe(self, service: str, status: int, error_code: str, seconds: float) -> None:
-        """Counts a finished request. Called for each of them, so it costs a microsecond and no more."""
+    def observe(self, service: str, status: int, error_code: str, seconds: float | None) -> None:
+        """Counts a finished request; `seconds` is None for a stream, whose length tells nothing. Called for each
+        request, so it costs a microsecond and no more."""
         number = int(self._clock() / SLOT_SECONDS)
         slot = self._rings[service][number % RING]
         if slot.number != number:
             slot.begin(number)
         slot.requests += 1
-        slot.buckets[bisect_left(BOUNDS, seconds)] += 1
+        if seconds is not None:
+            slot.buckets[bisect_left(BOUNDS, seconds)] += 1
         if error_code:
             slot.codes[error_code] = slot.codes.get(error_code, 0) + 1
             if error_code == QUOTA_CODE:

@@ -12,7 +12,7 @@ from gateway.status.latency import BUCKETS
 from gateway.status.recent import SLOTS
 from gateway.tokens.key_source import KeyState
 
-Health = Literal["well", "unwell", "not asked"]
+Health = Literal["well", "unwell", "unknown", "not asked"]
 RedisState = Literal["ok", "down", "not configured"]
 
 Count = Annotated[int, Field(ge=0, le=2**53)]

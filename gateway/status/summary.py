@@ -11,6 +11,7 @@ from gateway.status.recent import SLOT_SECONDS, SLOTS
 from gateway.status.reports import History, KeyReport, ServiceReport, Slot, TargetReport, WorkerReport
 from gateway.status.series import Period, series
 from gateway.status.sharing import ALIVE_SECONDS
+from gateway.status.verdict import verdict_on
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +43,14 @@ def summarized(told: Sequence[Told], now: float) -> dict[str, Any]:
     for name in names:
         reports = [one.services[name] for one in alive if name in one.services]
         slots = [slot for worker in shifted for slot in worker.get(name, ())]
-        services.append(
-            {
-                "name": name,
-                "prefix": reports[0].prefix,
-                "in_flight": sum(one.in_flight for one in reports),
-                **series(slots, period, age),
-                "targets": targets_of(reports),
-            }
-        )
+        service = {
+            "name": name,
+            "prefix": reports[0].prefix,
+            "in_flight": sum(one.in_flight for one in reports),
+            **series(slots, period, age),
+            "targets": targets_of(reports),
+        }
+        services.append({**service, **verdict_on(service)})
     return {
         "slot_seconds": SLOT_SECONDS,
         "window_seconds": SLOTS * SLOT_SECONDS,
@@ -124,11 +124,11 @@ def targets_of(reports: Sequence[ServiceReport]) -> list[dict[str, Any]]:
 def target_of(url: str, seen: Sequence[TargetReport]) -> dict[str, Any]:
     breakers = Counter(one.breaker for one in seen)
     health = Counter(one.health for one in seen)
-    asked = health["well"] + health["unwell"]
     return {
         "url": url,
         "workers": len(seen),
-        "health": "not asked" if not asked else "well" if not health["unwell"] else "unwell",
+        # Of workers that have just started nothing is known yet, which says nothing against what others know.
+        "health": next(state for state in ("unwell", "well", "unknown", "not asked") if health[state]),
         "unwell_in": health["unwell"],
         "breaker": next((state for state in ("open", "half-open") if breakers[state]), "closed"),
         "open_in": breakers["open"],

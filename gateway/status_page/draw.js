@@ -103,7 +103,13 @@ const draw = (() => {
     return hundredth === 0 ? "0 %" : `${hundredth < 10 ? hundredth.toFixed(1) : Math.round(hundredth)} %`;
   }
 
-  const time = (text) => new Date(text).toLocaleTimeString();
+  // With its date, where that is not today's.
+  function time(text) {
+    const moment = new Date(text);
+    const isToday = moment.toDateString() === new Date().toDateString();
+    return isToday ? moment.toLocaleTimeString() : moment.toLocaleString();
+  }
+
   const count = (value) => value.toLocaleString("en");
   const bytes = (value) => (value === null ? "–" : `${Math.round(value / 1048576)} MiB`);
 

@@ -22,7 +22,7 @@
   const inSome = (some, all) => (all > 1 ? ` in ${some} of ${all}` : "");
 
   function healthOf(target) {
-    if (target.health === "not asked") return badge("not asked", "off");
+    if (target.health === "not asked" || target.health === "unknown") return badge(target.health, "off");
     if (target.health === "well") return badge("well", "good");
     return badge(`unwell${inSome(target.unwell_in, target.workers)}`, "bad");
   }
@@ -57,18 +57,22 @@
         element("strong", { class: "value", "data-figure": name }, written(service[name])),
         sparkline(history, kind, told),
         element("span", { class: "most", title: "the most in 15 minutes" }, most === null ? "" : `≤ ${written(most)}`));
-    }));
+    }), element("div", { class: "figure", "aria-hidden": "true" },
+      element("div", { class: "axis" }, element("span", {}, "15 min ago"), element("span", {}, "now"))));
   }
 
-  function stateOf(service) {
-    const bad = service.targets.filter((one) => one.health === "unwell" || one.breaker !== "closed").length;
-    if (!bad) return badge("up", "good");
-    return bad === service.targets.length ? badge("failing", "bad") : badge("partly failing", "warn");
-  }
+  const STATES = { failing: "bad", "partly failing": "warn", unknown: "off", up: "good" };
+  // What fails comes first; then by name, as it is told.
+  const bySeverity = (services) => {
+    const order = ["failing", "partly failing"];
+    const rank = (one) => (order.includes(one.state) ? order.indexOf(one.state) : order.length);
+    return [...services].sort((one, other) => rank(one) - rank(other));
+  };
 
   function cardOf(service) {
     const head = element("header", {}, element("h3", {}, service.name),
-      element("code", {}, service.prefix), stateOf(service));
+      element("code", {}, service.prefix), badge(service.state, STATES[service.state]));
+    const why = service.why.length ? [element("ul", { class: "why" }, ...service.why.map((text) => element("li", {}, text)))] : [];
     const codes = Object.entries(service.codes).map(([code, number]) => `${code} ${count(number)}`).join(", ");
     const facts = element("dl", { class: "facts" });
     for (const [name, text] of [
@@ -79,7 +83,7 @@
     ]) facts.append(element("div", {}, element("dt", {}, name), element("dd", {}, text)));
     const targets = table(`Targets of ${service.name}`, ["Target", "Health", "Breaker", "In flight"],
       service.targets.map((one) => [one.url, healthOf(one), breakerOf(one), count(one.in_flight)]), "stacked");
-    return element("article", { class: "card", "aria-label": service.name }, head, figuresOf(service), facts, targets);
+    return element("article", { class: "card", "aria-label": service.name }, head, ...why, figuresOf(service), facts, targets);
   }
 
   const REDIS = { ok: "good", down: "bad", "not configured": "off" };
@@ -90,7 +94,13 @@
     const workers = status.gateways.reduce((sum, one) => sum + one.workers.length, 0);
     const { redis } = status;
     const down = redis.state === "down" && redis.down_in ? inSome(redis.down_in, redis.workers) : "";
+    const failing = status.services.filter((one) => one.state.endsWith("failing")).length;
+    const unknown = status.services.filter((one) => one.state === "unknown").length;
+    const all = status.services.length;
+    const health = failing ? [`${failing} of ${all} failing`, "bad"]
+      : unknown ? [`${unknown} of ${all} unknown`, "off"] : [`all ${all} up`, "good"];
     return [
+      ["Services", health],
       ["Requests/s", rate(requests)],
       ["Errors", requests ? percent(errors / requests) : "–"],
       ["In flight", count(status.services.reduce((sum, one) => sum + one.in_flight, 0))],
@@ -150,10 +160,11 @@
     return made;
   }
 
-  // {a: {b: 1}} → [["a.b", "1"]]
+  // {a: {b: 1}} → [["a.b", "1"]]; what is no plain word is quoted, as `not_default` has it.
   function flat(tree, prefix = "") {
     return Object.entries(tree).flatMap(([key, value]) => {
-      const name = prefix ? `${prefix}.${key}` : key;
+      const part = /^[A-Za-z0-9_-]+$/.test(key) ? key : JSON.stringify(key);
+      const name = prefix ? `${prefix}.${part}` : part;
       const isTable = value !== null && typeof value === "object" && !Array.isArray(value);
       if (isTable && Object.keys(value).length) return flat(value, name);
       if (Array.isArray(value) && value.some((one) => one !== null && typeof one === "object")) {
@@ -163,19 +174,37 @@
     });
   }
 
-  function configurationOf(tree) {
-    const rows = flat(tree).map(([name, value]) => [element("code", {}, name), element("code", {}, value)]);
-    return [table("Configuration in force", ["Setting", "Value"], rows, "pairs")];
+  function configurationOf([tree, given]) {
+    const values = flat(tree);
+    const isSet = (name) => given.some((one) => name === one || name.startsWith(`${one}.`) || name.startsWith(`${one}[`));
+    const made = table("Configuration in force", ["Setting", "Value"],
+      values.map(([name, value]) => [element("code", {}, name), element("code", {}, value)]), "pairs");
+    made.querySelectorAll("tbody tr").forEach((row, index) => {
+      if (!isSet(values[index][0])) return;
+      row.className = "set";
+      row.title = "not the default";
+    });
+    return [made];
+  }
+
+  function filter() {
+    const wanted = byId("filter").value.toLowerCase();
+    for (const row of byId("configuration").querySelectorAll("tbody tr")) {
+      const isLeftOut = byId("only-set").checked && row.className !== "set";
+      row.hidden = isLeftOut || !row.textContent.toLowerCase().includes(wanted);
+    }
   }
 
   function showAll(status) {
     show("totals", totalsOf(status), tiles);
-    show("services", status.services, (services) => services.map(cardOf));
+    show("services", bySeverity(status.services), (services) => services.map(cardOf));
     show("gateways", status.gateways, workersOf);
     show("keys", status.keys, keysOf);
     show("documents", status.documents.services, documentsOf);
     show("drift", status.documents.drift, driftOf);
-    show("configuration", status.configuration, configurationOf);
+    show("configuration", [status.configuration, status.not_default], configurationOf);
+    filter();
+    byId("to-docs").hidden = !status.configuration.docs.enabled;
     byId("as-of").textContent = `as of ${time(status.time)}, the last 15 minutes`;
     say(status.note);
   }
@@ -210,6 +239,8 @@
     if (!document.hidden) timer = setTimeout(update, PAUSE);
   }
 
+  byId("filter").addEventListener("input", filter);
+  byId("only-set").addEventListener("change", filter);
   document.addEventListener("visibilitychange", () => {
     if (!document.hidden) update();
   });

@@ -45,6 +45,7 @@ def busy(start_gateway: Callable[..., GatewayProcess], module_upstream: Scripted
         "targets": [f"{module_upstream.url}/{60 * 'z'}", "http://a-target-with-a-long-name.internal.example.com:8004"],
         "health": {"path": "/health"},
     }
+    settings["services"]["zz_broken"] = {"prefix": "/api/broken", "targets": ["http://127.0.0.1:9"], "auth": "none"}
     return start_gateway(settings, workers=1)
 
 
@@ -127,6 +128,40 @@ def test_texts_that_want_to_be_html_are_shown_as_texts(page: Browser, busy: Gate
     page.element("#configuration tr", HOSTILE.replace('"', '\\"'))
     assert page.driver.find_elements("css selector", "main img") == []
     assert page.driver.title == "Gateway status"
+    assert page.complaints() == []
+
+
+def test_what_fails_comes_first_and_says_why(page: Browser, busy: GatewayProcess) -> None:
+    for _ in range(6):
+        assert busy.get("/api/broken").status in (502, 503)
+    page.open(url(busy))
+    page.element('article[aria-label="zz_broken"] .why', "the breaker of http://127.0.0.1:9 is open")
+    assert page.driver.find_element("css selector", "article").get_attribute("aria-label") == "zz_broken"
+    tile = page.element("#totals .tile", "Services").text
+    assert tile.endswith("of 6 failing")
+    # Nobody has asked the others yet, or they answer.
+    states = {one.text for one in page.driver.find_elements("css selector", "article header .badge")}
+    assert any(state.endswith("failing") for state in states)
+    assert page.driver.find_element("css selector", "article .axis").text.split() == ["15", "min", "ago", "now"]
+    assert not page.driver.find_element("id", "to-docs").is_displayed()
+
+
+def test_the_configuration_can_be_filtered_and_marks_what_was_set(page: Browser, busy: GatewayProcess) -> None:
+    page.open(url(busy))
+    page.click("details summary")
+    page.element("#configuration tr", "services.rules.targets")
+
+    def shown() -> list[str]:
+        rows = page.driver.find_elements("css selector", "#configuration tbody tr")
+        return [row.find_element("css selector", "td").text for row in rows if row.is_displayed()]
+
+    whole = shown()
+    assert {"services.rules.retries", "services.rules.targets", "cors.max_age_seconds"} <= set(whole)
+    page.driver.find_element("id", "filter").send_keys("RULES.")
+    assert shown() == [name for name in whole if name.startswith("services.rules.")]
+    page.click("#only-set")
+    assert "services.rules.targets" in shown()
+    assert "services.rules.retries" not in shown()
     assert page.complaints() == []
 
 

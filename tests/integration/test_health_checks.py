@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -73,6 +74,9 @@ def gateway(
         own |= {"prefix": f"/api/{name}", "targets": [module_upstream.url], "health": health, "auth": "none"}
         own["health"] |= {"healthy_after": 1, "min_available": 0}
     services["unknown"]["health"]["path"] = UNKNOWN
+    # Asked once, and by one failed check nothing is known.
+    seldom = {"path": "/unknown", "interval_seconds": 3600, "unhealthy_after": 2}
+    services["seldom"] = {"prefix": "/api/seldom", "targets": [module_upstream.url], "health": seldom}
     scripts: dict[str, Script] = {
         "/known": by_host(OK),
         "/unknown": by_host(OK),
@@ -107,6 +111,25 @@ def test_a_service_is_asked_with_the_host_that_it_is_known_by(
     assert asked["/x"] == [[HOST]]
     assert all(values == [HOST] for values in asked["/known"])
     gateway.wait_until(lambda: "/api/known/x" in gateway.get("/openapi/known.json").json().get("paths", {}), "know it")
+
+
+def test_a_target_is_neither_well_nor_unwell_before_a_check_has_found_out(gateway: GatewayProcess) -> None:
+    def told() -> dict[str, tuple[str, str]]:
+        services = gateway.get("/status").json()["services"]
+        return {one["name"]: (one["targets"][0]["health"], one["state"]) for one in services}
+
+    expected = {"known": ("well", "up"), "unknown": ("unwell", "failing"), "patient": ("unwell", "failing")}
+    gateway.wait_until(lambda: told().items() >= expected.items(), "find out")
+    assert told()["seldom"] == ("unknown", "unknown")
+    # Looked at each second.
+    figures = {name: 1.0 if name == "seldom" else 0.0 for name in ("seldom", "known", "unknown", "patient")}
+
+    def unknown() -> dict[str, float]:
+        text = gateway.get("/metrics").body.decode()
+        found = re.findall(r'^gateway_target_unknown\{service="(\w+)",[^}]*\} ([0-9.]+)$', text, re.MULTILINE)
+        return {service: float(number) for service, number in found}
+
+    gateway.wait_until(lambda: unknown().items() >= figures.items(), "look at its targets")
 
 
 def test_a_check_that_has_never_passed_says_so_once_with_what_was_answered(

@@ -50,6 +50,23 @@ def test_statuses_and_methods_that_nobody_knows_are_counted_as_others(
     assert "Traceback" not in gateway.output()
 
 
+@pytest.mark.parametrize(
+    ("kind", "is_stream"),
+    [("text/event-stream; charset=utf-8", True), ("application/jsonl", True), ("application/json", False)],
+)
+def test_how_long_a_stream_takes_is_in_no_histogram(
+    gateway: GatewayProcess, upstream: ScriptedUpstream, kind: str, is_stream: bool
+) -> None:
+    labels = {"service": "livestreams", "route": "livestreams", "method": "GET", "status": "2xx"}
+    requests = counted(gateway, "gateway_requests_total", **labels)
+    timed = counted(gateway, "gateway_request_seconds_count", service="livestreams")
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    upstream.answers(head.encode() + b"9\r\ndata: 1\n\n\r\n0\r\n\r\n")
+    assert gateway.get("/api/livestreams", bearer()).body == b"data: 1\n\n"
+    gateway.wait_until(lambda: counted(gateway, "gateway_requests_total", **labels) == requests + 1, "count it")
+    assert counted(gateway, "gateway_request_seconds_count", service="livestreams") == timed + (not is_stream)
+
+
 def test_what_a_worker_counted_stays_when_it_dies(
     start_gateway: StartGateway, module_upstream: ScriptedUpstream
 ) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.masking import MASK, masked_address
-from gateway.status.masking import masked, masked_configuration
+from gateway.status.masking import masked, masked_configuration, names_not_default
 from tests.support.configuration import loaded
 
 HIDDEN = "hunter2-hunter2-hunter2-hunter2-hunter2"
@@ -77,3 +77,23 @@ def test_texts_that_sound_like_secrets_are_taken_for_such() -> None:
     tree = {"headers": {"X": "hunter2"}, "passwords": ["hunter2"], "api_key": "hunter2", "credentials": True}
     shown = {name: masked(name, value) for name, value in tree.items()}
     assert shown == {"headers": {"X": MASK}, "passwords": [MASK], "api_key": MASK, "credentials": True}
+
+
+def test_what_is_not_default_is_named() -> None:
+    assert names_not_default(loaded({})) == []
+    tree: dict[str, Any] = {
+        "jwt": {"secret": HIDDEN},
+        "ratelimit": {"default": "300/minute", "plans": {"a b": ["1/day"]}},
+        "services": {
+            "devices": {"prefix": "/api/devices", "retries": 0},
+            "own": {"prefix": "/own", "targets": ["http://h:1"], "retries": 1, "routes": [{"path": "/own/x"}]},
+        },
+    }
+    assert set(names_not_default(loaded(tree))) == {
+        "jwt.secret",
+        'ratelimit.plans."a b"',
+        "services.devices.retries",
+        "services.own.prefix",
+        "services.own.targets",
+        "services.own.routes[0].path",
+    }

@@ -37,6 +37,15 @@ def running(recent: Recent) -> dict[str, Any]:
     return {name: json.loads(text) for name, text in recent.running().items()}
 
 
+def test_how_long_a_stream_takes_is_in_no_percentile() -> None:
+    recent, _ = worker()
+    recent.observe("devices", 200, "", 0.01)
+    recent.observe("devices", 200, "", None)
+    number, requests, errors, _, _, buckets = running(recent)["devices"]
+    assert (number, requests, errors) == (NOW // SLOT_SECONDS, 2, 0)
+    assert sum(buckets.values()) == 1
+
+
 @given(
     st.lists(st.floats(SMALLEST_SECONDS, BOUNDS[-1], exclude_min=True), min_size=1, max_size=200),
     st.sampled_from([0.5, 0.9, 0.95, 0.99]),
