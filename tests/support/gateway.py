@@ -23,6 +23,12 @@ ROOT = Path(__file__).resolve().parents[2]
 # PYTHONDONTWRITEBYTECODE: each of hundreds of gateways would compile all of its source again.
 UNWANTED = re.compile(r"^(GATEWAY_|REDIS_URL$|PORT$|WEB_CONCURRENCY$|PYTHONDONTWRITEBYTECODE$)")
 
+BUILT_IN = ("AUTH", "LIVESTREAMS", "RULES", "DEVICES")
+# A port that is taken, so that nobody else gets it, and that nobody listens at: connections are refused.
+_taken = socket.socket()
+_taken.bind(("127.0.0.1", 0))
+NOWHERE = f"http://127.0.0.1:{_taken.getsockname()[1]}"
+
 SHORTEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.02, 0.1
 
 
@@ -42,6 +48,14 @@ def variables(settings: Mapping[str, Any], prefix: str = "GATEWAY") -> dict[str,
         else:
             found[name] = value if isinstance(value, str) else json.dumps(value)
     return found
+
+
+def built_in_services_nowhere(settings: Mapping[str, Any], environ: Mapping[str, str | None]) -> dict[str, str]:
+    """Targets for the built-in services where no connection is taken, for those that the settings say nothing of: at
+    the built-in ports may be whatever a developer runs. Nothing where there may be no such services."""
+    if settings.get("default_services") is False or "GATEWAY_CONFIG" in environ:
+        return {}
+    return {f"GATEWAY_SERVICES__{name}__TARGETS": json.dumps([NOWHERE]) for name in BUILT_IN}
 
 
 class GatewayProcess:
@@ -65,6 +79,7 @@ class GatewayProcess:
             "GATEWAY_RATELIMIT__ANONYMOUS": "1000000/minute",
             "WEB_CONCURRENCY": str(workers),
         }
+        defaults |= built_in_services_nowhere(settings, environ or {})
         wanted: dict[str, str | None] = {**clean_environment(), **defaults, **variables(settings), **(environ or {})}
         self._logged: list[dict[str, Any]] = []
         self._read_bytes = 0
@@ -178,4 +193,4 @@ def gateways() -> Iterator[Callable[..., GatewayProcess]]:
 def four_services(url: str) -> dict[str, Any]:
     """The built-in mapping, each service at `url`; their breakers stay closed, as many tests have them fail."""
     service = {"targets": [url], "breaker": {"failures": 0}}
-    return {"services": {name: dict(service) for name in ("auth", "livestreams", "rules", "devices")}}
+    return {"services": {name.lower(): dict(service) for name in BUILT_IN}}
