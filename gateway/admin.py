@@ -21,9 +21,9 @@ from gateway.status_routes import add_status
 log = logging.getLogger(__name__)
 
 
-def admin_blueprint(settings: AdminSettings, hosts: ServedHosts, metrics: Metrics, status: StatusDesk) -> Blueprint:
+def admin_blueprint(operators: OperatorsOnly, hosts: ServedHosts, metrics: Metrics, status: StatusDesk) -> Blueprint:
     blueprint = Blueprint("gateway-admin", __name__)
-    blueprint.before_request(OperatorsOnly(settings).check)
+    blueprint.before_request(operators.check)
     # Behind the addresses: strangers are not to learn from a 421 that there is something.
     blueprint.before_request(hosts.check_operators)
 
@@ -56,6 +56,14 @@ class OperatorsOnly:
                 self._has_logged = True
                 log.warning("/status and /metrics are a 404 to some who asked: %s", reason)
             raise NoRoute() from reason
+
+    def would_let_in(self) -> bool:
+        """Whether whoever sent the request at hand could see what is for operators."""
+        try:
+            self._check(context.current())
+        except NotAnOperator:
+            return False
+        return True
 
     def _check(self, exchange: Exchange) -> None:
         """Raises NotAnOperator."""

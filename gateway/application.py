@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from flask import Flask
 
 from gateway import cors, problems, quota_fields, served_hosts
-from gateway.admin import admin_blueprint
+from gateway.admin import OperatorsOnly, admin_blueprint
 from gateway.authentication import Authentication
 from gateway.cli import register_commands
 from gateway.config import Settings, TracingSettings
@@ -100,10 +100,11 @@ def build(settings: Settings, parts: Parts = REAL) -> Flask:
     reporting.gauges = Gauges(metrics, present, keeper, time.time)
 
     app.register_blueprint(health_blueprint(ladder, issuers, GATEWAY_END))
-    app.register_blueprint(admin_blueprint(settings.admin, hosts, metrics, status))
+    operators = OperatorsOnly(settings.admin)
+    app.register_blueprint(admin_blueprint(operators, hosts, metrics, status))
     if settings.docs.enabled:
         guard = authentication.require if settings.docs.auth == "required" else None
-        app.register_blueprint(docs_blueprint(library, keeper, guard))
+        app.register_blueprint(docs_blueprint(library, keeper, guard, operators.would_let_in))
     if signer is not None:
         app.register_blueprint(identity_blueprint(signer))
     recovery = Recovery(time.monotonic, SharedRecoveries(redis) if redis is not None else None)

@@ -24,6 +24,7 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+STATUS_LINK = b'    <a href="status">Status</a>\n'
 JSON, HTML = "application/json", "text/html; charset=utf-8"
 # Looked up now: it imports them, which nothing that runs aside may do.
 PAGE, SWAGGER_UI = files("gateway.docs_page"), files("flask_swagger_ui") / "dist"
@@ -43,10 +44,15 @@ class Asset:
     content_type: str
 
 
-def docs_blueprint(library: Library, keeper: DocumentKeeper, guard: Callable[[], None] | None) -> Blueprint:
-    """`guard` is asked before documents are given away; the page itself, which tells nothing, is for everyone."""
+def docs_blueprint(
+    library: Library, keeper: DocumentKeeper, guard: Callable[[], None] | None, is_operator: Callable[[], bool]
+) -> Blueprint:
+    """`guard` is asked before documents are given away; the page itself, which tells nothing, is for everyone. Those
+    who may see /status find a link to it."""
     blueprint = Blueprint("gateway-docs", __name__)
-    page = finished_text((PAGE / "page.html").read_bytes())
+    text = (PAGE / "page.html").read_bytes()
+    page = finished_text(text.replace(STATUS_LINK, b""))
+    page_for_operators = finished_text(text)
 
     def document(service: str = "") -> GatewayResponse:
         if guard is not None:
@@ -80,7 +86,7 @@ def docs_blueprint(library: Library, keeper: DocumentKeeper, guard: Callable[[],
             moved = GatewayResponse(status=308)
             moved.headers.extend([("Location", "../docs"), ("Content-Length", "0")])
             return moved
-        response = answer(page, HTML)
+        response = answer(page_for_operators if is_operator() else page, HTML)
         response.headers["Content-Security-Policy"] = POLICY
         response.headers["Referrer-Policy"] = "no-referrer"
         return response

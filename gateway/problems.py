@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 
-from flask import Flask, request
+from flask import Flask, current_app, request
 from flask_limiter.errors import RateLimitExceeded
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.routing.exceptions import WebsocketMismatch
@@ -22,6 +22,9 @@ COMMON_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 # Of what a client sent, in a detail.
 LONGEST_SHOWN = 200
+# Where people and programs find the API (RFC 8631), for who looks at /, where nothing else is.
+DOCS = "gateway-docs"
+DOCS_LINKS = '<docs>; rel="service-doc"; type="text/html", <openapi.json>; rel="service-desc"; type="application/json"'
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +90,8 @@ def answer_http(error: HTTPException) -> GatewayResponse:
     if isinstance(error, WebsocketMismatch):
         return answer(errors.UpgradeRefused())
     if isinstance(error, NotFound):
-        return answer(errors.NoRoute())
+        has_docs = request.path == "/" and DOCS in current_app.blueprints
+        return answer(errors.NoRoute(headers=[("Link", DOCS_LINKS)] if has_docs else ()))
     if error.code is not None and 400 <= error.code < 500:
         return answer(errors.BadRequest())
     return answer_unexpected(error)

@@ -213,6 +213,19 @@ def test_the_page_may_load_nothing_from_elsewhere(plain: GatewayProcess) -> None
     assert b"//" not in reply.body.replace(b"<!doctype html>", b"")
 
 
+def test_pages_lead_to_each_other(plain: GatewayProcess) -> None:
+    reply = plain.get("/")
+    assert (reply.status, reply.value("X-Gateway-Error")) == (404, "no_route")
+    assert (reply.value("Link") or "").startswith('<docs>; rel="service-doc"')
+    assert plain.get("/nowhere").value("Link") is None
+    link = b'<a href="status">Status</a>'
+    assert link in plain.get("/docs").body
+    # Somebody whom a proxy asks for could not see it.
+    forwarded = plain.get("/docs", ("X-Forwarded-For", "203.0.113.9"))
+    assert (forwarded.status, link in forwarded.body) == (200, False)
+    assert "/status and /metrics are a 404" not in plain.output()
+
+
 def test_with_a_final_slash_it_leads_to_the_page(plain: GatewayProcess) -> None:
     # The page's links are relative, so that they hold behind a proxy's prefix too: there it would find none of them.
     reply = plain.get("/docs/")
