@@ -20,7 +20,7 @@ from gateway.proxy.wire import EVENT_STREAM, ResponseHead
 from gateway.system.ending import StreamEnd, WorkerEnd
 from gateway.system.time_slice import yield_if_due
 
-PIECE_BYTES = 64 * 1024
+PIECE_BYTES = 128 * 1024
 # An empty line, after which a stream of events may end without one being lost (HTML, 9.2.6).
 END_OF_EVENT = b"\n\n"
 EVENT_END = re.compile(rb"(?>\r\n|\r|\n){2}")

@@ -19,7 +19,7 @@ from gateway.system.ending import StreamEnd
 from gateway.system.sockets import receive, receive_arrived, send_all, system_poll, wait_for_answer, wait_for_any
 from gateway.system.time_slice import yield_if_due
 
-RECEIVE_BYTES = 64 * 1024
+RECEIVE_BYTES = 128 * 1024
 # Of the head of an answer and the interim ones before it. A service that works for long may send one each few seconds.
 MAX_INTERIM_ANSWERS = 32
 START_OF_ANSWER, END_OF_HEAD = b"HTTP/1.", b"\r\n\r\n"
