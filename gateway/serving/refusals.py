@@ -51,6 +51,7 @@ class ProblemAnswers:
     log: Any
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> bool:
+        """Has the application answer; the worker that this class is a part of does it."""
         raise NotImplementedError
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
