@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import secrets
 import shutil
 import signal
 import socket
@@ -26,6 +25,7 @@ from gateway.demo.resources import DEVICES, resource_app
 from tests.support.configuration import loaded
 from tests.support.gateway import ROOT, GatewayProcess, clean_environment, four_services, variables
 from tests.support.process_table import is_running
+from tests.support.sockets import free_ports
 from tests.support.tokens import SECRET
 from tests.support.upstream import ScriptedUpstream
 
@@ -480,20 +480,6 @@ def test_without_a_key_a_generated_one_signs_and_a_warning_names_the_setting(tmp
 
 
 # --- demo
-
-
-def free_ports(count: int) -> int:
-    """The first of that many neighbouring ports that nobody listens at now."""
-    while True:
-        # Below the range that systems take for outgoing connections.
-        first = 15_000 + secrets.randbelow(15_000)
-        with ExitStack() as stack:
-            try:
-                for port in range(first, first + count):
-                    stack.enter_context(socket.create_server((LOCAL, port)))
-            except OSError:
-                continue
-        return first
 
 
 def descendants(pid: int) -> set[int]:

@@ -1,10 +1,25 @@
-"""Ending sockets that other threads may be waiting on, and a listener that is never heard of."""
+"""Free ports, sockets that other threads may wait on, and a listener that drops what arrives."""
 
 from __future__ import annotations
 
+import secrets
 import socket
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+
+
+def free_ports(count: int) -> int:
+    """The first of that many consecutive ports that nobody listens on."""
+    while True:
+        # Below the range from which systems take the ports of outgoing connections.
+        first = 15_000 + secrets.randbelow(15_000)
+        with ExitStack() as stack:
+            try:
+                for port in range(first, first + count):
+                    stack.enter_context(socket.create_server(("127.0.0.1", port)))
+            except OSError:
+                continue
+        return first
 
 
 def end_all(sockets: Iterable[socket.socket]) -> None:

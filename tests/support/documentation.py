@@ -1,0 +1,61 @@
+"""README.md and docs/*.md as tests read them: blocks of code by their language, commands with the output they show."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tests.support.gateway import ROOT
+
+PAGES = {
+    str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+}
+# Stands for any text in a shown output; on a line of its own, for any number of lines.
+ELLIPSIS = "…"
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """`script` is what a reader pastes, `output` the lines that the page shows below it, "" for none."""
+
+    script: str
+    output: str
+
+    def shows(self, printed: str) -> bool:
+        """Whether the command printed this output; times and the widths of columns may differ."""
+        pattern = "".join(
+            r"(?:.*\n)*?" if line == ELLIPSIS else re.escape(line).replace(ELLIPSIS, ".*") + r"\n"
+            for line in normalized(self.output)
+        )
+        return re.fullmatch(pattern, "".join(f"{line}\n" for line in normalized(printed))) is not None
+
+
+def normalized(text: str) -> list[str]:
+    """The lines with single spaces, and with placeholders for times and for numbers of seconds."""
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    return [re.sub(r"\b\d+ s\b", "N s", re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+(\+00:00|Z)?", "TIME", line)) for line in lines]
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """The contents of the fenced blocks of this language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+
+
+def section(text: str, title: str) -> str:
+    """What stands below the heading of this title, up to the next heading of its level or a higher one."""
+    found = re.search(rf"^(#+) {re.escape(title)}\n(.*?)(?=^#{{1,2}} |\Z)", text, re.DOTALL | re.MULTILINE)
+    assert found is not None, f"there is no section {title!r}"
+    return found[2]
+
+
+def commands(text: str) -> Iterator[Command]:
+    """The commands of the `sh` blocks: groups of lines with empty lines between them. Lines that begin with # at the
+    end of a group are what its commands print."""
+    for block in blocks(text, "sh"):
+        for group in re.split(r"\n\n+", block.strip("\n")):
+            lines = group.splitlines()
+            count = next((index for index, line in enumerate(lines) if line.startswith("#")), len(lines))
+            shown = "".join(f"{line.removeprefix('#').removeprefix(' ')}\n" for line in lines[count:])
+            yield Command("\n".join(lines[:count]), shown)
