@@ -13,6 +13,7 @@ from gateway.masking import masked_address
 from gateway.policies import Policy
 
 PLACEHOLDER = re.compile(r"\{\w+\}")
+SEPARATORS = re.compile(r"[/\\#]")
 PARAMETERS = re.compile(";.*")
 ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/]*")
 REST = "{path}"
@@ -59,7 +60,7 @@ class RedactedRoute:
 def segments_as_read(path: str) -> list[str]:
     """The segments that a lenient server could read, in small letters."""
     segments: list[str] = []
-    for segment in unquote(unquote(path)).replace("\\", "/").lower().split("/"):
+    for segment in SEPARATORS.split(unquote(unquote(path)).lower()):
         name = PARAMETERS.sub("", segment).strip(". ")
         if name:
             segments.append(name)
