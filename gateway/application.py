@@ -104,7 +104,7 @@ def build(settings: Settings, parts: Parts = REAL) -> Flask:
     app.register_blueprint(admin_blueprint(operators, hosts, metrics, status))
     if settings.docs.enabled:
         guard = authentication.require if settings.docs.auth == "required" else None
-        app.register_blueprint(docs_blueprint(library, keeper, guard, operators.would_let_in))
+        app.register_blueprint(docs_blueprint(library, keeper, guard, authentication.require, operators.would_let_in))
     if signer is not None:
         app.register_blueprint(identity_blueprint(signer))
     recovery = Recovery(time.monotonic, SharedRecoveries(redis) if redis is not None else None)

@@ -31,6 +31,7 @@ PAGE, SWAGGER_UI = files("gateway.docs_page"), files("flask_swagger_ui") / "dist
 # The page's own parts and those of the pinned package: nothing else of it is served.
 ASSETS = {
     "page.js": (PAGE, "text/javascript; charset=utf-8"),
+    "streams.js": (PAGE, "text/javascript; charset=utf-8"),
     "page.css": (PAGE, "text/css; charset=utf-8"),
     "swagger-ui-bundle.js": (SWAGGER_UI, "text/javascript; charset=utf-8"),
     "swagger-ui.css": (SWAGGER_UI, "text/css; charset=utf-8"),
@@ -45,10 +46,14 @@ class Asset:
 
 
 def docs_blueprint(
-    library: Library, keeper: DocumentKeeper, guard: Callable[[], None] | None, is_operator: Callable[[], bool]
+    library: Library,
+    keeper: DocumentKeeper,
+    guard: Callable[[], None] | None,
+    require_token: Callable[[], None],
+    is_operator: Callable[[], bool],
 ) -> Blueprint:
     """`guard` is asked before documents are given away; the page itself, which tells nothing, is for everyone. Those
-    who may see /status find a link to it."""
+    who may see /status find a link to it. `require_token` raises where a request has no good token."""
     blueprint = Blueprint("gateway-docs", __name__)
     text = (PAGE / "page.html").read_bytes()
     page = finished_text(text.replace(STATUS_LINK, b""))
@@ -80,6 +85,13 @@ def docs_blueprint(
             return DocumentUnavailable("it is being made; try again when Retry-After has passed")
         return DocumentUnavailable("the service has not given it", keeper.seconds_until_renewed(service))
 
+    def token() -> GatewayResponse:
+        """Whether the request's token is a good one: 204, or the 401 that says why it is not."""
+        require_token()
+        response = GatewayResponse(status=204)
+        response.headers["Cache-Control"] = "no-store"
+        return response
+
     def show() -> GatewayResponse:
         if request.path.endswith("/"):
             # From here the page's relative links would lead nowhere.
@@ -100,6 +112,7 @@ def docs_blueprint(
     add("/openapi/<service>.json", "one", document)
     add("/docs", "page", show)
     add("/docs/services.json", "services", services)
+    add("/docs/token", "token", token)
     # One by one: what else is below /docs belongs to the service at /, if there is one.
     for name in ASSETS:
         add(f"/docs/{name}", name.replace(".", "_"), partial(asset, name))

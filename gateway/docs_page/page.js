@@ -1,26 +1,40 @@
 "use strict";
-// Chooses a document, hands the token to Swagger UI, and says of which services the document is old or missing.
+// Chooses a document, looks whether tokens are good, and says of which services the document is old or missing.
 (() => {
   const TOKEN = "gateway-token";
   const SCHEME = "gatewayBearer";
   const byId = (id) => document.getElementById(id);
   let ui = null;
   let services = [];
+  let checked = "";
 
   const token = () => sessionStorage.getItem(TOKEN) || "";
+  const bare = (text) => text.trim().replace(/^Bearer\s+/i, "");
+  const withBearer = (bearer) => (bearer ? { Authorization: `Bearer ${bearer}` } : {});
+  const say = (text) => { byId("state").textContent = text; };
+
+  function moment(text) {
+    const time = new Date(text);
+    const isToday = time.toDateString() === new Date().toDateString();
+    return time.toLocaleString([], isToday ? { timeStyle: "short" } : { dateStyle: "medium", timeStyle: "short" });
+  }
 
   function labelOf(service) {
+    if (service.state === "none") return `${service.title} (no document)`;
     if (service.state === "unavailable") return `${service.title} (unavailable)`;
-    if (service.state === "stale") return `${service.title} (as of ${service["x-gateway-stale-since"]})`;
+    if (service.state === "stale") return `${service.title} (copy of ${moment(service["x-gateway-stale-since"])})`;
     return service.title;
   }
 
   function stateOf(chosen) {
-    const concerned = services.filter((one) => (chosen === "" || one.name === chosen) && one.state !== "current");
+    const concerned = services.filter((one) => chosen === "" || one.name === chosen);
     return concerned
-      .map((one) => one.state === "unavailable"
-        ? `The document of ${one.title} can't be had at the moment.`
-        : `The document of ${one.title} could not be renewed since ${one["x-gateway-stale-since"]}.`)
+      .map((one) => {
+        if (one.state === "unavailable") return `The document of ${one.title} can't be had at the moment.`;
+        if (one.state !== "stale") return "";
+        return `${one.title} gives no document at the moment: showing the copy of ${moment(one["x-gateway-stale-since"])}.`;
+      })
+      .filter(Boolean)
       .join(" ");
   }
 
@@ -29,68 +43,167 @@
     select.replaceChildren(new Option("All services", ""));
     for (const service of services) {
       const option = new Option(labelOf(service), service.name);
-      option.disabled = service.state === "unavailable";
+      option.disabled = service.state === "unavailable" || service.state === "none";
       select.append(option);
     }
     select.value = services.some((one) => one.name === chosen) ? chosen : "";
   }
 
-  function withToken(request) {
+  async function reasonOf(answer) {
+    try {
+      return (await answer.json()).detail || `status ${answer.status}`;
+    } catch {
+      return `status ${answer.status}`;
+    }
+  }
+
+  // Whether the gateway takes the token; where it does not, the page says why.
+  async function isGood(bearer) {
+    const answer = await fetch("docs/token", { headers: withBearer(bearer) });
+    byId("trouble").textContent = answer.ok ? "" : `The gateway does not take this token: ${await reasonOf(answer)}.`;
+    return answer.status !== 401;
+  }
+
+  async function check(names, bearer) {
+    if (bearer === checked) return;
+    checked = bearer;
+    // Another one may have been given in the meantime.
+    if ((await isGood(bearer)) || bearer !== checked) return;
+    // What was given for a service's own scheme may be a token for that service alone.
+    if (!names.includes(SCHEME)) return;
+    sessionStorage.removeItem(TOKEN);
+    ui.authActions.logout([SCHEME]);
+  }
+
+  function showForget() {
+    byId("forget").hidden = !token() && !ui?.getSystem().authSelectors.authorized()?.size;
+  }
+
+  // "Authorize" is where tokens are given; the one for the gateway is kept until the tab is closed.
+  const RememberToken = () => ({
+    statePlugins: {
+      auth: {
+        wrapActions: {
+          authorize: (original) => (given) => {
+            const own = given[SCHEME];
+            const bearer = typeof own?.value === "string" ? bare(own.value) : "";
+            const result = original(own ? { ...given, [SCHEME]: { ...own, value: bearer } } : given);
+            if (bearer) {
+              sessionStorage.setItem(TOKEN, bearer);
+              check([SCHEME], bearer);
+            }
+            showForget();
+            return result;
+          },
+          authorizeOauth2: (original) => (given) => {
+            const result = original(given);
+            if (given.token?.access_token) check([], given.token.access_token);
+            showForget();
+            return result;
+          },
+          logout: (original) => (names) => {
+            const result = original(names);
+            if (names.includes(SCHEME)) {
+              sessionStorage.removeItem(TOKEN);
+              checked = "";
+            }
+            showForget();
+            return result;
+          },
+        },
+      },
+    },
+  });
+
+  const sayHowLoadingGoes = (chosen) => () => ({
+    statePlugins: {
+      spec: {
+        wrapActions: {
+          updateLoadingStatus: (original) => (status) => {
+            say(status === "loading" ? "Loading…" : status === "success" ? stateOf(chosen) : "The document can't be had.");
+            return original(status);
+          },
+        },
+      },
+    },
+  });
+
+  function prepare(request) {
     // Documents may need the token, too. Requests of "Try it out" carry what was authorized for them.
-    if (request.loadSpec && token()) request.headers.Authorization = `Bearer ${token()}`;
+    if (request.loadSpec) Object.assign(request.headers, withBearer(token()));
+    else if (/text\/event-stream/i.test(request.headers.Accept || request.headers.accept)) request.curlOptions = ["-N"];
     return request;
   }
 
   function show(chosen) {
     // What was authorized for one document holds for the others: it is the same gateway.
     const authorized = ui ? ui.getSystem().authSelectors.authorized() : null;
-    byId("state").textContent = stateOf(chosen);
     ui = SwaggerUIBundle({
       url: chosen === "" ? "openapi.json" : `openapi/${encodeURIComponent(chosen)}.json`,
       dom_id: "#ui",
       deepLinking: true,
       displayRequestDuration: true,
       validatorUrl: null,
-      requestInterceptor: withToken,
+      plugins: [StreamCommands, RememberToken, sayHowLoadingGoes(chosen)],
+      requestInterceptor: prepare,
       onComplete: () => {
         if (authorized && authorized.size) ui.getSystem().authActions.authorize(authorized.toJS());
-        if (token()) ui.preauthorizeApiKey(SCHEME, token());
+        if (token()) {
+          // This goes past the plugin, which Swagger UI loads later.
+          ui.preauthorizeApiKey(SCHEME, token());
+          check([SCHEME], token());
+        }
+        showForget();
       },
     });
     window.ui = ui;
   }
 
   async function start() {
-    const headers = token() ? { Authorization: `Bearer ${token()}` } : {};
-    const answer = await fetch("docs/services.json", { headers });
+    const answer = await fetch("docs/services.json", { headers: withBearer(token()) });
+    byId("token-form").hidden = answer.status !== 401;
     if (answer.status === 401) {
-      byId("state").textContent = "These documents need a token.";
+      if (token()) byId("trouble").textContent = `The gateway does not take this token: ${await reasonOf(answer)}.`;
+      sessionStorage.removeItem(TOKEN);
+      say("These documents need a token.");
+      showForget();
       return;
     }
     if (answer.status === 503) {
-      byId("state").textContent = "The documents are being made.";
+      say("The documents are being made.");
       setTimeout(start, 1000 * (Number(answer.headers.get("Retry-After")) || 1));
       return;
     }
     if (!answer.ok) {
-      byId("state").textContent = `The list of services can't be had (${answer.status}).`;
+      say(`The list of services can't be had (${answer.status}).`);
       return;
     }
     const index = await answer.json();
     services = index.services;
     document.title = index.title;
     byId("title").textContent = index.title;
+    byId("trouble").textContent = "";
     const select = byId("service");
     fill(select);
     show(select.value);
   }
 
+  const night = window.matchMedia("(prefers-color-scheme: dark)");
+  const colour = () => document.documentElement.classList.toggle("dark-mode", night.matches);
+  night.addEventListener("change", colour);
+  colour();
+
   byId("service").addEventListener("change", (event) => show(event.target.value));
   byId("token-form").addEventListener("submit", (event) => {
     event.preventDefault();
-    sessionStorage.setItem(TOKEN, byId("token").value.trim().replace(/^Bearer\s+/i, ""));
+    sessionStorage.setItem(TOKEN, bare(byId("token").value));
     byId("token").value = "";
     start();
+  });
+  byId("forget").addEventListener("click", () => {
+    sessionStorage.removeItem(TOKEN);
+    // Swagger UI has more of it in its memory: responses, filled in requests, documents that needed the token.
+    window.location.reload();
   });
   start();
 })();

@@ -105,6 +105,7 @@ def test_one_logs_in_with_a_name_and_a_password_behind_a_path_prefix(chromium: B
         page.run(f"{login}.querySelector('button.authorize').click();")
         page.element(".auth-container", "Authorized")
         page.click(".close-modal")
+        page.element("#forget")
         page.click(".opblock-get .opblock-summary-control")
         page.click("button.try-out__btn")
         page.click("button.execute")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,6 +21,7 @@ from tests.support.tokens import signed
 
 SERVICE = """
 from fastapi import FastAPI
+from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
 app = FastAPI(title="Devices")
@@ -29,6 +32,10 @@ class Device(BaseModel):
 @app.get("/api/devices", tags=["things"])
 def list_devices() -> list[Device]:
     return [Device(name="lamp")]
+
+@app.post("/api/devices/{id}/it's/events", tags=["things"], responses={200: {"content": {"text/event-stream": {}}}})
+def listen(id: str) -> StreamingResponse:
+    return StreamingResponse(iter(["data: lamp\\n\\n"]), media_type="text/event-stream")
 """
 numbers = count(1)
 
@@ -36,6 +43,8 @@ numbers = count(1)
 @pytest.fixture
 def page(chromium: Browser) -> Browser:
     """The browser, with nothing left of the test before."""
+    chromium.run("sessionStorage.clear();")
+    chromium.open("about:blank")
     chromium.complaints()
     chromium.hosts_asked()
     return chromium
@@ -50,11 +59,9 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastAPIService
 def settings_for(service: FastAPIService, **more: Any) -> dict[str, Any]:
     dead = [f"http://127.0.0.1:{free_port()}"]
     targets = {"auth": dead, "livestreams": dead, "rules": dead, "devices": [service.url]}
-    return {
-        "docs": {"title": "Home"},
-        "services": {name: {"targets": urls} for name, urls in targets.items()},
-        "ratelimit": {"default": "3/day"},
-    } | more
+    services: dict[str, Any] = {name: {"targets": urls} for name, urls in targets.items()}
+    services["livestreams"]["openapi_path"] = ""
+    return {"docs": {"title": "Home"}, "services": services, "ratelimit": {"default": "3/day"}} | more
 
 
 @pytest.fixture(scope="module")
@@ -66,9 +73,16 @@ def url(gateway: GatewayProcess, path: str = "/docs") -> str:
     return f"http://127.0.0.1:{gateway.port}{path}"
 
 
+def authorize(page: Browser, token: str) -> None:
+    """Gives a token where Swagger UI asks for it."""
+    page.click("button.authorize")
+    page.element(".auth-container input").send_keys(token)
+    page.click(".auth-container button.authorize")
+    page.click(".close-modal, .btn-done")
+
+
 def use_token(page: Browser, subject: str) -> None:
-    page.element("#token").send_keys(signed(subject))
-    page.click("#token-form button")
+    authorize(page, signed(subject))
     # Swagger UI shows a closed lock.
     page.element("button.authorize.locked")
 
@@ -104,11 +118,12 @@ def test_one_looks_authorizes_once_and_tries_until_the_quota_is_used_up(page: Br
 def test_each_service_by_itself_and_what_is_missing_is_told(page: Browser, gateway: GatewayProcess) -> None:
     page.open(url(gateway))
     page.element("#state", "The document of rules can't be had at the moment.")
+    assert "livestreams" not in page.element("#state").text
     options = {one.text: one.is_enabled() for one in page.element("#service").find_elements("tag name", "option")}
     assert options == {
         "All services": True,
         "auth (unavailable)": False,
-        "livestreams (unavailable)": False,
+        "livestreams (no document)": False,
         "rules (unavailable)": False,
         "Devices": True,
     }
@@ -131,8 +146,10 @@ def test_a_document_that_got_old_is_told_so(
     states = "/docs/services.json"
     gateway.wait_until(lambda: b'"state":"stale"' in gateway.get(states).body, "notice")
     page.open(url(gateway))
-    page.element("#state", "The document of Devices could not be renewed since 20")
-    page.element("#service option", "Devices (as of 20")
+    # The hour where it is today's, in the reader's time: no seconds, no zone.
+    said = page.element("#state", "Devices gives no document at the moment").text
+    assert re.search(r"showing the copy of \d{1,2}:\d\d( [AP]M)?\.", said)
+    assert re.search(r"^Devices \(copy of \d{1,2}:\d\d( [AP]M)?\)$", page.element("#service option", "Devices").text)
     # What it said is still shown.
     page.element(".opblock-summary-path", "/api/devices")
 
@@ -144,8 +161,103 @@ def test_where_documents_need_a_token_the_page_asks_for_it(
     page.open(url(guarded))
     page.element("#state", "These documents need a token.")
     assert "/api/devices" not in page.text()
-    use_token(page, f"caller-{next(numbers)}")
+    give = page.element("#token").send_keys
+    give(signed("anyone", exp=1000))
+    page.click("#token-form button")
+    page.element("#trouble", "The gateway does not take this token: the token has expired.")
+    page.element("#token").send_keys(f"Bearer {signed('anyone')}")
+    page.click("#token-form button")
     page.element(".opblock-summary-path", "/api/devices")
+    # It is the one for the operations, too; and there is one place for it.
+    page.element("button.authorize.locked")
+    assert not page.driver.find_element("id", "token-form").is_displayed()
+    assert not page.driver.find_element("id", "trouble").is_displayed()
+    page.click("#forget")
+    page.element("#state", "These documents need a token.")
+    assert "/api/devices" not in page.text()
+    assert page.run("return Object.keys(sessionStorage).length;") == 0
+
+
+def test_a_bad_token_says_why_and_is_not_used(page: Browser, gateway: GatewayProcess) -> None:
+    page.open(url(gateway))
+    page.element(".opblock-summary-path", "/api/devices")
+    # One control for tokens.
+    assert not page.driver.find_element("id", "token-form").is_displayed()
+    assert not page.driver.find_element("id", "forget").is_displayed()
+    for token, why in [(signed("anyone", exp=1000), "the token has expired"), ("nonsense", "the token")]:
+        authorize(page, token)
+        page.element("#trouble", f"The gateway does not take this token: {why}")
+        page.element("button.authorize.unlocked")
+    use_token(page, f"caller-{next(numbers)}")
+    page.wait_for(lambda: not page.driver.find_element("id", "trouble").is_displayed(), "no trouble any more")
+    # It outlives the page, until it is forgotten.
+    page.open(url(gateway))
+    page.element("button.authorize.locked")
+    page.click("#forget")
+    page.element("button.authorize.unlocked")
+    assert page.run("return Object.keys(sessionStorage).length;") == 0
+    # One that went bad in the meantime.
+    page.run(f"sessionStorage.setItem('gateway-token', '{signed('anyone', exp=1000)}');")
+    page.open(url(gateway))
+    page.element("#trouble", "The gateway does not take this token: the token has expired.")
+    page.element("button.authorize.unlocked")
+
+
+def test_streams_show_a_command_that_does_not_wait_for_their_end(page: Browser, gateway: GatewayProcess) -> None:
+    page.open(url(gateway))
+    page.click(".opblock-summary-path", "events")
+    command = page.element(".stream pre").text
+    path = "/api/devices/{id}/it'\\''s/events"
+    assert command == (
+        f"curl -N -X POST -H 'Accept: text/event-stream' -H \"Authorization: Bearer $TOKEN\" '{url(gateway, '')}{path}'"
+    )
+    words = shlex.split(command)
+    assert words[-1] == url(gateway, "/api/devices/{id}/it's/events")
+    page.click(".opblock-summary-path", "events")
+    page.click(".opblock-get .opblock-summary-control")
+    page.element(".opblock-get .responses-wrapper")
+    assert not page.driver.find_elements("css selector", ".opblock-get .stream")
+    assert page.complaints() == []
+
+
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+def test_by_night_it_is_dark(page: Browser, gateway: GatewayProcess, scheme: str) -> None:
+    def look_as(wanted: str) -> None:
+        features = [{"name": "prefers-color-scheme", "value": wanted}]
+        page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+
+    def lightness(selector: str) -> int:
+        found = f"getComputedStyle(document.querySelector('{selector}')).backgroundColor"
+        return int(page.run(f"return Number({found}.match(/[0-9]+/g)[0]);"))
+
+    # It follows while it is open, too.
+    look_as("light" if scheme == "dark" else "dark")
+    page.open(url(gateway))
+    page.element(".opblock-summary-path", "/api/devices")
+    look_as(scheme)
+    for selector in ("body", ".swagger-ui select, #service"):
+        page.wait_for(lambda: (lightness(selector) < 128) == (scheme == "dark"), f"{selector} in {scheme} colours")  # noqa: B023 - called at once
+    look_as("light")
+
+
+def test_it_says_that_it_is_loading(page: Browser, service: FastAPIService, gateway: GatewayProcess) -> None:
+    page.driver.execute_cdp_cmd("Network.enable", {})
+    page.driver.execute_cdp_cmd("Network.setBlockedURLs", {"urls": ["*/services.json"]})
+    try:
+        page.open(url(gateway))
+        page.element("#state", "Loading…")
+    finally:
+        page.driver.execute_cdp_cmd("Network.setBlockedURLs", {"urls": []})
+    page.open(url(gateway))
+    page.element("#state", "The document of auth can't be had")
+    assert "Loading" not in page.element("#state").text
+    page.driver.execute_cdp_cmd("Network.setBlockedURLs", {"urls": ["*/openapi/devices.json"]})
+    try:
+        page.click("#service option", "Devices")
+        page.element("#state", "The document can't be had.")
+    finally:
+        page.driver.execute_cdp_cmd("Network.setBlockedURLs", {"urls": []})
+    page.complaints()
 
 
 class Page(BaseHTTPRequestHandler):

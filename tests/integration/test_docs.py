@@ -201,6 +201,16 @@ def test_guarded_documents_need_a_good_token(varied: GatewayProcess) -> None:
     assert [varied.get(path).status for path in free] == [200] * 3
 
 
+def test_the_page_learns_whether_a_token_is_good(plain: GatewayProcess, varied: GatewayProcess) -> None:
+    for gateway in (plain, varied):
+        good = gateway.get("/docs/token", bearer())
+        assert (good.status, good.body, good.value("Cache-Control")) == (204, b"", "no-store")
+        bad = gateway.get("/docs/token", bearer(exp=1))
+        assert (bad.status, bad.value("X-Gateway-Error")) == (401, "invalid_token")
+        assert bad.json()["detail"] == "the token has expired"
+        assert gateway.get("/docs/token").value("X-Gateway-Error") == "missing_token"
+
+
 def test_the_page_may_load_nothing_from_elsewhere(plain: GatewayProcess) -> None:
     reply = plain.get("/docs")
     assert reply.value("Content-Type") == "text/html; charset=utf-8"
