@@ -25,13 +25,14 @@ class DocumentedOnly:
         if policy is None or policy.undocumented == "allow" or exchange.target is None:
             return
         self._keeper.start()
-        if self._may_exist(policy.service, exchange.method, exchange.target.path):
+        path = policy.prefix.documented_path(exchange.target.path)
+        if self._may_exist(policy.service, exchange.method, path):
             return
         # The service may have it since its document was last fetched.
         renewal = self._keeper.begin_renewal(policy.service)
         if policy.undocumented == "refuse":
             renewal.wait()
-            if self._may_exist(policy.service, exchange.method, exchange.target.path):
+            if self._may_exist(policy.service, exchange.method, path):
                 return
         exchange.is_undocumented = True
         self._metrics.undocumented.labels(policy.service, policy.undocumented).inc()

@@ -126,6 +126,7 @@ def incoming_of(exchange: Exchange) -> Incoming:
         request_id=exchange.request_id,
         via=via(environ["SERVER_PROTOCOL"]),
         limits=policy.time_limits,
+        prefix=policy.prefix,
         caller=exchange.principal.key if exchange.principal else exchange.client.address,
         attempts=exchange.attempts,
         identity_fields=exchange.identity_fields,

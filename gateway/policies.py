@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from gateway.config import OnRedisFailure, RateLimitSettings, RouteSettings, ServiceSettings, Settings, Undocumented
+from gateway.proxy.prefixes import UNCHANGED, PrefixMapping
 from gateway.proxy.time_limits import TimeLimits
 
 
@@ -49,6 +50,8 @@ class Policy:
     # Placeholders of the path that operators never see filled in; "path" is what /** stands for.
     redact: tuple[str, ...] = ()
     undocumented: Undocumented = "allow"
+    # What becomes of the service's prefix that the path is below.
+    prefix: PrefixMapping = UNCHANGED
 
     @property
     def limits(self) -> tuple[str, ...]:
@@ -69,16 +72,17 @@ def service_policies(name: str, service: ServiceSettings, defaults: RateLimitSet
         name, service, QuotaPolicy((), 1, defaults.limits_mode == "observe", defaults.on_redis_failure)
     )
     encoded_slashes = service.encoded_slashes == "forward"
-    below = service.prefix.rstrip("/") + "/**"
+    mappings = {prefix: PrefixMapping.of(service, prefix) for prefix in service.all_prefixes}
     taken: set[str] = set()
     routes = []
     for route in service.routes:
-        own_name = f"{name}.{unused_name(route_name(route, service.prefix), taken)}"
-        routes.append(
+        placements = list(service.placements(route.path))
+        own_name = f"{name}.{unused_name(route_name(route, placements[0][0]), taken)}"
+        routes += [
             Policy(
                 service=name,
                 name=own_name,
-                path=route.path,
+                path=path,
                 methods=route.methods,
                 needs_token=(route.auth or service.auth) == "required",
                 scopes=service.scopes if route.scopes is None else route.scopes,
@@ -87,24 +91,28 @@ def service_policies(name: str, service: ServiceSettings, defaults: RateLimitSet
                 time_limits=TimeLimits.of(service, route),
                 redact=route.redact,
                 undocumented=route.undocumented or service.undocumented,
+                prefix=mappings[prefix],
             )
-        )
+            for prefix, path in placements
+        ]
     # A path of its own is more specific than being below one, and named methods are more specific than all.
     yield from sorted(routes, key=lambda policy: (policy.path.endswith("/**"), not policy.methods))
     needs_token = service.auth == "required"
     limits = TimeLimits.of(service)
-    yield Policy(
-        service=name,
-        name=name,
-        path=below,
-        methods=(),
-        needs_token=needs_token,
-        scopes=service.scopes,
-        encoded_slashes=encoded_slashes,
-        quota=service_quota,
-        time_limits=limits,
-        undocumented=service.undocumented,
-    )
+    for prefix, mapping in mappings.items():
+        yield Policy(
+            service=name,
+            name=name,
+            path=prefix.rstrip("/") + "/**",
+            methods=(),
+            needs_token=needs_token,
+            scopes=service.scopes,
+            encoded_slashes=encoded_slashes,
+            quota=service_quota,
+            time_limits=limits,
+            undocumented=service.undocumented,
+            prefix=mapping,
+        )
 
 
 def quota_of(name: str, own: ServiceSettings | RouteSettings, outer: QuotaPolicy) -> QuotaPolicy:

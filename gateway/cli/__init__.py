@@ -76,7 +76,7 @@ def service_row(settings: Settings, policy: Policy) -> tuple[str, ...]:
     is_service = policy.name == policy.service
     return (
         policy.name,
-        settings.services[policy.service].prefix if is_service else policy.path,
+        (policy.path.removesuffix("/**") or "/") if is_service else policy.path,
         ", ".join(policy.methods) or "*",
         ", ".join(settings.services[policy.service].targets) if is_service else "",
         "required" if policy.needs_token else "none",

@@ -225,16 +225,18 @@ class Settings(Model):
         for name, service in self.services.items():
             if name in RESERVED_SERVICE_NAMES:
                 mistakes.append(f"services.{name}: this name is the gateway's own")
-            if other := owners.get(service.prefix):
-                mistakes.append(f"services.{name}.prefix: {service.prefix!r} belongs to services.{other} already")
-            owners.setdefault(service.prefix, name)
+            for label, prefix in service.labelled_prefixes():
+                # Prefixes of one service within each other are told with the service.
+                if (other := owners.get(prefix)) and other != name:
+                    mistakes.append(f"services.{name}.{label}: {prefix!r} belongs to services.{other} already")
+                owners.setdefault(prefix, name)
         for name, service in self.services.items():
-            for label, path in [("prefix", service.prefix), *service.labelled_paths()]:
+            for label, path in [*service.labelled_prefixes(), *service.labelled_paths()]:
                 first_segment = "/" + path.split("/")[1]
                 # A route's path begins like its prefix, which has been told then. Below /openapi any name may be that
                 # of a service; elsewhere the gateway has a few names, which come before all routes.
-                is_own = service.prefix == "/" and first_segment in (path, "/openapi")
-                if first_segment in RESERVED_PATHS and (label == "prefix" or is_own):
+                is_own = "/" in service.all_prefixes and first_segment in (path, "/openapi")
+                if first_segment in RESERVED_PATHS and (label.startswith("prefix") or is_own):
                     mistakes.append(f"services.{name}.{label}: {first_segment!r} is the gateway's own")
             for label, path in service.labelled_paths():
                 if (other := owner_of(path, owners)) and other != owners[service.prefix]:

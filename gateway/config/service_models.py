@@ -111,9 +111,11 @@ class HealthSettings(Model):
 
 
 class ServiceSettings(Model):
-    """One service behind the gateway: everything at and below `prefix`."""
+    """One service behind the gateway: everything at and below `prefix`, and `prefixes`."""
 
     prefix: Annotated[str, AfterValidator(check_prefix)]
+    prefixes: tuple[Annotated[str, AfterValidator(check_prefix)], ...] = ()
+    target_prefix: Annotated[str, AfterValidator(check_prefix)] | None = None
     targets: Annotated[tuple[Annotated[str, AfterValidator(check_target)], ...], Field(min_length=1)]
     auth: TokenPolicy = "required"
     scopes: tuple[Scope, ...] = ()
@@ -153,10 +155,32 @@ class ServiceSettings(Model):
     client_certificate_file: File | None = None
     client_key_file: File | None = None
 
+    @property
+    def all_prefixes(self) -> tuple[str, ...]:
+        return (self.prefix, *self.prefixes)
+
+    def labelled_prefixes(self) -> Iterator[tuple[str, str]]:
+        """Each prefix as it is named in a mistake, and the prefix."""
+        yield "prefix", self.prefix
+        for index, prefix in enumerate(self.prefixes):
+            yield f"prefixes[{index}]", prefix
+
+    def placements(self, path: str) -> Iterator[tuple[str, str]]:
+        """The prefixes below which a route's path has its policy, each with the path there. Where prefixes lead to the
+        same paths of the service, all of them, so that none is a way around the policy; else the path's own."""
+        own = next((prefix for prefix in self.all_prefixes if is_within_prefix(path, prefix)), None)
+        if own is None:
+            return
+        rest = path[len(own.rstrip("/")) :]
+        is_moved = self.strip_prefix or self.target_prefix is not None
+        for prefix in self.all_prefixes if is_moved else (own,):
+            yield prefix, prefix.rstrip("/") + rest or "/"
+
     def labelled_paths(self) -> Iterator[tuple[str, str]]:
-        """Each route's path as it is named in a mistake, and without its /**."""
+        """Each route's path as it is named in a mistake, below each prefix, and without its /**."""
         for index, route in enumerate(self.routes):
-            yield f"routes[{index}].path", route.path.removesuffix("/**") or "/"
+            for _, path in self.placements(route.path):
+                yield f"routes[{index}].path", path.removesuffix("/**") or "/"
 
     def labelled_costs(self) -> Iterator[tuple[str, int, tuple[str, ...]]]:
         """Where a cost is, as it is named in a mistake, the cost, and the own limits that it is taken from."""
@@ -169,21 +193,7 @@ class ServiceSettings(Model):
 
     @model_validator(mode="after")
     def check_policies(self) -> Self:
-        below = self.prefix.rstrip("/") + "/"
-        mistakes, seen = [], set()
-        for index, route in enumerate(self.routes):
-            path = route.path.removesuffix("/**") or "/"
-            if path != self.prefix and not path.startswith(below):
-                mistakes.append(f"routes[{index}].path: {route.path!r} is not below the prefix {self.prefix!r}")
-            # Placeholders are told apart by where they stand, not by their names.
-            shape = PLACEHOLDER.sub("{}", route.path)
-            for method in route.methods or ("any method",):
-                if (shape, method) in seen:
-                    mistakes.append(f"routes[{index}].path: {route.path!r} has a policy for {method} already")
-                seen.add((shape, method))
-            auth = route.auth or self.auth
-            if auth == "none" and (route.scopes or (route.scopes is None and self.scopes)):
-                mistakes.append(f'routes[{index}].auth: "none" can\'t be combined with scopes; set scopes = []')
+        mistakes = self.mistakes_about_prefixes() + self.mistakes_about_routes()
         if self.auth == "none" and self.scopes:
             mistakes.append('auth: "none" can\'t be combined with scopes')
         if not self.openapi_path:
@@ -205,6 +215,36 @@ class ServiceSettings(Model):
         refuse(mistakes)
         return self
 
+    def mistakes_about_prefixes(self) -> list[str]:
+        mistakes = []
+        for index, prefix in enumerate(self.prefixes):
+            if other := next((one for one in self.all_prefixes[: index + 1] if are_nested(prefix, one)), None):
+                mistakes.append(f"prefixes[{index}]: {prefix!r} and {other!r} lie within each other")
+        if self.target_prefix is not None and self.strip_prefix:
+            mistakes.append("target_prefix: can't be combined with strip_prefix = true")
+        elif self.target_prefix is not None and self.all_prefixes == (self.target_prefix,):
+            mistakes.append("target_prefix: is the prefix itself")
+        return mistakes
+
+    def mistakes_about_routes(self) -> list[str]:
+        mistakes, seen = [], set()
+        for index, route in enumerate(self.routes):
+            placements = list(self.placements(route.path))
+            if not placements:
+                prefixes = " or ".join(map(repr, self.all_prefixes))
+                mistakes.append(f"routes[{index}].path: {route.path!r} is not below the prefix {prefixes}")
+            for _, path in placements:
+                # Placeholders are told apart by where they stand, not by their names.
+                shape = PLACEHOLDER.sub("{}", path)
+                for method in route.methods or ("any method",):
+                    if (shape, method) in seen:
+                        mistakes.append(f"routes[{index}].path: {path!r} has a policy for {method} already")
+                    seen.add((shape, method))
+            auth = route.auth or self.auth
+            if auth == "none" and (route.scopes or (route.scopes is None and self.scopes)):
+                mistakes.append(f'routes[{index}].auth: "none" can\'t be combined with scopes; set scopes = []')
+        return mistakes
+
     def mistakes_about_targets(self) -> list[str]:
         mistakes, seen = [], dict[tuple[str, str, int | None, str], str]()
         for index, target in enumerate(self.targets):
@@ -219,6 +259,15 @@ class ServiceSettings(Model):
         if name in changed_fields(self) and self.max_uploads_in_flight_per_caller > all_uploads:
             mistakes.append(f"{name}: is over max_uploads_in_flight, which is {all_uploads:g}")
         return mistakes
+
+
+def is_within_prefix(path: str, prefix: str) -> bool:
+    """Whether a route's path, which may end in /**, is at or below the prefix."""
+    return (path.removesuffix("/**") or "/") == prefix or path.startswith(prefix.rstrip("/") + "/")
+
+
+def are_nested(one: str, other: str) -> bool:
+    return is_within_prefix(one, other) or is_within_prefix(other, one)
 
 
 def same_target(target: str) -> tuple[str, str, int | None, str]:

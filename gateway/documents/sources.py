@@ -37,7 +37,9 @@ class ServiceSource:
         self.has_document = service.openapi_path != ""
         self._name = name
         self._service = service
-        self._policies = tuple(policy for policy in policies if policy.service == name)
+        own = [policy for policy in policies if policy.service == name]
+        # The document has each operation once; the same policy below another prefix is the same operation's.
+        self._policies = tuple(one for one in own if one.prefix.taken_off == one.prefix.documented)
         self._hidden = hidden
         self._fetcher = service_fetcher(name, service, service.openapi_path, max_bytes)
         identity = json.dumps([name, *service.targets, service.host, service.openapi_path, max_bytes])
@@ -74,6 +76,8 @@ class ServiceSource:
             policies=self._policies,
             document=document,
             strip_prefix=self._service.strip_prefix,
+            target_prefix=self._service.target_prefix,
+            prefixes=self._service.prefixes,
             stale_since=iso(kept.stale_since) if kept is not None and kept.stale_since is not None else None,
             hidden_paths=self._hidden,
             hidden=not self.is_shown,

@@ -110,7 +110,7 @@ class StoppingForwarder(Forwarder):
         is_settled = self._settings.balancing == "principal"
         for state in [chosen] if is_settled else self._balancer.candidates():
             fields = self.fields_for(incoming, state.target)
-            head = request_head(incoming.method, self.target_for(incoming.target, state.target), fields)
+            head = request_head(incoming.method, self.target_for(incoming, state.target), fields)
             self._sendings.append(Sending(state.target.url, head.split(b"\r\n", 1)[0].decode("latin-1"), fields))
         if isinstance(body, ClientBody) and body.length is None:
             # How long it is shows when it is sent.

@@ -15,7 +15,9 @@ class ServiceDocument:
 
     `policies` are all of the service's own, as `policies.service_policies` gives them. `document` is what
     `reading.read` returned, None where none was ever read; `stale_since` is the ISO time since when it could not be
-    renewed. `has_document` is False for a service that is configured to have none. Clients are not told of what
+    renewed. `target_prefix` is what the service knows in the place of `prefix`; where there is none, paths below
+    `prefixes`, its further ones, are its own, too. `has_document` is False for a service that is configured to have
+    none. Clients are not told of what
     `hidden_paths` match, nor of a `hidden` service; both still own their paths. `internal_paths` are those of the
     service's own paths that the gateway itself asks for; `drift_ignore` is as it is configured."""
 
@@ -24,6 +26,8 @@ class ServiceDocument:
     policies: tuple[Policy, ...]
     document: Mapping[str, Any] | None = None
     strip_prefix: bool = False
+    target_prefix: str | None = None
+    prefixes: tuple[str, ...] = ()
     title: str | None = None
     stale_since: str | None = None
     hidden_paths: tuple[str, ...] = ()

@@ -27,6 +27,8 @@ class Placing:
     clients come from outside, and is dropped; another one, if its URL is relative, is a part of what the service sees.
     One in an absolute URL tells of some other front, and is dropped.
 
+    Prefix replaced: what is below the service's own prefix is below the gateway's; all else as where it is kept.
+
     The `servers` of a path or an operation stand in place of the document's; where the path has no place by them, the
     document's count after all.
     """
@@ -34,6 +36,9 @@ class Placing:
     def __init__(self, part: ServiceDocument) -> None:
         self._prefix = part.prefix.rstrip("/")
         self._strips = part.strip_prefix and self._prefix != ""
+        replaced = part.target_prefix
+        self._inner = [prefix.rstrip("/") for prefix in ([replaced] if replaced else (part.prefix, *part.prefixes))]
+        self._is_replaced = replaced is not None
         self._bases = [""]
         self._bases = self._usable(base_paths((part.document or {}).get("servers")))
 
@@ -73,8 +78,9 @@ class Placing:
             # The prefix alone arrives as "/".
             return self._prefix if seen == "/" else self._prefix + seen
         for candidate in [*(with_base(base, template) for base in bases), template]:
-            if is_below(candidate, self._prefix):
-                return candidate
+            for inner in self._inner:
+                if is_below(candidate, inner):
+                    return (self._prefix + candidate[len(inner) :] or "/") if self._is_replaced else candidate
         return None
 
 

@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import re
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -20,7 +19,7 @@ from functools import partial
 from typing import Protocol
 
 from gateway.config import ServiceSettings
-from gateway.errors import BadPath, UpgradeRefused, UpstreamConnectionStale, UpstreamError
+from gateway.errors import UpgradeRefused, UpstreamConnectionStale, UpstreamError
 from gateway.moments import to_microseconds
 from gateway.proxy.attempts import Attempt
 from gateway.proxy.balancer import Balancer, TargetState
@@ -33,6 +32,7 @@ from gateway.proxy.exchange import ReadyRequest
 from gateway.proxy.headers import Pairs, answered_fields, forwarded_fields, with_one_forward_less
 from gateway.proxy.locations import Places, names_a_place
 from gateway.proxy.paths import RequestTarget
+from gateway.proxy.prefixes import UNCHANGED, PrefixMapping
 from gateway.proxy.retry import RetryBudget, backoff_seconds, is_safe_to_send_again
 from gateway.proxy.session import ServiceSession
 from gateway.proxy.slots import RequestSlots, Slot
@@ -40,8 +40,6 @@ from gateway.proxy.target import Target
 from gateway.proxy.time_limits import TimeLimits
 from gateway.proxy.wire import ResponseHead
 from gateway.tracing.trace_context import Trace, UpstreamCall
-
-PATH_UNIT = re.compile(r"%..|.")
 
 
 @dataclass(slots=True)
@@ -59,6 +57,7 @@ class Incoming:
     # How the request is told to have come (RFC 9110 7.6.3).
     via: str
     limits: TimeLimits
+    prefix: PrefixMapping = UNCHANGED
     # Who is calling: always the same text for the same caller.
     caller: str = ""
     # What was tried is told here.
@@ -109,9 +108,6 @@ class Forwarder:
         self._clock = clock
         self._chance = chance
         self._watch = watch
-        self._stripped_prefix = settings.prefix.rstrip("/") if settings.strip_prefix else ""
-        # What services that honour it put in front of the paths that they name (Spring, Werkzeug, ASP.NET Core).
-        self._prefix_fields = [("X-Forwarded-Prefix", self._stripped_prefix)] if self._stripped_prefix else []
         self._budget = RetryBudget(settings.retry_budget)
         self._slots = RequestSlots(settings)
 
@@ -179,7 +175,7 @@ class Forwarder:
                 ReadyRequest(
                     incoming.method,
                     target,
-                    self.target_for(incoming.target, target),
+                    self.target_for(incoming, target),
                     self.fields_for(incoming, target),
                     body,
                     incoming.limits,
@@ -208,7 +204,7 @@ class Forwarder:
             ended = self._clock()
             incoming.attempts.append(Attempt(target.url, outcome, to_microseconds(ended - started)))
             if trace is not None and trace.is_recorded:
-                url = target.origin + self.target_for(incoming.target, target).partition("?")[0]
+                url = target.origin + self.target_for(incoming, target).partition("?")[0]
                 trace.calls.append(
                     UpstreamCall(trace.sent_id, url, target.host, target.port, outcome, status, started, ended)
                 )
@@ -248,22 +244,18 @@ class Forwarder:
             target_scheme="https" if target.is_tls else "http",
             names=(target.authority, self.host_for(incoming, target)),
             asked=asked.raw_path if asked.raw_query is None else f"{asked.raw_path}?{asked.raw_query}",
-            asked_of_target=self.target_for(asked, target).partition("?")[0],
+            asked_of_target=self.target_for(incoming, target).partition("?")[0],
             base_path=target.base_path,
-            prefix=self._stripped_prefix,
+            prefix=incoming.prefix.taken_off,
+            inner_prefix=incoming.prefix.put_before,
         )
 
-    def target_for(self, requested: RequestTarget, target: Target) -> str:
+    def target_for(self, incoming: Incoming, target: Target) -> str:
         """What is asked of the target: the client's own bytes of path and query, behind the target's base path. Raises
-        BadPath where a service could take what is behind the stripped prefix for a host (RFC 3986 4.2)."""
-        path = requested.raw_path
-        if self._stripped_prefix:
-            # The prefix is plain ASCII, so each of its characters is one unit of the raw path, escaped or not.
-            path = "".join(PATH_UNIT.findall(path)[len(self._stripped_prefix) :]) or "/"
-            if path.startswith("//") and not target.base_path:
-                raise BadPath("the path has two slashes behind its prefix")
-        query = "" if requested.raw_query is None else "?" + requested.raw_query
-        return target.base_path + path + query
+        BadPath."""
+        asked = incoming.target
+        path = incoming.prefix.service_path(asked.raw_path, target.base_path)
+        return path if asked.raw_query is None else f"{path}?{asked.raw_query}"
 
     def host_for(self, incoming: Incoming, target: Target) -> str:
         """The Host that the service is asked by, and by which it names itself in redirects."""
@@ -280,7 +272,7 @@ class Forwarder:
             passing = with_one_forward_less(passing)
         fields = [("Host", self.host_for(incoming, target)), *passing]
         fields += incoming.client.fields
-        fields += self._prefix_fields
+        fields += incoming.prefix.fields
         fields += (("Via", incoming.via), ("X-Request-Id", incoming.request_id))
         fields += incoming.identity_fields
         if incoming.trace is not None:

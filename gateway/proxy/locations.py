@@ -27,7 +27,8 @@ class Places(NamedTuple):
     is the target's, and `names` are the authorities by which the service may name itself. `asked` is the path and
     query that the client asked for, `asked_of_target` the path that the target was asked for.
 
-    A path of the client's is one of the target's less `base_path`, behind `prefix` ("" where none was stripped)."""
+    A path of the client's is one of the target's less `base_path` and `inner_prefix`, behind `prefix`, which was
+    stripped or took the place of `inner_prefix`; each is "" where there is none."""
 
     client_scheme: str
     client_host: str
@@ -37,6 +38,12 @@ class Places(NamedTuple):
     asked_of_target: str
     base_path: str
     prefix: str
+    inner_prefix: str = ""
+
+    @property
+    def is_moved(self) -> bool:
+        """Whether clients and the service have different paths for the same thing."""
+        return bool(self.prefix or self.base_path or self.inner_prefix)
 
     def field(self, name: str, value: str) -> str:
         """The value of a field of which `names_a_place` is true."""
@@ -58,14 +65,16 @@ class Places(NamedTuple):
         if NETWORK_PATH.match(reference):
             return value
         if reference[:1] in ("/", "\\"):
-            return self._outside(reference) if self.prefix or self.base_path else value
+            return self._outside(reference) if self.is_moved else value
         # A reference of a query or fragment alone, or an empty one, is to what was asked.
-        if not self.prefix or reference[:1] in ("", "?", "#") or SCHEME.match(reference):
+        if not (self.prefix or self.inner_prefix) or reference[:1] in ("", "?", "#") or SCHEME.match(reference):
             return value
         # To the client the last segment of the bare prefix is one that `..` leaves, to the service it is not there.
         folder = self.asked_of_target[: self.asked_of_target.rindex("/") + 1]
         path, rest = split(folder + reference)
         path = without_dot_segments(path)
+        if self.inner_prefix:
+            return self._path_outside(path) + rest
         if self.base_path and is_at_or_below(path, self.base_path):
             path = path[len(self.base_path) :]
         return self.prefix + path + rest
@@ -73,7 +82,7 @@ class Places(NamedTuple):
     def cookie(self, value: str) -> str:
         """Set-Cookie with its Path as the client asks for it, all else untouched."""
         # Browsers take such a cookie with the path / alone (RFC 6265bis 4.1.3.2).
-        if not (self.prefix or self.base_path) or value.lstrip().lower().startswith("__host-"):
+        if not self.is_moved or value.lstrip().lower().startswith("__host-"):
             return value
         return COOKIE_PATH.sub(self._cookie_path, value)
 
@@ -102,8 +111,10 @@ class Places(NamedTuple):
     def _path_outside(self, path: str) -> str:
         if path[0] == "\\":
             path = "/" + path[1:]
-        if self.prefix or self.base_path:
+        if self.is_moved:
             path = without_dot_segments(path)
+        if self.inner_prefix:
+            return self._path_behind_other_prefix(path)
         if self.base_path and is_at_or_below(path, self.base_path):
             path = path[len(self.base_path) :]
         elif self.prefix and is_at_or_below(path, self.prefix):
@@ -113,6 +124,15 @@ class Places(NamedTuple):
                 path = path[len(self.base_path) :]
             return self.prefix + path
         return self.prefix + (path or "/") if self.prefix else LEADING_SLASHES.sub("/", path or "/", count=1)
+
+    def _path_behind_other_prefix(self, path: str) -> str:
+        """Where another prefix took the place of the client's, what is not below it belongs to somebody else."""
+        if is_at_or_below(path, self.base_path + self.inner_prefix):
+            own = path[len(self.base_path + self.inner_prefix) :]
+            return self.prefix + own if self.prefix else LEADING_SLASHES.sub("/", own or "/", count=1)
+        if self.base_path and is_at_or_below(path, self.base_path):
+            path = path[len(self.base_path) :] or "/"
+        return LEADING_SLASHES.sub("/", path, count=1)
 
 
 @lru_cache(maxsize=NAMES_KNOWN)
