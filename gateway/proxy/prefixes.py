@@ -25,7 +25,7 @@ class PrefixMapping(NamedTuple):
     def of(cls, service: ServiceSettings, prefix: str) -> PrefixMapping:
         """The one for requests below this one of the service's prefixes."""
         outer = prefix.rstrip("/")
-        if service.target_prefix is not None and service.target_prefix != prefix:
+        if service.target_prefix is not None and not prefix == service.target_prefix == service.prefix:
             return cls(outer, service.target_prefix.rstrip("/"), (), service.prefix.rstrip("/"))
         if service.strip_prefix and outer:
             # What services that honour it put in front of the paths that they name (Spring, Werkzeug, ASP.NET Core).

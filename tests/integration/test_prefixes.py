@@ -47,6 +47,14 @@ def gateway(start_gateway: Callable[..., GatewayProcess], module_upstream: Scrip
             "undocumented": "refuse",
             "openapi_path": "/moved.json",
         },
+        "renamed": {
+            "prefix": "/renamed",
+            "prefixes": ["/inner/auth"],
+            "target_prefix": "/inner/auth",
+            "targets": [url],
+            "undocumented": "refuse",
+            "openapi_path": "/moved.json",
+        },
     }
     return start_gateway({"default_services": False, "services": services}, workers=1)
 
@@ -151,9 +159,15 @@ def test_the_document_has_each_operation_once_where_clients_call_it(
     gateway.wait_until(lambda: bool(paths()), "make the document")
     assert paths() == {"/api/v1/auth/known", "/api/v1/auth"}
     statuses = {}
-    for path in ("/api/v1/known/known", "/api/known/known", "/api/known", "/api/known/more", "/api/v1/known/more"):
+    asked = ["/api/v1/known/known", "/api/known/known", "/api/known", "/api/known/more", "/api/v1/known/more"]
+    # One of its prefixes is also the one that the service knows.
+    asked += ["/renamed/known", "/inner/auth/known", "/inner/auth/more"]
+    for path in asked:
         statuses[path] = gateway.get(path, bearer()).status
     assert statuses == {
+        "/renamed/known": 200,
+        "/inner/auth/known": 200,
+        "/inner/auth/more": 404,
         "/api/v1/known/known": 200,
         "/api/known/known": 200,
         "/api/known": 200,
