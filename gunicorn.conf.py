@@ -6,22 +6,22 @@ from gateway.system.cleanup import end_quietly_by_signals
 
 end_quietly_by_signals()
 
-from gateway.serving.settings import MASTER
+from gateway.gunicorn.master_config import MASTER
 
 settings = MASTER.load()
 
 from gateway.errors import ConfigurationError
 from gateway.flask_app import GatewayApp
+from gateway.gunicorn import metrics_folder, process_limits
+from gateway.gunicorn.arbiter_extension import ArbiterExtension
+from gateway.gunicorn.base_worker import HAS_SERVED
+from gateway.gunicorn.gevent_worker import WORKER_CLASS
+from gateway.gunicorn.listeners import Listeners
+from gateway.gunicorn.parser_settings import MESSAGE_RULES
+from gateway.gunicorn.patches import replace_parts
 from gateway.redis.embedded import EmbeddedRedis
-from gateway.reporting.reporting import reporting_of
-from gateway.serving import metrics_folder, resources
-from gateway.serving.base_worker import HAS_SERVED
-from gateway.serving.listeners import Listeners
-from gateway.serving.master import MasterCare
-from gateway.serving.message_rules import MESSAGE_RULES
-from gateway.serving.replacing import replace_parts
-from gateway.serving.workers import WORKER_CLASS
-from gateway.system.standard_error import wait_for_no_reader
+from gateway.system.stderr import wait_for_no_reader
+from gateway.telemetry.telemetry import telemetry_of
 
 wait_for_no_reader()
 replace_parts(settings.server)
@@ -49,10 +49,10 @@ def on_starting(server):
     if server.cfg.worker_class_str != WORKER_CLASS:
         sys.exit(f"--worker-class {server.cfg.worker_class_str}: the gateway runs on its own worker; leave it out")
     server.log.info("Configuration: %s", MASTER.sources)
-    resources.share_memory()
+    process_limits.share_memory()
     # Kept on the server object: this file's own names are made anew on HUP.
     MASTER.listeners = Listeners(server, MASTER.addresses_at_start)
-    server.care = MasterCare(server, MASTER.listeners)
+    server.care = ArbiterExtension(server, MASTER.listeners)
     if MASTER.in_force.redis_url is None:
         try:
             server.care.redis = EmbeddedRedis.start()
@@ -71,22 +71,22 @@ def on_reload(server):
     if MASTER.is_reloaded:
         server.log.info("Configuration: %s", MASTER.sources)
         server.care.confirm_reload()
-    resources.share_memory()
+    process_limits.share_memory()
     server.care.note_redis()
 
 
 def post_worker_init(worker):
-    if reporting := reporting_of(worker.wsgi):
-        reporting.start(worker.connections)
+    if telemetry := telemetry_of(worker.wsgi):
+        telemetry.start(worker.connections)
     if isinstance(worker.wsgi, GatewayApp):
         worker.wsgi.start_background()
-    HAS_SERVED.hoist()
+    HAS_SERVED.set()
 
 
 def worker_exit(server, worker):
     # One that could not start serves nothing.
-    if reporting := reporting_of(getattr(worker, "wsgi", None)):
-        reporting.finish()
+    if telemetry := telemetry_of(getattr(worker, "wsgi", None)):
+        telemetry.finish()
 
 
 def child_exit(server, worker):

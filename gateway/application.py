@@ -8,46 +8,46 @@ from collections.abc import Callable, Sequence
 
 from flask import Flask
 
-from gateway import cors, problems, quota_fields, served_hosts
-from gateway.admin import OperatorsOnly, admin_blueprint
-from gateway.authentication import Authentication
+from gateway.api_documents.factory import make_catalog
 from gateway.cli import register_commands
 from gateway.config import Settings, TracingSettings
-from gateway.docs import docs_blueprint
-from gateway.documented import DocumentedOnly
-from gateway.documents.making import make_library
-from gateway.finishing import Finishing
+from gateway.dependencies import DEFAULTS, Dependencies
 from gateway.flask_app import GatewayApp
-from gateway.health import health_blueprint
-from gateway.identity import identity_blueprint
-from gateway.incoming import Beginning
-from gateway.limits.local_counters import LocalCounters
-from gateway.limits.redis_counters import RedisCounters
-from gateway.limits.rules import Quotas
-from gateway.metrics.registry import Metrics
-from gateway.parts import REAL, Parts
-from gateway.path_check import PathCheck
-from gateway.policies import Policy, policies_of
 from gateway.proxy.balancer import Balancer
 from gateway.proxy.recovery import Recovery
 from gateway.proxy.session import ServiceSession
 from gateway.proxy.shared_recoveries import SharedRecoveries
-from gateway.quota import make_limiter
+from gateway.rate_limiting.limit_sets import LimitSets
+from gateway.rate_limiting.local_counters import LocalCounters
+from gateway.rate_limiting.redis_counters import RedisCounters
 from gateway.redis.client import SharedRedis
-from gateway.reporting.gauges import Gauges
-from gateway.reporting.reporting import REPORTING, Reporting
-from gateway.reporting.service_watch import ServiceWatch
-from gateway.services import RestConverter, service_blueprint
-from gateway.status.documents import DocumentsWatch
-from gateway.status.making import make_status
-from gateway.status.present import LiveService, Present
-from gateway.system.ending import GATEWAY_END, WORKER_END
-from gateway.tokens.identity import IdentitySigner
+from gateway.route_policy import RoutePolicy, policies_of
+from gateway.routes.admin import OperatorsOnly, admin_blueprint
+from gateway.routes.docs.views import docs_blueprint
+from gateway.routes.jwks import identity_blueprint
+from gateway.routes.probes import health_blueprint
+from gateway.routes.upstream import RestConverter, service_blueprint
+from gateway.stages import cors, host_check, problems, rate_limit_headers
+from gateway.stages.authentication import Authentication
+from gateway.stages.finish import RequestFinish
+from gateway.stages.operation_check import OperationCheck
+from gateway.stages.path_check import PathCheck
+from gateway.stages.rate_limit import make_limiter
+from gateway.stages.start import RequestStart
+from gateway.status.factory import make_status
+from gateway.status.service_documents import DocumentsWatch
+from gateway.status.worker_state import LiveService, WorkerState
+from gateway.system.shutdown import GATEWAY_SHUTDOWN, WORKER_SHUTDOWN
+from gateway.telemetry.forwarder_observer import ForwarderObserver
+from gateway.telemetry.gauges import Gauges
+from gateway.telemetry.metrics.registry import Metrics
+from gateway.telemetry.telemetry import TELEMETRY, Telemetry
+from gateway.tokens.identity_signer import IdentitySigner
 from gateway.tokens.verifier import Verifier
-from gateway.tracing.trace_context import TRACE_FIELDS, Propagation
+from gateway.trace_context import TRACE_FIELDS, Propagation
 
 
-def build(settings: Settings, parts: Parts = REAL) -> Flask:
+def build(settings: Settings, dependencies: Dependencies = DEFAULTS) -> Flask:
     """The gateway as a WSGI application. Raises ConfigurationError for keys and certificates that can't be used.
 
     Opens no connection yet, so that a master may build it before it forks."""
@@ -58,7 +58,7 @@ def build(settings: Settings, parts: Parts = REAL) -> Flask:
 
     metrics = Metrics()
     redis = SharedRedis.configured(settings, settings.redis_timeout_seconds)
-    ladder = parts.ladder(
+    rate_limiter = dependencies.rate_limiter(
         RedisCounters(redis) if redis is not None else None,
         LocalCounters(time.monotonic),
         settings.ratelimit.on_redis_failure,
@@ -66,7 +66,7 @@ def build(settings: Settings, parts: Parts = REAL) -> Flask:
         time.monotonic,
         metrics,
     )
-    issuers = parts.issuers(settings.jwt, time.monotonic, random.random)
+    issuers = dependencies.issuers(settings.jwt, time.monotonic, random.random)
     verifier = Verifier(settings.jwt, issuers, time.time)
     for issuer in issuers:
         issuer.keys.when_removed = verifier.forget_all
@@ -74,43 +74,47 @@ def build(settings: Settings, parts: Parts = REAL) -> Flask:
     if settings.identity.sign:
         claims = list(settings.jwt.claims_to_headers)
         signer = IdentitySigner(settings.identity, claims, time.time, verifier.note_signed)
-    authentication = Authentication(verifier, settings.revocation, ladder, settings.jwt, signer, metrics)
+    authentication = Authentication(verifier, settings.revocation, rate_limiter, settings.jwt, signer, metrics)
     policies = list(policies_of(settings))
-    limiter = make_limiter(settings.ratelimit, Quotas(settings.ratelimit, policies, settings.jwt.only_issuer), ladder)
+    limiter = make_limiter(
+        settings.ratelimit, LimitSets(settings.ratelimit, policies, settings.jwt.only_issuer), rate_limiter
+    )
 
-    reporting = app.extensions[REPORTING] = Reporting(settings, metrics)
+    telemetry = app.extensions[TELEMETRY] = Telemetry(settings, metrics)
 
     # The order that a request meets. After the view, hooks run in reverse: the first one registered sees it last.
-    app.after_request(Finishing(reporting.notes, time.monotonic).finish)
-    if reporting.spans is not None:
-        app.after_request(reporting.spans.remember)
-    app.before_request(Beginning(settings.proxy, time.monotonic, propagation_of(settings.tracing)).begin)
-    hosts = served_hosts.install(app, settings.server.allowed_hosts)
+    app.after_request(RequestFinish(telemetry.notes, time.monotonic).finish)
+    if telemetry.spans is not None:
+        app.after_request(telemetry.spans.remember)
+    app.before_request(RequestStart(settings.proxy, time.monotonic, propagation_of(settings.tracing)).begin)
+    hosts = host_check.install(app, settings.server.allowed_hosts)
     cors.install(app, settings.cors)
     path_check = PathCheck(app.url_map)
     app.before_request(path_check.check)
     app.before_request(authentication.authenticate)
     limiter.init_app(app)
-    quota_fields.install(app, metrics)
-    library, keeper = make_library(settings, policies, parts.keeper)
-    documented = DocumentedOnly(library, keeper, metrics)
-    documents = DocumentsWatch(library, keeper, settings.docs.enabled)
-    status, present = make_status(settings, reporting.recent, ladder, issuers, documents)
-    reporting.status = status
-    reporting.gauges = Gauges(metrics, present, keeper, time.time)
+    rate_limit_headers.install(app, metrics)
+    catalog, refresher = make_catalog(settings, policies, dependencies.refresher)
+    operation_check = OperationCheck(catalog, refresher, metrics)
+    documents = DocumentsWatch(catalog, refresher, settings.docs.enabled)
+    status, present = make_status(settings, telemetry.recent, rate_limiter, issuers, documents)
+    telemetry.status = status
+    telemetry.gauges = Gauges(metrics, present, refresher, time.time)
 
-    app.register_blueprint(health_blueprint(ladder, issuers, GATEWAY_END))
+    app.register_blueprint(health_blueprint(rate_limiter, issuers, GATEWAY_SHUTDOWN))
     operators = OperatorsOnly(settings.admin)
     app.register_blueprint(admin_blueprint(operators, hosts, metrics, status))
     if settings.docs.enabled:
         guard = authentication.require if settings.docs.auth == "required" else None
-        app.register_blueprint(docs_blueprint(library, keeper, guard, authentication.require, operators.would_let_in))
+        app.register_blueprint(
+            docs_blueprint(catalog, refresher, guard, authentication.require, operators.would_let_in)
+        )
     if signer is not None:
         app.register_blueprint(identity_blueprint(signer))
     recovery = Recovery(time.monotonic, SharedRecoveries(redis) if redis is not None else None)
-    guards = [authentication.authorize, documented.check]
+    guards = [authentication.authorize, operation_check.check]
     # After the gateway's own: of two mappings of one path the first one counts.
-    add_services(app, settings, policies, guards, metrics, parts, present, recovery)
+    add_services(app, settings, policies, guards, metrics, dependencies, present, recovery)
     path_check.prepare()
     problems.install(app)
     register_commands(app, settings)
@@ -128,16 +132,16 @@ def propagation_of(settings: TracingSettings) -> Propagation | None:
 def add_services(
     app: GatewayApp,
     settings: Settings,
-    policies: Sequence[Policy],
+    policies: Sequence[RoutePolicy],
     guards: Sequence[Callable[[], None]],
     metrics: Metrics,
-    parts: Parts,
-    present: Present,
+    dependencies: Dependencies,
+    present: WorkerState,
     recovery: Recovery,
 ) -> None:
     """One blueprint per service: its guards, then the forwarder with its own pooled session."""
     own_names = settings.jwt.identity_fields | (TRACE_FIELDS if settings.tracing.propagate else frozenset())
-    checks = parts.health_checks(time.monotonic, random.random)
+    checks = dependencies.health_checks(time.monotonic, random.random)
     app.background += [checks.start, recovery.start]
     for name, service in settings.services.items():
         balancer, own_guards = Balancer(service, time.monotonic, random.random), list(guards)
@@ -146,15 +150,15 @@ def add_services(
             checks.add(name, service, balancer.states)
             # Servers other than gunicorn don't start it with the worker; where the thread has failed, it starts again.
             own_guards.insert(0, checks.start)
-        session = ServiceSession(service, name, WORKER_END)
-        forwarder = parts.forwarder(
+        session = ServiceSession(service, name, WORKER_SHUTDOWN)
+        forwarder = dependencies.forwarder(
             service,
             session,
             own_names,
             balancer,
             time.monotonic,
             random.random,
-            ServiceWatch(name, metrics),
+            ForwarderObserver(name, metrics),
         )
         is_asked = service.health.path is not None
         present.add(

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from gateway.errors import InvalidToken, KeysUnavailable, MissingToken
-from gateway.limits.extension import Batch
-from gateway.policies import Policy
 from gateway.proxy.attempts import Attempt
-from gateway.proxy.client_side import ClientSide
+from gateway.proxy.forwarding_headers import ClientSide
 from gateway.proxy.headers import Pairs
 from gateway.proxy.paths import RequestTarget
+from gateway.rate_limiting.flask_limiter_backend import Batch
+from gateway.route_policy import RoutePolicy
 from gateway.tokens.principal import Principal
-from gateway.tracing.trace_context import Trace
+from gateway.trace_context import Trace
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -46,7 +46,7 @@ class Exchange:
     # None where traces are none of the gateway's business.
     trace: Trace | None = None
     target: RequestTarget | None = None
-    policy: Policy | None = None
+    policy: RoutePolicy | None = None
     principal: Principal | None = None
     # Why there is no principal; told to the client only where the policy needs one.
     token_problem: MissingToken | InvalidToken | KeysUnavailable | None = None

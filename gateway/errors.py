@@ -191,7 +191,7 @@ class KeysUnavailable(Unavailable):
 
 
 class LimiterUnavailable(Unavailable):
-    code, title = "limiter_unavailable", "Quotas can't be checked at the moment"
+    code, title = "limiter_unavailable", "LimitSets can't be checked at the moment"
 
 
 class DocumentUnavailable(Unavailable):

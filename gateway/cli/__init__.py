@@ -18,7 +18,7 @@ from gateway.cli.token import token_command
 from gateway.config import Settings
 from gateway.errors import LibraryMismatch
 from gateway.library_checks import check_libraries
-from gateway.policies import Policy, policies_of
+from gateway.route_policy import RoutePolicy, policies_of
 
 
 def register_commands(app: Flask, settings: Settings) -> None:
@@ -71,7 +71,7 @@ def services_command(settings: Settings) -> click.Command:
     return services
 
 
-def service_row(settings: Settings, policy: Policy) -> tuple[str, ...]:
+def service_row(settings: Settings, policy: RoutePolicy) -> tuple[str, ...]:
     quota = settings.ratelimit.default if policy.needs_token else settings.ratelimit.anonymous
     is_service = policy.name == policy.service
     return (

@@ -14,7 +14,7 @@ from gateway.config.load import Loaded, instance_folder, load
 from gateway.config.origins import leaves_of
 from gateway.config.places import Place, full_name
 from gateway.config.sources import is_name_of_a_setting
-from gateway.status.masking import masked_configuration
+from gateway.status.redaction import masked_configuration
 
 # What `with_keys` adds where nothing is configured.
 GENERATED: dict[Place, str] = {("jwt", "secret"): "jwt-secret", ("identity", "private_key_file"): "identity-key.pem"}

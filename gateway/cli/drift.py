@@ -6,13 +6,13 @@ import sys
 
 import click
 
+from gateway.api_documents.sources import make_sources
 from gateway.cli.progress import progress
 from gateway.cli.table import printable
 from gateway.config import Settings
-from gateway.documents.sources import make_sources
-from gateway.fetching import FetchError
+from gateway.document_fetch import FetchError
 from gateway.openapi import ServiceDocument, drifts
-from gateway.policies import policies_of
+from gateway.route_policy import policies_of
 
 DRIFT, COULD_NOT_LOOK = 1, 2
 

@@ -47,8 +47,8 @@ def explain_command(settings: Settings) -> click.Command:
         """Tell what would happen to a request for URL (or a path), stage by stage. Nothing is sent to a service, and no
         quota is taken. Exit code 1: it would be refused."""
         # Only this command needs them, and they take their time.
-        from gateway.explain.asking import question  # noqa: PLC0415
         from gateway.explain.explanation import explain as explained  # noqa: PLC0415
+        from gateway.explain.simulated_request import question  # noqa: PLC0415
 
         fields = [field_of(text) for text in headers]
         if origin is not None:

@@ -10,7 +10,7 @@ import click
 from gateway.cli.failures import CouldNotRun
 from gateway.config import KeySettings, Settings
 from gateway.errors import KeysUnavailable
-from gateway.tokens.issuers import make_issuers
+from gateway.tokens.issuer_factory import make_issuers
 from gateway.tokens.principal import Principal
 from gateway.tokens.verifier import Verifier
 

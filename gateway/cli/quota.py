@@ -15,11 +15,11 @@ from gateway.cli.issuers import issuer_named
 from gateway.cli.redis import shared_redis
 from gateway.cli.table import print_table
 from gateway.config import Settings
-from gateway.limits.asks import Ask
-from gateway.limits.redis_counters import RedisCounters
-from gateway.limits.rules import Caller, Quotas, Rule
-from gateway.policies import policies_of
-from gateway.proxy.client_side import quota_address
+from gateway.proxy.forwarding_headers import quota_address
+from gateway.rate_limiting.limit_sets import Caller, LimitSets, Rule
+from gateway.rate_limiting.models import LimitCheck
+from gateway.rate_limiting.redis_counters import RedisCounters
+from gateway.route_policy import policies_of
 from gateway.tokens.principal import Principal
 
 NOT_GIVEN_BACK = "not given back"
@@ -30,7 +30,7 @@ class Counted:
     """One counter of the caller's: its limit, and where it is kept."""
 
     rule: Rule
-    ask: Ask
+    ask: LimitCheck
     partition_by: str
 
 
@@ -101,7 +101,7 @@ def give_back(counters: RedisCounters, one: Counted, used: int) -> str:
 def counted_for(settings: Settings, principal: Principal | None, address: str) -> Iterator[Counted]:
     """Each counter that a request of this caller could take from, once."""
     policies = list(policies_of(settings))
-    quotas = Quotas(settings.ratelimit, policies)
+    quotas = LimitSets(settings.ratelimit, policies)
     seen: set[str] = set()
     for policy in policies:
         counted = None if policy.quota.by_address else principal
@@ -109,7 +109,7 @@ def counted_for(settings: Settings, principal: Principal | None, address: str) -
             continue
         caller = Caller(counted, address, (), policy.service, policy.name)
         plan = quotas.plan_for(policy, counted)
-        asks: Sequence[Ask] = plan.asks(caller, 1)
+        asks: Sequence[LimitCheck] = plan.asks(caller, 1)
         for rule, ask in zip(plan.rules, asks, strict=True):
             if ask.key not in seen:
                 seen.add(ask.key)

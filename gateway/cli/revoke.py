@@ -15,7 +15,7 @@ from gateway.cli.redis import shared_redis
 from gateway.cli.table import printable
 from gateway.config import KeySettings, Settings
 from gateway.errors import InvalidToken, RevocationNotStored
-from gateway.moments import iso
+from gateway.timestamps import iso
 from gateway.tokens.revocation import Kind, Revocation, Revocations, token_name
 
 LAST_MOMENT = 253402300799  # the end of the year 9999, seconds since 1970

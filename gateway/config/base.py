@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from gateway.config.values import check_header_name, check_scope
+from gateway.config.validators import check_header_name, check_scope
 
 Seconds = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)]
 HeaderName = Annotated[str, AfterValidator(check_header_name)]

@@ -12,10 +12,10 @@ from pydantic import SecretStr, ValidationError
 
 from gateway.config.environment import process_environment
 from gateway.config.generated_keys import generated_secret, generated_signing_key
-from gateway.config.mistakes import Mistakes
 from gateway.config.models import Settings
 from gateway.config.origins import Origins
 from gateway.config.sources import Sources, is_name_of_a_setting, merged_sources
+from gateway.config.validation_errors import ValidationErrors
 from gateway.errors import ConfigurationError
 
 log = logging.getLogger(__name__)
@@ -93,7 +93,7 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
 
 
 def validated(sources: Sources) -> Loaded:
-    tree, mistakes = sources.tree, Mistakes(sources.unreadable, sources.origins, Settings)
+    tree, mistakes = sources.tree, ValidationErrors(sources.unreadable, sources.origins, Settings)
     while True:
         try:
             settings = Settings.model_validate(tree)

@@ -9,7 +9,13 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, PlainValidator, SecretStr, model_validator
 from pydantic_core import PydanticCustomError
 
-from gateway.config.addresses import check_bind, check_collector, check_host_pattern, check_network, check_origin
+from gateway.config.address_validators import (
+    check_bind,
+    check_collector,
+    check_host_pattern,
+    check_network,
+    check_origin,
+)
 from gateway.config.base import Model, Seconds, Text, refuse
 from gateway.config.redis_url import check_redis_prefix, check_redis_url
 from gateway.config.service_models import (
@@ -24,7 +30,7 @@ from gateway.config.service_models import (
 )
 from gateway.config.sizes import Bytes
 from gateway.config.token_models import File, IdentitySettings, JwtSettings, RevocationSettings
-from gateway.config.values import (
+from gateway.config.validators import (
     check_field_name,
     check_field_value,
     check_folder_of,
@@ -66,7 +72,7 @@ class CorsSettings(Model):
 
 
 class RateLimitSettings(Model):
-    """Quotas where a service or route has no `limits` of its own, and what happens without Redis. `plans` are limits
+    """LimitSets where a service or route has no `limits` of its own, and what happens without Redis. `plans` are limits
     for callers whose claim `plan_claim` names one."""
 
     enabled: bool = True

@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, unquote
 
 from pydantic import SecretStr
 
-from gateway.config.addresses import is_host, is_port, split_url
+from gateway.config.address_validators import is_host, is_port, split_url
 
 Kind = Literal["server", "sentinel", "cluster"]
 

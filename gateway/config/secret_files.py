@@ -8,7 +8,7 @@ from typing import Any
 
 from gateway.config.origins import Origin, Origins
 from gateway.config.places import Place
-from gateway.config.values import STAND_IN_SECRET, check_file
+from gateway.config.validators import STAND_IN_SECRET, check_file
 
 MAX_BYTES = 65_536
 

@@ -8,12 +8,12 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
-from gateway.config.addresses import check_authority, check_target
+from gateway.config.address_validators import check_authority, check_target
 from gateway.config.base import Model, Scope, Seconds, Text, changed_fields, refuse
 from gateway.config.limit_text import check_limit, parse_limits
 from gateway.config.sizes import Bytes
 from gateway.config.token_models import File
-from gateway.config.values import (
+from gateway.config.validators import (
     PLACEHOLDER,
     check_document_path,
     check_drift_rule,

@@ -8,10 +8,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, SecretStr, model_validator
 
-from gateway.config.addresses import check_document_url
+from gateway.config.address_validators import check_document_url
 from gateway.config.base import HeaderName, Model, Seconds, Text, changed_fields, refuse
 from gateway.config.sizes import Bytes
-from gateway.config.values import check_audience, check_cookie_name, check_file, check_secret
+from gateway.config.validators import check_audience, check_cookie_name, check_file, check_secret
 
 Algorithm = Literal[
     "HS256",

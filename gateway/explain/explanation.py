@@ -9,11 +9,11 @@ from typing import Any
 from pydantic import SecretStr
 
 from gateway.config import Settings
-from gateway.explain.asking import MessageRefused, Question, received
-from gateway.explain.callers import authorization_finding, revocation_finding, token_finding
+from gateway.explain.dry_run import DryRun, DryRunResult
 from gateway.explain.findings import Case, Finding, all_findings
-from gateway.explain.showing import Difference, difference, shown
-from gateway.explain.trial import Course, Trial
+from gateway.explain.header_diff import Difference, difference, shown
+from gateway.explain.simulated_request import MessageRefused, SimulatedRequest, received
+from gateway.explain.token_findings import authorization_finding, revocation_finding, token_finding
 from gateway.proxy.headers import Pairs
 
 WORKERS_OWN = "breakers, health and requests in flight are each worker's own and can't be seen from here"
@@ -54,7 +54,9 @@ class Explanation:
         return asdict(self)
 
 
-def explain(settings: Settings, asked: Question, private_redis: str | None, patience_seconds: float) -> Explanation:
+def explain(
+    settings: Settings, asked: SimulatedRequest, private_redis: str | None, patience_seconds: float
+) -> Explanation:
     """What would happen to the request, with `private_redis` where no Redis is configured; it is waited for so long.
 
     Raises ConfigurationError."""
@@ -68,7 +70,7 @@ def explain(settings: Settings, asked: Question, private_redis: str | None, pati
         note = f"no gateway with a private Redis listens at {addresses}: nothing is counted or revoked yet"
         # What would be the private Redis' to count is not divided among workers.
         changes["server"] = settings.server.model_copy(update={"workers": 1})
-    trial = Trial(settings.model_copy(update=changes))
+    trial = DryRun(settings.model_copy(update=changes))
     try:
         with received(asked) as environ:
             course = trial.run(environ)
@@ -100,7 +102,7 @@ def explain(settings: Settings, asked: Question, private_redis: str | None, pati
     )
 
 
-def outcome_of(course: Course) -> tuple[str, int | None, str | None]:
+def outcome_of(course: DryRunResult) -> tuple[str, int | None, str | None]:
     if course.is_sent:
         urls = [sending.url for sending in course.sendings]
         return f"would be forwarded to {' or '.join(urls)}", None, None
@@ -111,7 +113,7 @@ def outcome_of(course: Course) -> tuple[str, int | None, str | None]:
     return f"{course.status}, answered by the gateway itself{what}", course.status, None
 
 
-def targets_of(course: Course, client_fields: Sequence[tuple[str, str]]) -> list[ToTarget]:
+def targets_of(course: DryRunResult, client_fields: Sequence[tuple[str, str]]) -> list[ToTarget]:
     return [
         ToTarget(
             one.url,
@@ -123,6 +125,6 @@ def targets_of(course: Course, client_fields: Sequence[tuple[str, str]]) -> list
     ]
 
 
-def is_telling(name: str, course: Course) -> bool:
+def is_telling(name: str, course: DryRunResult) -> bool:
     """Whether the field is the gateway's to put onto any answer, or this answer is all the gateway's."""
     return not course.is_sent or name.lower() not in ("content-type", "content-length")

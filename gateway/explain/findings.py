@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.config import Settings
-from gateway.explain.asking import Question
-from gateway.explain.trial import Course
-from gateway.policies import Policy
+from gateway.explain.dry_run import DryRunResult
+from gateway.explain.simulated_request import SimulatedRequest
 from gateway.proxy.headers import Pairs
-from gateway.quota_fields import OBSERVED_FIELD
+from gateway.route_policy import RoutePolicy
+from gateway.stages.rate_limit_headers import OBSERVED_FIELD
 
 # What Fetch lets pages send without asking for it.
 SIMPLE_METHODS = frozenset(["GET", "HEAD", "POST"])
@@ -33,12 +33,12 @@ class Case:
     """All that a finding is made of."""
 
     settings: Settings
-    asked: Question
-    course: Course
+    asked: SimulatedRequest
+    course: DryRunResult
     redis_note: str
 
     @property
-    def policy(self) -> Policy | None:
+    def policy(self) -> RoutePolicy | None:
         return self.course.exchange.policy
 
     @property
@@ -111,7 +111,7 @@ def cors_fields(answer: Pairs) -> dict[str, str]:
     return {name: value for name, value in answer if name.lower().startswith("access-control-")}
 
 
-def preflight_refusal(asked: Question, fields: Mapping[str, str]) -> str:
+def preflight_refusal(asked: SimulatedRequest, fields: Mapping[str, str]) -> str:
     """Why a browser takes the answer for a no (Fetch, CORS-preflight fetch); empty where it is a yes."""
     method = asked.value("Access-Control-Request-Method") or ""
     if method not in {*words(fields.get("Access-Control-Allow-Methods")), *SIMPLE_METHODS}:

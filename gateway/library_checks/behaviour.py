@@ -24,16 +24,16 @@ from redis.exceptions import ReadOnlyError
 
 from gateway.config import RateLimitSettings
 from gateway.errors import LibraryMismatch
-from gateway.limits.extension import SCHEME, STRATEGY
-from gateway.limits.rules import Quotas
-from gateway.metrics.files import ENDED, packed
-from gateway.quota import GatewayLimiter, RequestLimits
-from gateway.redis.connecting import TimedConnection
-from gateway.redis.connections import exchanged
+from gateway.gunicorn.parser_settings import MESSAGE_RULES
+from gateway.gunicorn.request_heads import Request, RequestParser
+from gateway.rate_limiting.flask_limiter_backend import SCHEME, STRATEGY
+from gateway.rate_limiting.limit_sets import LimitSets
+from gateway.redis.connection_classes import TimedConnection
+from gateway.redis.connection_pool import exchanged
 from gateway.responses import GatewayResponse, put_fields
-from gateway.serving.message_rules import MESSAGE_RULES
-from gateway.serving.request_heads import Request, RequestParser
-from gateway.tokens.compact import CompactTokens
+from gateway.stages.rate_limit import GatewayLimiter, RequestLimits
+from gateway.telemetry.metrics.files import ENDED, packed
+from gateway.tokens.jws import CompactTokens
 
 PEER = ("127.0.0.1", 1)
 # One that is read in one step, one that gunicorn's parser reads, and one that only the gateway refuses.
@@ -102,9 +102,9 @@ class CountedLimits(RequestLimits):
 def check_limiter() -> None:
     """Flask-Limiter asks the gateway's override, which sees whether somebody added limits of their own."""
     settings = RateLimitSettings()
-    own, app = CountedLimits(settings, Quotas(settings, [])), Flask("library-checks")
+    own, app = CountedLimits(settings, LimitSets(settings, [])), Flask("library-checks")
     # Nothing is counted. limits' own storage would start a thread.
-    options = {"ladder": None, "batch": None}
+    options = {"rate_limiter": None, "batch": None}
     limiter = GatewayLimiter(own, storage_uri=f"{SCHEME}://", storage_options=options, strategy=STRATEGY)
     own.bind(limiter)
     limiter.init_app(app)

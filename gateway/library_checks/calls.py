@@ -8,7 +8,7 @@ from types import CodeType
 
 from gunicorn.config import make_settings
 
-from gateway.serving.message_rules import MESSAGE_RULES
+from gateway.gunicorn.parser_settings import MESSAGE_RULES
 
 # By library: a function, its parameters where the gateway's function takes their place ("" where it does not), and the
 # names that the function has to use.

@@ -10,10 +10,10 @@ all the others walk by it, never by the names of keys alone. `omissions` lists w
 """
 
 from gateway.openapi.drift import Drift, drifts
-from gateway.openapi.matching import PolicyTable, policy_for
+from gateway.openapi.inputs import GatewayFacts, ServiceDocument
 from gateway.openapi.merge import document_of, merge
 from gateway.openapi.omissions import DROPPED_PARTS
-from gateway.openapi.parts import GatewayFacts, ServiceDocument
+from gateway.openapi.operation_policy import PolicyTable, policy_for
 from gateway.openapi.reading import DocumentError, read
 
 __all__ = [

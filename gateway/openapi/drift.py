@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from gateway.openapi.hiding import hider
-from gateway.openapi.matching import PolicyTable
-from gateway.openapi.parts import ServiceDocument
-from gateway.openapi.placing import Placing
+from gateway.openapi.inputs import ServiceDocument
+from gateway.openapi.operation_policy import PolicyTable
+from gateway.openapi.path_filter import hider
+from gateway.openapi.path_mapping import PathMapping
 from gateway.openapi.references import References
 from gateway.openapi.structure import METHODS
-from gateway.policies import Policy
+from gateway.route_policy import RoutePolicy
 
 
 class Kind(Enum):
@@ -52,7 +52,7 @@ class PlacedOperation:
     method: str
     path: str
     content: Mapping[str, Any]
-    policy: Policy | None
+    policy: RoutePolicy | None
 
 
 def drifts(parts: Sequence[ServiceDocument]) -> list[Drift]:
@@ -116,7 +116,7 @@ def placed_operations(
     part: ServiceDocument, document: Mapping[str, Any], table: PolicyTable
 ) -> Iterator[PlacedOperation]:
     """All operations of the document. `path` is the gateway's, or the document's own where the gateway has none."""
-    placing, references, paths = Placing(part), References(dict(document)), document.get("paths")
+    placing, references, paths = PathMapping(part), References(dict(document)), document.get("paths")
     for template, given in paths.items() if isinstance(paths, dict) else []:
         # Beside paths there are extensions, whose names begin with x-.
         if not isinstance(given, dict) or not template.startswith("/"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.openapi.parts import GatewayFacts
+from gateway.openapi.inputs import GatewayFacts
 from gateway.openapi.security import BEARER, COOKIE
 
 PROBLEM_TYPE = "application/problem+json"

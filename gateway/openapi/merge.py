@@ -6,12 +6,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from gateway.openapi.fragment import Fragment, build_fragment
 from gateway.openapi.gateway_components import shared_components
-from gateway.openapi.matching import PolicyTable
+from gateway.openapi.inputs import GatewayFacts, ServiceDocument
 from gateway.openapi.names import tag_name
 from gateway.openapi.omissions import NOT_A_FIELD
-from gateway.openapi.operations import Share, share_of
-from gateway.openapi.parts import GatewayFacts, ServiceDocument
+from gateway.openapi.operation_policy import PolicyTable
 from gateway.openapi.reading import DocumentError, check_document
 from gateway.openapi.rebuilding import text_of
 from gateway.openapi.service_info import about, info_of
@@ -59,7 +59,7 @@ def assembled(
     components = shared_components(facts)
     tags, groups, services = [], [], dict[str, Any]()
     for part in parts:
-        share = Share() if part.document is None else share_of(part, dict(part.document), table, facts)
+        share = Fragment() if part.document is None else build_fragment(part, dict(part.document), table, facts)
         paths.update(share.paths)
         for section, named in share.components.items():
             components.setdefault(section, {}).update(named)
@@ -119,7 +119,7 @@ def state_without_document(part: ServiceDocument) -> str:
     return "unavailable" if part.has_document else "none"
 
 
-def tags_of(part: ServiceDocument, share: Share) -> list[dict[str, Any]]:
+def tags_of(part: ServiceDocument, share: Fragment) -> list[dict[str, Any]]:
     """The service's own entry, then those of its tags that its operations have: first as it lists them."""
     entry: dict[str, Any] = {"name": part.name, "description": title_of(part)}
     if part.document is None:

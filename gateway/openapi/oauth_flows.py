@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-from gateway.openapi.matching import PolicyTable
 from gateway.openapi.omissions import Omissions, Where
-from gateway.openapi.placing import Placing
+from gateway.openapi.operation_policy import PolicyTable
+from gateway.openapi.path_mapping import PathMapping
 
 NO_WAY_TO_IT = "its address is relative, and the gateway has no public route to it"
 
@@ -16,7 +16,7 @@ NO_WAY_TO_IT = "its address is relative, and the gateway has no public route to 
 class TokenUrls:
     """Finds where clients reach a service's token URL. `placing` is of the same service, `table` of all."""
 
-    def __init__(self, document: Mapping[str, Any], placing: Placing, table: PolicyTable) -> None:
+    def __init__(self, document: Mapping[str, Any], placing: PathMapping, table: PolicyTable) -> None:
         paths = document.get("paths")
         self._paths: Mapping[str, Any] = paths if isinstance(paths, dict) else {}
         self._placing = placing

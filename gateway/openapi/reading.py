@@ -45,7 +45,7 @@ def read(raw: bytes, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
 def parsed(raw: bytes, max_bytes: int) -> Any:
     try:
         # Not by the codec that drops the mark: Python would have to import it first, while other threads do (see
-        # background.run_aside).
+        # background.run_in_native_thread).
         text = raw.removeprefix(BOM_UTF8).decode()
     except UnicodeDecodeError:
         raise DocumentError("not UTF-8") from None

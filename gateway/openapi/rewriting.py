@@ -19,7 +19,6 @@ from __future__ import annotations
 from typing import Any
 
 from gateway.openapi.discriminators import Discriminators
-from gateway.openapi.lift import is_old, lifted, modern, without_ignored
 from gateway.openapi.lookup import Lookup, fragment_of, is_parameter
 from gateway.openapi.names import Names, tag_name
 from gateway.openapi.oauth_flows import TokenUrls, has_routed_login, is_absolute, reachable
@@ -35,6 +34,7 @@ from gateway.openapi.omissions import (
 from gateway.openapi.rebuilding import DROPPED, Rebuilding, text_of
 from gateway.openapi.references import base_within
 from gateway.openapi.structure import LITERAL_KEYWORDS, SECTIONS, UNKNOWN
+from gateway.openapi.upgrade_to_3_1 import is_old, lifted, modern, without_ignored
 
 UNRESOLVED = "x-gateway-unresolved"
 KINDS = {section: kind for kind, section in SECTIONS.items()}

@@ -16,11 +16,11 @@ from enum import Enum
 from typing import Any
 
 from gateway.http_fields import is_never_forwarded, normal
+from gateway.openapi.inputs import GatewayFacts
 from gateway.openapi.lookup import size_of
 from gateway.openapi.omissions import NOWHERE, Omissions, Where
-from gateway.openapi.parts import GatewayFacts
 from gateway.openapi.rewriting import Rewriting
-from gateway.policies import Policy
+from gateway.route_policy import RoutePolicy
 
 BEARER = "gatewayBearer"
 COOKIE = "gatewayCookie"
@@ -49,7 +49,7 @@ class Security:
         self._omissions = omissions
         self._known: dict[tuple[str, int], list[Requirement]] = {}
 
-    def of(self, policy: Policy, declared: Any, where: Where) -> list[Requirement]:
+    def of(self, policy: RoutePolicy, declared: Any, where: Where) -> list[Requirement]:
         """The operation's `security` (OpenAPI 3.1.1 4.8.30): alternatives, each with all that it takes; `[]` where
         nothing is needed. `declared`, which stands there, is the service's own. Scopes that the policy asks for stand
         as roles."""
@@ -59,7 +59,7 @@ class Security:
             self._known[key] = self._found(policy, declared if isinstance(declared, list) else [], where)
         return self._known[key]
 
-    def _found(self, policy: Policy, alternatives: list[Any], where: Where) -> list[Requirement]:
+    def _found(self, policy: RoutePolicy, alternatives: list[Any], where: Where) -> list[Requirement]:
         # By their text, as looking through a list would take very long for very many.
         found: dict[str, Requirement] = {}
         size = 0
@@ -79,7 +79,7 @@ class Security:
         told = list(found.values()) or self._own_ways(policy)
         return [] if told == [{}] else told
 
-    def _own_ways(self, policy: Policy) -> list[Requirement]:
+    def _own_ways(self, policy: RoutePolicy) -> list[Requirement]:
         if not policy.needs_token:
             return [{}]
         names = (BEARER,) if self._facts.token_cookie is None else (BEARER, COOKIE)

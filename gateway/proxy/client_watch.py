@@ -7,7 +7,7 @@ import socket
 
 from gateway.errors import ClientDisconnected
 from gateway.proxy.connection_ends import WorkerEnding
-from gateway.system.ending import StreamEnd
+from gateway.system.shutdown import StreamEnd
 from gateway.system.sockets import wait_for_any
 
 # Also one that only closed its sending side counts as gone, as with nginx. What it has sent before, its next request

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.errors import Overloaded
-from gateway.system.exhaustion import EXHAUSTION, is_exhaustion
+from gateway.system.resource_exhaustion import RESOURCE_EXHAUSTION, is_exhaustion
 
 
 class ConnectionEnded(Exception):
@@ -22,6 +22,6 @@ def cause_of(error: OSError) -> ConnectionEnded | Overloaded:
     """What an error on a connection means for its request. Where this process is out of descriptors or memory, the
     upstream has not failed."""
     if is_exhaustion(error):
-        EXHAUSTION.tell(error)
+        RESOURCE_EXHAUSTION.tell(error)
         return Overloaded("try again in a moment")
     return ConnectionBroken()

@@ -9,8 +9,8 @@ import time
 from gateway.errors import Overloaded, UpstreamConnectTimeout, UpstreamNotReached
 from gateway.proxy.connection import UpstreamConnection
 from gateway.proxy.target import Target
-from gateway.system.connecting import connect_to_any
-from gateway.system.exhaustion import EXHAUSTION, is_exhaustion
+from gateway.system.resource_exhaustion import RESOURCE_EXHAUSTION, is_exhaustion
+from gateway.system.tcp import connect_to_any
 
 
 def connect(
@@ -35,7 +35,7 @@ def connect(
         raise UpstreamConnectTimeout("no connection to the service in time") from error
     except OSError as error:
         if is_exhaustion(error):
-            EXHAUSTION.tell(error)
+            RESOURCE_EXHAUSTION.tell(error)
             raise Overloaded("try again in a moment") from error
         raise UpstreamNotReached("no connection to the service") from error
     return UpstreamConnection(sock, read_timeout_seconds)

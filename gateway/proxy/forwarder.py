@@ -20,30 +20,30 @@ from typing import Protocol
 
 from gateway.config import ServiceSettings
 from gateway.errors import UpgradeRefused, UpstreamConnectionStale, UpstreamError
-from gateway.moments import to_microseconds
 from gateway.proxy.attempts import Attempt
 from gateway.proxy.balancer import Balancer, TargetState
-from gateway.proxy.body import AnswerBody, first_piece
 from gateway.proxy.breaker import MAX_REST_SECONDS, Breaker
 from gateway.proxy.chunked import as_chunks
-from gateway.proxy.client_body import ClientBody, Readable
-from gateway.proxy.client_side import ClientSide
-from gateway.proxy.exchange import ReadyRequest
+from gateway.proxy.forwarding_headers import ClientSide
 from gateway.proxy.headers import Pairs, answered_fields, forwarded_fields, with_one_forward_less
-from gateway.proxy.locations import Places, names_a_place
 from gateway.proxy.paths import RequestTarget
 from gateway.proxy.prefixes import UNCHANGED, PrefixMapping
+from gateway.proxy.redirects import Places, names_a_place
+from gateway.proxy.request_body import Readable, RequestBody
+from gateway.proxy.response_body import ResponseBody, first_piece
 from gateway.proxy.retry import RetryBudget, backoff_seconds, is_safe_to_send_again
+from gateway.proxy.round_trip import ReadyRequest
 from gateway.proxy.session import ServiceSession
 from gateway.proxy.slots import RequestSlots, Slot
 from gateway.proxy.target import Target
 from gateway.proxy.time_limits import TimeLimits
 from gateway.proxy.wire import ResponseHead
-from gateway.tracing.trace_context import Trace, UpstreamCall
+from gateway.timestamps import to_microseconds
+from gateway.trace_context import Trace, UpstreamCall
 
 
 @dataclass(slots=True)
-class Incoming:
+class ForwardRequest:
     """A request as the gateway received it. `content_length` is None where there is no body or it is chunked."""
 
     method: str
@@ -84,7 +84,7 @@ class Answer:
     status: int
     reason: str
     fields: Pairs
-    body: AnswerBody
+    body: ResponseBody
 
 
 class Forwarder:
@@ -116,34 +116,34 @@ class Forwarder:
         """Requests whose answers have not ended."""
         return self._slots.taken
 
-    def forward(self, incoming: Incoming) -> Answer:
+    def forward(self, incoming: ForwardRequest) -> Answer:
         """Raises GatewayError, or ClientDisconnected."""
         body = self._body_of(incoming)
         # Only now, as reading a small body may have taken long.
-        slot = self._slots.take(incoming.caller, isinstance(body, ClientBody))
+        slot = self._slots.take(incoming.caller, isinstance(body, RequestBody))
         try:
-            if isinstance(body, ClientBody):
+            if isinstance(body, RequestBody):
                 body.when_whole = slot.end_upload
             return self._send_until_answered(incoming, body, slot)
         except BaseException:
             slot.give_back()
             raise
 
-    def _body_of(self, incoming: Incoming) -> bytes | ClientBody:
+    def _body_of(self, incoming: ForwardRequest) -> bytes | RequestBody:
         if incoming.content_length is None and not incoming.is_chunked:
             return b""
         # Nothing is read for a request that would be refused.
         self._slots.check(incoming.caller)
-        body = ClientBody(incoming.stream, incoming.content_length, self._settings.max_body_bytes)
+        body = RequestBody(incoming.stream, incoming.content_length, self._settings.max_body_bytes)
         small = body.read_if_small()
         if small is None:
             return body
         return as_chunks(small) if incoming.is_chunked else small
 
-    def _send_until_answered(self, incoming: Incoming, body: bytes | ClientBody, slot: Slot) -> Answer:
+    def _send_until_answered(self, incoming: ForwardRequest, body: bytes | RequestBody, slot: Slot) -> Answer:
         self._budget.earn()
         balancer, tried = self._balancer, list[TargetState]()
-        state = balancer.choose(incoming.caller, isinstance(body, ClientBody))
+        state = balancer.choose(incoming.caller, isinstance(body, RequestBody))
         while True:
             try:
                 return self._send(incoming, body, state, slot)
@@ -162,14 +162,14 @@ class Forwarder:
                 state = another
             self._watch.retried()
 
-    def _send(self, incoming: Incoming, body: bytes | ClientBody, state: TargetState, slot: Slot) -> Answer:
+    def _send(self, incoming: ForwardRequest, body: bytes | RequestBody, state: TargetState, slot: Slot) -> Answer:
         """One attempt, at one target, which learns of its outcome."""
         target, breaker, started = state.target, state.breaker, self._clock()
         outcome, status, trace = "answered", None, incoming.trace
         if trace is not None:
             trace.begin_call()
         state.in_flight += 1
-        permit = breaker.acquire(isinstance(body, ClientBody))
+        permit = breaker.acquire(isinstance(body, RequestBody))
         try:
             head, upstream_body = self._session.send_ready(
                 ReadyRequest(
@@ -220,14 +220,14 @@ class Forwarder:
             elif upstream_body.is_cut and breaker.was_cut(permit):
                 self._watch.opened(target)
 
-        return Answer(head.status, head.reason, fields, AnswerBody(first, upstream_body, leave))
+        return Answer(head.status, head.reason, fields, ResponseBody(first, upstream_body, leave))
 
-    def _send_interim(self, incoming: Incoming, target: Target, head: ResponseHead) -> None:
+    def _send_interim(self, incoming: ForwardRequest, target: Target, head: ResponseHead) -> None:
         # 100 Continue answers an expectation that the gateway has met itself.
         if incoming.send_interim is not None and head.status != 100:
             incoming.send_interim(head.status, head.reason, self._answered_fields(head.fields, incoming, target))
 
-    def _answered_fields(self, received: Pairs, incoming: Incoming, target: Target) -> Pairs:
+    def _answered_fields(self, received: Pairs, incoming: ForwardRequest, target: Target) -> Pairs:
         """The answer's fields as the client gets them."""
         fields, places = answered_fields(received), None
         for index, (name, value) in enumerate(fields):
@@ -236,7 +236,7 @@ class Forwarder:
                 fields[index] = (name, places.field(name, value))
         return fields
 
-    def _places(self, incoming: Incoming, target: Target) -> Places:
+    def _places(self, incoming: ForwardRequest, target: Target) -> Places:
         asked, client = incoming.target, incoming.client
         return Places(
             client_scheme=client.scheme,
@@ -250,20 +250,20 @@ class Forwarder:
             inner_prefix=incoming.prefix.put_before,
         )
 
-    def target_for(self, incoming: Incoming, target: Target) -> str:
+    def target_for(self, incoming: ForwardRequest, target: Target) -> str:
         """What is asked of the target: the client's own bytes of path and query, behind the target's base path. Raises
         BadPath."""
         asked = incoming.target
         path = incoming.prefix.service_path(asked.raw_path, target.base_path)
         return path if asked.raw_query is None else f"{path}?{asked.raw_query}"
 
-    def host_for(self, incoming: Incoming, target: Target) -> str:
+    def host_for(self, incoming: ForwardRequest, target: Target) -> str:
         """The Host that the service is asked by, and by which it names itself in redirects."""
         if self._settings.preserve_host and incoming.client.host:
             return incoming.client.host
         return self._settings.host or target.authority
 
-    def fields_for(self, incoming: Incoming, target: Target) -> Pairs:
+    def fields_for(self, incoming: ForwardRequest, target: Target) -> Pairs:
         """The header that goes on. Raises UpgradeRefused for a WebSocket, which would be half a one behind here."""
         if any(name.lower() == "upgrade" and "websocket" in value.lower() for name, value in incoming.fields):
             raise UpgradeRefused()

@@ -12,10 +12,10 @@ import requests
 
 from gateway.config import ServiceSettings
 from gateway.errors import Overloaded, StreamAborted, UpstreamError, told
-from gateway.masking import masked_address
 from gateway.proxy.balancer import TargetState
 from gateway.proxy.session import ServiceSession
-from gateway.system.threads import OwnThread, Together
+from gateway.system.threads import PerProcessThread, TaskGroup
+from gateway.url_redaction import masked_address
 
 CONCURRENT_CHECKS = 8
 # Between two looks at what is due.
@@ -59,7 +59,7 @@ class HealthChecks:
         self._clock = clock
         self._chance = chance
         self._checked: list[Checked] = []
-        self._thread = OwnThread("health checks", self._keep_asking)
+        self._thread = PerProcessThread("health checks", self._keep_asking)
 
     def add(self, service: str, settings: ServiceSettings, states: Sequence[TargetState]) -> None:
         """Has a service's targets asked, once it is started."""
@@ -80,7 +80,7 @@ class HealthChecks:
             self._thread.start()
 
     def _keep_asking(self) -> None:
-        checks = Together(CONCURRENT_CHECKS)
+        checks = TaskGroup(CONCURRENT_CHECKS)
         while True:
             now = self._clock()
             for one in self._checked:

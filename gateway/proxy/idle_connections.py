@@ -15,8 +15,8 @@ from weakref import WeakSet
 from gateway.proxy.connection import UpstreamConnection
 from gateway.proxy.target import Target
 from gateway.proxy.wire import ResponseHead
-from gateway.system.exhaustion import EXHAUSTION
-from gateway.system.threads import OwnThread
+from gateway.system.resource_exhaustion import RESOURCE_EXHAUSTION
+from gateway.system.threads import PerProcessThread
 from gateway.system.time_slice import yield_if_due
 
 # A request that can't be sent again uses only connections that have been idle for no longer than this.
@@ -114,7 +114,7 @@ class Reaper:
 
     def __init__(self) -> None:
         self._watched: WeakSet[IdleConnections] = WeakSet()
-        self._thread = OwnThread("idle connections", self._run)
+        self._thread = PerProcessThread("idle connections", self._run)
 
     def watch(self, connections: IdleConnections) -> bool:
         """Whether it could be started; not to be called before the process is forked."""
@@ -138,4 +138,4 @@ class Reaper:
 
 
 REAPER = Reaper()
-EXHAUSTION.spare.append(REAPER.close_all)
+RESOURCE_EXHAUSTION.spare.append(REAPER.close_all)

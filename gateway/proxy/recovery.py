@@ -22,9 +22,9 @@ from gateway.config import ServiceSettings
 from gateway.proxy.balancer import TargetState
 from gateway.proxy.shared_recoveries import SharedRecoveries
 from gateway.redis.client import FAILURES
-from gateway.system.connecting import connect_to_any
-from gateway.system.exhaustion import is_exhaustion
-from gateway.system.threads import OwnThread, Together
+from gateway.system.resource_exhaustion import is_exhaustion
+from gateway.system.tcp import connect_to_any
+from gateway.system.threads import PerProcessThread, TaskGroup
 
 # Between two looks, while a breaker is open and while none is.
 OPEN_LOOK_SECONDS, LOOK_SECONDS = 0.1, 0.25
@@ -72,10 +72,10 @@ class Recovery:
         self._clock = clock
         self._shared = shared
         self._watched: list[WatchedTarget] = []
-        self._attempts = Together(CONCURRENT_ATTEMPTS)
+        self._attempts = TaskGroup(CONCURRENT_ATTEMPTS)
         self._last_look = clock()
         self._next_read_at = 0.0
-        self._thread = OwnThread("recovery of targets", self._keep_looking)
+        self._thread = PerProcessThread("recovery of targets", self._keep_looking)
 
     def add(self, service: str, settings: ServiceSettings, states: Iterable[TargetState]) -> None:
         """Has a service's targets watched, once it is started."""

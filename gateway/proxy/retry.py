@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gateway.errors import UpstreamConnectError, UpstreamConnectTimeout, UpstreamError, UpstreamNotReached
-from gateway.proxy.client_body import ClientBody
+from gateway.proxy.request_body import RequestBody
 
 IDEMPOTENT = frozenset(["GET", "HEAD", "OPTIONS", "PUT", "DELETE", "PROPFIND", "REPORT", "SEARCH"])  # RFC 9110 9.2.2
 
@@ -41,7 +41,7 @@ class RetryBudget:
         return True
 
 
-def is_safe_to_send_again(error: UpstreamError, method: str, body: bytes | ClientBody) -> bool:
+def is_safe_to_send_again(error: UpstreamError, method: str, body: bytes | RequestBody) -> bool:
     """Whether the service can't have seen the request, or may see it twice (RFC 9110 9.2.2); and whether the body is
     still at hand. A service that is slow to answer is not asked again: it would only have more to do."""
     is_at_hand = isinstance(body, bytes) or body.received == 0

@@ -19,15 +19,15 @@ from requests.structures import CaseInsensitiveDict
 
 from gateway.config import ServiceSettings
 from gateway.errors import ConfigurationError
-from gateway.proxy.body import UpstreamBody
 from gateway.proxy.connection import UpstreamConnection
 from gateway.proxy.connector import connect
-from gateway.proxy.exchange import ReadyRequest, exchange
 from gateway.proxy.idle_connections import IdleConnections
+from gateway.proxy.response_body import UpstreamBody
+from gateway.proxy.round_trip import ReadyRequest, exchange
 from gateway.proxy.target import Target
 from gateway.proxy.time_limits import TimeLimits
 from gateway.proxy.wire import ResponseHead
-from gateway.system.ending import WorkerEnd
+from gateway.system.shutdown import WorkerShutdown
 
 
 class UpstreamResponse(requests.Response):
@@ -65,7 +65,7 @@ class UpstreamResponse(requests.Response):
 class ServiceAdapter(BaseAdapter):
     """Sends over kept-alive connections, the one last used first, at most `keepalive_connections` idle per target."""
 
-    def __init__(self, settings: ServiceSettings, name: str, worker_end: WorkerEnd | None = None) -> None:
+    def __init__(self, settings: ServiceSettings, name: str, worker_end: WorkerShutdown | None = None) -> None:
         super().__init__()
         self.worker_end = worker_end
         self._limits = TimeLimits.of(settings)
@@ -100,7 +100,7 @@ class ServiceAdapter(BaseAdapter):
 class ServiceSession(requests.Session):
     """The requests session of one service: no cookies, nothing from the environment, no redirects, no own headers."""
 
-    def __init__(self, settings: ServiceSettings, name: str, worker_end: WorkerEnd | None = None) -> None:
+    def __init__(self, settings: ServiceSettings, name: str, worker_end: WorkerShutdown | None = None) -> None:
         super().__init__()
         self.trust_env = False
         self.max_redirects = 0

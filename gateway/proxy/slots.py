@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from gateway.config import ServiceSettings
 from gateway.errors import Overloaded
-from gateway.proxy.client_side import quota_address
+from gateway.proxy.forwarding_headers import quota_address
 
 
 class SlotGroup:
@@ -45,8 +45,8 @@ class SlotGroup:
 
 
 class RequestSlots:
-    """Of one service, in this worker. Callers are told apart by the text that `Incoming.caller` is; addresses of one
-    IPv6 network are one caller, as for quotas."""
+    """Of one service, in this worker. `ForwardRequest.caller` identifies a caller; addresses of one IPv6 network are
+    one caller, as for rate limits."""
 
     def __init__(self, settings: ServiceSettings) -> None:
         most, share = settings.max_in_flight, settings.max_in_flight_per_caller

@@ -6,10 +6,10 @@ import os
 
 import gevent
 
-from gateway.proxy.client_body import ClientBody
 from gateway.proxy.connection import UpstreamConnection
 from gateway.proxy.connection_ends import ConnectionEnded
-from gateway.system.exhaustion import EXHAUSTION
+from gateway.proxy.request_body import RequestBody
+from gateway.system.resource_exhaustion import RESOURCE_EXHAUSTION
 
 
 class Upload:
@@ -18,8 +18,8 @@ class Upload:
 
     `descriptor` becomes readable when the upload has ended, whichever way."""
 
-    def __init__(self, connection: UpstreamConnection, body: ClientBody) -> None:
-        self.descriptor, self._end = EXHAUSTION.with_spare(os.pipe)
+    def __init__(self, connection: UpstreamConnection, body: RequestBody) -> None:
+        self.descriptor, self._end = RESOURCE_EXHAUSTION.with_spare(os.pipe)
         self.is_running = True
         # Whether the service has been sent all of the body.
         self.is_whole = False
@@ -45,7 +45,7 @@ class Upload:
             os.close(self.descriptor)
             self.descriptor = -1
 
-    def _run(self, connection: UpstreamConnection, body: ClientBody) -> None:
+    def _run(self, connection: UpstreamConnection, body: RequestBody) -> None:
         try:
             for piece in body:
                 connection.send(b"%x\r\n%b\r\n" % (len(piece), piece) if body.length is None else piece)

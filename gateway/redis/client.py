@@ -14,10 +14,10 @@ from redis.retry import Retry
 from gateway.config import Settings
 from gateway.config.redis_url import RedisAddress, parse_redis_url
 from gateway.redis.cluster import ClusterClient
-from gateway.redis.connecting import use_own_connections
-from gateway.redis.connections import Connections
-from gateway.redis.partitions import CLUSTER_PARTITIONS, Partitions
-from gateway.redis.pipeline import Pipeline
+from gateway.redis.connection_classes import use_own_connections
+from gateway.redis.connection_pool import Connections
+from gateway.redis.hash_tags import CLUSTER_PARTITIONS, HashTags
+from gateway.redis.multiplexed import MultiplexedConnection
 from gateway.redis.sentinel import master_client
 
 # Each is busy for less than a millisecond at a time. A request that finds none free waits for one: redis-py's usual
@@ -38,15 +38,15 @@ class SharedRedis:
         self._client = make_client(address, timeout_seconds)
         # The same client, where it is one of a cluster.
         self.cluster = self._client if isinstance(self._client, ClusterClient) else None
-        self._connections: Connections | Pipeline | None = None
+        self._connections: Connections | MultiplexedConnection | None = None
         if address.kind == "server":
             pool = client_by_url(address.url, connection_options(timeout_seconds)).connection_pool
             # TLS has bytes of its own between those of the connection and those of the replies.
             if is_module_patched("socket") and not address.url.startswith("rediss:"):
-                self._connections = Pipeline(pool, timeout_seconds)
+                self._connections = MultiplexedConnection(pool, timeout_seconds)
             else:
                 self._connections = Connections(pool, MAX_CONNECTIONS, timeout_seconds)
-        self.partitions = Partitions(CLUSTER_PARTITIONS if address.kind == "cluster" else 1, prefix)
+        self.partitions = HashTags(CLUSTER_PARTITIONS if address.kind == "cluster" else 1, prefix)
 
     @classmethod
     def configured(cls, settings: Settings, timeout_seconds: float) -> SharedRedis | None:
@@ -64,7 +64,7 @@ class SharedRedis:
         client: Any = self._client
         return client.execute_command(*command)
 
-    def distrust(self) -> None:
+    def drop_connections(self) -> None:
         """What was replied makes no sense: who else is there, or replies to something else, is not asked again."""
         if self._connections is not None:
             self._connections.close()

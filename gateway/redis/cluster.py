@@ -24,7 +24,7 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeout
 
-from gateway.redis.answers import Address, FirstAnswer, node_address
+from gateway.redis.first_response import Address, FirstAnswer, node_address
 
 # Each is one round trip. More of them in a row mean nodes that send requests to and fro.
 MAX_REDIRECTIONS = 5

@@ -15,8 +15,8 @@ from redis.sentinel import (
     SentinelManagedConnection,
 )
 
-from gateway.redis.answers import Address, FirstAnswer, node_address
-from gateway.redis.connecting import TimedConnection, TlsConnection, use_own_connections
+from gateway.redis.connection_classes import TimedConnection, TlsConnection, use_own_connections
+from gateway.redis.first_response import Address, FirstAnswer, node_address
 
 
 class Sentinels(Sentinel):

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.status.latency import BUCKETS, percentile
-from gateway.status.recent import SLOT_SECONDS, SLOTS
-from gateway.status.reports import Slot
+from gateway.status.report_schema import Slot
+from gateway.status.rolling_stats import SLOT_SECONDS, SLOTS
 
 PERCENTILES = {"p50_seconds": 0.5, "p95_seconds": 0.95, "p99_seconds": 0.99}
 # Figures of "now" are those of the running slot and of so many before it: less than a minute would jump about.

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.status.recent import SLOT_SECONDS, SLOTS
-from gateway.status.reports import History, KeyReport, ServiceReport, Slot, TargetReport, WorkerReport
+from gateway.status.publisher import ALIVE_SECONDS
+from gateway.status.report_schema import History, KeyReport, ServiceReport, Slot, TargetReport, WorkerReport
+from gateway.status.rolling_stats import SLOT_SECONDS, SLOTS
 from gateway.status.series import Period, series
-from gateway.status.sharing import ALIVE_SECONDS
-from gateway.status.verdict import verdict_on
+from gateway.status.service_health import verdict_on
 
 
 @dataclass(frozen=True, slots=True)

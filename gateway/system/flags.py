@@ -16,5 +16,5 @@ class SharedFlag:
     def is_raised(self) -> bool:
         return self._shared[0] != 0
 
-    def hoist(self) -> None:
+    def set(self) -> None:
         self._shared[0] = 1

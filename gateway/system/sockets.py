@@ -15,7 +15,7 @@ from typing import Any
 from gevent.monkey import get_original, is_module_patched
 from gevent.socket import wait_read
 
-from gateway.system.exhaustion import EXHAUSTION
+from gateway.system.resource_exhaustion import RESOURCE_EXHAUSTION
 from gateway.system.time_slice import restart_slice, yield_if_due
 
 
@@ -82,7 +82,7 @@ def wait_for_any(events: Mapping[int, int], seconds: float | None = None) -> set
             if event:
                 poll.register(descriptor, event)
         return {descriptor for descriptor, _ in poll.poll(None if seconds is None else seconds * 1000)}
-    with EXHAUSTION.with_spare(partial(epoll, sizehint=len(events))) as poll:
+    with RESOURCE_EXHAUSTION.with_spare(partial(epoll, sizehint=len(events))) as poll:
         for descriptor, event in events.items():
             poll.register(descriptor, event)
         if not is_module_patched("select"):

@@ -14,7 +14,7 @@ from threading import BoundedSemaphore, Condition, Lock, Thread
 log = logging.getLogger(__name__)
 
 
-class OwnThread:
+class PerProcessThread:
     """A thread of each process, with a lasting task: started once, when first asked for, so not before a fork; and
     again where the task has failed. `at_exit` is called at the end of each process that started it: what registered
     itself when it was made would stay in gunicorn's master, which makes an application for each reload and drops it."""
@@ -51,7 +51,7 @@ class OwnThread:
             log.exception("the thread for %s has failed", self._name)
 
 
-class Together:
+class TaskGroup:
     """Runs calls in threads, `most` of them at once. What they raise is logged, also that no thread can be had.
     `changed` is notified when a call has ended."""
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import jwt
 
 from gateway.errors import InvalidToken
-from gateway.tokens.compact import CompactTokens
+from gateway.tokens.jws import CompactTokens
 from gateway.tokens.key_source import KeySource
 
 # What is told to the client, and the word for log and metrics. Order matters: the first that fits is taken.

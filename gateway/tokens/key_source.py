@@ -11,8 +11,8 @@ from weakref import ref
 
 from jwt import PyJWK
 
+from gateway.document_fetch import FetchError
 from gateway.errors import InvalidToken, KeysUnavailable
-from gateway.fetching import FetchError
 from gateway.tokens.jwks import JwksKeySet, NoUsableKey, is_among
 from gateway.tokens.keys import KeySet
 
@@ -83,7 +83,7 @@ class FixedKeys:
         return "fixed"
 
 
-class FetchedKeys:
+class RemoteJwks:
     """A key set that one thread of the worker refreshes before it gets old, and at most once per cooldown for key ids
     that it does not have. While its issuer is down, the known keys go on verifying; they are found without waiting for
     anything.
@@ -269,7 +269,7 @@ class FetchedKeys:
         self._is_failing = error is not None
 
 
-def restart_after_fork(keys: FetchedKeys) -> None:
+def restart_after_fork(keys: RemoteJwks) -> None:
     # Such a hook can't be taken back, so it must not keep what it is for alive.
     reference = ref(keys)
 

@@ -11,8 +11,8 @@ from jwt import PyJWTError
 
 from gateway.config import JwtSettings
 from gateway.errors import InvalidToken
-from gateway.tokens.compact import json_object, octets_of, segments_of
 from gateway.tokens.issuer import Issuer, malformed
+from gateway.tokens.jws import json_object, octets_of, segments_of
 from gateway.tokens.principal import Principal, granted_scopes, identity_headers
 from gateway.tokens.revocation import fingerprint_of
 from gateway.tokens.token_cache import TokenCache

@@ -10,12 +10,12 @@ from typing import Any
 
 from flask import Flask
 
+from gateway.api_documents.catalog import filled
 from gateway.cli.progress import progress
 from gateway.config import RateLimitSettings, ServiceSettings
-from gateway.docs import answer
-from gateway.documents.library import filled
 from gateway.openapi import GatewayFacts, ServiceDocument, document_of, merge, read
-from gateway.policies import service_policies
+from gateway.route_policy import service_policies
+from gateway.routes.docs.views import answer
 
 SERVICES, PATHS, ROUNDS, ANSWERS = 50, 10, 5, 2000
 METHODS = ("get", "put", "post", "delete")

@@ -14,13 +14,13 @@ from redis import Redis
 
 from gateway.cli.progress import progress
 from gateway.config import load_settings
-from gateway.limits.ladder import Ladder
-from gateway.limits.local_counters import LocalCounters
-from gateway.limits.redis_counters import RedisCounters
-from gateway.limits.rules import Caller, make_plan
-from gateway.metrics.registry import Metrics
+from gateway.rate_limiting.fallback import FallbackLimiter
+from gateway.rate_limiting.limit_sets import Caller, make_limit_set
+from gateway.rate_limiting.local_counters import LocalCounters
+from gateway.rate_limiting.redis_counters import RedisCounters
 from gateway.redis.client import SharedRedis
 from gateway.redis.embedded import EmbeddedRedis
+from gateway.telemetry.metrics.registry import Metrics
 from gateway.tokens.principal import Principal
 
 ROUNDS, CALLS = 9, 2000
@@ -37,7 +37,7 @@ def microseconds(call: Callable[[], object]) -> tuple[float, float]:
 
 def checks(url: str) -> dict[str, Callable[[], object]]:
     settings = load_settings({})
-    ladder = Ladder(
+    rate_limiter = FallbackLimiter(
         RedisCounters(SharedRedis(url, 5)),
         LocalCounters(time.monotonic),
         settings.ratelimit.on_redis_failure,
@@ -47,14 +47,14 @@ def checks(url: str) -> dict[str, Callable[[], object]]:
     )
     principal = Principal("ada", "", None, None, frozenset(), 2e9, {"sub": "ada"}, ())
     caller = Caller(principal, "127.0.0.1", (), "devices", "devices")
-    one = make_plan("one", ["1000000000/day"])
-    three = make_plan("three", ["1000000000/day", "1000000000/hour", "1000000000/minute burst 1000000000"])
+    one = make_limit_set("one", ["1000000000/day"])
+    three = make_limit_set("three", ["1000000000/day", "1000000000/hour", "1000000000/minute burst 1000000000"])
     client, sha = Redis.from_url(url, protocol=2), sha1(BARE.encode(), usedforsecurity=False).hexdigest()
     client.script_load(BARE)
     return {
         "bare EVALSHA": lambda: client.evalsha(sha, 1, "key"),
-        "one limit": lambda: ladder.take(one.asks(caller, 1), partition_by=one.partition_by(caller)),
-        "three limits": lambda: ladder.take(three.asks(caller, 1), partition_by=three.partition_by(caller)),
+        "one limit": lambda: rate_limiter.take(one.asks(caller, 1), partition_by=one.partition_by(caller)),
+        "three limits": lambda: rate_limiter.take(three.asks(caller, 1), partition_by=three.partition_by(caller)),
     }
 
 

@@ -1,9 +1,9 @@
 """The gateway without all that it tells of requests: no log, no counts. To measure what those cost."""
 
 from gateway import create_app
-from gateway.reporting.reporting import reporting_of
+from gateway.telemetry.telemetry import telemetry_of
 
 app = create_app()
-reporting = reporting_of(app)
-assert reporting is not None
-reporting.notes.readers.clear()
+telemetry = telemetry_of(app)
+assert telemetry is not None
+telemetry.notes.readers.clear()

@@ -28,7 +28,7 @@ from tests.support.faulty_service import FaultyService
 from tests.support.gateway import GatewayProcess
 from tests.support.load import HANGS, NO_ANSWER, Load, asking
 from tests.support.redis import RedisServer
-from tests.support.sets_in_use import connections_of
+from tests.support.redis_topologies import connections_of
 
 WORKERS = 2
 CLIENTS = 16

@@ -10,7 +10,7 @@ from typing import Any
 
 from gateway.config import Settings, load_settings
 from gateway.errors import GatewayError
-from gateway.finishing import ABORTED, GONE
+from gateway.stages.finish import ABORTED, GONE
 from tests.support.gateway import ROOT
 
 README = (ROOT / "README.md").read_text()

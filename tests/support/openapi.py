@@ -10,7 +10,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from gateway.config import RateLimitSettings, RouteSettings, ServiceSettings
 from gateway.openapi import GatewayFacts, ServiceDocument, merge
-from gateway.policies import service_policies
+from gateway.route_policy import service_policies
 
 FACTS = GatewayFacts(title="The gateway", version="7", stripped_headers=frozenset(["X-User-Id", "X-User-Subject"]))
 

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 
 from redis.crc import key_slot
 
-from gateway.redis.partitions import CLUSTER_PARTITIONS, Partitions
+from gateway.redis.hash_tags import CLUSTER_PARTITIONS, HashTags
 from tests.support.redis import free_port, wait_until
 from tests.support.redis_node import Node
 
@@ -203,7 +203,7 @@ class Cluster:
 
 
 def slot_of(text: str) -> int:
-    return key_slot(Partitions(CLUSTER_PARTITIONS).tag_for(text).encode())
+    return key_slot(HashTags(CLUSTER_PARTITIONS).tag_for(text).encode())
 
 
 def id_of(node: Node) -> str:

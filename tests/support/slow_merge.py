@@ -12,17 +12,17 @@ RELEASED_BY = "RELEASED_BY"
 
 # Only in a gateway: this file's name is imported by tests, too.
 if RELEASED_BY in os.environ:
-    from gateway import docs
-    from gateway.documents import library
+    from gateway.api_documents import catalog
+    from gateway.routes.docs import views as docs
 
     # Nobody has to wait here.
     docs.FIRST_SECONDS = 0.05
-    usual, sleep = library.filled, get_original("time", "sleep")
+    usual, sleep = catalog.filled, get_original("time", "sleep")
 
-    def filled(*given: Any) -> library.Shelf:
+    def filled(*given: Any) -> catalog.Snapshot:
         while not Path(os.environ[RELEASED_BY]).exists():
             sleep(0.01)
         return usual(*given)
 
-    library.filled = filled  # type: ignore[assignment] # it takes whatever the usual one takes
+    catalog.filled = filled  # type: ignore[assignment] # it takes whatever the usual one takes
     from wsgi import app  # noqa: F401 - builds everything

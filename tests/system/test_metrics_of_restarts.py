@@ -11,7 +11,7 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.integration.test_metrics import counted
+from tests.integration.telemetry.test_metrics import counted
 from tests.support.gateway import GatewayProcess, four_services
 from tests.support.upstream import ScriptedUpstream
 

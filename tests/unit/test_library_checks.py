@@ -29,10 +29,10 @@ from prometheus_client import Histogram, mmap_dict, multiprocess
 from werkzeug.datastructures import Headers
 from werkzeug.wrappers import Response
 
-from gateway import cors
 from gateway.config import CorsSettings
 from gateway.errors import LibraryMismatch
 from gateway.library_checks import calls, check_libraries
+from gateway.stages import cors
 from tests.support.gateway import ROOT, clean_environment
 
 Change = Callable[[pytest.MonkeyPatch], None]

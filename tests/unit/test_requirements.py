@@ -17,7 +17,7 @@ from tests.support.gateway import ROOT
 
 RUN, TRACING, TESTS = (
     ROOT / "requirements.txt",
-    ROOT / "gateway/tracing/requirements.txt",
+    ROOT / "gateway/telemetry/tracing/requirements.txt",
     ROOT / "tests/requirements.txt",
 )
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.tracing.trace_context import Propagation, Trace, read_traceparent, read_tracestate
+from gateway.trace_context import Propagation, Trace, read_traceparent, read_tracestate
 
 TRACE_ID, PARENT_ID = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 GOOD = f"00-{TRACE_ID}-{PARENT_ID}-01"

@@ -1,0 +1,27 @@
+"""Which classes the parts are made of that reach beyond the process: `flask explain` has others that only look."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gateway.api_documents.refresher import DocumentRefresher
+from gateway.proxy.forwarder import Forwarder
+from gateway.proxy.health_checks import HealthChecks
+from gateway.rate_limiting.fallback import FallbackLimiter
+from gateway.tokens.issuer import Issuer
+from gateway.tokens.issuer_factory import make_issuers
+
+
+@dataclass(frozen=True, slots=True)
+class Dependencies:
+    """Each is called as the class, or function, that stands here."""
+
+    issuers: Callable[..., list[Issuer]] = make_issuers
+    rate_limiter: Callable[..., FallbackLimiter] = FallbackLimiter
+    refresher: Callable[..., DocumentRefresher] = DocumentRefresher
+    health_checks: Callable[..., HealthChecks] = HealthChecks
+    forwarder: Callable[..., Forwarder] = Forwarder
+
+
+DEFAULTS = Dependencies()

@@ -1,0 +1,65 @@
+"""The WSGI environment of a request (PEP 3333), made in one pass over its header."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from gunicorn.config import Config
+from gunicorn.http import wsgi
+
+from gateway.gunicorn.request_heads import Request
+from gateway.gunicorn.response_writer import Response
+from gateway.proxy.headers import NAMES_KNOWN
+from gateway.proxy.paths import decoded_once
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+OF_CONTENT = {"CONTENT-TYPE": "CONTENT_TYPE", "CONTENT-LENGTH": "CONTENT_LENGTH"}
+JOINED_BY = ","
+
+
+def create(req: Request, sock: Any, client: Any, server: Any, cfg: Config) -> tuple[Response, WSGIEnvironment]:
+    """The answer to be written, and the environment. `client` and `server` are the connection's addresses."""
+    response = Response(req, sock, cfg)
+    environ: WSGIEnvironment = {
+        **same_for_all(cfg),
+        "wsgi.input": req.body,
+        "wsgi.url_scheme": req.scheme,
+        "gunicorn.socket": sock,
+        "gateway.send_interim": response.send_interim,
+        "REQUEST_METHOD": req.method,
+        "SCRIPT_NAME": "",
+        "PATH_INFO": decoded_once(req.path).decode("latin-1") if "%" in req.path else req.path,
+        "QUERY_STRING": req.query,
+        "RAW_URI": req.uri,
+        "SERVER_PROTOCOL": "HTTP/1.1" if req.version == (1, 1) else f"HTTP/{req.version[0]}.{req.version[1]}",
+    }
+    for name, value in req.headers:
+        key = environ_key(name)
+        environ[key] = f"{environ[key]}{JOINED_BY}{value}" if key in environ else value
+    # A unix socket has no addresses.
+    if isinstance(client, tuple):
+        environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = client[0], str(client[1])
+    else:
+        environ["REMOTE_ADDR"] = client.decode() if isinstance(client, bytes) else client
+    if isinstance(server, tuple):
+        environ["SERVER_NAME"], environ["SERVER_PORT"] = server[0], str(server[1])
+    else:
+        environ["SERVER_NAME"], environ["SERVER_PORT"] = environ.get("HTTP_HOST", server), ""
+    if req.proxy_protocol_info:
+        environ.update(wsgi.proxy_environ(req))
+    return response, environ
+
+
+@lru_cache(maxsize=NAMES_KNOWN)
+def environ_key(name: str) -> str:
+    """The key of a field whose name is in capitals."""
+    return OF_CONTENT.get(name) or "HTTP_" + name.replace("-", "_")
+
+
+@lru_cache(maxsize=8)
+def same_for_all(cfg: Config) -> WSGIEnvironment:
+    environ: WSGIEnvironment = wsgi.base_environ(cfg)
+    return environ

@@ -1,0 +1,65 @@
+"""`/status` for people, as a page that updates itself, and for programs, as JSON."""
+
+from __future__ import annotations
+
+from functools import partial
+from importlib.resources import files
+
+from flask import Blueprint, request
+
+from gateway.responses import GatewayResponse, content_response
+from gateway.status.document import StatusDocument
+
+JSON, HTML = "application/json", "text/html; charset=utf-8"
+# Nothing but what this origin serves, and nothing inline.
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+PARTS = {
+    "page.css": "text/css; charset=utf-8",
+    "page.js": "text/javascript; charset=utf-8",
+    "draw.js": "text/javascript; charset=utf-8",
+    "icon.svg": "image/svg+xml",
+}
+
+
+def add_status(blueprint: Blueprint, desk: StatusDocument) -> None:
+    """Adds the page, its parts and the JSON to what the blueprint guards."""
+    folder = files("gateway.routes.status") / "page"
+    page = (folder / "page.html").read_bytes()
+    parts = {name: (folder / name).read_bytes() for name in PARTS}
+
+    def status() -> GatewayResponse:
+        if request.path.endswith("/"):
+            # From here the page's relative links would lead nowhere.
+            moved = GatewayResponse(status=308)
+            moved.headers.extend([("Location", "../status"), ("Content-Length", "0")])
+            return moved
+        if wants_page():
+            response = content_response(page, HTML)
+            response.headers["Content-Security-Policy"] = POLICY
+            response.headers["Referrer-Policy"] = "no-referrer"
+        else:
+            response = content_response(desk.document(), JSON)
+        response.headers["Vary"] = "Accept"
+        return with_type_as_told(response)
+
+    def part(name: str) -> GatewayResponse:
+        return with_type_as_told(content_response(parts[name], PARTS[name]))
+
+    add = partial(blueprint.add_url_rule, methods=["GET"])
+    add("/status", "status", status)
+    # One by one: what else is below /status belongs to the service at /, if there is one.
+    for name in PARTS:
+        add(f"/status/{name}", f"status_{name.replace('.', '_')}", partial(part, name))
+
+
+def wants_page() -> bool:
+    """Browsers name text/html before all else; whoever takes anything is a program."""
+    return request.accept_mimetypes.best_match([JSON, "text/html"]) == "text/html"
+
+
+def with_type_as_told(response: GatewayResponse) -> GatewayResponse:
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    return response

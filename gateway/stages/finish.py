@@ -1,0 +1,46 @@
+"""The last stage: the request id goes onto every answer, and when the answer has gone out, it is logged."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from flask import Response
+
+from gateway import context
+from gateway.errors import UpstreamBodyError, told
+from gateway.responses import ClosingBody, GatewayResponse, put_fields
+from gateway.telemetry.request_records import RequestRecord, RequestRecords
+
+GONE = "client_disconnected"
+ABORTED = "upstream_aborted"
+REQUEST_ID = frozenset(["x-request-id"])
+
+
+class RequestFinish:
+    """`clock` gives monotonic seconds, as the exchange's own times are."""
+
+    def __init__(self, notes: RequestRecords, clock: Callable[[], float]) -> None:
+        self._notes = notes
+        self._clock = clock
+
+    def finish(self, response: Response) -> Response:
+        exchange = context.current_or_none()
+        if exchange is None:
+            return response
+        put_fields(response.headers, [("X-Request-Id", exchange.request_id)], REQUEST_ID)
+        status = response.status_code
+        others = exchange.quota.seconds + (exchange.upstream_seconds or 0)
+        exchange.own_seconds = self._clock() - exchange.started - others
+
+        def close(body: ClosingBody) -> None:
+            if not body.is_complete and not exchange.error_code:
+                exchange.error_code = ABORTED if isinstance(body.failure, UpstreamBodyError) else GONE
+                exchange.error_cause = told(body.failure.__cause__ or body.failure) if body.failure else ""
+            self._notes.leave(RequestRecord(exchange, status, body.sent_bytes, time.time(), self._clock()))
+            # The greenlet of an idle connection would hold it until the next request, fields, claims and all.
+            context.end()
+
+        if isinstance(response, GatewayResponse):
+            response.when_closed = close
+        return response

@@ -1,0 +1,148 @@
+"""LimitSets in Flask: the limits that a request has to pass, handed to Flask-Limiter as one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from ipaddress import ip_address, ip_network
+from typing import TYPE_CHECKING, Any
+
+from flask import Flask
+from flask_limiter import Limit, Limiter
+from flask_limiter.errors import RateLimitExceeded
+
+from gateway import context
+from gateway.config import RateLimitSettings
+from gateway.context import Exchange
+from gateway.errors import LibraryMismatch
+from gateway.proxy.forwarding_headers import quota_address
+from gateway.rate_limiting.fallback import FallbackLimiter
+from gateway.rate_limiting.flask_limiter_backend import SCHEME, STRATEGY, WHOLE_BATCH, Batch
+from gateway.rate_limiting.limit_sets import Caller, LimitSets
+
+if TYPE_CHECKING:
+    from flask_limiter._limits import RuntimeLimit
+
+
+class RequestLimits(Limit):
+    """The limits of the request at hand, for Flask-Limiter's list of defaults: none, or one that stands for all."""
+
+    def __init__(self, settings: RateLimitSettings, quotas: LimitSets) -> None:
+        super().__init__("1/minute", key_function=caller_key, scope="gateway", shared=True)
+        self._quotas = quotas
+        self._exempt_networks = [ip_network(network) for network in settings.exempt_addresses]
+        (one,) = super().__iter__()
+        one.limit = WHOLE_BATCH
+        self._whole = (one,)
+
+    def __iter__(self) -> Iterator[RuntimeLimit]:
+        exchange = context.current()
+        policy = exchange.policy
+        if policy is None or policy.quota.cost == 0 or self._is_exempt(exchange):
+            return iter(())
+        principal = None if policy.quota.by_address else exchange.principal
+        caller = Caller(
+            principal,
+            quota_address(exchange.client.address),
+            exchange.fields,
+            policy.service,
+            policy.name,
+        )
+        plan = self._quotas.plan_for(policy, principal)
+        quota = exchange.quota
+        quota.asks = plan.asks(caller, policy.quota.cost)
+        quota.names = plan.names
+        quota.partition_by = plan.partition_by(caller)
+        quota.observed = policy.quota.observed
+        # What only observes must not be what refuses.
+        is_closed = policy.quota.on_redis_failure == "closed"
+        quota.on_failure = "local" if is_closed and quota.observed else policy.quota.on_redis_failure
+        return iter(self._whole)
+
+    def _is_exempt(self, exchange: Exchange) -> bool:
+        if exchange.principal is not None and self._quotas.is_exempt(exchange.principal):
+            return True
+        if not self._exempt_networks:
+            return False
+        try:
+            address = ip_address(exchange.client.address)
+        except ValueError:
+            return False
+        return any(address in network for network in self._exempt_networks)
+
+
+def caller_key() -> str:
+    """Whose quota it is, for limits of an application's own."""
+    exchange = context.current()
+    return Caller(exchange.principal, quota_address(exchange.client.address), (), "", "").key
+
+
+class GatewayLimiter(Limiter):
+    """Flask-Limiter, past its own search for limits as long as there are none but the gateway's: that search takes
+    longer than to ask Redis. Where somebody who extends the gateway adds limits, exemptions or filters, it searches."""
+
+    def __init__(self, own: RequestLimits, **options: Any) -> None:
+        super().__init__(caller_key, default_limits=[own], **options)
+        self._own = own
+        self._has_searched = False
+
+    def init_app(self, app: Flask) -> None:
+        super().init_app(app)
+        hooks: Any
+        for hooks in (app.after_request_funcs[None], app.teardown_request_funcs[None]):
+            if self.enabled:
+                hook = hooks.pop()
+                # A partial function has the one that it calls; a method has its class' module.
+                if not getattr(hook, "func", hook).__module__.startswith("flask_limiter."):
+                    raise LibraryMismatch(["Flask-Limiter does not register its hooks as the last ones"])
+                hooks.append(self._where_searched(hook))
+
+    def _where_searched(self, hook: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """One of Flask-Limiter's hooks, which tell of its search and tidy up after it."""
+
+        def run(given: Any) -> Any:
+            return hook(given) if self._has_searched else given
+
+        return run
+
+    def _check_request_limit(self, callable_name: str | None = None, in_middleware: bool = True) -> None:
+        if callable_name is not None or not self._has_only_own():
+            self._has_searched = True
+            super()._check_request_limit(callable_name, in_middleware)
+        elif self.enabled:
+            for limit in self._own:
+                if not self.limiter.hit(limit.limit):
+                    raise RateLimitExceeded(limit)
+
+    def _has_only_own(self) -> bool:
+        manager = self.limit_manager
+        return not (
+            manager._decorated_limits
+            or manager._blueprint_limits
+            or manager._application_limits
+            or manager._route_exemptions
+            or manager._blueprint_exemptions
+            or self._request_filters
+            or self._meta_limits
+            or self._on_breach
+        )
+
+
+def make_limiter(settings: RateLimitSettings, quotas: LimitSets, rate_limiter: FallbackLimiter) -> Limiter:
+    """Flask-Limiter on the gateway's storage; `init_app` adds its check behind the hooks registered by then."""
+    limits = RequestLimits(settings, quotas)
+    limiter = GatewayLimiter(
+        limits,
+        storage_uri=f"{SCHEME}://",
+        storage_options={"rate_limiter": rate_limiter, "batch": current_batch},
+        strategy=STRATEGY,
+        # Rendered by quota_fields: Flask-Limiter's own cost two more round trips and put Retry-After onto every answer.
+        headers_enabled=False,
+        enabled=settings.enabled,
+    )
+    limits.bind(limiter)
+    return limiter
+
+
+def current_batch() -> Batch | None:
+    exchange = context.current_or_none()
+    return exchange.quota if exchange is not None else None

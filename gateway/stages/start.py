@@ -1,0 +1,136 @@
+"""What the server knows of a request, read once: by gunicorn's own record of it where that is there, else by WSGI."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import lru_cache
+from random import getrandbits
+from typing import TYPE_CHECKING
+
+from flask import request
+
+from gateway import context
+from gateway.config import ProxySettings
+from gateway.context import Exchange
+from gateway.proxy.forwarder import ForwardRequest
+from gateway.proxy.forwarding_headers import ClientSide, client_side
+from gateway.proxy.headers import NAMES_KNOWN, Pairs
+from gateway.trace_context import Propagation
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+# The environment's key for the GatewayError that a message is refused with by the server.
+REFUSAL = "gateway.refusal"
+REQUEST_ID = re.compile(r"[A-Za-z0-9._~:=@/+-]{1,128}")
+
+
+class RequestStart:
+    """The first stage: the request id, the start of the clock, the trace, and what is known of the client.
+
+    Without `propagation`, fields of traces pass like any others."""
+
+    def __init__(self, proxy: ProxySettings, clock: Callable[[], float], propagation: Propagation | None) -> None:
+        self._proxy = proxy
+        self._clock = clock
+        self._propagation = propagation
+
+    def begin(self) -> None:
+        """Raises the refusal of a message that the server could not read."""
+        environ = request.environ
+        fields = fields_of(environ)
+        trace = None
+        if self._propagation is not None:
+            trace = self._propagation.begin(environ.get("HTTP_TRACEPARENT"), environ.get("HTTP_TRACESTATE"))
+        context.begin(
+            Exchange(
+                request_id=request_id(environ.get("HTTP_X_REQUEST_ID", "")),
+                started=self._clock(),
+                method=environ["REQUEST_METHOD"],
+                raw_target=environ["RAW_URI"]
+                if "RAW_URI" in environ
+                else environ.get("REQUEST_URI") or request.full_path,
+                fields=fields,
+                client=client_of(environ, fields, self._proxy),
+                environ=environ,
+                trace=trace,
+            )
+        )
+        if REFUSAL in environ:
+            raise environ[REFUSAL]
+
+
+def client_of(environ: WSGIEnvironment, fields: Pairs, proxy: ProxySettings) -> ClientSide:
+    """The client, as the connection shows it or as the trusted proxies in front tell it."""
+    peer, scheme, host = environ.get("REMOTE_ADDR", ""), environ["wsgi.url_scheme"], environ.get("HTTP_HOST", "")
+    if not proxy.trusted_hops:
+        return client_side(peer, scheme, host)
+    if proxy.forwarding_fields == "forwarded":
+        # One for each line: what is wrong with a client's own must not spoil what a proxy added.
+        said = tuple(value for name, value in fields if name == "Forwarded")
+    else:
+        said = (
+            environ.get("HTTP_X_FORWARDED_FOR", ""),
+            environ.get("HTTP_X_FORWARDED_PROTO", ""),
+            environ.get("HTTP_X_FORWARDED_HOST", ""),
+        )
+    return client_side(peer, scheme, host, proxy.trusted_hops, proxy.forwarding_fields, said)
+
+
+def request_id(sent: str) -> str:
+    """The client's request id where it is harmless in logs and headers, else a new one."""
+    return sent if REQUEST_ID.fullmatch(sent) else f"{getrandbits(128):032x}"
+
+
+def fields_of(environ: WSGIEnvironment) -> Pairs:
+    """The header's fields in order, duplicates apart where the server keeps them so."""
+    received = getattr(environ["wsgi.input"], "fields", None)
+    if received is not None:
+        return [(spelled(name), value) for name, value in received]
+    fields = [(spelled(key[5:].replace("_", "-")), value) for key, value in environ.items() if key.startswith("HTTP_")]
+    fields += [
+        (spelled(key.replace("_", "-")), environ[key]) for key in ("CONTENT_TYPE", "CONTENT_LENGTH") if environ.get(key)
+    ]
+    return fields
+
+
+@lru_cache(maxsize=NAMES_KNOWN)
+def spelled(name: str) -> str:
+    """gunicorn and WSGI give names in capitals; they go on in the usual spelling."""
+    return name.title()
+
+
+@lru_cache(maxsize=8)
+def via(protocol: str) -> str:
+    """Via for a request that was received by this protocol (RFC 9110 7.6.3)."""
+    return f"{protocol.removeprefix('HTTP/')} gateway"
+
+
+def incoming_of(exchange: Exchange) -> ForwardRequest:
+    """The exchange's request as the forwarder takes it."""
+    environ, policy = exchange.environ, exchange.policy
+    # No service's view is reached before the path was checked and its policy found.
+    assert exchange.target is not None  # noqa: S101
+    assert policy is not None  # noqa: S101
+    is_chunked = "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "").lower()
+    length = environ.get("CONTENT_LENGTH")
+    return ForwardRequest(
+        method=exchange.method,
+        target=exchange.target,
+        fields=exchange.fields,
+        client=exchange.client,
+        stream=environ["wsgi.input"],
+        content_length=int(length) if length and not is_chunked else None,
+        is_chunked=is_chunked,
+        request_id=exchange.request_id,
+        via=via(environ["SERVER_PROTOCOL"]),
+        limits=policy.time_limits,
+        prefix=policy.prefix,
+        caller=exchange.principal.key if exchange.principal else exchange.client.address,
+        attempts=exchange.attempts,
+        identity_fields=exchange.identity_fields,
+        trace=exchange.trace,
+        client_socket=environ.get("gunicorn.socket"),
+        send_interim=environ.get("gateway.send_interim"),
+    )

@@ -1,0 +1,135 @@
+"""How a worker is at this moment, gathered from the parts that know it."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from hashlib import sha256
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Protocol
+
+from gateway.proxy.balancer import TargetState
+from gateway.proxy.target import Target
+from gateway.status.rolling_stats import RollingStats
+from gateway.system.memory import resident_bytes
+from gateway.tokens.issuer import Issuer
+
+# Made when this is first imported, which gunicorn's master does before it forks: all workers of a gateway have the
+# same one, also those that it starts later. Host name and process id would not do, which containers share.
+GATEWAY_ID = secrets.token_hex(4)
+
+
+class InFlight(Protocol):
+    @property
+    def in_flight(self) -> int: ...
+
+
+class Connections(Protocol):
+    def idle_count(self, target: Target) -> int: ...
+
+
+class RedisUser(Protocol):
+    @property
+    def state(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class LiveService:
+    """The parts of a service that serve its requests. `is_asked`: its targets are asked if they are well."""
+
+    prefix: str
+    requests: InFlight
+    max_in_flight: int
+    targets: Sequence[TargetState]
+    connections: Connections
+    is_asked: bool
+
+
+class WorkerState:
+    """`clock` is seconds since 1970; `configuration_tag` is the same for gateways that are configured the same."""
+
+    def __init__(
+        self,
+        recent: RollingStats,
+        rate_limiter: RedisUser,
+        issuers: Sequence[Issuer],
+        configuration_tag: str,
+        clock: Callable[[], float],
+    ) -> None:
+        self._recent = recent
+        self._rate_limiter = rate_limiter
+        self.issuers = issuers
+        self._configuration_tag = configuration_tag
+        self._clock = clock
+        self._started = clock()
+        self._build = build_tag()
+        self.services: dict[str, LiveService] = {}
+
+    def add(self, name: str, service: LiveService) -> None:
+        self.services[name] = service
+
+    @staticmethod
+    def worker() -> str:
+        """The name of this process among all workers of all gateways."""
+        return f"{GATEWAY_ID}:{os.getpid()}"
+
+    def report(self) -> str:
+        """As `reports.WorkerReport` reads it."""
+        now, running = self._clock(), self._recent.running()
+        services = {name: described(service) for name, service in self.services.items()}
+        for name, slot in running.items():
+            services[name]["running"] = json.loads(slot)
+        report = {
+            "gateway": GATEWAY_ID,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "build": self._build,
+            "configuration": self._configuration_tag,
+            "at": now,
+            "uptime_seconds": max(0.0, now - self._started),
+            "rss_bytes": resident_bytes() or None,
+            "redis": self._rate_limiter.state,
+            "keys": [
+                {"issuer": one.name, "state": one.keys.state, "age_seconds": one.keys.age_seconds}
+                for one in self.issuers
+            ],
+            "services": services,
+        }
+        return json.dumps(report, separators=(",", ":"))
+
+
+def described(service: LiveService) -> dict[str, Any]:
+    """As `reports.ServiceReport` reads it."""
+    targets = [
+        {
+            "url": state.target.url,
+            "health": health_of(state) if service.is_asked else "not asked",
+            "breaker": state.breaker.state,
+            "open_seconds": state.breaker.seconds_until_next_try(),
+            "is_resting": state.breaker.is_resting,
+            "in_flight": state.in_flight,
+        }
+        for state in service.targets
+    ]
+    return {"prefix": service.prefix, "in_flight": service.requests.in_flight, "targets": targets}
+
+
+def health_of(state: TargetState) -> str:
+    if not state.is_known:
+        return "unknown"
+    return "well" if state.is_well else "unwell"
+
+
+@cache
+def build_tag() -> str:
+    """A short hash of the gateway's own source: the same wherever the same version runs."""
+    digest = sha256()
+    for file in sorted(Path(str(files("gateway"))).rglob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:8]

@@ -1,1 +1,0 @@
-"""The page at /status: its own parts, served to operators alone."""

@@ -1,0 +1,24 @@
+"""Tells operators what becomes of a service's requests: in the log and in the metrics."""
+
+from __future__ import annotations
+
+import logging
+
+from gateway.proxy.target import Target
+from gateway.telemetry.metrics.registry import Metrics
+
+log = logging.getLogger(__name__)
+
+
+class ForwarderObserver:
+    def __init__(self, service: str, metrics: Metrics) -> None:
+        self._service = service
+        self._metrics = metrics
+
+    def retried(self) -> None:
+        self._metrics.retries.labels(self._service).inc()
+
+    def opened(self, target: Target) -> None:
+        """A target has failed so often that it is left alone for a while."""
+        log.warning("%s: %s fails and is left alone for a while", self._service, target.url)
+        self._metrics.breaker_openings.labels(self._service, target.url).inc()

@@ -1,0 +1,54 @@
+"""The issuers of the configuration, each with its source of keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gateway.config import IssuerSettings, JwtSettings, KeySettings
+from gateway.config.token_models import ASYMMETRIC
+from gateway.document_fetch import url_fetcher
+from gateway.errors import ConfigurationError
+from gateway.tokens.issuer import Issuer
+from gateway.tokens.jwks import JwksKeySet, read_jwks
+from gateway.tokens.key_source import FixedKeys, KeySource, RemoteJwks
+from gateway.tokens.keys import load_keys
+
+MAX_JWKS_BYTES = 512 * 1024
+
+
+def make_issuers(settings: JwtSettings, clock: Callable[[], float], jitter: Callable[[], float]) -> list[Issuer]:
+    """One issuer, or each of `issuers`. `clock` is monotonic seconds. Raises ConfigurationError with every mistake."""
+    named: list[tuple[str, KeySettings]] = [("jwt", settings)]
+    if settings.issuers:
+        named = [(f"jwt.issuers[{index}]", one) for index, one in enumerate(settings.issuers)]
+    found, mistakes = [], []
+    for name, one in named:
+        try:
+            keys = key_source(name, one, settings, clock, jitter)
+        except ConfigurationError as error:
+            mistakes += [name + line.removeprefix("jwt") for line in error.mistakes]
+        else:
+            found.append(Issuer(one, keys, settings.required_claims))
+    if mistakes:
+        raise ConfigurationError(mistakes)
+    return found
+
+
+def key_source(
+    name: str,
+    own: KeySettings | IssuerSettings,
+    settings: JwtSettings,
+    clock: Callable[[], float],
+    jitter: Callable[[], float],
+) -> KeySource:
+    if own.jwks_url is None:
+        return FixedKeys(load_keys(own))
+    allowed = own.algorithms or ASYMMETRIC
+    fetcher = url_fetcher(own.jwks_url, "jwt.jwks_ca_file", MAX_JWKS_BYTES, own.jwks_ca_file)
+
+    def load() -> JwksKeySet:
+        return read_jwks(fetcher.fetch().content or b"", allowed)
+
+    return RemoteJwks(
+        own.issuer or name, load, settings.jwks_refresh_seconds, settings.jwks_cooldown_seconds, clock, jitter
+    )

@@ -1,0 +1,212 @@
+"""Health checks and fetched documents: the time they have, the Host they ask with, and what operators are told."""
+
+from __future__ import annotations
+
+import re
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from gateway import document_fetch as fetching
+from gateway.config import ServiceSettings
+from gateway.document_fetch import FetchError, service_fetcher
+from tests.support.gateway import GatewayProcess
+from tests.support.upstream import OK, Received, Script, ScriptedUpstream, answering
+
+HOST = "devices.example.com:8080"
+UNKNOWN = "/unknown?key=hunter2"
+# What would be waited for, if the service's own limits held.
+LONG = {"head_timeout_seconds": 3600, "read_timeout_seconds": 3600, "connect_timeout_seconds": 3600}
+DOCUMENT = b'{"openapi":"3.1.0","info":{"title":"t","version":"1"},"paths":{"/x":{"get":{"responses":{}}}}}'
+
+
+def by_host(good: bytes) -> Script:
+    """As Django with ALLOWED_HOSTS."""
+
+    def script(received: Received, connection: socket.socket) -> bool:
+        is_known = received.values("Host") == [HOST]
+        connection.sendall(good if is_known else b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+        return True
+
+    return script
+
+
+def ok(body: bytes) -> bytes:
+    return b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+
+
+class Endless:
+    """Sends the beginning, then a byte now and then; nobody waits for its end."""
+
+    def __init__(self, beginning: bytes, piece: bytes) -> None:
+        self._beginning, self._piece = beginning, piece
+        self.ended = threading.Event()
+
+    def __call__(self, _: Received, connection: socket.socket) -> bool:
+        connection.sendall(self._beginning)
+        while not self.ended.wait(0.05):
+            connection.sendall(self._piece)
+        return False
+
+
+@pytest.fixture(scope="module")
+def endless() -> Iterator[Endless]:
+    script = Endless(b"HTTP/1.1 200 OK\r\nX: ", b"x")
+    yield script
+    script.ended.set()
+
+
+@pytest.fixture(scope="module")
+def gateway(
+    start_gateway: Callable[..., GatewayProcess], module_upstream: ScriptedUpstream, endless: Endless
+) -> GatewayProcess:
+    services: dict[str, dict[str, Any]] = {
+        "known": {"host": HOST, "strip_prefix": True},
+        "unknown": {},
+        "patient": LONG,
+        "restless": {},
+    }
+    for name, own in services.items():
+        health = {"path": f"/{name}", "interval_seconds": 0.1, "timeout_seconds": 0.5, "unhealthy_after": 2}
+        own |= {"prefix": f"/api/{name}", "targets": [module_upstream.url], "health": health, "auth": "none"}
+        own["health"] |= {"healthy_after": 1, "min_available": 0}
+    services["unknown"]["health"]["path"] = UNKNOWN
+    # Asked once, and by one failed check nothing is known.
+    seldom = {"path": "/unknown", "interval_seconds": 3600, "unhealthy_after": 2}
+    services["seldom"] = {"prefix": "/api/seldom", "targets": [module_upstream.url], "health": seldom}
+    scripts: dict[str, Script] = {
+        "/known": by_host(OK),
+        "/unknown": by_host(OK),
+        "/patient": endless,
+        "/openapi.json": by_host(ok(DOCUMENT)),
+    }
+    module_upstream.at |= scripts
+    return start_gateway({"default_services": False, "services": services}, workers=1)
+
+
+@pytest.fixture
+def upstream(module_upstream: ScriptedUpstream) -> ScriptedUpstream:
+    """With the scripts of all tests: the gateway asks all the time."""
+    return module_upstream
+
+
+def lines_of(gateway: GatewayProcess, service: str) -> list[str]:
+    return [line for line in gateway.output().splitlines() if line.startswith(f"{service}: ")]
+
+
+def test_a_service_is_asked_with_the_host_that_it_is_known_by(
+    gateway: GatewayProcess, upstream: ScriptedUpstream
+) -> None:
+    assert upstream.wait_until(lambda: sum(one.target == "/known" for one in upstream.requests) > 4)
+    assert lines_of(gateway, "known") == []
+    moved = f"HTTP/1.1 302 Found\r\nLocation: http://{HOST}/y\r\nContent-Length: 0\r\n\r\n"
+    upstream.at["/x"] = answering(moved.encode())
+    reply = gateway.get("/api/known/x")
+    # By which it names itself, too.
+    assert reply.value("Location") == "/api/known/y"
+    asked = {name: [one.values("Host") for one in upstream.requests if one.target == name] for name in ("/x", "/known")}
+    assert asked["/x"] == [[HOST]]
+    assert all(values == [HOST] for values in asked["/known"])
+    gateway.wait_until(lambda: "/api/known/x" in gateway.get("/openapi/known.json").json().get("paths", {}), "know it")
+
+
+def test_a_target_is_neither_well_nor_unwell_before_a_check_has_found_out(gateway: GatewayProcess) -> None:
+    def told() -> dict[str, tuple[str, str]]:
+        services = gateway.get("/status").json()["services"]
+        return {one["name"]: (one["targets"][0]["health"], one["state"]) for one in services}
+
+    expected = {"known": ("well", "up"), "unknown": ("unwell", "failing"), "patient": ("unwell", "failing")}
+    gateway.wait_until(lambda: told().items() >= expected.items(), "find out")
+    assert told()["seldom"] == ("unknown", "unknown")
+    # Looked at each second.
+    figures = {name: 1.0 if name == "seldom" else 0.0 for name in ("seldom", "known", "unknown", "patient")}
+
+    def unknown() -> dict[str, float]:
+        text = gateway.get("/metrics").body.decode()
+        found = re.findall(r'^gateway_target_unknown\{service="(\w+)",[^}]*\} ([0-9.]+)$', text, re.MULTILINE)
+        return {service: float(number) for service, number in found}
+
+    gateway.wait_until(lambda: unknown().items() >= figures.items(), "look at its targets")
+
+
+def test_a_check_that_has_never_passed_says_so_once_with_what_was_answered(
+    gateway: GatewayProcess, upstream: ScriptedUpstream
+) -> None:
+    def asked() -> int:
+        return sum(one.target == UNKNOWN for one in upstream.requests)
+
+    gateway.wait_until(lambda: bool(lines_of(gateway, "unknown")), "notice")
+    before = asked()
+    assert upstream.wait_until(lambda: asked() > before + 4)
+    authority = f"127.0.0.1:{upstream.port}"
+    assert lines_of(gateway, "unknown") == [
+        f"unknown: http://{authority} does not answer its health check as it should, and has never since this worker "
+        f"started: GET /unknown?********** with Host {authority}: status 400"
+    ]
+
+
+def test_a_check_that_passed_before_is_told_apart(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+    # A check that has passed at least once.
+    assert upstream.wait_until(lambda: sum(one.target == "/restless" for one in upstream.requests) > 2)
+    upstream.at["/restless"] = answering(b"HTTP/1.1 503 Ill\r\nContent-Length: 0\r\n\r\n")
+    gateway.wait_until(lambda: len(lines_of(gateway, "restless")) == 1, "notice")
+    upstream.at["/restless"] = answering(OK)
+    gateway.wait_until(lambda: len(lines_of(gateway, "restless")) == 2, "notice")
+    authority = f"127.0.0.1:{upstream.port}"
+    assert lines_of(gateway, "restless") == [
+        f"restless: http://{authority} does not answer its health check any more as it should: "
+        f"GET /restless with Host {authority}: status 503",
+        f"restless: http://{authority} is well again",
+    ]
+
+
+def test_a_check_has_its_own_patience(gateway: GatewayProcess) -> None:
+    gateway.wait_until(lambda: bool(lines_of(gateway, "patient")), "give up waiting")
+    assert "the service did not answer in time" in lines_of(gateway, "patient")[0]
+
+
+@pytest.mark.parametrize(
+    ("beginning", "piece"),
+    [
+        (b"HTTP/1.1 200 OK\r\nX: ", b"x"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;", b"x"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n", b""),
+    ],
+    ids=["head", "chunks", "chunk extension", "silence"],
+)
+def test_a_document_has_its_own_patience(monkeypatch: pytest.MonkeyPatch, beginning: bytes, piece: bytes) -> None:
+    monkeypatch.setattr(fetching, "TOTAL_SECONDS", 0.3)
+    for name in ("read_timeout_seconds", "head_timeout_seconds"):
+        monkeypatch.setitem(fetching.PATIENCE, name, 3600)
+    service, script = ScriptedUpstream(), Endless(beginning, piece)
+    service.script = script
+    settings = ServiceSettings.model_validate({"prefix": "/x", "targets": [service.url], **LONG})
+    try:
+        with pytest.raises(FetchError):
+            service_fetcher("x", settings, "/openapi.json", 1000).fetch()
+    finally:
+        script.ended.set()
+        service.close()
+
+
+def test_a_document_is_not_asked_for_by_the_limits_of_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither by longer ones nor, as here, by shorter ones."""
+    service, released = ScriptedUpstream(), threading.Event()
+
+    def wait(_: Received, connection: socket.socket) -> bool:
+        released.wait(0.3)
+        connection.sendall(ok(b"{}"))
+        return True
+
+    service.script = wait
+    short = {"head_timeout_seconds": 0.05, "read_timeout_seconds": 0.05}
+    settings = ServiceSettings.model_validate({"prefix": "/x", "targets": [service.url], "host": HOST, **short})
+    try:
+        assert service_fetcher("x", settings, "/openapi.json", 1000).fetch().content == b"{}"
+        assert service.only.values("Host") == [HOST]
+    finally:
+        service.close()

@@ -1,0 +1,445 @@
+"""Requests' bodies on their way: each piece as it comes, both directions at the same time."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+import pytest
+
+from gateway.gunicorn.response_writer import LINGER_SECONDS
+from tests.support.client import Connection, request_bytes
+from tests.support.gateway import GatewayProcess, four_services
+from tests.support.tokens import bearer
+from tests.support.upstream import OK, Received, ScriptedUpstream
+
+StartGateway = Callable[..., GatewayProcess]
+MIB = 1 << 20
+CONTINUE = ("Expect", "100-continue")
+CHUNKED = ("Transfer-Encoding", "chunked")
+STREAM_HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.fixture(scope="module")
+def eager() -> Iterator[socket.socket]:
+    """Where a service listens that responds before it is asked."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener
+
+
+@pytest.fixture(scope="module")
+def impatient(start_gateway: StartGateway, module_upstream: ScriptedUpstream, eager: socket.socket) -> GatewayProcess:
+    """A gateway that waits half a second for its services, one of which is eager, and a second for a whole body."""
+    tree = four_services(module_upstream.url)
+    tree["services"]["devices"]["read_timeout_seconds"] = 0.5
+    tree["services"]["rules"]["targets"] = [f"http://127.0.0.1:{eager.getsockname()[1]}"]
+    return start_gateway(tree | {"server": {"body_timeout_seconds": 1}}, workers=1)
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def post(*fields: tuple[str, str], length: int | None = None) -> bytes:
+    """The head of a request whose body is still to be sent."""
+    framing = CHUNKED if length is None else ("Content-Length", str(length))
+    return request_bytes("POST", "/api/devices", [bearer(), framing, *fields])
+
+
+def received_until(connection: socket.socket, mark: bytes) -> bytes:
+    data = b""
+    while mark not in data:
+        piece = connection.recv(65536)
+        assert piece, data
+        data += piece
+    return data
+
+
+def echo(request: Received, connection: socket.socket) -> bool:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (16 * MIB))
+    left = 16 * MIB
+    while left:
+        data = request.stream.read1(65536)
+        left -= len(data)
+        connection.sendall(data)
+    return True
+
+
+@pytest.mark.parametrize("length", [None, 200_000])
+def test_each_piece_of_a_body_arrives_as_it_comes(
+    gateway: GatewayProcess, upstream: ScriptedUpstream, length: int | None
+) -> None:
+    upstream.reads_bodies = False
+    go_on, arrived = threading.Semaphore(0), list[bytes]()
+
+    def piece_by_piece(request: Received, connection: socket.socket) -> bool:
+        for _ in range(3):
+            data = b""
+            while b"!" not in data:
+                data += request.stream.read1(65536)
+            arrived.append(data)
+            go_on.release()
+        connection.sendall(OK)
+        return False
+
+    upstream.script = piece_by_piece
+    with Connection(gateway.port) as connection:
+        connection.send(post(length=length))
+        for _ in range(3):
+            connection.send(b"six!" if length else chunk(b"six!"))
+            # The next piece is only sent once this one has arrived.
+            assert go_on.acquire(timeout=10)
+        assert connection.reply("POST").status == 200
+    assert arrived == ([b"six!"] * 3 if length else [chunk(b"six!")] * 3)
+
+
+def test_a_service_that_answers_while_it_reads(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+    """Neither side could go on if the gateway read nothing of the answer before it has sent all of the request."""
+    upstream.reads_bodies = False
+    upstream.script = echo
+    body = os.urandom(16 * MIB)
+    with Connection(gateway.port) as connection:
+        sender = threading.Thread(target=connection.send, args=(post(length=len(body)) + body,))
+        sender.start()
+        reply = connection.reply("POST")
+        sender.join()
+    assert reply.status == 200
+    assert reply.body == body
+
+
+def test_a_client_that_pauses_in_reading_is_no_failure_of_the_service(
+    start_gateway: StartGateway, upstream: ScriptedUpstream
+) -> None:
+    """The service can't go on reading as long as nobody takes what it answers."""
+    upstream.reads_bodies = False
+    upstream.script = echo
+    settings = four_services(upstream.url)
+    settings["services"]["devices"]["read_timeout_seconds"] = 0.5
+    gateway = start_gateway(settings, workers=1)
+    body = os.urandom(16 * MIB)
+    with Connection(gateway.port) as connection:
+        connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        sender = threading.Thread(target=connection.send, args=(post(length=len(body)) + body,))
+        sender.start()
+        # By then nothing moves any more, and for longer than a service may be silent.
+        time.sleep(2)
+        assert connection.reply("POST").body == body
+        sender.join()
+
+
+def test_the_head_of_an_early_answer_and_what_streams_behind_it(
+    gateway: GatewayProcess, upstream: ScriptedUpstream
+) -> None:
+    upstream.reads_bodies = False
+
+    def shout(request: Received, connection: socket.socket) -> bool:
+        connection.sendall(STREAM_HEAD)
+        while (data := request.stream.readline()) != b"0\r\n":
+            size = int(data, 16)
+            connection.sendall(chunk(request.stream.read(size).upper()))
+            request.stream.read(2)
+        request.stream.read(2)
+        connection.sendall(b"0\r\n\r\n")
+        return True
+
+    upstream.script = shout
+    with Connection(gateway.port) as connection:
+        connection.send(post())
+        assert received_until(connection.socket, b"\r\n\r\n").startswith(b"HTTP/1.1 200 OK\r\n")
+        for word in (b"one", b"two"):
+            connection.send(chunk(word))
+            assert received_until(connection.socket, word.upper())
+        connection.send(b"0\r\n\r\n")
+        assert received_until(connection.socket, b"0\r\n\r\n")
+    (line,) = [gateway.wait_for_log(lambda line: line["received_bytes"] == 6)]
+    assert (line["status"], line["error"]) == (200, None)
+
+
+@pytest.mark.parametrize(
+    ("method", "answer"),
+    [
+        ("POST", OK),
+        ("POST", b"HTTP/1.1 204 No Content\r\n\r\n"),
+        ("POST", STREAM_HEAD + chunk(b"all of it") + b"0\r\n\r\n"),
+        ("HEAD", STREAM_HEAD),
+    ],
+)
+def test_an_answer_that_is_complete_before_the_request_is(
+    gateway: GatewayProcess, upstream: ScriptedUpstream, method: str, answer: bytes
+) -> None:
+    upstream.reads_bodies = False
+    arrived, has_arrived = list[bytes](), threading.Event()
+
+    def answer_first(request: Received, connection: socket.socket) -> bool:
+        connection.sendall(answer)
+        arrived.append(request.stream.read(3 * MIB))
+        has_arrived.set()
+        return True
+
+    upstream.script = answer_first
+    body = os.urandom(3 * MIB)
+    with Connection(gateway.port) as connection:
+        connection.send(post(length=len(body)).replace(b"POST", method.encode(), 1) + body[:1000])
+        # The client sees all of it while it still sends, and the service gets the rest.
+        assert connection.reply(method).status == int(answer[9:12])
+        connection.send(body[1000:])
+        assert has_arrived.wait(10)
+    assert arrived == [body]
+
+
+def test_a_service_that_answers_and_takes_no_more_of_the_request_is_not_waited_for_any_longer(
+    impatient: GatewayProcess, upstream: ScriptedUpstream
+) -> None:
+    upstream.reads_bodies, has_ended = False, threading.Event()
+
+    def answer_alone(_: Received, connection: socket.socket) -> bool:
+        connection.sendall(OK)
+        # Stays connected and reads nothing.
+        has_ended.wait(60)
+        return False
+
+    upstream.script = answer_alone
+    with Connection(impatient.port, timeout=1) as connection:
+        # As much as it takes, which is not all.
+        with suppress(OSError):
+            connection.send(post(("X-Request-Id", "unread"), length=100 * MIB) + bytes(50 * MIB))
+        assert connection.reply("POST").status == 200
+        try:
+            impatient.wait_for_log(lambda line: line["request_id"] == "unread")
+        finally:
+            has_ended.set()
+
+
+def test_nothing_is_said_about_an_expectation_behind_the_head_of_the_response(
+    impatient: GatewayProcess, eager: socket.socket
+) -> None:
+    """100 Continue would be taken for a part of the response there."""
+    head = post(CONTINUE).replace(b"/api/devices", b"/api/rules")
+
+    def serve() -> None:
+        service, _ = eager.accept()
+        with service:
+            # Mostly, it is there before the gateway looks for it.
+            service.sendall(STREAM_HEAD + chunk(b"one"))
+            received_until(service, b"piece")
+            service.sendall(chunk(b"two") + b"0\r\n\r\n")
+            received_until(service, b"0\r\n\r\n")
+
+    for _ in range(10):
+        serving = threading.Thread(target=serve)
+        serving.start()
+        with Connection(impatient.port) as connection:
+            connection.send(head)
+            received = received_until(connection.socket, b"one")
+            connection.send(chunk(b"piece"))
+            received += received_until(connection.socket, b"0\r\n\r\n")
+            connection.send(b"0\r\n\r\n")
+            serving.join(20)
+        _, _, behind_head = received.partition(b"HTTP/1.1 200 OK\r\n")
+        assert behind_head.endswith(b"\r\n\r\n" + chunk(b"one") + chunk(b"two") + b"0\r\n\r\n")
+
+
+def test_an_early_refusal_ends_the_upload(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+    upstream.reads_bodies = False
+    upstream.answers(b"HTTP/1.1 422 Unprocessable Content\r\nContent-Length: 2\r\n\r\nno")
+    with Connection(gateway.port) as connection:
+        # Nothing of the body is ever sent.
+        connection.send(post(length=10 * MIB))
+        reply = connection.reply("POST")
+    assert (reply.status, reply.body, reply.value("Connection")) == (422, b"no", "close")
+    assert upstream.wait_until(lambda: len(upstream.closed_connections) == upstream.connections)
+
+
+def test_a_service_that_closes_while_it_is_sent_the_body(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+    upstream.reads_bodies = False
+    upstream.script = lambda *_: False
+    with Connection(gateway.port) as connection:
+        connection.send(post(length=10 * MIB) + bytes(100_000))
+        reply = connection.reply("POST")
+    assert (reply.status, reply.value("X-Gateway-Error")) == (502, "upstream_unreachable")
+
+
+@pytest.mark.parametrize("sent", [chunk(b"part"), chunk(b"part") + b"5\r\nhel", chunk(b"part") + b"zz\r\n"])
+def test_a_body_that_is_cut_is_never_finished(gateway: GatewayProcess, upstream: ScriptedUpstream, sent: bytes) -> None:
+    with Connection(gateway.port) as connection:
+        connection.send(post() + sent)
+        connection.socket.shutdown(socket.SHUT_WR)
+        connection.rest()
+    # What the gateway gave up at once may arrive later than its answer.
+    assert upstream.wait_until(lambda: len(upstream.requests) == 1)
+    assert upstream.wait_until(lambda: upstream.only.connection in upstream.closed_connections)
+    assert [request.is_whole for request in upstream.requests] == [False]
+    line = gateway.wait_for_log(lambda line: line["error"] == "client_disconnected")
+    assert line["attempts"][-1]["outcome"] == "given up"
+
+
+def test_a_body_that_is_cut_while_the_answer_streams_cuts_the_answer(
+    gateway: GatewayProcess, upstream: ScriptedUpstream
+) -> None:
+    upstream.reads_bodies = False
+
+    def begin(request: Received, connection: socket.socket) -> bool:
+        connection.sendall(STREAM_HEAD + chunk(b"begun"))
+        return request.stream.read() == b"x"
+
+    upstream.script = begin
+    with Connection(gateway.port) as connection:
+        connection.send(post())
+        received_until(connection.socket, b"begun")
+        connection.send(b"zz\r\n")
+        rest = connection.rest()
+    assert b"0\r\n\r\n" not in rest
+    assert upstream.wait_until(lambda: len(upstream.closed_connections) == upstream.connections)
+
+
+def test_an_answer_without_length_that_is_reset_while_the_request_is_sent_is_cut(
+    gateway: GatewayProcess, upstream: ScriptedUpstream
+) -> None:
+    upstream.reads_bodies = False
+    seen = threading.Event()
+
+    def reset(_request: Received, connection: socket.socket) -> bool:
+        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\npart")
+        assert seen.wait(15)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        return False
+
+    upstream.script = reset
+    with Connection(gateway.port) as connection:
+        connection.send(post(length=10 * MIB))
+        received_until(connection.socket, b"part\r\n")
+        stop = threading.Event()
+
+        def go_on() -> None:
+            with suppress(OSError):
+                while not stop.is_set():
+                    connection.send(bytes(1000))
+
+        sender = threading.Thread(target=go_on)
+        sender.start()
+        seen.set()
+        rest = connection.rest()
+        stop.set()
+        sender.join()
+    assert b"0\r\n\r\n" not in rest
+
+
+def test_a_body_over_the_limit_while_the_answer_streams_cuts_the_answer(
+    start_gateway: StartGateway, upstream: ScriptedUpstream
+) -> None:
+    settings = four_services(upstream.url)
+    settings["services"]["devices"]["max_body_bytes"] = 1000
+    gateway = start_gateway(settings, workers=1)
+    upstream.reads_bodies = False
+
+    def begin(request: Received, connection: socket.socket) -> bool:
+        connection.sendall(STREAM_HEAD + chunk(b"begun"))
+        return request.stream.read() == b"x"
+
+    upstream.script = begin
+    with Connection(gateway.port) as connection:
+        connection.send(post() + chunk(b"a" * 900))
+        received_until(connection.socket, b"begun")
+        connection.send(chunk(b"a" * 900))
+        assert b"0\r\n\r\n" not in connection.rest()
+    # Before the answer has begun it is refused.
+    upstream.script = lambda request, _: request.stream.read() == b"x"
+    with Connection(gateway.port) as connection:
+        connection.send(post() + chunk(b"a" * 900) + chunk(b"a" * 900))
+        assert connection.reply("POST").status == 413
+    # The head of it may arrive later than the refusal.
+    assert upstream.wait_until(lambda: len(upstream.requests) == 2)
+
+
+def test_a_chunked_body_that_has_arrived_with_its_head_is_no_upload(
+    gateway: GatewayProcess, upstream: ScriptedUpstream
+) -> None:
+    with Connection(gateway.port) as connection:
+        connection.send((post() + chunk(b"bo") + chunk(b"dy") + b"0\r\nX-A: 1\r\n\r\n") * 2)
+        # Both responses may arrive at once.
+        answers = b""
+        while answers.count(b'{"ok":true}') < 2:
+            answers += received_until(connection.socket, b"}")
+        assert answers.count(b"HTTP/1.1 200 OK\r\n") == 2
+        connection.send(post() + b"0\r\n\r\n")
+        assert connection.reply("POST").status == 200
+    assert [request.body for request in upstream.requests] == [b"body", b"body", b""]
+    assert [request.values("transfer-encoding") for request in upstream.requests] == [["chunked"]] * 3
+    assert gateway.wait_for_log(lambda line: line["received_bytes"] == 4)
+
+
+def test_pipelined_requests_behind_chunked_bodies(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+    requests = [post() + chunk(b"a" * 70_000) + chunk(b"%d" % number) + b"0\r\n\r\n" for number in range(3)]
+    requests.append(request_bytes("GET", "/healthz"))
+    with Connection(gateway.port) as connection:
+        sender = threading.Thread(target=connection.send, args=(b"".join(requests),))
+        sender.start()
+        answers = received_until(connection.socket, b'"alive"')
+        sender.join()
+    assert answers.count(b"HTTP/1.1 200 OK\r\n") == 4
+    assert [request.body[70_000:] for request in upstream.requests] == [b"0", b"1", b"2"]
+
+
+def test_a_client_that_leaves_behind_bytes_that_nobody_reads_is_noticed(
+    gateway: GatewayProcess, upstream: ScriptedUpstream
+) -> None:
+    """Its next request is on the connection already, and would hide that the connection has ended."""
+    left = threading.Event()
+
+    def hang(_: Received, connection: socket.socket) -> bool:
+        with suppress(OSError):
+            connection.recv(1)
+        left.set()
+        return False
+
+    upstream.script = hang
+    with Connection(gateway.port) as connection:
+        connection.send(request_bytes("GET", "/api/devices", [bearer()]) + request_bytes("GET", "/healthz"))
+        assert upstream.wait_until(lambda: len(upstream.requests) == 1)
+    assert left.wait(10)
+
+
+def test_an_answer_before_a_small_body_is_seen_where_the_connection_ends_with_it(gateway: GatewayProcess) -> None:
+    fields = [("Content-Length", "2000"), ("Connection", "close")]
+    with Connection(gateway.port) as connection:
+        connection.send(request_bytes("POST", "/api/devices", fields))
+        assert connection.reply("POST").status == 401
+        # A client that is still sending would not even read the answer if this failed.
+        for _ in range(20):
+            connection.send(bytes(100))
+            assert connection.socket.recv(1) == b""
+
+
+def test_the_log_does_not_count_lingering(gateway: GatewayProcess) -> None:
+    """A refused client may go on sending its body for a while; its request has ended before."""
+    fields = [("Content-Length", "1000000"), ("X-Request-Id", "lingers")]
+    with Connection(gateway.port) as connection:
+        connection.send(request_bytes("POST", "/api/devices", fields))
+        assert connection.reply("POST").status == 401
+        line = gateway.wait_for_log(lambda line: line["request_id"] == "lingers")
+    assert line["seconds"] < LINGER_SECONDS
+
+
+def test_a_body_has_a_time_limit_however_steadily_it_comes(
+    impatient: GatewayProcess, upstream: ScriptedUpstream
+) -> None:
+    with Connection(impatient.port) as connection:
+        connection.send(post())
+        with suppress(OSError):
+            # Until the gateway ends it: no single piece is late, and they come fast enough.
+            while not is_readable(connection.socket):
+                connection.send(chunk(b"a" * 100))
+        assert connection.rest().startswith(b"HTTP/1.1 400 ")
+    assert upstream.wait_until(lambda: len(upstream.closed_connections) == upstream.connections)
+    assert not any(request.is_whole for request in upstream.requests)
+
+
+def is_readable(connection: socket.socket) -> bool:
+    return bool(select.select([connection], [], [], 0.01)[0])

@@ -1,0 +1,181 @@
+"""Uploads over TLS, of clients and to services."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from http.client import HTTPSConnection
+
+import pytest
+
+from tests.support.certificates import Authority
+from tests.support.client import Connection, request_bytes
+from tests.support.gateway import GatewayProcess, four_services
+from tests.support.tokens import bearer
+from tests.support.upstream import Received, ScriptedUpstream
+
+StartGateway = Callable[..., GatewayProcess]
+MIB = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="module")
+def gateway(start_gateway: StartGateway, module_upstream: ScriptedUpstream, authority: Authority) -> GatewayProcess:
+    certificate, key = authority.issue("gateway", "127.0.0.1")
+    files = ["--certfile", str(certificate), "--keyfile", str(key)]
+    return start_gateway(four_services(module_upstream.url), workers=1, arguments=files)
+
+
+@contextmanager
+def connected(gateway: GatewayProcess, authority: Authority) -> Iterator[ssl.SSLSocket]:
+    """A connection of a client that takes no end without close_notify for one."""
+    context = ssl.create_default_context(cafile=authority.ca_file)
+    with (
+        socket.create_connection(("127.0.0.1", gateway.port), 20) as plain,
+        context.wrap_socket(plain, server_hostname="127.0.0.1", suppress_ragged_eofs=False) as sock,
+    ):
+        yield sock
+
+
+def received_until(sock: ssl.SSLSocket, mark: bytes) -> bytes:
+    data = b""
+    while mark not in data:
+        piece = sock.recv(65536)
+        assert piece, data
+        data += piece
+    return data
+
+
+def uploaded(gateway: GatewayProcess, authority: Authority, *fields: tuple[str, str]) -> int:
+    """The status that Python's own client sees, which sends all of its body before it reads."""
+    context = ssl.create_default_context(cafile=authority.ca_file)
+    client = HTTPSConnection("127.0.0.1", gateway.port, context=context, timeout=20)
+    try:
+        client.request("POST", "/api/devices", body=bytes(2 * MIB), headers=dict(fields))
+        return client.getresponse().status
+    finally:
+        client.close()
+
+
+def test_refused_uploads_see_their_refusal(
+    gateway: GatewayProcess, upstream: ScriptedUpstream, authority: Authority
+) -> None:
+    assert [uploaded(gateway, authority) for _ in range(20)] == [401] * 20
+    # Also those that the service refuses, while they are sent.
+    upstream.reads_bodies = False
+    upstream.answers(b"HTTP/1.1 422 X\r\nContent-Length: 0\r\n\r\n", keep=False)
+    assert [uploaded(gateway, authority, bearer()) for _ in range(20)] == [422] * 20
+
+
+def test_an_upload_goes_through(gateway: GatewayProcess, upstream: ScriptedUpstream, authority: Authority) -> None:
+    assert uploaded(gateway, authority, bearer()) == 200
+    assert upstream.only.body == bytes(2 * MIB)
+
+
+def test_an_answer_that_ends_with_its_connection_is_seen_to_have_ended(
+    gateway: GatewayProcess, authority: Authority
+) -> None:
+    with connected(gateway, authority) as sock:
+        sock.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+        received_until(sock, b'"alive"')
+        while sock.recv(100):
+            pass
+
+
+def test_both_directions_at_the_same_time(
+    gateway: GatewayProcess, upstream: ScriptedUpstream, authority: Authority
+) -> None:
+    upstream.reads_bodies = False
+
+    def echo(request: Received, connection: socket.socket) -> bool:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (8 * MIB))
+        left = 8 * MIB
+        while left:
+            data = request.stream.read1(65536)
+            left -= len(data)
+            connection.sendall(data)
+        return True
+
+    upstream.script = echo
+    body, got = os.urandom(8 * MIB), bytearray()
+    with connected(gateway, authority) as sock:
+        sock.sendall(request_bytes("POST", "/api/devices", [bearer(), ("Content-Length", str(len(body)))]))
+        # One thread: OpenSSL's connections are not for two.
+        sock.setblocking(False)
+        sent = 0
+        deadline = time.monotonic() + 30
+        while not bytes(got).endswith(body[-1000:]):
+            assert time.monotonic() < deadline
+            moved = False
+            if sent < len(body):
+                with suppress(ssl.SSLWantWriteError, ssl.SSLWantReadError):
+                    sent += sock.send(body[sent : sent + 16384])
+                    moved = True
+            with suppress(ssl.SSLWantReadError):
+                got += sock.recv(65536)
+                moved = True
+            if not moved:
+                time.sleep(0.001)
+    assert bytes(got).partition(b"\r\n\r\n")[2] == body
+
+
+@pytest.mark.parametrize("is_reset", [False, True])
+def test_a_client_that_leaves_is_noticed_behind_its_close_notify(
+    gateway: GatewayProcess, upstream: ScriptedUpstream, authority: Authority, is_reset: bool
+) -> None:
+    left = threading.Event()
+
+    def hang(_: Received, connection: socket.socket) -> bool:
+        with suppress(OSError):
+            connection.recv(1)
+        left.set()
+        return False
+
+    upstream.script = hang
+    with connected(gateway, authority) as sock:
+        sock.sendall(request_bytes("GET", "/api/devices", [bearer()]) + request_bytes("GET", "/healthz"))
+        assert upstream.wait_until(lambda: len(upstream.requests) == 1)
+        sock.settimeout(0)
+        with suppress(OSError):
+            # Says that it leaves, without waiting for the gateway to say so, too.
+            sock.unwrap()
+        if is_reset:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    assert left.wait(10)
+
+
+@pytest.fixture(scope="module")
+def service(authority: Authority) -> Iterator[ScriptedUpstream]:
+    """A service with TLS."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*authority.issue("service", "127.0.0.1"))
+    service = ScriptedUpstream(context)
+    yield service
+    service.close()
+
+
+def test_a_slow_upload_to_a_service(
+    start_gateway: StartGateway, service: ScriptedUpstream, authority: Authority
+) -> None:
+    """What TLS itself sends to the gateway, session tickets for example, begins no answer."""
+    settings = four_services(service.url)
+    settings["services"]["devices"] |= {"ca_file": str(authority.ca_file), "read_timeout_seconds": 0.5}
+    gateway = start_gateway(settings, workers=1)
+    with Connection(gateway.port) as connection:
+        connection.send(request_bytes("POST", "/api/devices", [bearer(), ("Transfer-Encoding", "chunked")]))
+        for _ in range(4):
+            # TaskGroup longer than the service may be silent.
+            time.sleep(0.3)
+            connection.send(b"5\r\npiece\r\n")
+        connection.send(b"0\r\n\r\n")
+        assert connection.reply("POST").status == 200
+    assert service.only.body == b"piece" * 4

@@ -1,0 +1,210 @@
+"""Services that send whatever they like over connections that are kept: each request gets its own answer or none."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gateway.config import ServiceSettings
+from gateway.document_fetch import FetchError, url_fetcher
+from gateway.errors import StreamAborted, UpstreamError
+from gateway.proxy.round_trip import ReadyRequest, exchange
+from gateway.proxy.session import ServiceAdapter
+from gateway.proxy.target import Target
+from gateway.proxy.time_limits import TimeLimits
+from tests.support.certificates import Authority
+from tests.support.upstream import Received, ScriptedUpstream
+
+POISON = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison"
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="module")
+def tls_upstream(authority: Authority) -> Iterator[ScriptedUpstream]:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*authority.issue("good", "127.0.0.1"))
+    upstream = ScriptedUpstream(context)
+    yield upstream
+    upstream.close()
+
+
+@pytest.fixture(params=["plain", "tls"])
+def service(
+    request: pytest.FixtureRequest, upstream: ScriptedUpstream, tls_upstream: ScriptedUpstream
+) -> ScriptedUpstream:
+    tls_upstream.reset()
+    return upstream if request.param == "plain" else tls_upstream
+
+
+def ca_file_for(service: ScriptedUpstream, authority: Authority) -> Path | None:
+    return authority.ca_file if service.url.startswith("https") else None
+
+
+def adapter_for(service: ScriptedUpstream, authority: Authority) -> ServiceAdapter:
+    ca_file = ca_file_for(service, authority)
+    return ServiceAdapter(ServiceSettings(prefix="/x", targets=(service.url,), ca_file=ca_file), "x")
+
+
+def ask(adapter: ServiceAdapter, service: ScriptedUpstream, method: str, path: str) -> tuple[int, bytes] | None:
+    """Status and body; None where there is no whole answer."""
+    request = ReadyRequest(method, Target.parse(service.url), path, [("Host", "x")], b"", TimeLimits(5, 5, 5))
+    try:
+        head, body = exchange(adapter, request)
+        return head.status, b"".join(body)
+    except (UpstreamError, StreamAborted):
+        return None
+
+
+@dataclass
+class Step:
+    """A request, and all that the service sends before it waits for the next one."""
+
+    method: str
+    status: int
+    framing: str
+    interim: Sequence[bytes]
+    stray: bytes
+
+    def answer(self, path: bytes) -> bytes:
+        body = b"for " + path
+        head = b"".join(self.interim) + b"HTTP/1.1 %d X\r\n" % self.status
+        if self.framing == "length":
+            head += b"Content-Length: %d\r\n" % len(body)
+        elif self.framing == "chunked":
+            head += b"Transfer-Encoding: chunked\r\n"
+            body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+        elif self.framing == "none":
+            head += b"Content-Length: 0\r\n"
+            body = b""
+        has_body = self.method != "HEAD" and self.status not in (204, 304)
+        return head + b"\r\n" + (body if has_body else b"") + self.stray
+
+
+STEPS = st.builds(
+    Step,
+    method=st.sampled_from(["GET", "HEAD", "POST", "DELETE"]),
+    status=st.sampled_from([200, 204, 205, 304, 404]),
+    framing=st.sampled_from(["length", "chunked", "none"]),
+    interim=st.lists(
+        st.sampled_from(
+            [
+                b"HTTP/1.1 103 X\r\nLink: </x>\r\n\r\n",
+                b"HTTP/1.1 102 X\r\n\r\n",
+                b"HTTP/1.1 103 X\r\nContent-Length: 5\r\n\r\n",
+            ]
+        ),
+        max_size=2,
+    ),
+    stray=st.one_of(
+        st.sampled_from([b"", b"", b"", POISON, b"HTTP/1.1 103 X\r\n\r\n", b"\r\n", b"HTTP/1.1 ", b"0\r\n\r\n"]),
+        st.binary(max_size=20),
+    ),
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(steps=st.lists(STEPS, min_size=2, max_size=6))
+def test_nobody_gets_bytes_of_another(service: ScriptedUpstream, authority: Authority, steps: list[Step]) -> None:
+    def script(received: Received, connection: socket.socket) -> bool:
+        connection.sendall(steps[int(received.target[1:])].answer(received.target.encode()))
+        return True
+
+    service.script = script
+    adapter = adapter_for(service, authority)
+    for number, step in enumerate(steps):
+        answer = ask(adapter, service, step.method, f"/{number}")
+        has_body = step.method != "HEAD" and step.status not in (204, 304) and step.framing != "none"
+        # What may be repeated has its answer also where the last one left its connection unusable.
+        assert answer in [(step.status, b"for /%d" % number if has_body else b""), None]
+        assert answer is not None or step.method == "POST"
+    adapter.close()
+
+
+HEAD = b"HTTP/1.1 200 OK\r\n"
+WHOLE = {
+    "length": HEAD + b"Content-Length: 5\r\n\r\nwhole",
+    "chunked": HEAD + b"Transfer-Encoding: chunked\r\n\r\n3\r\nwho\r\n2\r\nle\r\n0\r\nX-A: 1\r\n\r\n",
+    "until the end": HEAD + b"\r\nwhole",
+}
+
+
+@pytest.mark.parametrize("end", ["orderly", "reset"])
+@pytest.mark.parametrize("framing", WHOLE)
+def test_an_answer_that_ends_at_any_byte_is_whole_or_none(
+    service: ScriptedUpstream, authority: Authority, framing: str, end: str
+) -> None:
+    whole = WHOLE[framing]
+
+    def script(received: Received, connection: socket.socket) -> bool:
+        connection.sendall(whole[: int(received.target[1:])])
+        if end == "reset":
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        elif isinstance(connection, ssl.SSLSocket):
+            connection.unwrap()
+        return False
+
+    service.script = script
+    adapter = adapter_for(service, authority)
+    for length in range(len(whole) + 1):
+        answer = ask(adapter, service, "GET", f"/{length}")
+        if framing == "until the end" and end == "orderly" and length >= len(HEAD) + 2:
+            assert answer == (200, whole[len(HEAD) + 2 : length])
+        elif framing != "until the end" and end == "orderly" and length == len(whole):
+            assert answer == (200, b"whole")
+        else:
+            # A reset may overtake what was sent before it.
+            assert answer is None or (framing != "until the end" and length == len(whole) and answer == (200, b"whole"))
+    adapter.close()
+
+
+@pytest.mark.parametrize("end", ["orderly", "cut"])
+def test_a_document_that_is_cut_is_none(service: ScriptedUpstream, authority: Authority, end: str) -> None:
+    def script(_: Received, connection: socket.socket) -> bool:
+        connection.sendall(WHOLE["until the end"])
+        if end == "orderly" and isinstance(connection, ssl.SSLSocket):
+            connection.unwrap()
+        elif end == "cut" and isinstance(connection, ssl.SSLSocket):
+            # What anybody on the way can do.
+            connection.shutdown(socket.SHUT_WR)
+        elif end == "cut":
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        return False
+
+    service.script = script
+    fetcher = url_fetcher(service.url + "/jwks.json", "jwt.jwks_ca_file", 1000, ca_file_for(service, authority))
+    if end == "orderly":
+        assert fetcher.fetch().content == b"whole"
+    else:
+        with pytest.raises(FetchError):
+            fetcher.fetch()
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(data=st.binary(max_size=300), prefix=st.sampled_from([b"", b"HTTP/1.1 ", HEAD, HEAD + b"Content-Length: "]))
+def test_any_bytes_are_an_answer_or_a_failure(
+    service: ScriptedUpstream, authority: Authority, data: bytes, prefix: bytes
+) -> None:
+    """And the next request has its own answer."""
+
+    def script(received: Received, connection: socket.socket) -> bool:
+        connection.sendall(prefix + data if received.target == "/first" else WHOLE["length"])
+        return received.target != "/first"
+
+    service.script = script
+    adapter = adapter_for(service, authority)
+    for _ in range(2):
+        ask(adapter, service, "GET", "/first")
+        assert ask(adapter, service, "GET", "/next") == (200, b"whole")
+    adapter.close()

@@ -1,0 +1,160 @@
+"""consume_limits.lua and algorithms.py decide alike: for any limit, at the same moment, whatever was counted before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from redis import Redis
+
+from gateway.rate_limiting.algorithms import State, judge
+from gateway.rate_limiting.models import LimitCheck, LimitResult
+from gateway.rate_limiting.redis_counters import RedisCounters, redis_key
+from gateway.redis.client import SharedRedis
+from tests.support.redis import RedisServer
+
+Algorithm = Literal["sliding", "fixed", "bucket"]
+
+
+@pytest.fixture(scope="module")
+def counters(server: RedisServer) -> RedisCounters:
+    return RedisCounters(SharedRedis(server.url, 20))
+
+
+@pytest.fixture(scope="module")
+def admin(server: RedisServer) -> Iterator[Redis]:
+    with server.client() as client:
+        yield client
+
+
+def milliseconds(admin: Redis) -> int:
+    """Redis' own time."""
+    seconds, micros = admin.time()
+    return int(seconds) * 1000 + int(micros) // 1000
+
+
+def expected_at(now: int, asks: Sequence[LimitCheck], kept: Sequence[State | None], consume: bool) -> list[LimitResult]:
+    judgements = [judge(ask, now, state) for ask, state in zip(asks, kept, strict=True)]
+    if consume and all(one.outcome.passed for one in judgements):
+        return [one.charged for one in judgements]
+    return [one.outcome for one in judgements]
+
+
+@st.composite
+def limits(draw: st.DrawFn) -> tuple[LimitCheck, tuple[int, int, int] | None]:
+    """An ask, and what was counted before: of windows, how many ago and the counts; of a bucket, how long ago and how
+    many thousandths of it were left."""
+    algorithm: Algorithm = draw(st.sampled_from(["sliding", "fixed", "bucket"]))
+    ask = LimitCheck(
+        "",
+        draw(st.integers(1, 9) | st.sampled_from([300, 10**6])),
+        draw(st.sampled_from([1, 7, 60, 86_400])),
+        draw(st.integers(0, 11)),
+        algorithm,
+        draw(st.integers(1, 20)) if algorithm == "bucket" else 0,
+    )
+    if draw(st.booleans()):
+        return ask, None
+    if algorithm == "bucket":
+        return ask, (draw(st.integers(-100_000, 10_000_000)), draw(st.integers(0, 1000)), 0)
+    return ask, (draw(st.integers(-2, 3)), draw(st.integers(0, ask.amount)), draw(st.integers(0, ask.amount)))
+
+
+def state_of(ask: LimitCheck, before: tuple[int, int, int] | None, now: int) -> State | None:
+    if before is None:
+        return None
+    ago, second, third = before
+    window = ask.window_seconds * 1000
+    if ask.algorithm == "bucket":
+        return now - ago, second * ask.burst * window // 1000, 0
+    return now // window - ago, second, third
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(limits(), min_size=1, max_size=3), st.booleans())
+@example([(LimitCheck("", 5, 1, 1, "bucket", 20), (100, 0, 0))], True)
+@example([(LimitCheck("", 7, 1, 1, "bucket", 1), (142, 0, 0))], True)
+def test_redis_judges_as_the_process_does(
+    counters: RedisCounters,
+    admin: Redis,
+    wanted: list[tuple[LimitCheck, tuple[int, int, int] | None]],
+    consume: bool,
+) -> None:
+    admin.flushall()
+    start = milliseconds(admin)
+    asks, kept = [], []
+    for number, (ask, before) in enumerate(wanted):
+        ask.key = f"limit-{number}"
+        state = state_of(ask, before, start)
+        if state is not None:
+            admin.set(redis_key(ask.key), ":".join(map(str, state)))
+        asks.append(ask)
+        kept.append(state)
+    first = milliseconds(admin)
+    outcomes = counters.take(asks, consume)
+    last = milliseconds(admin)
+    # At which of these milliseconds it judged, only Redis knows.
+    assert any(outcomes == expected_at(now, asks, kept, consume) for now in range(first, last + 1)), (
+        outcomes,
+        [expected_at(now, asks, kept, consume) for now in (first, last)],
+    )
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [LimitCheck("ada", 50, 3600, 1, "fixed"), LimitCheck("ada", 1, 86_400, 1, "bucket", 50)],
+    ids=["fixed", "bucket"],
+)
+def test_gateways_together_get_exactly_what_there_is(server: RedisServer, admin: Redis, ask: LimitCheck) -> None:
+    admin.flushall()
+    gateways = [RedisCounters(SharedRedis(server.url, 20)) for _ in range(4)]
+
+    def take_many(number: int) -> int:
+        return sum(gateways[number % 4].take([ask])[0].passed for _ in range(10))
+
+    with ThreadPoolExecutor(16) as pool:
+        assert sum(pool.map(take_many, range(16))) == 50
+
+
+def test_a_bucket_fills_by_redis_clock(counters: RedisCounters, server: RedisServer, admin: Redis) -> None:
+    admin.flushall()
+    ask = LimitCheck("ada", 10, 1, 1, "bucket", 2)
+    while counters.take([ask])[0].passed:
+        pass
+    wait = counters.take([ask])[0].retry_after_seconds
+    assert 0 < wait <= 0.1
+    # Redis' answer to a blocking command with a deadline is the wait.
+    server.ask("BLPOP", "nothing", f"{wait + 0.001:.3f}")
+    assert counters.take([ask])[0].passed
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [LimitCheck("ada", 5, 1), LimitCheck("ada", 5, 1, 1, "fixed"), LimitCheck("ada", 20, 1, 1, "bucket", 5)],
+    ids=["sliding", "fixed", "bucket"],
+)
+def test_all_is_free_by_redis_clock_when_it_is_said_to_be(
+    counters: RedisCounters, server: RedisServer, admin: Redis, ask: LimitCheck
+) -> None:
+    admin.flushall()
+    told = [counters.take([ask])[0] for _ in range(6)]
+    # Until the last one, as another window may have begun by then.
+    server.ask("BLPOP", "nothing", f"{told[-1].reset_seconds + 0.001:.3f}")
+    assert counters.take([ask], consume=False) == [LimitResult(True, 5, 0, 0, 5)]
+    assert [counters.take([ask])[0].passed for _ in range(5)] == [True] * 5
+
+
+def test_what_is_kept_is_forgotten_when_it_means_nothing_any_more(counters: RedisCounters, admin: Redis) -> None:
+    for ask, longest in [
+        (LimitCheck("ada", 5, 60, 1, "fixed"), 120_000),
+        # Full again after 12 s.
+        (LimitCheck("ada", 5, 60, 1, "bucket", 20), 12_000),
+    ]:
+        admin.flushall()
+        assert counters.take([ask])[0].passed
+        (left,) = [admin.pttl(key) for key in admin.keys("*")]
+        assert longest - 2000 < left <= longest

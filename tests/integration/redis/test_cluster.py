@@ -1,0 +1,357 @@
+"""Redis as a cluster: all that a request needs is on one node, wherever its partition is and while that moves."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from gateway.rate_limiting.models import LimitCheck, RevocationLookup
+from gateway.rate_limiting.redis_counters import RedisCounters
+from gateway.redis.client import FAILURES, SharedRedis
+from gateway.redis.hash_tags import CLUSTER_PARTITIONS
+from gateway.tokens.revocation import Revocations
+from tests.support.commands import flask
+from tests.support.gateway import GatewayProcess
+from tests.support.redis import wait_for_redis, wait_until
+from tests.support.redis_node import Node
+from tests.support.redis_sets import Cluster, serves
+from tests.support.redis_topologies import (
+    answers_to,
+    check_counting,
+    connections_of,
+    failures,
+    fresh_subject,
+    get,
+    statuses_of,
+    steady_load,
+)
+from tests.support.tokens import bearer, signed
+from tests.support.upstream import ScriptedUpstream
+
+LIMIT = 30
+DAY = 86400
+# Each is what a service's limits are counted by; together they are all that limits can be counted by.
+COUNTED_BY = {
+    "principal": ["900/day"],
+    "address": ["900/day by address"],
+    "service": ["900/day by service"],
+    "route": ["900/day by route", "901/day by service"],
+    "claim": ["900/day by claim:tenant"],
+    "header": ["900/day by header:X-Api-Key"],
+    "both": ["900/day by principal+service", "901/hour by service+principal"],
+    "shared": ["900/day by principal", "901/day by principal+address", "9000/day burst 901 by principal+header:X-Key"],
+    "apart": ["900/day by principal", "901/day by address", "902/day fixed by service", "903/day by claim:tenant"],
+}
+
+
+@dataclass
+class Setting:
+    """Two gateways, of two workers and of one, and the cluster that they share."""
+
+    cluster: Cluster
+    gateways: list[GatewayProcess]
+    at_start: Counter[int]
+
+    def wait_for_recovery(self) -> None:
+        for gateway in self.gateways:
+            wait_for_redis(gateway)
+
+    def check_counting(self, subject: str | None = None) -> None:
+        """A subject that is given has not been counted yet."""
+        check_counting(self.gateways, LIMIT, subject=subject)
+
+    def counters(self) -> RedisCounters:
+        """On the gateway's own client, but with time enough for a busy machine."""
+        return RedisCounters(SharedRedis(self.cluster.url, 10))
+
+
+@pytest.fixture(scope="module")
+def setting(start_gateway: Callable[..., GatewayProcess], module_upstream: ScriptedUpstream) -> Iterator[Setting]:
+    services: dict[str, Any] = {
+        name: {"prefix": f"/api/by-{name}", "targets": [module_upstream.url], "limits": limits}
+        for name, limits in COUNTED_BY.items()
+    }
+    services["devices"] = {"targets": [module_upstream.url]}
+    settings = {"services": services, "ratelimit": {"default": f"{LIMIT}/day"}, "redis_timeout_seconds": 1.0}
+    with Cluster() as cluster:
+        environ = {"REDIS_URL": cluster.url}
+        gateways = [start_gateway(settings, workers=workers, environ=environ) for workers in (2, 1)]
+        at_start = answers_to(gateways[:1], fresh_subject(), LIMIT + 10)
+        cluster.start()
+        for gateway in gateways:
+            wait_for_redis(gateway)
+        yield Setting(cluster, gateways, at_start)
+
+
+def test_a_gateway_starts_and_serves_without_the_cluster_and_finds_it(setting: Setting) -> None:
+    # Each of the two workers counts its share, and which one takes a connection is the kernel's choice.
+    assert setting.at_start.keys() <= {200, 429}
+    assert LIMIT // 2 <= setting.at_start[200] <= LIMIT
+    assert "Redis fails" in setting.gateways[0].output()
+    setting.check_counting()
+
+
+def test_only_workers_connect(setting: Setting) -> None:
+    """What is connected before the fork would be shared by all workers, their answers mixed up."""
+    setting.check_counting()
+    ports = {node.port for node in setting.cluster.nodes}
+    for gateway in setting.gateways:
+        assert connections_of(gateway.process.pid) == []
+        assert any(ports & set(connections_of(pid)) for pid in gateway.worker_pids())
+
+
+def test_many_callers_are_counted_exactly_on_all_nodes(setting: Setting) -> None:
+    subjects = [fresh_subject() for _ in range(12)]
+    assert {setting.cluster.node_of(caller_key(subject)) for subject in subjects} == set(setting.cluster.nodes)
+    for subject in subjects:
+        setting.check_counting(subject)
+
+
+def caller_key(subject: str) -> str:
+    """By which a principal's partition is chosen where a limit is counted by principal."""
+    return f"user::{subject}"
+
+
+def test_keys_are_spread_over_the_nodes(setting: Setting) -> None:
+    counters = setting.counters()
+
+    def kept() -> list[set[bytes]]:
+        # Not what workers tell of themselves, which comes and goes.
+        return [set(node.ask("KEYS", "*gateway:quota:*")) for node in setting.cluster.nodes]
+
+    before = kept()
+    for number in range(600):
+        counters.take([LimitCheck(f"caller-{number}", 5, DAY)], partition_by=f"caller-{number}")
+    # Those of short limits may have expired meanwhile.
+    new = [len(now - then) for now, then in zip(kept(), before, strict=True)]
+    assert sum(new) == 600
+    # A node has a third of the slots, which is not exactly a third of the partitions.
+    assert min(new) > 100
+
+
+@pytest.mark.parametrize("name", COUNTED_BY)
+def test_a_request_is_one_command_on_one_node(setting: Setting, name: str) -> None:
+    """Whatever its limits are counted by: they and the revocation of its token are in one partition."""
+    fields = [bearer(fresh_subject(), jti="a-token", tenant="acme"), ("X-Api-Key", "k"), ("X-Key", "k")]
+    for gateway in setting.gateways:
+        assert get(gateway, f"/api/by-{name}", *fields) == 200
+    before = failures(setting.gateways)
+    setting.cluster.forget_calls()
+    for number in range(12):
+        assert get(setting.gateways[number % 2], f"/api/by-{name}", *fields) == 200
+    assert sorted(setting.cluster.calls("evalsha")) == [0, 0, 12]
+    assert sum(setting.cluster.calls("eval")) == 0
+    # No call was sent to the wrong node, and none had keys of two slots.
+    assert setting.cluster.errors() == set()
+    assert failures(setting.gateways) == before
+
+
+def test_revocations_are_seen_in_every_partition(setting: Setting) -> None:
+    environ = {"REDIS_URL": setting.cluster.url}
+    callers = [(fresh_subject(), f"token-{number}") for number in range(6)]
+    callers += [(callers[0][0], "token-of-the-same")]
+    tokens = [signed(subject, jti=name, iat=1) for subject, name in callers]
+    assert all(statuses_of(setting.gateways, token) == [200, 200] for token in tokens)
+    assert f"jti {callers[0][1]}" in flask("revoke", "--jti", callers[0][1], environ=environ)
+    revocations = Revocations(SharedRedis(setting.cluster.url, 10), 60)
+    for _, name in callers[1:3]:
+        revocations.revoke_token(name, "", None)
+    flask("revoke", "--sub", callers[4][0], environ=environ)
+    expected = [401, 401, 401, 200, 401, 200, 200]
+    assert [set(statuses_of(setting.gateways, token)) for token in tokens] == [{status} for status in expected]
+    # By whatever a limit is counted, its partition has the mark.
+    for name in COUNTED_BY:
+        field = ("Authorization", f"Bearer {tokens[0]}")
+        assert get(setting.gateways[0], f"/api/by-{name}", field, ("X-Api-Key", f"k{name}"), ("X-Key", "k")) == 401
+    marks = sum(len(node.ask("KEYS", "*gateway:revoked:*")) for node in setting.cluster.nodes)
+    assert marks == 4 * CLUSTER_PARTITIONS
+    listed = flask("revoked", environ=environ).splitlines()
+    assert [line.split(",")[0] for line in listed if line] == [
+        *(f"jti {name}" for _, name in callers[:3]),
+        f"sub {callers[4][0]}",
+    ]
+    flask("revoke", "--jti", callers[0][1], "--undo", environ=environ)
+    assert revocations.allow_again("sub", callers[4][0], "")
+    assert statuses_of(setting.gateways, tokens[0]) == statuses_of(setting.gateways, tokens[4]) == [200, 200]
+
+
+def test_partitions_move_to_other_nodes_under_load(setting: Setting) -> None:
+    """No request fails, and no count is wrong: what is taken on one node is what the other has left."""
+    before, amount = failures(setting.gateways), 0
+    subject = fresh_subject()
+    moved = caller_key(subject)
+    with steady_load(setting.gateways) as load:
+        for _ in range(4):
+            source, target = setting.cluster.begin_to_move(moved)
+            amount += answers_to(setting.gateways, subject, 5)[200]
+            setting.cluster.end_to_move(moved, source, target)
+            amount += answers_to(setting.gateways, subject, 5)[200]
+        load.wait_for_more()
+    assert load.statuses.keys() <= {200, 429}
+    assert amount == LIMIT
+    assert failures(setting.gateways) == before
+    setting.check_counting()
+
+
+def test_several_limits_are_exact_while_their_partition_is_on_its_way(setting: Setting) -> None:
+    """A node refuses a call of which some keys are here and some there, and those that are nowhere (most marks) count
+    as there: each key is asked for on its own then."""
+    counters = setting.counters()
+    asks = [LimitCheck(f"{name}-{fresh_subject()}", amount, DAY) for name, amount in (("a", 12), ("b", 9), ("c", 50))]
+    marks = RevocationLookup(["gateway:revoked:jti:somebody", "gateway:revoked:jti:nobody"])
+    moved = asks[0].key
+
+    def take(tries: int) -> int:
+        return sum(all(one.passed for one in counters.take(asks, True, marks, moved)) for _ in range(tries))
+
+    redis = SharedRedis(setting.cluster.url, 10)
+    name = redis.partitions.tag_for(moved) + marks.keys[0]
+    redis.run(name, "SET", name, "5 about")
+    assert take(2) == 2
+    source, target = setting.cluster.begin_to_move(moved)
+    assert take(2) == 2
+    assert marks.values == [5, None]
+    # Some of the keys are there, some still here.
+    assert setting.cluster.move_keys(moved, source, target, 2) == 2
+    assert take(2) == 2
+    assert marks.values == [5, None]
+    assert take(5) == 3
+    setting.cluster.end_to_move(moved, source, target)
+    assert take(5) == 0
+    assert marks.values == [5, None]
+    # What the smallest limit refused was charged to none.
+    left = counters.take(asks, False, None, moved)
+    assert [one.remaining for one in left] == [3, 0, 41]
+
+
+def test_a_replica_takes_over_from_a_node_that_dies_under_load(setting: Setting) -> None:
+    master = setting.cluster.node_of(caller_key("ada"))
+    replica = setting.cluster.add_replica(master)
+    with steady_load(setting.gateways) as load:
+        master.kill()
+        load.wait_for_more()
+        wait_until(lambda: setting.cluster.node_of(caller_key("ada")) is replica and serves(replica), "it takes over")
+        setting.wait_for_recovery()
+        load.wait_for_more()
+    assert load.statuses.keys() <= {200, 429}
+    setting.check_counting("ada")
+
+
+@contextmanager
+def partial_coverage(cluster: Cluster) -> Iterator[None]:
+    """Nodes serve their slots while others are missing, which is not Redis' default."""
+    for node in cluster.running:
+        node.ask("CONFIG", "SET", "cluster-require-full-coverage", "no")
+    yield
+    # A node whose failing is still told would not be told again.
+    wait_until(lambda: all(knows_of_no_failure(node) for node in cluster.running), "all nodes are well")
+    for node in cluster.running:
+        node.ask("CONFIG", "SET", "cluster-require-full-coverage", "yes")
+
+
+def knows_of_no_failure(node: Node) -> bool:
+    state = node.ask("CLUSTER INFO")
+    return int(state["cluster_slots_fail"]) == int(state["cluster_slots_pfail"]) == 0
+
+
+def callers_of(cluster: Cluster, node: Node, count: int) -> list[str]:
+    """Subjects whose counters the node has."""
+    subjects: list[str] = []
+    while len(subjects) < count:
+        subject = fresh_subject()
+        if cluster.node_of(caller_key(subject)) is node:
+            subjects.append(subject)
+    return subjects
+
+
+@pytest.mark.parametrize("how", ["killed", "hung"])
+def test_a_dead_node_sends_only_its_own_callers_to_the_fallback(setting: Setting, how: str) -> None:
+    """All others are counted exactly over the workers, and the revocations of their tokens are seen."""
+    dead, *others = setting.cluster.running
+    own = callers_of(setting.cluster, dead, 2)
+    rest = [subject for node in others for subject in callers_of(setting.cluster, node, 2)]
+    revoked = callers_of(setting.cluster, others[0], 1)[0]
+    Revocations(SharedRedis(setting.cluster.url, 10), 60).revoke_subject(revoked, "")
+    with partial_coverage(setting.cluster):
+        dead.kill() if how == "killed" else dead.pause()
+        with steady_load(setting.gateways) as load:
+            load.wait_for_more(100)
+            wait_until(lambda: all(serves(node) for node in others), "the others serve")
+            for subject in rest:
+                setting.check_counting(subject)
+            answers = [answers_to(setting.gateways, subject, 2 * LIMIT) for subject in own]
+            assert statuses_of(setting.gateways, signed(revoked)) == [401, 401]
+            assert {gateway.get("/readyz").json()["redis"] for gateway in setting.gateways[1:]} == {"down"}
+        assert load.statuses.keys() <= {200, 429}
+        dead.start() if how == "killed" else dead.resume()
+        wait_until(lambda: serves(dead), "the node is back")
+    # Each of three workers counts its share; of one gateway with two workers, one may have been asked alone.
+    assert all(LIMIT <= answer[200] <= 2 * LIMIT and answer.keys() <= {200, 429} for answer in answers)
+    setting.wait_for_recovery()
+    for subject in callers_of(setting.cluster, dead, 2):
+        setting.check_counting(subject)
+
+
+def test_a_node_without_a_replica_dies(setting: Setting) -> None:
+    """Once the cluster has noticed, the other nodes refuse as well (`cluster-require-full-coverage`, Redis' default),
+    so the quotas of all callers are those of `on_redis_failure`. Nothing hangs, and all is well again when the node is
+    back."""
+    dead = setting.cluster.running[0]
+    with steady_load(setting.gateways, clients=8) as load:
+        dead.kill()
+        load.wait_for_more(100)
+        others = setting.cluster.running
+        wait_until(lambda: not any(serves(node) for node in others), "the cluster has noticed")
+        load.wait_for_more(100)
+        dead.start()
+        wait_until(lambda: all(serves(node) for node in others), "the node is back")
+        setting.wait_for_recovery()
+        load.wait_for_more()
+    assert load.statuses.keys() <= {200, 429}
+    setting.wait_for_recovery()
+    setting.check_counting()
+
+
+def test_a_revocation_goes_as_far_as_it_can(setting: Setting) -> None:
+    """Where a node is gone, it fails, so that it is done again; the partitions of the others have it even so."""
+    dead, *others = setting.cluster.running
+    for node in [dead, *others]:
+        node.ask("CONFIG", "SET", "cluster-require-full-coverage", "no")
+    dead.kill()
+    redis = SharedRedis(setting.cluster.url, 5)
+    with pytest.raises(FAILURES):
+        Revocations(redis, 60).revoke_token("half", "", None)
+    marked = [len(node.ask("KEYS", "*gateway:revoked:jti:*")) for node in others]
+    dead.start()
+    wait_until(lambda: all(serves(node) for node in [dead, *others]), "the node is back")
+    for node in [dead, *others]:
+        node.ask("CONFIG", "SET", "cluster-require-full-coverage", "yes")
+    Revocations(redis, 60).revoke_token("half", "", None)
+    assert [len(node.ask("KEYS", "*gateway:revoked:jti:*")) for node in others] == marked
+
+
+def test_a_cluster_that_hangs_holds_up_nobody(setting: Setting) -> None:
+    """Each answer within two timeouts (of one second): one for a command, one to ask who has its slot."""
+    paused = setting.cluster.running
+    for node in paused:
+        node.pause()
+    try:
+        with steady_load(setting.gateways, clients=16) as load:
+            load.wait_for_more(200)
+        assert load.statuses.keys() <= {200, 429}
+    finally:
+        for node in paused:
+            node.resume()
+    setting.wait_for_recovery()
+    setting.check_counting()
+
+
+def test_no_request_was_a_failure_of_the_gateway(setting: Setting) -> None:
+    for gateway in setting.gateways:
+        assert "Traceback" not in gateway.output()
+        assert [line for line in gateway.access_log() if line["status"] >= 500] == []

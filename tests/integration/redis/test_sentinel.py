@@ -1,0 +1,184 @@
+"""Redis behind sentinels: a gateway finds the master, whoever that is at the moment, and no request pays for it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from gateway.rate_limiting.models import LimitCheck
+from gateway.rate_limiting.redis_counters import RedisCounters
+from gateway.redis.client import SharedRedis
+from tests.support.commands import flask
+from tests.support.gateway import GatewayProcess, four_services
+from tests.support.redis import wait_for_redis, wait_until
+from tests.support.redis_node import Node
+from tests.support.redis_sets import SentinelSet
+from tests.support.redis_topologies import (
+    answers_to,
+    check_counting,
+    connections_of,
+    fresh_subject,
+    statuses_of,
+    steady_load,
+)
+from tests.support.tokens import signed
+from tests.support.upstream import ScriptedUpstream
+
+LIMIT = 30
+TIMEOUT_SECONDS = 1.0
+
+
+@dataclass
+class Setting:
+    """Two gateways, of two workers and of one, and the servers that they share."""
+
+    servers: SentinelSet
+    gateways: list[GatewayProcess]
+    at_start: Counter[int]
+
+    def wait_for_recovery(self) -> None:
+        for gateway in self.gateways:
+            wait_for_redis(gateway)
+
+    def check_counting(self, before_each: Callable[[], None] = lambda: None) -> None:
+        check_counting(self.gateways, LIMIT, before_each)
+
+
+@pytest.fixture(scope="module")
+def setting(start_gateway: Callable[..., GatewayProcess], module_upstream: ScriptedUpstream) -> Iterator[Setting]:
+    with SentinelSet() as servers:
+        settings = four_services(module_upstream.url)
+        settings |= {"ratelimit": {"default": f"{LIMIT}/day"}, "redis_timeout_seconds": TIMEOUT_SECONDS}
+        environ = {"REDIS_URL": servers.url}
+        gateways = [start_gateway(settings, workers=workers, environ=environ) for workers in (2, 1)]
+        at_start = answers_to(gateways[:1], fresh_subject(), LIMIT + 10)
+        servers.start()
+        for gateway in gateways:
+            wait_for_redis(gateway)
+        yield Setting(servers, gateways, at_start)
+
+
+def test_a_gateway_starts_and_serves_without_sentinels_and_finds_them(setting: Setting) -> None:
+    # Each of the two workers counts its share, and which one takes a connection is the kernel's choice.
+    assert setting.at_start.keys() <= {200, 429}
+    assert LIMIT // 2 <= setting.at_start[200] <= LIMIT
+    assert "Redis fails" in setting.gateways[0].output()
+    setting.check_counting()
+
+
+def test_only_workers_connect(setting: Setting) -> None:
+    """What is connected before the fork would be shared by all workers, their answers mixed up."""
+    setting.check_counting()
+    for gateway in setting.gateways:
+        assert connections_of(gateway.process.pid) == []
+        assert any(setting.servers.the_master().port in connections_of(pid) for pid in gateway.worker_pids())
+
+
+def test_the_master_dies_under_load(setting: Setting) -> None:
+    """Until another server is the master, quotas are counted in each worker (`local`). Then they are shared again, and
+    what is counted from then on is exact; so is what is revoked."""
+    with steady_load(setting.gateways) as load:
+        old = setting.servers.the_master()
+        old.kill()
+        load.wait_for_more()
+        new = setting.servers.wait_for_another_master(old)
+        setting.wait_for_recovery()
+        load.wait_for_more()
+    assert load.statuses.keys() <= {200, 429}
+    assert load.statuses[200] > 0
+    setting.check_counting()
+    assert new.ask("KEYS", "gateway:quota:*") != []
+
+    token, other = signed("ada", jti="token-1"), signed("ada", jti="token-2")
+    assert statuses_of(setting.gateways, token) == [200, 200]
+    flask("revoke", "--jti", "token-1", environ={"REDIS_URL": setting.servers.url})
+    assert statuses_of(setting.gateways, token) == [401, 401]
+    assert statuses_of(setting.gateways, other) == [200, 200]
+    # It comes back where it was, taking itself for a master until the sentinels tell it better, some ten seconds later.
+    old.start()
+    wait_until(old.answers, "the old master answers")
+    setting.check_counting()
+    old.ask("REPLICAOF", "127.0.0.1", new.port)
+    setting.servers.wait_until_ready(replicas=2)
+    assert setting.servers.master is new
+    setting.check_counting()
+
+
+def replace_paused(servers: SentinelSet) -> tuple[Node, Node]:
+    """Has another server become the master while nobody asks anything, and the old one its replica without a
+    connection being closed: (the old one, the new one)."""
+    old = servers.the_master()
+    old.pause()
+    new = servers.wait_for_another_master(old)
+    old.resume()
+    old.ask("REPLICAOF", "127.0.0.1", new.port)
+    return old, new
+
+
+def test_connections_to_a_master_that_became_a_replica_are_given_up(setting: Setting) -> None:
+    setting.servers.wait_until_ready(replicas=1)
+    counters = RedisCounters(SharedRedis(setting.servers.url, TIMEOUT_SECONDS))
+    ask = LimitCheck(fresh_subject(), 100, 86400)
+    assert counters.take([ask])[0].passed
+    setting.check_counting()
+    old, new = replace_paused(setting.servers)
+    with steady_load(setting.gateways) as load:
+        setting.wait_for_recovery()
+        load.wait_for_more()
+    assert load.statuses.keys() <= {200, 429}
+    setting.check_counting()
+
+    def connected() -> set[int]:
+        return {port for gateway in setting.gateways for pid in gateway.worker_pids() for port in connections_of(pid)}
+
+    assert new.port in connected()
+    # What the status page's figures are written over hears of it with the next of them.
+    setting.gateways[0].wait_until(lambda: old.port not in connected(), "give the old master up")
+    assert "The previous master is now a slave" in "".join(gateway.output() for gateway in setting.gateways)
+    with pytest.raises(RedisConnectionError):
+        counters.take([ask])
+    assert counters.take([ask])[0].passed
+
+
+@pytest.mark.parametrize("number", [1, 2], ids=["one", "two"])
+def test_sentinels_that_hang_hold_up_nobody(setting: Setting, number: int) -> None:
+    # That nobody waits for them is shown where time stands still: tests/unit/redis/test_first_response.py.
+    with paused(setting.servers, number) as master:
+        setting.check_counting(lambda: drop_connections(master))
+
+
+def test_without_any_sentinel_the_master_is_used_on(setting: Setting) -> None:
+    with paused(setting.servers, 3) as master:
+        setting.check_counting(lambda: drop_connections(master))
+
+
+@contextmanager
+def paused(servers: SentinelSet, number: int) -> Iterator[Node]:
+    """The master, which doesn't change while the sentinels are stopped. These tests are the last ones: a sentinel that
+    was stopped for more than two seconds trusts its clock no more, and takes part in no failover for half a minute."""
+    master = servers.the_master()
+    hung = servers.sentinels[:number]
+    for sentinel in hung:
+        sentinel.pause()
+    try:
+        yield master
+    finally:
+        for sentinel in hung:
+            sentinel.resume()
+
+
+def drop_connections(server: Node) -> None:
+    """The next requests need new ones, and have to ask who is the master."""
+    with server.client() as admin:
+        admin.client_kill_filter(_type="normal", skipme=True)
+
+
+def test_no_request_was_a_failure_of_the_gateway(setting: Setting) -> None:
+    for gateway in setting.gateways:
+        assert "Traceback" not in gateway.output()
+        assert [line for line in gateway.access_log() if line["status"] >= 500] == []

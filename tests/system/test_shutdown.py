@@ -1,0 +1,325 @@
+"""The gateway's end as clients see it: told before, streams of events ended whole, nothing waited for in vain."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+import pytest
+
+from gateway.system.shutdown import GROUPS
+from tests.support.client import Connection, request_bytes
+from tests.support.gateway import GatewayProcess, four_services
+from tests.support.tokens import bearer
+from tests.support.upstream import OK, Received, ScriptedUpstream, answering
+
+StartGateway = Callable[..., GatewayProcess]
+STREAM_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%X\r\n%b\r\n" % (len(data), data)
+
+
+@contextmanager
+def listening(gateway: GatewayProcess, until: bytes) -> Iterator[tuple[Connection, bytes]]:
+    """A connection to a stream, and what has come over it by the time that `until` has."""
+    with Connection(gateway.port) as connection:
+        connection.send(request_bytes("GET", "/api/devices", [bearer()]))
+        seen = b""
+        while until not in seen:
+            seen += connection.socket.recv(65536)
+        yield connection, seen
+
+
+@pytest.fixture(scope="module")
+def draining(start_gateway: StartGateway, module_upstream: ScriptedUpstream) -> GatewayProcess:
+    return start_gateway(four_services(module_upstream.url) | {"server": {"drain_seconds": 3}})
+
+
+def test_a_reload_is_no_end(draining: GatewayProcess) -> None:
+    draining.process.send_signal(signal.SIGHUP)
+    statuses = set()
+
+    def is_reloaded() -> bool:
+        statuses.add(draining.get("/readyz").status)
+        return draining.output().count("Worker exiting") >= 2
+
+    draining.wait_until(is_reloaded, "replace its workers")
+    assert statuses == {200}
+
+
+@pytest.mark.usefixtures("upstream")
+def test_it_says_that_it_ends_while_it_still_serves(draining: GatewayProcess) -> None:
+    assert draining.get("/readyz").status == 200
+    draining.begin_to_stop()
+    draining.wait_until(lambda: draining.get("/readyz").status == 503, "say that it ends")
+    assert draining.get("/readyz").json()["status"] == "ending"
+    assert draining.get("/healthz").status == 200
+    assert draining.get("/api/devices", bearer()).status == 200
+    assert draining.stop() == 0
+
+
+def test_kept_connections_do_not_delay_the_end(start_gateway: StartGateway, upstream: ScriptedUpstream) -> None:
+    patience = {"keepalive_seconds": 600, "graceful_timeout_seconds": 600}
+    gateway = start_gateway(four_services(upstream.url) | {"server": patience})
+    with Connection(gateway.port) as used, Connection(gateway.port):
+        used.send(request_bytes("GET", "/api/devices", [bearer()]))
+        assert used.reply().status == 200
+        assert gateway.stop() == 0
+
+
+def test_a_stream_of_events_ends_whole(start_gateway: StartGateway, upstream: ScriptedUpstream) -> None:
+    ending, halves = threading.Event(), [b"data: sec", b"ond\n\n"]
+
+    def stream(_: Received, connection: socket.socket) -> bool:
+        connection.sendall(STREAM_HEAD % b"text/event-stream; charset=utf-8" + chunk(b"data: first\n\n" + halves[0]))
+        assert ending.wait(20)
+        connection.sendall(chunk(halves[1]))
+        # Then it is silent, and as far as it is concerned the stream goes on.
+        return connection.recv(1) == b"x"
+
+    upstream.script = stream
+    gateway = start_gateway(four_services(upstream.url), workers=1)
+    with listening(gateway, halves[0]) as (connection, begun):
+        gateway.begin_to_stop()
+        gateway.wait_until(lambda: "Handling signal: term" in gateway.output(), "hear it")
+        ending.set()
+        seen = begun + connection.rest()
+    assert gateway.stop() == 0
+    _, _, body = seen.partition(b"\r\n\r\n")
+    assert body == chunk(b"data: first\n\ndata: sec") + chunk(b"ond\n\n") + b"0\r\n\r\n"
+    assert upstream.wait_until(lambda: len(upstream.closed_connections) == upstream.connections)
+
+
+class Streams:
+    """An upstream's streams of events, one for each path: each sends one event, and the others when it is told to."""
+
+    def __init__(self) -> None:
+        self._connections: dict[bytes, socket.socket] = {}
+
+    def script(self, received: Received, connection: socket.socket) -> bool:
+        path = received.head.split()[1]
+        if b"/stream" not in path:
+            return answering(OK)(received, connection)
+        self._connections[path] = connection
+        connection.sendall(STREAM_HEAD % b"text/event-stream" + chunk(b"data: first\n\n"))
+        return connection.recv(1) == b"x"
+
+    def send(self, number: int, event: bytes) -> None:
+        self._connections[b"/api/devices/stream/%d" % number].sendall(chunk(event))
+
+    def end(self, number: int) -> None:
+        self._connections[b"/api/devices/stream/%d" % number].sendall(chunk(b""))
+
+    @staticmethod
+    def open(gateway: GatewayProcess, number: int) -> Connection:
+        connection = Connection(gateway.port)
+        connection.send(request_bytes("GET", f"/api/devices/stream/{number}", [bearer()]))
+        read_through(connection, b"data: first\n\n")
+        return connection
+
+
+def read_through(connection: Connection, mark: bytes) -> None:
+    seen = b""
+    while mark not in seen:
+        piece = connection.socket.recv(65536)
+        assert piece, seen
+        seen += piece
+
+
+def wait_for_another_worker(gateway: GatewayProcess) -> None:
+    """Until the first one has been replaced, and takes no more connections."""
+    gateway.wait_until(lambda: gateway.output().count("Booting worker") == 2, "start another worker")
+    gateway.wait_until(lambda: gateway.get("/healthz").status == 200, "serve")
+
+
+def test_a_reload_leaves_streams_their_time(start_gateway: StartGateway, upstream: ScriptedUpstream) -> None:
+    streams = Streams()
+    upstream.script = streams.script
+    gateway = start_gateway(four_services(upstream.url), workers=1)
+    with streams.open(gateway, 0) as ending, streams.open(gateway, 1) as silent:
+        gateway.process.send_signal(signal.SIGHUP)
+        wait_for_another_worker(gateway)
+        # The old one has been told, and the new one serves, also under another reload.
+        gateway.process.send_signal(signal.SIGHUP)
+        gateway.wait_until(lambda: gateway.output().count("Booting worker") == 3, "reload again")
+        gateway.wait_until(lambda: gateway.output().count("Worker exiting") == 1, "end the second worker")
+        for number, connection in enumerate((ending, silent)):
+            streams.send(number, b"data: second\n\n")
+            read_through(connection, b"data: second\n\n")
+        streams.end(0)
+        assert ending.rest() == b"0\r\n\r\n"
+        # The end of the whole is not put off by what an old worker still has to do.
+        assert gateway.stop() == 0
+        assert silent.rest() == b"0\r\n\r\n"
+
+
+def test_streams_end_whole_when_the_time_of_a_reload_is_over(
+    start_gateway: StartGateway, upstream: ScriptedUpstream
+) -> None:
+    streams = Streams()
+    upstream.script = streams.script
+    gateway = start_gateway(four_services(upstream.url) | {"server": {"graceful_timeout_seconds": 2}}, workers=1)
+    with streams.open(gateway, 0) as first, streams.open(gateway, 1) as second:
+        gateway.process.send_signal(signal.SIGHUP)
+        assert first.rest() == second.rest() == b"0\r\n\r\n"
+    assert "graceful timeout" not in gateway.output()
+
+
+def test_a_worker_that_retires_is_replaced_while_its_streams_go_on(
+    start_gateway: StartGateway, upstream: ScriptedUpstream
+) -> None:
+    streams = Streams()
+    upstream.script = streams.script
+    gateway = start_gateway(four_services(upstream.url), workers=1, arguments=["--max-requests", "2"])
+    with streams.open(gateway, 0) as connection:
+        assert gateway.get("/healthz").status == 200
+        wait_for_another_worker(gateway)
+        streams.send(0, b"data: second\n\n")
+        read_through(connection, b"data: second\n\n")
+        streams.end(0)
+        assert connection.rest() == b"0\r\n\r\n"
+
+
+def test_streams_end_one_after_the_other_over_the_drain_time(
+    start_gateway: StartGateway, upstream: ScriptedUpstream
+) -> None:
+    streams = Streams()
+    upstream.script = streams.script
+    gateway = start_gateway(four_services(upstream.url) | {"server": {"drain_seconds": 7}}, workers=1)
+    with ExitStack() as stack:
+        connections = [stack.enter_context(streams.open(gateway, number)) for number in range(GROUPS)]
+        gateway.begin_to_stop()
+        read_through(connections[0], b"0\r\n\r\n")
+        # Others go on then, and so does who comes now.
+        late = stack.enter_context(streams.open(gateway, GROUPS))
+        for number, connection in ((GROUPS - 1, connections[-1]), (GROUPS, late)):
+            streams.send(number, b"data: second\n\n")
+            read_through(connection, b"data: second\n\n")
+        for connection in [*connections[1:], late]:
+            assert connection.rest() == b"0\r\n\r\n"
+    assert gateway.stop() == 0
+
+
+def test_ctrl_c_ends_a_silent_stream_of_events_whole(start_gateway: StartGateway, upstream: ScriptedUpstream) -> None:
+    def stream(_: Received, connection: socket.socket) -> bool:
+        connection.sendall(STREAM_HEAD % b"text/event-stream" + chunk(b"data: only\n\n"))
+        return connection.recv(1) == b"x"
+
+    upstream.script = stream
+    gateway = start_gateway(four_services(upstream.url), workers=1)
+    with listening(gateway, b"only") as (connection, begun):
+        assert gateway.stop(signal.SIGINT) == 0
+        seen = begun + connection.rest()
+    assert seen.endswith(chunk(b"data: only\n\n") + b"0\r\n\r\n")
+    assert [line["status"] for line in gateway.access_log()] == [200]
+
+
+def test_a_connection_that_waits_when_time_is_over_gets_nothing_more(
+    start_gateway: StartGateway, upstream: ScriptedUpstream
+) -> None:
+    def stream(_: Received, connection: socket.socket) -> bool:
+        connection.sendall(STREAM_HEAD % b"text/event-stream" + chunk(b"data: only\n\n"))
+        return connection.recv(1) == b"x"
+
+    upstream.script = stream
+    # Its time is over before a connection that was in use just now is done without.
+    gateway = start_gateway(four_services(upstream.url) | {"server": {"graceful_timeout_seconds": 1}}, workers=1)
+    with listening(gateway, b"only") as (connection, begun):
+        assert gateway.stop() == 0
+        assert (begun + connection.rest()).endswith(chunk(b"data: only\n\n") + b"0\r\n\r\n")
+
+
+def test_ctrl_c_leaves_requests_a_moment_and_no_more(start_gateway: StartGateway, upstream: ScriptedUpstream) -> None:
+    may_answer = threading.Event()
+
+    def soon_or_never(received: Received, connection: socket.socket) -> bool:
+        if b"/never" in received.head:
+            return connection.recv(1) == b"x"
+        may_answer.wait(20)
+        return answering(OK)(received, connection)
+
+    upstream.script = soon_or_never
+    gateway = start_gateway(four_services(upstream.url), workers=1)
+    with Connection(gateway.port) as soon, Connection(gateway.port) as never:
+        soon.send(request_bytes("GET", "/api/devices/soon", [bearer()]))
+        never.send(request_bytes("GET", "/api/devices/never", [bearer()]))
+        assert upstream.wait_until(lambda: len(upstream.requests) == 2)
+        gateway.process.send_signal(signal.SIGINT)
+        gateway.wait_until(lambda: "Handling signal: int" in gateway.output(), "hear Ctrl-C")
+        may_answer.set()
+        assert soon.reply().status == 200
+        assert never.rest() == b""
+    assert gateway.stop() == 0
+
+
+@pytest.mark.parametrize(
+    "event", [b"data: x\r\n\r\n", b"data: " + b"x" * 100_003 + b"\n\n", b"data: " + b"x" * 777 + b"\r\r"]
+)
+def test_a_busy_stream_of_events_ends_too(
+    start_gateway: StartGateway, upstream: ScriptedUpstream, event: bytes
+) -> None:
+    def stream(_: Received, connection: socket.socket) -> bool:
+        connection.sendall(STREAM_HEAD % b"text/event-stream")
+        while True:
+            # Until the gateway closes: no silence in between.
+            connection.sendall(chunk(event))
+
+    upstream.script = stream
+    gateway = start_gateway(four_services(upstream.url), workers=1)
+    with Connection(gateway.port) as connection:
+        connection.send(request_bytes("GET", "/api/devices", [bearer()]))
+        connection.socket.recv(1000)
+        gateway.begin_to_stop()
+        seen = connection.rest()
+    # The gateway makes chunks of its own.
+    assert seen.endswith(event[-5:] + b"\r\n0\r\n\r\n")
+    assert gateway.stop() == 0
+
+
+def test_another_stream_is_not_cut_short(start_gateway: StartGateway, upstream: ScriptedUpstream) -> None:
+    ending = threading.Event()
+
+    def stream(_: Received, connection: socket.socket) -> bool:
+        connection.sendall(STREAM_HEAD % b"text/plain" + chunk(b"one\n\n"))
+        assert ending.wait(20)
+        connection.sendall(chunk(b"two\n\n") + b"0\r\n\r\n")
+        return True
+
+    upstream.script = stream
+    gateway = start_gateway(four_services(upstream.url), workers=1)
+    with Connection(gateway.port) as connection:
+        connection.send(request_bytes("GET", "/api/devices", [bearer()]))
+        assert connection.socket.recv(65536)
+        gateway.begin_to_stop()
+        gateway.wait_until(lambda: "Handling signal: term" in gateway.output(), "hear it")
+        ending.set()
+        assert connection.rest().endswith(chunk(b"two\n\n") + b"0\r\n\r\n")
+    assert gateway.stop() == 0
+
+
+def test_what_does_not_end_in_time_is_cut_and_logged(start_gateway: StartGateway, upstream: ScriptedUpstream) -> None:
+    def never_ends(received: Received, connection: socket.socket) -> bool:
+        if b"/stream" in received.head:
+            connection.sendall(b"HTTP/1.1 200 OK\r\n\r\npart")
+        return connection.recv(1) == b"x"
+
+    upstream.script = never_ends
+    gateway = start_gateway(four_services(upstream.url) | {"server": {"graceful_timeout_seconds": 2}}, workers=1)
+    with Connection(gateway.port) as connection, Connection(gateway.port) as old:
+        connection.send(request_bytes("GET", "/api/devices", [bearer()]))
+        old.send(request_bytes("GET", "/api/devices/stream", [bearer()]).replace(b"HTTP/1.1", b"HTTP/1.0"))
+        assert upstream.wait_until(lambda: len(upstream.requests) == 2)
+        begun = b""
+        while not begun.endswith(b"part"):
+            begun += old.socket.recv(65536)
+        assert gateway.stop() == 0
+        assert connection.rest() == b""
+        # To a client of HTTP/1.0 an orderly end would say that this was all of it.
+        with pytest.raises(ConnectionResetError):
+            old.socket.recv(1)
+    assert "Worker graceful timeout" in gateway.output()

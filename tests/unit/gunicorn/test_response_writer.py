@@ -1,0 +1,163 @@
+"""How answers are written: what an application gives is framed for the client, and nothing gets around the framing."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from gunicorn.http.errors import InvalidResponseHeader
+from gunicorn.http.unreader import IterUnreader
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.gunicorn.request_heads import Request
+from gateway.gunicorn.response_writer import Response
+from tests.unit.gunicorn.test_request_heads import CONFIG, PEER
+
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+FIELDS = [("Date", "now"), ("Content-Type", "text/plain")]
+
+
+class Written:
+    """An answer to a request, and what has been sent of it."""
+
+    def __init__(self, sent: bytes, near: socket.socket, far: socket.socket) -> None:
+        near.settimeout(5)
+        self.far = far
+        self.request = Request(CONFIG, IterUnreader([sent]), PEER)
+        self.answer = Response(self.request, near, CONFIG)
+
+    def bytes(self) -> bytes:
+        """All that has come by now."""
+        self.far.setblocking(False)
+        try:
+            return self.far.recv(1 << 20)
+        except BlockingIOError:
+            return b""
+
+
+@contextmanager
+def answering(sent: bytes = GET) -> Iterator[Written]:
+    near, far = socket.socketpair()
+    with near, far:
+        yield Written(sent, near, far)
+
+
+def written(sent: bytes, status: str, fields: list[tuple[str, str]], pieces: list[bytes]) -> tuple[bytes, bool]:
+    """What goes out, and whether the connection ends with it."""
+    with answering(sent) as one:
+        one.answer.start_response(status, fields)
+        for piece in pieces:
+            one.answer.write(piece)
+        one.answer.close()
+        return one.bytes(), one.answer.should_close()
+
+
+def test_head_and_first_piece_go_out_together_and_a_length_is_kept_to() -> None:
+    with answering() as one:
+        one.answer.start_response("200 OK", [*FIELDS, ("Content-Length", "5")])
+        assert one.bytes() == b""
+        one.answer.write(b"hel")
+        head = b"HTTP/1.1 200 OK\r\nConnection: keep-alive\r\nDate: now\r\nContent-Type: text/plain\r\n"
+        assert one.bytes() == head + b"Content-Length: 5\r\n\r\nhel"
+        one.answer.write(b"lo, and more than was told")
+        assert one.bytes() == b"lo"
+        one.answer.close()
+        assert (one.bytes(), one.answer.should_close()) == (b"", False)
+
+
+def test_an_answer_that_is_shorter_than_it_said_ends_the_connection() -> None:
+    assert written(GET, "200 OK", [("Content-Length", "5")], [b"hel"])[1]
+
+
+def test_without_a_length_it_is_chunked_and_to_http_1_0_it_ends_with_the_connection() -> None:
+    data, closes = written(GET, "200 OK", FIELDS, [b"hello", b"", b"!"])
+    assert data.endswith(b"Transfer-Encoding: chunked\r\nDate: now\r\nContent-Type: text/plain\r\n\r\n"
+                         b"5\r\nhello\r\n1\r\n!\r\n0\r\n\r\n")  # fmt: skip
+    assert not closes
+    data, closes = written(GET.replace(b"1.1", b"1.0"), "200 OK", FIELDS, [b"hello"])
+    assert data == b"HTTP/1.0 200 OK\r\nConnection: close\r\nDate: now\r\nContent-Type: text/plain\r\n\r\nhello"
+    assert closes
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "length_is_told"),
+    [
+        (GET.replace(b"GET", b"HEAD"), "200 OK", True),
+        (GET, "304 Not Modified", True),
+        (GET, "204 No Content", False),
+    ],
+)
+def test_what_has_no_body_gets_none(sent: bytes, status: str, length_is_told: bool) -> None:
+    data, closes = written(sent, status, [("Content-Length", "5")], [b"hello"])
+    assert data.endswith(b"\r\n\r\n")
+    assert (b"Content-Length: 5" in data) is length_is_told
+    assert b"chunked" not in data
+    assert not closes
+
+
+def test_fields_of_the_connection_are_not_the_applications() -> None:
+    fields = [(name, "close") for name in ("Connection", "Keep-Alive", "TE", "Trailer", "Upgrade", "Transfer-Encoding")]
+    data, _ = written(GET, "200 OK", [*fields, ("Content-Length", "0"), ("Server", "its own")], [])
+    head, _, rest = data.partition(b"\r\n\r\n")
+    names = [line.partition(b":")[0] for line in head.split(b"\r\n")[1:]]
+    assert names == [b"Date", b"Connection", b"Content-Length", b"Server"]
+    assert rest == b""
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        ("X-A", "a\r\nX-B: b"),
+        ("X-A", "a\r\n\r\nHTTP/1.1 200 OK"),
+        ("X-A", "a\nb"),
+        ("X-A", "a\rb"),
+        ("X-A", "a\x00"),
+        ("X-A", "a\u0100"),
+        ("X A", "a"),
+        ("X-A\r\nX-B", "b"),
+        ("", "a"),
+        ("X:A", "a\x7f"),
+    ],
+)
+def test_nobody_puts_a_line_into_a_header(field: tuple[str, str]) -> None:
+    with answering() as one:
+        with pytest.raises(InvalidResponseHeader) as error:
+            one.answer.start_response("200 OK", [("X-Good", "a"), field])
+        # What is wrong with it may be a secret.
+        assert field[1] not in str(error.value) or len(field[1]) == 1
+        assert one.bytes() == b""
+        assert not one.answer.headers_sent
+
+
+@pytest.mark.parametrize("status", ["200", "0200 OK", "200 OK\r\nX-A: b", "20 OK", "abc", "200 \u0100"])
+def test_a_status_line_is_one(status: str) -> None:
+    with answering() as one, pytest.raises(InvalidResponseHeader):
+        one.answer.start_response(status, [])
+
+
+text = st.text(st.characters(codec="latin-1"), max_size=6) | st.sampled_from(
+    ["a", "Content-Length", "a\r\nb: c", "\r\n"]
+)
+
+
+@given(st.lists(st.tuples(text, text), max_size=4))
+def test_a_header_has_as_many_lines_as_fields_or_is_refused(fields: list[tuple[str, str]]) -> None:
+    fields = [field for field in fields if field[0].lower() != "content-length"]
+    with answering() as one:
+        try:
+            one.answer.start_response("200 OK", fields)
+        except InvalidResponseHeader:
+            return
+        one.answer.write(b"")
+        lines = one.bytes().split(b"\r\n")
+    kept: list[Any] = [f"{name}: {value}".encode("latin-1") for name, value in fields]
+    # In front: status line, Connection, Transfer-Encoding, and Date where there is none.
+    assert [line for line in lines if line in kept] == kept or {name.lower() for name, _ in fields} & {
+        *("connection", "keep-alive", "te", "trailer", "trailers", "upgrade", "transfer-encoding"),
+        *("proxy-authenticate", "proxy-authorization"),
+    }
+    assert len(lines) <= 1 + 3 + len(fields) + 2

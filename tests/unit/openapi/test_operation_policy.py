@@ -1,0 +1,132 @@
+"""An operation's policy is the one that its requests meet: Werkzeug, with the application's own rules, is the judge."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from werkzeug.exceptions import HTTPException
+from werkzeug.routing import Map
+
+from gateway.config import RateLimitSettings, RouteSettings, ServiceSettings
+from gateway.openapi import PolicyTable, policy_for
+from gateway.openapi.path_filter import hider
+from gateway.route_policy import RoutePolicy, service_policies
+from gateway.routes.upstream import ANY_METHOD, PolicyRule, RestConverter, rule_path
+
+METHODS = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"]
+
+
+def run_time_map(policies: Iterable[RoutePolicy]) -> Map:
+    """The mappings as `gateway.services` makes them of the policies."""
+    url_map = Map(converters={"rest": RestConverter}, merge_slashes=False, strict_slashes=False)
+    for policy in policies:
+        path = policy.path.removesuffix("/**")
+        options: dict[str, Any] = {"methods": list(policy.methods or (ANY_METHOD,)), "policy": policy, "endpoint": "e"}
+        if policy.path.endswith("/**"):
+            url_map.add(PolicyRule(f"{rule_path(path)}/<rest:path>", **options))
+        url_map.add(PolicyRule(rule_path(path) or "/", **options))
+    return url_map
+
+
+def at_run_time(url_map: Map, method: str, path: str) -> RoutePolicy | None:
+    try:
+        rule, _ = url_map.bind("host").match(path, method, return_rule=True)
+    except HTTPException:
+        return None
+    assert isinstance(rule, PolicyRule)
+    return rule.policy
+
+
+segment = st.sampled_from(["a", "b", "{x}", "{y}"])
+paths = st.lists(segment, max_size=3).map(lambda found: "".join("/" + one for one in found))
+routes: st.SearchStrategy[dict[str, Any]] = st.builds(
+    dict,
+    path=st.tuples(paths, st.sampled_from(["", "/**"])).map("".join),
+    methods=st.lists(st.sampled_from(["GET", "POST", "PUT", "HEAD"]), max_size=2, unique=True),
+)
+templates = st.lists(st.sampled_from(["a", "b", "c", "{id}", "{id}.json", ""]), max_size=4).map(
+    lambda found: "".join("/" + one for one in found)
+)
+
+
+def policies_for(given_routes: list[dict[str, Any]], prefixes: list[str]) -> list[RoutePolicy]:
+    found: list[RoutePolicy] = []
+    for index, prefix in enumerate(prefixes):
+        own = []
+        for one in given_routes:
+            path = prefix.rstrip("/") + one["path"]
+            if path and path.count("{x}") < 2 and path.count("{y}") < 2:
+                own.append(RouteSettings(path=path, methods=tuple(one["methods"])))
+        settings = ServiceSettings.model_construct(
+            prefix=prefix, targets=("http://h",), auth="required", scopes=(), limits=(), routes=tuple(own),
+            encoded_slashes="refuse",
+        )  # fmt: skip
+        found += service_policies(f"s{index}", settings, RateLimitSettings())
+    return found
+
+
+@settings(deadline=None)
+@given(
+    st.lists(routes, max_size=6),
+    st.lists(st.sampled_from(["/p", "/", "/p/a", "/p/a/b", "/q"]), min_size=1, max_size=3, unique=True),
+    st.lists(templates, min_size=1, max_size=8),
+    st.sampled_from(["/p", "", "/q", "/p/a"]),
+)
+@example([{"path": "/{x}/**", "methods": []}, {"path": "/a", "methods": ["GET"]}], ["/p"], ["/a", "/a/", "/a//"], "/p")
+def test_the_choice_is_the_one_at_run_time(
+    given_routes: list[dict[str, Any]], prefixes: list[str], found: list[str], start: str
+) -> None:
+    policies = policies_for(given_routes, prefixes)
+    url_map, table = run_time_map(policies), PolicyTable(policies)
+    for template in found:
+        path = start + template
+        if path.startswith("//") or not path:
+            continue  # refused before any policy is looked for
+        # A value that no path of the configuration has.
+        concrete = path.replace("{id}", "0-value")
+        for method in METHODS:
+            assert table.policy_for(method, path) is at_run_time(url_map, method, concrete), (method, path)
+
+
+def test_the_function_asks_the_same() -> None:
+    policies = policies_for([{"path": "/a", "methods": ["POST"]}], ["/p"])
+    assert policy_for(policies, "post", "/p/a") is policies[0]
+    assert policy_for(policies, "get", "/p/a") is policies[1]
+    assert policy_for(policies, "get", "/q") is None
+    assert policy_for(policies, "trace", "/p/a") is None
+
+
+def test_a_template_with_very_many_segments() -> None:
+    policies = policies_for([{"path": "/{x}/**", "methods": ["GET"]}], ["/p"])
+    assert policy_for(policies, "GET", "/p" + "/a" * 100_000) is policies[0]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "hidden", "shown"),
+    [
+        ("/a/b", ["/a/b", "/a/b/"], ["/a", "/a/bc", "/a/b/c", "/x/a/b"]),
+        ("/a/b/", ["/a/b", "/a/b/"], ["/a/b/c"]),
+        ("/a/internal/**", ["/a/internal", "/a/internal/", "/a/internal/x/{y}"], ["/a", "/a/internals"]),
+        ("/a/{id}/x", ["/a/{device_id}/x", "/a/1/x"], ["/a/x", "/a/{b}/{c}/x", "/a/{b}"]),
+        ("/a/*", ["/a/b", "/a/{b}"], ["/a/b/c", "/b/a"]),
+        ("/a/*-x", ["/a/b-x", "/a/-x"], ["/a/b-y", "/a/b/c-x"]),
+        ("/a/**/z", ["/a/z", "/a/b/z", "/a/b/{c}/z"], ["/a/b", "/z"]),
+        ("/a.b/(c)", ["/a.b/(c)"], ["/axb/(c)", "/a.b/c"]),
+        ("/**", ["/", "/a", "/a/b"], []),
+        ("/", ["/"], ["/a"]),
+    ],
+)
+def test_hidden_paths(pattern: str, hidden: list[str], shown: list[str]) -> None:
+    is_hidden = hider([pattern])
+    assert [path for path in [*hidden, *shown] if is_hidden(path)] == hidden
+    both = hider(["/other", pattern])
+    assert [path for path in [*hidden, *shown] if both(path)] == hidden
+    assert both("/other")
+
+
+def test_nothing_is_hidden_by_no_pattern() -> None:
+    assert not hider([])("/a")

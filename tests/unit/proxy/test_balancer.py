@@ -1,0 +1,141 @@
+"""Which target a request goes to."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from gateway.config import ServiceSettings
+from gateway.errors import Overloaded, UpstreamOpen
+from gateway.proxy.balancer import Balancer, TargetState
+from tests.unit.proxy.test_breaker import Clock, fail
+
+
+def balancer(count: int = 3, **settings: Any) -> tuple[Balancer, Clock]:
+    clock = Clock()
+    targets = tuple(f"http://t{number}" for number in range(count))
+    chance = random.Random(7).random  # noqa: S311 - chance, no secret
+    return Balancer(ServiceSettings(prefix="/x", targets=targets, **settings), clock, chance), clock
+
+
+def name(state: TargetState) -> str:
+    return state.target.host
+
+
+def chosen(one: Balancer, times: int, caller: str = "ada") -> Counter[str]:
+    return Counter(name(one.choose(caller)) for _ in range(times))
+
+
+def test_less_busy_targets_get_more() -> None:
+    one, _ = balancer()
+    for _ in range(300):
+        one.choose("ada").in_flight += 1
+    in_flight = [state.in_flight for state in one.states]
+    assert max(in_flight) - min(in_flight) <= 6
+    one.states[0].in_flight = 10_000
+    found = chosen(one, 900)
+    # Only where both of the two looked at are the busy one.
+    assert found["t0"] < 200
+
+
+@pytest.mark.parametrize("balancing", ["least", "round_robin", "principal"])
+def test_weights_are_kept(balancing: Any) -> None:
+    one, _ = balancer(2, weights=(95, 5), balancing=balancing)
+    found: Counter[str] = Counter()
+    for number in range(4000):
+        state = one.choose(f"caller-{number}")
+        found[name(state)] += 1
+    assert 0.03 < found["t1"] / 4000 < 0.07
+
+
+def test_round_robin_is_even_and_mixed() -> None:
+    one, _ = balancer(2, weights=(5, 1), balancing="round_robin")
+    assert "".join(name(one.choose("ada"))[1] for _ in range(6)) == "000100"
+    one, _ = balancer(balancing="round_robin")
+    assert chosen(one, 9) == {"t0": 3, "t1": 3, "t2": 3}
+
+
+def test_a_weight_of_nothing_gets_nothing() -> None:
+    one, _ = balancer(2, weights=(1, 0))
+    assert chosen(one, 50) == {"t0": 50}
+    fail(one.states[0].breaker, 5)
+    with pytest.raises(UpstreamOpen):
+        one.choose("ada")
+
+
+def test_a_principal_stays_with_its_target_and_few_move_when_one_goes() -> None:
+    one, _ = balancer(5, balancing="principal")
+    before = {f"caller-{number}": name(one.choose(f"caller-{number}")) for number in range(500)}
+    assert all(name(one.choose(caller)) == target for caller, target in before.items())
+    assert min(Counter(before.values()).values()) > 50
+    fail(one.states[2].breaker, 5)
+    moved = [caller for caller, target in before.items() if name(one.choose(caller)) != target]
+    assert {before[caller] for caller in moved} == {"t2"}
+
+
+def test_failing_targets_are_left_alone_and_tried_again() -> None:
+    one, clock = balancer()
+    fail(one.states[0].breaker, 5)
+    assert chosen(one, 50)["t0"] == 0
+    clock.now += 1
+    assert chosen(one, 50)["t0"] > 0
+
+
+def test_when_all_fail_it_is_told_when_to_come_back() -> None:
+    one, clock = balancer(2, breaker={"open_seconds": 4})
+    fail(one.states[0].breaker, 5)
+    clock.now += 1.5
+    fail(one.states[1].breaker, 5)
+    with pytest.raises(UpstreamOpen) as caught:
+        one.choose("ada")
+    assert ("Retry-After", "3") in caught.value.headers
+
+
+def test_a_lone_target_is_left_alone_too() -> None:
+    one, clock = balancer(1)
+    fail(one.states[0].breaker, 5)
+    with pytest.raises(UpstreamOpen):
+        one.choose("ada")
+    clock.now += 1
+    assert name(one.choose("ada")) == "t0"
+
+
+def test_places_per_target() -> None:
+    one, _ = balancer(2, max_in_flight_per_target=3)
+    for _ in range(6):
+        one.choose("ada").in_flight += 1
+    assert [state.in_flight for state in one.states] == [3, 3]
+    with pytest.raises(Overloaded):
+        one.choose("ada")
+
+
+def test_targets_that_say_they_are_ill_get_nothing_unless_hardly_any_is_well() -> None:
+    one, _ = balancer(3, health={"path": "/health", "min_available": 2})
+    one.states[0].is_well = False
+    assert chosen(one, 50)["t0"] == 0
+    one.states[1].is_well = False
+    # One is fewer than two: more likely the question is wrong.
+    assert set(chosen(one, 100)) == {"t0", "t1", "t2"}
+    one, _ = balancer(2, health={"path": "/health", "min_available": 0})
+    one.states[0].is_well = one.states[1].is_well = False
+    assert set(chosen(one, 50)) == {"t0", "t1"}
+
+
+def test_a_resting_target_is_the_last_choice() -> None:
+    one, _ = balancer(2)
+    one.states[0].breaker.rest(10)
+    assert chosen(one, 50) == {"t1": 50}
+    one.states[1].breaker.rest(10)
+    assert set(chosen(one, 50)) == {"t0", "t1"}
+
+
+def test_another_one_is_one_that_was_not_tried() -> None:
+    one, _ = balancer(3)
+    tried = [one.choose("ada")]
+    while (state := one.another("ada", tried)) is not None:
+        assert state not in tried
+        tried.append(state)
+    assert len(tried) == 3

@@ -1,0 +1,175 @@
+"""Redirects and cookies' paths as clients of the gateway can use them."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urljoin
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from gateway.proxy.redirects import Places, without_dot_segments
+
+PLAIN = Places(
+    client_scheme="http",
+    client_host="gw.test:8000",
+    target_scheme="http",
+    names=("t:1", "t:1"),
+    asked="/api/x/1",
+    asked_of_target="/api/x/1",
+    base_path="",
+    prefix="",
+)
+
+
+def places(**values: Any) -> Places:
+    return PLAIN._replace(**values)
+
+
+def stripping(path: str, base: str = "") -> Places:
+    """Of a service behind /api/x, which is asked for the path alone."""
+    return places(asked="/api/x" + path.rstrip("/"), asked_of_target=base + path, base_path=base, prefix="/api/x")
+
+
+@pytest.mark.parametrize(
+    ("value", "base", "prefix", "expected"),
+    [
+        ("http://t:1/a", "", "", "/a"),
+        ("http://T:1", "", "", "/"),
+        ("http://t:1?x", "", "", "/?x"),
+        ("http://t:1/a?b=//c#d", "", "", "/a?b=//c#d"),
+        ("//t:1/a", "", "", "/a"),
+        ("http://t:1//evil", "", "", "/evil"),
+        (r"http://t:1/\evil.com/", "", "", "/evil.com/"),
+        (r"http://t:1\\evil.com/", "", "", "/evil.com/"),
+        ("http://t:1/\t/evil.com/", "", "", "/evil.com/"),
+        ("http://t:1\t//\t\\evil.com/", "", "", "/evil.com/"),
+        ("http://t:12/a", "", "", "http://t:12/a"),
+        ("http://t:1.evil/a", "", "", "http://t:1.evil/a"),
+        ("http://t:1@evil/a", "", "", "http://t:1@evil/a"),
+        ("//evil.com/a", "", "", "//evil.com/a"),
+        (r"/\evil.com/a", "", "/api/x", r"/\evil.com/a"),
+        ("/v2/a", "/v2", "", "/a"),
+        ("/v2//evil", "/v2", "", "/evil"),
+        (r"/v2/\evil", "/v2", "", "/evil"),
+        ("/v2x/a", "/v2", "", "/v2x/a"),
+        ("/a", "", "/api/x", "/api/x/a"),
+        ("/", "", "/api/x", "/api/x/"),
+        ("/../a", "", "/api/x", "/api/x/a"),
+        ("http://t:1/v2/a", "/v2", "/api/x", "/api/x/a"),
+        # By a service that honours X-Forwarded-Prefix.
+        ("/api/x/a", "", "/api/x", "/api/x/a"),
+        ("/api/x", "", "/api/x", "/api/x"),
+        ("/api/x/v2/a", "/v2", "/api/x", "/api/x/a"),
+        ("/api/xy", "", "/api/x", "/api/x/api/xy"),
+        ("mailto:a@example.com", "", "/api/x", "mailto:a@example.com"),
+        ("", "", "/api/x", ""),
+    ],
+)
+def test_a_location_names_the_gateway_only_where_it_named_the_target(
+    value: str, base: str, prefix: str, expected: str
+) -> None:
+    assert places(base_path=base, prefix=prefix).location(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "values", "expected"),
+    [
+        # The scheme is neither the client's nor the target's: a redirect to https, say.
+        ("https://t:1/a", {}, "https://t:1/a"),
+        ("https://shop.test/a", {"names": ("t:1", "shop.test")}, "https://shop.test/a"),
+        ("https://shop.test/a", {"names": ("t:1", "shop.test"), "client_scheme": "https"}, "/a"),
+        ("http://shop.test/a", {"names": ("t:1", "shop.test"), "client_scheme": "https"}, "/a"),
+        ("https://t:1/a", {"target_scheme": "https"}, "/a"),
+        # With and without the default port of its scheme.
+        ("http://shop.test:80/a", {"names": ("t:1", "shop.test")}, "/a"),
+        ("http://SHOP.test/a", {"names": ("t:1", "Shop.Test:80")}, "/a"),
+        ("http://shop.test:443/a", {"names": ("t:1", "shop.test")}, "http://shop.test:443/a"),
+        ("https://shop.test/a", {"names": ("t:1", "shop.test:443"), "client_scheme": "https"}, "/a"),
+        ("https://shop.test:443/a", {"names": ("t:1", "shop.test"), "client_scheme": "https"}, "/a"),
+        ("http://[::1]:80/a", {"names": ("t:1", "[::1]")}, "/a"),
+        # The target is another name of the service's.
+        ("http://t:1/a", {"names": ("t:1", "shop.test")}, "/a"),
+    ],
+)
+def test_a_location_is_made_relative_by_scheme_and_name(value: str, values: dict[str, Any], expected: str) -> None:
+    assert places(**values).location(value) == expected
+
+
+def test_a_redirect_to_https_of_what_was_asked_stays_one() -> None:
+    asked = places(names=("t:1", "shop.test"), client_host="shop.test", target_scheme="https", asked="/api/x?a")
+    assert asked.location("https://shop.test/api/x?a") == "https://shop.test/api/x?a"
+    assert asked.location("https://shop.test/api/x/?a") == "/api/x/?a"
+    assert asked.location("http://shop.test/api/x?a") == "/api/x?a"
+
+
+@pytest.mark.parametrize(
+    ("path", "base", "value", "expected"),
+    [
+        ("/", "", "foo", "/api/x/foo"),
+        ("/", "", "../foo?a#b", "/api/x/foo?a#b"),
+        ("/", "", ".", "/api/x/"),
+        ("/", "", "?q", "?q"),
+        ("/", "", "#f", "#f"),
+        ("/", "", "", ""),
+        ("/a/b", "", "c", "/api/x/a/c"),
+        ("/a/b", "", "../c", "/api/x/c"),
+        ("/a/b", "", "../../../c/..", "/api/x/"),
+        ("/a/b", "/v2", "../c/", "/api/x/c/"),
+        # A path of the service's own that looks like the prefix.
+        ("/api/x/b", "", "c", "/api/x/api/x/c"),
+    ],
+)
+def test_a_relative_reference_is_to_what_the_service_was_asked(path: str, base: str, value: str, expected: str) -> None:
+    assert stripping(path, base).location(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "base", "prefix", "expected"),
+    [
+        ("a=1; Path=/", "", "/api/x", "a=1; Path=/api/x"),
+        ("a=1; Path=/b/", "", "/api/x", "a=1; Path=/api/x/b/"),
+        ("a=1;path = /b ;HttpOnly", "", "/api/x", "a=1;path = /api/x/b ;HttpOnly"),
+        ("a=1; Path=/api/x/b", "", "/api/x", "a=1; Path=/api/x/b"),
+        ("a=Path=/b; PATH=/b; Path=/c", "", "/api/x", "a=Path=/b; PATH=/api/x/b; Path=/api/x/c"),
+        ("Path=/b; Secure", "", "/api/x", "Path=/b; Secure"),
+        ("a=1; Path=; Pathx=/b", "", "/api/x", "a=1; Path=; Pathx=/b"),
+        ('a=1; Path="/b"', "", "/api/x", 'a=1; Path="/b"'),
+        ("a=1; Path=/v2/b", "/v2", "/api/x", "a=1; Path=/api/x/b"),
+        ("a=1; Path=/v2", "/v2", "", "a=1; Path=/"),
+        ("a=1; Path=/b", "", "", "a=1; Path=/b"),
+        ("__Host-a=1; Path=/; Secure", "", "/api/x", "__Host-a=1; Path=/; Secure"),
+        ("__Secure-a=1; Path=/; Secure", "", "/api/x", "__Secure-a=1; Path=/api/x; Secure"),
+    ],
+)
+def test_a_cookies_path_gets_the_prefix_back(value: str, base: str, prefix: str, expected: str) -> None:
+    assert places(base_path=base, prefix=prefix).cookie(value) == expected
+
+
+@given(st.text("/.ab", max_size=12).map("/".__add__))
+@example("/..")
+@example("/a/./")
+def test_dot_segments_go_as_browsers_let_them_go(path: str) -> None:
+    # Python's urljoin loses empty segments.
+    if "//" not in path:
+        assert urljoin("http://h/", path).removeprefix("http://h") == without_dot_segments(path)
+
+
+SCHEMES = st.sampled_from(["http", "https"])
+PIECES = st.sampled_from([*"/\\?#:@.\tab", "//", "t:1", "t:1", "http://", "http://t:1", "/v2", "/api/x", "..", "%2f"])
+
+
+@given(
+    st.lists(PIECES, max_size=8).map("".join), st.sampled_from(["", "/v2"]), st.sampled_from(["", "/api/x"]), SCHEMES
+)
+@example("http://t:1/\\a.b/", "", "", "http")
+@example("http://t:1\t/\t/a.b/", "/v2", "", "http")
+def test_what_is_made_relative_never_names_another_host(value: str, base: str, prefix: str, scheme: str) -> None:
+    found = places(base_path=base, prefix=prefix, client_scheme=scheme, asked_of_target=base + "/1").location(value)
+    if found != value:
+        # As browsers read it (URL, 4.4): no tab anywhere, and a backslash is a slash.
+        seen = found.replace("\t", "").replace("\\", "/")
+        assert seen.startswith("/")
+        assert not seen.startswith("//")
+        assert seen.startswith(prefix)

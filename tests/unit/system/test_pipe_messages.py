@@ -1,0 +1,118 @@
+"""Messages of several processes on one pipe: each whole, whatever its size and however slow the reader is."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+
+from tests.support.gateway import ROOT
+
+PREPARED = """
+import fcntl, os, sys
+from gateway.telemetry.log_writer import Output
+from gateway.system.stderr import wait_for_no_reader
+wait_for_no_reader()
+"""
+# Lines of the access log in capital letters, errors in small ones.
+BOTH = """
+for letter in "abcd":
+    if os.fork() == 0:
+        output = Output(None)
+        for size in (10, 5000, 100, 20_000, 70_000, 4096, 4095, 30):
+            output.write([b"<%b>\\n" % (letter.upper().encode() * size)] * 2)
+            sys.stderr.write("<" + letter * size + ">\\n")
+        os._exit(0)
+for _ in "abcd": os.wait()
+"""
+LONG = """
+os.write(1, b"begun\\n")
+if sys.argv[1] == "errors":
+    sys.stderr.write("<" + "x" * 200_000 + ">\\n")
+else:
+    Output(None).write([b"<" + b"x" * 200_000 + b">\\n"])
+"""
+PARENT = """
+child = os.fork()
+if child:
+    assert os.read(0, 1) == b"k"
+    os.kill(child, 9)
+    os.waitpid(child, 0)
+    Output(None).write([b"<" + b"y" * 10_000 + b">\\n"])
+    sys.stderr.write("<z>\\n")
+else:
+"""
+
+
+def start(code: str, *arguments: str) -> subprocess.Popen[bytes]:
+    """Both of its outputs go into one pipe."""
+    return subprocess.Popen(
+        [sys.executable, "-c", PREPARED + code, *arguments],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+
+
+@pytest.mark.parametrize("pipe_bytes", [4096, 65536])
+def test_lines_of_both_outputs_of_several_processes_are_not_mixed(pipe_bytes: int) -> None:
+    with start(BOTH) as process:
+        assert process.stdout is not None
+        fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, pipe_bytes)
+        pieces = list(iter(lambda: os.read(process.stdout.fileno(), 1000), b""))  # type: ignore[union-attr]
+    lines = b"".join(pieces).decode().splitlines()
+    logged = Counter(line for line in lines if line[1:2].isupper())
+    sizes = (10, 5000, 100, 20_000, 70_000, 4096, 4095, 30)
+    assert logged == {f"<{letter * size}>": 2 for letter in "ABCD" for size in sizes}
+    for line in lines:
+        # What the reader did not take in time may have no end, but it is on a line of its own.
+        assert not line or re.fullmatch(
+            r"<(.)\1*>?|\d+ messages to standard error were lost, as nobody took them", line
+        )
+
+
+@pytest.mark.parametrize("output", ["log", "errors"])
+def test_who_is_killed_in_the_middle_of_a_line_leaves_the_next_one_whole(output: str) -> None:
+    code = PARENT + "".join(f"    {line}\n" for line in LONG.strip().splitlines())
+    with start(code, output) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        # It is in the middle then, as nobody reads on.
+        seen = os.read(process.stdout.fileno(), 1000)
+        while b"<x" not in seen:
+            seen += os.read(process.stdout.fileno(), 1000)
+        process.stdin.write(b"k")
+        process.stdin.flush()
+        rest = process.stdout.read()
+    lines = (seen + rest).decode().splitlines()
+    assert lines[0] == "begun"
+    # It may have come to the end before it was killed.
+    assert re.fullmatch("<x+>?", lines[1])
+    assert [line for line in lines[2:] if line] == [f"<{'y' * 10_000}>", "<z>"]
+    assert process.returncode == 0
+
+
+def test_nobody_waits_for_a_process_that_was_stopped_to_write_an_error() -> None:
+    code = f"""
+stopped = os.fork()
+if stopped:
+    os.waitpid(stopped, os.WUNTRACED)
+    sys.stderr.write("lost")
+    os.kill(stopped, {int(signal.SIGKILL)})
+    os.waitpid(stopped, 0)
+    sys.stderr.write("<z>\\n")
+else:
+    own = os.open("/proc/self/fd/1", os.O_WRONLY)
+    fcntl.flock(own, fcntl.LOCK_EX)
+    os.kill(os.getpid(), {int(signal.SIGSTOP)})
+"""
+    with start(code) as process:
+        said = process.communicate(timeout=30)[0]
+    assert said == b"1 messages to standard error were lost, as nobody took them\n<z>\n"

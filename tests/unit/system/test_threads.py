@@ -1,0 +1,59 @@
+"""Threads in the background go on, whatever happens to what they do, and where none can be had for a moment."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from gateway.system.threads import PerProcessThread, TaskGroup
+
+
+@pytest.fixture
+def no_threads(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Ends what begins with the test: that the system has no thread to give."""
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    return monkeypatch.undo
+
+
+def test_what_could_not_be_begun_is_not_waited_for(no_threads: Callable[[], None]) -> None:
+    together, done = TaskGroup(2), threading.Event()
+    together.begin([done.set])
+    assert together.wait(30)
+    no_threads()
+    together.begin([done.set])
+    assert together.wait(30)
+    assert done.is_set()
+
+
+def test_a_lasting_task_that_could_not_be_begun_is_begun_by_the_next_one_who_asks(
+    no_threads: Callable[[], None],
+) -> None:
+    begun = threading.Event()
+    thread = PerProcessThread("test", begun.set)
+    with pytest.raises(RuntimeError):
+        thread.start()
+    no_threads()
+    thread.start()
+    assert begun.wait(30)
+
+
+def test_a_lasting_task_that_failed_is_begun_again_by_the_next_one_who_asks() -> None:
+    runs: list[threading.Thread] = []
+
+    def fail() -> None:
+        runs.append(threading.current_thread())
+        raise MemoryError
+
+    thread = PerProcessThread("test", fail)
+    for count in (1, 2):
+        thread.start()
+        while len(runs) < count:
+            """It runs."""
+        runs[-1].join()
+    assert len(runs) == 2

@@ -1,0 +1,200 @@
+"""A header that was accepted before changes nothing: what is taken, and what is refused, and why, stays the same."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import jwt
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from jwt import PyJWK
+from jwt.algorithms import RSAAlgorithm
+
+from gateway.config import JwtSettings
+from gateway.errors import InvalidToken
+from gateway.tokens.issuer import Issuer
+from gateway.tokens.jws import HEADERS_KNOWN, octets_of
+from gateway.tokens.key_source import FixedKeys
+from gateway.tokens.keys import KeySet, secret_key
+from tests.support.forging import HS256, rsa_key, sealed, segment, unsealed
+from tests.support.tokens import SECRET, signed
+
+CLAIMS = {"sub": "ada", "exp": 2_000_000_000, "aud": "gateway"}
+GOOD = sealed(HS256, CLAIMS)
+ONE: KeySet = {"HS256": secret_key(SECRET.encode(), "HS256")}
+# With several algorithms the header has a say in which key it is.
+TWO: KeySet = {**ONE, "HS384": secret_key(SECRET.encode() * 2, "HS384")}
+LETTERS = st.sampled_from("AQgw4_-.= é\x00\ud800")
+
+HEADERS = st.one_of(
+    st.just(HS256),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "alg": st.sampled_from(["HS256", "HS384", "none", "RS256", 1, None]),
+            "typ": st.sampled_from(["JWT", "at+jwt", None]),
+            "kid": st.sampled_from(["one", 1, None]),
+            "crit": st.sampled_from([["b64"], ["exp"], [], "b64"]),
+            "b64": st.booleans(),
+        },
+    ),
+)
+BLANKS = st.sampled_from([b"", b" ", b"\r\n\t", b"\x0b", b"}", b"{", b"\x00", b"\xc2\xa0"])
+PAYLOADS = st.one_of(
+    st.binary(max_size=40),
+    st.text(max_size=40).map(str.encode),
+    st.builds(lambda *parts: b"".join(parts), BLANKS, st.just(json.dumps(CLAIMS).encode()), BLANKS),
+    st.sampled_from([b"[]", b"null", b"\xff\xfe{\x00}\x00", b'{"sub":"a","sub":"b","exp":1}', b"NaN", b"[" * 9999]),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "sub": st.sampled_from(["ada", "", 7, None]),
+            "exp": st.sampled_from([2_000_000_000, "soon", True, None]),
+            "aud": st.sampled_from(["gateway", "other", ["gateway"], [], 7]),
+            "iss": st.sampled_from(["issuer", 7]),
+            "jti": st.sampled_from(["id", 7]),
+            "nbf": st.sampled_from([1, {}]),
+        },
+    ),
+)
+
+
+@st.composite
+def mutilated(draw: st.DrawFn) -> str:
+    """A good token in which some letters are others, more or fewer."""
+    token = GOOD
+    for _ in range(draw(st.integers(1, 3))):
+        at = draw(st.integers(0, len(token)))
+        token = token[:at] + draw(st.one_of(st.just(""), LETTERS)) + token[at + draw(st.integers(0, 2)) :]
+    return token
+
+
+TOKENS = st.one_of(
+    st.builds(sealed, HEADERS, PAYLOADS),
+    st.builds(sealed, HEADERS, PAYLOADS, st.just(SECRET[::-1])),
+    st.builds(unsealed, HEADERS, PAYLOADS, st.binary(max_size=33)),
+    mutilated(),
+    # Segments of good tokens, put together wrongly.
+    st.lists(st.sampled_from([*GOOD.split("."), "", segment({})]), max_size=5).map(".".join),
+)
+
+
+def outcome(issuer: Issuer, token: str) -> Any:
+    """The claims, or why there are none."""
+    try:
+        return json.dumps(issuer.claims(token))
+    except InvalidToken as refused:
+        return type(refused), refused.reason, str(refused)
+
+
+def issuer_with(keys: KeySet, token_type: str | None = None) -> Issuer:
+    settings = JwtSettings(secret=None, audience="gateway", token_type=token_type)
+    return Issuer(settings, FixedKeys(keys), settings.required_claims)
+
+
+@pytest.mark.parametrize("token_type", [None, "JWT"])
+@pytest.mark.parametrize("keys", [ONE, TWO], ids=["one key", "two keys"])
+def test_a_known_header_decides_nothing(keys: KeySet, token_type: str | None) -> None:
+    @given(st.lists(TOKENS, min_size=1, max_size=4))
+    @example([GOOD[:-1], GOOD + "=", GOOD + ".", GOOD.rpartition(".")[0], GOOD.partition(".")[0], ""])
+    @example([sealed({**HS256, "crit": ["b64"], "b64": True}, CLAIMS)] * 2)
+    @example([sealed({**HS256, "crit": ["b64"], "b64": False}, CLAIMS)] * 2)
+    def check(tokens: list[str]) -> None:
+        knowing = issuer_with(keys, token_type)
+        assert outcome(knowing, GOOD) == json.dumps(CLAIMS)
+        for token in tokens:
+            assert outcome(knowing, token) == outcome(issuer_with(keys, token_type), token)
+        assert outcome(knowing, GOOD) == json.dumps(CLAIMS)
+
+    check()
+
+
+def is_strict(token: str) -> bool:
+    """Whether a token that PyJWT takes is written in the one way there is, and read alike by everybody."""
+    header, payload, _ = token.split(".")
+    for part in (header, payload):
+        try:
+            text = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)).decode()
+            names: list[list[str]] = []
+            json.loads(text, object_pairs_hook=lambda pairs: names.append([name for name, _ in pairs]))  # noqa: B023
+        except ValueError:
+            return False
+        if any(len(set(one)) < len(one) for one in names) or "NaN" in text or "Infinity" in text:
+            return False
+    return "=" not in token
+
+
+@given(TOKENS)
+@example(sealed(HS256, CLAIMS | {"exp": float("nan")}))
+@example(sealed(HS256, b'{"sub":"ada","exp":2,"aud":"gateway","x":\xff}'))
+@example(sealed(HS256, b'{"sub":"ada","exp":2,"aud":"gateway","exp":3}'))
+@example(sealed(HS256, b'{"sub":"ada","exp":2,"aud":"gateway","x":[{"a":1,"a":1}]}'))
+@example(sealed(b'{"alg":"HS256","alg":"HS256"}', CLAIMS))
+@example(sealed('{"alg":"HS256"}'.encode("utf-16"), CLAIMS))
+@example(sealed(b'\xef\xbb\xbf{"alg":"HS256"}', CLAIMS))
+@example(GOOD + "=")
+def test_what_pyjwt_refuses_is_refused_and_what_is_strict_it_reads_the_same(token: str) -> None:
+    theirs = jwt.PyJWT({"require": ["exp", "sub"], "verify_exp": False, "verify_nbf": False, "verify_iat": False})
+    try:
+        wanted = json.dumps(theirs.decode(token, ONE["HS256"], algorithms=["HS256"], audience="gateway"))
+    except (jwt.PyJWTError, ValueError, RecursionError):
+        wanted = None
+    for issuer in (issuer_with(ONE), knowing := issuer_with(ONE)):
+        if issuer is knowing:
+            assert outcome(issuer, GOOD) == json.dumps(CLAIMS)
+        found = outcome(issuer, token)
+        assert (found if isinstance(found, str) else None) == (wanted if wanted and is_strict(token) else None)
+
+
+def test_a_header_is_known_for_its_key_alone() -> None:
+    keys = {
+        number: PyJWK(RSAAlgorithm.to_jwk(rsa_key(number).public_key(), as_dict=True), "RS256") for number in (0, 1)
+    }
+    source = FixedKeys({"RS256": keys[0]})
+    settings = JwtSettings(secret=None)
+    issuer = Issuer(settings, source, settings.required_claims)
+    tokens = {number: signed(key=rsa_key(number), algorithm="RS256") for number in keys}
+    assert tokens[0].partition(".")[0] == tokens[1].partition(".")[0]
+    for number in (0, 1, 0):
+        source.only_key = keys[number]
+        for _ in range(2):
+            assert issuer.claims(tokens[number])["user_id"] == 42
+            assert outcome(issuer, tokens[1 - number])[1] == "signature"
+    # The same key for another algorithm: the header is wrong now, whatever the signature.
+    source.only_key = PyJWK(RSAAlgorithm.to_jwk(rsa_key().public_key(), as_dict=True), "PS256")
+    assert outcome(issuer, tokens[0])[1] == "algorithm"
+    signing_input = tokens[0].rpartition(".")[0]
+    octets = source.only_key.Algorithm.sign(signing_input.encode(), rsa_key())
+    assert outcome(issuer, f"{signing_input}.{segment(octets)}")[1] == "algorithm"
+
+
+def test_an_issuer_whose_headers_all_differ_fills_no_memory() -> None:
+    issuer = issuer_with(ONE)
+    for number in range(3 * HEADERS_KNOWN):
+        assert issuer.claims(sealed({**HS256, "number": number}, CLAIMS)) == CLAIMS
+        assert outcome(issuer, sealed({**HS256, "refused": number}, CLAIMS, SECRET[::-1]))[1] == "signature"
+        assert 0 < len(issuer._tokens._accepted) <= HEADERS_KNOWN
+
+
+@given(
+    st.text("ABQgwkaz059-_", max_size=9),
+    st.sampled_from(["", "=", "==", "===", "+", "/", "\n", " ", "é"]),
+    st.booleans(),
+)
+def test_a_segment_has_one_spelling(plain: str, odd: str, is_in_front: bool) -> None:
+    segment_text = (odd + plain if is_in_front else plain + odd).encode()
+    try:
+        octets: bytes | None = octets_of(segment_text)
+    except jwt.DecodeError:
+        octets = None
+    # What there is to be read is written in no other way.
+    assert octets is None or segment(octets).encode() == segment_text
+    # PyJWT takes padding, too.
+    try:
+        theirs: bytes | None = jwt.PyJWS._decode_base64url_segment(segment_text, "payload")
+    except jwt.DecodeError:
+        theirs = None
+    assert octets == (None if b"=" in segment_text else theirs)

@@ -1,0 +1,304 @@
+"""Verified tokens are remembered only as long as what they were verified with is good: while keys come and go."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import sys
+import threading
+import tracemalloc
+from collections.abc import Callable, Iterator, Mapping
+from itertools import count
+from typing import Any
+
+import pytest
+from jwt import PyJWK
+
+from gateway.config import JwtSettings
+from gateway.errors import InvalidToken
+from gateway.tokens import key_source
+from gateway.tokens.issuer import Issuer
+from gateway.tokens.jwks import JwksKeySet
+from gateway.tokens.key_source import RemoteJwks
+from gateway.tokens.principal import Principal
+from gateway.tokens.revocation import mark_keys
+from gateway.tokens.verifier import Verifier
+from tests.support.forging import HS256, sealed, segment
+
+NOW = 1_000_000_000.0
+CACHE_SIZE = 20
+COOLDOWN = 30.0
+
+
+class Keys:
+    """A real key source whose set is changed by hand; `publish` comes back when it is in force."""
+
+    def __init__(self) -> None:
+        self._secrets: dict[str, bytes] = {}
+        self._now = 1000.0
+        self.source = RemoteJwks("issuer", self._load, 3600, COOLDOWN, lambda: self._now, lambda: 0.5)
+
+    def publish(self, *kids: str) -> None:
+        self._secrets = {kid: self._secrets.get(kid) or os.urandom(32) for kid in (*kids, "always")}
+        # After the cooldown an unknown id is looked for in a new set.
+        self._now += COOLDOWN
+        with pytest.raises(InvalidToken):
+            self.source.find("not there", "HS256")
+
+    def token(self, kid: str, sub: str = "ada", exp: float = NOW + 3600, claims: Mapping[str, Any] = {}) -> str:
+        return sealed({**HS256, "kid": kid}, {"sub": sub, "exp": exp, **claims}, self._secrets[kid])
+
+    def _load(self) -> JwksKeySet:
+        return JwksKeySet(
+            {
+                (kid, "HS256"): [PyJWK({"kty": "oct", "k": segment(secret)}, "HS256")]
+                for kid, secret in self._secrets.items()
+            }
+        )
+
+
+@pytest.fixture
+def keys(monkeypatch: pytest.MonkeyPatch) -> Keys:
+    # However slow the machine is, what is published is in force then.
+    for name in ("FIRST_LOAD_SECONDS", "UNKNOWN_KEY_SECONDS"):
+        monkeypatch.setattr(key_source, name, 3600.0)
+    return Keys()
+
+
+def verifier(keys: Keys, clock: Callable[[], float] = lambda: NOW) -> Verifier:
+    settings = JwtSettings(cache_size=CACHE_SIZE)
+    made = Verifier(settings, [Issuer(settings, keys.source, settings.required_claims)], clock)
+    keys.source.when_removed = made.forget_all
+    return made
+
+
+def outcome(by: Verifier, token: str) -> Any:
+    try:
+        return by.principal(token)
+    except InvalidToken as refused:
+        return refused.reason
+
+
+def test_a_token_goes_with_its_key_and_the_others_stay(keys: Keys) -> None:
+    keys.publish("old", "new")
+    by = verifier(keys)
+    old, new = keys.token("old"), keys.token("new")
+    assert outcome(by, old) is by.principal(old)
+    keys.publish("new")
+    assert outcome(by, old) == "unknown_key"
+    assert isinstance(outcome(by, new), Principal)
+
+
+def test_a_key_that_is_replaced_under_its_id_takes_its_tokens_along(keys: Keys) -> None:
+    keys.publish("one")
+    by = verifier(keys)
+    token = keys.token("one")
+    by.principal(token)
+    keys.publish()
+    keys.publish("one")
+    assert outcome(by, token) == "signature"
+
+
+def test_what_was_being_verified_when_its_key_went_is_not_remembered(keys: Keys) -> None:
+    """The time is looked at after the signature was found right, and before the caller is known: right there."""
+    keys.publish("old")
+    removals: list[str] = []
+
+    def clock() -> float:
+        if not removals:
+            removals.append("old")
+            keys.publish()
+        return NOW
+
+    by = verifier(keys, clock)
+    token = keys.token("old")
+    # It was good when it came.
+    assert isinstance(outcome(by, token), Principal)
+    assert removals == ["old"]
+    assert outcome(by, token) == "unknown_key"
+
+
+@pytest.fixture
+def hasty_threads() -> Iterator[None]:
+    """Threads that change over as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+def test_no_thread_brings_a_token_back_whose_key_has_gone(hasty_threads: None, keys: Keys) -> None:
+    by = verifier(keys)
+    failures: list[object] = []
+    for number in range(40):
+        kid = f"key-{number}"
+        keys.publish(kid)
+        tokens = [keys.token(kid, f"caller-{caller}") for caller in range(10)]
+        has_gone = threading.Event()
+
+        def call(tokens: list[str] = tokens, has_gone: threading.Event = has_gone) -> None:
+            was_over = False
+            while not was_over:
+                was_over = has_gone.is_set()
+                for token in tokens:
+                    found = outcome(by, token)
+                    if found == "signature" or (was_over and isinstance(found, Principal)):
+                        failures.append(found)
+
+        threads = [threading.Thread(target=call) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        keys.publish()
+        has_gone.set()
+        for thread in threads:
+            thread.join()
+    assert failures == []
+
+
+def test_a_flood_from_many_threads_is_not_kept(hasty_threads: None, keys: Keys) -> None:
+    keys.publish("one")
+    by = verifier(keys)
+    callers = count()
+    failures: list[object] = []
+
+    def flood() -> None:
+        for _ in range(200):
+            sub = f"caller-{next(callers)}"
+            found = outcome(by, keys.token("one", sub))
+            if not isinstance(found, Principal) or found.subject != sub:
+                failures.append(found)
+
+    threads = [threading.Thread(target=flood) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert len(by._verified) <= CACHE_SIZE
+    by.principal(keys.token("one", "last"))
+    assert len(by._verified) <= CACHE_SIZE
+
+
+def test_nobody_is_remembered_past_their_exp_whoever_else_asks(hasty_threads: None, keys: Keys) -> None:
+    keys.publish("one")
+    now = NOW
+    by = verifier(keys, lambda: now)
+    token = keys.token("one", exp=NOW + 10)
+    failures: list[object] = []
+
+    def call() -> None:
+        for _ in range(300):
+            is_over = now >= NOW + 10 + 5
+            found = outcome(by, token)
+            if found == "expired" and now < NOW + 10 + 5:
+                failures.append(found)
+            if is_over and found != "expired":
+                failures.append(found)
+
+    threads = [threading.Thread(target=call) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    now = NOW + 9.999
+    now = NOW + 15
+    for thread in threads:
+        thread.join()
+    assert outcome(by, token) == "expired"
+    assert failures == []
+
+
+# What takes little of a token and much of memory, and the reverse; each fills a token of 8 KiB.
+LARGE_CLAIMS: dict[str, Any] = {
+    "one text": "x" * 5900,
+    "texts": [f"group-{number:05}" for number in range(390)],
+    "short texts": ["ab"] * 1000,
+    "empty objects": [{}] * 1400,
+    "empty lists": [[]] * 1400,
+    "numbers": list(range(1000, 1950)),
+    "names": {f"n{number}": True for number in range(420)},
+    "nested": json.loads("[" * 400 + "]" * 400),
+}
+
+
+def memory_taken(work: Callable[[], None]) -> int:
+    gc.collect()
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        work()
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("large", LARGE_CLAIMS.values(), ids=LARGE_CLAIMS)
+def test_the_cache_takes_no_more_memory_than_it_may(keys: Keys, large: Any) -> None:
+    by = bounded(keys, CACHE_BYTES)
+    taken = memory_taken(lambda: ask_for_many(by, keys, large))
+    # The same, measured in two ways, when it is full.
+    assert 0.5 * CACHE_BYTES < taken < 1.1 * CACHE_BYTES
+    assert 0 < len(by._verified) < MANY
+
+
+def test_ordinary_tokens_all_have_a_place(keys: Keys) -> None:
+    by = bounded(keys, CACHE_BYTES)
+    taken = memory_taken(lambda: ask_for_many(by, keys, ["read", "write"]))
+    assert len(by._verified) == MANY
+    assert 0.5 * by._verified._bytes < taken < 1.1 * by._verified._bytes
+
+
+def test_a_token_that_is_larger_than_the_cache_is_verified_each_time_and_drives_nobody_out(keys: Keys) -> None:
+    keys.publish("one")
+    by = bounded(keys, 65536)
+    small, large = keys.token("one"), keys.token("one", claims={"large": [{}] * 1400})
+    first = by.principal(small)
+    assert by.principal(large) is not by.principal(large)
+    assert by.principal(small) is first
+
+
+def test_what_is_signed_for_callers_counts_as_long_as_they_are_held(keys: Keys) -> None:
+    keys.publish("one")
+    by = bounded(keys, 65536)
+    ada, bob = (by.principal(keys.token("one", name)) for name in ("ada", "bob"))
+    by.note_signed(ada, 60_000)
+    assert by.principal(keys.token("one", "bob")) is bob
+    by.note_signed(bob, 60_000)
+    # Ada came first, so she goes first, with all that was counted for her.
+    assert by.principal(keys.token("one", "bob")) is bob
+    assert by.principal(keys.token("one", "ada")) is not ada
+    before = by._verified._bytes
+    by.note_signed(ada, 60_000)
+    assert by._verified._bytes == before
+
+
+def test_what_expired_or_went_with_its_key_is_not_counted_any_more(keys: Keys) -> None:
+    keys.publish("one")
+    now = NOW
+    by = verifier(keys, lambda: now)
+    token = keys.token("one", exp=NOW + 10)
+    by.principal(token)
+    counted = by._verified._bytes
+    now = NOW + 11
+    by.principal(token)
+    assert (len(by._verified), by._verified._bytes) == (1, counted)
+    by.forget_all()
+    assert (len(by._verified), by._verified._bytes) == (0, 0)
+
+
+CACHE_BYTES = 1 << 20
+MANY = 400
+
+
+def bounded(keys: Keys, most_bytes: int) -> Verifier:
+    settings = JwtSettings(cache_max_bytes=most_bytes)
+    return Verifier(settings, [Issuer(settings, keys.source, settings.required_claims)], lambda: NOW)
+
+
+def ask_for_many(by: Verifier, keys: Keys, large: Any) -> None:
+    keys.publish("one")
+    for number in range(MANY):
+        token = keys.token("one", f"caller-{number}", claims={"large": large})
+        assert len(token) <= 8192
+        # As each request does, which stores their keys.
+        mark_keys(by.principal(token))
