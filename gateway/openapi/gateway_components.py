@@ -10,7 +10,7 @@ from gateway.openapi.security import BEARER, COOKIE
 PROBLEM_TYPE = "application/problem+json"
 TEXT = {"type": "string"}
 
-# The status, the component's name, and what it means; by README's table of errors.
+# Status, name of the component, and description, as in the table of docs/failures.md.
 ANSWERS = {
     "400": ("gateway_BadRequest", "The gateway refuses the path or the message: `bad_path`, `bad_request`."),
     "401": ("gateway_Unauthorized", "The gateway needs a valid bearer token: `missing_token`, `invalid_token`."),

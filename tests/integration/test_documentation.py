@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import shutil
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,14 +15,18 @@ import pytest
 import yaml
 
 from gateway.config import load_settings
-from tests.support.documentation import PAGES, Command, blocks, commands
-from tests.support.gateway import ROOT, clean_environment
+from gateway.errors import GatewayError
+from gateway.stages.finish import ABORTED, GONE
+from tests.support.documentation import PAGES, blocks, commands, section
+from tests.support.gateway import BUILT_IN, ROOT, clean_environment
+from tests.support.redis import wait_until
 from tests.support.sockets import free_ports
 
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 # Files that examples name and that do not exist on this machine.
 EXAMPLE_FILE = re.compile(r'"/(?:etc/gateway|run/secrets)/([\w.-]+)"')
-SERVICES = ("auth", "livestreams", "rules", "devices")
+# Those that the pages use, of the gateway, of the built-in services, and of the first service.
+PORTS = ("8000", "8001", "8002", "8003", "8004", "9000")
 MARK = "exit code of the documented command: "
 
 
@@ -62,27 +67,27 @@ def test_yaml_can_be_read(name: str) -> None:
 class Installation:
     """A copy of the project, with its own gateway.toml and instance/. Free ports replace the ports of the pages."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, environ: Mapping[str, str]) -> None:
         self.folder = folder
         shutil.copytree(ROOT / "gateway", folder / "gateway")
-        for name in ("wsgi.py", "gunicorn.conf.py"):
+        for name in ("wsgi.py", "gunicorn.conf.py", "LICENSE"):
             shutil.copy(ROOT / name, folder)
         (folder / ".venv").symlink_to(sys.prefix)
-        first = free_ports(1 + len(SERVICES))
-        self.ports = {str(8000 + index): str(first + index) for index in range(1 + len(SERVICES))}
+        first = free_ports(len(PORTS))
+        self._ports = {port: str(number) for number, port in enumerate(PORTS, first)}
         self._environ = clean_environment()
+        # The file beside wsgi.py is read instead.
         del self._environ["GATEWAY_CONFIG"]
-        self._environ["GATEWAY_SERVER__BIND"] = f"127.0.0.1:{first}"
-        for index, name in enumerate(SERVICES, 1):
-            self._environ[f"GATEWAY_SERVICES__{name.upper()}__TARGETS"] = f'["http://127.0.0.1:{first + index}"]'
+        wanted = {"GATEWAY_SERVER__BIND": "127.0.0.1:8000", **environ}
+        self._environ |= {name: self.with_own_ports(value) for name, value in wanted.items()}
 
     def with_own_ports(self, text: str) -> str:
         """A page's text with this installation's ports."""
-        return re.sub(r"\b800[0-4]\b", lambda found: self.ports[found[0]], text)
+        return re.sub(r"\b(?:" + "|".join(PORTS) + r")\b", lambda found: self._ports[found[0]], text)
 
     def with_documented_ports(self, text: str) -> str:
         """Printed text with the ports of the pages."""
-        documented = {own: port for port, own in self.ports.items()}
+        documented = {own: port for port, own in self._ports.items()}
         return re.sub("|".join(documented), lambda found: documented[found[0]], text)
 
     def start(self, *words: str) -> subprocess.Popen[str]:
@@ -92,38 +97,89 @@ class Installation:
 
     @contextmanager
     def demo(self) -> Iterator[None]:
-        port, first = self.ports["8000"], self.ports["8001"]
+        port, first = self._ports["8000"], self._ports["8001"]
         with self.start(".venv/bin/flask", "demo", "--port", port, "--services-from", first) as process:
             assert process.stdout is not None
-            assert any(line.startswith("Ctrl-C") for line in process.stdout), process.communicate()
             try:
+                assert any(line.startswith("Ctrl-C") for line in process.stdout), "the demo did not start"
                 yield
             finally:
                 process.terminate()
 
-    def run(self, page: str) -> Iterator[tuple[Command, str, int]]:
-        """Runs the commands of a page in one shell; yields each with its output and its exit code."""
-        pasted = list(commands(page))
+    @contextmanager
+    def server(self, command: str, port: str) -> Iterator[None]:
+        """A documented command that runs until it is ended, once it listens."""
+        log = self.folder / f"{port}.log"
+        # Not read before the end, so not a pipe.
+        script = f"exec {self.with_own_ports(command)} > {log} 2>&1"
+        with self.start("bash", "-c", script) as process:
+            try:
+                wait_until(lambda: accepts_connections(int(self._ports[port])), f"{command} listens")
+                yield
+            finally:
+                process.terminate()
+
+    def run(self, text: str) -> None:
+        """Runs the commands in a text, in one shell. Each must end with exit code 0 and print what the text shows."""
+        pasted = list(commands(text))
         script = "".join(f'{self.with_own_ports(one.script)}\necho "{MARK}$?"\n' for one in pasted)
         with self.start("bash", "-c", script) as process:
             printed, errors = process.communicate(timeout=100)
         parts = re.split(rf"{MARK}(\d+)\n", self.with_documented_ports(printed))
         assert len(parts) == 2 * len(pasted) + 1, printed + errors
         for one, output, code in zip(pasted, parts[::2], parts[1::2], strict=False):
-            yield one, output, int(code)
+            assert code == "0", f"{one.script}\n{output}{errors}"
+            assert not one.output or one.shows(output), f"{one.script}\n{output}"
+
+
+def accepts_connections(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.fixture(scope="module")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """An installation in which `flask demo` runs."""
-    installation = Installation(tmp_path_factory.mktemp("installation"))
+    targets = {
+        f"GATEWAY_SERVICES__{name}__TARGETS": f'["http://127.0.0.1:{port}"]'
+        for name, port in zip(BUILT_IN, PORTS[1:], strict=False)
+    }
+    installation = Installation(tmp_path_factory.mktemp("installation"), targets)
     with installation.demo():
         yield installation
 
 
-@pytest.mark.parametrize("name", [name for name, page in PAGES.items() if name != "README.md" and any(commands(page))])
+@pytest.mark.parametrize("name", [name for name in PAGES if name != "README.md" and blocks(PAGES[name], "sh")])
 def test_commands_print_what_the_page_shows(installation: Installation, name: str) -> None:
-    for command, printed, code in installation.run(PAGES[name]):
-        assert code == 0, command.script
-        if command.output:
-            assert command.shows(printed), f"{command.script}\n{printed}"
+    installation.run(PAGES[name])
+
+
+def test_all_error_codes_are_listed() -> None:
+    rows = re.findall(r"^\| (`[a-z_]+`(?:, `[a-z_]+`)*) \| \d{3}", PAGES["docs/failures.md"], re.MULTILINE)
+    assert {code for row in rows for code in re.findall(r"[a-z_]+", row)} == error_codes()
+
+
+def test_operators_read_where_to_look_first() -> None:
+    text = section(PAGES["docs/failures.md"], "What to look at first")
+    # Others are caused by the client alone.
+    expected = {"internal", "missing_token", "invalid_token", "insufficient_scope", "quota_exceeded", "overloaded"}
+    expected |= {code for code in error_codes() if code.startswith(("upstream_", "limiter_", "keys_"))} | {
+        GONE,
+        ABORTED,
+    }
+    assert {code for code in expected if f"| `{code}` |" not in text} == set()
+
+
+def error_codes() -> set[str]:
+    def codes_of(kind: type[GatewayError]) -> set[str]:
+        return {kind.code}.union(*map(codes_of, kind.__subclasses__()))
+
+    return codes_of(GatewayError)
+
+
+def test_named_files_exist() -> None:
+    for name, page in PAGES.items():
+        for path in re.findall(r"`((?:gateway|tests|docs|\.ci)/[\w./]+)`", page):
+            assert (ROOT / path).exists(), f"{name}: {path}"
+        for module in re.findall(r"\btests\.benchmarks\.([a-z]\w*)", page):
+            assert (ROOT / "tests" / "benchmarks" / f"{module}.py").exists(), f"{name}: {module}"

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from gateway.config import Settings, load_settings
-from gateway.errors import GatewayError
-from gateway.stages.finish import ABORTED, GONE
 from tests.support.gateway import ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -53,22 +51,3 @@ def settings_of(model: Any) -> list[str]:
         for module, inner in re.findall(r"(gateway\.config\.\w+)\.(\w+)", str(field.annotation)):
             names += settings_of(getattr(import_module(module), inner))
     return names
-
-
-def test_it_lists_the_codes_that_there_are() -> None:
-    rows = re.findall(r"^\| (`[a-z_]+`(?:, `[a-z_]+`)*) \| \d{3}", README, re.MULTILINE)
-    listed = {code for row in rows for code in re.findall(r"[a-z_]+", row)}
-    assert listed == {kind.code for kind in kinds_of(GatewayError)}
-
-
-def kinds_of(kind: type[GatewayError]) -> list[type[GatewayError]]:
-    return [kind, *(leaf for child in kind.__subclasses__() for leaf in kinds_of(child))]
-
-
-def test_operators_are_told_where_to_look_first() -> None:
-    (section,) = [one for one in README.split("\n## ") if one.startswith("Operations\n")]
-    kinds = {kind.code for kind in kinds_of(GatewayError)}
-    # Others are the client's own doing.
-    expected = {"internal", "missing_token", "invalid_token", "insufficient_scope", "quota_exceeded", "overloaded"}
-    expected |= {code for code in kinds if code.startswith(("upstream_", "limiter_", "keys_"))} | {GONE, ABORTED}
-    assert {code for code in expected if f"| `{code}` |" not in section} == set()

@@ -14,6 +14,7 @@ PAGES = {
 }
 # Stands for any text in a shown output; on a line of its own, for any number of lines.
 ELLIPSIS = "…"
+HEADING = "\0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,18 +45,23 @@ def blocks(text: str, language: str) -> list[str]:
 
 
 def section(text: str, title: str) -> str:
-    """What stands below the heading of this title, up to the next heading of its level or a higher one."""
-    found = re.search(rf"^(#+) {re.escape(title)}\n(.*?)(?=^#{{1,2}} |\Z)", text, re.DOTALL | re.MULTILINE)
-    assert found is not None, f"there is no section {title!r}"
-    return found[2]
+    """What stands below the heading `## TITLE`, up to the next heading of that level."""
+    # Comments in blocks begin like headings.
+    pieces = re.split(r"(^```.*?^```$)", text, flags=re.DOTALL | re.MULTILINE)
+    marked = "".join(
+        piece if index % 2 else re.sub(r"^## ", HEADING, piece, flags=re.MULTILINE)
+        for index, piece in enumerate(pieces)
+    )
+    (found,) = [one for one in marked.split(HEADING) if one.startswith(f"{title}\n")]
+    return found
 
 
 def commands(text: str) -> Iterator[Command]:
-    """The commands of the `sh` blocks: groups of lines with empty lines between them. Lines that begin with # at the
-    end of a group are what its commands print."""
+    """The commands of the `sh` blocks: groups of lines with empty lines between them. The lines at the end of a group
+    that begin with # are its output."""
     for block in blocks(text, "sh"):
         for group in re.split(r"\n\n+", block.strip("\n")):
             lines = group.splitlines()
-            count = next((index for index, line in enumerate(lines) if line.startswith("#")), len(lines))
+            count = max(index for index, line in enumerate(lines, 1) if not line.startswith("#"))
             shown = "".join(f"{line.removeprefix('#').removeprefix(' ')}\n" for line in lines[count:])
             yield Command("\n".join(lines[:count]), shown)

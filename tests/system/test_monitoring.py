@@ -12,7 +12,8 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support.gateway import ROOT, GatewayProcess
+from tests.support.documentation import PAGES
+from tests.support.gateway import GatewayProcess
 from tests.support.issuer import Issuer
 from tests.support.prometheus import ALERTS, DASHBOARD, Prometheus, expressions_of, program, prometheus, promtool
 from tests.support.redis import RedisServer, free_port
@@ -169,11 +170,11 @@ def test_the_files_ask_for_what_there_is_and_for_all_of_it(exposition: str) -> N
     assert {re.sub("_(bucket|count|sum)$", "", name) for name in names} == bases
 
 
-def test_the_readme_tells_all_there_is(exposition: str) -> None:
-    readme = (ROOT / "README.md").read_text()
+def test_the_documentation_lists_all_metrics(exposition: str) -> None:
+    lines = PAGES["docs/operations.md"].splitlines()
     for family in text_string_to_metric_families(exposition):
         name = f"{family.name}_total" if family.type == "counter" else family.name
-        (row,) = [line for line in readme.splitlines() if re.match(rf"\| [^|]*`{name}`", line)]
+        (row,) = [line for line in lines if line.startswith(f"| `{name}` |")]
         labels = {label for sample in family.samples for label in sample.labels} - {"le"}
         assert labels <= set(re.findall(r"\w+", row.split("|")[2])), row
 

@@ -1,4 +1,4 @@
-"""What a gateway's user in Redis (ACL) must be allowed to do: this, and nothing else. The README tells it."""
+"""The permissions (ACL) that a gateway's user in Redis needs, as docs/rate-limits.md lists them, and no others."""
 
 from __future__ import annotations
 

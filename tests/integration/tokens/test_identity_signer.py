@@ -1,8 +1,7 @@
-"""Signed identity: what the README tells a FastAPI service to check, checked by a real one."""
+"""Signed identity: a real FastAPI service verifies it with the code of docs/tokens.md."""
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +11,9 @@ import jwt
 import pytest
 
 from tests.support.client import exchange, request_bytes
+from tests.support.documentation import PAGES, blocks
 from tests.support.forging import sealed
-from tests.support.gateway import ROOT, GatewayProcess, four_services
+from tests.support.gateway import GatewayProcess, four_services
 from tests.support.services import FastAPIService
 from tests.support.tokens import bearer, signed
 from tests.support.upstream import ScriptedUpstream
@@ -100,7 +100,7 @@ def test_without_it_there_is_no_field_and_no_key_set(gateway: GatewayProcess, up
 def test_the_dependency_of_the_readme_believes_the_gateway_and_nobody_else(
     start_gateway: StartGateway, tmp_path: Path
 ) -> None:
-    (snippet,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (snippet,) = blocks(PAGES["docs/tokens.md"], "python")
     # The service has to be told where the gateway is, and the gateway where the service is.
     holder = start_gateway(SIGN, workers=1)
     source = snippet.replace("http://127.0.0.1:8000", f"http://127.0.0.1:{holder.port}")
