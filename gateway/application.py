@@ -26,7 +26,7 @@ from gateway.routes.admin import OperatorsOnly, admin_blueprint
 from gateway.routes.docs.views import docs_blueprint
 from gateway.routes.jwks import identity_blueprint
 from gateway.routes.probes import health_blueprint
-from gateway.routes.upstream import RestConverter, service_blueprint
+from gateway.routes.upstream import service_blueprint
 from gateway.stages import cors, host_check, problems, rate_limit_headers
 from gateway.stages.authentication import Authentication
 from gateway.stages.finish import RequestFinish
@@ -45,6 +45,7 @@ from gateway.telemetry.telemetry import TELEMETRY, Telemetry
 from gateway.tokens.identity_signer import IdentitySigner
 from gateway.tokens.verifier import Verifier
 from gateway.trace_context import TRACE_FIELDS, Propagation
+from gateway.url_rules import RestConverter
 
 
 def build(settings: Settings, dependencies: Dependencies = DEFAULTS) -> Flask:

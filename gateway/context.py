@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Served:
+class ResponseFacts:
     """What only the server knows of a request, kept until its answer has gone out."""
 
     status: int
@@ -40,7 +40,7 @@ class Exchange:
     started: float
     method: str
     raw_target: str
-    fields: Pairs
+    headers: Pairs
     client: ClientSide
     environ: WSGIEnvironment = field(repr=False)
     # None where traces are none of the gateway's business.
@@ -50,9 +50,9 @@ class Exchange:
     principal: Principal | None = None
     # Why there is no principal; told to the client only where the policy needs one.
     token_problem: MissingToken | InvalidToken | KeysUnavailable | None = None
-    quota: Batch = field(default_factory=Batch)
+    limits: Batch = field(default_factory=Batch)
     # What the service is told about the principal.
-    identity_fields: Sequence[tuple[str, str]] = ()
+    identity_headers: Sequence[tuple[str, str]] = ()
     is_undocumented: bool = False
     # Whether the answer is a stream: how long it takes says nothing about anybody's speed.
     is_stream: bool = False
@@ -63,7 +63,7 @@ class Exchange:
     upstream_seconds: float | None = None
     attempts: list[Attempt] = field(default_factory=list)
     # What spans tell of the answer, where they are recorded.
-    served: Served | None = None
+    response_facts: ResponseFacts | None = None
 
     @property
     def trace_id(self) -> str | None:

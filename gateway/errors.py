@@ -39,7 +39,7 @@ class RevocationNotStored(Exception):
     """Redis answered, but reading back shows that what was written is not there."""
 
 
-def told(cause: BaseException) -> str:
+def describe(cause: BaseException) -> str:
     """A cause as operators read it. Not its `repr`, which may quote what could not be read: a token, say."""
     return f"{type(cause).__name__}: {cause}" if str(cause) else type(cause).__name__
 

@@ -19,7 +19,7 @@ from werkzeug.routing import Map, MapAdapter
 from gateway import context
 from gateway.errors import drop_tracebacks
 from gateway.responses import GatewayResponse
-from gateway.routes.upstream import PolicyRule
+from gateway.url_rules import PolicyRule
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment

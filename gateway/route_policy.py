@@ -45,7 +45,7 @@ class RoutePolicy:
     needs_token: bool
     scopes: tuple[str, ...]
     encoded_slashes: bool
-    quota: RateLimitPolicy
+    rate_limit: RateLimitPolicy
     time_limits: TimeLimits
     # Placeholders of the path that operators never see filled in; "path" is what /** stands for.
     redact: tuple[str, ...] = ()
@@ -56,7 +56,7 @@ class RoutePolicy:
     @property
     def limits(self) -> tuple[str, ...]:
         """The limits that it or its service has for all callers; empty where the gateway's defaults hold."""
-        return next((level.limits for level in self.quota.levels if level.limits), ())
+        return next((level.limits for level in self.rate_limit.levels if level.limits), ())
 
 
 def policies_of(settings: Settings) -> Iterator[RoutePolicy]:
@@ -68,7 +68,7 @@ def policies_of(settings: Settings) -> Iterator[RoutePolicy]:
 
 def service_policies(name: str, service: ServiceSettings, defaults: RateLimitSettings) -> Iterator[RoutePolicy]:
     """The policies of the routes, the more specific ones first, then the service's own."""
-    service_quota = quota_of(
+    service_rate_limit = rate_limit_policy(
         name, service, RateLimitPolicy((), 1, defaults.limits_mode == "observe", defaults.on_redis_failure)
     )
     encoded_slashes = service.encoded_slashes == "forward"
@@ -87,7 +87,7 @@ def service_policies(name: str, service: ServiceSettings, defaults: RateLimitSet
                 needs_token=(route.auth or service.auth) == "required",
                 scopes=service.scopes if route.scopes is None else route.scopes,
                 encoded_slashes=encoded_slashes,
-                quota=quota_of(own_name, route, service_quota),
+                rate_limit=rate_limit_policy(own_name, route, service_rate_limit),
                 time_limits=TimeLimits.of(service, route),
                 redact=route.redact,
                 undocumented=route.undocumented or service.undocumented,
@@ -108,14 +108,14 @@ def service_policies(name: str, service: ServiceSettings, defaults: RateLimitSet
             needs_token=needs_token,
             scopes=service.scopes,
             encoded_slashes=encoded_slashes,
-            quota=service_quota,
+            rate_limit=service_rate_limit,
             time_limits=limits,
             undocumented=service.undocumented,
             prefix=mapping,
         )
 
 
-def quota_of(name: str, own: ServiceSettings | RouteSettings, outer: RateLimitPolicy) -> RateLimitPolicy:
+def rate_limit_policy(name: str, own: ServiceSettings | RouteSettings, outer: RateLimitPolicy) -> RateLimitPolicy:
     """The quota of a service or route: what it leaves out it takes from what is around it."""
     # An empty list of a route's own means the gateway's defaults.
     levels = () if own.limits == () else outer.levels

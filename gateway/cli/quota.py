@@ -15,7 +15,7 @@ from gateway.cli.issuers import issuer_named
 from gateway.cli.redis import shared_redis
 from gateway.cli.table import print_table
 from gateway.config import Settings
-from gateway.proxy.forwarding_headers import quota_address
+from gateway.proxy.forwarding_headers import rate_limit_address
 from gateway.rate_limiting.limit_sets import Caller, LimitSets, Rule
 from gateway.rate_limiting.models import LimitCheck
 from gateway.rate_limiting.redis_counters import RedisCounters
@@ -59,7 +59,7 @@ def quota_command(settings: Settings) -> click.Command:
         with shared_redis(settings) as redis:
             counters = RedisCounters(redis)
             rows = [("LIMIT", "WHAT", "COUNTED BY", "USED", "OF", "RESET IN")]
-            for one in counted_for(settings, principal, quota_address(address or "")):
+            for one in counted_for(settings, principal, rate_limit_address(address or "")):
                 (outcome,) = counters.take([one.ask], consume=False, partition_by=one.partition_by)
                 used, note = outcome.capacity - outcome.remaining, ""
                 if reset and used:
@@ -104,7 +104,7 @@ def counted_for(settings: Settings, principal: Principal | None, address: str) -
     quotas = LimitSets(settings.ratelimit, policies)
     seen: set[str] = set()
     for policy in policies:
-        counted = None if policy.quota.by_address else principal
+        counted = None if policy.rate_limit.by_address else principal
         if counted is None and not address:
             continue
         caller = Caller(counted, address, (), policy.service, policy.name)

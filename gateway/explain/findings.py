@@ -68,7 +68,7 @@ def client_finding(case: Case) -> Finding:
     exchange, proxy = case.course.exchange, case.settings.proxy
     client, hops = exchange.client, proxy.trusted_hops
     believed = "Forwarded" if proxy.forwarding_fields == "forwarded" else "X-Forwarded-For"
-    sent = [name for name in ("X-Forwarded-For", "Forwarded") if any(name == key for key, _ in exchange.fields)]
+    sent = [name for name in ("X-Forwarded-For", "Forwarded") if any(name == key for key, _ in exchange.headers)]
     if not hops:
         ignored = f"; {' and '.join(sent)} not believed" if sent else ""
         why = f"the connection's own address, as proxy.trusted_hops = 0{ignored}"
@@ -154,7 +154,7 @@ def route_finding(case: Case) -> Finding:
         return Finding("route", "none", case.refusal, {"allowed methods": allow} if allow else {})
     if policy is None:
         return Finding("route", "gateway", "the gateway answers this path itself")
-    limits, quota = policy.time_limits, policy.quota
+    limits, quota = policy.time_limits, policy.rate_limit
     return Finding(
         "route",
         policy.name,
@@ -176,7 +176,7 @@ def route_finding(case: Case) -> Finding:
 
 
 def quota_finding(case: Case) -> Finding:
-    course, policy, quota = case.course, case.policy, case.course.exchange.quota
+    course, policy, quota = case.course, case.policy, case.course.exchange.limits
     if missing := case.not_reached("quota") if case.settings.ratelimit.enabled else None:
         return missing
     if not quota.asks:
@@ -184,7 +184,7 @@ def quota_finding(case: Case) -> Finding:
             return Finding("quota", "none", "ratelimit.enabled = false")
         if policy is None:
             return Finding("quota", "none", "limits hold for services' routes alone")
-        if policy.quota.cost == 0:
+        if policy.rate_limit.cost == 0:
             return Finding("quota", "none", "the route costs nothing")
         return Finding("quota", "exempt", "by exempt_addresses or exempt_principals")
     facts: dict[str, Any] = {"redis": course.redis_state + (f", {case.redis_note}" if case.redis_note else "")}

@@ -41,7 +41,7 @@ def token_finding(case: Case) -> Finding:
 def said_by_header(case: Case) -> dict[str, Any]:
     """What the token's own header says of how it is signed: not believed before it is verified."""
     try:
-        token = presented_token(case.course.exchange.fields, case.settings.jwt.cookie)
+        token = presented_token(case.course.exchange.headers, case.settings.jwt.cookie)
         header = jwt.get_unverified_header(token)
     except (GatewayError, jwt.PyJWTError, ValueError, TypeError, RecursionError):
         return {}
@@ -97,7 +97,7 @@ def revocation_finding(case: Case) -> Finding | None:
         return None
     if not settings.enabled:
         return Finding("revocation", "off", "revocation.enabled = false")
-    marks, problem = course.exchange.quota.marks, course.exchange.token_problem
+    marks, problem = course.exchange.limits.marks, course.exchange.token_problem
     if course.exchange.principal is None and problem is not None and problem.reason == "revoked":
         return Finding("revocation", "revoked", problem.detail)
     if course.redis_state == "not configured":

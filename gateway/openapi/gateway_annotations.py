@@ -59,7 +59,7 @@ def own_statuses(operation: dict[str, Any], policy: RoutePolicy, facts: GatewayF
         "401": policy.needs_token,
         "403": policy.needs_token and bool(policy.scopes),
         "413": "requestBody" in operation,
-        "429": facts.limits_enabled and policy.quota.cost > 0 and not policy.quota.observed,
+        "429": facts.limits_enabled and policy.rate_limit.cost > 0 and not policy.rate_limit.observed,
     }
     return [status for status in ANSWERS if conditions.get(status, True)]
 
@@ -101,24 +101,24 @@ def with_headers(response: dict[str, Any], headers: dict[str, Any]) -> dict[str,
 def limits_told(policy: RoutePolicy, facts: GatewayFacts) -> dict[str, Any]:
     """`x-ratelimit`: the limits, the name that RateLimit-Policy has for them, those of callers on a plan and those
     without a valid token where they are others, and what a request costs where that is not one."""
-    if not facts.limits_enabled or policy.quota.cost == 0:
+    if not facts.limits_enabled or policy.rate_limit.cost == 0:
         return {}
-    own = next((level for level in policy.quota.levels if level.limits), None)
-    by_address = policy.quota.by_address
+    own = next((level for level in policy.rate_limit.levels if level.limits), None)
+    by_address = policy.rate_limit.by_address
     told: dict[str, Any] = {"policy": "anonymous" if by_address else "default"}
     told["limits"] = [facts.anonymous_limit if by_address else facts.default_limit]
     if own is not None:
         told |= {"policy": own.name, "limits": list(own.limits)}
-    plans = {name: list(texts) for level in reversed(policy.quota.levels) for name, texts in level.plans.items()}
+    plans = {name: list(texts) for level in reversed(policy.rate_limit.levels) for name, texts in level.plans.items()}
     if by_address:
         told["counted_by"] = "address"
     elif plans:
         told["plans"] = plans
     if policy.needs_token if own is not None else not by_address:
         told["without_token"] = [facts.anonymous_limit]
-    if policy.quota.cost != 1:
-        told["cost"] = policy.quota.cost
-    if policy.quota.observed:
+    if policy.rate_limit.cost != 1:
+        told["cost"] = policy.rate_limit.cost
+    if policy.rate_limit.observed:
         told["mode"] = "observe"
     return {RATE_LIMIT: told}
 

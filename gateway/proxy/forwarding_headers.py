@@ -163,7 +163,7 @@ def unquoted(text: str) -> str:
     return QUOTED_PAIR.sub(r"\1", text[1:-1]) if len(text) > 1 and text[0] == text[-1] == '"' else text
 
 
-def quota_address(address: str) -> str:
+def rate_limit_address(address: str) -> str:
     """The address, or the /64 network of an IPv6 one. Not an address (a unix socket's peer): as it is."""
     if ":" not in address:
         return address or "unknown"

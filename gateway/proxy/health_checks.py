@@ -11,7 +11,7 @@ from functools import partial
 import requests
 
 from gateway.config import ServiceSettings
-from gateway.errors import Overloaded, StreamAborted, UpstreamError, told
+from gateway.errors import Overloaded, StreamAborted, UpstreamError, describe
 from gateway.proxy.balancer import TargetState
 from gateway.proxy.session import ServiceSession
 from gateway.system.threads import PerProcessThread, TaskGroup
@@ -139,8 +139,8 @@ def check(one: Checked) -> Result | None:
         # It is this process that has no descriptor left, or no thread.
         return None
     except (UpstreamError, StreamAborted, requests.RequestException) as error:
-        cause = f" ({told(error.__cause__)})" if error.__cause__ else ""
+        cause = f" ({describe(error.__cause__)})" if error.__cause__ else ""
         return Result(False, asked, f"{error}{cause}")
     except Exception as error:
         log.exception("a health check failed")
-        return Result(False, asked, told(error))
+        return Result(False, asked, describe(error))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from gateway.config import ServiceSettings
 from gateway.errors import Overloaded
-from gateway.proxy.forwarding_headers import quota_address
+from gateway.proxy.forwarding_headers import rate_limit_address
 
 
 class SlotGroup:
@@ -26,19 +26,19 @@ class SlotGroup:
         """Raises Overloaded where there is no slot left for this caller."""
         if self.taken >= self._most:
             raise Overloaded(f"the service has as many {what} as it may have; try again in a moment")
-        if self._most_per_caller and self._by_caller.get(quota_address(caller), 0) >= self._most_per_caller:
+        if self._most_per_caller and self._by_caller.get(rate_limit_address(caller), 0) >= self._most_per_caller:
             raise Overloaded(f"this caller has as many {what} as one caller may have; try again in a moment")
 
     def take(self, caller: str) -> None:
         self.taken += 1
         if self._most_per_caller:
-            caller = quota_address(caller)
+            caller = rate_limit_address(caller)
             self._by_caller[caller] = self._by_caller.get(caller, 0) + 1
 
     def give_back(self, caller: str) -> None:
         self.taken -= 1
         if self._most_per_caller:
-            caller = quota_address(caller)
+            caller = rate_limit_address(caller)
             self._by_caller[caller] -= 1
             if not self._by_caller[caller]:
                 del self._by_caller[caller]

@@ -124,7 +124,7 @@ class LimitSets:
     issuer where there is one, empty where that has none or there are several."""
 
     def __init__(self, settings: RateLimitSettings, policies: Iterable[RoutePolicy], only_issuer: str = "") -> None:
-        levels = [level for policy in policies for level in policy.quota.levels]
+        levels = [level for policy in policies for level in policy.rate_limit.levels]
         self._plan_names = frozenset(settings.plans).union(*(level.plans for level in levels))
         self._anonymous = make_limit_set(ANONYMOUS, [settings.anonymous], space=OWN)
         self._default = make_limit_set(DEFAULT, [settings.default], space=OWN)
@@ -169,7 +169,7 @@ class LimitSets:
 
 def own_limit_set(policy: RoutePolicy, name: str | None) -> LimitSet | None:
     """The limits that the policy itself, or what is around it, has for callers on a plan (None: on no plan)."""
-    for level in policy.quota.levels:
+    for level in policy.rate_limit.levels:
         if name is not None and name in level.plans:
             return make_limit_set(level.name, level.plans[name], plan=name)
         if level.limits:

@@ -71,10 +71,10 @@ class OperatorsOnly:
         """Raises NotAnOperator."""
         # The gateway's own page is of its origin. A page of another one may read answers where [cors] lets it, but asks
         # with the address of whoever looks at it.
-        if any(name.lower() == "origin" for name, _ in exchange.fields):
+        if any(name.lower() == "origin" for name, _ in exchange.headers):
             raise NotAnOperator("a page of another origin asked")
         # Through a proxy everybody has its address; then the client's own counts, which must be one that is believed.
-        is_forwarded = any(tells_of_a_proxy(name) for name, _ in exchange.fields)
+        is_forwarded = any(tells_of_a_proxy(name) for name, _ in exchange.headers)
         client = exchange.client
         for address in (client.peer, client.address):
             if not self._is_allowed(address):

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from flask import Blueprint
-from werkzeug.routing import BaseConverter, Rule
 
 from gateway import context
 from gateway.proxy.forwarder import Forwarder
@@ -15,38 +13,7 @@ from gateway.proxy.headers import max_forwards
 from gateway.responses import GatewayResponse
 from gateway.route_policy import RoutePolicy
 from gateway.stages.start import incoming_of
-
-ANY_METHOD = "*"
-REFUSED_METHODS = frozenset(["CONNECT", "TRACE"])  # a tunnel; an echo of identity fields to whoever asks
-
-
-class AnyMethod(frozenset[str]):
-    """The methods of a rule that takes any token as method (RFC 9110 9.1); `flask routes` shows it as *."""
-
-    def __contains__(self, method: object) -> bool:
-        return method not in REFUSED_METHODS
-
-
-class PolicyRule(Rule):
-    """A mapping with its policy. A trailing slash is the same mapping: it must not be a way around a policy."""
-
-    def __init__(self, string: str, *, policy: RoutePolicy | None = None, **options: Any) -> None:
-        super().__init__(string, **options)
-        self.policy = policy
-        if self.methods == {ANY_METHOD}:
-            self.methods = AnyMethod(self.methods)  # type: ignore[assignment]
-
-    def get_empty_kwargs(self) -> dict[str, Any]:
-        return {**super().get_empty_kwargs(), "policy": self.policy}
-
-
-class RestConverter(BaseConverter):
-    """Everything below a prefix, empty segments too, which Werkzeug's own `path` leaves out; but not nothing at all,
-    as the prefix with a final slash is the prefix."""
-
-    part_isolating = False
-    regex = "(?s:.+)"
-    weight = 300
+from gateway.url_rules import ANY_METHOD, rule_path
 
 
 def service_blueprint(
@@ -64,7 +31,7 @@ def service_blueprint(
 
     def forward(**_: str) -> GatewayResponse:
         exchange = context.current()
-        if exchange.method == "OPTIONS" and max_forwards(exchange.fields) == 0:
+        if exchange.method == "OPTIONS" and max_forwards(exchange.headers) == 0:
             # It asks who is here (RFC 9110 7.6.2), which is the gateway.
             return GatewayResponse(status=204)
         started = clock()
@@ -92,8 +59,3 @@ def service_blueprint(
             blueprint.add_url_rule(f"{rule_path(path)}/<rest:path>", below, forward, **options)
         blueprint.add_url_rule(rule_path(path) or "/", label or "prefix", forward, **options)
     return blueprint
-
-
-def rule_path(path: str) -> str:
-    """`/a/{id}` → `/a/<id>`; no other character of a configured path means anything to Werkzeug."""
-    return re.sub(r"\{(\w+)\}", r"<\1>", path)

@@ -48,13 +48,13 @@ class Authentication:
         """Finds the principal, or why there is none; its revocation is looked up together with the quota."""
         exchange = context.current()
         try:
-            exchange.principal = self._verifier.principal(presented_token(exchange.fields, self._cookie))
+            exchange.principal = self._verifier.principal(presented_token(exchange.headers, self._cookie))
         except (MissingToken, InvalidToken, KeysUnavailable) as error:
             drop_tracebacks(error)
             exchange.token_problem = error
             return
         if self._revocation.enabled:
-            exchange.quota.marks = RevocationLookup(mark_keys(exchange.principal))
+            exchange.limits.marks = RevocationLookup(mark_keys(exchange.principal))
 
     def authorize(self) -> None:
         """Raises MissingToken, InvalidToken, KeysUnavailable or InsufficientScope where the policy asks for more than
@@ -72,10 +72,10 @@ class Authentication:
                 self._metrics.token_refusals.labels("scope").inc()
                 raise InsufficientScope(missing)
         if exchange.principal is not None:
-            exchange.identity_fields = self._identity_of(exchange.principal, policy.service)
-            if self._passes_cookie_on and not any(name.lower() == "authorization" for name, _ in exchange.fields):
-                token = presented_token(exchange.fields, self._cookie)
-                exchange.identity_fields = [*exchange.identity_fields, ("Authorization", f"Bearer {token}")]
+            exchange.identity_headers = self._identity_of(exchange.principal, policy.service)
+            if self._passes_cookie_on and not any(name.lower() == "authorization" for name, _ in exchange.headers):
+                token = presented_token(exchange.headers, self._cookie)
+                exchange.identity_headers = [*exchange.identity_headers, ("Authorization", f"Bearer {token}")]
 
     def require(self) -> None:
         """For what the gateway itself guards: any good token. Raises MissingToken, InvalidToken, KeysUnavailable."""
@@ -99,10 +99,10 @@ class Authentication:
 
     def _check_revocation(self, exchange: Exchange) -> None:
         """Takes the principal away from a revoked token; on a public route its request is anonymous then."""
-        marks, principal = exchange.quota.marks, exchange.principal
+        marks, principal = exchange.limits.marks, exchange.principal
         if marks is None or principal is None or self._rate_limiter.state == "not configured":
             return
-        if not exchange.quota.asked:
+        if not exchange.limits.asked:
             # No limit applies to this request, so nobody has asked Redis yet.
             self._rate_limiter.take([], marks=marks, partition_by=principal.subject)
         if marks.values is None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from flask import Response
 
 from gateway import context
-from gateway.errors import UpstreamBodyError, told
+from gateway.errors import UpstreamBodyError, describe
 from gateway.responses import ClosingBody, GatewayResponse, put_fields
 from gateway.telemetry.request_records import RequestRecord, RequestRecords
 
@@ -30,13 +30,13 @@ class RequestFinish:
             return response
         put_fields(response.headers, [("X-Request-Id", exchange.request_id)], REQUEST_ID)
         status = response.status_code
-        others = exchange.quota.seconds + (exchange.upstream_seconds or 0)
+        others = exchange.limits.seconds + (exchange.upstream_seconds or 0)
         exchange.own_seconds = self._clock() - exchange.started - others
 
         def close(body: ClosingBody) -> None:
             if not body.is_complete and not exchange.error_code:
                 exchange.error_code = ABORTED if isinstance(body.failure, UpstreamBodyError) else GONE
-                exchange.error_cause = told(body.failure.__cause__ or body.failure) if body.failure else ""
+                exchange.error_cause = describe(body.failure.__cause__ or body.failure) if body.failure else ""
             self._notes.leave(RequestRecord(exchange, status, body.sent_bytes, time.time(), self._clock()))
             # The greenlet of an idle connection would hold it until the next request, fields, claims and all.
             context.end()

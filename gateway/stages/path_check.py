@@ -19,7 +19,7 @@ from gateway.proxy.paths import (
     read_target,
 )
 from gateway.route_policy import RoutePolicy
-from gateway.routes.upstream import PolicyRule
+from gateway.url_rules import policy_of
 
 PLACEHOLDER = re.compile(r"(<[^>]*>)")
 REST = "<rest:path>"
@@ -48,7 +48,7 @@ class PathCheck:
         """Refuses a path that its service could read differently from the gateway. Raises BadPath."""
         exchange = context.current()
         rule = request.url_rule
-        policy = rule.policy if isinstance(rule, PolicyRule) else None
+        policy = policy_of(rule)
         if exchange.raw_target == "*":
             raise BadRequest("OPTIONS * asks about the gateway itself, which has no answer to it")
         # A path that no service gets is a 404, also with encoded slashes.
@@ -102,11 +102,6 @@ class PathCheck:
             )
             self._rivals[key] = re.compile(f"(?:{'|'.join(others)})/?", re.IGNORECASE | re.ASCII) if others else None
         return self._rivals[key]
-
-
-def policy_of(rule: Rule | None) -> RoutePolicy | None:
-    """The policy of a service's mapping; None for the gateway's own."""
-    return rule.policy if isinstance(rule, PolicyRule) else None
 
 
 def caseless_rule(text: str) -> str:

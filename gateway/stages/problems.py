@@ -11,7 +11,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.routing.exceptions import WebsocketMismatch
 
 from gateway import context, errors
-from gateway.errors import told
+from gateway.errors import describe
 from gateway.responses import GatewayResponse, content_response
 from gateway.stages.rate_limit_headers import violated_policies
 from gateway.system.resource_exhaustion import RESOURCE_EXHAUSTION, is_exhaustion
@@ -47,12 +47,12 @@ def answer(error: errors.GatewayError) -> GatewayResponse:
         "instance": exchange.request_id if exchange else "",
     }
     if isinstance(error, errors.QuotaExceeded) and exchange is not None:
-        document |= {"type": QUOTA_TYPE, "violated-policies": violated_policies(exchange.quota)}
+        document |= {"type": QUOTA_TYPE, "violated-policies": violated_policies(exchange.limits)}
     if isinstance(error, errors.InsufficientScope):
         document["missing_scopes"] = error.missing
     if exchange is not None:
         exchange.error_code = error.code
-        exchange.error_cause = told(error.__cause__) if error.__cause__ else ""
+        exchange.error_cause = describe(error.__cause__) if error.__cause__ else ""
     response = content_response(json.dumps(document).encode(), "application/problem+json", error.status)
     response.headers.extend([("X-Gateway-Error", error.code), *challenge(error), *error.headers])
     return response
@@ -73,7 +73,7 @@ def answer_aborted(error: errors.StreamAborted) -> GatewayResponse:
     # The client has most likely gone; one that only stopped sending can still read why.
     response = answer(errors.BadRequest("the request's body ended early or is malformed"))
     context.current().error_code = "client_disconnected"
-    context.current().error_cause = told(error.__cause__ or error)
+    context.current().error_cause = describe(error.__cause__ or error)
     return response
 
 

@@ -14,7 +14,7 @@ from gateway import context
 from gateway.config import RateLimitSettings
 from gateway.context import Exchange
 from gateway.errors import LibraryMismatch
-from gateway.proxy.forwarding_headers import quota_address
+from gateway.proxy.forwarding_headers import rate_limit_address
 from gateway.rate_limiting.fallback import FallbackLimiter
 from gateway.rate_limiting.flask_limiter_backend import SCHEME, STRATEGY, WHOLE_BATCH, Batch
 from gateway.rate_limiting.limit_sets import Caller, LimitSets
@@ -37,25 +37,25 @@ class RequestLimits(Limit):
     def __iter__(self) -> Iterator[RuntimeLimit]:
         exchange = context.current()
         policy = exchange.policy
-        if policy is None or policy.quota.cost == 0 or self._is_exempt(exchange):
+        if policy is None or policy.rate_limit.cost == 0 or self._is_exempt(exchange):
             return iter(())
-        principal = None if policy.quota.by_address else exchange.principal
+        principal = None if policy.rate_limit.by_address else exchange.principal
         caller = Caller(
             principal,
-            quota_address(exchange.client.address),
-            exchange.fields,
+            rate_limit_address(exchange.client.address),
+            exchange.headers,
             policy.service,
             policy.name,
         )
         plan = self._quotas.plan_for(policy, principal)
-        quota = exchange.quota
-        quota.asks = plan.asks(caller, policy.quota.cost)
+        quota = exchange.limits
+        quota.asks = plan.asks(caller, policy.rate_limit.cost)
         quota.names = plan.names
         quota.partition_by = plan.partition_by(caller)
-        quota.observed = policy.quota.observed
+        quota.observed = policy.rate_limit.observed
         # What only observes must not be what refuses.
-        is_closed = policy.quota.on_redis_failure == "closed"
-        quota.on_failure = "local" if is_closed and quota.observed else policy.quota.on_redis_failure
+        is_closed = policy.rate_limit.on_redis_failure == "closed"
+        quota.on_failure = "local" if is_closed and quota.observed else policy.rate_limit.on_redis_failure
         return iter(self._whole)
 
     def _is_exempt(self, exchange: Exchange) -> bool:
@@ -73,7 +73,7 @@ class RequestLimits(Limit):
 def caller_key() -> str:
     """Whose quota it is, for limits of an application's own."""
     exchange = context.current()
-    return Caller(exchange.principal, quota_address(exchange.client.address), (), "", "").key
+    return Caller(exchange.principal, rate_limit_address(exchange.client.address), (), "", "").key
 
 
 class GatewayLimiter(Limiter):
@@ -145,4 +145,4 @@ def make_limiter(settings: RateLimitSettings, quotas: LimitSets, rate_limiter: F
 
 def current_batch() -> Batch | None:
     exchange = context.current_or_none()
-    return exchange.quota if exchange is not None else None
+    return exchange.limits if exchange is not None else None

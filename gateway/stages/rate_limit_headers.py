@@ -21,9 +21,9 @@ def install(app: Flask, metrics: Metrics) -> None:
 
     def tell_quota(response: Response) -> Response:
         exchange = context.current_or_none()
-        if exchange is None or not exchange.quota.outcomes:
+        if exchange is None or not exchange.limits.outcomes:
             return response
-        quota = exchange.quota
+        quota = exchange.limits
         put_fields(response.headers, fields_of(quota), FIELDS)
         if not quota.passed:
             if quota.observed:

@@ -39,7 +39,7 @@ class RequestStart:
     def begin(self) -> None:
         """Raises the refusal of a message that the server could not read."""
         environ = request.environ
-        fields = fields_of(environ)
+        headers = headers_of(environ)
         trace = None
         if self._propagation is not None:
             trace = self._propagation.begin(environ.get("HTTP_TRACEPARENT"), environ.get("HTTP_TRACESTATE"))
@@ -51,8 +51,8 @@ class RequestStart:
                 raw_target=environ["RAW_URI"]
                 if "RAW_URI" in environ
                 else environ.get("REQUEST_URI") or request.full_path,
-                fields=fields,
-                client=client_of(environ, fields, self._proxy),
+                headers=headers,
+                client=client_of(environ, headers, self._proxy),
                 environ=environ,
                 trace=trace,
             )
@@ -83,7 +83,7 @@ def request_id(sent: str) -> str:
     return sent if REQUEST_ID.fullmatch(sent) else f"{getrandbits(128):032x}"
 
 
-def fields_of(environ: WSGIEnvironment) -> Pairs:
+def headers_of(environ: WSGIEnvironment) -> Pairs:
     """The header's fields in order, duplicates apart where the server keeps them so."""
     received = getattr(environ["wsgi.input"], "fields", None)
     if received is not None:
@@ -118,7 +118,7 @@ def incoming_of(exchange: Exchange) -> ForwardRequest:
     return ForwardRequest(
         method=exchange.method,
         target=exchange.target,
-        fields=exchange.fields,
+        fields=exchange.headers,
         client=exchange.client,
         stream=environ["wsgi.input"],
         content_length=int(length) if length and not is_chunked else None,
@@ -129,7 +129,7 @@ def incoming_of(exchange: Exchange) -> ForwardRequest:
         prefix=policy.prefix,
         caller=exchange.principal.key if exchange.principal else exchange.client.address,
         attempts=exchange.attempts,
-        identity_fields=exchange.identity_fields,
+        identity_fields=exchange.identity_headers,
         trace=exchange.trace,
         client_socket=environ.get("gunicorn.socket"),
         send_interim=environ.get("gateway.send_interim"),

@@ -91,7 +91,7 @@ def facts(note: RequestRecord, settings: LogSettings, redaction: PathRedaction) 
         "route": policy.name if policy else None,
         "principal": principal_of(exchange, settings.principal),
         "status": note.status,
-        "over_quota": violated_policies(exchange.quota) or None,
+        "over_quota": violated_policies(exchange.limits) or None,
         "undocumented": exchange.is_undocumented or None,
         "error": exchange.error_code or None,
         "cause": clipped(exchange.error_cause) or None,
@@ -103,7 +103,7 @@ def facts(note: RequestRecord, settings: LogSettings, redaction: PathRedaction) 
         "sent_bytes": note.sent_bytes,
         "seconds": to_microseconds(note.seconds),
         "gateway_seconds": to_microseconds(exchange.own_seconds),
-        "redis_seconds": to_microseconds(exchange.quota.seconds),
+        "redis_seconds": to_microseconds(exchange.limits.seconds),
         "upstream_seconds": None if exchange.upstream_seconds is None else to_microseconds(exchange.upstream_seconds),
     }
 

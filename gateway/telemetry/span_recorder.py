@@ -10,7 +10,7 @@ from flask import Response, request
 
 from gateway import context
 from gateway.config import TracingSettings
-from gateway.context import Exchange, Served
+from gateway.context import Exchange, ResponseFacts
 from gateway.errors import ConfigurationError
 from gateway.telemetry.path_redaction import PathRedaction
 from gateway.telemetry.request_records import RequestRecord
@@ -51,7 +51,7 @@ class SpanRecorder:
         exchange = context.current_or_none()
         if exchange is not None and exchange.trace is not None and exchange.trace.is_recorded:
             environ = exchange.environ
-            exchange.served = Served(
+            exchange.response_facts = ResponseFacts(
                 response.status_code,
                 self._route_of(exchange),
                 environ["wsgi.url_scheme"],
@@ -73,9 +73,9 @@ class SpanRecorder:
         """Makes the spans of finished requests."""
         for note in notes:
             exchange = note.exchange
-            if exchange.served is None or exchange.trace is None:
+            if exchange.response_facts is None or exchange.trace is None:
                 continue
-            outer = server_span(exchange, exchange.served, note.ended, self._redaction.path_of(exchange))
+            outer = server_span(exchange, exchange.response_facts, note.ended, self._redaction.path_of(exchange))
             for call in exchange.trace.calls:
                 call.url = self._redaction.upstream_url(exchange, call.url)
             try:

@@ -14,7 +14,7 @@ import jwt
 from jwt import PyJWK
 from jwt.types import FullOptions, Options
 
-from gateway.errors import told
+from gateway.errors import describe
 
 BASE64URL = re.compile(rb"[A-Za-z0-9_-]*")
 TO_BASE64 = bytes.maketrans(b"-_", b"+/")
@@ -65,7 +65,7 @@ def json_object(octets: bytes) -> dict[str, Any]:
         if end != len(text):
             found = JSON.decode(text)
     except (ValueError, RecursionError, StopIteration) as error:
-        raise jwt.DecodeError(f"not readable: {told(error)}") from error
+        raise jwt.DecodeError(f"not readable: {describe(error)}") from error
     if not isinstance(found, dict):
         raise jwt.DecodeError("must be a JSON object")
     return found

@@ -38,7 +38,7 @@ def test_the_built_in_mapping() -> None:
     found = [
         (policy.name, policy.path, policy.methods, policy.needs_token) for policy in policies_of(load_settings({}))
     ]
-    by_address = [policy.name for policy in policies_of(load_settings({})) if policy.quota.by_address]
+    by_address = [policy.name for policy in policies_of(load_settings({})) if policy.rate_limit.by_address]
     assert by_address == ["auth.login_post", "auth.register_post"]
     assert found == [
         ("auth.login_post", "/api/auth/login", ("POST",), False),
@@ -62,7 +62,7 @@ def test_a_service_has_one_policy_for_all_below_its_prefix() -> None:
             needs_token=False,
             scopes=(),
             encoded_slashes=True,
-            quota=quota(("devices", "5/minute", "1/second")),
+            rate_limit=quota(("devices", "5/minute", "1/second")),
             time_limits=LIMITS,
         )
     }
@@ -115,7 +115,10 @@ def test_what_is_said_of_a_quota_further_out_holds_further_in() -> None:
             ),
         ],
     )
-    found = {one.name: one.quota for one in policies_of(loaded(tree | {"ratelimit": {"on_redis_failure": "closed"}}))}
+    settings = loaded(tree | {"ratelimit": {"on_redis_failure": "closed"}})
+    found = {one.name: one.rate_limit for one in policies_of(settings)}
+        one.name: one.rate_limit for one in policies_of(loaded(tree | {"ratelimit": {"on_redis_failure": "closed"}}))
+    }
     service = LimitLevel("devices", (), {"pro": ("9/minute",)})
     assert found["rules"] == RateLimitPolicy((), 1, False, "closed")
     assert found["devices"] == found["devices.a"] == RateLimitPolicy((service,), 2, True, "closed", by_address=True)

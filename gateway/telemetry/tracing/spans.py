@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from gateway.context import Exchange, Served
+from gateway.context import Exchange, ResponseFacts
 from gateway.trace_context import Trace, UpstreamCall
 
 Attributes = dict[str, str | int | bool]
@@ -32,7 +32,7 @@ class SpanRecord:
     span_id: str = ""
 
 
-def server_span(exchange: Exchange, served: Served, ended: float, path: str) -> SpanRecord:
+def server_span(exchange: Exchange, served: ResponseFacts, ended: float, path: str) -> SpanRecord:
     """The request as the client sees it, until the last byte of its answer. `path` is as it may be
     seen."""
     attributes = method_attributes(exchange.method)
@@ -70,7 +70,7 @@ def server_span(exchange: Exchange, served: Served, ended: float, path: str) -> 
 
 def inner_spans(exchange: Exchange, trace: Trace) -> Iterator[SpanRecord]:
     """What the gateway waited for: the counters of quotas, and each attempt to get an answer of a service."""
-    quota = exchange.quota
+    quota = exchange.limits
     if quota.answered_at:
         attributes: Attributes = {"gateway.quota.passed": quota.passed} if quota.outcomes else {}
         yield SpanRecord("quota", "internal", quota.asked_at, quota.answered_at, attributes)

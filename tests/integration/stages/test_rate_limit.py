@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from gateway.proxy.forwarding_headers import quota_address
+from gateway.proxy.forwarding_headers import rate_limit_address
 from gateway.rate_limiting.redis_counters import PREFIX
 from tests.support.client import Connection, Reply, request_bytes
 from tests.support.gateway import GatewayProcess, four_services
@@ -509,7 +509,7 @@ def test_limits_can_be_switched_off(
     ],
 )
 def test_an_ipv6_customer_is_one_caller(address: str, expected: str) -> None:
-    assert quota_address(address) == expected
+    assert rate_limit_address(address) == expected
 
 
 @while_redis_answers

@@ -15,7 +15,7 @@ from gateway.config import RateLimitSettings, RouteSettings, ServiceSettings
 from gateway.openapi import PolicyTable, policy_for
 from gateway.openapi.path_filter import hider
 from gateway.route_policy import RoutePolicy, service_policies
-from gateway.routes.upstream import ANY_METHOD, PolicyRule, RestConverter, rule_path
+from gateway.url_rules import ANY_METHOD, PolicyRule, RestConverter, rule_path
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"]
 

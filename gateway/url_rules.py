@@ -1,0 +1,56 @@
+"""URL rules of the gateway for Werkzeug's router: each service rule carries its policy."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from werkzeug.routing import BaseConverter, Rule
+
+from gateway.route_policy import RoutePolicy
+
+ANY_METHOD = "*"
+# CONNECT asks for a tunnel, and TRACE returns the identity fields that the gateway adds.
+REFUSED_METHODS = frozenset(["CONNECT", "TRACE"])
+
+
+class AnyMethod(frozenset[str]):
+    """The methods of a rule that accepts every method token (RFC 9110 9.1) but CONNECT and TRACE.
+
+    `flask routes` shows it as `*`."""
+
+    def __contains__(self, method: object) -> bool:
+        return method not in REFUSED_METHODS
+
+
+class PolicyRule(Rule):
+    """A URL rule with the policy of the requests that match it. A final slash does not lead to another rule: it would
+    be a way around the policy."""
+
+    def __init__(self, string: str, *, policy: RoutePolicy | None = None, **options: Any) -> None:
+        super().__init__(string, **options)
+        self.policy = policy
+        if self.methods == {ANY_METHOD}:
+            self.methods = AnyMethod(self.methods)  # type: ignore[assignment]
+
+    def get_empty_kwargs(self) -> dict[str, Any]:
+        return {**super().get_empty_kwargs(), "policy": self.policy}
+
+
+class RestConverter(BaseConverter):
+    """Matches everything below a prefix. Unlike Werkzeug's `path` it matches empty segments, too. It does not match an
+    empty rest: the prefix with a final slash is the prefix."""
+
+    part_isolating = False
+    regex = "(?s:.+)"
+    weight = 300
+
+
+def policy_of(rule: Rule | None) -> RoutePolicy | None:
+    """The policy of a service's rule; None for the gateway's own routes and for no rule."""
+    return rule.policy if isinstance(rule, PolicyRule) else None
+
+
+def rule_path(path: str) -> str:
+    """A configured path as a Werkzeug rule: `/a/{id}` → `/a/<id>`. No other character of it is special to Werkzeug."""
+    return re.sub(r"\{(\w+)\}", r"<\1>", path)
