@@ -59,7 +59,7 @@ def quota_command(settings: Settings) -> click.Command:
         with shared_redis(settings) as redis:
             counters = RedisCounters(redis)
             rows = [("LIMIT", "WHAT", "COUNTED BY", "USED", "OF", "RESET IN")]
-            for one in counted_for(settings, principal, rate_limit_address(address or "")):
+            for one in counted_for(settings, principal, rate_limit_address(address) if address else ""):
                 (outcome,) = counters.take([one.ask], consume=False, partition_by=one.partition_by)
                 used, note = outcome.capacity - outcome.remaining, ""
                 if reset and used:

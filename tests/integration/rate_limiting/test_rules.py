@@ -282,6 +282,12 @@ def test_it_shows_what_is_used_and_gives_it_back(
     assert gateway.get("/api/devices", who).value("X-RateLimit-Remaining") == "4"
 
 
+def test_without_an_address_no_counters_of_addresses_are_shown(server: RedisServer) -> None:
+    # The built-in login counts by address.
+    assert table(ask(server, {}, fresh())).keys() == {"default"}
+    assert table(ask(server, {}, fresh(), "--address", "127.0.0.1")).keys() == {"default", "anonymous"}
+
+
 @while_redis_answers
 def test_it_follows_the_plan_and_knows_addresses(
     gateway: GatewayProcess, server: RedisServer, settings: dict[str, Any]
