@@ -14,7 +14,7 @@ from gateway.config import Settings, TracingSettings
 from gateway.dependencies import DEFAULTS, Dependencies
 from gateway.flask_app import GatewayApp
 from gateway.proxy.balancer import Balancer
-from gateway.proxy.recovery import Recovery
+from gateway.proxy.recovery_monitor import RecoveryMonitor
 from gateway.proxy.session import ServiceSession
 from gateway.proxy.shared_recoveries import SharedRecoveries
 from gateway.rate_limiting.limit_sets import LimitSets
@@ -112,7 +112,7 @@ def build(settings: Settings, dependencies: Dependencies = DEFAULTS) -> Flask:
         )
     if signer is not None:
         app.register_blueprint(identity_blueprint(signer))
-    recovery = Recovery(time.monotonic, SharedRecoveries(redis) if redis is not None else None)
+    recovery = RecoveryMonitor(time.monotonic, SharedRecoveries(redis) if redis is not None else None)
     guards = [authentication.authorize, operation_check.check]
     # After the gateway's own: of two mappings of one path the first one counts.
     add_services(app, settings, policies, guards, metrics, dependencies, present, recovery)
@@ -138,7 +138,7 @@ def add_services(
     metrics: Metrics,
     dependencies: Dependencies,
     present: WorkerState,
-    recovery: Recovery,
+    recovery: RecoveryMonitor,
 ) -> None:
     """One blueprint per service: its guards, then the forwarder with its own pooled session."""
     own_names = settings.jwt.identity_fields | (TRACE_FIELDS if settings.tracing.propagate else frozenset())

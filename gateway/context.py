@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from gateway.errors import InvalidToken, KeysUnavailable, MissingToken
-from gateway.proxy.attempts import Attempt
-from gateway.proxy.forwarding_headers import ClientSide
-from gateway.proxy.headers import Pairs
-from gateway.proxy.paths import RequestTarget
+from gateway.http_fields import HeaderPairs
+from gateway.proxy.forward_request import Attempt
+from gateway.proxy.forwarding_headers import ClientInfo
+from gateway.proxy.path_validation import RequestTarget
 from gateway.rate_limiting.flask_limiter_backend import Batch
 from gateway.route_policy import RoutePolicy
 from gateway.tokens.principal import Principal
@@ -40,8 +40,8 @@ class Exchange:
     started: float
     method: str
     raw_target: str
-    headers: Pairs
-    client: ClientSide
+    headers: HeaderPairs
+    client: ClientInfo
     environ: WSGIEnvironment = field(repr=False)
     # None where traces are none of the gateway's business.
     trace: Trace | None = None

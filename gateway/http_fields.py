@@ -4,6 +4,15 @@ from __future__ import annotations
 
 import re
 
+# A header as a list of (name, value): a mapping would lose repeated fields, such as Set-Cookie.
+HeaderPairs = list[tuple[str, str]]
+
+# Patterns of a name and of a value (RFC 9110 5.6.2 and 5.5). Neither matches the end of a line.
+TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"  # noqa: S105 - the RFC's word
+TEXT = r"[\t\x20-\x7e\x80-\xff]*+"
+# Size of each cache by header name. Clients and services choose the names, so the number of names has no bound.
+CACHED_NAMES = 256
+
 # Connection-specific fields (RFC 9110 7.6.1), and those that only the next hop may believe.
 HOP_BY_HOP = frozenset(
     "connection keep-alive proxy-connection proxy-authenticate proxy-authorization te trailer transfer-encoding "

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from gateway.config import OnRedisFailure, RateLimitSettings, RouteSettings, ServiceSettings, Settings, Undocumented
-from gateway.proxy.prefixes import UNCHANGED, PrefixMapping
-from gateway.proxy.time_limits import TimeLimits
+from gateway.proxy.prefix_mapping import UNCHANGED, PrefixMapping
+from gateway.proxy.timeouts import Timeouts
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class RoutePolicy:
     scopes: tuple[str, ...]
     encoded_slashes: bool
     rate_limit: RateLimitPolicy
-    time_limits: TimeLimits
+    time_limits: Timeouts
     # Placeholders of the path that operators never see filled in; "path" is what /** stands for.
     redact: tuple[str, ...] = ()
     undocumented: Undocumented = "allow"
@@ -88,7 +88,7 @@ def service_policies(name: str, service: ServiceSettings, defaults: RateLimitSet
                 scopes=service.scopes if route.scopes is None else route.scopes,
                 encoded_slashes=encoded_slashes,
                 rate_limit=rate_limit_policy(own_name, route, service_rate_limit),
-                time_limits=TimeLimits.of(service, route),
+                time_limits=Timeouts.of(service, route),
                 redact=route.redact,
                 undocumented=route.undocumented or service.undocumented,
                 prefix=mappings[prefix],
@@ -98,7 +98,7 @@ def service_policies(name: str, service: ServiceSettings, defaults: RateLimitSet
     # A path of its own is more specific than being below one, and named methods are more specific than all.
     yield from sorted(routes, key=lambda policy: (policy.path.endswith("/**"), not policy.methods))
     needs_token = service.auth == "required"
-    limits = TimeLimits.of(service)
+    limits = Timeouts.of(service)
     for prefix, mapping in mappings.items():
         yield RoutePolicy(
             service=name,

@@ -44,7 +44,7 @@ class ServiceSource:
         self._service = service
         own = [policy for policy in policies if policy.service == name]
         # The document has each operation once; the same policy below another prefix is the same operation's.
-        self._policies = tuple(one for one in own if one.prefix.taken_off == one.prefix.documented)
+        self._policies = tuple(one for one in own if one.prefix.client_prefix == one.prefix.document_prefix)
         self._hidden = hidden
         self._fetcher = service_fetcher(name, service, service.openapi_path, max_bytes)
         identity = json.dumps([name, *service.targets, service.host, service.openapi_path, max_bytes])

@@ -29,7 +29,7 @@ from gateway.explain.dry_run_parts import (
     NotSent,
     Sending,
 )
-from gateway.proxy.headers import Pairs
+from gateway.http_fields import HeaderPairs
 from gateway.rate_limiting.fallback import FallbackLimiter
 from gateway.responses import GatewayResponse
 from gateway.routes.admin import OperatorsOnly
@@ -70,7 +70,7 @@ class DryRunResult:
     exchange: Exchange
     endpoint: str | None
     status: int
-    answer: Pairs
+    answer: HeaderPairs
     problem: dict[str, Any] | None
     begun: list[str]
     stopped_at: str

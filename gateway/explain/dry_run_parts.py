@@ -9,11 +9,12 @@ from typing import Any
 
 from gateway.api_documents.refresher import DocumentRefresher
 from gateway.api_documents.renewal import Renewal
-from gateway.proxy.forwarder import Answer, Forwarder, ForwardRequest
-from gateway.proxy.headers import Pairs
+from gateway.http_fields import HeaderPairs
+from gateway.proxy.forward_request import ForwardRequest, ForwardResponse
+from gateway.proxy.forwarder import Forwarder
 from gateway.proxy.health_checks import HealthChecks
+from gateway.proxy.http1 import request_head
 from gateway.proxy.request_body import RequestBody
-from gateway.proxy.wire import request_head
 from gateway.rate_limiting.fallback import FallbackLimiter
 from gateway.rate_limiting.models import LimitCheck, LimitResult, RevocationLookup
 from gateway.rate_limiting.redis_counters import PROBE
@@ -25,7 +26,7 @@ class Sending:
 
     url: str
     line: str
-    fields: Pairs
+    fields: HeaderPairs
 
 
 class NotSent(Exception):
@@ -101,7 +102,7 @@ class DryRunForwarder(Forwarder):
         super().__init__(*parts)
         self._sendings = sendings
 
-    def forward(self, incoming: ForwardRequest) -> Answer:
+    def forward(self, incoming: ForwardRequest) -> ForwardResponse:
         """Raises NotSent, or what forwarding raises before anything is sent."""
         self._slots.check(incoming.caller)
         body = self._body_of(incoming)

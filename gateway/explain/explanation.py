@@ -14,7 +14,7 @@ from gateway.explain.findings import Case, Finding, all_findings
 from gateway.explain.header_diff import Difference, difference, shown
 from gateway.explain.simulated_request import MessageRefused, SimulatedRequest, received
 from gateway.explain.token_findings import authorization_finding, revocation_finding, token_finding
-from gateway.proxy.headers import Pairs
+from gateway.http_fields import HeaderPairs
 
 WORKERS_OWN = "breakers, health and requests in flight are each worker's own and can't be seen from here"
 
@@ -26,7 +26,7 @@ class ToTarget:
 
     url: str
     request_line: str
-    fields: Pairs
+    fields: HeaderPairs
     difference: Difference
 
 
@@ -43,7 +43,7 @@ class Explanation:
     code: str | None
     detail: str
     targets: list[ToTarget] = field(default_factory=list)
-    answer: Pairs = field(default_factory=list)
+    answer: HeaderPairs = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     @property

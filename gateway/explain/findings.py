@@ -10,7 +10,7 @@ from typing import Any
 from gateway.config import Settings
 from gateway.explain.dry_run import DryRunResult
 from gateway.explain.simulated_request import SimulatedRequest
-from gateway.proxy.headers import Pairs
+from gateway.http_fields import HeaderPairs
 from gateway.route_policy import RoutePolicy
 from gateway.stages.rate_limit_headers import OBSERVED_FIELD
 
@@ -107,7 +107,7 @@ def cors_finding(case: Case) -> Finding:
     return Finding(stage, "allowed", f"{origin}{credentials}", facts)
 
 
-def cors_fields(answer: Pairs) -> dict[str, str]:
+def cors_fields(answer: HeaderPairs) -> dict[str, str]:
     return {name: value for name, value in answer if name.lower().startswith("access-control-")}
 
 
@@ -140,7 +140,7 @@ def path_finding(case: Case) -> Finding:
     if target is None:
         return Finding("path", "not reached", "")
     why = target.path
-    if target.doubtful:
+    if target.is_ambiguous:
         why += " (servers could read it in several ways, but none leads to another policy)"
     return Finding("path", "ok", why)
 

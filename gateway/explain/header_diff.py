@@ -6,8 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from gateway.http_fields import normal
-from gateway.proxy.headers import Pairs
+from gateway.http_fields import HeaderPairs, normal
 from gateway.tokens.identity_signer import FIELD
 
 CREDENTIALS = frozenset(["authorization", "proxy-authorization"])
@@ -20,9 +19,9 @@ HIDDEN = "…"
 class Difference:
     """What becomes of a header's fields on the way, by name. `changed` has the values before and after, joined."""
 
-    added: Pairs
+    added: HeaderPairs
     changed: list[tuple[str, str, str]]
-    removed: Pairs
+    removed: HeaderPairs
     unchanged: list[str]
 
 

@@ -27,9 +27,8 @@ from gunicorn.http.unreader import IterUnreader, SocketUnreader
 from gateway.errors import GatewayError
 from gateway.gunicorn.parser_settings import MESSAGE_RULES
 from gateway.hosts import read_host
-from gateway.proxy.headers import NAMES_KNOWN
-from gateway.proxy.paths import ABSOLUTE_FORM
-from gateway.proxy.wire import TEXT, TOKEN
+from gateway.http_fields import CACHED_NAMES, TEXT, TOKEN
+from gateway.proxy.path_validation import ABSOLUTE_FORM
 from gateway.system.sockets import receive, receive_arrived, wait_for_answer
 from gateway.system.time_slice import yield_now
 
@@ -262,7 +261,7 @@ class Unreader(SocketUnreader):  # type: ignore[misc]
         return receive_arrived(self.sock, ARRIVED_BYTES)
 
 
-@lru_cache(maxsize=NAMES_KNOWN)
+@lru_cache(maxsize=CACHED_NAMES)
 def in_capitals(name: str) -> str:
     return name.upper()
 

@@ -19,8 +19,7 @@ from gunicorn.http.errors import InvalidResponseHeader
 from gateway.errors import ClientDisconnected
 from gateway.gunicorn.request_bodies import ClientStream, Patience
 from gateway.gunicorn.request_heads import Request
-from gateway.proxy.headers import NAMES_KNOWN
-from gateway.proxy.wire import TEXT, TOKEN
+from gateway.http_fields import CACHED_NAMES, TEXT, TOKEN
 from gateway.system.sockets import receive, send_all
 from gateway.system.time_slice import yield_now
 
@@ -187,7 +186,7 @@ class Response:
             self.sock.settimeout(self._own_timeout)
 
 
-@lru_cache(maxsize=NAMES_KNOWN)
+@lru_cache(maxsize=CACHED_NAMES)
 def special_name(name: str) -> str:
     """The name in lower case where the field says how the answer is sent, or when it was made; else nothing."""
     lower = name.lower()

@@ -10,8 +10,8 @@ from gunicorn.http import wsgi
 
 from gateway.gunicorn.request_heads import Request
 from gateway.gunicorn.response_writer import Response
-from gateway.proxy.headers import NAMES_KNOWN
-from gateway.proxy.paths import decoded_once
+from gateway.http_fields import CACHED_NAMES
+from gateway.proxy.path_validation import decode_once
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -31,7 +31,7 @@ def create(req: Request, sock: Any, client: Any, server: Any, cfg: Config) -> tu
         "gateway.send_interim": response.send_interim,
         "REQUEST_METHOD": req.method,
         "SCRIPT_NAME": "",
-        "PATH_INFO": decoded_once(req.path).decode("latin-1") if "%" in req.path else req.path,
+        "PATH_INFO": decode_once(req.path).decode("latin-1") if "%" in req.path else req.path,
         "QUERY_STRING": req.query,
         "RAW_URI": req.uri,
         "SERVER_PROTOCOL": "HTTP/1.1" if req.version == (1, 1) else f"HTTP/{req.version[0]}.{req.version[1]}",
@@ -53,7 +53,7 @@ def create(req: Request, sock: Any, client: Any, server: Any, cfg: Config) -> tu
     return response, environ
 
 
-@lru_cache(maxsize=NAMES_KNOWN)
+@lru_cache(maxsize=CACHED_NAMES)
 def environ_key(name: str) -> str:
     """The key of a field whose name is in capitals."""
     return OF_CONTENT.get(name) or "HTTP_" + name.replace("-", "_")

@@ -14,7 +14,7 @@ from gateway.openapi.gateway_components import (
     quota_headers,
 )
 from gateway.openapi.inputs import GatewayFacts
-from gateway.proxy.headers import may_be_answered
+from gateway.proxy.header_filter import may_reach_client
 from gateway.route_policy import RoutePolicy
 
 RATE_LIMIT = "x-ratelimit"
@@ -82,7 +82,7 @@ def both(theirs: dict[str, Any], status: str, facts: GatewayFacts) -> dict[str, 
     own = {
         name: header
         for name, header in answer_headers(status).items()
-        if name.lower() not in declared or not may_be_answered(name)
+        if name.lower() not in declared or not may_reach_client(name)
     }
     combined = with_headers(theirs, own | quota_headers(facts))
     return combined | {"description": text, "content": content}

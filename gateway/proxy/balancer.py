@@ -15,15 +15,15 @@ from gateway.proxy.target import Target
 
 @dataclass(slots=True, eq=False)
 class TargetState:
-    """What this worker knows of a target. `is_well` is what the active checks say, once they have said anything: until
-    then (`is_known`) it is taken for well."""
+    """What this worker knows of a target. `is_healthy` is the verdict of the active health checks; it is True until
+    `is_health_known`."""
 
     target: Target
     breaker: Breaker
     weight: int = 1
     in_flight: int = 0
-    is_well: bool = True
-    is_known: bool = False
+    is_healthy: bool = True
+    is_health_known: bool = False
     # For round robin: how much it is this target's turn.
     turn: int = field(default=0)
 
@@ -88,7 +88,7 @@ class Balancer:
 
     def _usable(self, allowed: Sequence[TargetState]) -> Sequence[TargetState]:
         """Those that are well and don't ask to be left alone, else those that there are."""
-        well = [state for state in allowed if state.is_well]
+        well = [state for state in allowed if state.is_healthy]
         # Where hardly any target seems to be well, the question is more likely to be wrong than all the targets.
         usable = well if len(well) >= max(1, self._min_available) else allowed
         return [state for state in usable if not state.breaker.is_resting] or usable

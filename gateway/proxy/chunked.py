@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from gateway.proxy.wire import MAX_HEAD_BYTES, TEXT, TOKEN
+from gateway.http_fields import TEXT, TOKEN
+from gateway.proxy.http1 import MAX_HEAD_BYTES
 
 MAX_LINE_BYTES = 4096
 # How much one call decodes, so that its caller can let others run in between.

@@ -13,8 +13,8 @@ from contextlib import suppress
 from gateway.errors import UpstreamProtocolError, UpstreamTimeout
 from gateway.proxy.client_watch import wait_watching
 from gateway.proxy.connection_ends import ConnectionBroken, ConnectionEnded, cause_of
+from gateway.proxy.http1 import MAX_HEAD_BYTES, ResponseHead, read_response_head
 from gateway.proxy.sending import Sending
-from gateway.proxy.wire import MAX_HEAD_BYTES, ResponseHead, read_response_head
 from gateway.system.shutdown import StreamEnd
 from gateway.system.sockets import receive, receive_arrived, send_all, system_poll, wait_for_answer, wait_for_any
 from gateway.system.time_slice import yield_if_due

@@ -11,63 +11,30 @@
 
 from __future__ import annotations
 
-import socket
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
 from gateway.config import ServiceSettings
 from gateway.errors import UpgradeRefused, UpstreamConnectionStale, UpstreamError
-from gateway.proxy.attempts import Attempt
+from gateway.http_fields import HeaderPairs
 from gateway.proxy.balancer import Balancer, TargetState
 from gateway.proxy.breaker import MAX_REST_SECONDS, Breaker
 from gateway.proxy.chunked import as_chunks
-from gateway.proxy.forwarding_headers import ClientSide
-from gateway.proxy.headers import Pairs, answered_fields, forwarded_fields, with_one_forward_less
-from gateway.proxy.paths import RequestTarget
-from gateway.proxy.prefixes import UNCHANGED, PrefixMapping
-from gateway.proxy.redirects import Places, names_a_place
-from gateway.proxy.request_body import Readable, RequestBody
+from gateway.proxy.forward_request import Attempt, ForwardRequest, ForwardResponse
+from gateway.proxy.header_filter import answered_fields, forwarded_fields, with_one_forward_less
+from gateway.proxy.http1 import ResponseHead
+from gateway.proxy.in_flight_limits import InFlightLimits, Slot
+from gateway.proxy.request_body import RequestBody
 from gateway.proxy.response_body import ResponseBody, first_piece
+from gateway.proxy.response_rewriting import ResponseRewriter, names_a_place
 from gateway.proxy.retry import RetryBudget, backoff_seconds, is_safe_to_send_again
 from gateway.proxy.round_trip import ReadyRequest
 from gateway.proxy.session import ServiceSession
-from gateway.proxy.slots import RequestSlots, Slot
 from gateway.proxy.target import Target
-from gateway.proxy.time_limits import TimeLimits
-from gateway.proxy.wire import ResponseHead
 from gateway.timestamps import to_microseconds
-from gateway.trace_context import Trace, UpstreamCall
-
-
-@dataclass(slots=True)
-class ForwardRequest:
-    """A request as the gateway received it. `content_length` is None where there is no body or it is chunked."""
-
-    method: str
-    target: RequestTarget
-    fields: Pairs
-    client: ClientSide
-    stream: Readable
-    content_length: int | None
-    is_chunked: bool
-    request_id: str
-    # How the request is told to have come (RFC 9110 7.6.3).
-    via: str
-    limits: TimeLimits
-    prefix: PrefixMapping = UNCHANGED
-    # Who is calling: always the same text for the same caller.
-    caller: str = ""
-    # What was tried is told here.
-    attempts: list[Attempt] = field(default_factory=list)
-    identity_fields: Sequence[tuple[str, str]] = ()
-    # The trace that it is part of, of which the service is told; None where the client's fields pass as any others.
-    trace: Trace | None = None
-    client_socket: socket.socket | None = None
-    # Sends an interim answer to the client: status, reason, fields. Raises ClientDisconnected.
-    send_interim: Callable[[int, str, Pairs], None] | None = None
+from gateway.trace_context import UpstreamCall
 
 
 class Watch(Protocol):
@@ -75,16 +42,6 @@ class Watch(Protocol):
 
     def retried(self) -> None: ...
     def opened(self, target: Target) -> None: ...
-
-
-@dataclass(slots=True)
-class Answer:
-    """What goes back to the client. `body` must be read to its end or closed."""
-
-    status: int
-    reason: str
-    fields: Pairs
-    body: ResponseBody
 
 
 class Forwarder:
@@ -109,14 +66,14 @@ class Forwarder:
         self._chance = chance
         self._watch = watch
         self._budget = RetryBudget(settings.retry_budget)
-        self._slots = RequestSlots(settings)
+        self._slots = InFlightLimits(settings)
 
     @property
     def in_flight(self) -> int:
         """Requests whose answers have not ended."""
         return self._slots.taken
 
-    def forward(self, incoming: ForwardRequest) -> Answer:
+    def forward(self, incoming: ForwardRequest) -> ForwardResponse:
         """Raises GatewayError, or ClientDisconnected."""
         body = self._body_of(incoming)
         # Only now, as reading a small body may have taken long.
@@ -140,7 +97,7 @@ class Forwarder:
             return body
         return as_chunks(small) if incoming.is_chunked else small
 
-    def _send_until_answered(self, incoming: ForwardRequest, body: bytes | RequestBody, slot: Slot) -> Answer:
+    def _send_until_answered(self, incoming: ForwardRequest, body: bytes | RequestBody, slot: Slot) -> ForwardResponse:
         self._budget.earn()
         balancer, tried = self._balancer, list[TargetState]()
         state = balancer.choose(incoming.caller, isinstance(body, RequestBody))
@@ -162,7 +119,9 @@ class Forwarder:
                 state = another
             self._watch.retried()
 
-    def _send(self, incoming: ForwardRequest, body: bytes | RequestBody, state: TargetState, slot: Slot) -> Answer:
+    def _send(
+        self, incoming: ForwardRequest, body: bytes | RequestBody, state: TargetState, slot: Slot
+    ) -> ForwardResponse:
         """One attempt, at one target, which learns of its outcome."""
         target, breaker, started = state.target, state.breaker, self._clock()
         outcome, status, trace = "answered", None, incoming.trace
@@ -178,7 +137,7 @@ class Forwarder:
                     self.target_for(incoming, target),
                     self.fields_for(incoming, target),
                     body,
-                    incoming.limits,
+                    incoming.timeouts,
                     incoming.client_socket,
                     partial(self._send_interim, incoming, target) if incoming.send_interim else None,
                 )
@@ -220,14 +179,14 @@ class Forwarder:
             elif upstream_body.is_cut and breaker.was_cut(permit):
                 self._watch.opened(target)
 
-        return Answer(head.status, head.reason, fields, ResponseBody(first, upstream_body, leave))
+        return ForwardResponse(head.status, head.reason, fields, ResponseBody(first, upstream_body, leave))
 
     def _send_interim(self, incoming: ForwardRequest, target: Target, head: ResponseHead) -> None:
         # 100 Continue answers an expectation that the gateway has met itself.
         if incoming.send_interim is not None and head.status != 100:
             incoming.send_interim(head.status, head.reason, self._answered_fields(head.fields, incoming, target))
 
-    def _answered_fields(self, received: Pairs, incoming: ForwardRequest, target: Target) -> Pairs:
+    def _answered_fields(self, received: HeaderPairs, incoming: ForwardRequest, target: Target) -> HeaderPairs:
         """The answer's fields as the client gets them."""
         fields, places = answered_fields(received), None
         for index, (name, value) in enumerate(fields):
@@ -236,9 +195,9 @@ class Forwarder:
                 fields[index] = (name, places.field(name, value))
         return fields
 
-    def _places(self, incoming: ForwardRequest, target: Target) -> Places:
-        asked, client = incoming.target, incoming.client
-        return Places(
+    def _places(self, incoming: ForwardRequest, target: Target) -> ResponseRewriter:
+        asked, client = incoming.request_target, incoming.client
+        return ResponseRewriter(
             client_scheme=client.scheme,
             client_host=client.host,
             target_scheme="https" if target.is_tls else "http",
@@ -246,14 +205,14 @@ class Forwarder:
             asked=asked.raw_path if asked.raw_query is None else f"{asked.raw_path}?{asked.raw_query}",
             asked_of_target=self.target_for(incoming, target).partition("?")[0],
             base_path=target.base_path,
-            prefix=incoming.prefix.taken_off,
-            inner_prefix=incoming.prefix.put_before,
+            prefix=incoming.prefix.client_prefix,
+            inner_prefix=incoming.prefix.service_prefix,
         )
 
     def target_for(self, incoming: ForwardRequest, target: Target) -> str:
         """What is asked of the target: the client's own bytes of path and query, behind the target's base path. Raises
         BadPath."""
-        asked = incoming.target
+        asked = incoming.request_target
         path = incoming.prefix.service_path(asked.raw_path, target.base_path)
         return path if asked.raw_query is None else f"{path}?{asked.raw_query}"
 
@@ -263,18 +222,18 @@ class Forwarder:
             return incoming.client.host
         return self._settings.host or target.authority
 
-    def fields_for(self, incoming: ForwardRequest, target: Target) -> Pairs:
+    def fields_for(self, incoming: ForwardRequest, target: Target) -> HeaderPairs:
         """The header that goes on. Raises UpgradeRefused for a WebSocket, which would be half a one behind here."""
-        if any(name.lower() == "upgrade" and "websocket" in value.lower() for name, value in incoming.fields):
+        if any(name.lower() == "upgrade" and "websocket" in value.lower() for name, value in incoming.headers):
             raise UpgradeRefused()
-        passing = forwarded_fields(incoming.fields, self._identity_names)
+        passing = forwarded_fields(incoming.headers, self._identity_names)
         if incoming.method == "OPTIONS":
             passing = with_one_forward_less(passing)
         fields = [("Host", self.host_for(incoming, target)), *passing]
         fields += incoming.client.fields
-        fields += incoming.prefix.fields
+        fields += incoming.prefix.headers
         fields += (("Via", incoming.via), ("X-Request-Id", incoming.request_id))
-        fields += incoming.identity_fields
+        fields += incoming.identity_headers
         if incoming.trace is not None:
             fields += incoming.trace.fields()
         if incoming.is_chunked:
@@ -284,7 +243,7 @@ class Forwarder:
         return fields
 
 
-def rest(breaker: Breaker, fields: Pairs) -> None:
+def rest(breaker: Breaker, fields: HeaderPairs) -> None:
     """A 503 with Retry-After in seconds (RFC 9110 10.2.3): other targets first, for so long."""
     for name, value in fields:
         if name.lower() == "retry-after" and value.isascii() and value.isdigit():

@@ -36,7 +36,7 @@ QUOTED_PAIR = re.compile(r"\\(.)")
 TO_BE_ESCAPED = re.compile(r'(["\\])')
 
 
-class ClientSide(NamedTuple):
+class ClientInfo(NamedTuple):
     """The client as it was accepted. `peer` is the connection's own address; `address`, `scheme` and `host` are the
     client's, as far as they are known. `fields` are the forwarding fields by which services learn of it."""
 
@@ -47,14 +47,14 @@ class ClientSide(NamedTuple):
     fields: tuple[tuple[str, str], ...]
 
 
-def client_side(
+def resolve_client(
     peer: str,
     scheme: str,
     host: str,
     trusted_hops: int = 0,
     family: ForwardingFamily = "x-forwarded",
     said: tuple[str, ...] = (),
-) -> ClientSide:
+) -> ClientInfo:
     """The client of a connection from `peer`. `said` is what the proxies in front say: the values of X-Forwarded-For,
     -Proto and -Host, "" for one that is absent; or those of Forwarded (RFC 7239), one for each line."""
     is_short = len(host) + (sum(map(len, said)) if said else 0) < MOST_CHARACTERS
@@ -64,7 +64,7 @@ def client_side(
 
 def read_client(
     peer: str, scheme: str, host: str, trusted_hops: int, family: ForwardingFamily, said: tuple[str, ...]
-) -> ClientSide:
+) -> ClientInfo:
     peer = address_in(peer) or UNKNOWN
     if not said:
         nodes, schemes, hosts = list[str](), list[str](), list[str]()
@@ -81,7 +81,7 @@ def read_client(
         scheme = schemes[0].lower()
     if hosts and read_host(hosts[0]) is not None:
         host = hosts[0]
-    return ClientSide(peer, address, scheme, host, tuple(forwarding_fields([*nodes, peer], scheme, host)))
+    return ClientInfo(peer, address, scheme, host, tuple(forwarding_fields([*nodes, peer], scheme, host)))
 
 
 remembered = lru_cache(CLIENTS_REMEMBERED)(read_client)

@@ -37,18 +37,18 @@ class Checked:
     in_a_row: int = 0
     has_passed: bool = False
 
-    def learn(self, is_well: bool) -> bool:
+    def learn(self, is_healthy: bool) -> bool:
         """Whether the answer changes what the target is taken for."""
-        self.has_passed = self.has_passed or is_well
-        if is_well == self.state.is_well:
+        self.has_passed = self.has_passed or is_healthy
+        if is_healthy == self.state.is_healthy:
             self.in_a_row = 0
-            self.state.is_known = True
+            self.state.is_health_known = True
             return False
         self.in_a_row += 1
         health = self.settings.health
-        if self.in_a_row < (health.healthy_after if is_well else health.unhealthy_after):
+        if self.in_a_row < (health.healthy_after if is_healthy else health.unhealthy_after):
             return False
-        self.in_a_row, self.state.is_well, self.state.is_known = 0, is_well, True
+        self.in_a_row, self.state.is_healthy, self.state.is_health_known = 0, is_healthy, True
         return True
 
 

@@ -13,8 +13,8 @@ from contextlib import suppress
 from weakref import WeakSet
 
 from gateway.proxy.connection import UpstreamConnection
+from gateway.proxy.http1 import ResponseHead
 from gateway.proxy.target import Target
-from gateway.proxy.wire import ResponseHead
 from gateway.system.resource_exhaustion import RESOURCE_EXHAUSTION
 from gateway.system.threads import PerProcessThread
 from gateway.system.time_slice import yield_if_due

@@ -16,7 +16,7 @@ from gateway.errors import (
 from gateway.proxy.chunked import RESPONSE_CHUNK_LINE, ChunkDecoder, MalformedChunks
 from gateway.proxy.connection import UpstreamConnection
 from gateway.proxy.connection_ends import ConnectionBroken, ConnectionEnded, WorkerEnding
-from gateway.proxy.wire import EVENT_STREAM, ResponseHead
+from gateway.proxy.http1 import EVENT_STREAM, ResponseHead
 from gateway.system.shutdown import StreamEnd, WorkerShutdown
 from gateway.system.time_slice import yield_if_due
 

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.errors import UpstreamConnectError, UpstreamConnectionStale, UpstreamProtocolError
+from gateway.http_fields import HeaderPairs
 from gateway.proxy.connection import UpstreamConnection
 from gateway.proxy.connection_ends import ConnectionEnded
-from gateway.proxy.headers import Pairs
+from gateway.proxy.http1 import ResponseHead, request_head
 from gateway.proxy.idle_connections import IdleConnections
 from gateway.proxy.request_body import RequestBody
 from gateway.proxy.response_body import UpstreamBody
 from gateway.proxy.retry import IDEMPOTENT
 from gateway.proxy.target import Target
-from gateway.proxy.time_limits import TimeLimits
+from gateway.proxy.timeouts import Timeouts
 from gateway.proxy.upload import Upload
-from gateway.proxy.wire import ResponseHead, request_head
 from gateway.system.shutdown import WorkerShutdown
 
 
@@ -30,9 +30,9 @@ class ReadyRequest:
     method: str
     target: Target
     request_target: str
-    fields: Pairs
+    fields: HeaderPairs
     content: bytes | RequestBody
-    limits: TimeLimits
+    limits: Timeouts
     client: socket.socket | None = None
     send_interim: Callable[[ResponseHead], None] | None = None
 
@@ -42,7 +42,7 @@ class Connections(Protocol):
 
     @property
     def idle(self) -> IdleConnections: ...
-    def new_connection(self, target: Target, limits: TimeLimits) -> UpstreamConnection: ...
+    def new_connection(self, target: Target, limits: Timeouts) -> UpstreamConnection: ...
 
 
 def exchange(connections: Connections, request: ReadyRequest) -> tuple[ResponseHead, UpstreamBody]:

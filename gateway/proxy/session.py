@@ -21,12 +21,12 @@ from gateway.config import ServiceSettings
 from gateway.errors import ConfigurationError
 from gateway.proxy.connection import UpstreamConnection
 from gateway.proxy.connector import connect
+from gateway.proxy.http1 import ResponseHead
 from gateway.proxy.idle_connections import IdleConnections
 from gateway.proxy.response_body import UpstreamBody
 from gateway.proxy.round_trip import ReadyRequest, exchange
 from gateway.proxy.target import Target
-from gateway.proxy.time_limits import TimeLimits
-from gateway.proxy.wire import ResponseHead
+from gateway.proxy.timeouts import Timeouts
 from gateway.system.shutdown import WorkerShutdown
 
 
@@ -68,7 +68,7 @@ class ServiceAdapter(BaseAdapter):
     def __init__(self, settings: ServiceSettings, name: str, worker_end: WorkerShutdown | None = None) -> None:
         super().__init__()
         self.worker_end = worker_end
-        self._limits = TimeLimits.of(settings)
+        self._limits = Timeouts.of(settings)
         self._host = settings.host
         self._tls = tls_context(settings, name)
         self.idle = IdleConnections(settings.keepalive_connections, settings.keepalive_idle_seconds)
@@ -89,7 +89,7 @@ class ServiceAdapter(BaseAdapter):
         limits = self._limits if timeout is None else self._limits.within(timeout)
         return UpstreamResponse(request, *exchange(self, as_ready(request, limits, self._host)))
 
-    def new_connection(self, target: Target, limits: TimeLimits) -> UpstreamConnection:
+    def new_connection(self, target: Target, limits: Timeouts) -> UpstreamConnection:
         tls = self._tls if target.is_tls else None
         return connect(target, tls, limits.connect_seconds, limits.read_seconds)
 
@@ -121,7 +121,7 @@ class ServiceSession(requests.Session):
         return self._adapter.idle.count(target)
 
 
-def as_ready(request: requests.PreparedRequest, limits: TimeLimits, host: str | None) -> ReadyRequest:
+def as_ready(request: requests.PreparedRequest, limits: Timeouts, host: str | None) -> ReadyRequest:
     """A request that requests has prepared, for callers that use the session as any other. `host` is the Host that the
     service is known by, where that is not the target's."""
     target = Target.parse(request.url or "")

@@ -11,7 +11,7 @@ from gateway import context
 from gateway.config import AdminSettings
 from gateway.context import Exchange
 from gateway.errors import NoRoute
-from gateway.proxy.headers import tells_of_a_proxy
+from gateway.proxy.header_filter import is_set_by_proxies
 from gateway.responses import GatewayResponse, content_response
 from gateway.routes.status.views import add_status
 from gateway.stages.host_check import ServedHosts
@@ -74,7 +74,7 @@ class OperatorsOnly:
         if any(name.lower() == "origin" for name, _ in exchange.headers):
             raise NotAnOperator("a page of another origin asked")
         # Through a proxy everybody has its address; then the client's own counts, which must be one that is believed.
-        is_forwarded = any(tells_of_a_proxy(name) for name, _ in exchange.headers)
+        is_forwarded = any(is_set_by_proxies(name) for name, _ in exchange.headers)
         client = exchange.client
         for address in (client.peer, client.address):
             if not self._is_allowed(address):

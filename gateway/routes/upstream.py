@@ -9,7 +9,7 @@ from flask import Blueprint
 
 from gateway import context
 from gateway.proxy.forwarder import Forwarder
-from gateway.proxy.headers import max_forwards
+from gateway.proxy.header_filter import max_forwards
 from gateway.responses import GatewayResponse
 from gateway.route_policy import RoutePolicy
 from gateway.stages.start import incoming_of
@@ -39,7 +39,7 @@ def service_blueprint(
             answer = forwarder.forward(incoming_of(exchange))
             exchange.is_stream = answer.body.is_stream
             try:
-                return GatewayResponse.of(answer.body, answer.status, answer.reason, answer.fields)
+                return GatewayResponse.of(answer.body, answer.status, answer.reason, answer.headers)
             except BaseException:
                 answer.body.close()
                 raise

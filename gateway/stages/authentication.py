@@ -9,7 +9,7 @@ from gateway import context
 from gateway.config import JwtSettings, RevocationSettings
 from gateway.context import Exchange
 from gateway.errors import BadRequest, InsufficientScope, InvalidToken, KeysUnavailable, MissingToken, drop_tracebacks
-from gateway.proxy.headers import Pairs
+from gateway.http_fields import HeaderPairs
 from gateway.rate_limiting.fallback import FallbackLimiter
 from gateway.rate_limiting.models import RevocationLookup
 from gateway.telemetry.metrics.registry import Metrics
@@ -126,7 +126,7 @@ class Authentication:
         self._is_failing = is_failing
 
 
-def presented_token(fields: Pairs, cookie: str | None) -> str:
+def presented_token(fields: HeaderPairs, cookie: str | None) -> str:
     """The token of the Authorization field (RFC 6750 2.1), else of the cookie of that name.
 
     Raises MissingToken, InvalidToken, BadRequest."""
@@ -147,7 +147,7 @@ def presented_token(fields: Pairs, cookie: str | None) -> str:
     return token
 
 
-def cookie_values(fields: Pairs, name: str) -> list[str]:
+def cookie_values(fields: HeaderPairs, name: str) -> list[str]:
     """The values of the cookies of this name (RFC 6265 5.4), in order."""
     pairs = [pair for key, value in fields if key.lower() == "cookie" for pair in value.split(";")]
     values = []

@@ -12,7 +12,7 @@ from flask_cors import CORS
 from gateway import context
 from gateway.config import CorsSettings
 from gateway.errors import LibraryMismatch
-from gateway.proxy.wire import TOKEN
+from gateway.http_fields import TOKEN
 from gateway.responses import GatewayResponse, put_fields
 
 # What a page may read beyond the few fields that browsers show by themselves.

@@ -25,7 +25,7 @@ class OperationCheck:
         if policy is None or policy.undocumented == "allow" or exchange.target is None:
             return
         self._refresher.start()
-        path = policy.prefix.documented_path(exchange.target.path)
+        path = policy.prefix.document_path(exchange.target.path)
         if self._may_exist(policy.service, exchange.method, path):
             return
         # The service may have it since its document was last fetched.

@@ -10,13 +10,13 @@ from werkzeug.routing import Map, MapAdapter, Rule
 
 from gateway import context
 from gateway.errors import AmbiguousPath, BadPath, BadRequest
-from gateway.proxy.paths import (
+from gateway.proxy.path_validation import (
     ENCODED_SLASH,
     PLAIN_BUT_FOR_CASE,
     RequestTarget,
+    alternative_readings,
     caseless,
-    other_readings,
-    read_target,
+    parse_request_target,
 )
 from gateway.route_policy import RoutePolicy
 from gateway.url_rules import policy_of
@@ -52,11 +52,11 @@ class PathCheck:
         if exchange.raw_target == "*":
             raise BadRequest("OPTIONS * asks about the gateway itself, which has no answer to it")
         # A path that no service gets is a 404, also with encoded slashes.
-        target = read_target(exchange.raw_target, encoded_slashes=policy is None or policy.encoded_slashes)
+        target = parse_request_target(exchange.raw_target, encoded_slashes=policy is None or policy.encoded_slashes)
         decided_on = exchange.environ["PATH_INFO"].encode("latin-1").decode("utf-8", "replace")
         if decided_on != target.path:
             raise BadPath("the path can be read in more than one way")
-        if target.doubtful or self._has_capitals:
+        if target.is_ambiguous or self._has_capitals:
             self._refuse_other_policies(target, rule, policy)
         exchange.target = target
         exchange.policy = policy
@@ -71,7 +71,7 @@ class PathCheck:
         elif policy is None and ENCODED_SLASH.search(target.raw_path):
             return
         else:
-            readings = other_readings(target.raw_path)
+            readings = alternative_readings(target.raw_path)
         own = caseless_rule(rule.rule) if rule is not None and policy is not None else None
         for reading in readings:
             found = self._caseless_rule_at(caseless(reading))

@@ -13,9 +13,9 @@ from flask import request
 from gateway import context
 from gateway.config import ProxySettings
 from gateway.context import Exchange
-from gateway.proxy.forwarder import ForwardRequest
-from gateway.proxy.forwarding_headers import ClientSide, client_side
-from gateway.proxy.headers import NAMES_KNOWN, Pairs
+from gateway.http_fields import CACHED_NAMES, HeaderPairs
+from gateway.proxy.forward_request import ForwardRequest
+from gateway.proxy.forwarding_headers import ClientInfo, resolve_client
 from gateway.trace_context import Propagation
 
 if TYPE_CHECKING:
@@ -61,11 +61,11 @@ class RequestStart:
             raise environ[REFUSAL]
 
 
-def client_of(environ: WSGIEnvironment, fields: Pairs, proxy: ProxySettings) -> ClientSide:
+def client_of(environ: WSGIEnvironment, fields: HeaderPairs, proxy: ProxySettings) -> ClientInfo:
     """The client, as the connection shows it or as the trusted proxies in front tell it."""
     peer, scheme, host = environ.get("REMOTE_ADDR", ""), environ["wsgi.url_scheme"], environ.get("HTTP_HOST", "")
     if not proxy.trusted_hops:
-        return client_side(peer, scheme, host)
+        return resolve_client(peer, scheme, host)
     if proxy.forwarding_fields == "forwarded":
         # One for each line: what is wrong with a client's own must not spoil what a proxy added.
         said = tuple(value for name, value in fields if name == "Forwarded")
@@ -75,7 +75,7 @@ def client_of(environ: WSGIEnvironment, fields: Pairs, proxy: ProxySettings) -> 
             environ.get("HTTP_X_FORWARDED_PROTO", ""),
             environ.get("HTTP_X_FORWARDED_HOST", ""),
         )
-    return client_side(peer, scheme, host, proxy.trusted_hops, proxy.forwarding_fields, said)
+    return resolve_client(peer, scheme, host, proxy.trusted_hops, proxy.forwarding_fields, said)
 
 
 def request_id(sent: str) -> str:
@@ -83,7 +83,7 @@ def request_id(sent: str) -> str:
     return sent if REQUEST_ID.fullmatch(sent) else f"{getrandbits(128):032x}"
 
 
-def headers_of(environ: WSGIEnvironment) -> Pairs:
+def headers_of(environ: WSGIEnvironment) -> HeaderPairs:
     """The header's fields in order, duplicates apart where the server keeps them so."""
     received = getattr(environ["wsgi.input"], "fields", None)
     if received is not None:
@@ -95,7 +95,7 @@ def headers_of(environ: WSGIEnvironment) -> Pairs:
     return fields
 
 
-@lru_cache(maxsize=NAMES_KNOWN)
+@lru_cache(maxsize=CACHED_NAMES)
 def spelled(name: str) -> str:
     """gunicorn and WSGI give names in capitals; they go on in the usual spelling."""
     return name.title()
@@ -117,19 +117,19 @@ def incoming_of(exchange: Exchange) -> ForwardRequest:
     length = environ.get("CONTENT_LENGTH")
     return ForwardRequest(
         method=exchange.method,
-        target=exchange.target,
-        fields=exchange.headers,
+        request_target=exchange.target,
+        headers=exchange.headers,
         client=exchange.client,
         stream=environ["wsgi.input"],
         content_length=int(length) if length and not is_chunked else None,
         is_chunked=is_chunked,
         request_id=exchange.request_id,
         via=via(environ["SERVER_PROTOCOL"]),
-        limits=policy.time_limits,
+        timeouts=policy.time_limits,
         prefix=policy.prefix,
         caller=exchange.principal.key if exchange.principal else exchange.client.address,
         attempts=exchange.attempts,
-        identity_fields=exchange.identity_headers,
+        identity_headers=exchange.identity_headers,
         trace=exchange.trace,
         client_socket=environ.get("gunicorn.socket"),
         send_interim=environ.get("gateway.send_interim"),

@@ -121,9 +121,9 @@ def described(service: LiveService) -> dict[str, Any]:
 
 
 def health_of(state: TargetState) -> str:
-    if not state.is_known:
+    if not state.is_health_known:
         return "unknown"
-    return "well" if state.is_well else "unwell"
+    return "well" if state.is_healthy else "unwell"
 
 
 @cache

@@ -79,8 +79,8 @@ class Gauges:
             is_open = any(state.breaker.state != "closed" for state in states)
             metrics.breaker_open.labels(name, url).set(is_open)
             if service.is_asked:
-                metrics.target_unwell.labels(name, url).set(not all(state.is_well for state in states))
-                metrics.target_unknown.labels(name, url).set(not all(state.is_known for state in states))
+                metrics.target_unwell.labels(name, url).set(not all(state.is_healthy for state in states))
+                metrics.target_unknown.labels(name, url).set(not all(state.is_health_known for state in states))
 
     def _keep_looking(self) -> None:
         is_failing = False

@@ -9,7 +9,7 @@ import pytest
 
 from gateway import create_app
 from gateway.config import load_settings
-from gateway.proxy.time_limits import TimeLimits
+from gateway.proxy.timeouts import Timeouts
 from gateway.route_policy import LimitLevel, RateLimitPolicy, RoutePolicy, policies_of
 from tests.support.configuration import devices, loaded
 from tests.support.gateway import GatewayProcess
@@ -17,7 +17,7 @@ from tests.support.tokens import SECRET, bearer
 from tests.support.upstream import ScriptedUpstream
 
 # Of a service that says nothing of them.
-LIMITS = TimeLimits(2, 30, 30)
+LIMITS = Timeouts(2, 30, 30)
 
 
 def policies(**values: Any) -> dict[str, RoutePolicy]:
@@ -117,8 +117,6 @@ def test_what_is_said_of_a_quota_further_out_holds_further_in() -> None:
     )
     settings = loaded(tree | {"ratelimit": {"on_redis_failure": "closed"}})
     found = {one.name: one.rate_limit for one in policies_of(settings)}
-        one.name: one.rate_limit for one in policies_of(loaded(tree | {"ratelimit": {"on_redis_failure": "closed"}}))
-    }
     service = LimitLevel("devices", (), {"pro": ("9/minute",)})
     assert found["rules"] == RateLimitPolicy((), 1, False, "closed")
     assert found["devices"] == found["devices.a"] == RateLimitPolicy((service,), 2, True, "closed", by_address=True)

@@ -11,7 +11,7 @@ import pytest
 from gateway.config import ServiceSettings
 from gateway.proxy.session import ServiceAdapter, ServiceSession
 from gateway.proxy.target import Target
-from gateway.proxy.time_limits import TimeLimits
+from gateway.proxy.timeouts import Timeouts
 from tests.support.client import Connection, request_bytes
 from tests.support.gateway import GatewayProcess, four_services
 from tests.support.tokens import bearer
@@ -72,7 +72,7 @@ def test_a_name_is_looked_up_for_each_new_connection(
     adapter = ServiceAdapter(ServiceSettings(prefix="/x", targets=("http://moving.test",)), "x")
     target = Target.parse("http://moving.test")
     for _ in range(2):
-        adapter.new_connection(target, TimeLimits(2, 30, 30)).send(b"GET / HTTP/1.1\r\n\r\n")
+        adapter.new_connection(target, Timeouts(2, 30, 30)).send(b"GET / HTTP/1.1\r\n\r\n")
     assert upstream.wait_until(lambda: len(upstream.requests) == 1)
     assert other.wait_until(lambda: len(other.requests) == 1)
     assert asked == ["moving.test"] * 2

@@ -15,12 +15,12 @@ import pytest
 
 from gateway.config import ServiceSettings
 from gateway.errors import UpstreamConnectError, UpstreamConnectionStale, UpstreamProtocolError
+from gateway.proxy.http1 import ResponseHead
 from gateway.proxy.idle_connections import FRESH_SECONDS, REST_SECONDS, IdleConnections
 from gateway.proxy.round_trip import ReadyRequest, exchange
 from gateway.proxy.session import ServiceAdapter
 from gateway.proxy.target import Target
-from gateway.proxy.time_limits import TimeLimits
-from gateway.proxy.wire import ResponseHead
+from gateway.proxy.timeouts import Timeouts
 from tests.support.certificates import Authority
 from tests.support.client import Connection, request_bytes
 from tests.support.gateway import GatewayProcess
@@ -59,7 +59,7 @@ class Gateway:
             """Holds on to the client, as that of a request does."""
 
         fields = [("Host", "x"), ("Content-Length", str(len(content)))]
-        limits = TimeLimits(5, 5, 5)
+        limits = Timeouts(5, 5, 5)
         request = ReadyRequest(method, self.target, path, fields, content, limits, client, send_interim)
         head, body = exchange(self._adapter, request)
         return head.status, b"".join(body)

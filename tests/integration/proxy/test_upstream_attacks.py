@@ -19,7 +19,7 @@ from gateway.errors import StreamAborted, UpstreamError
 from gateway.proxy.round_trip import ReadyRequest, exchange
 from gateway.proxy.session import ServiceAdapter
 from gateway.proxy.target import Target
-from gateway.proxy.time_limits import TimeLimits
+from gateway.proxy.timeouts import Timeouts
 from tests.support.certificates import Authority
 from tests.support.upstream import Received, ScriptedUpstream
 
@@ -59,7 +59,7 @@ def adapter_for(service: ScriptedUpstream, authority: Authority) -> ServiceAdapt
 
 def ask(adapter: ServiceAdapter, service: ScriptedUpstream, method: str, path: str) -> tuple[int, bytes] | None:
     """Status and body; None where there is no whole answer."""
-    request = ReadyRequest(method, Target.parse(service.url), path, [("Host", "x")], b"", TimeLimits(5, 5, 5))
+    request = ReadyRequest(method, Target.parse(service.url), path, [("Host", "x")], b"", Timeouts(5, 5, 5))
     try:
         head, body = exchange(adapter, request)
         return head.status, b"".join(body)

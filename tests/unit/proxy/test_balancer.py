@@ -114,13 +114,13 @@ def test_places_per_target() -> None:
 
 def test_targets_that_say_they_are_ill_get_nothing_unless_hardly_any_is_well() -> None:
     one, _ = balancer(3, health={"path": "/health", "min_available": 2})
-    one.states[0].is_well = False
+    one.states[0].is_healthy = False
     assert chosen(one, 50)["t0"] == 0
-    one.states[1].is_well = False
+    one.states[1].is_healthy = False
     # One is fewer than two: more likely the question is wrong.
     assert set(chosen(one, 100)) == {"t0", "t1", "t2"}
     one, _ = balancer(2, health={"path": "/health", "min_available": 0})
-    one.states[0].is_well = one.states[1].is_well = False
+    one.states[0].is_healthy = one.states[1].is_healthy = False
     assert set(chosen(one, 50)) == {"t0", "t1"}
 
 

@@ -6,20 +6,20 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.proxy.forwarding_headers import ClientSide, client_side, elements_of, node_in
+from gateway.proxy.forwarding_headers import ClientInfo, elements_of, node_in, resolve_client
 
 PROXY = "10.0.0.1"
 
 
-def behind(hops: int, for_: str = "", proto: str = "", host: str = "") -> ClientSide:
-    return client_side(PROXY, "http", "internal:8000", hops, "x-forwarded", (for_, proto, host))
+def behind(hops: int, for_: str = "", proto: str = "", host: str = "") -> ClientInfo:
+    return resolve_client(PROXY, "http", "internal:8000", hops, "x-forwarded", (for_, proto, host))
 
 
-def forwarded(hops: int, *lines: str) -> ClientSide:
-    return client_side(PROXY, "http", "internal:8000", hops, "forwarded", lines)
+def forwarded(hops: int, *lines: str) -> ClientInfo:
+    return resolve_client(PROXY, "http", "internal:8000", hops, "forwarded", lines)
 
 
-def value(client: ClientSide, name: str) -> str:
+def value(client: ClientInfo, name: str) -> str:
     (found,) = [value for key, value in client.fields if key == name]
     return found
 
@@ -81,7 +81,7 @@ def test_a_line_of_forwarded_is_read_by_its_grammar(text: str, elements: list[di
 
 
 def test_without_trusted_hops_only_the_connection_counts() -> None:
-    client = client_side("::ffff:192.0.2.1", "http", "a.test")
+    client = resolve_client("::ffff:192.0.2.1", "http", "a.test")
     assert client[:4] == ("192.0.2.1", "192.0.2.1", "http", "a.test")
     assert client.fields == (
         ("X-Forwarded-For", "192.0.2.1"),
@@ -89,7 +89,7 @@ def test_without_trusted_hops_only_the_connection_counts() -> None:
         ("Forwarded", 'for=192.0.2.1;proto=http;host="a.test"'),
         ("X-Forwarded-Host", "a.test"),
     )
-    assert client_side("", "http", "").fields == (
+    assert resolve_client("", "http", "").fields == (
         ("X-Forwarded-For", "unknown"),
         ("X-Forwarded-Proto", "http"),
         ("Forwarded", "for=unknown;proto=http"),
@@ -176,7 +176,7 @@ def test_what_services_get_is_what_was_accepted_of_forwarded(hops: int, lines: t
     check_fields(forwarded(hops, *lines), hops)
 
 
-def check_fields(client: ClientSide, hops: int) -> None:
+def check_fields(client: ClientInfo, hops: int) -> None:
     """All fields say the same, by the grammars that services read them by."""
     addresses = value(client, "X-Forwarded-For").split(", ")
     elements = elements_of(value(client, "Forwarded"))

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.context import Exchange
-from gateway.proxy.paths import RequestTarget
+from gateway.proxy.path_validation import RequestTarget
 from gateway.route_policy import policies_of
 from gateway.telemetry.path_redaction import PathRedaction
 from tests.support.configuration import loaded

@@ -44,7 +44,7 @@ class SlotGroup:
                 del self._by_caller[caller]
 
 
-class RequestSlots:
+class InFlightLimits:
     """Of one service, in this worker. `ForwardRequest.caller` identifies a caller; addresses of one IPv6 network are
     one caller, as for rate limits."""
 

@@ -9,33 +9,33 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import BadPath
-from gateway.proxy import paths
-from gateway.proxy.paths import RequestTarget, caseless, other_readings, read_target, trimmed
+from gateway.proxy import path_validation
+from gateway.proxy.path_validation import RequestTarget, alternative_readings, caseless, parse_request_target, trimmed
 
 
 @pytest.mark.parametrize(
     ("raw", "target"),
     [
-        ("/a/b", RequestTarget("/a/b", None, "/a/b", doubtful=False)),
-        ("/a?", RequestTarget("/a", "", "/a", doubtful=False)),
-        ("/a?b?c=/../%2e", RequestTarget("/a", "b?c=/../%2e", "/a", doubtful=False)),
-        ("/caf%C3%A9", RequestTarget("/caf%C3%A9", None, "/café", doubtful=False)),
-        ("/100%25", RequestTarget("/100%25", None, "/100%", doubtful=True)),
-        ("/a//b", RequestTarget("/a//b", None, "/a//b", doubtful=True)),
-        ("http://host:80/a?b", RequestTarget("/a", "b", "/a", doubtful=False)),
-        ("HTTPS://host?b", RequestTarget("/", "b", "/", doubtful=False)),
-        ("/...", RequestTarget("/...", None, "/...", doubtful=True)),
-        ("/A/b", RequestTarget("/A/b", None, "/A/b", doubtful=True)),
-        ("/a.b/c", RequestTarget("/a.b/c", None, "/a.b/c", doubtful=False)),
-        ("/a./b", RequestTarget("/a./b", None, "/a./b", doubtful=True)),
-        ("/a%20/b", RequestTarget("/a%20/b", None, "/a /b", doubtful=True)),
-        ("/a%20b", RequestTarget("/a%20b", None, "/a b", doubtful=False)),
-        ("/%EF%BD%81", RequestTarget("/%EF%BD%81", None, "/\uff41", doubtful=True)),
-        ("/.well-known/x", RequestTarget("/.well-known/x", None, "/.well-known/x", doubtful=False)),
+        ("/a/b", RequestTarget("/a/b", None, "/a/b", is_ambiguous=False)),
+        ("/a?", RequestTarget("/a", "", "/a", is_ambiguous=False)),
+        ("/a?b?c=/../%2e", RequestTarget("/a", "b?c=/../%2e", "/a", is_ambiguous=False)),
+        ("/caf%C3%A9", RequestTarget("/caf%C3%A9", None, "/café", is_ambiguous=False)),
+        ("/100%25", RequestTarget("/100%25", None, "/100%", is_ambiguous=True)),
+        ("/a//b", RequestTarget("/a//b", None, "/a//b", is_ambiguous=True)),
+        ("http://host:80/a?b", RequestTarget("/a", "b", "/a", is_ambiguous=False)),
+        ("HTTPS://host?b", RequestTarget("/", "b", "/", is_ambiguous=False)),
+        ("/...", RequestTarget("/...", None, "/...", is_ambiguous=True)),
+        ("/A/b", RequestTarget("/A/b", None, "/A/b", is_ambiguous=True)),
+        ("/a.b/c", RequestTarget("/a.b/c", None, "/a.b/c", is_ambiguous=False)),
+        ("/a./b", RequestTarget("/a./b", None, "/a./b", is_ambiguous=True)),
+        ("/a%20/b", RequestTarget("/a%20/b", None, "/a /b", is_ambiguous=True)),
+        ("/a%20b", RequestTarget("/a%20b", None, "/a b", is_ambiguous=False)),
+        ("/%EF%BD%81", RequestTarget("/%EF%BD%81", None, "/\uff41", is_ambiguous=True)),
+        ("/.well-known/x", RequestTarget("/.well-known/x", None, "/.well-known/x", is_ambiguous=False)),
     ],
 )
 def test_a_safe_target_is_taken_apart(raw: str, target: RequestTarget) -> None:
-    assert read_target(raw) == target
+    assert parse_request_target(raw) == target
 
 
 @pytest.mark.parametrize(
@@ -51,22 +51,22 @@ def test_a_safe_target_is_taken_apart(raw: str, target: RequestTarget) -> None:
 )  # fmt: skip
 def test_an_unsafe_target_is_refused(raw: str) -> None:
     with pytest.raises(BadPath):
-        read_target(raw)
+        parse_request_target(raw)
 
 
 def test_encoded_slashes_are_taken_where_they_are_allowed_but_no_dot_segment_behind_them() -> None:
-    assert read_target("/a%2Fb%5cc", encoded_slashes=True).path == "/a%2Fb%5cc"
+    assert parse_request_target("/a%2Fb%5cc", encoded_slashes=True).path == "/a%2Fb%5cc"
     for raw in ("/a%2f..%2fb", "/a%5c..%5cb", "/..%2fb", "/a%2f%2e%2e"):
         with pytest.raises(BadPath):
-            read_target(raw, encoded_slashes=True)
+            parse_request_target(raw, encoded_slashes=True)
 
 
 def test_more_is_taken_where_encoded_slashes_are() -> None:
     for raw, path in [("/%FF%fe", "/\ufffd\ufffd"), ("/a%252Fb", "/a%2Fb"), ("/%255c", "/%5c"), ("/%E9", "/\ufffd")]:
-        assert read_target(raw, encoded_slashes=True) == RequestTarget(raw, None, path, doubtful=True)
+        assert parse_request_target(raw, encoded_slashes=True) == RequestTarget(raw, None, path, is_ambiguous=True)
     for raw in ("/a%252F..%252Fb", "/%252e", "/%252500", "/%25252e", "/%FF%2F..", "/a%20%2F.%20./"):
         with pytest.raises(BadPath):
-            read_target(raw, encoded_slashes=True)
+            parse_request_target(raw, encoded_slashes=True)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_more_is_taken_where_encoded_slashes_are() -> None:
     ],
 )
 def test_a_doubtful_path_is_read_as_servers_do(raw: str, reading: str) -> None:
-    assert reading in other_readings(raw)
+    assert reading in alternative_readings(raw)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_a_doubtful_path_is_read_as_servers_do(raw: str, reading: str) -> None:
 )
 def test_a_dot_segment_in_any_reading_is_refused(raw: str) -> None:
     with pytest.raises(BadPath):
-        other_readings(raw)
+        alternative_readings(raw)
 
 
 @pytest.mark.parametrize(
@@ -124,15 +124,15 @@ def test_a_path_has_no_case(path: str, found: str) -> None:
 
 
 def test_a_path_wrapped_in_many_layers_is_refused_and_not_unwrapped_for_ever() -> None:
-    assert "/admin" in other_readings("/%61dmin")
+    assert "/admin" in alternative_readings("/%61dmin")
     with pytest.raises(BadPath):
-        other_readings("/%" + "25" * 4000 + "41")
+        alternative_readings("/%" + "25" * 4000 + "41")
 
 
 @given(st.text(max_size=60))
 def test_any_text_is_taken_apart_or_refused(text: str) -> None:
     try:
-        target = read_target("/" + text)
+        target = parse_request_target("/" + text)
     except BadPath:
         return
     assert target.raw_path + ("" if target.raw_query is None else "?" + target.raw_query) == "/" + text
@@ -143,13 +143,13 @@ def test_any_text_is_taken_apart_or_refused(text: str) -> None:
 def test_a_plain_path_is_what_a_closer_look_finds_plain(raw: str) -> None:
     with pytest.MonkeyPatch.context() as patched:
         at_once = reading(raw)
-        patched.setattr(paths, "PLAIN", re.compile("(?!)"))
-        patched.setattr(paths, "PLAIN_BUT_FOR_CASE", re.compile("(?!)"))
+        patched.setattr(path_validation, "PLAIN", re.compile("(?!)"))
+        patched.setattr(path_validation, "PLAIN_BUT_FOR_CASE", re.compile("(?!)"))
         assert at_once == reading(raw)
 
 
 def reading(raw: str) -> RequestTarget | str:
     try:
-        return read_target(raw)
+        return parse_request_target(raw)
     except BadPath as refused:
         return str(refused)

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.proxy.redirects import Places, without_dot_segments
+from gateway.proxy.response_rewriting import ResponseRewriter, without_dot_segments
 
-PLAIN = Places(
+PLAIN = ResponseRewriter(
     client_scheme="http",
     client_host="gw.test:8000",
     target_scheme="http",
@@ -23,11 +23,11 @@ PLAIN = Places(
 )
 
 
-def places(**values: Any) -> Places:
+def places(**values: Any) -> ResponseRewriter:
     return PLAIN._replace(**values)
 
 
-def stripping(path: str, base: str = "") -> Places:
+def stripping(path: str, base: str = "") -> ResponseRewriter:
     """Of a service behind /api/x, which is asked for the path alone."""
     return places(asked="/api/x" + path.rstrip("/"), asked_of_target=base + path, base_path=base, prefix="/api/x")
 

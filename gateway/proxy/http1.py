@@ -8,13 +8,11 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from gateway.errors import UpstreamProtocolError
+from gateway.http_fields import TEXT, TOKEN
 
 MAX_HEAD_BYTES = 64 * 1024
 
 STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?\r\n")
-# Of names and of values (RFC 9110 5.6.2, 5.5): what is no line's end.
-TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"  # noqa: S105 - the RFC's word
-TEXT = r"[\t\x20-\x7e\x80-\xff]*+"
 FIELDS = re.compile(rf"((?:{TOKEN}:{TEXT}\r\n)*+)\r\n")
 # Name and value, without the blanks around it, of a line that is a field.
 FIELD = re.compile(r"([^:]++):[\t ]*+((?:[^\r]*[^\r\t ])?)[\t ]*\r\n")

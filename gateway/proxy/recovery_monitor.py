@@ -65,7 +65,7 @@ class WatchedTarget:
         self.opened_at, self.is_settled = opened_at, False
 
 
-class Recovery:
+class RecoveryMonitor:
     """`clock` is monotonic seconds; `shared` is None without Redis."""
 
     def __init__(self, clock: Callable[[], float], shared: SharedRecoveries | None) -> None:

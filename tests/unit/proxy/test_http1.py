@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from gateway.errors import UpstreamProtocolError
 from gateway.http_fields import normal
-from gateway.proxy.wire import read_response_head, request_head
+from gateway.proxy.http1 import read_response_head, request_head
 
 TOKEN_CHARACTERS = "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 NAMES = st.text(TOKEN_CHARACTERS, min_size=1, max_size=20).filter(

@@ -10,7 +10,7 @@ from gateway.config import RouteSettings, ServiceSettings
 
 
 @dataclass(frozen=True, slots=True)
-class TimeLimits:
+class Timeouts:
     """`connect_seconds` for a connection, TLS included; `head_seconds` for the whole head of the answer, from when the
     request was sent; `read_seconds` between bytes after that, and for a piece of the request to be taken. `deadline` is
     when all of it has to be over, in monotonic seconds."""
@@ -20,12 +20,12 @@ class TimeLimits:
     read_seconds: float
     deadline: float = math.inf
 
-    def within(self, seconds: float) -> TimeLimits:
+    def within(self, seconds: float) -> Timeouts:
         """These limits for an exchange that begins now and takes no longer than so many seconds in all."""
         return replace(self, connect_seconds=min(self.connect_seconds, seconds), deadline=time.monotonic() + seconds)
 
     @classmethod
-    def of(cls, service: ServiceSettings, route: RouteSettings | None = None) -> TimeLimits:
+    def of(cls, service: ServiceSettings, route: RouteSettings | None = None) -> Timeouts:
         """A service's, or those of one of its routes, which has its service's where it says nothing."""
 
         def limit(name: str) -> float | None:

@@ -13,7 +13,7 @@ import pytest
 
 from gateway.config import ServiceSettings
 from gateway.proxy.balancer import Balancer
-from gateway.proxy.recovery import Recovery
+from gateway.proxy.recovery_monitor import RecoveryMonitor
 from gateway.proxy.shared_recoveries import SharedRecoveries, is_loopback
 from gateway.proxy.target import Target
 from gateway.redis.client import FAILURES, SharedRedis
@@ -123,7 +123,7 @@ class Workers:
         self.target = target
         settings = ServiceSettings.model_validate({"prefix": "/x", "targets": [target], "breaker": LONG})
         self.balancers = [Balancer(settings, time.monotonic, lambda: 0.5) for _ in range(2)]
-        self.recoveries = [Recovery(time.monotonic, SharedRecoveries(redis)) for _ in range(2)]
+        self.recoveries = [RecoveryMonitor(time.monotonic, SharedRecoveries(redis)) for _ in range(2)]
         for recovery, balancer in zip(self.recoveries, self.balancers, strict=True):
             recovery.add("x", settings, balancer.states)
         self.breakers = [balancer.states[0].breaker for balancer in self.balancers]

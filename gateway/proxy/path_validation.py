@@ -43,10 +43,10 @@ class RequestTarget(NamedTuple):
     raw_path: str
     raw_query: str | None
     path: str
-    doubtful: bool
+    is_ambiguous: bool
 
 
-def read_target(raw_target: str, *, encoded_slashes: bool = False) -> RequestTarget:
+def parse_request_target(raw_target: str, *, encoded_slashes: bool = False) -> RequestTarget:
     """The target of a request line (RFC 9112 3.2), checked. Raises BadPath. `encoded_slashes` allows %2F and %5C."""
     location, _, query = raw_target.partition("?")
     raw_query = query if len(location) < len(raw_target) else None
@@ -60,19 +60,19 @@ def read_target(raw_target: str, *, encoded_slashes: bool = False) -> RequestTar
     return RequestTarget(location, raw_query, *check_path(location, encoded_slashes=encoded_slashes))
 
 
-def decoded_once(raw_path: str) -> bytes:
+def decode_once(raw_path: str) -> bytes:
     """The path without its escapes, but for those of slashes and backslashes, which separate nothing."""
     return unquote_to_bytes(ENCODED_SLASH.sub(r"%25\1", raw_path) if ENCODED_SLASH.search(raw_path) else raw_path)
 
 
 def check_path(raw_path: str, *, encoded_slashes: bool = False) -> tuple[str, bool]:
-    """(the path that is decided on, whether it is doubtful). Raises BadPath. With `encoded_slashes` also what is not
+    """(the path that is decided on, whether it is ambiguous). Raises BadPath. With `encoded_slashes` also what is not
     UTF-8 and slashes that are escaped twice are taken, and are doubtful."""
     if PLAIN.fullmatch(raw_path):
         return raw_path, False
     if PLAIN_BUT_FOR_CASE.fullmatch(raw_path):
         return raw_path, True
-    octets = decoded_once(raw_path)
+    octets = decode_once(raw_path)
     try:
         path, is_utf8 = octets.decode("utf-8"), True
     except UnicodeDecodeError:
@@ -127,7 +127,7 @@ def trimmed(path: str) -> str:
     return path
 
 
-def other_readings(raw_path: str) -> list[str]:
+def alternative_readings(raw_path: str) -> list[str]:
     """How servers read a doubtful path that decode again, take what is not UTF-8, turn backslashes, cut off parameters,
     trim segments, merge slashes or normalize letters, each alone and all together.
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
-from gateway.http_fields import CLIENT_FIELDS, CLIENT_PREFIX, HOP_BY_HOP, is_never_forwarded, normal
+from gateway.http_fields import (
+    CACHED_NAMES,
+    CLIENT_FIELDS,
+    CLIENT_PREFIX,
+    HOP_BY_HOP,
+    HeaderPairs,
+    is_never_forwarded,
+    normal,
+)
 
-Pairs = list[tuple[str, str]]
-
-# Names of fields may be long, and are whatever somebody chose.
-NAMES_KNOWN = 256
 MOST_FORWARDS = 1000
 # The gateway's own; and Alt-Svc, by which clients would go on to ask the service past the gateway (RFC 7838).
 NOT_FOR_CLIENTS = frozenset(["x-request-id", "x-gateway-error", "alt-svc"])
@@ -22,14 +26,14 @@ def connection_options(pairs: Iterable[tuple[str, str]]) -> set[str]:
     return {option.strip().lower() for value in values for option in value.split(",")} if values else set()
 
 
-def forwarded_fields(pairs: Sequence[tuple[str, str]], identity_names: frozenset[str]) -> Pairs:
+def forwarded_fields(pairs: Sequence[tuple[str, str]], identity_names: frozenset[str]) -> HeaderPairs:
     """The client's fields that may go on, in order. `identity_names`: the normal names that only the gateway sets."""
     dropped = connection_options(pairs)
     passing = [pair for pair in pairs if may_be_forwarded(pair[0], identity_names)]
     return [pair for pair in passing if pair[0].lower() not in dropped] if dropped else passing
 
 
-@lru_cache(maxsize=NAMES_KNOWN)
+@lru_cache(maxsize=CACHED_NAMES)
 def may_be_forwarded(name: str, identity_names: frozenset[str]) -> bool:
     lower = normal(name)
     return lower not in identity_names and not is_never_forwarded(lower)
@@ -44,7 +48,7 @@ def max_forwards(pairs: Sequence[tuple[str, str]]) -> int | None:
     return min(int(values[0].lstrip("0")[:4] or 0), MOST_FORWARDS)
 
 
-def with_one_forward_less(pairs: Pairs) -> Pairs:
+def with_one_forward_less(pairs: HeaderPairs) -> HeaderPairs:
     """The fields of a request that counts how often it may be forwarded, and is."""
     left = max_forwards(pairs)
     if not left:
@@ -52,21 +56,21 @@ def with_one_forward_less(pairs: Pairs) -> Pairs:
     return [(name, str(left - 1)) if name.lower() == "max-forwards" else (name, value) for name, value in pairs]
 
 
-@lru_cache(maxsize=NAMES_KNOWN)
-def tells_of_a_proxy(name: str) -> bool:
+@lru_cache(maxsize=CACHED_NAMES)
+def is_set_by_proxies(name: str) -> bool:
     """Whether the field says that its request came through a proxy."""
     lower = normal(name)
     return lower == "via" or lower in CLIENT_FIELDS or lower.startswith(CLIENT_PREFIX)
 
 
-def answered_fields(pairs: Sequence[tuple[str, str]]) -> Pairs:
+def answered_fields(pairs: Sequence[tuple[str, str]]) -> HeaderPairs:
     """The upstream's fields that the client gets, in order: not hop-by-hop, not CORS, not the gateway's own."""
     dropped = connection_options(pairs)
-    passing = [pair for pair in pairs if may_be_answered(pair[0])]
+    passing = [pair for pair in pairs if may_reach_client(pair[0])]
     return [pair for pair in passing if pair[0].lower() not in dropped] if dropped else passing
 
 
-@lru_cache(maxsize=NAMES_KNOWN)
-def may_be_answered(name: str) -> bool:
+@lru_cache(maxsize=CACHED_NAMES)
+def may_reach_client(name: str) -> bool:
     lower = name.lower()
     return not (lower in HOP_BY_HOP or lower in NOT_FOR_CLIENTS or lower.startswith("access-control-"))

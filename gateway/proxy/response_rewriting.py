@@ -9,7 +9,7 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
-from gateway.proxy.headers import NAMES_KNOWN
+from gateway.http_fields import CACHED_NAMES
 from gateway.proxy.target import DEFAULT_PORTS
 
 URL = re.compile(r"(?:([a-z][a-z0-9+.-]*):)?//([^/\\?#]*)(.*)", re.IGNORECASE)
@@ -22,7 +22,7 @@ COOKIE_PATH = re.compile(r"(;[ \t]*path[ \t]*=[ \t]*)(/[^;]*)", re.IGNORECASE)
 LOCATIONS = frozenset(["location", "content-location"])
 
 
-class Places(NamedTuple):
+class ResponseRewriter(NamedTuple):
     """How an answer's places stand to the client's. `client_scheme` and `client_host` are the client's; `target_scheme`
     is the target's, and `names` are the authorities by which the service may name itself. `asked` is the path and
     query that the client asked for, `asked_of_target` the path that the target was asked for.
@@ -135,7 +135,7 @@ class Places(NamedTuple):
         return LEADING_SLASHES.sub("/", path, count=1)
 
 
-@lru_cache(maxsize=NAMES_KNOWN)
+@lru_cache(maxsize=CACHED_NAMES)
 def names_a_place(name: str) -> bool:
     """Whether values of the field are to be put as clients can use them."""
     lower = name.lower()

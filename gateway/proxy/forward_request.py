@@ -1,0 +1,67 @@
+"""What the forwarder is given and what it returns: `ForwardRequest`, `ForwardResponse`, and the attempts in between."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from gateway.http_fields import HeaderPairs
+from gateway.proxy.forwarding_headers import ClientInfo
+from gateway.proxy.path_validation import RequestTarget
+from gateway.proxy.prefix_mapping import UNCHANGED, PrefixMapping
+from gateway.proxy.request_body import Readable
+from gateway.proxy.response_body import ResponseBody
+from gateway.proxy.timeouts import Timeouts
+from gateway.trace_context import Trace
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One attempt to get a response from a target, for the access log. `target` is the target's URL. `outcome` is
+    `answered`, the code of the error, `stale connection`, or `given up` (the client left, for example). `seconds` ends
+    with the response's head and, unless the response is a stream, the first piece of its body."""
+
+    target: str
+    outcome: str
+    seconds: float
+
+
+@dataclass(slots=True)
+class ForwardRequest:
+    """A request as the gateway received it, and what its route's policy says about forwarding it."""
+
+    method: str
+    request_target: RequestTarget
+    headers: HeaderPairs
+    client: ClientInfo
+    stream: Readable
+    # None if the request has no body, or a chunked one.
+    content_length: int | None
+    is_chunked: bool
+    request_id: str
+    # The value of the Via header that the upstream receives (RFC 9110 7.6.3).
+    via: str
+    timeouts: Timeouts
+    prefix: PrefixMapping = UNCHANGED
+    # Identifies the caller, for in-flight limits and for `balancing = "principal"`: a principal's key or an address.
+    caller: str = ""
+    # The forwarder appends each attempt.
+    attempts: list[Attempt] = field(default_factory=list)
+    identity_headers: Sequence[tuple[str, str]] = ()
+    # None if traces are off: the client's traceparent is then forwarded like any other header.
+    trace: Trace | None = None
+    # Watched while the gateway waits for the upstream, to notice that the client has left.
+    client_socket: socket.socket | None = None
+    # Sends an interim response (status, reason, headers) to the client. Raises ClientDisconnected.
+    send_interim: Callable[[int, str, HeaderPairs], None] | None = None
+
+
+@dataclass(slots=True)
+class ForwardResponse:
+    """The response for the client. Read `body` to its end or close it: it holds a connection and an in-flight slot."""
+
+    status: int
+    reason: str
+    headers: HeaderPairs
+    body: ResponseBody
