@@ -12,7 +12,7 @@ settings = MASTER.load()
 
 from gateway.errors import ConfigurationError
 from gateway.flask_app import GatewayApp
-from gateway.gunicorn import metrics_folder, process_limits
+from gateway.gunicorn import process_limits
 from gateway.gunicorn.arbiter_extension import ArbiterExtension
 from gateway.gunicorn.base_worker import HAS_SERVED
 from gateway.gunicorn.gevent_worker import WORKER_CLASS
@@ -21,6 +21,7 @@ from gateway.gunicorn.parser_settings import MESSAGE_RULES
 from gateway.gunicorn.patches import replace_parts
 from gateway.redis.embedded import EmbeddedRedis
 from gateway.system.stderr import wait_for_no_reader
+from gateway.telemetry.metrics.worker_files import enter_slot, free_slot, release_slot
 from gateway.telemetry.telemetry import telemetry_of
 
 wait_for_no_reader()
@@ -75,6 +76,14 @@ def on_reload(server):
     server.care.note_redis()
 
 
+def pre_fork(server, worker):
+    worker.metrics_slot = free_slot(other.metrics_slot for other in server.WORKERS.values())
+
+
+def post_fork(server, worker):
+    enter_slot(worker.metrics_slot)
+
+
 def post_worker_init(worker):
     if telemetry := telemetry_of(worker.wsgi):
         telemetry.start(worker.connections)
@@ -90,4 +99,4 @@ def worker_exit(server, worker):
 
 
 def child_exit(server, worker):
-    metrics_folder.forget_worker(worker.pid)
+    release_slot(worker.metrics_slot)

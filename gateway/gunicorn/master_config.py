@@ -16,8 +16,8 @@ from pydantic import SecretStr
 from gateway.config import Settings, adopt, with_keys
 from gateway.config.load import load
 from gateway.errors import ConfigurationError, LibraryMismatch
-from gateway.gunicorn.metrics_folder import forget_worker, open_metrics_folder
 from gateway.gunicorn.process_limits import raise_descriptor_limit
+from gateway.telemetry.metrics.worker_files import open_metrics_folder
 
 if TYPE_CHECKING:
     from gateway.gunicorn.listeners import Listeners
@@ -126,12 +126,15 @@ def build_apart(settings: Settings) -> None:
         text = found.read()
     with suppress(ChildProcessError):
         get_original("os", "waitpid")(pid, 0)
-    forget_worker(pid)
     if mistakes := json.loads(text or '["the process that checks it has died"]'):
         raise ConfigurationError(mistakes)
 
 
 def mistakes_in(settings: Settings) -> list[str]:
+    from prometheus_client import values  # noqa: PLC0415 - must not be imported before the patches
+
+    # Without files: two processes must not write to those of the master.
+    values.ValueClass = values.MutexValue
     try:
         build_once(settings)
     except ConfigurationError as error:

@@ -7,10 +7,12 @@ from __future__ import annotations
 import _socket
 import base64
 import hmac
+import os
 import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,6 @@ from gateway.redis.connection_classes import TimedConnection
 from gateway.redis.connection_pool import exchanged
 from gateway.responses import GatewayResponse, put_fields
 from gateway.stages.rate_limit import GatewayLimiter, RequestLimits
-from gateway.telemetry.metrics.files import ENDED, packed
 from gateway.tokens.jws import CompactTokens
 
 PEER = ("127.0.0.1", 1)
@@ -181,22 +182,21 @@ def check_redis_connection() -> None:
 
 
 def check_metrics_files() -> None:
-    """The file that the gateway writes for all ended workers is read and added up as prometheus_client's own."""
+    """A worker continues in its predecessor's files, whose names have the slot in the place of a process id."""
     from prometheus_client.mmap_dict import MmapedDict, mmap_key  # noqa: PLC0415 - must not be imported before the folder is there
     from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead  # noqa: PLC0415 - see above
+    from prometheus_client.values import MultiProcessValue  # noqa: PLC0415 - see above
 
-    keys: Any = [mmap_key("checks", "checks_total", ["a"], ["1" * length], "") for length in range(8)]
-    values = {key: 1.5 + number for number, key in enumerate(keys)}
+    require("process_identifier" in signature(MultiProcessValue).parameters, "its files can't be named by slots")
+    key: Any = mmap_key("checks", "checks_total", [], [], "")
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        ended, gauge = folder / f"counter_{ENDED}.db", folder / "gauge_livesum_1.db"
-        ended.write_bytes(packed(values))
-        entries = MmapedDict.read_all_values_from_file(ended)  # type: ignore[no-untyped-call]
-        require({key: value for key, value, *_ in entries} == values, "files of metrics have another format")
-        (folder / "counter_1.db").write_bytes(packed(values))
+        for value in (1.0, 2.0):
+            counters: Any = MmapedDict(f"{name}/counter_0.db")  # type: ignore[no-untyped-call]
+            require(counters.read_value(key)[0] == value - 1, "a file does not keep its values")
+            counters.write_value(key, value, 0.0)
+            counters.close()
+        Path(name, "gauge_livesum_0.db").touch()
+        mark_process_dead("0", name)  # type: ignore[no-untyped-call]
+        require(os.listdir(name) == ["counter_0.db"], "the gauges of an ended worker are not removed")
         (family,) = MultiProcessCollector(None, name).collect()  # type: ignore[no-untyped-call]
-        told = sorted(sample.value for sample in family.samples)
-        require(told == sorted(2 * value for value in values.values()), "files of metrics are added up in another way")
-        gauge.write_bytes(packed({}))
-        mark_process_dead(1, name)  # type: ignore[no-untyped-call]
-        require(ended.exists() and not gauge.exists(), "the files of an ended worker have other names")
+        require([sample.value for sample in family.samples] == [2], "files of metrics are added up in another way")

@@ -62,7 +62,7 @@ CALLS: dict[str, list[tuple[str, str, str]]] = {
 # gunicorn ignores names in its configuration file that it does not know.
 SETTINGS = (
     "bind workers worker_class worker_connections keepalive graceful_timeout backlog accesslog errorlog "
-    "control_socket_disable on_starting when_ready on_reload post_worker_init worker_exit child_exit"
+    "control_socket_disable on_starting when_ready on_reload pre_fork post_fork post_worker_init worker_exit child_exit"
 ).split()
 
 

@@ -1,26 +1,41 @@
 """What is counted for operators, in the Prometheus text format; right over all workers of a gateway.
 
 prometheus_client decides when it is imported whether it counts for one process or, in files of a folder, for several:
-gunicorn's master makes that folder first (`gateway.gunicorn.metrics_folder`). Labels come from the configuration or
+gunicorn's master makes that folder first (`worker_files`). Labels come from the configuration or
 from lists in the code, never from what a client sends.
 """
 
 from __future__ import annotations
 
+import os
+import struct
+import time
+from contextlib import suppress
 from typing import Literal
 
-from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_PLAIN_0_0_4,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+    values,
+)
 from prometheus_client.multiprocess import MultiProcessCollector
-from prometheus_client.values import ValueClass
 
 from gateway.system.native_threads import run_in_native_thread
-from gateway.telemetry.metrics.files import unchanged
 from gateway.telemetry.metrics.histograms import Gathered
+from gateway.telemetry.metrics.worker_files import FOLDER_VARIABLE, current_slot
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 # Bounds of histograms: from what the gateway itself takes to where clients give up.
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-COUNTS_FOR_SEVERAL: bool = ValueClass._multiprocess
+SCRAPE_ATTEMPTS, RETRY_SECONDS = 200, 0.01
+
+IS_MULTIPROCESS = FOLDER_VARIABLE in os.environ
+if IS_MULTIPROCESS:
+    values.ValueClass = values.MultiProcessValue(current_slot)  # type: ignore[no-untyped-call]
 
 
 class Metrics:
@@ -125,12 +140,17 @@ class Metrics:
         )
 
     def exposition(self) -> bytes:
-        """All of it as text, of all workers that live or have lived."""
-        if not COUNTS_FOR_SEVERAL:
+        """The metrics of all workers, living and ended, in the text format. Raises what prometheus_client raises for
+        files that stay unreadable."""
+        if not IS_MULTIPROCESS:
             return generate_latest(self._registry)
         collector = MultiProcessCollector(None)  # type: ignore[no-untyped-call]
-        # Aside: there is a file of each worker for each kind of figure, with a line for each of them.
-        return unchanged(lambda: run_in_native_thread(lambda: generate_latest(collector)))
+        for _ in range(SCRAPE_ATTEMPTS):
+            with suppress(FileNotFoundError, struct.error):
+                return run_in_native_thread(lambda: generate_latest(collector))
+            # A worker has just created a file that is still empty, or the master has deleted an unreadable one.
+            time.sleep(RETRY_SECONDS)
+        return generate_latest(collector)
 
     def _histogram(self, name: str, text: str, *labels: str) -> Histogram:
         return Histogram(name, text, labels, buckets=SECONDS, registry=self._registry)

@@ -1,0 +1,74 @@
+"""The files in which workers count (prometheus_client's multiprocess mode), named by slots instead of process ids.
+
+A slot is the smallest number that no other living worker has. A worker that replaces an ended one continues in the
+files of the same slot: sums never fall, and there are only as many files as there were ever workers at the same time.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import struct
+from collections.abc import Iterable
+from pathlib import Path
+
+from gateway.system.folders import make_own_folder
+
+FOLDER_PREFIX = "gateway-worker-metrics-"
+# prometheus_client reads this variable when it is imported.
+FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+# The files that outlive a worker; those of gauges do not.
+SUMMED = ("counter", "histogram")
+MASTER_SLOT = "master"
+
+_slot = MASTER_SLOT
+log = logging.getLogger(__name__)
+
+
+def open_metrics_folder() -> None:
+    """Makes the folder for this process and its children; it is removed when this process ends. Call this before
+    prometheus_client is imported."""
+    os.environ[FOLDER_VARIABLE] = str(make_own_folder(FOLDER_PREFIX))
+
+
+def current_slot() -> str:
+    """prometheus_client's `process_identifier`: distinct among all processes that live at the same time."""
+    return _slot
+
+
+def free_slot(taken: Iterable[str]) -> str:
+    """The slot for the next worker. Only the master calls this, so two workers never get the same one."""
+    taken = set(taken)
+    return next(slot for slot in map(str, range(len(taken) + 1)) if slot not in taken)
+
+
+def enter_slot(slot: str) -> None:
+    """Makes this process count in the files of the slot; called in the worker, right after the fork."""
+    global _slot  # noqa: PLW0603 - one per process, like its id
+    _slot = slot
+
+
+def release_slot(slot: str) -> None:
+    """Removes the gauges of a worker that has ended, and files that would make its successor and each scrape fail.
+    Called in the master; never raises, as that would end the gateway."""
+    from prometheus_client.mmap_dict import MmapedDict  # noqa: PLC0415 - imported after the folder exists
+    from prometheus_client.multiprocess import mark_process_dead  # noqa: PLC0415 - imported after the folder exists
+
+    folder = os.environ[FOLDER_VARIABLE]
+    for kind in SUMMED:
+        file = Path(folder, f"{kind}_{slot}.db")
+        try:
+            try:
+                list(MmapedDict.read_all_values_from_file(file))  # type: ignore[no-untyped-call]
+            except FileNotFoundError:
+                """The worker ended before it created the file."""
+            except (ValueError, RuntimeError, struct.error) as error:
+                # Killed while it created the file, or the disk is damaged.
+                log.warning("metrics: %s can't be read and is deleted, its counts are lost: %s", file.name, error)
+                file.unlink()
+        except OSError as error:
+            log.warning("metrics: %s can't be checked: %s", file.name, error)
+    try:
+        mark_process_dead(slot, folder)  # type: ignore[no-untyped-call]
+    except OSError as error:
+        log.warning("metrics: the gauges of an ended worker can't be removed: %s", error)
