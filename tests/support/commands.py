@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tests.support.gateway import ROOT, clean_environment, variables
+from tests.support.preloaded import run
 from tests.support.tokens import SECRET
 
 
@@ -23,8 +24,7 @@ def flask(
     wanted = clean_environment() | {"GATEWAY_JWT__SECRET": SECRET} | variables(settings or {}) | dict(environ or {})
     for name in without:
         del wanted[name]
-    command = [sys.executable, "-m", "flask", *words]
-    done = subprocess.run(command, cwd=ROOT, env=wanted, capture_output=True, text=True, check=False)
+    done = run(["flask", *words], wanted)
     assert done.returncode == code, done.stderr
     return done.stdout
 

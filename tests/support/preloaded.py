@@ -1,20 +1,27 @@
-"""Starts `python -m MODULE …` in a process that has imported the libraries already, which saves half a second of CPU.
+"""Starts `python -m gunicorn …` and `python -m flask …` without importing everything each time: that is most of the CPU
+that a start costs.
 
-A server process imports them once, patched for gevent as in production, and forks for each start. The forked process
-runs the module from the beginning: nothing of the gateway has been imported, configured or connected in it.
+A server process imports the libraries and the gateway's modules once, then forks for each start. The forked process
+runs the command from the beginning: nothing has been configured, built or connected in it, and it shares no memory with
+its siblings. Tests of the imports themselves start a new interpreter.
 """
 
 from __future__ import annotations
 
 import array
+import ctypes
 import importlib
 import json
+import mmap
 import os
+import re
 import runpy
+import secrets
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -24,17 +31,28 @@ from threading import Lock
 
 from gevent import monkey
 from gevent.monkey import get_original
+from gevent.os import fork_gevent
 
-# prometheus_client is not among them: how it counts depends on the environment in which it is first imported.
-LIBRARIES = (
-    "certifi cryptography.x509 email.utils flask flask_cors flask_limiter gevent.pool gevent.pywsgi gevent.threadpool "
-    "gunicorn.app.wsgiapp gunicorn.arbiter gunicorn.http.message gunicorn.http.wsgi gunicorn.sock "
-    "gunicorn.workers.ggevent hiredis http.cookiejar "
-    "jwt limits.strategies pydantic pydantic_settings redis redis.sentinel requests tomllib werkzeug.routing yaml"
-).split()
-# Variables that mean something to Python or a library while it is imported.
-READ_AT_IMPORT = ("PYTHON", "GEVENT", "OTEL", "PROMETHEUS", "FLASK")
+ROOT = Path(__file__).resolve().parents[2]
+
+# What each command, gunicorn.conf.py and wsgi.py import by themselves; the rest is imported by these.
+MODULES = {
+    "gunicorn": (
+        "gunicorn.app.wsgiapp gunicorn.http.wsgi gunicorn.workers.ggevent gateway.application gateway.config.load "
+        "gateway.gunicorn.arbiter_extension gateway.gunicorn.gevent_worker gateway.gunicorn.listeners "
+        "gateway.gunicorn.master_config gateway.gunicorn.parser_settings gateway.gunicorn.patches "
+        "gateway.library_checks gateway.redis.embedded gateway.telemetry.telemetry prometheus_client.multiprocess"
+    ),
+    "flask": "flask.cli gateway.application gateway.cli.refusal gateway.config.load gateway.library_checks",
+}
+# prometheus_client decides when it is imported whether it counts for several processes, by whether this variable is
+# set. It reads the folder's name when it first counts: by then the gateway has set the name of its own folder.
+COUNT_FOR_SEVERAL = {"PROMETHEUS_MULTIPROC_DIR": os.devnull}
+# Variables that Python or a library reads while it is imported.
+READ_AT_IMPORT = ("PYTHON", "GEVENT", "OTEL", "PROMETHEUS", "FLASK", "LANG", "LC_")
 PAUSE_SECONDS = 0.01
+COMMAND_SECONDS = 60
+MAP_FIXED = 0x10
 ACTIVATE = """
 import os, sys
 os.dup2(int(sys.argv[1]), 3)
@@ -46,13 +64,16 @@ ASK_FOR_ENDS = 0
 
 
 class PreloadedProcess:
-    """A started process, with those of `subprocess.Popen`'s methods that tests use."""
+    """A started process, with those of `subprocess.Popen`'s methods that tests use. `outputs` are the descriptors of
+    its standard output and standard error."""
 
-    def __init__(self, words: Sequence[str], environ: Mapping[str, str], folder: Path, output: int) -> None:
-        self._server = server()
+    def __init__(
+        self, words: Sequence[str], environ: Mapping[str, str], folder: Path, outputs: tuple[int, int]
+    ) -> None:
+        self._server = server(words[0])
         self.returncode: int | None = None
         request = {"words": list(words), "environ": dict(environ), "folder": str(folder)}
-        self.pid = self._server.start(request, output)
+        self.pid = self._server.start(request, outputs)
 
     def poll(self) -> int | None:
         if self.returncode is None:
@@ -81,22 +102,22 @@ class PreloadedProcess:
 
 
 class Server:
-    """The process that forks, one of each process of the tests; it ends with them."""
+    """The process that forks, one of each process of the tests and command; it ends with them."""
 
-    def __init__(self) -> None:
+    def __init__(self, command: str) -> None:
         self._socket, other = socket.socketpair()
-        command = [sys.executable, "-m", "tests.support.preloaded", str(other.fileno())]
-        root = Path(__file__).resolve().parents[2]
-        subprocess.Popen(command, cwd=root, pass_fds=[other.fileno()], stdin=subprocess.DEVNULL)
+        words = [sys.executable, "-m", "tests.support.preloaded", command, str(other.fileno())]
+        environ = os.environ | (COUNT_FOR_SEVERAL if command == "gunicorn" else {})
+        subprocess.Popen(words, cwd=ROOT, env=environ, pass_fds=[other.fileno()], stdin=subprocess.DEVNULL)
         other.close()
         self._lines = self._socket.makefile("r")
         self._lock = Lock()
         self._exit_codes: dict[int, int] = {}
 
-    def start(self, request: Mapping[str, object], output: int) -> int:
+    def start(self, request: Mapping[str, object], outputs: tuple[int, int]) -> int:
         """The process id."""
         data = json.dumps(request).encode()
-        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [output]))]
+        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", outputs))]
         with self._lock:
             self._socket.sendmsg([len(data).to_bytes(4, "big")], ancillary)
             self._socket.sendall(data)
@@ -115,15 +136,41 @@ def start(
 ) -> PreloadedProcess | subprocess.Popen[bytes]:
     """Starts `python -m WORDS`, a module and its arguments, in a folder, both of its outputs into one file."""
     if may_be_preloaded(environ):
-        return PreloadedProcess(words, environ, folder, output)
+        return PreloadedProcess(words, environ, folder, (output, output))
     command = [sys.executable, "-m", *words]
     return subprocess.Popen(command, cwd=folder, env=environ, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+
+
+def run(words: Sequence[str], environ: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """Runs `python -m WORDS` beside wsgi.py to its end."""
+    if not may_be_preloaded(environ):
+        command = [sys.executable, "-m", *words]
+        return subprocess.run(
+            command,
+            cwd=ROOT,
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_SECONDS,
+            check=False,
+        )
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+        process = PreloadedProcess(words, environ, ROOT, (output.fileno(), errors.fileno()))
+        try:
+            code = process.wait(COMMAND_SECONDS)
+        except BaseException:
+            process.kill()
+            raise
+        output.seek(0)
+        errors.seek(0)
+        return subprocess.CompletedProcess(words, code, output.read(), errors.read())
 
 
 def start_activated(
     words: Sequence[str], environ: Mapping[str, str], folder: Path, output: int, listener: socket.socket
 ) -> subprocess.Popen[bytes]:
-    """The same, with a socket passed as systemd passes it: as descriptor 3, LISTEN_PID naming the process."""
+    """`start`, with a socket passed as systemd passes it: as descriptor 3, LISTEN_PID naming the process."""
     return subprocess.Popen(
         [sys.executable, "-c", ACTIVATE, str(listener.fileno()), "-m", *words],
         cwd=folder,
@@ -136,12 +183,12 @@ def start_activated(
 
 
 @cache
-def server() -> Server:
-    return Server()
+def server(command: str) -> Server:
+    return Server(command)
 
 
 def may_be_preloaded(environ: Mapping[str, str]) -> bool:
-    """Whether nothing in it, beyond what is in this process's own, is for the libraries to read."""
+    """Whether it gives no variable that is read at import another value than this process's environment."""
     return not any(name.startswith(READ_AT_IMPORT) and os.environ.get(name) != value for name, value in environ.items())
 
 
@@ -149,7 +196,7 @@ def serve(connection: socket.socket, fork: Callable[[], int]) -> None:
     """Takes starts and questions about ends until the tests' process has gone."""
     running: set[int] = set()
     while True:
-        header, descriptors, *_ = socket.recv_fds(connection, 4, 1)
+        header, descriptors, *_ = socket.recv_fds(connection, 4, 2)
         if not header:
             return
         number = int.from_bytes(header, "big")
@@ -161,9 +208,10 @@ def serve(connection: socket.socket, fork: Callable[[], int]) -> None:
         if not pid:
             connection.close()
             os.chdir(request["folder"])
-            run(request["words"], request["environ"], descriptors[0])
+            run_module(request["words"], request["environ"], descriptors)
             return
-        os.close(descriptors[0])
+        for descriptor in descriptors:
+            os.close(descriptor)
         running.add(pid)
         connection.sendall(b"%d\n" % pid)
 
@@ -179,22 +227,43 @@ def exit_codes(running: set[int]) -> dict[int, int]:
     return codes
 
 
-def run(words: Sequence[str], environ: Mapping[str, str], output: int) -> None:
+def run_module(words: Sequence[str], environ: Mapping[str, str], outputs: Sequence[int]) -> None:
     os.environ.clear()
     os.environ.update(environ)
-    for descriptor in (1, 2):
+    for descriptor, output in enumerate(outputs, start=1):
         os.dup2(output, descriptor)
-    os.close(output)
+        os.close(output)
+    renew_shared_memory()
+    worker_state = importlib.import_module("gateway.status.worker_state")
+    vars(worker_state)["GATEWAY_ID"] = secrets.token_hex(4)
     sys.argv = list(words)
     runpy.run_module(words[0], run_name="__main__", alter_sys=True)
 
 
+def renew_shared_memory() -> None:
+    """Replaces all memory that this process shares with its siblings by new memory with the same content: modules of
+    the gateway make some when they are imported, which gunicorn's master shares with its workers."""
+    libc = ctypes.CDLL(None)
+    libc.mmap.restype = ctypes.c_void_p
+    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+    for start, end in re.findall(r"(?m)^(\w+)-(\w+) rw-s .* /dev/zero ", Path("/proc/self/maps").read_text()):
+        address, length = int(start, 16), int(end, 16) - int(start, 16)
+        content = ctypes.string_at(address, length)
+        flags = mmap.MAP_SHARED | mmap.MAP_ANONYMOUS | MAP_FIXED
+        assert libc.mmap(address, length, mmap.PROT_READ | mmap.PROT_WRITE, flags, -1, 0) == address
+        ctypes.memmove(address, content, length)
+
+
 def main() -> None:
-    monkey.patch_all()
-    for name in LIBRARIES:
+    command, descriptor = sys.argv[1], int(sys.argv[2])
+    # As in production: gunicorn's processes are patched for gevent, those of commands are not.
+    if command == "gunicorn":
+        monkey.patch_all()
+    for name in MODULES[command].split():
         importlib.import_module(name)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    serve(get_original("socket", "socket")(fileno=int(sys.argv[1])), get_original("os", "fork"))
+    connection = get_original("socket", "socket")(fileno=descriptor)
+    serve(connection, fork_gevent if command == "gunicorn" else os.fork)
 
 
 if __name__ == "__main__":
