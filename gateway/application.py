@@ -70,7 +70,7 @@ def build(settings: Settings, dependencies: Dependencies = DEFAULTS) -> Flask:
     issuers = dependencies.issuers(settings.jwt, time.monotonic, random.random)
     verifier = Verifier(settings.jwt, issuers, time.time)
     for issuer in issuers:
-        issuer.keys.when_removed = verifier.forget_all
+        issuer.keys.on_key_removed = verifier.forget_all
     signer = None
     if settings.identity.sign:
         claims = list(settings.jwt.claims_to_headers)

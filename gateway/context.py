@@ -12,7 +12,7 @@ from gateway.http_fields import HeaderPairs
 from gateway.proxy.forward_request import Attempt
 from gateway.proxy.forwarding_headers import ClientInfo
 from gateway.proxy.path_validation import RequestTarget
-from gateway.rate_limiting.flask_limiter_backend import Batch
+from gateway.rate_limiting.models import RateLimitState
 from gateway.route_policy import RoutePolicy
 from gateway.tokens.principal import Principal
 from gateway.trace_context import Trace
@@ -50,7 +50,7 @@ class Exchange:
     principal: Principal | None = None
     # Why there is no principal; told to the client only where the policy needs one.
     token_problem: MissingToken | InvalidToken | KeysUnavailable | None = None
-    limits: Batch = field(default_factory=Batch)
+    limits: RateLimitState = field(default_factory=RateLimitState)
     # What the service is told about the principal.
     identity_headers: Sequence[tuple[str, str]] = ()
     is_undocumented: bool = False

@@ -30,8 +30,8 @@ class Counted:
     """One counter of the caller's: its limit, and where it is kept."""
 
     rule: Rule
-    ask: LimitCheck
-    partition_by: str
+    check: LimitCheck
+    partition_key: str
 
 
 def quota_command(settings: Settings) -> click.Command:
@@ -60,8 +60,8 @@ def quota_command(settings: Settings) -> click.Command:
             counters = RedisCounters(redis)
             rows = [("LIMIT", "WHAT", "COUNTED BY", "USED", "OF", "RESET IN")]
             for one in counted_for(settings, principal, rate_limit_address(address) if address else ""):
-                (outcome,) = counters.take([one.ask], consume=False, partition_by=one.partition_by)
-                used, note = outcome.capacity - outcome.remaining, ""
+                (result,) = counters.consume([one.check], dry_run=True, partition_key=one.partition_key)
+                used, note = result.capacity - result.remaining, ""
                 if reset and used:
                     note = give_back(counters, one, used)
                 rows.append(
@@ -70,8 +70,8 @@ def quota_command(settings: Settings) -> click.Command:
                         one.rule.limit.text,
                         "+".join(one.rule.limit.by),
                         str(used),
-                        str(outcome.capacity),
-                        note or (f"{math.ceil(outcome.reset_seconds)} s" if used else "-"),
+                        str(result.capacity),
+                        note or (f"{math.ceil(result.reset_seconds)} s" if used else "-"),
                     )
                 )
         print_table(rows)
@@ -92,10 +92,10 @@ def give_back(counters: RedisCounters, one: Counted, used: int) -> str:
     """What became of the counter, by reading it again."""
     if not {"principal", "address"} & set(one.rule.limit.by):
         return "shared with others, left"
-    counters.forget(one.ask.key, one.partition_by)
-    (outcome,) = counters.take([one.ask], consume=False, partition_by=one.partition_by)
+    counters.forget(one.check.key, one.partition_key)
+    (result,) = counters.consume([one.check], dry_run=True, partition_key=one.partition_key)
     # The caller may have called again in between.
-    return "given back" if outcome.capacity - outcome.remaining < used else NOT_GIVEN_BACK
+    return "given back" if result.capacity - result.remaining < used else NOT_GIVEN_BACK
 
 
 def counted_for(settings: Settings, principal: Principal | None, address: str) -> Iterator[Counted]:
@@ -108,9 +108,9 @@ def counted_for(settings: Settings, principal: Principal | None, address: str) -
         if counted is None and not address:
             continue
         caller = Caller(counted, address, (), policy.service, policy.name)
-        plan = quotas.plan_for(policy, counted)
-        asks: Sequence[LimitCheck] = plan.asks(caller, 1)
-        for rule, ask in zip(plan.rules, asks, strict=True):
-            if ask.key not in seen:
-                seen.add(ask.key)
-                yield Counted(rule, ask, plan.partition_by(caller))
+        limit_set = quotas.limit_set_for(policy, counted)
+        checks: Sequence[LimitCheck] = limit_set.checks_for(caller, 1)
+        for rule, check in zip(limit_set.rules, checks, strict=True):
+            if check.key not in seen:
+                seen.add(check.key)
+                yield Counted(rule, check, limit_set.partition_key(caller))

@@ -16,7 +16,7 @@ from gateway.cli.table import printable
 from gateway.config import KeySettings, Settings
 from gateway.errors import InvalidToken, RevocationNotStored
 from gateway.timestamps import iso
-from gateway.tokens.revocation import Kind, Revocation, Revocations, token_name
+from gateway.tokens.revocation import Kind, Revocation, Revocations, revocable_name
 
 LAST_MOMENT = 253402300799  # the end of the year 9999, seconds since 1970
 UNDATED = (
@@ -90,7 +90,7 @@ def named_by(settings: Settings, token: str, issuer: str | None) -> tuple[Kind, 
         principal = verified(settings, sys.stdin.read().strip() if token == "-" else token)  # noqa: S105 - standard input
     except InvalidToken as error:
         raise click.ClickException(f"no gateway would take this token: {error.detail}") from error
-    kind, name = token_name(principal)
+    kind, name = revocable_name(principal)
     return kind, name or "", issuer_named(settings, principal.issuer or None), principal.expires_at
 
 

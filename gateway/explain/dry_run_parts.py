@@ -34,41 +34,46 @@ class NotSent(Exception):
 
 
 class DryRunLimiter(FallbackLimiter):
-    """Counts nothing; the outcomes are as if it had."""
+    """Counts nothing; the results are as if it had."""
 
-    def take(
-        self, asks: Sequence[LimitCheck], consume: bool = True, marks: RevocationLookup | None = None, **options: Any
+    def consume(
+        self,
+        checks: Sequence[LimitCheck],
+        *,
+        dry_run: bool = True,
+        lookup: RevocationLookup | None = None,
+        **options: Any,
     ) -> list[LimitResult]:
-        del consume
-        outcomes = super().take(asks, False, marks, **options)
-        if not all(outcome.passed for outcome in outcomes):
-            return outcomes
-        return [charged(ask, outcome) for ask, outcome in zip(asks, outcomes, strict=False)]
+        del dry_run
+        results = super().consume(checks, dry_run=True, lookup=lookup, **options)
+        if not all(result.passed for result in results):
+            return results
+        return [charged(check, result) for check, result in zip(checks, results, strict=False)]
 
     def is_reachable(self) -> bool:
-        self.take([PROBE], on_failure="open")
+        self.consume([PROBE], on_failure="open")
         return self.state == "ok"
 
 
-def charged(ask: LimitCheck, outcome: LimitResult) -> LimitResult:
+def charged(check: LimitCheck, result: LimitResult) -> LimitResult:
     """What would be told of the limit after the request."""
-    remaining = max(0, outcome.remaining - ask.cost)
-    return replace(outcome, remaining=remaining, reset_seconds=free_after(ask, outcome.reset_seconds, time.time()))
+    remaining = max(0, result.remaining - check.cost)
+    return replace(result, remaining=remaining, reset_seconds=free_after(check, result.reset_seconds, time.time()))
 
 
-def free_after(ask: LimitCheck, free_before: float, now: float) -> float:
+def free_after(check: LimitCheck, free_before: float, now: float) -> float:
     """Seconds until all of the limit would be free again, from what that is without the request. `now` is seconds since
     1970, by which windows are cut."""
-    if ask.algorithm == "bucket":
-        return free_before + ask.cost * ask.window_seconds / ask.amount
-    window = ask.window_seconds
+    if check.algorithm == "bucket":
+        return free_before + check.cost * check.window_seconds / check.amount
+    window = check.window_seconds
     ends_in = free_before or window - now % window
     # What is counted in this window slides out of the sliding one within the next; more than a window: that is so now.
-    return ends_in if ask.algorithm == "fixed" or ends_in > window else ends_in + window
+    return ends_in if check.algorithm == "fixed" or ends_in > window else ends_in + window
 
 
 class DryRunRefresher(DocumentRefresher):
-    """Has what gateways keep in Redis, and asks no service."""
+    """Has what gateways keep in Redis, and checks no service."""
 
     _has_looked = False
 

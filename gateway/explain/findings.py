@@ -179,7 +179,7 @@ def quota_finding(case: Case) -> Finding:
     course, policy, quota = case.course, case.policy, case.course.exchange.limits
     if missing := case.not_reached("quota") if case.settings.ratelimit.enabled else None:
         return missing
-    if not quota.asks:
+    if not quota.checks:
         if not case.settings.ratelimit.enabled:
             return Finding("quota", "none", "ratelimit.enabled = false")
         if policy is None:
@@ -192,21 +192,21 @@ def quota_finding(case: Case) -> Finding:
         facts["without redis"] = f"on_redis_failure = {quota.on_failure}" + (
             "; what each worker has counted for itself can't be seen from here" if quota.on_failure == "local" else ""
         )
-    if course.stopped_at == "quota" and not quota.outcomes:
+    if course.stopped_at == "quota" and not quota.results:
         return Finding("quota", "refused", case.refusal, facts)
-    if not quota.outcomes:
+    if not quota.results:
         return Finding("quota", "uncounted", "Redis fails, and requests pass", facts)
     facts["limits"] = [
         {
             "name": name,
-            "limit": limit_text(ask.amount, ask.window_seconds, ask.algorithm, ask.burst),
-            "used": outcome.capacity - outcome.remaining - (ask.cost if quota.passed else 0),
-            "of": outcome.capacity,
-            "takes": ask.cost,
-            "resets in": f"{math.ceil(outcome.reset_seconds)} s",
-            "passes": outcome.passed,
+            "limit": limit_text(check.amount, check.window_seconds, check.algorithm, check.burst),
+            "used": result.capacity - result.remaining - (check.cost if quota.passed else 0),
+            "of": result.capacity,
+            "takes": check.cost,
+            "resets in": f"{math.ceil(result.reset_seconds)} s",
+            "passes": result.passed,
         }
-        for name, ask, outcome in zip(quota.names, quota.asks, quota.outcomes, strict=True)
+        for name, check, result in zip(quota.names, quota.checks, quota.results, strict=True)
     ]
     if quota.passed:
         return Finding("quota", "ok", "this request would pass", facts)

@@ -97,7 +97,7 @@ def revocation_finding(case: Case) -> Finding | None:
         return None
     if not settings.enabled:
         return Finding("revocation", "off", "revocation.enabled = false")
-    marks, problem = course.exchange.limits.marks, course.exchange.token_problem
+    marks, problem = course.exchange.limits.revocation_lookup, course.exchange.token_problem
     if course.exchange.principal is None and problem is not None and problem.reason == "revoked":
         return Finding("revocation", "revoked", problem.detail)
     if course.redis_state == "not configured":

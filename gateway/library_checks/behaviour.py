@@ -105,7 +105,7 @@ def check_limiter() -> None:
     settings = RateLimitSettings()
     own, app = CountedLimits(settings, LimitSets(settings, [])), Flask("library-checks")
     # Nothing is counted. limits' own storage would start a thread.
-    options = {"rate_limiter": None, "batch": None}
+    options = {"rate_limiter": None, "state": None}
     limiter = GatewayLimiter(own, storage_uri=f"{SCHEME}://", storage_options=options, strategy=STRATEGY)
     own.bind(limiter)
     limiter.init_app(app)

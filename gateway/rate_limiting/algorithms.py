@@ -28,22 +28,22 @@ State = tuple[int, int, int]
 
 @dataclass(slots=True)
 class Judgement:
-    """`outcome` where nothing is taken; `charged` and `state` where it is."""
+    """`result` where nothing is taken; `charged` and `state` where it is."""
 
-    outcome: LimitResult
+    result: LimitResult
     charged: LimitResult
     state: State
 
 
-def judge(ask: LimitCheck, now: int, kept: State | None) -> Judgement:
-    """What becomes of the ask at `now` (milliseconds), by what is `kept` under its key."""
-    if ask.algorithm == "bucket":
-        return judge_bucket(ask, now, kept)
-    return judge_window(ask, now, kept)
+def judge(check: LimitCheck, now: int, kept: State | None) -> Judgement:
+    """What becomes of the check at `now` (milliseconds), by what is `kept` under its key."""
+    if check.algorithm == "bucket":
+        return judge_bucket(check, now, kept)
+    return judge_window(check, now, kept)
 
 
-def judge_window(ask: LimitCheck, now: int, kept: State | None) -> Judgement:
-    window = ask.window_seconds * 1000
+def judge_window(check: LimitCheck, now: int, kept: State | None) -> Judgement:
+    window = check.window_seconds * 1000
     index = now // window
     at, previous, current = kept or (index, 0, 0)
     late = 0
@@ -55,17 +55,17 @@ def judge_window(ask: LimitCheck, now: int, kept: State | None) -> Judgement:
         at, previous, current = index, current, 0
     elif at != index:
         at, previous, current = index, 0, 0
-    if ask.algorithm == "fixed":
+    if check.algorithm == "fixed":
         previous = 0
     ends_in = late + window - elapsed
     # What the sliding window still covers of the previous one, rounded up.
-    left = ask.amount - current - -(-previous * (window - elapsed) // window)
-    spare = ask.amount - ask.cost
-    if ask.cost <= left:
+    left = check.amount - current - -(-previous * (window - elapsed) // window)
+    spare = check.amount - check.cost
+    if check.cost <= left:
         wait = 0
     elif spare < 0:
         wait = window
-    elif ask.algorithm == "fixed":
+    elif check.algorithm == "fixed":
         wait = ends_in
     elif current <= spare:
         # Enough of the previous window has to slide out.
@@ -77,36 +77,36 @@ def judge_window(ask: LimitCheck, now: int, kept: State | None) -> Judgement:
     def free_in(count: int) -> float:
         """Seconds until nothing is left of what was used, where it is `count` in this window."""
         if count:
-            return (ends_in if ask.algorithm == "fixed" else ends_in + window) / 1000
+            return (ends_in if check.algorithm == "fixed" else ends_in + window) / 1000
         return ends_in / 1000 if previous else 0
 
-    charged = current + ask.cost
+    charged = current + check.cost
     return Judgement(
-        LimitResult(wait == 0, max(0, left), free_in(current), wait / 1000, ask.amount),
-        LimitResult(True, max(0, left - ask.cost), free_in(charged), 0, ask.amount),
+        LimitResult(wait == 0, max(0, left), free_in(current), wait / 1000, check.amount),
+        LimitResult(True, max(0, left - check.cost), free_in(charged), 0, check.amount),
         (at, previous, charged),
     )
 
 
-def judge_bucket(ask: LimitCheck, now: int, kept: State | None) -> Judgement:
+def judge_bucket(check: LimitCheck, now: int, kept: State | None) -> Judgement:
     # A request is as many parts as the window has milliseconds, so that `amount` parts come in with each of them.
-    window = ask.window_seconds * 1000
-    full, need = ask.burst * window, ask.cost * window
+    window = check.window_seconds * 1000
+    full, need = check.burst * window, check.cost * window
     at, level, _ = kept or (now, full, 0)
     if at > now + window:
         # The clock was set back far: nobody is locked out until it has caught up.
         at, level = now, full
-    level = min(full, level + max(0, now - at) * ask.amount)
+    level = min(full, level + max(0, now - at) * check.amount)
     at = max(at, now)
 
     def time_to_gain(parts: int) -> int:
         """Milliseconds until it has gained that much, rounded up; where the clock was set back, it gains nothing until
         that has caught up."""
-        return at - now + -(-parts // ask.amount) if parts > 0 else 0
+        return at - now + -(-parts // check.amount) if parts > 0 else 0
 
     wait = window if need > full else time_to_gain(need - level)
     return Judgement(
-        LimitResult(wait == 0, level // window, time_to_gain(full - level) / 1000, wait / 1000, ask.burst),
-        LimitResult(True, max(0, level - need) // window, time_to_gain(full - level + need) / 1000, 0, ask.burst),
+        LimitResult(wait == 0, level // window, time_to_gain(full - level) / 1000, wait / 1000, check.burst),
+        LimitResult(True, max(0, level - need) // window, time_to_gain(full - level + need) / 1000, 0, check.burst),
         (at, level - need, 0),
     )

@@ -59,43 +59,43 @@ class FallbackLimiter:
             return "not configured"
         return "down" if self._is_failing else "ok"
 
-    def take(
+    def consume(
         self,
-        asks: Sequence[LimitCheck],
-        consume: bool = True,
-        marks: RevocationLookup | None = None,
+        checks: Sequence[LimitCheck],
         *,
+        dry_run: bool = False,
+        lookup: RevocationLookup | None = None,
         on_failure: OnRedisFailure | None = None,
-        partition_by: str = "",
+        partition_key: str = "",
     ) -> list[LimitResult]:
-        """The outcome of each limit; an empty list where nothing could be counted and the request may pass. `marks`
-        are looked up in the same call, if there is one. `on_failure` is the request's own way, where it has one.
+        """The result of each limit; an empty list where nothing could be counted and the request may pass. `lookup`
+        is looked up in the same call, if there is one. `on_failure` is the request's own way, where it has one.
 
         Raises LimiterUnavailable where it may not pass."""
         if self._redis is None:
-            return self._take_locally(asks, consume)
-        breaker = self._breaker_for(partition_by) if self._is_cluster else self._breaker
-        if not breaker.is_failing or ((asks or not breaker.can_read) and breaker.may_try(self._clock())):
+            return self._consume_locally(checks, dry_run=dry_run)
+        breaker = self._breaker_for(partition_key) if self._is_cluster else self._breaker
+        if not breaker.is_failing or ((checks or not breaker.can_read) and breaker.may_try(self._clock())):
             started = self._clock()
             try:
-                outcomes = self._redis.take(asks, consume, marks, partition_by)
+                results = self._redis.consume(checks, lookup, partition_key, dry_run=dry_run)
             except FAILURES as error:
-                breaker = self._failed(error, partition_by)
+                breaker = self._failed(error, partition_key)
             else:
                 if self._is_failing:
-                    self._answered(breaker, has_written=consume and all(one.passed for one in outcomes))
-                return outcomes
+                    self._answered(breaker, has_written=not dry_run and all(one.passed for one in results))
+                return results
             finally:
                 self._metrics.redis_seconds.observe(self._clock() - started)
-        if marks is not None and breaker.can_read:
-            self._look_up(breaker, marks, partition_by)
-        if not asks:
+        if lookup is not None and breaker.can_read:
+            self._look_up(breaker, lookup, partition_key)
+        if not checks:
             return []
         way = on_failure or self._on_failure
         self._metrics.quota_fallbacks.labels(way).inc()
         if way == "closed":
             raise LimiterUnavailable("try again in a moment")
-        return self._take_locally(asks, consume) if way == "local" else []
+        return self._consume_locally(checks, dry_run=dry_run) if way == "local" else []
 
     def is_reachable(self) -> bool:
         """Whether Redis counts. Asks it, unless it has just failed; in a cluster one node, of those that fail the one
@@ -107,9 +107,9 @@ class FallbackLimiter:
         if breaker is None:
             return False
         try:
-            self._redis.probe(breaker.partition_by)
+            self._redis.probe(breaker.partition_key)
         except FAILURES as error:
-            self._failed(error, breaker.partition_by)
+            self._failed(error, breaker.partition_key)
         else:
             if self._is_failing:
                 self._answered(breaker, has_written=True)
@@ -124,32 +124,32 @@ class FallbackLimiter:
         count = self._local.forget_all()
         return count if self._redis is None else self._redis.forget_all()
 
-    def _take_locally(self, asks: Sequence[LimitCheck], consume: bool) -> list[LimitResult]:
+    def _consume_locally(self, checks: Sequence[LimitCheck], *, dry_run: bool) -> list[LimitResult]:
         # A share that could never pass would be no share.
         shares = [
             replace(
-                ask,
+                check,
                 # Of a bucket this is how fast it fills, and nothing has to pass at once.
-                amount=max(1, 0 if ask.burst else ask.cost, ask.amount // self._workers),
-                burst=max(ask.cost, ask.burst // self._workers) if ask.burst else 0,
+                amount=max(1, 0 if check.burst else check.cost, check.amount // self._workers),
+                burst=max(check.cost, check.burst // self._workers) if check.burst else 0,
             )
-            for ask in asks
+            for check in checks
         ]
-        return self._local.take(shares, consume)
+        return self._local.consume(shares, dry_run=dry_run)
 
-    def _look_up(self, breaker: RedisBreaker, marks: RevocationLookup, partition_by: str) -> None:
+    def _look_up(self, breaker: RedisBreaker, lookup: RevocationLookup, partition_key: str) -> None:
         """Reads the marks of a request whose limits can't be counted. They stay unknown where that fails, too."""
         assert self._redis is not None  # noqa: S101 - it has failed
         try:
-            self._redis.take([], marks=marks, partition_by=partition_by)
+            self._redis.consume([], lookup=lookup, partition_key=partition_key)
         except FAILURES:
             # Or each request would wait for a Redis that has stopped to answer since.
             breaker.can_read = False
 
-    def _breaker_for(self, partition_by: str) -> RedisBreaker:
+    def _breaker_for(self, partition_key: str) -> RedisBreaker:
         """The breaker of the node that has the partition."""
         assert self._redis is not None  # noqa: S101 - there are no nodes without
-        node = self._redis.node_of(partition_by)
+        node = self._redis.node_of(partition_key)
         breaker = self._breakers_of_nodes.get(node)
         if breaker is None:
             breaker = self._breakers_of_nodes[node] = RedisBreaker()
@@ -159,13 +159,13 @@ class FallbackLimiter:
         breakers = self._breakers_of_nodes.values() if self._is_cluster else [self._breaker]
         return [breaker for breaker in breakers if breaker.is_failing]
 
-    def _failed(self, error: Exception, partition_by: str) -> RedisBreaker:
+    def _failed(self, error: Exception, partition_key: str) -> RedisBreaker:
         """Opens the breaker of the server that failed, and returns it."""
         # Another node may be known to have the partition by now: the one that was asked last.
-        breaker = self._breaker_for(partition_by) if self._is_cluster else self._breaker
+        breaker = self._breaker_for(partition_key) if self._is_cluster else self._breaker
         if not breaker.is_failing:
             log.error("Redis fails (%s); quotas go on as on_redis_failure = %s", error, self._on_failure)
-        breaker.open(error, self._clock(), partition_by)
+        breaker.open(error, self._clock(), partition_key)
         self._is_failing = True
         self._metrics.redis_failures.inc()
         self._metrics.redis_down.set(1)

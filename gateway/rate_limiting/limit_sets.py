@@ -75,21 +75,21 @@ class LimitSet:
     def names(self) -> tuple[str, ...]:
         return tuple(rule.name for rule in self.rules)
 
-    def asks(self, caller: Caller, cost: int) -> list[LimitCheck]:
+    def checks_for(self, caller: Caller, cost: int) -> list[LimitCheck]:
         """What a request takes from each limit. Of one that has not so much to give, it takes all: without a token, a
         costly route is asked of the limit for all such requests, and must not be out of reach for ever."""
         caller_key = caller.key
-        asks = []
+        checks = []
         for rule in self.rules:
             limit = rule.limit
             key = caller_key if limit.by == CALLER else "|".join(map(caller.value, limit.by))
             taken = min(cost, limit.capacity)
-            asks.append(
+            checks.append(
                 LimitCheck(f"{rule.key}|{key}", limit.amount, limit.window_seconds, taken, limit.algorithm, limit.burst)
             )
-        return asks
+        return checks
 
-    def partition_by(self, caller: Caller) -> str:
+    def partition_key(self, caller: Caller) -> str:
         """What decides about the partition: always the same for each of the counters, whoever takes from it."""
         shared = self.shared_dimensions
         return "|".join(map(caller.value, shared)) if shared else self.rules[0].key
@@ -144,7 +144,7 @@ class LimitSets:
             return True
         return f"{principal.issuer} {principal.subject}" in self._exempt_principals
 
-    def plan_for(self, policy: RoutePolicy, principal: Principal | None) -> LimitSet:
+    def limit_set_for(self, policy: RoutePolicy, principal: Principal | None) -> LimitSet:
         """The limits of the innermost level that has any for this caller."""
         if principal is None and policy.needs_token:
             return self._anonymous
@@ -153,9 +153,9 @@ class LimitSets:
         if key not in self._known:
             # Only names that are configured get here, so this stays small.
             self._known[key] = own_limit_set(policy, name)
-        plan = self._known[key]
-        if plan is not None:
-            return plan
+        limit_set = self._known[key]
+        if limit_set is not None:
+            return limit_set
         if principal is None:
             return self._anonymous
         return self._default if name is None else self._default_plans.get(name, self._default)

@@ -22,14 +22,14 @@ class LocalCounters:
         self._states: dict[str | bytes, State] = {}
         self._lock = Lock()
 
-    def take(self, asks: Sequence[LimitCheck], consume: bool = True) -> list[LimitResult]:
-        """The outcome of each limit; all are charged, or none where one refuses."""
+    def consume(self, checks: Sequence[LimitCheck], *, dry_run: bool = False) -> list[LimitResult]:
+        """The result of each limit; all are charged, or none where one refuses."""
         with self._lock:
             now = round(self._clock() * 1000)
-            keys = [stored_key(ask.key) for ask in asks]
-            judgements = [judge(ask, now, self._states.get(key)) for ask, key in zip(asks, keys, strict=True)]
-            if not consume or not all(one.outcome.passed for one in judgements):
-                return [one.outcome for one in judgements]
+            keys = [stored_key(check.key) for check in checks]
+            judgements = [judge(check, now, self._states.get(key)) for check, key in zip(checks, keys, strict=True)]
+            if dry_run or not all(one.result.passed for one in judgements):
+                return [one.result for one in judgements]
             for key, one in zip(keys, judgements, strict=True):
                 self._states.pop(key, None)
                 self._states[key] = one.state

@@ -1,5 +1,8 @@
-"""The breaker that keeps a hung Redis cheap: after a failure the worker does not ask that server for a second, and then
-one request tries while the others go straight to the fallback."""
+"""Circuit breaker for one Redis server, so that a hung Redis costs at most one timeout per worker and second.
+
+After a failure the worker does not call the server for a second. Then one request tries it, while all others go
+straight to the fallback.
+"""
 
 from __future__ import annotations
 
@@ -11,18 +14,18 @@ PAUSE_SECONDS = 1.0
 class RedisBreaker:
     """The state of one Redis server, in a cluster of one node. Times are monotonic seconds."""
 
-    __slots__ = ("_next_try", "can_read", "is_failing", "partition_by")
+    __slots__ = ("_next_try", "can_read", "is_failing", "partition_key")
 
     def __init__(self) -> None:
         self.is_failing = False
         # Whether the last failure was an error that Redis itself replied: it refuses to count, and can still be read.
         self.can_read = False
-        # A partition that failed: to ask for it is to ask this node, or the one that has taken its place.
-        self.partition_by = ""
+        # A partition that failed: to check for it is to check this node, or the one that has taken its place.
+        self.partition_key = ""
         self._next_try = 0.0
 
     def may_try(self, now: float) -> bool:
-        """Whether a request may ask; if so, no other one may for a second."""
+        """Whether a request may check; if so, no other one may for a second."""
         if not self.is_failing:
             return True
         if now < self._next_try:
@@ -30,10 +33,10 @@ class RedisBreaker:
         self._next_try = now + PAUSE_SECONDS
         return True
 
-    def open(self, error: Exception, now: float, partition_by: str) -> None:
+    def open(self, error: Exception, now: float, partition_key: str) -> None:
         self.is_failing = True
         self.can_read = isinstance(error, ResponseError)
-        self.partition_by = partition_by
+        self.partition_key = partition_key
         self._next_try = now + PAUSE_SECONDS
 
     def close(self) -> None:

@@ -28,40 +28,41 @@ class RedisCounters:
     def __init__(self, redis: SharedRedis) -> None:
         self._redis = redis
 
-    def take(
+    def consume(
         self,
-        asks: Sequence[LimitCheck],
-        consume: bool = True,
-        marks: RevocationLookup | None = None,
-        partition_by: str = "",
+        checks: Sequence[LimitCheck],
+        lookup: RevocationLookup | None = None,
+        partition_key: str = "",
+        *,
+        dry_run: bool = False,
     ) -> list[LimitResult]:
-        """The outcome of each limit; all are charged, or none where one refuses. The marks are looked up, too.
+        """The result of each limit; all are charged, or none where one refuses. The marks are looked up, too.
 
-        In a cluster all of it is kept in the partition of `partition_by`."""
-        tag = self._redis.partitions.tag_for(partition_by)
-        counters = [tag + redis_key(ask.key) for ask in asks]
-        marked = [tag + key for key in marks.keys] if marks is not None else []
+        In a cluster all of it is kept in the partition of `partition_key`."""
+        tag = self._redis.partitions.tag_for(partition_key)
+        counters = [tag + redis_key(check.key) for check in checks]
+        marked = [tag + key for key in lookup.keys] if lookup is not None else []
         if not counters and not marked:
             return []
-        end = 4 * len(asks)
+        end = 4 * len(checks)
         try:
-            reply = self._run(counters + marked, consume, asks)
+            reply = self._run(counters + marked, checks, dry_run=dry_run)
         except TryAgainError:
             # The partition is on its way from one node to another, and not all of its keys are on one side.
-            reply = self._run_one_by_one(counters, marked, consume, asks)
-        if marks is not None:
-            marks.values = [None if number < 0 else number for number in reply[end:]]
+            reply = self._run_one_by_one(counters, marked, checks, dry_run=dry_run)
+        if lookup is not None:
+            lookup.values = [None if number < 0 else number for number in reply[end:]]
         return [
-            LimitResult(reply[at] == 1, reply[at + 1], reply[at + 2] / 1000, reply[at + 3] / 1000, ask.capacity)
-            for at, ask in zip(range(0, end, 4), asks, strict=True)
+            LimitResult(reply[at] == 1, reply[at + 1], reply[at + 2] / 1000, reply[at + 3] / 1000, check.capacity)
+            for at, check in zip(range(0, end, 4), checks, strict=True)
         ]
 
-    def _run(self, keys: Sequence[str], consume: bool, asks: Sequence[LimitCheck]) -> list[int]:
+    def _run(self, keys: Sequence[str], checks: Sequence[LimitCheck], *, dry_run: bool) -> list[int]:
         """The script's reply: four numbers for each limit, one for each of the further keys, the marks."""
-        words: list[str | int] = [len(keys), *keys, int(consume)]
-        for ask in asks:
-            words += (ALGORITHMS[ask.algorithm], ask.amount, ask.window_seconds * 1000, ask.cost, ask.burst)
-        length = 3 * len(asks) + len(keys)
+        words: list[str | int] = [len(keys), *keys, int(not dry_run)]
+        for check in checks:
+            words += (ALGORITHMS[check.algorithm], check.amount, check.window_seconds * 1000, check.cost, check.burst)
+        length = 3 * len(checks) + len(keys)
         reply: Any
         try:
             reply = self._redis.run(keys[0], "EVALSHA", SCRIPT_SHA, *words)
@@ -75,26 +76,26 @@ class RedisCounters:
         return reply
 
     def _run_one_by_one(
-        self, counters: Sequence[str], marked: Sequence[str], consume: bool, asks: Sequence[LimitCheck]
+        self, counters: Sequence[str], marked: Sequence[str], checks: Sequence[LimitCheck], *, dry_run: bool
     ) -> list[int]:
         """The same reply, a call for each key: a cluster knows for one key where it is. No limit lets more pass than
         ever; but of several, one that another request used up in between has the others charged for nothing."""
 
-        def each(consume: bool) -> list[list[int]]:
-            return [self._run([key], consume, [ask]) for key, ask in zip(counters, asks, strict=True)]
+        def each(*, dry_run: bool) -> list[list[int]]:
+            return [self._run([key], [check], dry_run=dry_run) for key, check in zip(counters, checks, strict=True)]
 
-        if consume and len(asks) > 1:
-            replies = each(consume=False)
+        if not dry_run and len(checks) > 1:
+            replies = each(dry_run=True)
             if all(reply[0] == 1 for reply in replies):
-                replies = each(consume=True)
+                replies = each(dry_run=False)
         else:
-            replies = each(consume)
-        replies += [self._run([key], False, []) for key in marked]
+            replies = each(dry_run=dry_run)
+        replies += [self._run([key], [], dry_run=True) for key in marked]
         return [number for reply in replies for number in reply]
 
-    def forget(self, key: str, partition_by: str = "") -> bool:
+    def forget(self, key: str, partition_key: str = "") -> bool:
         """Gives back what was counted under a key; whether there was anything."""
-        name = self._redis.partitions.tag_for(partition_by) + redis_key(key)
+        name = self._redis.partitions.tag_for(partition_key) + redis_key(key)
         return bool(self._redis.run(name, "DEL", name))
 
     def forget_all(self) -> int:
@@ -102,18 +103,18 @@ class RedisCounters:
         pattern = f"{self._redis.partitions.any_tag}{PREFIX}*"
         return sum(int(self._redis.run(key, "DEL", key)) for key in self._redis.scan(pattern))
 
-    def probe(self, partition_by: str = "") -> None:
+    def probe(self, partition_key: str = "") -> None:
         """Counts one under a key of its own: unlike PING, it fails where Redis answers but can't be written."""
-        self.take([PROBE], partition_by=partition_by)
+        self.consume([PROBE], partition_key=partition_key)
 
     @property
     def is_cluster(self) -> bool:
         return self._redis.cluster is not None
 
-    def node_of(self, partition_by: str) -> Address | None:
+    def node_of(self, partition_key: str) -> Address | None:
         """The node of a cluster that has the partition; None where no node is known to have it."""
         cluster = self._redis.cluster
-        return None if cluster is None else cluster.node_of(self._redis.partitions.tag_for(partition_by))
+        return None if cluster is None else cluster.node_of(self._redis.partitions.tag_for(partition_key))
 
     def has_node(self, address: Address | None) -> bool:
         """Whether the node is one of those that have the cluster's slots."""

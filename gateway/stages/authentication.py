@@ -15,7 +15,7 @@ from gateway.rate_limiting.models import RevocationLookup
 from gateway.telemetry.metrics.registry import Metrics
 from gateway.tokens.identity_signer import IdentitySigner
 from gateway.tokens.principal import Principal
-from gateway.tokens.revocation import mark_keys, revoked_by
+from gateway.tokens.revocation import revocation_keys_of, revocation_reason
 from gateway.tokens.verifier import Verifier
 
 log = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ class Authentication:
             exchange.token_problem = error
             return
         if self._revocation.enabled:
-            exchange.limits.marks = RevocationLookup(mark_keys(exchange.principal))
+            exchange.limits.revocation_lookup = RevocationLookup(revocation_keys_of(exchange.principal))
 
     def authorize(self) -> None:
         """Raises MissingToken, InvalidToken, KeysUnavailable or InsufficientScope where the policy asks for more than
@@ -99,12 +99,12 @@ class Authentication:
 
     def _check_revocation(self, exchange: Exchange) -> None:
         """Takes the principal away from a revoked token; on a public route its request is anonymous then."""
-        marks, principal = exchange.limits.marks, exchange.principal
+        marks, principal = exchange.limits.revocation_lookup, exchange.principal
         if marks is None or principal is None or self._rate_limiter.state == "not configured":
             return
-        if not exchange.limits.asked:
+        if not exchange.limits.is_checked:
             # No limit applies to this request, so nobody has asked Redis yet.
-            self._rate_limiter.take([], marks=marks, partition_by=principal.subject)
+            self._rate_limiter.consume([], lookup=marks, partition_key=principal.subject)
         if marks.values is None:
             self._tell(is_failing=True)
             self._metrics.revocations_unseen.inc()
@@ -113,7 +113,7 @@ class Authentication:
                 exchange.token_problem = KeysUnavailable("it can't be seen whether the token was revoked")
             return
         self._tell(is_failing=False)
-        if why := revoked_by(principal, marks.values):
+        if why := revocation_reason(principal, marks.values):
             exchange.principal = None
             exchange.token_problem = InvalidToken(why, "revoked")
 

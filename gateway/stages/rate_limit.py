@@ -16,8 +16,9 @@ from gateway.context import Exchange
 from gateway.errors import LibraryMismatch
 from gateway.proxy.forwarding_headers import rate_limit_address
 from gateway.rate_limiting.fallback import FallbackLimiter
-from gateway.rate_limiting.flask_limiter_backend import SCHEME, STRATEGY, WHOLE_BATCH, Batch
+from gateway.rate_limiting.flask_limiter_backend import ALL_LIMITS, SCHEME, STRATEGY
 from gateway.rate_limiting.limit_sets import Caller, LimitSets
+from gateway.rate_limiting.models import RateLimitState
 
 if TYPE_CHECKING:
     from flask_limiter._limits import RuntimeLimit
@@ -31,7 +32,7 @@ class RequestLimits(Limit):
         self._quotas = quotas
         self._exempt_networks = [ip_network(network) for network in settings.exempt_addresses]
         (one,) = super().__iter__()
-        one.limit = WHOLE_BATCH
+        one.limit = ALL_LIMITS
         self._whole = (one,)
 
     def __iter__(self) -> Iterator[RuntimeLimit]:
@@ -47,11 +48,11 @@ class RequestLimits(Limit):
             policy.service,
             policy.name,
         )
-        plan = self._quotas.plan_for(policy, principal)
+        limit_set = self._quotas.limit_set_for(policy, principal)
         quota = exchange.limits
-        quota.asks = plan.asks(caller, policy.rate_limit.cost)
-        quota.names = plan.names
-        quota.partition_by = plan.partition_by(caller)
+        quota.checks = limit_set.checks_for(caller, policy.rate_limit.cost)
+        quota.names = limit_set.names
+        quota.partition_key = limit_set.partition_key(caller)
         quota.observed = policy.rate_limit.observed
         # What only observes must not be what refuses.
         is_closed = policy.rate_limit.on_redis_failure == "closed"
@@ -77,8 +78,8 @@ def caller_key() -> str:
 
 
 class GatewayLimiter(Limiter):
-    """Flask-Limiter, past its own search for limits as long as there are none but the gateway's: that search takes
-    longer than to ask Redis. Where somebody who extends the gateway adds limits, exemptions or filters, it searches."""
+    """Flask-Limiter without its search for limits while the gateway's own are the only ones: that search takes longer
+    than the round trip to Redis. If an application adds limits, exemptions or filters, Flask-Limiter searches."""
 
     def __init__(self, own: RequestLimits, **options: Any) -> None:
         super().__init__(caller_key, default_limits=[own], **options)
@@ -133,7 +134,7 @@ def make_limiter(settings: RateLimitSettings, quotas: LimitSets, rate_limiter: F
     limiter = GatewayLimiter(
         limits,
         storage_uri=f"{SCHEME}://",
-        storage_options={"rate_limiter": rate_limiter, "batch": current_batch},
+        storage_options={"rate_limiter": rate_limiter, "state": current_state},
         strategy=STRATEGY,
         # Rendered by quota_fields: Flask-Limiter's own cost two more round trips and put Retry-After onto every answer.
         headers_enabled=False,
@@ -143,6 +144,6 @@ def make_limiter(settings: RateLimitSettings, quotas: LimitSets, rate_limiter: F
     return limiter
 
 
-def current_batch() -> Batch | None:
+def current_state() -> RateLimitState | None:
     exchange = context.current_or_none()
     return exchange.limits if exchange is not None else None

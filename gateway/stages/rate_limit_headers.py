@@ -7,8 +7,7 @@ import math
 from flask import Flask, Response
 
 from gateway import context
-from gateway.rate_limiting.flask_limiter_backend import Batch
-from gateway.rate_limiting.models import LimitCheck, LimitResult
+from gateway.rate_limiting.models import LimitCheck, LimitResult, RateLimitState
 from gateway.responses import put_fields
 from gateway.telemetry.metrics.registry import Metrics
 
@@ -21,7 +20,7 @@ def install(app: Flask, metrics: Metrics) -> None:
 
     def tell_quota(response: Response) -> Response:
         exchange = context.current_or_none()
-        if exchange is None or not exchange.limits.outcomes:
+        if exchange is None or not exchange.limits.results:
             return response
         quota = exchange.limits
         put_fields(response.headers, fields_of(quota), FIELDS)
@@ -38,42 +37,42 @@ def install(app: Flask, metrics: Metrics) -> None:
     app.after_request(tell_quota)
 
 
-def fields_of(quota: Batch) -> list[tuple[str, str]]:
-    name, outcome = nearest(quota)
-    reset = math.ceil(outcome.reset_seconds)
+def fields_of(quota: RateLimitState) -> list[tuple[str, str]]:
+    name, result = nearest(quota)
+    reset = math.ceil(result.reset_seconds)
     return [
-        ("X-RateLimit-Limit", str(outcome.capacity)),
-        ("X-RateLimit-Remaining", str(outcome.remaining)),
+        ("X-RateLimit-Limit", str(result.capacity)),
+        ("X-RateLimit-Remaining", str(result.remaining)),
         ("X-RateLimit-Reset", str(reset)),
-        ("RateLimit-Policy", ", ".join(map(policy_item, quota.names, quota.asks, quota.outcomes))),
-        ("RateLimit", f'"{name}";r={outcome.remaining};t={reset}'),
+        ("RateLimit-Policy", ", ".join(map(policy_item, quota.names, quota.checks, quota.results))),
+        ("RateLimit", f'"{name}";r={result.remaining};t={reset}'),
     ]
 
 
-def policy_item(name: str, ask: LimitCheck, outcome: LimitResult) -> str:
+def policy_item(name: str, check: LimitCheck, result: LimitResult) -> str:
     """A member of RateLimit-Policy: how much in how many seconds; of a bucket, what it holds and how long that takes
     to come in."""
-    window = ask.window_seconds
-    if ask.algorithm == "bucket":
-        window = math.ceil(ask.burst * ask.window_seconds / ask.amount)
-    return f'"{name}";q={outcome.capacity};w={window}'
+    window = check.window_seconds
+    if check.algorithm == "bucket":
+        window = math.ceil(check.burst * check.window_seconds / check.amount)
+    return f'"{name}";q={result.capacity};w={window}'
 
 
-def nearest(quota: Batch) -> tuple[str, LimitResult]:
+def nearest(quota: RateLimitState) -> tuple[str, LimitResult]:
     """The limit that refused, or has the smallest share left."""
-    if len(quota.outcomes) == 1:
-        return quota.names[0], quota.outcomes[0]
+    if len(quota.results) == 1:
+        return quota.names[0], quota.results[0]
     return min(
-        zip(quota.names, quota.outcomes, strict=True),
+        zip(quota.names, quota.results, strict=True),
         key=lambda item: (item[1].passed, item[1].remaining / max(1, item[1].capacity)),
     )
 
 
-def retry_after(quota: Batch) -> int:
+def retry_after(quota: RateLimitState) -> int:
     """Whole seconds until all limits would pass, rounded up: never too early (RFC 9110 10.2.3)."""
-    return max([1, *(math.ceil(outcome.retry_after_seconds) for outcome in quota.outcomes)])
+    return max([1, *(math.ceil(result.retry_after_seconds) for result in quota.results)])
 
 
-def violated_policies(quota: Batch) -> list[str]:
-    # There are no outcomes where nothing could be counted.
-    return [name for name, outcome in zip(quota.names, quota.outcomes, strict=False) if not outcome.passed]
+def violated_policies(quota: RateLimitState) -> list[str]:
+    # There are no results where nothing could be counted.
+    return [name for name, result in zip(quota.names, quota.results, strict=False) if not result.passed]

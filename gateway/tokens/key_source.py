@@ -31,7 +31,7 @@ class KeySource(Protocol):
     # The key where there is but one for one algorithm, so that a token's header need not be asked.
     only_key: PyJWK | None
     # Told when a key is gone, so that nothing verified with it is remembered.
-    when_removed: Callable[[], None]
+    on_key_removed: Callable[[], None]
 
     def find(self, kid: str | None, algorithm: str) -> Sequence[PyJWK]:
         """The keys that may have signed a token with this header: mostly one, never none. Raises InvalidToken, or
@@ -59,7 +59,7 @@ class FixedKeys:
     def __init__(self, keys: KeySet) -> None:
         self._keys = keys
         self.only_key = next(iter(keys.values())) if len(keys) == 1 else None
-        self.when_removed: Callable[[], None] = lambda: None
+        self.on_key_removed: Callable[[], None] = lambda: None
 
     def find(self, kid: str | None, algorithm: str) -> Sequence[PyJWK]:  # noqa: ARG002 - one way to ask all sources
         key = self._keys.get(algorithm)
@@ -89,7 +89,7 @@ class RemoteJwks:
     anything.
 
     `load` fetches and reads the set, and may raise; `clock` is monotonic seconds; `jitter` gives numbers from 0 to 1;
-    `when_removed` is told when a known key is gone and can't be found any more."""
+    `on_key_removed` is told when a known key is gone and can't be found any more."""
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ class RemoteJwks:
         self._cooldown_seconds = cooldown_seconds
         self._clock = clock
         self._jitter = jitter
-        self.when_removed: Callable[[], None] = lambda: None
+        self.on_key_removed: Callable[[], None] = lambda: None
         self._keys: JwksKeySet | None = None
         self._loaded_at = 0.0
         self._refused: Sequence[str] = ()
@@ -242,7 +242,7 @@ class RemoteJwks:
         self._loaded_at = self._clock()
         self._keys = fresh
         if known is not None and not fresh.has_all_of(known):
-            self.when_removed()
+            self.on_key_removed()
 
     def _see_empty(self, error: NoUsableKey) -> None:
         """A set without a usable key may be an issuer's slip, so it is believed when it is seen for the second time:

@@ -44,29 +44,29 @@ def fingerprint_of(token: str) -> str:
     return sha256(token.rpartition(".")[0].encode()).hexdigest()
 
 
-def mark_keys(principal: Principal) -> tuple[str, ...]:
+def revocation_keys_of(principal: Principal) -> tuple[str, ...]:
     """The Redis keys of the marks that concern this principal's token: its subject's, and the token's own."""
     if not principal.revocation_keys:
-        kind, name = token_name(principal)
-        own = () if name is None else (mark_key(kind, name, principal.issuer),)
-        principal.revocation_keys = (mark_key("sub", principal.subject, principal.issuer), *own)
+        kind, name = revocable_name(principal)
+        own = () if name is None else (revocation_key(kind, name, principal.issuer),)
+        principal.revocation_keys = (revocation_key("sub", principal.subject, principal.issuer), *own)
     return principal.revocation_keys
 
 
-def token_name(principal: Principal) -> tuple[Kind, str | None]:
+def revocable_name(principal: Principal) -> tuple[Kind, str | None]:
     """What marks this one token: its id, else its fingerprint."""
     return ("jti", principal.token_id) if principal.token_id is not None else ("token", principal.fingerprint)
 
 
-def mark_key(kind: Kind, name: str, issuer: str) -> str:
+def revocation_key(kind: Kind, name: str, issuer: str) -> str:
     # Hashed: a name of any length and with any bytes in it stays one short key that nobody can forge.
     text = f"{len(issuer)}:{issuer}{name}".encode("utf-8", "surrogatepass")
     return f"{PREFIX}{kind}:{blake2b(text, digest_size=16).hexdigest()}"
 
 
-def revoked_by(principal: Principal, marks: Sequence[int | None]) -> str:
-    """Why the token is refused, by the values of `mark_keys`; empty where it is not. A token that does not say when it
-    was issued counts as issued before."""
+def revocation_reason(principal: Principal, marks: Sequence[int | None]) -> str:
+    """Why the token is refused, by the values of `revocation_keys_of`; empty if it is not. A token without `iat` counts
+    as issued before."""
     not_before, *token_marks = marks
     if any(mark is not None for mark in token_marks):
         return TOKEN_REVOKED
@@ -94,18 +94,18 @@ class Revocations:
         if until is None:
             until = int(now) + self._keep_seconds
         # Rounded up: a mark that ends before its token makes that good again.
-        self._mark(mark_key(kind, name, issuer), until, f"{issuer}\n{name}", max(1, until - int(now)))
+        self._mark(revocation_key(kind, name, issuer), until, f"{issuer}\n{name}", max(1, until - int(now)))
         return Revocation(kind, name, issuer, until)
 
     def revoke_subject(self, subject: str, issuer: str) -> Revocation:
         """Refuses all tokens of a subject that have been issued up to this second."""
         not_before = int(time.time()) + 1
-        self._mark(mark_key("sub", subject, issuer), not_before, f"{issuer}\n{subject}", self._keep_seconds)
+        self._mark(revocation_key("sub", subject, issuer), not_before, f"{issuer}\n{subject}", self._keep_seconds)
         return Revocation("sub", subject, issuer, not_before + self._keep_seconds, not_before)
 
     def allow_again(self, kind: Kind, name: str, issuer: str) -> bool:
         """Takes a revocation back; whether there was one."""
-        names = self._names_of(mark_key(kind, name, issuer))
+        names = self._names_of(revocation_key(kind, name, issuer))
         deleted = [self._redis.run(name, "DEL", name) for name in names]
         if any(self._redis.run(name, "GET", name) is not None for name in names):
             raise RevocationNotStored("Redis still has the revocation")

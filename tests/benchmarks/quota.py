@@ -53,8 +53,10 @@ def checks(url: str) -> dict[str, Callable[[], object]]:
     client.script_load(BARE)
     return {
         "bare EVALSHA": lambda: client.evalsha(sha, 1, "key"),
-        "one limit": lambda: rate_limiter.take(one.asks(caller, 1), partition_by=one.partition_by(caller)),
-        "three limits": lambda: rate_limiter.take(three.asks(caller, 1), partition_by=three.partition_by(caller)),
+        "one limit": lambda: rate_limiter.consume(one.checks_for(caller, 1), partition_key=one.partition_key(caller)),
+        "three limits": lambda: rate_limiter.consume(
+            three.checks_for(caller, 1), partition_key=three.partition_key(caller)
+        ),
     }
 
 

@@ -71,9 +71,9 @@ def server_span(exchange: Exchange, served: ResponseFacts, ended: float, path: s
 def inner_spans(exchange: Exchange, trace: Trace) -> Iterator[SpanRecord]:
     """What the gateway waited for: the counters of quotas, and each attempt to get an answer of a service."""
     quota = exchange.limits
-    if quota.answered_at:
-        attributes: Attributes = {"gateway.quota.passed": quota.passed} if quota.outcomes else {}
-        yield SpanRecord("quota", "internal", quota.asked_at, quota.answered_at, attributes)
+    if quota.ended_at:
+        attributes: Attributes = {"gateway.quota.passed": quota.passed} if quota.results else {}
+        yield SpanRecord("quota", "internal", quota.started_at, quota.ended_at, attributes)
     for number, call in enumerate(trace.calls):
         yield call_span(exchange, call, number)
 

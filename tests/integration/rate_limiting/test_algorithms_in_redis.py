@@ -37,19 +37,21 @@ def milliseconds(admin: Redis) -> int:
     return int(seconds) * 1000 + int(micros) // 1000
 
 
-def expected_at(now: int, asks: Sequence[LimitCheck], kept: Sequence[State | None], consume: bool) -> list[LimitResult]:
-    judgements = [judge(ask, now, state) for ask, state in zip(asks, kept, strict=True)]
-    if consume and all(one.outcome.passed for one in judgements):
+def expected_at(
+    now: int, checks: Sequence[LimitCheck], kept: Sequence[State | None], consume: bool
+) -> list[LimitResult]:
+    judgements = [judge(check, now, state) for check, state in zip(checks, kept, strict=True)]
+    if consume and all(one.result.passed for one in judgements):
         return [one.charged for one in judgements]
-    return [one.outcome for one in judgements]
+    return [one.result for one in judgements]
 
 
 @st.composite
 def limits(draw: st.DrawFn) -> tuple[LimitCheck, tuple[int, int, int] | None]:
-    """An ask, and what was counted before: of windows, how many ago and the counts; of a bucket, how long ago and how
+    """An check, and what was counted before: of windows, how many ago and the counts; of a bucket, how long ago and how
     many thousandths of it were left."""
     algorithm: Algorithm = draw(st.sampled_from(["sliding", "fixed", "bucket"]))
-    ask = LimitCheck(
+    check = LimitCheck(
         "",
         draw(st.integers(1, 9) | st.sampled_from([300, 10**6])),
         draw(st.sampled_from([1, 7, 60, 86_400])),
@@ -58,19 +60,19 @@ def limits(draw: st.DrawFn) -> tuple[LimitCheck, tuple[int, int, int] | None]:
         draw(st.integers(1, 20)) if algorithm == "bucket" else 0,
     )
     if draw(st.booleans()):
-        return ask, None
+        return check, None
     if algorithm == "bucket":
-        return ask, (draw(st.integers(-100_000, 10_000_000)), draw(st.integers(0, 1000)), 0)
-    return ask, (draw(st.integers(-2, 3)), draw(st.integers(0, ask.amount)), draw(st.integers(0, ask.amount)))
+        return check, (draw(st.integers(-100_000, 10_000_000)), draw(st.integers(0, 1000)), 0)
+    return check, (draw(st.integers(-2, 3)), draw(st.integers(0, check.amount)), draw(st.integers(0, check.amount)))
 
 
-def state_of(ask: LimitCheck, before: tuple[int, int, int] | None, now: int) -> State | None:
+def state_of(check: LimitCheck, before: tuple[int, int, int] | None, now: int) -> State | None:
     if before is None:
         return None
     ago, second, third = before
-    window = ask.window_seconds * 1000
-    if ask.algorithm == "bucket":
-        return now - ago, second * ask.burst * window // 1000, 0
+    window = check.window_seconds * 1000
+    if check.algorithm == "bucket":
+        return now - ago, second * check.burst * window // 1000, 0
     return now // window - ago, second, third
 
 
@@ -86,35 +88,35 @@ def test_redis_judges_as_the_process_does(
 ) -> None:
     admin.flushall()
     start = milliseconds(admin)
-    asks, kept = [], []
-    for number, (ask, before) in enumerate(wanted):
-        ask.key = f"limit-{number}"
-        state = state_of(ask, before, start)
+    checks, kept = [], []
+    for number, (check, before) in enumerate(wanted):
+        check.key = f"limit-{number}"
+        state = state_of(check, before, start)
         if state is not None:
-            admin.set(redis_key(ask.key), ":".join(map(str, state)))
-        asks.append(ask)
+            admin.set(redis_key(check.key), ":".join(map(str, state)))
+        checks.append(check)
         kept.append(state)
     first = milliseconds(admin)
-    outcomes = counters.take(asks, consume)
+    results = counters.consume(checks, dry_run=not consume)
     last = milliseconds(admin)
     # At which of these milliseconds it judged, only Redis knows.
-    assert any(outcomes == expected_at(now, asks, kept, consume) for now in range(first, last + 1)), (
-        outcomes,
-        [expected_at(now, asks, kept, consume) for now in (first, last)],
+    assert any(results == expected_at(now, checks, kept, consume) for now in range(first, last + 1)), (
+        results,
+        [expected_at(now, checks, kept, consume) for now in (first, last)],
     )
 
 
 @pytest.mark.parametrize(
-    "ask",
+    "check",
     [LimitCheck("ada", 50, 3600, 1, "fixed"), LimitCheck("ada", 1, 86_400, 1, "bucket", 50)],
     ids=["fixed", "bucket"],
 )
-def test_gateways_together_get_exactly_what_there_is(server: RedisServer, admin: Redis, ask: LimitCheck) -> None:
+def test_gateways_together_get_exactly_what_there_is(server: RedisServer, admin: Redis, check: LimitCheck) -> None:
     admin.flushall()
     gateways = [RedisCounters(SharedRedis(server.url, 20)) for _ in range(4)]
 
     def take_many(number: int) -> int:
-        return sum(gateways[number % 4].take([ask])[0].passed for _ in range(10))
+        return sum(gateways[number % 4].consume([check])[0].passed for _ in range(10))
 
     with ThreadPoolExecutor(16) as pool:
         assert sum(pool.map(take_many, range(16))) == 50
@@ -122,39 +124,39 @@ def test_gateways_together_get_exactly_what_there_is(server: RedisServer, admin:
 
 def test_a_bucket_fills_by_redis_clock(counters: RedisCounters, server: RedisServer, admin: Redis) -> None:
     admin.flushall()
-    ask = LimitCheck("ada", 10, 1, 1, "bucket", 2)
-    while counters.take([ask])[0].passed:
+    check = LimitCheck("ada", 10, 1, 1, "bucket", 2)
+    while counters.consume([check])[0].passed:
         pass
-    wait = counters.take([ask])[0].retry_after_seconds
+    wait = counters.consume([check])[0].retry_after_seconds
     assert 0 < wait <= 0.1
     # Redis' answer to a blocking command with a deadline is the wait.
     server.ask("BLPOP", "nothing", f"{wait + 0.001:.3f}")
-    assert counters.take([ask])[0].passed
+    assert counters.consume([check])[0].passed
 
 
 @pytest.mark.parametrize(
-    "ask",
+    "check",
     [LimitCheck("ada", 5, 1), LimitCheck("ada", 5, 1, 1, "fixed"), LimitCheck("ada", 20, 1, 1, "bucket", 5)],
     ids=["sliding", "fixed", "bucket"],
 )
 def test_all_is_free_by_redis_clock_when_it_is_said_to_be(
-    counters: RedisCounters, server: RedisServer, admin: Redis, ask: LimitCheck
+    counters: RedisCounters, server: RedisServer, admin: Redis, check: LimitCheck
 ) -> None:
     admin.flushall()
-    told = [counters.take([ask])[0] for _ in range(6)]
+    told = [counters.consume([check])[0] for _ in range(6)]
     # Until the last one, as another window may have begun by then.
     server.ask("BLPOP", "nothing", f"{told[-1].reset_seconds + 0.001:.3f}")
-    assert counters.take([ask], consume=False) == [LimitResult(True, 5, 0, 0, 5)]
-    assert [counters.take([ask])[0].passed for _ in range(5)] == [True] * 5
+    assert counters.consume([check], dry_run=True) == [LimitResult(True, 5, 0, 0, 5)]
+    assert [counters.consume([check])[0].passed for _ in range(5)] == [True] * 5
 
 
 def test_what_is_kept_is_forgotten_when_it_means_nothing_any_more(counters: RedisCounters, admin: Redis) -> None:
-    for ask, longest in [
+    for check, longest in [
         (LimitCheck("ada", 5, 60, 1, "fixed"), 120_000),
         # Full again after 12 s.
         (LimitCheck("ada", 5, 60, 1, "bucket", 20), 12_000),
     ]:
         admin.flushall()
-        assert counters.take([ask])[0].passed
+        assert counters.consume([check])[0].passed
         (left,) = [admin.pttl(key) for key in admin.keys("*")]
         assert longest - 2000 < left <= longest

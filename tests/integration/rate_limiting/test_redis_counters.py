@@ -1,4 +1,4 @@
-"""Counting in Redis: the same outcomes as in the process, in one round trip, leaving nothing behind for ever."""
+"""Counting in Redis: the same results as in the process, in one round trip, leaving nothing behind for ever."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ def counters(server: RedisServer, admin: Redis) -> RedisCounters:
     return patient(server.url)
 
 
-def passed(outcomes: Sequence[LimitResult]) -> bool:
-    return all(outcome.passed for outcome in outcomes)
+def passed(results: Sequence[LimitResult]) -> bool:
+    return all(result.passed for result in results)
 
 
 def test_exactly_the_amount_passes(counters: RedisCounters) -> None:
-    told = [counters.take([LimitCheck("ada", 5, AGE)])[0] for _ in range(8)]
-    assert [outcome.passed for outcome in told] == [True] * 5 + [False] * 3
-    assert [outcome.remaining for outcome in told] == [4, 3, 2, 1, 0, 0, 0, 0]
-    assert all(AGE < outcome.reset_seconds <= 2 * AGE for outcome in told)
-    assert all(0 < outcome.retry_after_seconds <= 2 * AGE for outcome in told[5:])
-    assert all(outcome.retry_after_seconds == 0 for outcome in told[:5])
+    told = [counters.consume([LimitCheck("ada", 5, AGE)])[0] for _ in range(8)]
+    assert [result.passed for result in told] == [True] * 5 + [False] * 3
+    assert [result.remaining for result in told] == [4, 3, 2, 1, 0, 0, 0, 0]
+    assert all(AGE < result.reset_seconds <= 2 * AGE for result in told)
+    assert all(0 < result.retry_after_seconds <= 2 * AGE for result in told[5:])
+    assert all(result.retry_after_seconds == 0 for result in told[:5])
 
 
 asked = st.lists(
@@ -72,8 +72,8 @@ def test_redis_and_process_agree(
     admin.flushall()
     local = LocalCounters(lambda: int(admin.time()[0]))
     for limits, consume in sequence:
-        asks = [LimitCheck(f"{key}-{amount}", amount, AGE, cost) for key, amount, cost in limits]
-        by_redis, by_process = counters.take(asks, consume), local.take(asks, consume)
+        checks = [LimitCheck(f"{key}-{amount}", amount, AGE, cost) for key, amount, cost in limits]
+        by_redis, by_process = (one.consume(checks, dry_run=not consume) for one in (counters, local))
         assert [(one.passed, one.remaining) for one in by_redis] == [(one.passed, one.remaining) for one in by_process]
         for one, other in zip(by_redis, by_process, strict=True):
             assert one.reset_seconds == pytest.approx(other.reset_seconds, abs=2)
@@ -83,58 +83,58 @@ def test_redis_and_process_agree(
 def test_redis_and_process_agree_on_what_is_left_of_the_previous_window(counters: RedisCounters, admin: Redis) -> None:
     # A counter as it is after a window in which 40 requests came; the window is long, so time stands nearly still.
     seconds = int(admin.time()[0])
-    ask = LimitCheck("ada", 50, AGE)
-    counters.take([ask])
+    check = LimitCheck("ada", 50, AGE)
+    counters.consume([check])
     (key,) = admin.keys(PREFIX + "*")
     admin.set(key, f"{seconds // AGE - 1}:7:40")
-    outcome = counters.take([ask], consume=False)[0]
+    result = counters.consume([check], dry_run=True)[0]
     local = LocalCounters(lambda: seconds)
     local._states["ada"] = (seconds // AGE - 1, 7, 40)
-    expected = local.take([ask], consume=False)[0]
-    assert (outcome.passed, outcome.remaining) == (expected.passed, expected.remaining)
-    assert 50 - 40 <= outcome.remaining < 50
+    expected = local.consume([check], dry_run=True)[0]
+    assert (result.passed, result.remaining) == (expected.passed, expected.remaining)
+    assert 50 - 40 <= result.remaining < 50
     refused, expected = (
-        counters.take([LimitCheck("ada", 50, AGE, 50)])[0],
-        local.take([LimitCheck("ada", 50, AGE, 50)])[0],
+        counters.consume([LimitCheck("ada", 50, AGE, 50)])[0],
+        local.consume([LimitCheck("ada", 50, AGE, 50)])[0],
     )
     assert not refused.passed
     assert refused.retry_after_seconds == pytest.approx(expected.retry_after_seconds, abs=2)
 
 
 def test_a_second_later_there_is_room_again(counters: RedisCounters, server: RedisServer) -> None:
-    ask = LimitCheck("ada", 3, 1)
-    while passed(counters.take([ask])):
+    check = LimitCheck("ada", 3, 1)
+    while passed(counters.consume([check])):
         pass
-    wait = counters.take([ask])[0].retry_after_seconds
+    wait = counters.consume([check])[0].retry_after_seconds
     assert 0 < wait <= 2
     # Redis' own clock is the one that counts: its answer to a blocking command with a deadline is the wait.
     server.ask("BLPOP", "nothing", f"{wait + 0.001:.3f}")
-    assert passed(counters.take([ask]))
+    assert passed(counters.consume([check]))
 
 
 def test_one_limit_that_refuses_charges_none_of_them(counters: RedisCounters) -> None:
     small, large = LimitCheck("small", 2, AGE), LimitCheck("large", 10, AGE)
-    assert [passed(counters.take([large, small])) for _ in range(5)] == [True, True, False, False, False]
-    refused = counters.take([large, small])
+    assert [passed(counters.consume([large, small])) for _ in range(5)] == [True, True, False, False, False]
+    refused = counters.consume([large, small])
     assert [(one.passed, one.remaining) for one in refused] == [(True, 8), (False, 0)]
-    assert counters.take([large])[0].remaining == 7
+    assert counters.consume([large])[0].remaining == 7
 
 
 def test_looking_costs_nothing_and_writes_nothing(counters: RedisCounters, admin: Redis) -> None:
-    assert [counters.take([LimitCheck("ada", 1, AGE)], consume=False)[0].remaining for _ in range(3)] == [1, 1, 1]
+    assert [counters.consume([LimitCheck("ada", 1, AGE)], dry_run=True)[0].remaining for _ in range(3)] == [1, 1, 1]
     assert admin.dbsize() == 0
 
 
 def test_refused_requests_write_nothing(counters: RedisCounters, admin: Redis) -> None:
-    counters.take([LimitCheck("ada", 1, AGE, cost=2), LimitCheck("bob", 5, AGE)])
+    counters.consume([LimitCheck("ada", 1, AGE, cost=2), LimitCheck("bob", 5, AGE)])
     assert admin.dbsize() == 0
 
 
 def test_every_key_expires_after_two_windows(counters: RedisCounters, admin: Redis) -> None:
     for window_seconds in (1, 60, 3600, 86400):
-        counters.take([LimitCheck(f"{window_seconds}", 5, window_seconds), LimitCheck("other", 5, window_seconds)])
-        counters.take([LimitCheck(f"{window_seconds}", 5, window_seconds)])
-        counters.take([LimitCheck(f"{window_seconds}", 5, window_seconds)], consume=False)
+        counters.consume([LimitCheck(f"{window_seconds}", 5, window_seconds), LimitCheck("other", 5, window_seconds)])
+        counters.consume([LimitCheck(f"{window_seconds}", 5, window_seconds)])
+        counters.consume([LimitCheck(f"{window_seconds}", 5, window_seconds)], dry_run=True)
         left = [admin.pttl(key) for key in admin.keys(PREFIX + "*")]
         assert len(left) == 2
         assert all(0 < one <= 2000 * window_seconds for one in left)
@@ -144,11 +144,11 @@ def test_every_key_expires_after_two_windows(counters: RedisCounters, admin: Red
 
 
 def test_a_take_is_one_command_whatever_the_number_of_limits(counters: RedisCounters, admin: Redis) -> None:
-    counters.take([LimitCheck("first", 5, 60)])
+    counters.consume([LimitCheck("first", 5, 60)])
     admin.config_resetstat()
     for number in (1, 2, 5, 20):
-        counters.take([LimitCheck(f"{number}-{at}", 100, 60) for at in range(number)])
-    counters.take([LimitCheck("first", 5, 60)], consume=False)
+        counters.consume([LimitCheck(f"{number}-{at}", 100, 60) for at in range(number)])
+    counters.consume([LimitCheck("first", 5, 60)], dry_run=True)
     assert calls_of(admin, ["evalsha", "eval", "script|load", "get", "ping", "hello", "auth"]) == {
         "evalsha": 5,
         "eval": 0,
@@ -171,32 +171,32 @@ def test_a_take_is_one_command_whatever_the_number_of_limits(counters: RedisCoun
 
 
 def test_the_script_survives_a_script_flush_and_an_empty_server(counters: RedisCounters, admin: Redis) -> None:
-    ask = LimitCheck("ada", 3, AGE)
-    assert passed(counters.take([ask]))
+    check = LimitCheck("ada", 3, AGE)
+    assert passed(counters.consume([check]))
     admin.script_flush()
-    assert counters.take([ask])[0].remaining == 1
-    assert counters.take([ask])[0].remaining == 0
+    assert counters.consume([check])[0].remaining == 1
+    assert counters.consume([check])[0].remaining == 0
     admin.flushall()
     admin.script_flush()
-    assert counters.take([ask])[0].remaining == 2
+    assert counters.consume([check])[0].remaining == 2
 
 
 def test_keys_are_hashed_and_short(counters: RedisCounters, admin: Redis) -> None:
     subjects = ["ada@example.com", "a/b", "a%2Fb", "x" * 100_000, "\0\r\n*", "caf\u00e9", "cafe\u0301", "\ud800", ""]
     for subject in subjects:
-        assert counters.take([LimitCheck(subject, 1, AGE)])[0].passed
+        assert counters.consume([LimitCheck(subject, 1, AGE)])[0].passed
     keys = [str(key, "ascii") if isinstance(key, bytes) else key for key in admin.keys("*")]
     assert len(keys) == len(subjects)
     assert all(re.fullmatch(r"gateway:quota:[0-9a-f]{32}", key) for key in keys)
-    assert not any(counters.take([LimitCheck(subject, 1, AGE)])[0].passed for subject in subjects)
+    assert not any(counters.consume([LimitCheck(subject, 1, AGE)])[0].passed for subject in subjects)
 
 
 def test_what_stands_at_a_key_and_is_no_counter_counts_as_nothing(counters: RedisCounters, admin: Redis) -> None:
-    counters.take([LimitCheck("ada", 2, AGE)])
+    counters.consume([LimitCheck("ada", 2, AGE)])
     (key,) = admin.keys("*")
     for junk in ("", "junk", "1:2", "-1:-1:-1", "1e9:1:1", "9" * 400 + ":1:1"):
         admin.set(key, junk)
-        assert counters.take([LimitCheck("ada", 2, AGE)])[0].remaining == 1
+        assert counters.consume([LimitCheck("ada", 2, AGE)])[0].remaining == 1
         assert admin.pttl(key) > 0
 
 
@@ -204,8 +204,8 @@ def test_what_stands_at_a_key_and_is_no_counter_counts_as_nothing(counters: Redi
 def test_a_key_of_the_wrong_type_fails_neither_its_limit_nor_others(
     counters: RedisCounters, admin: Redis, algorithm: Algorithm
 ) -> None:
-    asks = [LimitCheck("ada", 2, AGE, 1, algorithm, 2), LimitCheck("bob", 3, AGE)]
-    counters.take(asks[:1])
+    checks = [LimitCheck("ada", 2, AGE, 1, algorithm, 2), LimitCheck("bob", 3, AGE)]
+    counters.consume(checks[:1])
     (key,) = admin.keys("*")
     admin.delete(key)
     admin.lpush(key, "of another program")
@@ -213,30 +213,30 @@ def test_a_key_of_the_wrong_type_fails_neither_its_limit_nor_others(
     admin.set(marks.keys[0], "7 about")
     # Something stands where a revocation would: the token is refused.
     admin.sadd(marks.keys[1], "x")
-    told = [counters.take(asks, marks=marks) for _ in range(3)]
-    assert [[one.passed for one in outcomes] for outcomes in told] == [[True, True], [True, True], [False, True]]
-    assert [outcomes[1].remaining for outcomes in told] == [2, 1, 1]
+    told = [counters.consume(checks, lookup=marks) for _ in range(3)]
+    assert [[one.passed for one in results] for results in told] == [[True, True], [True, True], [False, True]]
+    assert [results[1].remaining for results in told] == [2, 1, 1]
     assert marks.values == [7, 0, None]
     assert admin.type(key) == b"string"
 
 
 def test_a_clock_set_back_far_locks_nobody_out(counters: RedisCounters, admin: Redis) -> None:
     window_seconds = 3600
-    counters.take([LimitCheck("ada", 2, window_seconds)])
+    counters.consume([LimitCheck("ada", 2, window_seconds)])
     (key,) = admin.keys("*")
     index = int(admin.time()[0]) // window_seconds
     admin.set(key, f"{index + 1}:0:2")
-    assert not counters.take([LimitCheck("ada", 2, window_seconds)])[0].passed
+    assert not counters.consume([LimitCheck("ada", 2, window_seconds)])[0].passed
     admin.set(key, f"{index + 24}:0:2")
-    assert counters.take([LimitCheck("ada", 2, window_seconds)])[0].passed
+    assert counters.consume([LimitCheck("ada", 2, window_seconds)])[0].passed
 
 
 def test_forgetting(counters: RedisCounters, admin: Redis) -> None:
     admin.set("someone-elses", 1)
     for key in ("ada", "bob", "eve"):
-        counters.take([LimitCheck(key, 1, AGE)])
+        counters.consume([LimitCheck(key, 1, AGE)])
     counters.forget("ada")
-    assert [passed(counters.take([LimitCheck(key, 1, AGE)])) for key in ("ada", "bob")] == [True, False]
+    assert [passed(counters.consume([LimitCheck(key, 1, AGE)])) for key in ("ada", "bob")] == [True, False]
     assert counters.forget_all() == 3
     assert counters.forget_all() == 0
     assert admin.keys("*") == [b"someone-elses"]
@@ -246,22 +246,22 @@ def test_gateways_together_get_exactly_the_amount(server: RedisServer, admin: Re
     gateways = [patient(server.url) for _ in range(4)]
 
     def take_many(number: int) -> int:
-        asks = [LimitCheck("ada", 500, AGE), LimitCheck("bob", 10_000, AGE)]
-        return sum(passed(gateways[number % 4].take(asks)) for _ in range(50))
+        checks = [LimitCheck("ada", 500, AGE), LimitCheck("bob", 10_000, AGE)]
+        return sum(passed(gateways[number % 4].consume(checks)) for _ in range(50))
 
     with ThreadPoolExecutor(32) as pool:
         assert sum(pool.map(take_many, range(32))) == 500
-    assert gateways[0].take([LimitCheck("bob", 10_000, AGE)], consume=False)[0].remaining == 9_500
+    assert gateways[0].consume([LimitCheck("bob", 10_000, AGE)], dry_run=True)[0].remaining == 9_500
 
 
 def test_more_requests_at_once_than_connections_wait_for_one(counters: RedisCounters, admin: Redis) -> None:
-    ask = LimitCheck("ada", 1000, AGE)
-    counters.take([ask])
+    check = LimitCheck("ada", 1000, AGE)
+    counters.consume([check])
     # A moment in which Redis is slow, so that all the requests are in flight.
     admin.client_pause(500)
     with ThreadPoolExecutor(300) as pool:
-        assert all(pool.map(lambda _: passed(counters.take([ask])), range(300)))
-    assert counters.take([ask])[0].remaining == 698
+        assert all(pool.map(lambda _: passed(counters.consume([check])), range(300)))
+    assert counters.consume([check])[0].remaining == 698
     # Theirs, the test's own, and one of an earlier test that may not have been collected yet.
     assert admin.info("clients")["connected_clients"] <= MAX_CONNECTIONS + 10
 
@@ -303,13 +303,13 @@ def test_whatever_answers_in_redis_place_is_a_redis_error(answer: Callable[[byte
         counters = RedisCounters(SharedRedis(f"redis://127.0.0.1:{false.port}/0", TIMEOUT_SECONDS))
         for _ in range(2):
             with pytest.raises((RedisError, OSError)):
-                counters.take([LimitCheck("ada", 5, 60)])
+                counters.consume([LimitCheck("ada", 5, 60)])
 
 
 def test_a_false_redis_leaves_nothing_behind_in_the_client() -> None:
     with RedisServer(tcp=True) as server:
         counters = patient(server.url)
-        assert passed(counters.take([LimitCheck("ada", 5, 60)]))
+        assert passed(counters.consume([LimitCheck("ada", 5, 60)]))
         server.kill()
         for answer in (b"*1\r\n:1\r\n", b"-NOSCRIPT no\r\n", b"+OK\r\n"):
 
@@ -317,7 +317,7 @@ def test_a_false_redis_leaves_nothing_behind_in_the_client() -> None:
                 return b"+OK\r\n" if b"AUTH" in received or b"CLIENT" in received else answer
 
             with FalseRedis(server.port, odd), pytest.raises(RedisError):
-                counters.take([LimitCheck("ada", 5, 60)])
+                counters.consume([LimitCheck("ada", 5, 60)])
 
         def without_script(received: bytes) -> bytes:
             if b"EVALSHA" in received:
@@ -325,30 +325,30 @@ def test_a_false_redis_leaves_nothing_behind_in_the_client() -> None:
             return b"*1\r\n:1\r\n" if b"SCRIPT" in received or b"EVAL" in received else b"+OK\r\n"
 
         with FalseRedis(server.port, without_script), pytest.raises(RedisError):
-            counters.take([LimitCheck("ada", 5, 60)])
+            counters.consume([LimitCheck("ada", 5, 60)])
         server.start()
-        assert passed(counters.take([LimitCheck("ada", 5, 60)]))
+        assert passed(counters.consume([LimitCheck("ada", 5, 60)]))
 
 
 def test_a_redis_that_may_not_be_written_is_an_error_and_counts_nothing(counters: RedisCounters, admin: Redis) -> None:
-    assert passed(counters.take([LimitCheck("ada", 5, AGE)]))
+    assert passed(counters.consume([LimitCheck("ada", 5, AGE)]))
     admin.replicaof("127.0.0.1", "1")
     try:
         with pytest.raises(ReadOnlyError):
-            counters.take([LimitCheck("ada", 5, AGE), LimitCheck("bob", 5, AGE)])
+            counters.consume([LimitCheck("ada", 5, AGE), LimitCheck("bob", 5, AGE)])
         # It answers a PING; that is not what it is needed for.
         with pytest.raises(ReadOnlyError):
             counters.probe()
     finally:
         admin.replicaof("NO", "ONE")
-    assert counters.take([LimitCheck("ada", 5, AGE)])[0].remaining == 3
+    assert counters.consume([LimitCheck("ada", 5, AGE)])[0].remaining == 3
     counters.probe()
 
 
 def test_a_url_that_needs_a_database_or_password_is_understood() -> None:
     with RedisServer(tcp=True) as server:
         counters = patient(server.url.removesuffix("/0") + "/3")
-        assert passed(counters.take([LimitCheck("ada", 1, AGE)]))
+        assert passed(counters.consume([LimitCheck("ada", 1, AGE)]))
         assert server.ask("DBSIZE") == 0
         with pytest.raises(RedisError):
-            patient(f"redis://:wrong@127.0.0.1:{server.port}/0").take([LimitCheck("ada", 1, AGE)])
+            patient(f"redis://:wrong@127.0.0.1:{server.port}/0").consume([LimitCheck("ada", 1, AGE)])

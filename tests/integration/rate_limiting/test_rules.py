@@ -247,7 +247,7 @@ def table(text: str) -> dict[str, list[str]]:
     }
 
 
-def ask(server: RedisServer, settings: dict[str, Any], *words: str) -> str:
+def run_quota(server: RedisServer, settings: dict[str, Any], *words: str) -> str:
     return flask("quota", *words, settings=settings, environ={"REDIS_URL": server.url})
 
 
@@ -260,7 +260,7 @@ def test_it_shows_what_is_used_and_gives_it_back(
     for path in ("/api/devices", "/api/devices", "/api/livestreams", "/api/rules", "/api/devices/bucket"):
         assert gateway.get(path, who).status == 200
     words = (subject, "--claim", f"tenant={tenant}")
-    shown = table(ask(server, settings, *words))
+    shown = table(run_quota(server, settings, *words))
     assert {name: row[:2] for name, row in shown.items()} == {
         "auth": ["0", "4"],
         "livestreams-86400": ["1", "3"],
@@ -273,19 +273,19 @@ def test_it_shows_what_is_used_and_gives_it_back(
     assert shown["auth"][2] == "-"
     assert shown["default"][2].endswith(" s")
     # Looking took nothing.
-    assert table(ask(server, settings, *words))["default"][0] == "2"
-    given = table(ask(server, settings, *words, "--reset"))
+    assert table(run_quota(server, settings, *words))["default"][0] == "2"
+    given = table(run_quota(server, settings, *words, "--reset"))
     assert given["default"][2] == "given back"
     assert given["livestreams-86400-2"][2] == "shared with others, left"
-    shown = table(ask(server, settings, *words))
+    shown = table(run_quota(server, settings, *words))
     assert {name for name, row in shown.items() if row[0] != "0"} <= {"livestreams-86400-2", "devices.total"}
     assert gateway.get("/api/devices", who).value("X-RateLimit-Remaining") == "4"
 
 
 def test_without_an_address_no_counters_of_addresses_are_shown(server: RedisServer) -> None:
     # The built-in login counts by address.
-    assert table(ask(server, {}, fresh())).keys() == {"default"}
-    assert table(ask(server, {}, fresh(), "--address", "127.0.0.1")).keys() == {"default", "anonymous"}
+    assert table(run_quota(server, {}, fresh())).keys() == {"default"}
+    assert table(run_quota(server, {}, fresh(), "--address", "127.0.0.1")).keys() == {"default", "anonymous"}
 
 
 @while_redis_answers
@@ -294,15 +294,15 @@ def test_it_follows_the_plan_and_knows_addresses(
 ) -> None:
     subject = fresh()
     assert gateway.get("/api/devices", bearer(subject, plan="pro")).status == 200
-    assert table(ask(server, settings, subject, "--claim", "plan=pro"))["default.pro"][:2] == ["1", "7"]
+    assert table(run_quota(server, settings, subject, "--claim", "plan=pro"))["default.pro"][:2] == ["1", "7"]
     server.ask("FLUSHALL")
     assert gateway.get("/api/devices").status == 401
-    assert table(ask(server, settings, "--address", "127.0.0.1"))["anonymous"][0] == "1"
+    assert table(run_quota(server, settings, "--address", "127.0.0.1"))["anonymous"][0] == "1"
 
 
 def test_it_asks_for_somebody(server: RedisServer, settings: dict[str, Any]) -> None:
     with pytest.raises(AssertionError, match="give a SUBJECT or an --address"):
-        ask(server, settings)
+        run_quota(server, settings)
 
 
 def test_commands_find_the_private_redis_of_a_running_gateway(

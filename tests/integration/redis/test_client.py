@@ -94,8 +94,8 @@ def test_the_same_subject_is_counted_apart_under_another_prefix(server: Node) ->
     url = f"redis://127.0.0.1:{server.port}/0"
     one, other = (RedisCounters(SharedRedis(url, 10, prefix)) for prefix in ("one:", "one:b:"))
     for _ in range(2):
-        assert one.take([LimitCheck("ada", 2, 86400)])[0].passed
-    assert other.take([LimitCheck("ada", 2, 86400)])[0].passed
+        assert one.consume([LimitCheck("ada", 2, 86400)])[0].passed
+    assert other.consume([LimitCheck("ada", 2, 86400)])[0].passed
     # To forget the counters under one prefix leaves those of the other.
     assert (one.forget_all(), other.forget_all()) == (1, 1)
 
@@ -110,7 +110,10 @@ def test_a_cluster_keeps_what_belongs_together_on_one_node() -> None:
             marks = RevocationLookup([f"gateway:revoked:sub:{caller}"])
             asks = [LimitCheck(f"{caller}", 5, 86400), LimitCheck(f"{caller}", 9, 3600)]
             # Keys of several slots in one call would be refused by Redis (CROSSSLOT).
-            assert [one.passed for one in counters.take(asks, marks=marks, partition_by=f"{caller}")] == [True, True]
+            assert [one.passed for one in counters.consume(asks, lookup=marks, partition_key=f"{caller}")] == [
+                True,
+                True,
+            ]
         keys = list(redis.scan("*"))
         assert len(keys) >= 40
         assert all(key.startswith(f"{PREFIX}{{") for key in keys)

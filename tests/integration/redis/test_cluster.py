@@ -126,7 +126,7 @@ def test_keys_are_spread_over_the_nodes(setting: Setting) -> None:
 
     before = kept()
     for number in range(600):
-        counters.take([LimitCheck(f"caller-{number}", 5, DAY)], partition_by=f"caller-{number}")
+        counters.consume([LimitCheck(f"caller-{number}", 5, DAY)], partition_key=f"caller-{number}")
     # Those of short limits may have expired meanwhile.
     new = [len(now - then) for now, then in zip(kept(), before, strict=True)]
     assert sum(new) == 600
@@ -207,7 +207,7 @@ def test_several_limits_are_exact_while_their_partition_is_on_its_way(setting: S
     moved = asks[0].key
 
     def take(tries: int) -> int:
-        return sum(all(one.passed for one in counters.take(asks, True, marks, moved)) for _ in range(tries))
+        return sum(all(one.passed for one in counters.consume(asks, marks, moved)) for _ in range(tries))
 
     redis = SharedRedis(setting.cluster.url, 10)
     name = redis.partitions.tag_for(moved) + marks.keys[0]
@@ -225,7 +225,7 @@ def test_several_limits_are_exact_while_their_partition_is_on_its_way(setting: S
     assert take(5) == 0
     assert marks.values == [5, None]
     # What the smallest limit refused was charged to none.
-    left = counters.take(asks, False, None, moved)
+    left = counters.consume(asks, None, moved, dry_run=True)
     assert [one.remaining for one in left] == [3, 0, 41]
 
 

@@ -58,7 +58,7 @@ def grant(node: Node, *rights: str) -> None:
 def count(url: str, script_is_new: Node | None = None) -> bool:
     if script_is_new is not None:
         script_is_new.ask("SCRIPT", "FLUSH")
-    return RedisCounters(SharedRedis(url, 10)).take([ASK], marks=MARKS)[0].passed
+    return RedisCounters(SharedRedis(url, 10)).consume([ASK], lookup=MARKS)[0].passed
 
 
 def revoke(url: str) -> None:
@@ -155,16 +155,16 @@ def test_a_cluster_is_asked_for_slots_and_for_keys_on_their_way() -> None:
             grant(node, *CLUSTER_KEYS, *COUNTING, *REVOKING, *DOCUMENTS, *STATUS, *CLUSTER)
         source, target = cluster.begin_to_move("")
         counters = RedisCounters(SharedRedis(url, 10))
-        assert counters.take([ASK], marks=MARKS)[0].remaining == 99
+        assert counters.consume([ASK], lookup=MARKS)[0].remaining == 99
         revoke(url)
         cluster.end_to_move("", source, target)
         share_documents(url)
         share_status(url)
-        assert counters.take([ASK], marks=MARKS)[0].remaining == 98
+        assert counters.consume([ASK], lookup=MARKS)[0].remaining == 98
         for missing in CLUSTER:
             source, target = cluster.begin_to_move("x")
             for node in cluster.nodes:
                 grant(node, *CLUSTER_KEYS, *COUNTING, *(right for right in CLUSTER if right != missing))
             with pytest.raises(NoPermissionError):
-                RedisCounters(SharedRedis(url, 10)).take([ASK], partition_by="x")
+                RedisCounters(SharedRedis(url, 10)).consume([ASK], partition_key="x")
             cluster.end_to_move("x", source, target)

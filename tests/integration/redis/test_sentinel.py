@@ -124,7 +124,7 @@ def test_connections_to_a_master_that_became_a_replica_are_given_up(setting: Set
     setting.servers.wait_until_ready(replicas=1)
     counters = RedisCounters(SharedRedis(setting.servers.url, TIMEOUT_SECONDS))
     ask = LimitCheck(fresh_subject(), 100, 86400)
-    assert counters.take([ask])[0].passed
+    assert counters.consume([ask])[0].passed
     setting.check_counting()
     old, new = replace_paused(setting.servers)
     with steady_load(setting.gateways) as load:
@@ -141,8 +141,8 @@ def test_connections_to_a_master_that_became_a_replica_are_given_up(setting: Set
     setting.gateways[0].wait_until(lambda: old.port not in connected(), "give the old master up")
     assert "The previous master is now a slave" in "".join(gateway.output() for gateway in setting.gateways)
     with pytest.raises(RedisConnectionError):
-        counters.take([ask])
-    assert counters.take([ask])[0].passed
+        counters.consume([ask])
+    assert counters.consume([ask])[0].passed
 
 
 @pytest.mark.parametrize("number", [1, 2], ids=["one", "two"])

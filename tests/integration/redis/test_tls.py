@@ -68,7 +68,7 @@ def url_of(node: TlsNode, **files: Path) -> str:
 
 def take(url: str) -> bool:
     """Whether one more passes, by the gateway's own client with time enough for a busy machine."""
-    return RedisCounters(SharedRedis(url, 10)).take([LimitCheck(fresh_subject(), 5, DAY)])[0].passed
+    return RedisCounters(SharedRedis(url, 10)).consume([LimitCheck(fresh_subject(), 5, DAY)])[0].passed
 
 
 def gateways_on(
@@ -148,9 +148,9 @@ def test_a_renewed_certificate_is_used_for_new_connections(
     renew(stranger)
     counters = RedisCounters(SharedRedis(url_of(asking, ssl_ca_certs=authority.ca_file, **files), 10))
     with pytest.raises(FAILURES):
-        counters.take([LimitCheck("ada", 5, DAY)])
+        counters.consume([LimitCheck("ada", 5, DAY)])
     renew(authority)
-    assert counters.take([LimitCheck("ada", 5, DAY)])[0].passed
+    assert counters.consume([LimitCheck("ada", 5, DAY)])[0].passed
 
 
 def test_sentinels_are_known_by_the_same_authority(server: TlsNode, authority: Authority, stranger: Authority) -> None:

@@ -21,9 +21,9 @@ from redis.exceptions import (
 
 from gateway.errors import LimiterUnavailable
 from gateway.rate_limiting.fallback import FallbackLimiter
-from gateway.rate_limiting.flask_limiter_backend import WHOLE_BATCH, Batch, LimitStorage, LimitStrategy
+from gateway.rate_limiting.flask_limiter_backend import ALL_LIMITS, LimitStorage, LimitStrategy
 from gateway.rate_limiting.local_counters import LocalCounters
-from gateway.rate_limiting.models import LimitCheck, LimitResult, RevocationLookup
+from gateway.rate_limiting.models import LimitCheck, LimitResult, RateLimitState, RevocationLookup
 from gateway.rate_limiting.redis_breaker import PAUSE_SECONDS
 from gateway.rate_limiting.redis_counters import RedisCounters
 from gateway.telemetry.metrics.registry import Metrics
@@ -41,19 +41,20 @@ class FailingCounters(RedisCounters):
         self.calls = 0
         self.meanwhile: Callable[[], None] = lambda: None
 
-    def take(
+    def consume(
         self,
-        asks: Sequence[LimitCheck],
-        consume: bool = True,  # noqa: ARG002
-        marks: RevocationLookup | None = None,  # noqa: ARG002
-        partition_by: str = "",  # noqa: ARG002
+        checks: Sequence[LimitCheck],
+        lookup: RevocationLookup | None = None,  # noqa: ARG002
+        partition_key: str = "",  # noqa: ARG002
+        *,
+        dry_run: bool = False,  # noqa: ARG002
     ) -> list[LimitResult]:
         self.calls += 1
         error = self.error
         self.meanwhile()
         if error is not None:
             raise error
-        return [FROM_REDIS] * len(asks)
+        return [FROM_REDIS] * len(checks)
 
 
 class Clock:
@@ -77,18 +78,18 @@ class Setup:
             Metrics(),
         )
 
-    def take(self, amount: int = 10, key: str = "ada") -> list[LimitResult]:
-        return self.rate_limiter.take([LimitCheck(key, amount, 3600)])
+    def consume(self, amount: int = 10, key: str = "ada") -> list[LimitResult]:
+        return self.rate_limiter.consume([LimitCheck(key, amount, 3600)])
 
     def passed_locally(self, amount: int, tries: int = 100) -> int:
-        return sum(self.take(amount)[0].passed for _ in range(tries))
+        return sum(self.consume(amount)[0].passed for _ in range(tries))
 
 
 @pytest.mark.parametrize("on_failure", ["local", "open", "closed"])
 def test_while_redis_answers_it_alone_is_asked(on_failure: str) -> None:
     setup = Setup(on_failure)
     for _ in range(20):
-        assert setup.take(1) == [FROM_REDIS]
+        assert setup.consume(1) == [FROM_REDIS]
     assert setup.redis.calls == 20
     assert setup.rate_limiter.state == "ok"
 
@@ -103,11 +104,11 @@ def test_local_counts_in_the_worker_with_the_workers_share(workers: int) -> None
 def test_a_share_of_a_bucket_fills_no_faster_than_its_share() -> None:
     setup = Setup("local", workers=2)
     setup.redis.error = ConnectionError("gone")
-    ask = LimitCheck("ada", 2, 1, 5, "bucket", 10)
+    check = LimitCheck("ada", 2, 1, 5, "bucket", 10)
     # A cost that is more than what comes in with a window must not make more come in.
     passed = 0
     for _ in range(100):
-        passed += setup.rate_limiter.take([ask])[0].passed
+        passed += setup.rate_limiter.consume([check])[0].passed
         setup.clock.now += 1
     # The share of the burst at once, and then five whenever a second each has brought one.
     assert passed == 1 + 99 // 5
@@ -123,15 +124,15 @@ def test_local_charges_all_limits_or_none() -> None:
     setup = Setup("local", workers=2)
     setup.redis.error = ConnectionError("gone")
     small, large = LimitCheck("small", 4, 3600), LimitCheck("large", 20, 3600)
-    taken = [setup.rate_limiter.take([small, large]) for _ in range(4)]
-    assert [[one.passed for one in outcomes] for outcomes in taken] == [[True, True]] * 2 + [[False, True]] * 2
+    taken = [setup.rate_limiter.consume([small, large]) for _ in range(4)]
+    assert [[one.passed for one in results] for results in taken] == [[True, True]] * 2 + [[False, True]] * 2
     assert taken[-1][1].remaining == 8
 
 
 def test_open_lets_pass_and_counts_nothing() -> None:
     setup = Setup("open")
     setup.redis.error = ConnectionError("gone")
-    assert [setup.take(1) for _ in range(5)] == [[]] * 5
+    assert [setup.consume(1) for _ in range(5)] == [[]] * 5
 
 
 def test_closed_refuses() -> None:
@@ -139,7 +140,7 @@ def test_closed_refuses() -> None:
     setup.redis.error = ConnectionError("gone")
     for _ in range(5):
         with pytest.raises(LimiterUnavailable) as caught:
-            setup.take()
+            setup.consume()
         assert caught.value.status == 503
         assert dict(caught.value.headers)["Retry-After"] == "1"
 
@@ -171,7 +172,7 @@ def test_a_mistake_in_the_program_is_not_taken_for_redis_failing() -> None:
     setup = Setup("open")
     setup.redis.error = ZeroDivisionError()
     with pytest.raises(ZeroDivisionError):
-        setup.take()
+        setup.consume()
     assert setup.rate_limiter.state == "ok"
 
 
@@ -182,10 +183,10 @@ def test_after_a_failure_redis_is_asked_once_a_second(on_failure: str) -> None:
     for second in range(5):
         setup.clock.now = 1000.0 + second * PAUSE_SECONDS
         for _ in range(100):
-            setup.take()
+            setup.consume()
         assert setup.redis.calls == second + 1
         setup.clock.now += PAUSE_SECONDS - 0.001
-        setup.take()
+        setup.consume()
         assert setup.redis.calls == second + 1
 
 
@@ -194,7 +195,7 @@ def test_closed_answers_at_once_between_the_tries() -> None:
     setup.redis.error = TimeoutError("hung")
     for _ in range(100):
         with pytest.raises(LimiterUnavailable):
-            setup.take()
+            setup.consume()
     assert setup.redis.calls == 1
 
 
@@ -206,31 +207,31 @@ def test_a_try_that_takes_long_starts_the_pause_at_its_end() -> None:
         setup.clock.now += 0.1
 
     setup.redis.meanwhile = wait
-    setup.take()
+    setup.consume()
     setup.clock.now += PAUSE_SECONDS - 0.001
-    setup.take()
+    setup.consume()
     assert setup.redis.calls == 1
     setup.clock.now += 0.001
-    setup.take()
+    setup.consume()
     assert setup.redis.calls == 2
 
 
 def test_while_one_request_tries_the_others_do_not_wait_for_it() -> None:
     setup = Setup("local")
     setup.redis.error = TimeoutError("hung")
-    setup.take()
+    setup.consume()
     setup.clock.now += PAUSE_SECONDS
     during: list[list[LimitResult]] = []
 
     def others() -> None:
         setup.redis.meanwhile = lambda: None
-        during.extend(setup.take() for _ in range(5))
+        during.extend(setup.consume() for _ in range(5))
 
     setup.redis.meanwhile = others
-    setup.take()
+    setup.consume()
     assert setup.redis.calls == 2
     assert len(during) == 5
-    assert all(outcomes[0].passed for outcomes in during)
+    assert all(results[0].passed for results in during)
 
 
 def test_requests_in_flight_when_redis_hangs_all_get_their_answer() -> None:
@@ -242,13 +243,13 @@ def test_requests_in_flight_when_redis_hangs_all_get_their_answer() -> None:
         nonlocal depth
         depth += 1
         if depth < 20:
-            assert setup.take(100)[0].passed
+            assert setup.consume(100)[0].passed
 
     setup.redis.meanwhile = another
-    assert setup.take(100)[0].passed
+    assert setup.consume(100)[0].passed
     assert setup.redis.calls == 20
     # They were on their way already; nobody else goes now.
-    setup.take(100)
+    setup.consume(100)
     assert setup.redis.calls == 20
 
 
@@ -259,14 +260,14 @@ def test_it_comes_back_by_itself(on_failure: str, caplog: pytest.LogCaptureFixtu
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
             try:
-                setup.take()
+                setup.consume()
             except LimiterUnavailable:
                 assert on_failure == "closed"
         assert setup.rate_limiter.state == "down"
         setup.redis.error = None
         setup.clock.now += PAUSE_SECONDS
-        assert setup.take() == [FROM_REDIS]
-        assert setup.take() == [FROM_REDIS]
+        assert setup.consume() == [FROM_REDIS]
+        assert setup.consume() == [FROM_REDIS]
     assert setup.rate_limiter.state == "ok"
     # Told once each way, however many requests there were.
     assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
@@ -291,46 +292,46 @@ def test_readiness_probes_what_requests_need_and_respects_the_pause() -> None:
     assert setup.rate_limiter.state == "down"
     for _ in range(10):
         assert not setup.rate_limiter.is_reachable()
-        setup.take()
+        setup.consume()
     assert setup.redis.calls == 2
     setup.redis.error = None
     setup.clock.now += PAUSE_SECONDS
     assert setup.rate_limiter.is_reachable()
     assert setup.rate_limiter.state == "ok"
-    assert setup.take() == [FROM_REDIS]
+    assert setup.consume() == [FROM_REDIS]
 
 
-def strategy(setup: Setup, batch: Batch | None) -> LimitStrategy:
-    return LimitStrategy(LimitStorage("gateway://", rate_limiter=setup.rate_limiter, batch=lambda: batch))
+def strategy(setup: Setup, state: RateLimitState | None) -> LimitStrategy:
+    return LimitStrategy(LimitStorage("gateway://", rate_limiter=setup.rate_limiter, state=lambda: state))
 
 
 def test_a_batch_asks_once_for_all_its_limits() -> None:
     setup = Setup("local")
-    batch = Batch([LimitCheck("a", 5, 1), LimitCheck("b", 100, 60), LimitCheck("c", 1000, 86400)])
-    one = strategy(setup, batch)
-    assert [one.hit(WHOLE_BATCH, "ada", "gateway") for _ in range(3)] == [True] * 3
-    assert one.get_window_stats(WHOLE_BATCH, "ada", "gateway").remaining == 99
+    state = RateLimitState([LimitCheck("a", 5, 1), LimitCheck("b", 100, 60), LimitCheck("c", 1000, 86400)])
+    one = strategy(setup, state)
+    assert [one.hit(ALL_LIMITS, "ada", "gateway") for _ in range(3)] == [True] * 3
+    assert one.get_window_stats(ALL_LIMITS, "ada", "gateway").remaining == 99
     assert setup.redis.calls == 1
-    assert batch.outcomes == [FROM_REDIS] * 3
+    assert state.results == [FROM_REDIS] * 3
 
 
 @pytest.mark.parametrize("observed", [True, False])
 def test_what_is_only_observed_passes_and_tells_what_it_would_not_have(observed: bool) -> None:
     setup = Setup("local", with_redis=False)
     for number in range(3):
-        batch = Batch([LimitCheck("a", 2, 60)], observed=observed)
-        assert strategy(setup, batch).hit(WHOLE_BATCH, "ada", "gateway") is (number < 2 or observed)
-        assert batch.passed is (number < 2)
+        state = RateLimitState([LimitCheck("a", 2, 60)], observed=observed)
+        assert strategy(setup, state).hit(ALL_LIMITS, "ada", "gateway") is (number < 2 or observed)
+        assert state.passed is (number < 2)
 
 
 def test_a_batch_has_its_own_way_when_redis_fails() -> None:
     setup = Setup("local")
     setup.redis.error = ConnectionError("gone")
     with pytest.raises(LimiterUnavailable):
-        strategy(setup, Batch([LimitCheck("a", 2, 60)], on_failure="closed")).hit(WHOLE_BATCH)
-    opened = Batch([LimitCheck("a", 2, 60)], on_failure="open")
-    assert all(strategy(setup, opened).hit(WHOLE_BATCH) for _ in range(5))
-    assert opened.outcomes == []
+        strategy(setup, RateLimitState([LimitCheck("a", 2, 60)], on_failure="closed")).hit(ALL_LIMITS)
+    opened = RateLimitState([LimitCheck("a", 2, 60)], on_failure="open")
+    assert all(strategy(setup, opened).hit(ALL_LIMITS) for _ in range(5))
+    assert opened.results == []
 
 
 def test_a_limit_outside_of_the_batch_is_asked_for_by_itself() -> None:
@@ -351,10 +352,10 @@ def test_a_limit_outside_of_the_batch_is_asked_for_by_itself() -> None:
 def test_with_open_a_batch_that_counted_nothing_passes_and_is_not_asked_again() -> None:
     setup = Setup("open")
     setup.redis.error = ConnectionError("gone")
-    batch = Batch([LimitCheck("a", 1, 1), LimitCheck("b", 1, 60)])
-    one = strategy(setup, batch)
-    assert [one.hit(WHOLE_BATCH, "ada") for _ in range(2)] == [True, True]
-    assert batch.outcomes == []
+    state = RateLimitState([LimitCheck("a", 1, 1), LimitCheck("b", 1, 60)])
+    one = strategy(setup, state)
+    assert [one.hit(ALL_LIMITS, "ada") for _ in range(2)] == [True, True]
+    assert state.results == []
     assert setup.redis.calls == 1
 
 
@@ -365,7 +366,7 @@ def test_the_strategy_refuses_storages_that_it_does_not_know() -> None:
 
 def test_the_storage_forgets_and_tells_its_health() -> None:
     setup = Setup("local", with_redis=False)
-    storage = LimitStorage("gateway://", rate_limiter=setup.rate_limiter, batch=lambda: None)
+    storage = LimitStorage("gateway://", rate_limiter=setup.rate_limiter, state=lambda: None)
     assert setup.passed_locally(1) == 1
     assert storage.reset() == 1
     assert setup.passed_locally(1) == 1
@@ -375,7 +376,7 @@ def test_the_storage_forgets_and_tells_its_health() -> None:
 
 
 def test_the_storage_does_not_pretend_to_count_without_a_limit() -> None:
-    storage = LimitStorage("gateway://", rate_limiter=Setup("local").rate_limiter, batch=lambda: None)
+    storage = LimitStorage("gateway://", rate_limiter=Setup("local").rate_limiter, state=lambda: None)
     with pytest.raises(NotImplementedError, match="strategy"):
         storage.incr("key", 60)
     with pytest.raises(NotImplementedError, match="strategy"):

@@ -30,7 +30,7 @@ def caller(
 
 
 def keys(text: str, one: Caller) -> list[str]:
-    return [ask.key for ask in make_limit_set("default", [text]).asks(one, 1)]
+    return [check.key for check in make_limit_set("default", [text]).checks_for(one, 1)]
 
 
 def are_counted_together(text: str, one: Caller, other: Caller) -> bool:
@@ -107,9 +107,9 @@ def test_a_claim_without_bottom_is_nobodys_tenant() -> None:
     ],
 )
 def test_limits_are_told_apart_by_name(limits: list[str], names: list[str]) -> None:
-    plan = make_limit_set("default", limits)
-    assert list(plan.names) == names
-    assert len({ask.key for ask in plan.asks(caller(ADA), 1)}) == len(names)
+    limit_set = make_limit_set("default", limits)
+    assert list(limit_set.names) == names
+    assert len({check.key for check in limit_set.checks_for(caller(ADA), 1)}) == len(names)
 
 
 def test_another_amount_goes_on_with_what_was_counted() -> None:
@@ -130,19 +130,19 @@ def test_another_amount_goes_on_with_what_was_counted() -> None:
 def test_counters_are_in_the_same_partition_for_all_who_share_one(
     limits: list[str], one: Caller, other: Caller, together: bool
 ) -> None:
-    plan = make_limit_set("default", limits)
-    assert (plan.partition_by(one) == plan.partition_by(other)) is together
+    limit_set = make_limit_set("default", limits)
+    assert (limit_set.partition_key(one) == limit_set.partition_key(other)) is together
 
 
 def test_callers_are_spread_over_partitions_where_they_can_be() -> None:
-    plan = make_limit_set("default", ["1/day", "1/hour by principal+route"])
-    assert len({plan.partition_by(caller(principal(str(number)))) for number in range(50)}) == 50
+    limit_set = make_limit_set("default", ["1/day", "1/hour by principal+route"])
+    assert len({limit_set.partition_key(caller(principal(str(number)))) for number in range(50)}) == 50
 
 
 def names_for(tree: dict[str, Any], who: Principal | None, policy: str) -> tuple[str, ...]:
     settings = loaded(tree)
     policies = {one.name: one for one in policies_of(settings)}
-    return LimitSets(settings.ratelimit, policies.values()).plan_for(policies[policy], who).names
+    return LimitSets(settings.ratelimit, policies.values()).limit_set_for(policies[policy], who).names
 
 
 PLANS = {"ratelimit": {"plans": {"pro": ["3000/minute"], "free": ["10/minute", "100/day"]}}} | devices(
@@ -204,5 +204,5 @@ def test_what_a_caller_claims_makes_no_plans() -> None:
     policies = {one.name: one for one in policies_of(settings)}
     quotas = LimitSets(settings.ratelimit, policies.values())
     for number in range(1000):
-        quotas.plan_for(policies["rules"], principal(plan=f"plan-{number}"))
+        quotas.limit_set_for(policies["rules"], principal(plan=f"plan-{number}"))
     assert len(quotas._known) <= 2

@@ -35,12 +35,12 @@ def counters_at(now: float = START) -> tuple[LocalCounters, Clock]:
     return LocalCounters(clock), clock
 
 
-def passes(counters: LocalCounters, *asks: LimitCheck) -> bool:
-    return all(outcome.passed for outcome in counters.take(asks))
+def passes(counters: LocalCounters, *checks: LimitCheck) -> bool:
+    return all(result.passed for result in counters.consume(checks))
 
 
-def passed_of(counters: LocalCounters, ask: LimitCheck, tries: int) -> int:
-    return sum(passes(counters, ask) for _ in range(tries))
+def passed_of(counters: LocalCounters, check: LimitCheck, tries: int) -> int:
+    return sum(passes(counters, check) for _ in range(tries))
 
 
 @pytest.mark.parametrize("amount", [1, 2, 3, 7, 100, 1000])
@@ -55,7 +55,7 @@ def test_exactly_the_amount_passes_within_one_window(amount: int) -> None:
 
 def test_remaining_and_reset_are_told_from_the_first_request_to_the_last() -> None:
     counters, clock = counters_at(START + 18)
-    told = [counters.take([LimitCheck("ada", 3, 60)])[0] for _ in range(4)]
+    told = [counters.consume([LimitCheck("ada", 3, 60)])[0] for _ in range(4)]
     assert told[:3] == [LimitResult(True, left, 102, 0, 3) for left in (2, 1, 0)]
     # The window ends in 42 s; a third of what it holds has slid out another 20 s later, and all of it after a minute.
     assert told[3] == LimitResult(False, 0, 102, 62, 3)
@@ -111,23 +111,23 @@ def test_one_limit_that_refuses_charges_none_of_them() -> None:
     counters, clock = counters_at()
     small, large = LimitCheck("small", 2, 1), LimitCheck("large", 10, 3600)
     assert [passes(counters, small, large) for _ in range(5)] == [True, True, False, False, False]
-    assert counters.take([small, large])[1] == LimitResult(True, 8, 7200, 0, 10)
+    assert counters.consume([small, large])[1] == LimitResult(True, 8, 7200, 0, 10)
     clock.now += 2
-    assert counters.take([large], consume=False)[0].remaining == 8
+    assert counters.consume([large], dry_run=True)[0].remaining == 8
 
 
 def test_looking_costs_nothing() -> None:
     counters, _ = counters_at()
     for _ in range(5):
-        assert counters.take([LimitCheck("ada", 1, 60)], consume=False) == [LimitResult(True, 1, 0, 0, 1)]
+        assert counters.consume([LimitCheck("ada", 1, 60)], dry_run=True) == [LimitResult(True, 1, 0, 0, 1)]
     assert passes(counters, LimitCheck("ada", 1, 60))
     assert not passes(counters, LimitCheck("ada", 1, 60))
 
 
 def test_a_cost_above_the_amount_never_passes_and_takes_nothing() -> None:
     counters, _ = counters_at()
-    assert counters.take([LimitCheck("ada", 5, 60, cost=6)]) == [LimitResult(False, 5, 0, 60, 5)]
-    assert counters.take([LimitCheck("ada", 5, 60, cost=5)]) == [LimitResult(True, 0, 120, 0, 5)]
+    assert counters.consume([LimitCheck("ada", 5, 60, cost=6)]) == [LimitResult(False, 5, 0, 60, 5)]
+    assert counters.consume([LimitCheck("ada", 5, 60, cost=5)]) == [LimitResult(True, 0, 120, 0, 5)]
 
 
 # Whole milliseconds, as Redis counts them.
@@ -145,23 +145,23 @@ def test_waiting_as_long_as_told_passes_and_a_moment_less_does_not(
     for wait_milliseconds, tries in history:
         clock.now += wait_milliseconds / 1000
         passed_of(counters, LimitCheck("ada", amount, window_seconds), tries)
-    ask = LimitCheck("ada", amount, window_seconds, cost)
-    outcome = counters.take([ask], consume=False)[0]
+    check = LimitCheck("ada", amount, window_seconds, cost)
+    result = counters.consume([check], dry_run=True)[0]
     if cost > amount:
-        assert not outcome.passed
-        assert outcome.retry_after_seconds == window_seconds
-    elif outcome.passed:
-        assert outcome.retry_after_seconds == 0
+        assert not result.passed
+        assert result.retry_after_seconds == window_seconds
+    elif result.passed:
+        assert result.retry_after_seconds == 0
     else:
         refused_at = clock.now
-        assert 0 < outcome.retry_after_seconds <= 2 * window_seconds
-        clock.now = refused_at + outcome.retry_after_seconds - 0.001
-        assert not counters.take([ask], consume=False)[0].passed
+        assert 0 < result.retry_after_seconds <= 2 * window_seconds
+        clock.now = refused_at + result.retry_after_seconds - 0.001
+        assert not counters.consume([check], dry_run=True)[0].passed
         # What Retry-After says: the same in whole seconds.
-        clock.now = refused_at + math.ceil(outcome.retry_after_seconds)
-        assert counters.take([ask], consume=False)[0].passed
-        clock.now = refused_at + outcome.retry_after_seconds
-        assert counters.take([ask])[0].passed
+        clock.now = refused_at + math.ceil(result.retry_after_seconds)
+        assert counters.consume([check], dry_run=True)[0].passed
+        clock.now = refused_at + result.retry_after_seconds
+        assert counters.consume([check])[0].passed
 
 
 @given(
@@ -177,20 +177,20 @@ def test_never_more_than_the_amount_in_a_window_and_never_less_than_a_fixed_wind
     for wait_milliseconds, cost in steps:
         clock.now += wait_milliseconds / 1000
         index = round(clock.now * 1000) // (window_seconds * 1000)
-        outcome = counters.take([LimitCheck("ada", amount, window_seconds, cost)])[0]
-        by_window[index] = by_window.get(index, 0) + (cost if outcome.passed else 0)
-        assert 0 <= outcome.remaining <= amount - (cost if outcome.passed else 0)
-        assert 0 <= outcome.reset_seconds <= 2 * window_seconds
+        result = counters.consume([LimitCheck("ada", amount, window_seconds, cost)])[0]
+        by_window[index] = by_window.get(index, 0) + (cost if result.passed else 0)
+        assert 0 <= result.remaining <= amount - (cost if result.passed else 0)
+        assert 0 <= result.reset_seconds <= 2 * window_seconds
         # Refused only where the window and the one before it hold too much together.
-        assert outcome.passed or by_window[index] + by_window.get(index - 1, 0) + cost > amount
+        assert result.passed or by_window[index] + by_window.get(index - 1, 0) + cost > amount
     assert max(by_window.values()) <= amount
 
 
 @given(st.lists(st.tuples(st.integers(1, 6), st.sampled_from([1, 60]), st.integers(1, 3)), min_size=1, max_size=4))
 def test_all_limits_together_pass_as_often_as_the_tightest_alone(limits: Sequence[tuple[int, int, int]]) -> None:
     counters, _ = counters_at()
-    asks = [LimitCheck(str(at), amount, seconds, cost) for at, (amount, seconds, cost) in enumerate(limits)]
-    assert sum(passes(counters, *asks) for _ in range(10)) == min(amount // cost for amount, _, cost in limits)
+    checks = [LimitCheck(str(at), amount, seconds, cost) for at, (amount, seconds, cost) in enumerate(limits)]
+    assert sum(passes(counters, *checks) for _ in range(10)) == min(amount // cost for amount, _, cost in limits)
 
 
 def test_a_clock_set_back_a_little_forgets_nothing() -> None:
@@ -216,7 +216,7 @@ def test_memory_is_bounded_and_the_quietest_keys_go_first(monkeypatch: pytest.Mo
     for number in range(500):
         assert passes(counters, LimitCheck(f"key-{number}", 1, 60))
         assert passes(counters, busy)
-    assert counters.take([busy], consume=False)[0].remaining == 500
+    assert counters.consume([busy], dry_run=True)[0].remaining == 500
     assert not passes(counters, LimitCheck("key-499", 1, 60))
     assert passes(counters, LimitCheck("key-0", 1, 60))
     assert counters.forget_all() == 100
@@ -225,7 +225,7 @@ def test_memory_is_bounded_and_the_quietest_keys_go_first(monkeypatch: pytest.Mo
 def test_refused_requests_take_no_memory() -> None:
     counters, _ = counters_at()
     for number in range(50):
-        counters.take([LimitCheck(f"key-{number}", 1, 60, cost=2)])
+        counters.consume([LimitCheck(f"key-{number}", 1, 60, cost=2)])
     assert counters.forget_all() == 0
 
 
@@ -252,26 +252,26 @@ def bucket(amount: int, seconds: int, burst: int, cost: int = 1) -> LimitCheck:
 
 def test_a_fixed_window_forgets_everything_at_its_end() -> None:
     counters, clock = counters_at(START + 59.999)
-    ask = LimitCheck("ada", 3, 60, algorithm="fixed")
-    assert passed_of(counters, ask, 5) == 3
-    assert counters.take([ask])[0] == LimitResult(False, 0, 0.001, 0.001, 3)
+    check = LimitCheck("ada", 3, 60, algorithm="fixed")
+    assert passed_of(counters, check, 5) == 3
+    assert counters.consume([check])[0] == LimitResult(False, 0, 0.001, 0.001, 3)
     clock.now = START + 60
-    assert passed_of(counters, ask, 5) == 3
-    assert counters.take([ask])[0] == LimitResult(False, 0, 60, 60, 3)
+    assert passed_of(counters, check, 5) == 3
+    assert counters.consume([check])[0] == LimitResult(False, 0, 60, 60, 3)
 
 
 def test_a_bucket_gives_its_burst_at_once_and_then_what_comes_in() -> None:
     counters, clock = counters_at()
-    ask = bucket(5, 1, 20)
-    assert passed_of(counters, ask, 30) == 20
-    assert counters.take([ask])[0] == LimitResult(False, 0, 4, 0.2, 20)
+    check = bucket(5, 1, 20)
+    assert passed_of(counters, check, 30) == 20
+    assert counters.consume([check])[0] == LimitResult(False, 0, 4, 0.2, 20)
     clock.now += 0.199
-    assert passed_of(counters, ask, 2) == 0
+    assert passed_of(counters, check, 2) == 0
     clock.now += 0.001
-    assert passed_of(counters, ask, 2) == 1
+    assert passed_of(counters, check, 2) == 1
     clock.now += 3600
-    assert counters.take([ask], consume=False)[0] == LimitResult(True, 20, 0, 0, 20)
-    assert counters.take([ask])[0] == LimitResult(True, 19, 0.2, 0, 20)
+    assert counters.consume([check], dry_run=True)[0] == LimitResult(True, 20, 0, 0, 20)
+    assert counters.consume([check])[0] == LimitResult(True, 19, 0.2, 0, 20)
 
 
 def test_a_bucket_that_gains_fractions_loses_none() -> None:
@@ -287,7 +287,7 @@ def test_a_bucket_that_gains_fractions_loses_none() -> None:
 
 def test_a_cost_above_the_burst_never_passes() -> None:
     counters, _ = counters_at()
-    assert counters.take([bucket(5, 60, 3, cost=4)])[0] == LimitResult(False, 3, 0, 60, 3)
+    assert counters.consume([bucket(5, 60, 3, cost=4)])[0] == LimitResult(False, 3, 0, 60, 3)
 
 
 @given(
@@ -304,16 +304,16 @@ def test_over_any_stretch_a_bucket_lets_pass_no_more_than_it_holds_and_gains(
     for step, cost in steps:
         milliseconds += step
         clock.now = START + milliseconds / 1000
-        outcome = counters.take([bucket(amount, seconds, burst, cost)])[0]
-        if outcome.passed:
+        result = counters.consume([bucket(amount, seconds, burst, cost)])[0]
+        if result.passed:
             passed.append((milliseconds, cost))
         else:
             # A moment before the time that it is told it would still be refused, and then it passes.
-            ask = bucket(amount, seconds, burst, cost)
-            clock.now = START + milliseconds / 1000 + outcome.retry_after_seconds - 0.001
-            assert not counters.take([ask], consume=False)[0].passed
-            clock.now = START + milliseconds / 1000 + outcome.retry_after_seconds
-            assert counters.take([ask], consume=False)[0].passed
+            check = bucket(amount, seconds, burst, cost)
+            clock.now = START + milliseconds / 1000 + result.retry_after_seconds - 0.001
+            assert not counters.consume([check], dry_run=True)[0].passed
+            clock.now = START + milliseconds / 1000 + result.retry_after_seconds
+            assert counters.consume([check], dry_run=True)[0].passed
     for first in range(len(passed)):
         for last in range(first, len(passed)):
             stretch = passed[last][0] - passed[first][0]
@@ -340,45 +340,45 @@ steps = st.lists(st.tuples(st.integers(-3_000, 90_000), st.integers(0, 40)), max
 @example(START, LimitCheck("ada", 3, 60, 1, "fixed"), [(59_999, 1)])
 @example(START + 61, LimitCheck("ada", 2, 60), [(0, 2), (-2_000, 1)])
 def test_all_is_free_when_it_is_said_to_be_and_not_a_moment_earlier(
-    now: float, ask: LimitCheck, history: Sequence[tuple[int, int]]
+    now: float, check: LimitCheck, history: Sequence[tuple[int, int]]
 ) -> None:
     counters, clock = counters_at(now)
     for wait_milliseconds, tries in history:
         clock.now += wait_milliseconds / 1000
-        passed_of(counters, ask, tries)
+        passed_of(counters, check, tries)
     came_at = clock.now
-    outcome = counters.take([ask])[0]
+    result = counters.consume([check])[0]
 
     def at(seconds: float) -> LimitResult:
         clock.now = came_at + seconds
-        return counters.take([ask], consume=False)[0]
+        return counters.consume([check], dry_run=True)[0]
 
-    assert at(outcome.reset_seconds) == LimitResult(True, ask.capacity, 0, 0, ask.capacity)
-    assert at(math.ceil(outcome.reset_seconds)).remaining == ask.capacity
-    if outcome.reset_seconds:
-        assert at(outcome.reset_seconds - 0.001).remaining < ask.capacity
-    assert outcome.retry_after_seconds <= outcome.reset_seconds
-    if not outcome.passed:
-        assert at(outcome.retry_after_seconds).passed
-        assert not at(outcome.retry_after_seconds - 0.001).passed
+    assert at(result.reset_seconds) == LimitResult(True, check.capacity, 0, 0, check.capacity)
+    assert at(math.ceil(result.reset_seconds)).remaining == check.capacity
+    if result.reset_seconds:
+        assert at(result.reset_seconds - 0.001).remaining < check.capacity
+    assert result.retry_after_seconds <= result.reset_seconds
+    if not result.passed:
+        assert at(result.retry_after_seconds).passed
+        assert not at(result.retry_after_seconds - 0.001).passed
 
 
 @pytest.mark.parametrize("algorithm", ["fixed", "bucket"])
 def test_a_clock_set_back_neither_locks_out_nor_gives_anew(algorithm: Any) -> None:
     counters, clock = counters_at()
-    ask = LimitCheck("ada", 3, 60, 1, algorithm, 3)
-    assert passed_of(counters, ask, 5) == 3
+    check = LimitCheck("ada", 3, 60, 1, algorithm, 3)
+    assert passed_of(counters, check, 5) == 3
     clock.now -= 30
-    assert passed_of(counters, ask, 5) == 0
+    assert passed_of(counters, check, 5) == 0
     clock.now -= 86_400
-    assert passed_of(counters, ask, 5) == 3
+    assert passed_of(counters, check, 5) == 3
 
 
 def test_long_keys_are_counted_apart_and_not_stored_as_they_are() -> None:
     counters = LocalCounters(lambda: 1000.0)
     long = [f"user::{'x' * 8000}{number}" for number in range(3)]
     for key in long:
-        assert [counters.take([LimitCheck(key, 2, 60)])[0].passed for _ in range(3)] == [True, True, False]
+        assert [counters.consume([LimitCheck(key, 2, 60)])[0].passed for _ in range(3)] == [True, True, False]
     assert all(sys.getsizeof(key) < 300 for key in counters._states)
     counters.forget(long[0])
-    assert [counters.take([LimitCheck(key, 2, 60)])[0].passed for key in long] == [True, False, False]
+    assert [counters.consume([LimitCheck(key, 2, 60)])[0].passed for key in long] == [True, False, False]

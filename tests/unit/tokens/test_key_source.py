@@ -380,7 +380,7 @@ def test_a_listener_that_fails_does_not_end_the_refreshing(
     callers: Callers, keys: RemoteJwks, provider: Provider, clock: Clock
 ) -> None:
     callers.ask("known")
-    keys.when_removed = fail
+    keys.on_key_removed = fail
     provider.keys = {"second": a_key()}
     assert callers.ask("second") == [provider.keys["second"]]
     clock.now += COOLDOWN
@@ -408,7 +408,7 @@ def test_a_set_without_a_usable_key_is_believed_when_it_is_seen_for_the_second_t
     caplog: pytest.LogCaptureFixture, callers: Callers, keys: RemoteJwks, provider: Provider, clock: Clock
 ) -> None:
     removed: list[object] = []
-    keys.when_removed = lambda: removed.append(None)
+    keys.on_key_removed = lambda: removed.append(None)
     callers.ask("known")
     for failure, found in [
         (NoUsableKey("empty"), provider.keys["known"]),
@@ -453,7 +453,7 @@ def test_removed_and_replaced_keys_are_told_once_and_new_ones_are_not(
     callers: Callers, keys: RemoteJwks, provider: Provider, clock: Clock
 ) -> None:
     told: list[object] = []
-    keys.when_removed = lambda: told.append(outcome(keys, "known"))
+    keys.on_key_removed = lambda: told.append(outcome(keys, "known"))
     callers.ask("known")
     provider.keys["new"] = a_key()
     callers.ask("new")

@@ -27,7 +27,7 @@ from gateway.tokens.issuer import Issuer
 from gateway.tokens.jwks import JwksKeySet, read_jwks
 from gateway.tokens.key_source import FixedKeys, KeySource, RemoteJwks
 from gateway.tokens.principal import Principal
-from gateway.tokens.revocation import mark_keys
+from gateway.tokens.revocation import revocation_keys_of
 from gateway.tokens.verifier import Verifier
 from tests.support.client import exchange, request_bytes
 from tests.support.forging import sealed, segment, unsealed
@@ -526,7 +526,7 @@ def must_be_usable(principal: Principal) -> None:
     assert principal.subject
     assert principal.token_id is None or type(principal.token_id) is str
     assert all(type(scope) is str for scope in principal.scopes)
-    assert all(key.isascii() for key in mark_keys(principal))
+    assert all(key.isascii() for key in revocation_keys_of(principal))
     for _, value in principal.identity_headers:
         assert value.isascii()
         assert value == "" or value.isprintable()

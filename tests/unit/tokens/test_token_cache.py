@@ -22,7 +22,7 @@ from gateway.tokens.issuer import Issuer
 from gateway.tokens.jwks import JwksKeySet
 from gateway.tokens.key_source import RemoteJwks
 from gateway.tokens.principal import Principal
-from gateway.tokens.revocation import mark_keys
+from gateway.tokens.revocation import revocation_keys_of
 from gateway.tokens.verifier import Verifier
 from tests.support.forging import HS256, sealed, segment
 
@@ -69,7 +69,7 @@ def keys(monkeypatch: pytest.MonkeyPatch) -> Keys:
 def verifier(keys: Keys, clock: Callable[[], float] = lambda: NOW) -> Verifier:
     settings = JwtSettings(cache_size=CACHE_SIZE)
     made = Verifier(settings, [Issuer(settings, keys.source, settings.required_claims)], clock)
-    keys.source.when_removed = made.forget_all
+    keys.source.on_key_removed = made.forget_all
     return made
 
 
@@ -301,4 +301,4 @@ def ask_for_many(by: Verifier, keys: Keys, large: Any) -> None:
         token = keys.token("one", f"caller-{number}", claims={"large": large})
         assert len(token) <= 8192
         # As each request does, which stores their keys.
-        mark_keys(by.principal(token))
+        revocation_keys_of(by.principal(token))
