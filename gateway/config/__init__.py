@@ -6,25 +6,11 @@ reads the environment.
 """
 
 from gateway.config.load import adopt, current, load_settings, project_folder, with_keys
-from gateway.config.models import (
-    AdminSettings,
-    CorsSettings,
-    DocsSettings,
-    LogSettings,
-    ProxySettings,
-    RateLimitSettings,
-    ServerSettings,
-    Settings,
-    TracingSettings,
-)
-from gateway.config.service_models import (
-    BreakerSettings,
-    HealthSettings,
-    OnRedisFailure,
-    RouteSettings,
-    ServiceSettings,
-    Undocumented,
-)
+from gateway.config.models import CorsSettings, DocsSettings, RateLimitSettings, Settings
+from gateway.config.route_models import OnRedisFailure, RouteSettings, Undocumented
+from gateway.config.server_models import AdminSettings, LogSettings, ProxySettings, ServerSettings, TracingSettings
+from gateway.config.service_models import ServiceSettings
+from gateway.config.target_models import BreakerSettings, HealthSettings
 from gateway.config.token_models import (
     IdentitySettings,
     IssuerSettings,

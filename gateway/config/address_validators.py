@@ -1,5 +1,5 @@
-"""Checks of addresses: targets, origins, where to listen. As in `values`, each returns the value or raises
-ValueError."""
+"""Validators of URLs, origins, hosts, networks and listening addresses. Each returns the value as it is used, or
+raises ValueError with what was expected. Errors do not quote what may contain a password."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import re
 from ipaddress import IPv6Address, IPv6Network, ip_address, ip_network
 from urllib.parse import SplitResult, urlsplit
 
-from gateway.config.validators import SEGMENTS, has_dot_segment
+from gateway.config.validators import PATH
 from gateway.hosts import read_host, read_host_pattern
-from gateway.url_redaction import masked_address, quoted_address
+from gateway.url_redaction import quoted_address
 
 ORIGIN = re.compile(
     r"https?://(?:\*\.)?[A-Za-z0-9.-]+(?::(?P<port>[0-9]{1,5}|\*))?|"
@@ -22,30 +22,45 @@ HOST_NAME = re.compile(rf"{LABEL}(?:\.{LABEL})*\.?")
 
 
 def check_target(text: str) -> str:
-    # A password may be in it, so no part of it is repeated then.
     if "@" in text:
         raise ValueError("must not have a user, a password or any other @ in it")
-    parts = split_url(text)
-    if parts is None or "://" not in text:
-        raise ValueError(f"must be like http://host:port, got {quoted_address(text)}")
-    if parts.scheme not in ("http", "https"):
-        raise ValueError(f"scheme must be http or https, got {parts.scheme!r}")
-    if not is_port(parts):
-        raise ValueError(f"the port of {quoted_address(text)} is not a number from 1 to 65535")
-    if not parts.hostname or not is_host(parts.hostname):
-        raise ValueError(f"must be like http://host:port, got {quoted_address(text)}")
+    parts = split_http_url(text, "http://host:port")
     path = parts.path.removesuffix("/")
-    if "?" in text or "#" in text or has_dot_segment(path) or (path and not SEGMENTS.fullmatch(path)):
+    if "?" in text or "#" in text or (path and not PATH.fullmatch(path)):
         raise ValueError(f"must be a scheme, a host and perhaps a port and a path, got {quoted_address(text)}")
     # The scheme decides about TLS, so it has one spelling.
     return parts.scheme + text[len(parts.scheme) :].removesuffix("/")
 
 
+def check_document_url(text: str) -> str:
+    """A URL that the gateway fetches a document from; http is for trusted networks."""
+    parts = split_http_url(text, "https://id.example.com/.well-known/jwks.json")
+    if parts.username is not None:
+        raise ValueError(f"{quoted_address(text)} has a user or a password, which are not sent")
+    if "#" in text:
+        raise ValueError(f"{quoted_address(text)} has a fragment (#), which is never sent")
+    return text
+
+
+def split_http_url(text: str, example: str) -> SplitResult:
+    """The parts of a URL of http or https. Raises ValueError."""
+    parts = split_url(text)
+    if parts is None or "://" not in text:
+        raise ValueError(f"must be like {example}, got {quoted_address(text)}")
+    if parts.scheme not in ("http", "https"):
+        raise ValueError(f"scheme must be http or https, got {parts.scheme!r}")
+    if not is_port(parts):
+        raise ValueError(f"the port of {quoted_address(text)} is not a number from 1 to 65535")
+    if not parts.hostname or not is_host(parts.hostname):
+        raise ValueError(f"must be like {example}, got {quoted_address(text)}")
+    return parts
+
+
 def check_collector(text: str) -> str:
-    """The base of a collector's URLs, as OpenTelemetry's own settings have it."""
+    """The base URL of a collector, as in OpenTelemetry's own settings."""
     url = check_target(text)
     if url.endswith("/v1/traces"):
-        raise ValueError("must be what comes before /v1/traces, like http://127.0.0.1:4318")
+        raise ValueError("must be the URL without /v1/traces, like http://127.0.0.1:4318")
     return url
 
 
@@ -69,9 +84,9 @@ def check_bind(given: object) -> str | tuple[str, ...]:
     for address in addresses:
         check_listening_address(address)
     if len(set(addresses)) < len(addresses):
-        raise ValueError("has an address twice")
+        raise ValueError("must not have an address twice")
     if len({address.startswith("fd://") for address in addresses}) > 1:
-        # gunicorn would silently leave out all the others.
+        # gunicorn would ignore all others.
         raise ValueError("must not have fd:// addresses and others in one list")
     return given if isinstance(given, str) else tuple(addresses)
 
@@ -81,12 +96,9 @@ def check_listening_address(text: str) -> None:
         return
     several = [one.strip() for one in text.split(",")]
     if len(several) > 1 and all(several):
-        raise ValueError(f"must be a list where there are several addresses: {json.dumps(several)}, got {text!r}")
-    host, _, port = text.rpartition(":")
-    is_bracketed = host.startswith("[") and host.endswith("]")
-    name = host[1:-1] if is_bracketed else host
-    is_name = is_host(name) and is_bracketed == (":" in name)
-    if not is_name or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
+        raise ValueError(f"must be a list if there are several addresses: {json.dumps(several)}, got {text!r}")
+    host = read_host(text)
+    if host is None or not host.name or not host.port:
         raise ValueError(f"must be like 127.0.0.1:8000, [::1]:8000 or unix:/path/to/socket, got {text!r}")
 
 
@@ -97,7 +109,7 @@ def check_host_pattern(text: str) -> str:
 
 
 def check_authority(text: str) -> str:
-    """A host as it is written in a Host field (RFC 9110 7.2)."""
+    """A value of `Host` (RFC 9110 7.2)."""
     host = read_host(text)
     if host is None or not host.name or host.port == "0" or text.endswith(":"):
         example = "devices.example.com or [::1]:8000"
@@ -111,16 +123,16 @@ def check_network(text: str) -> str:
     except ValueError:
         raise ValueError(f"must be an address or a network like 10.0.0.0/8, got {text!r}") from None
     if network.network_address != ip_address(text.partition("/")[0]):
-        raise ValueError(f"{text!r} has bits beside the network's: write {str(network)!r}, or the address alone")
-    # Clients with IPv4-mapped addresses are seen as IPv4 clients.
+        raise ValueError(f"{text!r} has host bits set: write {str(network)!r}, or the address alone")
+    # Clients with IPv4-mapped addresses are treated as IPv4 clients.
     if isinstance(network, IPv6Network) and network.subnet_of(IPV4_MAPPED):
         network = ip_network((int(network.network_address) & 0xFFFFFFFF, network.prefixlen - 96))
     return str(network)
 
 
 def split_url(text: str) -> SplitResult | None:
-    """The parts of a URL; None where it has none. urlsplit's own errors would repeat a password."""
-    # It silently drops blanks and control characters, which then would be in what is used.
+    """The parts of a URL; None if it is not a URL. The errors of urlsplit are not used, as they quote passwords."""
+    # urlsplit silently drops blanks and control characters, which would remain in the text that is used.
     if not re.fullmatch(r"[!-~]+", text):
         return None
     try:
@@ -143,21 +155,3 @@ def is_host(text: str) -> bool:
         except ValueError:
             return False
     return HOST_NAME.fullmatch(text) is not None
-
-
-def check_document_url(text: str) -> str:
-    """A URL that the gateway fetches a document from: https, or http where the network is trusted."""
-    parts = split_url(text)
-    # Not quoted before it is known where a password could be in it.
-    if parts is None or parts.scheme not in ("http", "https"):
-        raise ValueError("must be a URL of http or https, like https://id.example.com/.well-known/jwks.json")
-    shown = masked_address(text)
-    if not parts.hostname or not is_host(parts.hostname):
-        raise ValueError(f"{shown!r} has no host, or none that there can be")
-    if parts.username is not None:
-        raise ValueError(f"{shown!r} has a user or a password, which are not sent")
-    if "#" in text:
-        raise ValueError(f"{shown!r} has a fragment (#), which is never sent")
-    if not is_port(parts):
-        raise ValueError(f"the port of {shown!r} is not a number from 1 to 65535")
-    return text

@@ -1,61 +1,118 @@
-"""The environment as the server sees it, also for `flask` commands.
-
-Flask reads `.env` and `.flaskenv` into the environment of its commands where python-dotenv happens to be installed;
-gunicorn does not. A command would then show, check and sign by another configuration than the one that is served.
-"""
+"""Settings from environment variables: GATEWAY_SECTION__KEY, and REDIS_URL, PORT and WEB_CONCURRENCY."""
 
 from __future__ import annotations
 
-import os
-import sys
-from pathlib import Path
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-START_ENVIRONMENT = Path("/proc/self/environ")
+from pydantic import SecretStr
+
+from gateway.config.key_paths import KeyPath, accepts_list, accepts_table, alternatives, full_name, type_at
+from gateway.config.models import Settings
+
+PREFIX = "GATEWAY_"
+CONFIG_VARIABLE = "GATEWAY_CONFIG"
+PLAIN_VARIABLES: dict[str, tuple[str, ...]] = {
+    "REDIS_URL": ("redis_url",),
+    "PORT": ("server", "bind"),
+    "WEB_CONCURRENCY": ("server", "workers"),
+}
+# [::1]:8000 is a string, everything else that begins with a bracket is a list.
+BRACKETED_ADDRESS = re.compile(r"\[[^\"\[\]]*\]:")
+# Variables that Kubernetes sets in containers for a Service named `gateway` or `gateway-…`.
+KUBERNETES_LINK = re.compile(
+    PREFIX + r"(?:[A-Z0-9_]+_)?"
+    r"(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?|PORT(?:_\d+_(?:TCP|UDP|SCTP)(?:_PROTO|_PORT|_ADDR)?)?)"
+)
 
 
-def process_environment() -> dict[str, str]:
-    """This process' variables, without those that Flask took from `.env` or `.flaskenv`. Files that a person names with
-    `flask --env-file` count: that is a decision, not a file that lies around."""
-    environ = dict(os.environ)
-    for name in names_from_dotenv():
-        environ.pop(name, None)
-    return environ
+@dataclass(frozen=True, slots=True)
+class EnvironmentSettings:
+    """`variables` has the path, the variable and the value of each setting, in the order in which they were set;
+    `unreadable` has an error for each value that could not be read."""
+
+    tree: dict[str, Any] = field(default_factory=dict)
+    variables: list[tuple[KeyPath, str, Any]] = field(default_factory=list)
+    unreadable: dict[KeyPath, str] = field(default_factory=dict)
 
 
-def names_from_dotenv() -> set[str]:
-    """The variables that Flask has set from `.env` or `.flaskenv` for the command that runs; none in a server."""
-    # Imported where it is needed: gunicorn's configuration comes here before it patches the standard library.
-    if "flask.cli" not in sys.modules:
-        return set()
-    import click  # noqa: PLC0415
-    from flask.cli import FlaskGroup  # noqa: PLC0415
-    from flask.helpers import get_load_dotenv  # noqa: PLC0415
+def read_environment(environ: Mapping[str, str]) -> EnvironmentSettings:
+    found = EnvironmentSettings()
+    for name, path, text in settings_in(environ):
+        try:
+            value = parse_value(name, path, text)
+            put(found.tree, path, value)
+        except UnicodeError:
+            found.unreadable[path] = "is not UTF-8"
+        except ValueError as error:
+            found.unreadable[path] = f"{full_name((name,))} {error}"
+        else:
+            found.variables.append((path, name, value))
+    return found
 
-    context = click.get_current_context(silent=True)
-    if context is None or not isinstance(context.find_root().command, FlaskGroup):
-        return set()
+
+def settings_in(environ: Mapping[str, str]) -> Iterator[tuple[str, tuple[str, ...], str]]:
+    """The variable, the path and the text of each setting in the environment."""
+    for name, path in PLAIN_VARIABLES.items():
+        # Platforms set them empty to unset them.
+        if environ.get(name):
+            yield name, path, environ[name]
+    # Tables come before the values in them, so that they do not overwrite these.
+    for name in sorted(environ, key=lambda one: (one.count("__"), one)):
+        if name.startswith(PREFIX) and name != CONFIG_VARIABLE and not is_kubernetes_link(name, environ[name]):
+            yield name, tuple(name.removeprefix(PREFIX).lower().split("__")), environ[name]
+
+
+def is_name_of_a_setting(name: str) -> bool:
+    """Whether a variable of that name configures the gateway."""
+    return name in PLAIN_VARIABLES or name.startswith(PREFIX)
+
+
+def is_kubernetes_link(name: str, text: str) -> bool:
+    # Kubernetes writes GATEWAY_PORT=tcp://10.0.0.1:9000; GATEWAY_PORT=9000 is a mistake of somebody who meant PORT.
+    is_mistake = name == f"{PREFIX}PORT" and "://" not in text
+    return KUBERNETES_LINK.fullmatch(name) is not None and not is_mistake
+
+
+def put(tree: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
+    """Raises ValueError if a part of the path is not a table."""
+    for depth, key in enumerate(path[:-1], 1):
+        tree = tree.setdefault(key, {})
+        if not isinstance(tree, dict):
+            raise ValueError(f"can't be set: {full_name(path[:depth])} is not a table")  # noqa: TRY004 - an error of a setting
+    tree[path[-1]] = value
+
+
+def parse_value(name: str, path: KeyPath, text: str) -> Any:
+    """A list or table from JSON; otherwise the text, from which validation reads numbers and booleans.
+
+    Raises ValueError if the text can't be read, UnicodeError if it or its variable is not UTF-8."""
+    "".join(map(str, path)).encode()
+    text.encode()
+    if name == "PORT":
+        if not re.fullmatch("[0-9]{1,5}", text) or int(text) > 65535:
+            raise ValueError(f"must be a port, a number from 0 to 65535, got {text!r}")
+        # All addresses, as gunicorn does: PORT is set where the gateway is to be reached from outside.
+        return f"0.0.0.0:{text}"
+    annotation = type_at(Settings, path)
+    if annotation is None or not is_json(annotation, text):
+        return text
     try:
-        import dotenv  # noqa: PLC0415 - the gateway itself does not need it
-    except ImportError:
-        return set()
-    found: dict[str, str | None] = {}
-    for name in (".flaskenv", ".env"):
-        if path := dotenv.find_dotenv(name, usecwd=True):
-            found |= dotenv.dotenv_values(path, encoding="utf-8")
-    if named_file := context.find_root().params.get("env_file"):
-        named = dotenv.dotenv_values(named_file, encoding="utf-8")
-        found = {name: value for name, value in found.items() if name not in named}
-    if not get_load_dotenv() and "FLASK_SKIP_DOTENV" not in found:
-        return set()
-    at_start = names_at_start()
-    return {name for name, value in found.items() if os.environ.get(name) == value and name not in at_start}
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        example = '["one", "two"]' if accepts_list(annotation) else '{"name": "value"}'
+        raise ValueError(f"must be JSON such as {example}: {error}") from None
+    # JSON can express surrogates, which are not characters.
+    json.dumps(value, ensure_ascii=False).encode()
+    return value
 
 
-def names_at_start() -> set[str]:
-    """The names in the environment that this process was started with. Where the system does not tell them (it is not
-    Linux), none: a variable with the file's value counts as taken from the file, unless FLASK_SKIP_DOTENV is set."""
-    try:
-        content = START_ENVIRONMENT.read_bytes()
-    except OSError:
-        return set()
-    return {os.fsdecode(entry.partition(b"=")[0]) for entry in content.split(b"\0") if entry}
+def is_json(annotation: Any, text: str) -> bool:
+    """Whether a setting of this type is written as JSON. If it may be a string, too, only lists are."""
+    is_list = text.lstrip().startswith("[") and not BRACKETED_ADDRESS.match(text)
+    if any(one in (str, SecretStr) for one in alternatives(annotation)) and not is_list:
+        return False
+    return accepts_list(annotation) or accepts_table(annotation)

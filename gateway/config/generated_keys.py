@@ -1,4 +1,4 @@
-"""Keys that are made once and kept in `instance/`, for an installation that has none configured."""
+"""Keys that are generated once and stored in `instance/`, for an installation that has none configured."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from gateway.errors import ConfigurationError
 
-SECRET_FILE = "jwt-secret"  # noqa: S105 - the file's name
+SECRET_FILE = "jwt-secret"  # noqa: S105 - the name of the file
 SIGNING_KEY_FILE = "identity-key.pem"
 SECRET = re.compile(r"[!-~]{32,}")
 
 
 def generated_secret(folder: Path) -> str:
-    """The secret in `folder`, made there on first use, readable by the owner alone.
+    """The secret in `folder`. It is generated on first use, and only its owner can read it.
 
-    Raises ConfigurationError where it can neither be read nor made."""
-    path = made_once(folder, SECRET_FILE, lambda: secrets.token_urlsafe(48), "jwt.secret")
+    Raises ConfigurationError if it can't be read or generated."""
+    path = generated_once(folder, SECRET_FILE, lambda: secrets.token_urlsafe(48), "jwt.secret")
     try:
-        # Whatever the bytes, they are only looked at: a damaged file is told below.
+        # Bytes that are not ASCII don't match the pattern below.
         secret = path.read_text(encoding="ascii", errors="replace").strip()
     except OSError as error:
-        raise not_made(folder, "jwt.secret", error) from error
+        raise not_generated(folder, "jwt.secret", error) from error
     if not SECRET.fullmatch(secret):
         raise ConfigurationError([f"jwt.secret: the generated one in {str(path)!r} is damaged; remove the file"])
     return secret
 
 
 def generated_signing_key(folder: Path) -> Path:
-    """The file in `folder` with the private key (P-256) that identities are signed with, made there on first use.
+    """The file in `folder` with the private key (P-256) that identities are signed with; generated on first use.
 
-    Raises ConfigurationError where it can't be made."""
-    return made_once(folder, SIGNING_KEY_FILE, new_signing_key, "identity.private_key_file")
+    Raises ConfigurationError if it can't be generated."""
+    return generated_once(folder, SIGNING_KEY_FILE, new_signing_key, "identity.private_key_file")
 
 
 def new_signing_key() -> str:
@@ -46,10 +46,10 @@ def new_signing_key() -> str:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 
 
-def made_once(folder: Path, name: str, make: Callable[[], str], setting: str) -> Path:
-    """The file of this name, made on first use, readable by the owner alone.
+def generated_once(folder: Path, name: str, generate: Callable[[], str], setting: str) -> Path:
+    """The file of this name, generated on first use, readable by its owner only.
 
-    Safe when several processes start at once: the file appears whole or not at all, and the first one wins."""
+    Several processes may call this at once: the file appears whole or not at all, and all get the same one."""
     path = folder / name
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -57,17 +57,17 @@ def made_once(folder: Path, name: str, make: Callable[[], str], setting: str) ->
             draft = folder / f".{name}.{os.getpid()}.{secrets.token_hex(4)}"
             try:
                 with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-                    file.write(make())
+                    file.write(generate())
                 with suppress(FileExistsError):
                     os.link(draft, path)
             finally:
                 draft.unlink(missing_ok=True)
     except OSError as error:
-        raise not_made(folder, setting, error) from error
+        raise not_generated(folder, setting, error) from error
     return path
 
 
-def not_made(folder: Path, setting: str, error: OSError) -> ConfigurationError:
+def not_generated(folder: Path, setting: str, error: OSError) -> ConfigurationError:
     return ConfigurationError(
         [f"{setting}: is not set, and none can be generated in {str(folder)!r}: {error.strerror}"]
     )

@@ -1,4 +1,4 @@
-"""Loads and validates the configuration, and keeps the one in force for processes forked later."""
+"""Loads and validates the configuration, and stores the one in force for processes that are forked later."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from pathlib import Path
 
 from pydantic import SecretStr, ValidationError
 
-from gateway.config.environment import process_environment
+from gateway.config.dotenv_files import process_environment
+from gateway.config.environment import is_name_of_a_setting
 from gateway.config.generated_keys import generated_secret, generated_signing_key
 from gateway.config.models import Settings
 from gateway.config.origins import Origins
-from gateway.config.sources import Sources, is_name_of_a_setting, merged_sources
+from gateway.config.sources import Sources, merged_sources
 from gateway.config.validation_errors import ValidationErrors
 from gateway.errors import ConfigurationError
 
@@ -24,25 +25,26 @@ _current: Settings | None = None
 
 
 def project_folder() -> Path:
-    """The folder of wsgi.py, where `instance/` is kept."""
+    """The folder of wsgi.py."""
     return Path(__file__).resolve().parents[2]
 
 
 def instance_folder() -> Path:
-    """Where an installation keeps what it made for itself."""
+    """The folder in which an installation stores what it has generated."""
     return project_folder() / "instance"
 
 
 def current() -> Settings:
-    """The settings in force: those that this process, or the one it was forked from, adopted; else freshly loaded."""
+    """The settings in force: those that this process, or the process that it was forked from, has adopted; else newly
+    loaded ones."""
     return _current if _current is not None else adopt(with_keys(load().settings))
 
 
 def with_keys(settings: Settings) -> Settings:
-    """The settings with a generated secret where no key is configured, and a generated key to sign identities with
-    where that is wanted and none is configured, each with a warning that names the setting.
+    """The settings, with generated keys where none are configured: a secret that tokens are verified with, and a key to
+    sign identities with. A warning names the setting.
 
-    Raises ConfigurationError where one can't be made."""
+    Raises ConfigurationError if a key can't be generated."""
     folder = instance_folder()
     if not (settings.jwt.key_sources or settings.jwt.issuers):
         secret = SecretStr(generated_secret(folder))
@@ -60,55 +62,58 @@ def with_keys(settings: Settings) -> Settings:
 
 
 def adopt(settings: Settings) -> Settings:
-    global _current  # noqa: PLW0603 - a forked worker must find what its master validated, whatever the file says by then
+    """Puts the settings in force, also for processes that are forked from this one."""
+    global _current  # noqa: PLW0603 - workers must use what their master has validated, whatever the file contains by then
     _current = settings
     return settings
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """Validated settings, and where they come from; `file` is the one that was read."""
+    """Validated settings and their origins; `file` is the file that was read."""
 
     settings: Settings
     origins: Origins
     file: Path | None
 
     def summary(self) -> str:
-        """The sources in a line: `the defaults, /etc/gateway.toml and 2 variables`."""
+        """The sources in a line: `the defaults, /etc/gateway.toml and 2 variables of the environment`."""
         count = len(self.origins.variables)
         variables = f"{count} variable{'s' * (count != 1)} of the environment"
         return f"the defaults, {self.file or 'no file'} and {variables}"
 
 
 def load() -> Loaded:
-    """The settings of this installation, for its server and its commands alike: gateway.toml beside wsgi.py, or the
-    file that GATEWAY_CONFIG names, and the environment. Raises ConfigurationError with every mistake."""
+    """The settings of this installation, for its server and its commands alike: from the environment, and from the file
+    that GATEWAY_CONFIG names, else gateway.toml beside wsgi.py. Raises ConfigurationError with all errors."""
     return validated(merged_sources(process_environment(), project_folder()))
 
 
 def load_settings(environ: Mapping[str, str]) -> Settings:
-    """The validated settings by these variables alone. Raises ConfigurationError with every mistake, each by its full
-    name."""
+    """The settings from these variables, and from a file only if GATEWAY_CONFIG names one. Raises ConfigurationError
+    with all errors, each with the full name of the setting."""
     return validated(merged_sources(environ)).settings
 
 
 def validated(sources: Sources) -> Loaded:
-    tree, mistakes = sources.tree, ValidationErrors(sources.unreadable, sources.origins, Settings)
+    """Raises ConfigurationError with all errors."""
+    tree, errors = sources.tree, ValidationErrors(sources.unreadable, sources.origins, Settings)
     while True:
         try:
             settings = Settings.model_validate(tree)
         except ValidationError as error:
-            # Checks across several settings only run once each of these is right by itself. So what is wrong is
-            # taken out and the rest looked at again, until nothing is left to take out.
+            # pydantic checks settings against each other only if each of them is valid. So wrong values are removed and
+            # the rest is validated again, until there is nothing left to remove.
             found = error.errors(include_url=False, include_input=False)
-            if not mistakes.add_and_prune(found, tree):
-                raise ConfigurationError(mistakes.lines) from None
+            if not errors.add_and_prune(found, tree):
+                raise ConfigurationError(errors.lines) from None
         else:
-            if mistakes.lines:
-                raise ConfigurationError(mistakes.lines)
+            if errors.lines:
+                raise ConfigurationError(errors.lines)
             return Loaded(settings, sources.origins, sources.file)
 
 
 def environment_without_settings() -> dict[str, str]:
-    """This process' environment less all that configures a gateway, for one started with settings of its own."""
+    """The environment of this process without variables that configure a gateway, for a gateway with settings of its
+    own."""
     return {name: value for name, value in os.environ.items() if not is_name_of_a_setting(name)}

@@ -1,6 +1,6 @@
-"""Redis' address: one server, a set of sentinels that know which one it is, or the nodes of a cluster.
+"""The URL of Redis: one server, sentinels that know the current master, or the nodes of a cluster.
 
-What may hold a password is not repeated in a message."""
+Errors do not quote what may contain a password."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gateway.config.address_validators import is_host, is_port, split_url
 
 Kind = Literal["server", "sentinel", "cluster"]
 
-# Scheme → what is behind it, and whether it speaks TLS.
+# Scheme → kind, and whether TLS is used.
 SEVERAL: dict[str, tuple[Kind, bool]] = {
     "redis+sentinel": ("sentinel", False),
     "rediss+sentinel": ("sentinel", True),
@@ -23,7 +23,7 @@ SEVERAL: dict[str, tuple[Kind, bool]] = {
     "rediss+cluster": ("cluster", True),
 }
 SCHEMES = ("redis", "rediss", "unix", *SEVERAL)
-# What redis-py takes in a URL's query and the gateway doesn't set itself; others only fail when it connects.
+# Options of redis-py in the query of a URL that the gateway does not set itself; wrong ones fail only on connecting.
 OPTIONS = {"db": "[0-9]+", "username": ".+", "password": ".+", "client_name": r"[!-~]+"}
 TLS_OPTIONS = {
     "ssl_cert_reqs": "none|optional|required",
@@ -45,8 +45,8 @@ EXAMPLES: dict[Kind, str] = {
 
 @dataclass(frozen=True, slots=True)
 class RedisAddress:
-    """`url` is what redis-py takes for one server; for the others `nodes` are asked (host and port). `options` are
-    redis-py's keyword arguments for connections, `sentinel_options` those for connections to sentinels."""
+    """`url` is the URL of one server, as redis-py accepts it; sentinels and clusters have `nodes` instead (host and
+    port). `options` are keyword arguments of redis-py's connections, `sentinel_options` those for sentinels."""
 
     kind: Kind
     url: str = field(repr=False)
@@ -62,13 +62,6 @@ def check_redis_url(url: SecretStr) -> SecretStr:
     return url
 
 
-def check_redis_prefix(text: str) -> str:
-    # Braces would make a hash tag of their own, * and ? a pattern.
-    if not re.fullmatch(r"[A-Za-z0-9._:-]{0,100}", text):
-        raise ValueError(f"must be letters, digits and . _ : - such as shop:, got {text!r}")
-    return text
-
-
 def parse_redis_url(text: str) -> RedisAddress:
     """Raises ValueError."""
     scheme, separator, rest = text.partition("://")
@@ -78,7 +71,7 @@ def parse_redis_url(text: str) -> RedisAddress:
     if not separator or parts is None:
         raise ValueError("must be a URL like redis://host:6379/0, special characters in it written as %40")
     if scheme not in SCHEMES:
-        # Not only by its name: redis-py doesn't know REDIS:// either.
+        # Upper case is refused, as redis-py does not accept it.
         raise ValueError(f"scheme must be one of {', '.join(SCHEMES)}, got {scheme!r}")
     if scheme == "unix" and not parts.path:
         raise ValueError("must be like unix:///path/to/socket")
@@ -91,7 +84,8 @@ def parse_redis_url(text: str) -> RedisAddress:
 
 
 def parse_several(scheme: str, rest: str) -> RedisAddress:
-    """The address of sentinels or of a cluster: several hosts, and behind sentinels the master's name and database."""
+    """The address of sentinels or of a cluster: several hosts; with sentinels also the name of the master and the
+    database."""
     kind, is_tls = SEVERAL[scheme]
     location, _, query = rest.partition("?")
     authority, _, path = location.partition("/")
@@ -99,8 +93,8 @@ def parse_several(scheme: str, rest: str) -> RedisAddress:
     username, _, password = user.partition(":")
     master, _, database = path.partition("/")
     nodes = tuple(node_of(host, SENTINEL_PORT if kind == "sentinel" else SERVER_PORT) for host in hosts.split(","))
-    good_path = re.fullmatch(r"[^/]+(/[0-9]*)?", path) if kind == "sentinel" else not path
-    if not good_path or None in nodes:
+    is_valid_path = re.fullmatch(r"[^/]+(/[0-9]*)?", path) if kind == "sentinel" else not path
+    if not is_valid_path or None in nodes:
         raise ValueError(f"must be like {EXAMPLES[kind]}")
     allowed = {name: pattern for name, pattern in OPTIONS.items() if name != "db"}
     allowed |= (TLS_OPTIONS if is_tls else {}) | (SENTINEL_OPTIONS if kind == "sentinel" else {})
@@ -122,7 +116,7 @@ def parse_several(scheme: str, rest: str) -> RedisAddress:
         nodes=tuple(node for node in nodes if node is not None),
         master=unquote(master),
         options=options,
-        # Sentinels behind TLS are known by the same authority, and know the gateway by the same certificate.
+        # TLS connections to sentinels use the same authority and the same client certificate.
         sentinel_options={
             name.removeprefix("sentinel_"): value
             for name, value in {**given, **options}.items()
@@ -142,7 +136,7 @@ def read_options(scheme: str, query: str, allowed: dict[str, str]) -> dict[str, 
     given = dict(parse_qsl(query, keep_blank_values=True))
     for name, value in given.items():
         if name not in allowed:
-            raise ValueError(f"what may follow the ? of a {scheme}:// URL is {', '.join(allowed)}")
+            raise ValueError(f"the query of a {scheme}:// URL may have only {', '.join(allowed)}")
         if not re.fullmatch(allowed[name], value):
-            raise ValueError(f"{name} has a value that it can't have")
+            raise ValueError(f"the value of {name} in the query is not valid")
     return given

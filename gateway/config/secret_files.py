@@ -1,4 +1,4 @@
-"""Secrets in files of their own, as Docker and Kubernetes mount them. They are read at each load, also on a reload."""
+"""Secrets in files of their own, as Docker and Kubernetes mount them. They are read at each load and reload."""
 
 from __future__ import annotations
 
@@ -6,40 +6,41 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from gateway.config.key_paths import KeyPath
 from gateway.config.origins import Origin, Origins
-from gateway.config.places import Place
-from gateway.config.validators import STAND_IN_SECRET, check_file
+from gateway.config.validators import SUBSTITUTE_SECRET, check_file
 
 MAX_BYTES = 65_536
 
 
-def read_secret_files(tree: dict[str, Any], origins: Origins) -> dict[Place, str]:
-    """Puts what is in `jwt.secret_file` into `jwt.secret`, and so for each issuer and for `redis_url_file`, and notes
-    the file as its origin. What is wrong with files, by the places of the settings that name them."""
-    mistakes: dict[Place, str] = {}
-    for table, place, name in tables_with_secrets(tree):
-        path = table.get(f"{name}_file")
-        if not isinstance(path, str) or not path:
-            # Validation tells what is wrong with it.
+def read_secret_files(tree: dict[str, Any], origins: Origins) -> dict[KeyPath, str]:
+    """Sets `jwt.secret` to the content of `jwt.secret_file`, the secret of each issuer and `redis_url` likewise, and
+    records the files as their origins. Returns the errors by the paths of the settings that name the files."""
+    errors: dict[KeyPath, str] = {}
+    for table, parent, name in tables_with_secrets(tree):
+        file = table.get(f"{name}_file")
+        if not isinstance(file, str) or not file:
+            # Validation reports what is wrong with it.
             continue
-        file_place = (*place, f"{name}_file")
+        path = (*parent, f"{name}_file")
         if table.get(name) is not None:
-            mistakes[file_place] = f"can't be combined with {name}: give one of them"
+            errors[path] = f"can't be combined with {name}: set one of them"
             continue
         try:
-            table[name] = read_secret(check_file(Path(path)))
-            origins.add(table[name], Origin("secret file", path), (*place, name))
+            table[name] = read_secret(check_file(Path(file)))
+            origins.add(table[name], Origin("secret file", file), (*parent, name))
         except OSError as error:
-            mistakes[file_place] = f"can't read {path!r}: {error.strerror}"
+            errors[path] = f"can't read {file!r}: {error.strerror}"
         except ValueError as error:
-            mistakes[file_place] = str(error)
-        if file_place in mistakes and name == "secret":
-            # Algorithms and other settings are still looked at as if it were there.
-            table[name] = STAND_IN_SECRET
-    return mistakes
+            errors[path] = str(error)
+        if path in errors and name == "secret":
+            # So that `algorithms` and the other settings of the key are validated.
+            table[name] = SUBSTITUTE_SECRET
+    return errors
 
 
-def tables_with_secrets(tree: dict[str, Any]) -> Iterator[tuple[dict[str, Any], Place, str]]:
+def tables_with_secrets(tree: dict[str, Any]) -> Iterator[tuple[dict[str, Any], KeyPath, str]]:
+    """Each table that may have a secret, its path, and the name of the setting."""
     yield tree, (), "redis_url"
     jwt = tree.get("jwt")
     if isinstance(jwt, dict):
@@ -51,12 +52,12 @@ def tables_with_secrets(tree: dict[str, Any]) -> Iterator[tuple[dict[str, Any], 
 
 
 def read_secret(path: Path) -> str:
-    """The file's text without the newline at its end. Raises OSError, or ValueError where it is none; its content is
-    in no message."""
+    """The text of the file without the newline at its end. Raises OSError, or ValueError if it is not a text; no error
+    quotes the content."""
     with path.open("rb") as file:
         content = file.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
-        raise ValueError(f"{str(path)!r} has more than {MAX_BYTES} bytes: that is no secret")
+        raise ValueError(f"{str(path)!r} has more than {MAX_BYTES} bytes, which is too much for a secret")
     try:
         text = content.decode()
     except UnicodeDecodeError:

@@ -1,173 +1,148 @@
-"""What can be configured about a service and its routes: who may call, how often, and how it is reached."""
+"""Settings of a service."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import product
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from gateway.config.address_validators import check_authority, check_target
-from gateway.config.base import Model, Scope, Seconds, Text, changed_fields, refuse
-from gateway.config.limit_text import check_limit, parse_limits
-from gateway.config.sizes import Bytes
-from gateway.config.token_models import File
-from gateway.config.validators import (
-    PLACEHOLDER,
-    check_document_path,
-    check_drift_rule,
-    check_own_path,
-    check_prefix,
-    check_route_method,
-    check_route_path,
+from gateway.config.base import Model, changed_fields, refuse
+from gateway.config.field_types import (
+    Bytes,
+    DocumentPath,
+    DriftRule,
+    File,
+    Host,
+    Limit,
+    Plans,
+    Prefix,
+    Scope,
+    Seconds,
+    Share,
+    Target,
 )
-
-Limit = Annotated[str, AfterValidator(check_limit)]
-RouteMethod = Annotated[str, AfterValidator(check_route_method)]
-TokenPolicy = Literal["required", "none"]
-LimitsMode = Literal["enforce", "observe"]
-OnRedisFailure = Literal["local", "open", "closed"]
-# Whose counter a request takes from: that of its principal, if it has one, or always that of its address.
-CountBy = Literal["principal", "address"]
-# What happens to requests for operations that the service's API document does not have.
-Undocumented = Literal["allow", "log", "refuse"]
-Plans = dict[Text, tuple[Limit, ...]]
-# What a request takes from its limits; nothing at all with 0.
-Cost = Annotated[int, Field(ge=0, le=1_000_000)]
-
-# Of `max_in_flight`.
-Share = Annotated[float, Field(gt=0, le=1)]
-
-
-class RouteSettings(Model):
-    """A narrower path with its own policy. What it leaves out it takes from its service."""
-
-    path: Annotated[str, AfterValidator(check_route_path)]
-    methods: tuple[RouteMethod, ...] = ()
-    auth: TokenPolicy | None = None
-    scopes: tuple[Scope, ...] | None = None
-    limits: tuple[Limit, ...] | None = None
-    plans: Plans | None = None
-    cost: Cost | None = None
-    count_by: CountBy | None = None
-    limits_mode: LimitsMode | None = None
-    on_redis_failure: OnRedisFailure | None = None
-    connect_timeout_seconds: Seconds | None = None
-    read_timeout_seconds: Seconds | None = None
-    head_timeout_seconds: Seconds | None = None
-    undocumented: Undocumented | None = None
-    redact: tuple[str, ...] = ()
-
-    @model_validator(mode="after")
-    def check_redact(self) -> Self:
-        names = [*PLACEHOLDER.findall(self.path), *(["path"] if self.path.endswith("/**") else [])]
-        wrong = [name for name in self.redact if name not in names]
-        refuse(
-            [
-                f"redact: {name!r} is none of the path's placeholders ({', '.join(names) or 'it has none'})"
-                for name in wrong
-            ]
-        )
-        return self
-
-
-class BreakerSettings(Model):
-    """When a target is left alone for a while: after so many failures in a row, or where in the last `window_seconds`
-    so large a share of at least `min_requests` failed. Each time that it fails again it is left alone twice as long."""
-
-    failures: Annotated[int, Field(ge=0)] = 5
-    failure_ratio: Annotated[float, Field(gt=0, le=1)] = 0.5
-    window_seconds: Seconds = 10
-    min_requests: Annotated[int, Field(ge=1)] = 20
-    open_seconds: Seconds = 1
-    max_open_seconds: Seconds = 30
-
-    @model_validator(mode="after")
-    def check_together(self) -> Self:
-        if self.open_seconds > self.max_open_seconds:
-            refuse(
-                [f"open_seconds: {self.open_seconds:g} is over max_open_seconds, which is {self.max_open_seconds:g}"]
-            )
-        return self
-
-
-class HealthSettings(Model):
-    """Whether targets are asked if they are well, at `path` (none: they are not); `min_available` of them are taken for
-    well whatever they answer, as the question may be what is wrong."""
-
-    path: Annotated[str, AfterValidator(check_own_path)] | None = None
-    interval_seconds: Seconds = 10
-    timeout_seconds: Seconds = 2
-    unhealthy_after: Annotated[int, Field(ge=1, le=100)] = 3
-    healthy_after: Annotated[int, Field(ge=1, le=100)] = 2
-    min_available: Annotated[int, Field(ge=0, le=1000)] = 1
-
-    @model_validator(mode="after")
-    def check_together(self) -> Self:
-        if self.path is None:
-            refuse([f"{name}: goes with path, without which nothing is asked" for name in changed_fields(self)])
-        return self
+from gateway.config.limit_text import parse_limits
+from gateway.config.route_models import (
+    Cost,
+    CountBy,
+    LimitsMode,
+    OnRedisFailure,
+    RouteSettings,
+    TokenPolicy,
+    Undocumented,
+)
+from gateway.config.target_models import BreakerSettings, HealthSettings
+from gateway.config.validators import PLACEHOLDER
 
 
 class ServiceSettings(Model):
-    """One service behind the gateway: everything at and below `prefix`, and `prefixes`."""
+    """A service: everything at and below its prefixes. `prefix` and `targets` are required, except for a built-in
+    service."""
 
-    prefix: Annotated[str, AfterValidator(check_prefix)]
-    prefixes: tuple[Annotated[str, AfterValidator(check_prefix)], ...] = ()
-    target_prefix: Annotated[str, AfterValidator(check_prefix)] | None = None
-    targets: Annotated[tuple[Annotated[str, AfterValidator(check_target)], ...], Field(min_length=1)]
+    prefix: Prefix
+    """Path prefix, for example `/api/devices`; `/` gets everything that no other service has."""
+    prefixes: tuple[Prefix, ...] = ()
+    """Further prefixes of the same service, for example the one that clients used before."""
+    target_prefix: Prefix | None = None
+    """Prefix that the service has instead: with `/devices`, `/api/devices/1` is forwarded as `/devices/1`."""
+    targets: Annotated[tuple[Target, ...], Field(min_length=1)]
+    """Base URLs of the service; requests are balanced over several."""
     auth: TokenPolicy = "required"
+    """Whether a valid token is required."""
     scopes: tuple[Scope, ...] = ()
+    """Scopes that the token must have, all of them."""
     limits: tuple[Limit, ...] = ()
+    """Limits of the service, instead of the default ones of `[ratelimit]`; a request must be within all of them."""
     plans: Plans = Field(default={})
+    """Limits of the service for callers on a plan."""
     cost: Cost = 1
+    """What a request is charged; 0: nothing."""
     count_by: CountBy = "principal"
+    """Whose counter a request is charged to: that of the principal, if there is a valid token, or always that of the
+    `address`. Use `address` where passwords are tried."""
     limits_mode: LimitsMode | None = None
+    """`observe` reports exceeded limits and lets the request pass. Default: that of `[ratelimit]`."""
     on_redis_failure: OnRedisFailure | None = None
+    """What happens to requests if Redis fails. Default: that of `[ratelimit]`."""
     routes: tuple[RouteSettings, ...] = ()
+    """Narrower paths with policies of their own."""
     strip_prefix: bool = False
-    host: Annotated[str, AfterValidator(check_authority)] | None = None
+    """Forward the path without the prefix: `/api/devices/1` becomes `/1`."""
+    host: Host | None = None
+    """`Host` that the service is sent, also by health checks. Default: the host of the target."""
     preserve_host: bool = False
+    """Send the client's `Host` instead of the target's."""
     encoded_slashes: Literal["refuse", "forward"] = "refuse"
+    """Whether paths with `%2F`, `%5C`, `%252F` or bytes that are not UTF-8 are answered with 400 or forwarded. Forward
+    them only to a service that does not decode paths before it decides about access."""
     weights: tuple[Annotated[int, Field(ge=0, le=10_000)], ...] = ()
+    """Share of the requests that each target gets, for example `[95, 5]`. Default: equal shares."""
     balancing: Literal["least", "round_robin", "principal"] = "least"
+    """`least`: the less busy of two random targets; `round_robin`: in turn; `principal`: always the same target for a
+    principal."""
     connect_timeout_seconds: Seconds = 2
+    """Time limit for connecting to a target, name lookup included."""
     read_timeout_seconds: Seconds = 30
+    """Longest time between two reads from a target."""
     head_timeout_seconds: Seconds | None = None
+    """Time limit for the whole head of the response. Default: `read_timeout_seconds`."""
     retries: Annotated[int, Field(ge=0, le=5)] = 1
+    """Most times that a request is sent again, to another target; only if that is safe."""
     retry_budget: Annotated[float, Field(ge=0, le=1)] = 0.2
+    """Share of the requests that may be sent again, and ten more."""
     breaker: BreakerSettings = BreakerSettings()
     health: HealthSettings = HealthSettings()
     max_body_bytes: Annotated[Bytes, Field(ge=0)] = 100 * 1024 * 1024
+    """Largest body of a request; larger ones are answered with 413."""
     max_in_flight: Annotated[int, Field(ge=1)] = 400
+    """Most requests in flight per worker; others are answered with 503 at once."""
     max_in_flight_per_caller: Share = 1
+    """Share of `max_in_flight` that one caller may use: a principal, or a client address without a token (IPv6: its /64
+    network). One request is always allowed."""
     max_uploads_in_flight: Share = 0.5
+    """Share of `max_in_flight` that uploads may use while they arrive: bodies that are chunked or over 64 KiB."""
     max_uploads_in_flight_per_caller: Share = 0.25
+    """Share of `max_in_flight` that the uploads of one caller may use."""
     max_in_flight_per_target: Annotated[int, Field(ge=1)] | None = None
+    """Most requests in flight per target and worker. Default: no limit of its own."""
     keepalive_connections: Annotated[int, Field(ge=0, le=10_000)] = 100
+    """Most idle connections per target and worker."""
     keepalive_idle_seconds: Seconds = 1.5
-    openapi_path: Annotated[str, AfterValidator(check_document_path)] = "/openapi.json"
+    """Time after which an idle connection is closed. It must be shorter than the service's own (uvicorn 5, gunicorn
+    2), else requests may be sent on a connection that the service closes."""
+    openapi_path: DocumentPath = "/openapi.json"
+    """Path of the service's own API document, in JSON or YAML; `""` if it has none."""
     in_docs: bool = True
-    drift_ignore: tuple[Annotated[str, AfterValidator(check_drift_rule)], ...] = ()
+    """Include the service in the API document of the gateway."""
+    drift_ignore: tuple[DriftRule, ...] = ()
+    """Kinds of drift that `flask drift` does not report, each for all paths or for a pattern:
+    `"unreachable_operation /metrics/**"`."""
     undocumented: Undocumented = "allow"
+    """Whether requests that the service's API document does not describe are forwarded, forwarded and logged, or
+    answered with 404."""
     ca_file: File | None = None
+    """PEM file with the certificate authorities of https targets. Default: the public ones."""
     client_certificate_file: File | None = None
+    """PEM file with the certificate that the gateway identifies itself with to https targets."""
     client_key_file: File | None = None
+    """PEM file with the key of `client_certificate_file`."""
 
     @property
     def all_prefixes(self) -> tuple[str, ...]:
         return (self.prefix, *self.prefixes)
 
     def labelled_prefixes(self) -> Iterator[tuple[str, str]]:
-        """Each prefix as it is named in a mistake, and the prefix."""
+        """The name of each prefix in errors, and the prefix."""
         yield "prefix", self.prefix
         for index, prefix in enumerate(self.prefixes):
             yield f"prefixes[{index}]", prefix
 
     def placements(self, path: str) -> Iterator[tuple[str, str]]:
-        """The prefixes below which a route's path has its policy, each with the path there. Where prefixes lead to the
-        same paths of the service, all of them, so that none is a way around the policy; else the path's own."""
+        """The prefixes below which a route's policy holds, each with the path there. If all prefixes lead to the same
+        paths of the service, the policy holds below each, so that none bypasses it; else below the path's own."""
         own = next((prefix for prefix in self.all_prefixes if is_within_prefix(path, prefix)), None)
         if own is None:
             return
@@ -177,92 +152,98 @@ class ServiceSettings(Model):
             yield prefix, prefix.rstrip("/") + rest or "/"
 
     def labelled_paths(self) -> Iterator[tuple[str, str]]:
-        """Each route's path as it is named in a mistake, below each prefix, and without its /**."""
+        """The name of each route's `path` in errors, and the path below each prefix, without `/**`."""
         for index, route in enumerate(self.routes):
             for _, path in self.placements(route.path):
                 yield f"routes[{index}].path", path.removesuffix("/**") or "/"
 
     def labelled_costs(self) -> Iterator[tuple[str, int, tuple[str, ...]]]:
-        """Where a cost is, as it is named in a mistake, the cost, and the own limits that it is taken from."""
-        of_plans = texts_of(self.plans)
+        """The name of each `cost` in errors, the cost, and the limits of the service or route that it is charged to."""
+        of_plans = limits_of_plans(self.plans)
         yield "cost", self.cost, (*self.limits, *of_plans)
         for index, route in enumerate(self.routes):
             cost = self.cost if route.cost is None else route.cost
             own = self.limits if route.limits is None else route.limits
-            yield f"routes[{index}].cost", cost, (*own, *of_plans, *texts_of(route.plans))
+            yield f"routes[{index}].cost", cost, (*own, *of_plans, *limits_of_plans(route.plans))
 
     @model_validator(mode="after")
-    def check_policies(self) -> Self:
-        mistakes = self.mistakes_about_prefixes() + self.mistakes_about_routes()
-        if self.auth == "none" and self.scopes:
-            mistakes.append('auth: "none" can\'t be combined with scopes')
-        if not self.openapi_path:
-            modes = {"": self.undocumented} | {f"routes[{i}].": one.undocumented for i, one in enumerate(self.routes)}
-            why = 'has no effect with openapi_path = "", which says that there is no document'
-            mistakes += [f'{at}undocumented: "{mode}" {why}' for at, mode in modes.items() if mode in ("log", "refuse")]
-            mistakes += [f"drift_ignore: {why}"] if self.drift_ignore else []
-        if self.preserve_host and self.host is not None:
-            mistakes.append("host: can't be combined with preserve_host = true, which sends the client's")
-        mistakes += self.mistakes_about_targets()
-        if self.weights and len(self.weights) != len(self.targets):
-            mistakes.append(f"weights: {len(self.weights)} for {len(self.targets)} targets")
-        elif self.weights and not any(self.weights):
-            mistakes.append("weights: are all 0")
-        if (self.client_certificate_file is None) != (self.client_key_file is None):
-            mistakes.append("client_certificate_file and client_key_file go together")
-        if (self.ca_file or self.client_certificate_file) and not any(one.startswith("https:") for one in self.targets):
-            mistakes.append("targets: none is https, but there is a ca_file or client_certificate_file")
-        refuse(mistakes)
+    def check_together(self) -> Self:
+        refuse(
+            [
+                *self.prefix_errors(),
+                *self.route_errors(),
+                *self.document_errors(),
+                *self.target_errors(),
+                *self.tls_errors(),
+            ]
+        )
         return self
 
-    def mistakes_about_prefixes(self) -> list[str]:
-        mistakes = []
+    def prefix_errors(self) -> Iterator[str]:
         for index, prefix in enumerate(self.prefixes):
             if other := next((one for one in self.all_prefixes[: index + 1] if are_nested(prefix, one)), None):
-                mistakes.append(f"prefixes[{index}]: {prefix!r} and {other!r} lie within each other")
+                yield f"prefixes[{index}]: {prefix!r} and {other!r} lie within each other"
         if self.target_prefix is not None and self.strip_prefix:
-            mistakes.append("target_prefix: can't be combined with strip_prefix = true")
+            yield "target_prefix: can't be combined with strip_prefix = true"
         elif self.target_prefix is not None and self.all_prefixes == (self.target_prefix,):
-            mistakes.append("target_prefix: is the prefix itself")
-        return mistakes
+            yield "target_prefix: is the prefix itself"
 
-    def mistakes_about_routes(self) -> list[str]:
-        mistakes, seen = [], set()
+    def route_errors(self) -> Iterator[str]:
+        seen = set()
         for index, route in enumerate(self.routes):
-            placements = list(self.placements(route.path))
-            if not placements:
+            paths = [path for _, path in self.placements(route.path)]
+            if not paths:
                 prefixes = " or ".join(map(repr, self.all_prefixes))
-                mistakes.append(f"routes[{index}].path: {route.path!r} is not below the prefix {prefixes}")
-            for _, path in placements:
-                # Placeholders are told apart by where they stand, not by their names.
-                shape = PLACEHOLDER.sub("{}", path)
-                for method in route.methods or ("any method",):
-                    if (shape, method) in seen:
-                        mistakes.append(f"routes[{index}].path: {path!r} has a policy for {method} already")
-                    seen.add((shape, method))
-            auth = route.auth or self.auth
-            if auth == "none" and (route.scopes or (route.scopes is None and self.scopes)):
-                mistakes.append(f'routes[{index}].auth: "none" can\'t be combined with scopes; set scopes = []')
-        return mistakes
+                yield f"routes[{index}].path: {route.path!r} is not below the prefix {prefixes}"
+            for path, method in product(paths, route.methods or ("any method",)):
+                # The names of placeholders do not distinguish paths.
+                if (policy := (PLACEHOLDER.sub("{}", path), method)) in seen:
+                    yield f"routes[{index}].path: {path!r} has a policy for {method} already"
+                seen.add(policy)
+            if (route.auth or self.auth) == "none" and (self.scopes if route.scopes is None else route.scopes):
+                yield f'routes[{index}].auth: "none" can\'t be combined with scopes; set scopes = []'
+        if self.auth == "none" and self.scopes:
+            yield 'auth: "none" can\'t be combined with scopes'
 
-    def mistakes_about_targets(self) -> list[str]:
-        mistakes, seen = [], dict[tuple[str, str, int | None, str], str]()
+    def document_errors(self) -> Iterator[str]:
+        if self.openapi_path:
+            return
+        modes = {"": self.undocumented} | {f"routes[{i}].": one.undocumented for i, one in enumerate(self.routes)}
+        for at, mode in modes.items():
+            if mode in ("log", "refuse"):
+                yield f'{at}undocumented: "{mode}" has no effect with openapi_path = ""'
+        if self.drift_ignore:
+            yield 'drift_ignore: has no effect with openapi_path = ""'
+
+    def target_errors(self) -> Iterator[str]:
+        seen = dict[tuple[str, str, int | None, str], str]()
         for index, target in enumerate(self.targets):
-            if (other := seen.setdefault(same_target(target), target)) is not target:
-                mistakes.append(f"targets[{index}]: {target!r} is {other!r} again; weights make one get more requests")
+            if (other := seen.setdefault(normalized_target(target), target)) is not target:
+                yield f"targets[{index}]: {target!r} is the same target as {other!r}; use weights for a larger share"
         count = len(self.targets)
+        if self.weights and len(self.weights) != count:
+            yield f"weights: {len(self.weights)} for {count} targets"
+        elif self.weights and not any(self.weights):
+            yield "weights: all are 0"
+        if self.preserve_host and self.host is not None:
+            yield "host: can't be combined with preserve_host = true"
         if self.health.min_available > count:
-            mistakes.append(f"health.min_available: {self.health.min_available} of {count} targets")
+            yield f"health.min_available: {self.health.min_available} of {count} targets"
         if (most := self.max_in_flight_per_target) is not None and most > self.max_in_flight:
-            mistakes.append(f"max_in_flight_per_target: {most} is over max_in_flight, which is {self.max_in_flight}")
-        name, all_uploads = "max_uploads_in_flight_per_caller", self.max_uploads_in_flight
-        if name in changed_fields(self) and self.max_uploads_in_flight_per_caller > all_uploads:
-            mistakes.append(f"{name}: is over max_uploads_in_flight, which is {all_uploads:g}")
-        return mistakes
+            yield f"max_in_flight_per_target: {most} is over max_in_flight ({self.max_in_flight})"
+        name, share = "max_uploads_in_flight_per_caller", self.max_uploads_in_flight_per_caller
+        if name in changed_fields(self) and share > self.max_uploads_in_flight:
+            yield f"{name}: {share:g} is over max_uploads_in_flight ({self.max_uploads_in_flight:g})"
+
+    def tls_errors(self) -> Iterator[str]:
+        if (self.client_certificate_file is None) != (self.client_key_file is None):
+            yield "client_certificate_file and client_key_file must be set together"
+        if (self.ca_file or self.client_certificate_file) and not any(one.startswith("https:") for one in self.targets):
+            yield "targets: none is https, but ca_file or client_certificate_file is set"
 
 
 def is_within_prefix(path: str, prefix: str) -> bool:
-    """Whether a route's path, which may end in /**, is at or below the prefix."""
+    """Whether the path of a route is at or below the prefix."""
     return (path.removesuffix("/**") or "/") == prefix or path.startswith(prefix.rstrip("/") + "/")
 
 
@@ -270,18 +251,18 @@ def are_nested(one: str, other: str) -> bool:
     return is_within_prefix(one, other) or is_within_prefix(other, one)
 
 
-def same_target(target: str) -> tuple[str, str, int | None, str]:
-    """Equal for URLs of one place, however they are written."""
+def normalized_target(target: str) -> tuple[str, str, int | None, str]:
+    """Equal for all spellings of a URL."""
     parts = urlsplit(target)
     default_port = 443 if parts.scheme == "https" else 80
     return parts.scheme, (parts.hostname or "").removesuffix("."), parts.port or default_port, parts.path
 
 
-def texts_of(plans: dict[str, tuple[str, ...]] | None) -> list[str]:
+def limits_of_plans(plans: Plans | None) -> list[str]:
     return [text for texts in (plans or {}).values() for text in texts]
 
 
-def cost_mistakes(label: str, cost: int, texts: Iterable[str]) -> list[str]:
-    """A cost that is more than a limit could ever have to give."""
-    small = [limit.text for text in texts for limit in parse_limits(text) if limit.capacity < cost]
-    return [f"{label}: {cost} is more than {text!r} could ever let pass" for text in dict.fromkeys(small)]
+def cost_errors(label: str, cost: int, texts: Iterable[str]) -> list[str]:
+    """An error for each limit that a request of this cost can never be within."""
+    too_small = [limit.text for text in texts for limit in parse_limits(text) if limit.capacity < cost]
+    return [f"{label}: {cost} is more than {text!r} can ever allow" for text in dict.fromkeys(too_small)]

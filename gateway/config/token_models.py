@@ -1,92 +1,94 @@
-"""What can be configured about tokens: whose they are, what verifies them, what services are told of them."""
+"""Settings of tokens: who issues them, how they are verified, and what services learn from them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, SecretStr, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from gateway.config.address_validators import check_document_url
-from gateway.config.base import HeaderName, Model, Seconds, Text, changed_fields, refuse
-from gateway.config.sizes import Bytes
-from gateway.config.validators import check_audience, check_cookie_name, check_file, check_secret
+from gateway.config.base import Model, changed_fields, refuse
+from gateway.config.field_types import (
+    Audience,
+    Bytes,
+    CookieName,
+    DocumentUrl,
+    File,
+    IdentityHeader,
+    Seconds,
+    Secret,
+    Text,
+)
 
 Algorithm = Literal[
-    "HS256",
-    "HS384",
-    "HS512",
-    "RS256",
-    "RS384",
-    "RS512",
-    "PS256",
-    "PS384",
-    "PS512",
-    "ES256",
-    "ES384",
-    "ES512",
-    "EdDSA",
-    "Ed25519",
-    "Ed448",
-]
-File = Annotated[Path, AfterValidator(check_file)]
-ASYMMETRIC: tuple[Algorithm, ...] = (
-    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA",
+    "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA",
     "Ed25519", "Ed448",
-)  # fmt: skip
+]  # fmt: skip
+ASYMMETRIC: tuple[Algorithm, ...] = tuple(name for name in get_args(Algorithm) if not name.startswith("HS"))
+PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class KeySettings(Model):
-    """A key source and what a token verified by it must be. `secret_file` has been read into `secret`."""
+    """A key source, and what a token that it verifies must contain."""
 
-    secret: Annotated[SecretStr, AfterValidator(check_secret)] | None = None
+    secret: Secret | None = None
+    """Secret of HS256, HS384 and HS512 tokens, at least 32 bytes."""
     secret_file: File | None = None
+    """File with the secret, instead of `secret`."""
     public_key_file: File | None = None
-    jwks_url: Annotated[str, AfterValidator(check_document_url)] | None = None
+    """PEM file with an RSA, EC or Ed25519 public key or certificate, instead of `secret`."""
+    jwks_url: DocumentUrl | None = None
+    """URL of the issuer's published keys (JWK set, RFC 7517), instead of `secret`."""
     jwks_ca_file: File | None = None
-    algorithms: tuple[Algorithm, ...] | None = None
+    """PEM file with the certificate authorities that `jwks_url` is verified with, instead of the public ones."""
+    algorithms: tuple[Annotated[Algorithm, Field(title="algorithm")], ...] | None = None
+    """Accepted algorithms, of HS256/384/512, RS256/384/512, PS256/384/512, ES256/384/512, EdDSA, Ed25519 and Ed448.
+    Default: those that fit the key; of a secret HS256, of a JWK set all that are not HS*."""
     issuer: Text | None = None
-    audience: Annotated[str | tuple[str, ...], PlainValidator(check_audience)] | None = None
+    """Required value of `iss`; without it, `iss` is not checked."""
+    audience: Audience | None = None
+    """Accepted values of `aud`; without it, tokens with an `aud` are refused."""
     token_type: Text | None = None
-    lifetime_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Required `typ` of the token's header, for example `at+jwt`; without it, `typ` is not checked."""
+    lifetime_seconds: PositiveSeconds | None = None
+    """Lifetime of all tokens of an issuer that leaves out `iat`; `iat` is then `exp` less this time."""
 
     @property
     def key_sources(self) -> list[str]:
         """The names of the key sources that are set."""
         return [name for name in ("secret", "public_key_file", "jwks_url") if getattr(self, name) is not None]
 
-    def key_mistakes(self) -> list[str]:
+    def key_errors(self) -> list[str]:
         sources = self.key_sources
-        mistakes = [] if len(sources) < 2 else [f"give {' or '.join(sources)}, not both"]
+        errors = [] if len(sources) < 2 else [f"give {' or '.join(sources)}, not both"]
         symmetric = [name.startswith("HS") for name in self.algorithms or ()]
         if self.algorithms == ():
-            mistakes.append("algorithms: must not be empty")
+            errors.append("algorithms: must not be empty")
         elif any(symmetric) and sources not in ([], ["secret"]):
-            mistakes.append(f"algorithms: HS* verifies with a secret, not with {sources[-1]}")
+            errors.append(f"algorithms: HS* verifies with a secret, not with {sources[-1]}")
         elif not all(symmetric) and sources in ([], ["secret"]):
-            mistakes.append("algorithms: only HS* can be verified with a secret; the others need public_key_file")
+            errors.append("algorithms: only HS* can be verified with a secret; the others need public_key_file")
         if self.jwks_ca_file is not None and self.jwks_url is None:
-            mistakes.append("jwks_ca_file: goes with jwks_url")
-        return mistakes
+            errors.append("jwks_ca_file: needs jwks_url")
+        return errors
 
-    def lifetime_mistakes(self, longest: float | None) -> list[str]:
+    def lifetime_errors(self, longest: float | None) -> list[str]:
         if longest is None or self.lifetime_seconds is None or self.lifetime_seconds <= longest:
             return []
-        return [f"lifetime_seconds: must not be over jwt.max_lifetime_seconds ({longest:g}), or each token is refused"]
+        return [f"lifetime_seconds: is over jwt.max_lifetime_seconds ({longest:g}): all tokens would be refused"]
 
 
 class IssuerSettings(KeySettings):
-    """One of several issuers; its tokens are known by their `iss`."""
+    """One of several issuers, chosen by a token's `iss`. `issuer` and one key source are required."""
 
     @model_validator(mode="after")
     def check_together(self) -> Self:
-        mistakes = self.key_mistakes()
+        errors = self.key_errors()
         if self.issuer is None:
-            mistakes.append("issuer: is missing")
+            errors.append("issuer: is missing")
         if not self.key_sources:
-            mistakes.append("secret, public_key_file or jwks_url is missing")
-        refuse(mistakes)
+            errors.append("secret, public_key_file or jwks_url is missing")
+        refuse(errors)
         return self
 
 
@@ -94,8 +96,8 @@ DEFAULT_MAPPING = {"sub": "X-User-Subject", "user_id": "X-User-Id"}
 
 
 def with_default_mapping(given: object) -> object:
-    """The mapping with what it leaves out of the default one. A claim that goes to no field ("") is left out, and so is
-    a default claim whose field another one takes."""
+    """The mapping, completed by the default one. A claim that is mapped to "" is left out, and so is a default claim
+    whose header field another claim is mapped to."""
     if not isinstance(given, dict):
         return given
     fields = {field.lower() for field in given.values() if isinstance(field, str)}
@@ -104,94 +106,118 @@ def with_default_mapping(given: object) -> object:
 
 
 class JwtSettings(KeySettings):
-    """Who may call. Exactly one key source, or `issuers` with one each; with none, a secret is generated."""
+    """How tokens are verified: one key source, or `issuers` with one each. Without a key source, a random secret is
+    generated in `instance/`."""
 
     issuers: tuple[IssuerSettings, ...] = ()
+    """Several issuers, each with its own key source and checks."""
     leeway_seconds: Annotated[float, Field(ge=0, le=300)] = 5
-    max_lifetime_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Tolerated clock difference when `exp`, `nbf` and `iat` are checked."""
+    max_lifetime_seconds: PositiveSeconds | None = None
+    """Longest accepted time from `iat` to `exp`; without it, any."""
     required_claims: tuple[Text, ...] = ("exp", "sub")
+    """Claims that a token must have, besides `exp` and `sub`, which are always required."""
     max_token_bytes: Annotated[Bytes, Field(ge=256, le=16000)] = 8192
+    """Longest accepted token."""
     cache_size: Annotated[int, Field(ge=0, le=1_000_000)] = 10_000
-    cache_max_bytes: Annotated[Bytes, Field(ge=65_536, le=1 << 34)] = 33_554_432
+    """Verified tokens that each worker caches until they expire."""
+    cache_max_bytes: Annotated[Bytes, Field(ge=65_536, le=1 << 34)] = 32 * 1024 * 1024
+    """Memory that the cached tokens of a worker may use."""
     scope_claim: Text | None = None
-    cookie: Annotated[str, AfterValidator(check_cookie_name)] | None = None
+    """Claim with the scopes, for example `realm_access.roles`. Default: `scope`, else `scp`."""
+    cookie: CookieName | None = None
+    """Cookie that the token is taken from if a request has no Authorization field."""
     cookie_as_authorization: bool = False
+    """Forward a valid token of the cookie as `Authorization: Bearer`. Services cannot tell then that a browser sent
+    the token on its own: they need protection against CSRF."""
     jwks_refresh_seconds: Seconds = 300
+    """Longest time that published keys are cached; they are refreshed in the background before."""
     jwks_cooldown_seconds: Seconds = 30
-    claims_to_headers: Annotated[dict[str, HeaderName], BeforeValidator(with_default_mapping)] = Field(
+    """Shortest time between two fetches that unknown key ids cause."""
+    claims_to_headers: Annotated[dict[str, IdentityHeader], BeforeValidator(with_default_mapping)] = Field(
         default=DEFAULT_MAPPING
     )
+    """Claims that services get as header fields. Entries are added to the default ones; `""` removes one. Clients
+    cannot send these fields, in any spelling."""
 
     @property
     def all_issuers(self) -> Sequence[KeySettings]:
-        """Each of `issuers`, or the one that these settings are."""
+        """`issuers`, or these settings as the only one."""
         return self.issuers or (self,)
 
     @property
     def only_issuer(self) -> str:
-        """The name of the issuer where there is one; empty where it has none, and where there are several."""
+        """The configured name of the only issuer; empty if it has none, and if there are several."""
         return (self.all_issuers[0].issuer or "") if len(self.all_issuers) == 1 else ""
 
     @property
     def identity_fields(self) -> frozenset[str]:
-        """The fields that only the gateway may set, in lower case. Those of the default mapping too: a service may
-        still believe them where the mapping was changed."""
+        """Names of the header fields that only the gateway may set, in lower case. The default ones are always among
+        them: a service may still trust them after the mapping has changed."""
         return frozenset(header.lower() for header in (*self.claims_to_headers.values(), *DEFAULT_MAPPING.values()))
 
     @model_validator(mode="after")
     def check_together(self) -> Self:
-        claims, names = dict[str, str](), set[str | None]()
         if self.issuers:
-            # Here they would have no effect, and some of them are what keeps others out.
+            # They would have no effect beside issuers, and some of them keep callers out.
             own = [name for name in KeySettings.model_fields if getattr(self, name) is not None]
             if self.secret_file is not None:
-                # It is where the secret is from.
-                own.remove("secret")
-            mistakes = [f"{name}: belongs into each of issuers, where there are several" for name in own]
+                own.remove("secret")  # it was read from secret_file
+            errors = [f"{name}: must be set for each of issuers instead" for name in own]
         else:
-            mistakes = self.key_mistakes() + self.lifetime_mistakes(self.max_lifetime_seconds)
+            errors = self.key_errors() + self.lifetime_errors(self.max_lifetime_seconds)
         if self.cookie_as_authorization and self.cookie is None:
-            mistakes.append("cookie_as_authorization: goes with cookie")
+            errors.append("cookie_as_authorization: needs cookie")
         if all(one.jwks_url is None for one in self.all_issuers):
-            names_of_fetching = ("jwks_refresh_seconds", "jwks_cooldown_seconds")
-            changed = [name for name in names_of_fetching if name in changed_fields(self)]
-            mistakes += [f"{name}: goes with jwks_url" for name in changed]
+            changed = changed_fields(self)
+            errors += [
+                f"{name}: needs jwks_url" for name in changed if name.startswith("jwks_") and name.endswith("_seconds")
+            ]
+        names = set[str | None]()
         for index, one in enumerate(self.issuers):
             if one.issuer in names:
-                mistakes.append(f"issuers[{index}].issuer: {one.issuer!r} is there already")
+                errors.append(f"issuers[{index}].issuer: {one.issuer!r} is configured twice")
             names.add(one.issuer)
-            mistakes += [f"issuers[{index}].{line}" for line in one.lifetime_mistakes(self.max_lifetime_seconds)]
+            errors += [f"issuers[{index}].{line}" for line in one.lifetime_errors(self.max_lifetime_seconds)]
+        claims = dict[str, str]()
         for claim, header in self.claims_to_headers.items():
-            other = claims.setdefault(header.lower(), claim)
-            if other != claim:
-                mistakes.append(f"claims_to_headers: {header!r} can't be set from {other!r} and from {claim!r}")
-        refuse(mistakes)
+            if (other := claims.setdefault(header.lower(), claim)) != claim:
+                errors.append(f"claims_to_headers: {header!r} can't be set from both {other!r} and {claim!r}")
+        refuse(errors)
         return self
 
 
 class RevocationSettings(Model):
-    """Tokens that are not good any more before they expire. Looked up in Redis with the quota, in one call."""
+    """Revoked tokens. They are looked up in Redis, together with the rate limits."""
 
     enabled: bool = True
+    """Refuse tokens that `flask revoke` has revoked."""
     on_redis_failure: Literal["open", "closed"] = "open"
+    """Without Redis, `open` accepts tokens that may have been revoked, and `closed` answers 503."""
     keep_seconds: Annotated[int, Field(ge=60, le=366 * 86400)] = 30 * 86400
+    """How long the revocation of all tokens of a subject is stored; at least the lifetime of tokens."""
 
 
 class IdentitySettings(Model):
-    """What services are told of the caller beyond plain fields: a token that the gateway signs for each of them."""
+    """Signed identity: `X-Gateway-Identity`, a token that the gateway signs for each service."""
 
     sign: bool = False
+    """Send `X-Gateway-Identity` to services, so that they need not trust their network."""
     private_key_file: File | None = None
-    # Public keys that are in the key set too: the next one before it is used, the last one after that.
+    """PEM file with the EC, Ed25519 or RSA private key. Default: a key generated in `instance/`. Several gateways need
+    the same key."""
     also_published: tuple[File, ...] = ()
+    """PEM files of further public keys at `/.well-known/jwks.json`: the next key and the previous one, while the
+    private key is replaced."""
     issuer: Text = "gateway"
+    """`iss` of these tokens."""
     lifetime_seconds: Annotated[int, Field(ge=10, le=3600)] = 60
+    """Longest lifetime of these tokens; never longer than that of the caller's token."""
 
     @model_validator(mode="after")
     def check_together(self) -> Self:
         if not self.sign:
-            keys = ("private_key_file",) * (self.private_key_file is not None) + ("also_published",) * bool(
-                self.also_published
+            refuse(
+                [f"{name}: needs sign = true" for name in ("private_key_file", "also_published") if getattr(self, name)]
             )
-            refuse([f"{name}: goes with sign = true" for name in keys])
         return self

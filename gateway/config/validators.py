@@ -1,4 +1,5 @@
-"""Checks of single values. Each returns the value as it is used, or raises ValueError with what was expected."""
+"""Validators of values that a pattern does not describe. Each returns the value as it is used, or raises ValueError
+with what was expected."""
 
 from __future__ import annotations
 
@@ -11,143 +12,88 @@ from pydantic import SecretStr
 from gateway.http_fields import may_hold_a_claim
 from gateway.url_redaction import quoted_address
 
-TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 5.6.2
-SEGMENTS = re.compile(r"(/[A-Za-z0-9._~!$&'()*+,;=:@-]+)+")  # RFC 3986 3.3, without escapes
-ROUTE_SEGMENT = re.compile(r"\{[A-Za-z_][A-Za-z0-9_]*\}|[A-Za-z0-9._~!$&'()+,;=:@-]+")
-PLACEHOLDER = re.compile(r"\{(\w+)\}")
-# Two underscores in a row, or one at the end, could not be told from what separates names in the environment.
-SERVICE_NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
-SCOPE = re.compile(r"[!#-\[\]-~]+")  # RFC 6749 3.3
+# RFC 3986 3.3, without escapes, dot segments and wildcards.
+NO_DOT_SEGMENT = r"(?!\.{1,2}(?:/|$))"
+SEGMENT = NO_DOT_SEGMENT + r"[A-Za-z0-9._~!$&'()+,;=:@-]+"
+PATH = re.compile(rf"(?:/{NO_DOT_SEGMENT}[A-Za-z0-9._~!$&'()*+,;=:@-]+)+")
+PATH_PATTERN = re.compile(r"/[!-~]*")
+PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 MIN_SECRET_BYTES = 32
-# In the place of a wrong one, while the other settings are looked at.
-STAND_IN_SECRET = "stand-in" * 8
+# Replaces an invalid secret while other settings are validated.
+SUBSTITUTE_SECRET = "substitute" * 4
 REFUSED_METHODS = ("CONNECT", "TRACE")
-# What services' documents and the configuration can disagree about; `openapi.drift` finds it.
+# How documents of services and the configuration can disagree; `openapi.drift` finds it.
 DRIFT_KINDS = ("protected_but_open", "open_but_protected", "route_without_operation", "unreachable_operation")
 
 
-def check_method(text: str) -> str:
-    if not TOKEN.fullmatch(text):
-        raise ValueError(f"must be a method such as GET, got {text!r}")
-    return text.upper()
-
-
-def check_route_method(text: str) -> str:
-    if text == "*":
+def check_route_method(method: str) -> str:
+    if method == "*":
         raise ValueError("leave methods out where a route is for all of them")
-    method = check_method(text)
     if method in REFUSED_METHODS:
         raise ValueError(f"{method} is never forwarded")
     return method
 
 
-def check_field_name(text: str) -> str:
-    if not TOKEN.fullmatch(text):
-        raise ValueError(f"must be a header name (RFC 9110 5.1), got {text!r}")
-    return text
-
-
-def check_field_value(value: SecretStr) -> SecretStr:
-    if not re.fullmatch(r"[!-~]([ -~]*[!-~])?", value.get_secret_value()):
-        raise ValueError("must be a header's value: printable ASCII, no blanks around it")
-    return value
-
-
-def check_header_name(text: str) -> str:
-    check_field_name(text)
-    if not may_hold_a_claim(text):
-        raise ValueError(f"{text!r} is a field that the gateway or HTTP itself owns")
-    if not re.fullmatch(r"[A-Za-z0-9-]+", text):
-        raise ValueError(f"must have letters, digits and - alone, as services read other characters as -, got {text!r}")
-    return text
-
-
-def check_service_name(text: str) -> str:
-    if not SERVICE_NAME.fullmatch(text):
-        raise ValueError(f"a service's name is lower case letters, digits and single _ between them, got {text!r}")
-    return text
-
-
-def check_scope(text: str) -> str:
-    if not SCOPE.fullmatch(text):
-        raise ValueError(f"must be one scope, without blanks (RFC 6749 3.3), got {text!r}")
-    return text
-
-
-def check_audience(given: object) -> str | tuple[str, ...]:
-    audiences = [given] if isinstance(given, str) else given
-    if not isinstance(audiences, list | tuple) or not audiences:
-        raise ValueError("must be a text, or a list of texts")
-    if not all(isinstance(one, str) and one for one in audiences):
-        raise ValueError("must be a text, or a list of texts, none of them empty")
-    return given if isinstance(given, str) else tuple(audiences)
-
-
-def check_cookie_name(text: str) -> str:
-    if not TOKEN.fullmatch(text):
-        raise ValueError(f"must be a cookie's name (RFC 6265 4.1.1), got {text!r}")
-    return text
-
-
-def check_prefix(text: str) -> str:
-    if text == "/":
-        return text
-    if not SEGMENTS.fullmatch(text) or has_dot_segment(text) or "*" in text:
-        raise ValueError(
-            f"must be like /api/devices: no trailing slash, no escapes, no dot segments, no wildcards, got {text!r}"
-        )
-    return text
-
-
-def check_route_path(text: str) -> str:
-    path = text.removesuffix("/**")
-    segments = path.split("/")[1:]
-    good = path.startswith("/") and all(ROUTE_SEGMENT.fullmatch(one) for one in segments if one or path != "/")
-    if (not good and text != "/**") or has_dot_segment(path):
-        raise ValueError(
-            f"must be like /api/devices/{{id}} or /api/devices/admin/**: no trailing slash, no escapes, got {text!r}"
-        )
+def check_placeholders(path: str) -> str:
     names = PLACEHOLDER.findall(path)
     if len(set(names)) < len(names):
-        raise ValueError(f"has two placeholders of one name, got {text!r}")
-    if "path" in names and text != path:
-        raise ValueError(f"{{path}} is the name of what /** stands for: choose another one, got {text!r}")
-    return text
+        raise ValueError(f"has two placeholders of one name, got {path!r}")
+    if "path" in names and path.endswith("/**"):
+        raise ValueError(f"{{path}} is the name of what /** matches: choose another name, got {path!r}")
+    return path
 
 
-def check_own_path(text: str) -> str:
-    """A path of a service's own, as the gateway asks for it."""
+def check_service_path(text: str) -> str:
+    """A path, perhaps with a query, that the gateway itself requests from a service."""
     path, _, query = text.partition("?")
-    if not SEGMENTS.fullmatch(path) or has_dot_segment(path) or not re.fullmatch(r"[!\"$-~]*", query):
+    if not PATH.fullmatch(path) or not re.fullmatch(r"[!\"$-~]*", query):
         raise ValueError(f"must be like /openapi.json, got {quoted_address(text)}")
     return text
 
 
 def check_document_path(text: str) -> str:
-    """Where a service has its API document; empty where it has none."""
-    return check_own_path(text) if text else text
+    return check_service_path(text) if text else text
 
 
 def check_drift_rule(text: str) -> str:
-    """A kind of drift, also for some paths only: `unreachable_operation /health`."""
-    kind, _, pattern = text.partition(" ")
+    """A kind of drift, and perhaps a pattern of paths: `unreachable_operation /health`."""
+    kind, space, pattern = text.partition(" ")
     if kind not in DRIFT_KINDS:
         near = get_close_matches(kind, DRIFT_KINDS, 1)
         hint = f" (did you mean {near[0]}?)" if near else ""
         raise ValueError(f"must begin with one of {', '.join(DRIFT_KINDS)}, got {text!r}{hint}")
-    if " " in text:
-        check_hidden_path(pattern)
+    if space:
+        check_path_pattern(pattern)
     return text
 
 
-def check_hidden_path(text: str) -> str:
-    if not text.startswith("/") or not re.fullmatch(r"[!-~]+", text):
+def check_path_pattern(text: str) -> str:
+    if not PATH_PATTERN.fullmatch(text):
         raise ValueError(f"must be like /api/devices/internal/** or /api/*/debug, got {text!r}")
     return text
 
 
-def has_dot_segment(path: str) -> bool:
-    return any(segment in (".", "..") for segment in path.split("/"))
+def check_identity_header(name: str) -> str:
+    if not may_hold_a_claim(name):
+        raise ValueError(f"{name!r} is reserved by the gateway or by HTTP")
+    if not re.fullmatch(r"[A-Za-z0-9-]+", name):
+        raise ValueError(f"must have only letters, digits and -: services may read others as -, got {name!r}")
+    return name
+
+
+def check_header_value(value: SecretStr) -> SecretStr:
+    if not re.fullmatch(r"[!-~]([ -~]*[!-~])?", value.get_secret_value()):
+        raise ValueError("must be the value of a header: printable ASCII without blanks around it")
+    return value
+
+
+def check_audience(given: object) -> str | tuple[str, ...]:
+    audiences = [given] if isinstance(given, str) else given
+    if not isinstance(audiences, list | tuple) or not audiences:
+        raise ValueError("must be a string, or a list of strings")
+    if not all(isinstance(one, str) and one for one in audiences):
+        raise ValueError("must be a string, or a list of strings, none of them empty")
+    return given if isinstance(given, str) else tuple(audiences)
 
 
 def check_secret(secret: SecretStr) -> SecretStr:
@@ -157,9 +103,18 @@ def check_secret(secret: SecretStr) -> SecretStr:
 
 
 def check_file(path: Path) -> Path:
-    # Neither is repeated: who pastes a key's text here may paste a private one.
+    # The value is not quoted: it may be a private key, pasted instead of a path.
     if str(path) == "." or "\n" in str(path) or "-----BEGIN" in str(path):
         raise ValueError("must be the path of a file")
+    return path
+
+
+def check_new_file(path: Path) -> Path:
+    """The path of a file that exists or can be created."""
+    if not path.parent.is_dir():
+        raise ValueError(f"there is no folder {str(path.parent)!r}")
+    if path.is_dir():
+        raise ValueError(f"{str(path)!r} is a folder")
     return path
 
 
@@ -168,12 +123,3 @@ def check_worker(text: str) -> str:
         # Threads would be occupied by slow clients, and half of the time limits could not hold.
         raise ValueError(f"must be gevent, which is the only kind of worker, got {text!r}")
     return text
-
-
-def check_folder_of(path: Path) -> Path:
-    """The path of a file that can be made."""
-    if not path.parent.is_dir():
-        raise ValueError(f"there is no folder {str(path.parent)!r}")
-    if path.is_dir():
-        raise ValueError(f"{str(path)!r} is a folder")
-    return path

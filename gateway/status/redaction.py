@@ -6,8 +6,8 @@ import re
 from typing import Any
 
 from gateway.config import Settings, load_settings
+from gateway.config.key_paths import full_name
 from gateway.config.origins import leaves_of
-from gateway.config.places import full_name
 from gateway.url_redaction import MASK, masked_address
 
 # Texts under such names are secrets, whatever type they are given.

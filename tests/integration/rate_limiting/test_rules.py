@@ -326,5 +326,5 @@ def test_a_cost_that_no_limit_could_let_pass_is_a_mistake(settings: dict[str, An
     }
     with pytest.raises(AssertionError) as told:
         flask("check", settings={"ratelimit": {"default": "5/day", "anonymous": "9/day"}, "services": services})
-    assert "services.devices.cost: 6 is more than '5/day' could ever let pass" in str(told.value)
-    assert "services.devices.routes[0].cost: 4 is more than '9/second burst 3' could ever let pass" in str(told.value)
+    assert "services.devices.cost: 6 is more than '5/day' can ever allow" in str(told.value)
+    assert "services.devices.routes[0].cost: 4 is more than '9/second burst 3' can ever allow" in str(told.value)

@@ -79,4 +79,4 @@ def test_explain_shows_that_it_is_added_and_not_what(settings: dict[str, Any]) -
 
 
 def test_it_goes_with_a_cookie() -> None:
-    assert mistakes_of({"jwt": {"cookie_as_authorization": True}}) == ["jwt.cookie_as_authorization: goes with cookie"]
+    assert mistakes_of({"jwt": {"cookie_as_authorization": True}}) == ["jwt.cookie_as_authorization: needs cookie"]

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from gateway.config import KeySettings, ServerSettings, Settings, load_settings
+from gateway.config.key_paths import KeyPath
 from gateway.config.load import Loaded, validated
-from gateway.config.places import Place
 from gateway.config.sources import merged_sources
 from gateway.errors import ConfigurationError
 from gateway.system.cpus import usable_cpus
@@ -319,7 +319,7 @@ def test_a_file_that_can_not_be_read(tmp_path: Path) -> None:
 
 def test_a_variable_for_the_file_that_is_set_to_nothing() -> None:
     (mistake,) = mistakes_in({"GATEWAY_CONFIG": ""})
-    assert mistake.startswith("GATEWAY_CONFIG: names no file; unset it")
+    assert mistake.startswith("GATEWAY_CONFIG: is empty; name a file")
 
 
 def loaded_from(folder: Path, environ: dict[str, str]) -> Loaded:
@@ -335,7 +335,7 @@ def test_gateway_toml_in_the_folder_is_read_where_no_variable_names_a_file(tmp_p
     assert (found.file, found.settings.jwt.leeway_seconds) == (beside, 7)
     found = loaded_from(tmp_path, {"GATEWAY_CONFIG": str(other)})
     assert (found.file, found.settings.jwt.leeway_seconds) == (other, 8)
-    with pytest.raises(ConfigurationError, match="names no file"):
+    with pytest.raises(ConfigurationError, match="is empty"):
         loaded_from(tmp_path, {"GATEWAY_CONFIG": ""})
     beside.unlink()
     beside.symlink_to(tmp_path / "missing.toml")
@@ -352,7 +352,7 @@ def test_each_value_knows_where_it_comes_from(configured: Configured) -> None:
         "REDIS_URL": "redis://h",
     }
     found = validated(merged_sources(file | environ))
-    places: dict[str, Place] = {
+    places: dict[str, KeyPath] = {
         "default": ("jwt", "cache_size"),
         "built-in mapping": ("services", "devices", "prefix"),
         f"file {file['GATEWAY_CONFIG']}": ("jwt", "leeway_seconds"),
@@ -422,7 +422,7 @@ def test_a_misspelt_name_in_the_file_proposes_the_right_one(
     ("environ", "line"),
     [
         ({"GATEWAY_SERVER": "1", "WEB_CONCURRENCY": "1"}, "server: must be a table (from GATEWAY_SERVER)"),
-        ({"WEB_CONCURRENCY": "many"}, "server.workers: must be a whole number (from WEB_CONCURRENCY)"),
+        ({"WEB_CONCURRENCY": "many"}, "server.workers: must be an integer (from WEB_CONCURRENCY)"),
         (
             {"GATEWAY_JWT__SECRET": "short"},
             "jwt.secret: must have at least 32 bytes (RFC 7518 3.2) (from GATEWAY_JWT__SECRET)",
@@ -467,10 +467,10 @@ def test_what_could_not_be_read_is_not_also_missing() -> None:
 
 def test_nothing_is_below_a_value() -> None:
     assert mistakes_in({"GATEWAY_JWT__SECRET": SECRET, "GATEWAY_JWT__SECRET__X": "1"}) == [
-        "jwt.secret.x: GATEWAY_JWT__SECRET__X can't be set, as jwt.secret is no table"
+        "jwt.secret.x: GATEWAY_JWT__SECRET__X can't be set: jwt.secret is not a table"
     ]
     assert mistakes_in({"GATEWAY_JWT": "[1]", "GATEWAY_JWT__ISSUER": "x"}) == [
-        "jwt.issuer: GATEWAY_JWT__ISSUER can't be set, as jwt is no table",
+        "jwt.issuer: GATEWAY_JWT__ISSUER can't be set: jwt is not a table",
         "jwt: must be a table",
     ]
 
@@ -520,7 +520,7 @@ MISTAKES: dict[str, dict[str, str]] = {
     'services.open.auth: "none" can\'t be combined with scopes': {
         "GATEWAY_SERVICES__OPEN": '{"prefix": "/open", "targets": ["http://h"], "auth": "none", "scopes": ["x"]}'
     },
-    "services.my-name: a service's name is lower case letters": {
+    "services.my-name: must be named with lower-case letters": {
         "GATEWAY_SERVICES__MY-NAME": '{"prefix": "/my", "targets": ["http://h"]}'
     },
     "jwt.secret: must have at least 32 bytes": {"GATEWAY_JWT__SECRET": "short"},
@@ -534,7 +534,7 @@ MISTAKES: dict[str, dict[str, str]] = {
     "proxy: must be a table": {"GATEWAY_PROXY": "5"},
     "redis_url: scheme must be one of redis, rediss, unix, ": {"REDIS_URL": "http://:hunter2@h"},
     "server.bind: PORT must be a port": {"PORT": "http"},
-    "server.workers: must be a whole number": {"WEB_CONCURRENCY": "many"},
+    "server.workers: must be an integer": {"WEB_CONCURRENCY": "many"},
     "jwt_secret: there is no such setting": {"GATEWAY_JWT_SECRET": "x"},
 }
 
@@ -609,12 +609,12 @@ def test_settings_of_one_issuer_beside_several_are_named(tmp_path: Path) -> None
     }  # fmt: skip
     assert {*beside, "secret_file"} == set(KeySettings.model_fields)
     assert sorted(mistakes_of({"jwt": {**beside, "issuers": [one]}})) == sorted(
-        f"jwt.{name}: belongs into each of issuers, where there are several" for name in beside
+        f"jwt.{name}: must be set for each of issuers instead" for name in beside
     )
     for name, value in beside.items():
         (line,) = mistakes_of({"jwt": {name: value, "issuers": [one]}})
-        assert line.startswith(f"jwt.{name}: belongs into each of issuers")
+        assert line.startswith(f"jwt.{name}: must be set for each of issuers")
     (line,) = mistakes_of({"jwt": {"secret_file": str(file), "issuers": [one]}})
-    assert line.startswith("jwt.secret_file: belongs into each of issuers")
+    assert line.startswith("jwt.secret_file: must be set for each of issuers")
     (line,) = mistakes_of({"jwt": {"algorithms": [], "issuers": [one]}})
     assert line.startswith("jwt.algorithms: ")

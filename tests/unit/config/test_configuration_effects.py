@@ -18,17 +18,17 @@ TWO = ["http://a:1", "http://b:1"]
 @pytest.mark.parametrize(
     ("service", "mistake"),
     [
-        ({"breaker": {"open_seconds": 31}}, "breaker.open_seconds: 31 is over max_open_seconds, which is 30"),
-        ({"breaker": {"max_open_seconds": 0.5}}, "breaker.open_seconds: 1 is over max_open_seconds, which is 0.5"),
+        ({"breaker": {"open_seconds": 31}}, "breaker.open_seconds: 31 is over max_open_seconds (30)"),
+        ({"breaker": {"max_open_seconds": 0.5}}, "breaker.open_seconds: 1 is over max_open_seconds (0.5)"),
         ({"targets": TWO, "health": {"path": "/h", "min_available": 3}}, "health.min_available: 3 of 2 targets"),
         (
             {"health": {"interval_seconds": 5}},
-            "health.interval_seconds: goes with path, without which nothing is asked",
+            "health.interval_seconds: has no effect without path",
         ),
-        ({"max_in_flight_per_target": 401}, "max_in_flight_per_target: 401 is over max_in_flight, which is 400"),
+        ({"max_in_flight_per_target": 401}, "max_in_flight_per_target: 401 is over max_in_flight (400)"),
         (
             {"max_uploads_in_flight": 0.1, "max_uploads_in_flight_per_caller": 0.2},
-            "max_uploads_in_flight_per_caller: is over max_uploads_in_flight, which is 0.1",
+            "max_uploads_in_flight_per_caller: 0.2 is over max_uploads_in_flight (0.1)",
         ),
     ],
 )
@@ -40,7 +40,7 @@ def test_of_a_service(service: dict[str, Any], mistake: str) -> None:
 def test_a_target_that_is_there_already(other: str) -> None:
     (line,) = mistakes_of(devices(targets=["http://a", "http://b", other]))
     assert line.startswith("services.devices.targets[2]: ")
-    assert line.endswith(" is 'http://a' again; weights make one get more requests")
+    assert line.endswith(" is the same target as 'http://a'; use weights for a larger share")
 
 
 @pytest.mark.parametrize(
@@ -61,10 +61,10 @@ def test_what_has_an_effect(service: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("tree", "mistake"),
     [
-        ({"jwt": {"jwks_refresh_seconds": 60}}, "jwt.jwks_refresh_seconds: goes with jwks_url"),
+        ({"jwt": {"jwks_refresh_seconds": 60}}, "jwt.jwks_refresh_seconds: needs jwks_url"),
         (
             {"server": {"connections_per_client": 3000}},
-            "server.connections_per_client: is over connections_per_worker, which is 2000",
+            "server.connections_per_client: is over connections_per_worker (2000)",
         ),
         ({"redis_prefix": "{shop}"}, "redis_prefix: must be letters, digits and . _ : - such as shop:, got '{shop}'"),
     ],
@@ -111,7 +111,7 @@ def test_files_of_secrets_that_can_not_be_used(tmp_path: Path) -> None:
         [f"jwt.secret_file: can't read {str(missing)!r}: No such file or directory"],
         [f"jwt.secret: must have at least 32 bytes (RFC 7518 3.2) (from {short})"],
         [f"jwt.secret_file: {str(latin)!r} is not UTF-8"],
-        [f"jwt.secret_file: {str(large)!r} has more than 65536 bytes: that is no secret"],
+        [f"jwt.secret_file: {str(large)!r} has more than 65536 bytes, which is too much for a secret"],
     ]
 
 
@@ -120,12 +120,12 @@ def test_a_secret_and_its_file_are_not_both_given(tmp_path: Path) -> None:
     file.write_text(SECRET)
     issuer = {"issuer": "a", "secret": SECRET, "secret_file": str(file)}
     both = {"secret": SECRET, "secret_file": str(file)}
-    assert mistakes_of({"jwt": both}) == ["jwt.secret_file: can't be combined with secret: give one of them"]
+    assert mistakes_of({"jwt": both}) == ["jwt.secret_file: can't be combined with secret: set one of them"]
     assert mistakes_of({"jwt": {"issuers": [issuer]}}) == [
-        "jwt.issuers[0].secret_file: can't be combined with secret: give one of them"
+        "jwt.issuers[0].secret_file: can't be combined with secret: set one of them"
     ]
     environ = variables({"redis_url_file": str(file)}) | {"REDIS_URL": "redis://h"}
-    assert mistakes_with_help(environ) == ["redis_url_file: can't be combined with redis_url: give one of them"]
+    assert mistakes_with_help(environ) == ["redis_url_file: can't be combined with redis_url: set one of them"]
     (line,) = mistakes_of({"jwt": {"secret_file": str(file), "public_key_file": "/key.pem"}})
     assert line.startswith("jwt: give secret or public_key_file, not both")
 

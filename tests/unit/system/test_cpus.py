@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config.models import ServerSettings
+from gateway.config import ServerSettings
 from gateway.system import cpus
 from gateway.system.cpus import cgroup_cpus
 

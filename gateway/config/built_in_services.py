@@ -1,0 +1,53 @@
+"""The built-in services, and how they are combined with configured ones."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from gateway.config.origins import Origin, Origins
+
+FILE = Path(__file__).with_suffix(".toml")
+ORIGIN = Origin("built-in mapping")
+
+Tree = dict[str, Any]
+
+
+def built_in_services() -> Tree:
+    """A table `services`, as in the TOML file."""
+    return tomllib.loads(FILE.read_text(encoding="utf-8"))
+
+
+def combine_routes(built_in: Tree, given: Tree, origins: Origins) -> None:
+    """Prepares both for their merge, which replaces lists as a whole. Built-in routes follow the configured prefix of
+    their service, and are appended to its configured routes; these come first, so that errors show the indices of the
+    file. Of a path that a configured route has, too, only methods that this route leaves out remain."""
+    for name, service in built_in["services"].items():
+        services = given.get("services")
+        own = services.get(name) if isinstance(services, dict) else None
+        if "routes" not in service or not isinstance(own, dict):
+            continue
+        if isinstance(prefix := own.get("prefix"), str):
+            for route in service["routes"]:
+                route["path"] = prefix.rstrip("/") + route["path"].removeprefix(service["prefix"])
+        if isinstance(routes := own.get("routes"), list):
+            remaining = [route for one in service["routes"] for route in without_replaced_methods(one, routes)]
+            for index, route in enumerate(remaining, len(routes)):
+                origins.add(route, ORIGIN, ("services", name, "routes", index))
+            own["routes"] = [*routes, *remaining]
+
+
+def without_replaced_methods(route: Tree, configured: list[Any]) -> Iterator[Tree]:
+    """The built-in route with those of its methods that no configured route of the same path has; nothing if there are
+    none."""
+    methods = list(route["methods"])
+    for one in configured:
+        if isinstance(one, dict) and one.get("path") == route["path"]:
+            replaced = one.get("methods") or methods
+            if isinstance(replaced, list | tuple):
+                names = {str(method).upper() for method in replaced}
+                methods = [method for method in methods if method not in names]
+    if methods:
+        yield {**route, "methods": methods}

@@ -1,0 +1,159 @@
+"""The types of settings: how a value is validated, and how the JSON schema describes what may be written."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    PlainValidator,
+    SecretStr,
+)
+from pydantic_core import CoreSchema, core_schema
+
+from gateway.config import address_validators, limit_text, redis_url, validators
+
+TCHARS = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"  # a token (RFC 9110 5.6.2)
+HTTP_URL = r"[Hh][Tt][Tt][Pp][Ss]?://[^#\s]+"
+
+
+@dataclass(frozen=True)
+class Form:
+    """A named form of strings. `pattern` matches the whole string.
+
+    `expected` completes the error "must be …". Without it the pattern stands in the JSON schema only, and another
+    validator decides; the pattern must then accept all that this validator accepts, as editors mark other values."""
+
+    name: str
+    pattern: str = ""
+    expected: str = ""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        schema = handler(source)
+        return core_schema.no_info_after_validator_function(self.check, schema) if self.expected else schema
+
+    def check(self, text: str) -> str:
+        if not re.fullmatch(self.pattern, text):
+            raise ValueError(f"must be {self.expected}, got {text!r}")
+        return text
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        # JSON Schema has the patterns of ECMA-262, where named groups are written in another way.
+        pattern = re.sub(r"\?P<\w+>", "?:", self.pattern)
+        return handler(schema) | {"title": self.name} | ({"pattern": f"^({pattern})$"} if pattern else {})
+
+
+SIZE = re.compile(r"\s*([0-9]{1,15})\s*([kKmMgG][iI]?)?[bB]?\s*")
+# SI prefixes are powers of 1000, IEC prefixes of 1024.
+FACTORS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+
+
+def parse_size(given: Any) -> Any:
+    """The number of bytes of `"20MB"` or `"64 KiB"`. Values that are not strings are returned unchanged."""
+    if not isinstance(given, str):
+        return given
+    found = SIZE.fullmatch(given)
+    if found is None:
+        raise ValueError(f'must be a number of bytes, or one with a unit such as "20MB" or "64KiB", got {given!r}')
+    return int(found[1]) * FACTORS[(found[2] or "").lower()]
+
+
+Seconds = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)]
+Ratio = Annotated[float, Field(ge=0, le=1)]
+Share = Annotated[float, Field(gt=0, le=1)]
+Bytes = Annotated[
+    int, BeforeValidator(parse_size, json_schema_input_type=int | Annotated[str, Form("size", SIZE.pattern)])
+]
+Text = Annotated[str, Field(min_length=1)]
+File = Annotated[Path, AfterValidator(validators.check_file), Form("file path")]
+NewFile = Annotated[Path, AfterValidator(validators.check_new_file), Form("file path")]
+
+# A character has at most 4 bytes.
+MIN_SECRET_CHARACTERS = validators.MIN_SECRET_BYTES // 4
+Secret = Annotated[
+    SecretStr, AfterValidator(validators.check_secret), Field(json_schema_extra={"minLength": MIN_SECRET_CHARACTERS})
+]
+Audience = Annotated[
+    str | tuple[str, ...],
+    PlainValidator(validators.check_audience, json_schema_input_type=Text | Annotated[list[Text], Field(min_length=1)]),
+]
+CookieName = Annotated[str, Form("cookie name", TCHARS, "a cookie's name (RFC 6265 4.1.1)")]
+Scope = Annotated[str, Form("scope", r"[!#-\[\]-~]+", "one scope, without blanks (RFC 6749 3.3)")]
+
+Limit = Annotated[str, AfterValidator(limit_text.check_limits), Form("limit", rf"(?i:\s*{limit_text.RATE}\b.*)")]
+Plans = dict[Text, tuple[Limit, ...]]
+
+Method = Annotated[str, Form("method", TCHARS, "a method such as GET"), AfterValidator(str.upper)]
+RouteMethod = Annotated[Method, AfterValidator(validators.check_route_method)]
+HeaderName = Annotated[str, Form("header name", TCHARS, "a header's name (RFC 9110 5.1)")]
+HeaderValue = Annotated[SecretStr, AfterValidator(validators.check_header_value)]
+# "" may be written, too: it removes a claim from the mapping before the values are validated.
+IdentityHeader = Annotated[str, AfterValidator(validators.check_identity_header), Form("header name", "[A-Za-z0-9-]*")]
+
+ServiceName = Annotated[
+    str,
+    # Two underscores in a row, or one at the end, would be separators in the names of variables.
+    Form(
+        "service name",
+        "[a-z][a-z0-9]*(_[a-z0-9]+)*",
+        "named with lower-case letters, digits and single underscores between them",
+    ),
+]
+Prefix = Annotated[
+    str,
+    Form(
+        "path",
+        rf"/|(?:/{validators.SEGMENT})+",
+        "like /api/devices: no trailing slash, no escapes, no dot segments, no wildcards",
+    ),
+]
+RoutePath = Annotated[
+    str,
+    Form(
+        "path pattern",
+        rf"/|(?=.)(?:/(?:{validators.PLACEHOLDER.pattern}|{validators.SEGMENT}))*(?:/\*\*)?",
+        "like /api/devices/{id} or /api/devices/admin/**: no trailing slash, no escapes",
+    ),
+    AfterValidator(validators.check_placeholders),
+]
+HiddenPath = Annotated[
+    str, AfterValidator(validators.check_path_pattern), Form("path pattern", validators.PATH_PATTERN.pattern)
+]
+HealthPath = Annotated[str, AfterValidator(validators.check_service_path), Form("path", "/.+")]
+DocumentPath = Annotated[str, AfterValidator(validators.check_document_path), Form("path", "(/.+)?")]
+DriftRule = Annotated[
+    str,
+    AfterValidator(validators.check_drift_rule),
+    Form("drift rule", rf"({'|'.join(validators.DRIFT_KINDS)})( {validators.PATH_PATTERN.pattern})?"),
+]
+
+Target = Annotated[str, AfterValidator(address_validators.check_target), Form("URL", HTTP_URL)]
+Collector = Annotated[str, AfterValidator(address_validators.check_collector), Form("URL", HTTP_URL)]
+DocumentUrl = Annotated[str, AfterValidator(address_validators.check_document_url), Form("URL", HTTP_URL)]
+Host = Annotated[str, AfterValidator(address_validators.check_authority), Form("host", r"[^\s/@]+")]
+HostPattern = Annotated[str, AfterValidator(address_validators.check_host_pattern), Form("host pattern", r"[^\s/@]+")]
+Origin = Annotated[
+    str,
+    AfterValidator(address_validators.check_origin),
+    Form("origin", rf"\*|null|{address_validators.ORIGIN.pattern}"),
+]
+Network = Annotated[str, AfterValidator(address_validators.check_network), Form("network", "[0-9A-Fa-f:./]+")]
+Address = Annotated[str, Form("address", ".+:.+")]
+Bind = Annotated[
+    str | tuple[str, ...], PlainValidator(address_validators.check_bind, json_schema_input_type=Address | list[Address])
+]
+RedisUrl = Annotated[
+    SecretStr,
+    AfterValidator(redis_url.check_redis_url),
+    Form("Redis URL", rf"({'|'.join(map(re.escape, redis_url.SCHEMES))})://.+"),
+]
+# Braces would be a hash tag of a cluster; * and ? would be a pattern in SCAN.
+RedisPrefix = Annotated[str, Form("key prefix", "[A-Za-z0-9._:-]{0,100}", "letters, digits and . _ : - such as shop:")]
+WorkerKind = Annotated[str, AfterValidator(validators.check_worker), Field(json_schema_extra={"enum": ["gevent"]})]
