@@ -1,4 +1,4 @@
-"""`flask config`: the configuration in force with the source of each value."""
+"""`flask config`: the configuration in force with the source of each value, and the JSON schema of its file."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from gateway.cli.table import print_table, printable
 from gateway.config import Settings
 from gateway.config.dotenv_files import names_from_dotenv
 from gateway.config.environment import is_name_of_a_setting
+from gateway.config.json_schema import json_schema
 from gateway.config.key_paths import KeyPath, full_name
 from gateway.config.load import Loaded, instance_folder, load
 from gateway.config.origins import leaves_of
@@ -21,10 +22,13 @@ GENERATED: dict[KeyPath, str] = {("jwt", "secret"): "jwt-secret", ("identity", "
 
 
 def config_command(settings: Settings) -> click.Command:
-    @click.command("config")
+    @click.group("config", invoke_without_command=True)
     @click.option("--json", "as_json", is_flag=True, help="Print it as a JSON document.")
-    def config(as_json: bool) -> None:
+    @click.pass_context
+    def config(context: click.Context, as_json: bool) -> None:
         """Print the configuration in force, without secrets, and the source of each value."""
+        if context.invoked_subcommand is not None:
+            return
         for name in sorted(filter(is_name_of_a_setting, names_from_dotenv())):
             click.echo(f"{name} of .env is not used: neither commands nor the server read that file.", err=True)
         loaded = load()
@@ -44,7 +48,14 @@ def config_command(settings: Settings) -> click.Command:
             )
         print_table(rows)
 
+    config.add_command(schema_command)
     return config
+
+
+@click.command("schema")
+def schema_command() -> None:
+    """Print the JSON schema of gateway.toml, for editors."""
+    click.echo(json.dumps(json_schema(), indent=2, ensure_ascii=False))
 
 
 def origin_of(path: KeyPath, value: Any, loaded: Loaded) -> dict[str, str | None]:

@@ -1,4 +1,4 @@
-"""`flask` commands where the gateway can't be built: its mistakes are told, and `--help` still works."""
+"""`flask` commands if the gateway can't be built: they report why. `--help` and `flask config schema` still work."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from gateway.errors import ConfigurationError, LibraryMismatch
 
 
 def application_for_help(error: ConfigurationError | LibraryMismatch) -> Flask:
-    """An application whose commands can only show their help. Raises ClickException where something else is wanted."""
+    """An application whose commands only show their help, or print the schema that a broken file is corrected with.
+    Raises ClickException for all other commands."""
     words = sys.argv[1:]
+    prints_schema = words[-2:] == ["config", "schema"]
     # `flask check` asks this very question, and the answer is no; all others can't run.
     reason = (click.ClickException if "check" in words else CouldNotRun)(reason_of(error))
-    if flask_context() is None or (words and "--help" not in words):
+    if flask_context() is None or (words and "--help" not in words and not prints_schema):
         raise reason from error
 
     def refuse(*_: Any, **__: Any) -> NoReturn:
@@ -27,7 +29,7 @@ def application_for_help(error: ConfigurationError | LibraryMismatch) -> Flask:
 
     app = Flask("gateway")
     add_commands(app, load_settings({}))
-    for command in app.cli.commands.values():
+    for command in () if prints_schema else app.cli.commands.values():
         command.callback = refuse
     click.echo(f"{reason.message}\n", err=True)
     return app

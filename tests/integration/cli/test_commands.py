@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from gateway import create_app
+from gateway.config.json_schema import json_schema
 from gateway.demo.resources import DEVICES, resource_app
 from tests.support import preloaded
 from tests.support.configuration import loaded
@@ -178,7 +179,11 @@ def test_help_works_with_a_broken_configuration() -> None:
         assert re.search(r"^  explain +Tell what would happen", output + errors, re.MULTILINE)
     code, output, errors = run("explain", "--help", environ=broken)
     assert (code, "--body-bytes" in output, "Traceback" in errors) == (0, True, False)
-    # It can only show help, not do anything.
+    # A broken file is corrected with the help of its schema.
+    code, output, errors = run("config", "schema", environ=broken)
+    assert (code, "jwt_secret: there is no such setting" in errors) == (0, True)
+    assert json.loads(output) == json_schema()
+    # Nothing else works.
     code, output, _ = run("token", "--sub", "ada", "--claim", "--help", environ=broken)
     assert (code, output) == (2, "")
 
@@ -250,6 +255,12 @@ def test_config_tells_each_value_and_where_it_comes_from(tmp_path: Path) -> None
     assert rows[0] == ["SETTING", "VALUE", "FROM"]
     assert ["ratelimit.default", '"7/minute"', "variable", "GATEWAY_RATELIMIT__DEFAULT"] in rows
     assert ["jwt.leeway_seconds", "5.0", "default"] in rows
+
+
+def test_config_prints_the_schema_of_the_file() -> None:
+    code, output, errors = run("config", "schema")
+    assert (code, errors) == (0, "")
+    assert json.loads(output) == json_schema()
 
 
 def test_commands_do_not_read_dotenv_which_the_server_does_not_read(tmp_path: Path) -> None:
