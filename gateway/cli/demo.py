@@ -18,7 +18,6 @@ from types import FrameType
 import click
 
 from gateway.cli.failures import CouldNotRun
-from gateway.cli.progress import ProgressLine
 from gateway.config import Settings, project_folder
 from gateway.config.load import environment_without_settings
 from gateway.demo.auth import ADA
@@ -52,12 +51,18 @@ def demo_command(settings: Settings) -> click.Command:
         with tempfile.TemporaryDirectory(prefix="gateway-demo-") as folder:
             children: dict[str, Child] = {}
             try:
-                line = ProgressLine()
-                for name, child in start_all(secret, port, first, Path(folder)):
-                    children[name] = child
-                    line.show(f"[{len(children)}/{len(SERVICES) + 1}] starting {name}")
-                    wait_for(name, child, port if name == "gateway" else first + SERVICES.index(name), Path(folder))
-                line.clear()
+                with click.progressbar(
+                    start_all(secret, port, first, Path(folder)),
+                    length=len(SERVICES) + 1,
+                    label="Starting",
+                    item_show_func=lambda started: started and started[0],
+                    file=sys.stderr,
+                    hidden=not sys.stderr.isatty(),
+                ) as starts:
+                    for name, child in starts:
+                        children[name] = child
+                        number = port if name == "gateway" else first + SERVICES.index(name)
+                        wait_for(name, child, number, Path(folder))
                 click.echo(tour(f"http://127.0.0.1:{port}", folder))
                 while not (ended := [name for name, child in children.items() if child.has_ended()]):
                     time.sleep(0.2)

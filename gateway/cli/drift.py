@@ -7,7 +7,6 @@ import sys
 import click
 
 from gateway.api_documents.sources import make_sources
-from gateway.cli.progress import progress
 from gateway.cli.table import printable
 from gateway.config import Settings
 from gateway.document_fetch import FetchError
@@ -26,16 +25,23 @@ def drift_command(settings: Settings) -> click.Command:
         parts: list[ServiceDocument] = []
         failures = []
         sources = make_sources(settings, list(policies_of(settings)))
-        for name, source in progress(sources.items(), lambda item: f"fetching the document of {item[0]}"):
-            content = None
-            if source.has_document:
-                try:
-                    content = source.fetch({}).content
-                    source.check(content or b"")
-                except FetchError as error:
-                    failures.append(f"{name}: its document can't be had: {error}")
-                    content = None
-            parts.append(source.part(None, content))
+        with click.progressbar(
+            sources.items(),
+            label="Fetching documents",
+            item_show_func=lambda item: item and item[0],
+            file=sys.stderr,
+            hidden=not sys.stderr.isatty(),
+        ) as shown_sources:
+            for name, source in shown_sources:
+                content = None
+                if source.has_document:
+                    try:
+                        content = source.fetch({}).content
+                        source.check(content or b"")
+                    except FetchError as error:
+                        failures.append(f"{name}: its document can't be had: {error}")
+                        content = None
+                parts.append(source.part(None, content))
         found = drifts(parts)
         for one in found:
             click.echo(printable(one.line))

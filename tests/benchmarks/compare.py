@@ -16,8 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from gateway.cli.progress import progress
-from tests.benchmarks.load import Measured, measure, service
+from tests.benchmarks.load import Measured, counted_rounds, measure, service
 from tests.support.client import request_bytes
 from tests.support.gateway import ROOT, GatewayProcess, clean_environment, four_services
 from tests.support.redis import RedisServer, free_port
@@ -42,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "naive Flask + requests": lambda: measure(naive_port, request, options.seconds, naive),
         }
         found: dict[str, list[Measured]] = {name: [] for name in asked}
-        for number in progress(range(options.rounds + 1), lambda number: f"round {number}"):
+        for number in counted_rounds(options.rounds + 1):
             for name, ask in asked.items():
                 figures = ask()
                 if number:

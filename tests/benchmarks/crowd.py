@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from gateway.cli.progress import ProgressLine
 from tests.support.client import Connection, request_bytes
 from tests.support.gateway import GatewayProcess, four_services
 from tests.support.tokens import bearer
@@ -30,14 +29,10 @@ def main() -> None:
     try:
         times(gateway)
         print(f"{'':8}{'alone p50':>12}{'p99':>9}{'crowded p50':>15}{'p99':>9}{'ratio p50':>12}{'p99':>7}   [ms]")
-        line = ProgressLine()
         for number in range(1, ROUNDS + 1):
-            line.show(f"[{number}/{ROUNDS}] alone")
             alone = times(gateway)
-            line.show(f"[{number}/{ROUNDS}] in a crowd")
             with crowd(gateway):
                 crowded = times(gateway)
-            line.clear()
             ratios = [with_them / without for with_them, without in zip(crowded, alone, strict=True)]
             print(
                 f"round {number} {alone[0]:>12.2f}{alone[1]:>9.2f}{crowded[0]:>15.2f}{crowded[1]:>9.2f}"

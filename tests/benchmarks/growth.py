@@ -16,8 +16,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from gateway.cli.progress import ProgressLine, progress
-from tests.benchmarks.load import ask, measure, service
+from tests.benchmarks.load import ask, counted_rounds, measure, service
 from tests.support.client import request_bytes
 from tests.support.gateway import GatewayProcess, four_services
 from tests.support.tokens import bearer
@@ -46,7 +45,7 @@ def compare_services(url: str, many: int, rounds: int, seconds: float) -> None:
         threads = stack.enter_context(ThreadPoolExecutor(len(gateways)))
         request = request_bytes("GET", f"/api/service-{FEW - 1}/1", [bearer()])
         ratios, figures = list[float](), [list[float](), list[float]()]
-        for number in progress(range(rounds + 1), lambda number: f"round {number}"):
+        for number in counted_rounds(rounds + 1):
             # At the same time: whatever else the machine does slows down both.
             asked = [threads.submit(measure, one.port, request, seconds, one.process.pid) for one in gateways]
             few, more = (one.result().cpu_microseconds for one in asked)
@@ -68,13 +67,11 @@ def services(number: int, url: str) -> dict[str, Any]:
 def add_callers(url: str, most: int, step_seconds: float) -> None:
     gateway = GatewayProcess(four_services(url))
     try:
-        requests, seen, line = numbered_requests(), 0, ProgressLine()
+        requests, seen = numbered_requests(), 0
         print(f"{'callers':>10}{'MiB of the workers':>22}")
         print_memory(gateway, seen)
         while seen < most:
-            line.show(f"{seen} of {most} callers")
             seen += len(ask(gateway.port, requests, step_seconds))
-            line.clear()
             print_memory(gateway, seen)
     finally:
         gateway.stop()

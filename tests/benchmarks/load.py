@@ -20,6 +20,8 @@ from itertools import repeat
 from pathlib import Path
 from typing import Any
 
+import click
+
 CONNECTIONS = 32
 FIRST_SECONDS = 20.0
 SERVICE = """
@@ -35,6 +37,13 @@ server.start()
 print(server.server_port, flush=True)
 server.serve_forever()
 """
+
+
+def counted_rounds(number: int) -> Iterator[int]:
+    """Numbers from 0, with a progress bar on a terminal."""
+    hidden = not sys.stderr.isatty()
+    with click.progressbar(range(number), label="Rounds", file=sys.stderr, hidden=hidden) as bar:
+        yield from bar
 
 
 @dataclass(frozen=True, slots=True)

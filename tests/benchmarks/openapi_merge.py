@@ -11,11 +11,11 @@ from typing import Any
 from flask import Flask
 
 from gateway.api_documents.catalog import filled
-from gateway.cli.progress import progress
 from gateway.config import RateLimitSettings, ServiceSettings
 from gateway.openapi import GatewayFacts, ServiceDocument, document_of, merge, read
 from gateway.route_policy import service_policies
 from gateway.routes.docs.views import answer
+from tests.benchmarks.load import counted_rounds
 
 SERVICES, PATHS, ROUNDS, ANSWERS = 50, 10, 5, 2000
 METHODS = ("get", "put", "post", "delete")
@@ -74,7 +74,7 @@ def run() -> None:
     parts = [part_of(name, read(one)) for name, one in raw.items()]
     tell("read", started)
     started = time.process_time()
-    for _ in progress(range(ROUNDS), lambda number: f"merging, round {number + 1}"):
+    for _ in counted_rounds(ROUNDS):
         result = merge(parts, GatewayFacts())
     tell("merge", started, ROUNDS)
     started = time.process_time()

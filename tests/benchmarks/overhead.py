@@ -13,8 +13,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from typing import Any
 
-from gateway.cli.progress import progress
-from tests.benchmarks.load import measure, service
+from tests.benchmarks.load import counted_rounds, measure, service
 from tests.support.client import request_bytes
 from tests.support.collector import Collector
 from tests.support.gateway import GatewayProcess, four_services
@@ -41,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             stack.callback(gateway.stop)
         cpu: dict[str, list[float]] = {name: [] for name in gateways}
         request = request_bytes("GET", "/api/devices", [bearer()])
-        for number in progress(range(options.rounds + 1), lambda number: f"round {number}"):
+        for number in counted_rounds(options.rounds + 1):
             for name, gateway in gateways.items():
                 figures = measure(gateway.port, request, options.seconds, gateway.process.pid)
                 if number:

@@ -12,7 +12,6 @@ from hashlib import sha1
 
 from redis import Redis
 
-from gateway.cli.progress import progress
 from gateway.config import load_settings
 from gateway.rate_limiting.fallback import FallbackLimiter
 from gateway.rate_limiting.limit_sets import Caller, make_limit_set
@@ -22,6 +21,7 @@ from gateway.redis.client import SharedRedis
 from gateway.redis.embedded import EmbeddedRedis
 from gateway.telemetry.metrics.registry import Metrics
 from gateway.tokens.principal import Principal
+from tests.benchmarks.load import counted_rounds
 
 ROUNDS, CALLS = 9, 2000
 BARE = "return redis.call('GET', KEYS[1])"
@@ -65,7 +65,7 @@ def main() -> None:
     try:
         named = checks(server.url)
         found: dict[str, list[tuple[float, float]]] = {name: [] for name in named}
-        for _ in progress(range(ROUNDS), lambda number: f"round {number + 1}"):
+        for _ in counted_rounds(ROUNDS):
             for name, call in named.items():
                 found[name].append(microseconds(call))
     finally:

@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gateway.cli.progress import ProgressLine
+import click
+
 from gateway.redis.client import MAX_CONNECTIONS
 from tests.benchmarks.soak_clients import SoakClient
 from tests.support.faulty_service import FaultyService
@@ -110,7 +111,6 @@ class Soak:
         self._restless = restless
         self._seconds = minutes * 60
         self._started = time.monotonic()
-        self._line = ProgressLine()
         self._number = 0
         self.outcomes: Counter[str] = Counter()
         self.slowest_seconds = 0.0
@@ -135,7 +135,6 @@ class Soak:
             self._redis.start()
             self._go_on(load, 1)
         self.sizes["at the end"] = self._idle_size()
-        self._line.clear()
 
     def _share(self) -> float:
         """Of the time that there is, how much is over."""
@@ -162,9 +161,8 @@ class Soak:
             self._restless.become("good" if is_up else "refuse")
             done, answered = self._share(), self.outcomes.total() + load.answered
             size = sum(map(resident_kib, workers_of(self._gateway))) / 1024
-            self._line.show(
-                f"{done:4.0%} of {self._seconds / 60:g} minutes, {answered} requests, workers {size:.0f} MiB"
-            )
+            text = f"{done:4.0%} of {self._seconds / 60:g} minutes, {answered} requests, workers {size:.0f} MiB"
+            click.echo(f"\r{text}", nl=False, err=True)
 
     def _reload(self) -> None:
         old = workers_of(self._gateway)
