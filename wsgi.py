@@ -6,7 +6,7 @@ from gateway.errors import ConfigurationError, LibraryMismatch
 try:
     app = create_app()
 except (ConfigurationError, LibraryMismatch) as error:
-    # Every `flask` command tells the mistakes then, without a traceback. gunicorn.conf.py told them before.
+    # `flask` commands then report the errors without a traceback; gunicorn.conf.py has reported them before.
     from gateway.cli.refusal import application_for_help
 
     app = application_for_help(error)

@@ -54,7 +54,7 @@ def url_fetcher(url: str, name: str, max_bytes: int, ca_file: Path | None = None
         return Fetcher(ServiceSession(settings, name), [url], max_bytes)
     except ConfigurationError as error:
         # Told as a service's setting, which it is not.
-        raise ConfigurationError([f"{name}: {line.partition(': ')[2]}" for line in error.mistakes]) from error
+        raise ConfigurationError([f"{name}: {line.partition(': ')[2]}" for line in error.errors]) from error
 
 
 def service_fetcher(name: str, service: ServiceSettings, path: str, max_bytes: int) -> Fetcher:

@@ -11,15 +11,15 @@ from typing import ClassVar
 
 
 class ConfigurationError(Exception):
-    """The configuration can't be used. `mistakes` has one line each, by the setting's full name."""
+    """The configuration can't be used. `errors` has a line for each, with the full name of the setting."""
 
-    def __init__(self, mistakes: Sequence[str]) -> None:
-        self.mistakes = list(mistakes)
-        super().__init__("\n".join(self.mistakes))
+    def __init__(self, errors: Sequence[str]) -> None:
+        self.errors = list(errors)
+        super().__init__("\n".join(self.errors))
 
     def listing(self) -> str:
-        """The mistakes, a line each."""
-        return "\n".join(f"  {line}" for line in self.mistakes)
+        """One error a line, indented."""
+        return "\n".join(f"  {line}" for line in self.errors)
 
 
 class LibraryMismatch(Exception):

@@ -45,8 +45,8 @@ def add_commands(app: Flask, settings: Settings) -> None:
 def check_command(settings: Settings) -> click.Command:
     @click.command("check")
     def check() -> None:
-        """Check the configuration and the installed libraries: exit code 0, or every mistake."""
-        # A broken configuration never gets here: loading the application told its mistakes.
+        """Check the configuration and the installed libraries: exit code 0, or every error."""
+        # A broken configuration never gets here: loading the application has reported the errors.
         try:
             check_libraries()
         except LibraryMismatch as error:

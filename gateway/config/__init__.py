@@ -1,4 +1,4 @@
-"""The configuration: what can be set, where it comes from, and every mistake in it at once.
+"""The configuration: what can be set, where it comes from, and every error in it at once.
 
 `models` are the frozen typed settings with their defaults, `sources` merges built-in mapping, TOML file and
 environment, `load` validates the result, `origins` tells where each value comes from. Nothing else in the project

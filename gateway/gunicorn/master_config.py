@@ -39,7 +39,7 @@ class MasterConfig:
         self._has_metrics_folder = False
 
     def load(self) -> Settings:
-        """The settings in force. A mistake ends the first start; on a reload it is logged and the old settings stay."""
+        """The settings in force. An error ends the first start; on a reload it is logged and the old settings stay."""
         try:
             loaded = load()
             settings = with_keys(loaded.settings)
@@ -61,7 +61,7 @@ class MasterConfig:
         except ConfigurationError as error:
             if self.in_force is None:
                 sys.exit("The configuration can't be used:\n" + error.listing())
-            for line in error.mistakes:
+            for line in error.errors:
                 log.error("not reloaded: %s", line)
             self.is_reloaded = False
             return self.in_force
@@ -118,7 +118,7 @@ def build_apart(settings: Settings) -> None:
             raise ConfigurationError([f"it can't be checked now: {error.strerror}"]) from error
         if pid == 0:
             try:
-                json.dump(mistakes_in(settings), finding)
+                json.dump(errors_in(settings), finding)
                 finding.flush()
             finally:
                 os._exit(0)
@@ -126,11 +126,11 @@ def build_apart(settings: Settings) -> None:
         text = found.read()
     with suppress(ChildProcessError):
         get_original("os", "waitpid")(pid, 0)
-    if mistakes := json.loads(text or '["the process that checks it has died"]'):
-        raise ConfigurationError(mistakes)
+    if errors := json.loads(text or '["the process that checks it has died"]'):
+        raise ConfigurationError(errors)
 
 
-def mistakes_in(settings: Settings) -> list[str]:
+def errors_in(settings: Settings) -> list[str]:
     from prometheus_client import values  # noqa: PLC0415 - must not be imported before the patches
 
     # Without files: two processes must not write to those of the master.
@@ -138,7 +138,7 @@ def mistakes_in(settings: Settings) -> list[str]:
     try:
         build_once(settings)
     except ConfigurationError as error:
-        return error.mistakes
+        return error.errors
     except Exception:
         log.exception("the application can't be built")
         return ["the application can't be built, see above"]

@@ -135,17 +135,17 @@ def tls_context(settings: ServiceSettings, name: str) -> ssl.SSLContext | None:
     """Verification by the well-known authorities or the service's own, with its client certificate."""
     if not any(target.startswith("https:") for target in settings.targets):
         return None
-    mistakes: Sequence[str] = ()
+    errors: Sequence[str] = ()
     context = ssl.create_default_context()
     try:
         context.load_verify_locations(cafile=str(settings.ca_file) if settings.ca_file else certifi.where())
     except (OSError, ssl.SSLError) as error:
-        mistakes = [f"services.{name}.ca_file: can't be used: {error.strerror or 'no certificate in PEM'}"]
+        errors = [f"services.{name}.ca_file: can't be used: {error.strerror or 'no certificate in PEM'}"]
     if settings.client_certificate_file and settings.client_key_file:
         try:
             context.load_cert_chain(settings.client_certificate_file, settings.client_key_file)
         except (OSError, ssl.SSLError) as error:
-            mistakes = [*mistakes, f"services.{name}.client_certificate_file: can't be used: {error.strerror or error}"]
-    if mistakes:
-        raise ConfigurationError(mistakes)
+            errors = [*errors, f"services.{name}.client_certificate_file: can't be used: {error.strerror or error}"]
+    if errors:
+        raise ConfigurationError(errors)
     return context

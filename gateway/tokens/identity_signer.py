@@ -122,7 +122,7 @@ def further_key(index: int, path: Path) -> dict[str, Any]:
     try:
         (name, key), *_ = public_keys(path, None).items()
     except ConfigurationError as error:
-        lines = [line.replace("jwt.public_key_file", f"identity.also_published[{index}]") for line in error.mistakes]
+        lines = [line.replace("jwt.public_key_file", f"identity.also_published[{index}]") for line in error.errors]
         raise ConfigurationError(lines) from error
     return published(key.key, name)
 

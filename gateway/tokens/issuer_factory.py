@@ -17,20 +17,20 @@ MAX_JWKS_BYTES = 512 * 1024
 
 
 def make_issuers(settings: JwtSettings, clock: Callable[[], float], jitter: Callable[[], float]) -> list[Issuer]:
-    """One issuer, or each of `issuers`. `clock` is monotonic seconds. Raises ConfigurationError with every mistake."""
+    """One issuer, or each of `issuers`. `clock` is monotonic seconds. Raises ConfigurationError with every error."""
     named: list[tuple[str, KeySettings]] = [("jwt", settings)]
     if settings.issuers:
         named = [(f"jwt.issuers[{index}]", one) for index, one in enumerate(settings.issuers)]
-    found, mistakes = [], []
+    found, errors = [], []
     for name, one in named:
         try:
             keys = key_source(name, one, settings, clock, jitter)
         except ConfigurationError as error:
-            mistakes += [name + line.removeprefix("jwt") for line in error.mistakes]
+            errors += [name + line.removeprefix("jwt") for line in error.errors]
         else:
             found.append(Issuer(one, keys, settings.required_claims))
-    if mistakes:
-        raise ConfigurationError(mistakes)
+    if errors:
+        raise ConfigurationError(errors)
     return found
 
 

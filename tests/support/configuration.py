@@ -1,4 +1,4 @@
-"""Settings and mistakes of trees that are written as in the TOML file, and set as variables."""
+"""Settings and errors of trees that are written as in the TOML file, and set as variables."""
 
 from __future__ import annotations
 
@@ -20,21 +20,19 @@ def loaded(tree: Mapping[str, Any], **environ: str) -> Settings:
     return load_settings(variables(tree) | environ)
 
 
-def mistakes_of(tree: Mapping[str, Any]) -> list[str]:
-    return mistakes_in(variables(tree))
+def errors_of(tree: Mapping[str, Any]) -> list[str]:
+    return errors_in(variables(tree))
 
 
-def mistakes_in(environ: Mapping[str, str]) -> list[str]:
-    """Without proposals and the variables that made them, which `mistakes_with_help` has."""
-    return [
-        re.sub(r"(?<=.)(; did you mean [^ ]+\?)?( \(from .+\))?$", "", line) for line in mistakes_with_help(environ)
-    ]
+def errors_in(environ: Mapping[str, str]) -> list[str]:
+    """Without proposals and the variables that made them, which `errors_with_help` has."""
+    return [re.sub(r"(?<=.)(; did you mean [^ ]+\?)?( \(from .+\))?$", "", line) for line in errors_with_help(environ)]
 
 
-def mistakes_with_help(environ: Mapping[str, str]) -> list[str]:
+def errors_with_help(environ: Mapping[str, str]) -> list[str]:
     with pytest.raises(ConfigurationError) as caught:
         load_settings(environ)
-    return caught.value.mistakes
+    return caught.value.errors
 
 
 def devices(**values: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.configuration import devices, mistakes_of
+from tests.support.configuration import devices, errors_of
 from tests.support.gateway import GatewayProcess
 from tests.support.tokens import bearer
 from tests.support.upstream import ScriptedUpstream, answering
@@ -177,7 +177,7 @@ def test_the_document_has_each_operation_once_where_clients_call_it(
 
 
 @pytest.mark.parametrize(
-    ("service", "mistake"),
+    ("service", "error"),
     [
         ({"prefixes": ["/api/devices"]}, "prefixes[0]: '/api/devices' and '/api/devices' lie within each other"),
         ({"prefixes": ["/a", "/a/b"]}, "prefixes[1]: '/a/b' and '/a' lie within each other"),
@@ -196,5 +196,5 @@ def test_the_document_has_each_operation_once_where_clients_call_it(
         ),
     ],
 )
-def test_prefixes_that_are_refused(service: dict[str, Any], mistake: str) -> None:
-    assert f"services.devices.{mistake}" in mistakes_of(devices(**service))
+def test_prefixes_that_are_refused(service: dict[str, Any], error: str) -> None:
+    assert f"services.devices.{error}" in errors_of(devices(**service))

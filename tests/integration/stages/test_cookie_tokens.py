@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support.commands import flask
-from tests.support.configuration import mistakes_of
+from tests.support.configuration import errors_of
 from tests.support.gateway import GatewayProcess, four_services
 from tests.support.tokens import bearer, signed
 from tests.support.upstream import ScriptedUpstream
@@ -79,4 +79,4 @@ def test_explain_shows_that_it_is_added_and_not_what(settings: dict[str, Any]) -
 
 
 def test_it_goes_with_a_cookie() -> None:
-    assert mistakes_of({"jwt": {"cookie_as_authorization": True}}) == ["jwt.cookie_as_authorization: needs cookie"]
+    assert errors_of({"jwt": {"cookie_as_authorization": True}}) == ["jwt.cookie_as_authorization: needs cookie"]

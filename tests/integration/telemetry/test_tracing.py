@@ -17,7 +17,7 @@ import pytest
 
 from tests.support.client import Connection, request_bytes
 from tests.support.collector import Collector, Received
-from tests.support.configuration import mistakes_of
+from tests.support.configuration import errors_of
 from tests.support.gateway import ROOT, GatewayProcess, clean_environment, four_services
 from tests.support.redis import free_port
 from tests.support.tokens import bearer, signed
@@ -461,7 +461,7 @@ def test_a_missing_sdk_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tracing", "mistake"),
+    ("tracing", "error"),
     [
         ({"otlp_endpoint": "127.0.0.1:4318"}, "otlp_endpoint: must be like http://host:port, got '127.0.0.1:4318'"),
         ({"otlp_endpoint": "grpc://h:4317"}, "otlp_endpoint: scheme must be http or https, got 'grpc'"),
@@ -479,5 +479,5 @@ def test_a_missing_sdk_is_told(tmp_path: Path) -> None:
         ({"sampler": "x"}, "sampler: there is no such setting"),
     ],
 )  # fmt: skip
-def test_mistakes(tracing: dict[str, Any], mistake: str) -> None:
-    assert mistakes_of({"tracing": tracing}) == [f"tracing.{mistake}"]
+def test_mistakes(tracing: dict[str, Any], error: str) -> None:
+    assert errors_of({"tracing": tracing}) == [f"tracing.{error}"]

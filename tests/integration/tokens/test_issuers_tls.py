@@ -145,4 +145,4 @@ def mistaken(jwt: dict[str, Any]) -> list[str]:
     """The names of the settings that are told to be wrong."""
     with pytest.raises(ConfigurationError) as caught:
         make_issuers(JwtSettings.model_validate(jwt), float, float)
-    return [line.partition(": can't be used: ")[0] for line in caught.value.mistakes]
+    return [line.partition(": can't be used: ")[0] for line in caught.value.errors]

@@ -1,4 +1,4 @@
-"""Where settings come from, and what is told about mistakes: all of them at once, each by its full name."""
+"""Where settings come from, and what is told about errors: all of them at once, each by its full name."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from gateway.errors import ConfigurationError
 from gateway.system.cpus import usable_cpus
 from tests.support.configuration import (
     ORDERS,
+    errors_in,
+    errors_of,
+    errors_with_help,
     loaded,
-    mistakes_in,
-    mistakes_of,
-    mistakes_with_help,
     settings_or_error,
 )
 from tests.support.environments import ENVIRONMENTS
@@ -145,8 +145,8 @@ LOGIN, REGISTER, REFRESH = ((f"/api/auth/{word}", ("POST",), "none") for word in
 def test_routes_of_a_built_in_service_are_added_to_its_own(configured: Configured) -> None:
     found = load_settings(configured('[[services.auth.routes]]\npath = "/api/auth/token"\nauth = "none"\n'))
     assert routes_of(found) == [("/api/auth/token", (), "none"), LOGIN, REGISTER, REFRESH]
-    # The numbers in mistakes are those of the file.
-    told = mistakes_in(configured('[[services.auth.routes]]\npath = "/api/x"\n'))
+    # The numbers in errors are those of the file.
+    told = errors_in(configured('[[services.auth.routes]]\npath = "/api/x"\n'))
     assert told == ["services.auth.routes[0].path: '/api/x' is not below the prefix '/api/auth'"]
 
 
@@ -180,7 +180,7 @@ def test_built_in_routes_follow_their_prefix(configured: Configured) -> None:
 
 @pytest.mark.parametrize("routes", ["x", 5, [5], [{"path": 5}], [{"path": "/api/auth/login", "methods": 5}], {"a": 1}])
 def test_routes_that_are_none_are_told_as_ever(routes: Any) -> None:
-    told = mistakes_in({"GATEWAY_SERVICES": json.dumps({"auth": {"routes": routes}})})
+    told = errors_in({"GATEWAY_SERVICES": json.dumps({"auth": {"routes": routes}})})
     assert told
     assert all(line.startswith("services.auth.routes") for line in told)
 
@@ -266,7 +266,7 @@ def test_what_kubernetes_sets_for_a_service_called_gateway_means_nothing() -> No
     }
     assert load_settings(links) == load_settings({})
     # But this is someone who wanted PORT.
-    assert mistakes_in({"GATEWAY_PORT": "9000"}) == ["port: there is no such setting"]
+    assert errors_in({"GATEWAY_PORT": "9000"}) == ["port: there is no such setting"]
 
 
 @pytest.mark.parametrize("off", ["false", "False", "FALSE", "0", "no", "off", "f", "N"])
@@ -283,7 +283,7 @@ def test_without_the_built_in_mapping_by_the_file(off: str, configured: Configur
 
 def test_without_any_service_there_is_nothing_to_start() -> None:
     expected = ["services: there is none; add a [services.NAME] table or leave default_services on"]
-    assert mistakes_in({"GATEWAY_DEFAULT_SERVICES": "false"}) == expected
+    assert errors_in({"GATEWAY_DEFAULT_SERVICES": "false"}) == expected
 
 
 @pytest.mark.parametrize("content", ["", "\ufeff[jwt]\nleeway_seconds = 5\n", "# only this\r\n"])
@@ -304,13 +304,13 @@ def test_files_that_are_fine(content: str, configured: Configured) -> None:
 )
 def test_a_file_that_is_not_toml(content: str | bytes, said: str, configured: Configured) -> None:
     environ = configured(content)
-    (mistake,) = mistakes_in(environ | {"GATEWAY_FOO": "1"})
-    assert mistake.startswith(f"GATEWAY_CONFIG: {environ['GATEWAY_CONFIG']!r} {said}")
+    (error,) = errors_in(environ | {"GATEWAY_FOO": "1"})
+    assert error.startswith(f"GATEWAY_CONFIG: {environ['GATEWAY_CONFIG']!r} {said}")
 
 
 def test_a_file_that_can_not_be_read(tmp_path: Path) -> None:
     missing, folder = str(tmp_path / "missing.toml"), str(tmp_path)
-    told = [*mistakes_in({"GATEWAY_CONFIG": missing}), *mistakes_in({"GATEWAY_CONFIG": folder})]
+    told = [*errors_in({"GATEWAY_CONFIG": missing}), *errors_in({"GATEWAY_CONFIG": folder})]
     assert told == [
         f"GATEWAY_CONFIG: can't read {missing!r}: No such file or directory",
         f"GATEWAY_CONFIG: can't read {folder!r}: Is a directory",
@@ -318,8 +318,8 @@ def test_a_file_that_can_not_be_read(tmp_path: Path) -> None:
 
 
 def test_a_variable_for_the_file_that_is_set_to_nothing() -> None:
-    (mistake,) = mistakes_in({"GATEWAY_CONFIG": ""})
-    assert mistake.startswith("GATEWAY_CONFIG: is empty; name a file")
+    (error,) = errors_in({"GATEWAY_CONFIG": ""})
+    assert error.startswith("GATEWAY_CONFIG: is empty; name a file")
 
 
 def loaded_from(folder: Path, environ: dict[str, str]) -> Loaded:
@@ -385,7 +385,7 @@ def test_each_value_knows_where_it_comes_from(configured: Configured) -> None:
     ],
 )
 def test_a_misspelt_variable_proposes_the_right_one(variable: str, text: str, meant: str) -> None:
-    (line,) = mistakes_with_help({variable: text})
+    (line,) = errors_with_help({variable: text})
     assert line.endswith(f"; did you mean {meant}? (from {variable})")
 
 
@@ -415,7 +415,7 @@ def test_a_misspelt_name_in_the_file_proposes_the_right_one(
     toml: str, name: str, meant: str, configured: Configured
 ) -> None:
     proposal = f"; did you mean {meant}?" if meant else ""
-    assert mistakes_with_help(configured(toml)) == [f"{name}: there is no such setting{proposal}"]
+    assert errors_with_help(configured(toml)) == [f"{name}: there is no such setting{proposal}"]
 
 
 @pytest.mark.parametrize(
@@ -435,7 +435,7 @@ def test_a_misspelt_name_in_the_file_proposes_the_right_one(
     ],
 )
 def test_a_mistake_in_the_environment_is_told_with_its_variable(environ: dict[str, str], line: str) -> None:
-    assert mistakes_with_help(environ) == [line]
+    assert errors_with_help(environ) == [line]
 
 
 @pytest.mark.parametrize(
@@ -453,23 +453,23 @@ def test_a_mistake_in_the_environment_is_told_with_its_variable(environ: dict[st
     ],
 )
 def test_a_variable_that_must_be_json(name: str, text: str, example: str) -> None:
-    (mistake,) = mistakes_in({name: text})
+    (error,) = errors_in({name: text})
     setting = name.removeprefix("GATEWAY_").lower().replace("__", ".")
-    assert mistake.startswith(f"{setting}: {name} must be JSON such as {example}: ")
+    assert error.startswith(f"{setting}: {name} must be JSON such as {example}: ")
 
 
 def test_what_could_not_be_read_is_not_also_missing() -> None:
     orders = {"GATEWAY_SERVICES__ORDERS__PREFIX": "/api/orders", "GATEWAY_SERVICES__ORDERS__TARGETS": "http://h"}
-    assert [line.partition(":")[0] for line in mistakes_in(orders)] == ["services.orders.targets"]
+    assert [line.partition(":")[0] for line in errors_in(orders)] == ["services.orders.targets"]
     nothing = {"GATEWAY_DEFAULT_SERVICES": "false", "GATEWAY_SERVICES": "orders"}
-    assert [line.partition(":")[0] for line in mistakes_in(nothing)] == ["services"]
+    assert [line.partition(":")[0] for line in errors_in(nothing)] == ["services"]
 
 
 def test_nothing_is_below_a_value() -> None:
-    assert mistakes_in({"GATEWAY_JWT__SECRET": SECRET, "GATEWAY_JWT__SECRET__X": "1"}) == [
+    assert errors_in({"GATEWAY_JWT__SECRET": SECRET, "GATEWAY_JWT__SECRET__X": "1"}) == [
         "jwt.secret.x: GATEWAY_JWT__SECRET__X can't be set: jwt.secret is not a table"
     ]
-    assert mistakes_in({"GATEWAY_JWT": "[1]", "GATEWAY_JWT__ISSUER": "x"}) == [
+    assert errors_in({"GATEWAY_JWT": "[1]", "GATEWAY_JWT__ISSUER": "x"}) == [
         "jwt.issuer: GATEWAY_JWT__ISSUER can't be set: jwt is not a table",
         "jwt: must be a table",
     ]
@@ -485,13 +485,13 @@ def test_nothing_is_below_a_value() -> None:
     ],
 )
 def test_what_is_not_utf8_can_still_be_told(environ: dict[str, str]) -> None:
-    (mistake,) = mistakes_in(environ)
-    assert mistake.endswith(": is not UTF-8")
-    assert mistake.isascii()
+    (error,) = errors_in(environ)
+    assert error.endswith(": is not UTF-8")
+    assert error.isascii()
 
 
-# Variables with one mistake each, and the beginning of the line that tells it.
-MISTAKES: dict[str, dict[str, str]] = {
+# Variables with one error each, and the beginning of the line that tells it.
+ERRORS: dict[str, dict[str, str]] = {
     "services.rules.targets[1]: scheme must be http or https, got 'ftp'": {
         "GATEWAY_SERVICES__RULES__TARGETS": '["http://h", "ftp://h"]'
     },
@@ -539,10 +539,10 @@ MISTAKES: dict[str, dict[str, str]] = {
 }
 
 
-@given(st.sets(st.sampled_from(sorted(MISTAKES)), min_size=1))
+@given(st.sets(st.sampled_from(sorted(ERRORS)), min_size=1))
 @settings(max_examples=100, deadline=None)
 def test_every_mistake_is_told_at_once_and_nothing_else_is(expected: set[str]) -> None:
-    told = mistakes_in({name: text for line in expected for name, text in MISTAKES[line].items()})
+    told = errors_in({name: text for line in expected for name, text in ERRORS[line].items()})
     assert len(told) == len(expected)
     for line in expected:
         assert any(one.startswith(line) for one in told), (line, told)
@@ -558,7 +558,7 @@ def test_every_mistake_of_one_service_is_told_at_once() -> None:
         "client_key_file": "/key.pem",
         "routes": [{"path": "bad"}, {"path": "/api/x"}, {"path": "/api/devices/a", "methods": ["*"]}],
     }
-    assert sorted(line.partition(": ")[0] for line in mistakes_of({"services": {"orders": orders}})) == [
+    assert sorted(line.partition(": ")[0] for line in errors_of({"services": {"orders": orders}})) == [
         "services.orders",
         "services.orders.limits[0]",
         "services.orders.prefix",
@@ -572,11 +572,11 @@ def test_every_mistake_of_one_service_is_told_at_once() -> None:
 
 def test_a_wrong_key_source_is_still_the_one_that_was_meant() -> None:
     jwt: dict[str, Any] = {"public_key_file": "", "algorithms": ["RS256"]}
-    assert mistakes_of({"jwt": jwt}) == ["jwt.public_key_file: must be the path of a file"]
-    told = mistakes_of({"jwt": {"public_key_file": "/key.pem", "secret": "short", "algorithms": ["RS256"]}})
+    assert errors_of({"jwt": jwt}) == ["jwt.public_key_file: must be the path of a file"]
+    told = errors_of({"jwt": {"public_key_file": "/key.pem", "secret": "short", "algorithms": ["RS256"]}})
     assert [line.partition(": ")[0] for line in told] == ["jwt.secret", "jwt"]
     issuers = [{"issuer": "a", "secret": "short"}, {"issuer": "", "public_key_file": "/key.pem"}]
-    told = mistakes_of({"jwt": {"issuers": issuers}})
+    told = errors_of({"jwt": {"issuers": issuers}})
     assert [line.partition(": ")[0] for line in told] == ["jwt.issuers[0].secret", "jwt.issuers[1].issuer"]
 
 
@@ -585,9 +585,9 @@ def test_a_wrong_key_source_is_still_the_one_that_was_meant() -> None:
 def test_any_environment_loads_or_is_refused_by_name(environ: dict[str, str]) -> None:
     found = settings_or_error(environ)
     if isinstance(found, ConfigurationError):
-        assert found.mistakes
-        assert len(set(found.mistakes)) == len(found.mistakes)
-        for line in found.mistakes:
+        assert found.errors
+        assert len(set(found.errors)) == len(found.errors)
+        for line in found.errors:
             name, _, said = line.partition(": ")
             assert name
             assert said
@@ -608,13 +608,13 @@ def test_settings_of_one_issuer_beside_several_are_named(tmp_path: Path) -> None
         "algorithms": ["HS512"], "issuer": "b", "audience": "x", "token_type": "at+jwt", "lifetime_seconds": 60,
     }  # fmt: skip
     assert {*beside, "secret_file"} == set(KeySettings.model_fields)
-    assert sorted(mistakes_of({"jwt": {**beside, "issuers": [one]}})) == sorted(
+    assert sorted(errors_of({"jwt": {**beside, "issuers": [one]}})) == sorted(
         f"jwt.{name}: must be set for each of issuers instead" for name in beside
     )
     for name, value in beside.items():
-        (line,) = mistakes_of({"jwt": {name: value, "issuers": [one]}})
+        (line,) = errors_of({"jwt": {name: value, "issuers": [one]}})
         assert line.startswith(f"jwt.{name}: must be set for each of issuers")
-    (line,) = mistakes_of({"jwt": {"secret_file": str(file), "issuers": [one]}})
+    (line,) = errors_of({"jwt": {"secret_file": str(file), "issuers": [one]}})
     assert line.startswith("jwt.secret_file: must be set for each of issuers")
-    (line,) = mistakes_of({"jwt": {"algorithms": [], "issuers": [one]}})
+    (line,) = errors_of({"jwt": {"algorithms": [], "issuers": [one]}})
     assert line.startswith("jwt.algorithms: ")

@@ -1,4 +1,4 @@
-"""Settings that would have no effect are mistakes: whoever wrote them relies on them."""
+"""Settings that would have no effect are errors: whoever wrote them relies on them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.config import load_settings
-from tests.support.configuration import devices, loaded, mistakes_of, mistakes_with_help
+from tests.support.configuration import devices, errors_of, errors_with_help, loaded
 from tests.support.gateway import variables
 from tests.support.tokens import SECRET
 
@@ -16,7 +16,7 @@ TWO = ["http://a:1", "http://b:1"]
 
 
 @pytest.mark.parametrize(
-    ("service", "mistake"),
+    ("service", "error"),
     [
         ({"breaker": {"open_seconds": 31}}, "breaker.open_seconds: 31 is over max_open_seconds (30)"),
         ({"breaker": {"max_open_seconds": 0.5}}, "breaker.open_seconds: 1 is over max_open_seconds (0.5)"),
@@ -32,13 +32,13 @@ TWO = ["http://a:1", "http://b:1"]
         ),
     ],
 )
-def test_of_a_service(service: dict[str, Any], mistake: str) -> None:
-    assert mistakes_of(devices(**service)) == [f"services.devices.{mistake}"]
+def test_of_a_service(service: dict[str, Any], error: str) -> None:
+    assert errors_of(devices(**service)) == [f"services.devices.{error}"]
 
 
 @pytest.mark.parametrize("other", ["http://a", "http://a:80", "http://A", "http://a/", "HTTP://a:80/", "http://a."])
 def test_a_target_that_is_there_already(other: str) -> None:
-    (line,) = mistakes_of(devices(targets=["http://a", "http://b", other]))
+    (line,) = errors_of(devices(targets=["http://a", "http://b", other]))
     assert line.startswith("services.devices.targets[2]: ")
     assert line.endswith(" is the same target as 'http://a'; use weights for a larger share")
 
@@ -49,7 +49,7 @@ def test_a_target_that_is_there_already(other: str) -> None:
         {"targets": ["http://a", "https://a", "http://a:81", "http://a/x", "http://a/X"]},
         {"targets": TWO, "health": {"path": "/h", "min_available": 2}},
         {"breaker": {"open_seconds": 30}},
-        # What is as it would be anyway is no mistake, so that whole tables can be copied.
+        # What is as it would be anyway is no error, so that whole tables can be copied.
         {"health": {"interval_seconds": 10, "timeout_seconds": 2, "min_available": 1}},
         {"max_uploads_in_flight": 0.1},
     ],
@@ -59,7 +59,7 @@ def test_what_has_an_effect(service: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tree", "mistake"),
+    ("tree", "error"),
     [
         ({"jwt": {"jwks_refresh_seconds": 60}}, "jwt.jwks_refresh_seconds: needs jwks_url"),
         (
@@ -69,8 +69,8 @@ def test_what_has_an_effect(service: dict[str, Any]) -> None:
         ({"redis_prefix": "{shop}"}, "redis_prefix: must be letters, digits and . _ : - such as shop:, got '{shop}'"),
     ],
 )
-def test_of_the_whole(tree: dict[str, Any], mistake: str) -> None:
-    assert mistakes_of(tree) == [mistake]
+def test_of_the_whole(tree: dict[str, Any], error: str) -> None:
+    assert errors_of(tree) == [error]
 
 
 # --- secrets in files
@@ -104,9 +104,7 @@ def test_files_of_secrets_that_can_not_be_used(tmp_path: Path) -> None:
     short.write_text("hunter2")
     latin.write_bytes(b"\xffhunter2" * 9)
     large.write_text("hunter2" * 10_000)
-    said = [
-        mistakes_with_help(variables({"jwt": {"secret_file": str(file)}})) for file in (missing, short, latin, large)
-    ]
+    said = [errors_with_help(variables({"jwt": {"secret_file": str(file)}})) for file in (missing, short, latin, large)]
     assert said == [
         [f"jwt.secret_file: can't read {str(missing)!r}: No such file or directory"],
         [f"jwt.secret: must have at least 32 bytes (RFC 7518 3.2) (from {short})"],
@@ -120,13 +118,13 @@ def test_a_secret_and_its_file_are_not_both_given(tmp_path: Path) -> None:
     file.write_text(SECRET)
     issuer = {"issuer": "a", "secret": SECRET, "secret_file": str(file)}
     both = {"secret": SECRET, "secret_file": str(file)}
-    assert mistakes_of({"jwt": both}) == ["jwt.secret_file: can't be combined with secret: set one of them"]
-    assert mistakes_of({"jwt": {"issuers": [issuer]}}) == [
+    assert errors_of({"jwt": both}) == ["jwt.secret_file: can't be combined with secret: set one of them"]
+    assert errors_of({"jwt": {"issuers": [issuer]}}) == [
         "jwt.issuers[0].secret_file: can't be combined with secret: set one of them"
     ]
     environ = variables({"redis_url_file": str(file)}) | {"REDIS_URL": "redis://h"}
-    assert mistakes_with_help(environ) == ["redis_url_file: can't be combined with redis_url: set one of them"]
-    (line,) = mistakes_of({"jwt": {"secret_file": str(file), "public_key_file": "/key.pem"}})
+    assert errors_with_help(environ) == ["redis_url_file: can't be combined with redis_url: set one of them"]
+    (line,) = errors_of({"jwt": {"secret_file": str(file), "public_key_file": "/key.pem"}})
     assert line.startswith("jwt: give secret or public_key_file, not both")
 
 
@@ -134,7 +132,7 @@ def test_a_secret_and_its_file_are_not_both_given(tmp_path: Path) -> None:
 def test_paths_of_secrets_that_are_none(path: str, tmp_path: Path) -> None:
     file = tmp_path / "gateway.toml"
     file.write_text(f'[jwt]\nsecret_file = "{path.encode("unicode_escape").decode()}"\n'.replace("\\x00", "\\u0000"))
-    (line,) = mistakes_with_help({"GATEWAY_CONFIG": str(file)})
+    (line,) = errors_with_help({"GATEWAY_CONFIG": str(file)})
     assert line.startswith("jwt.secret_file: ")
     assert "PRIVATE" not in line
 

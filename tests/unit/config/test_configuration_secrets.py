@@ -1,4 +1,4 @@
-"""Secrets are in no mistake, in no exception's chain, and in nothing that settings print."""
+"""Secrets are in no error, in no exception's chain, and in nothing that settings print."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_no_secret_is_told_with_a_mistake(environ: dict[str, str]) -> None:
 )
 def test_redis_urls_are_refused_without_telling_the_password(url: str) -> None:
     error = error_of({"REDIS_URL": url})
-    assert [line.partition(":")[0] for line in error.mistakes] == ["redis_url"]
+    assert [line.partition(":")[0] for line in error.errors] == ["redis_url"]
     assert "hunter2" not in everything_said(error)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.config import load_settings
-from tests.support.configuration import ORDERS, devices, loaded, mistakes_in, mistakes_of
+from tests.support.configuration import ORDERS, devices, errors_in, errors_of, loaded
 from tests.support.tokens import SECRET
 
 
@@ -37,7 +37,7 @@ def test_a_secret_has_at_least_32_bytes() -> None:
     for good in ("x" * 32, "ä" * 16):
         assert loaded({"jwt": {"secret": good}}).jwt.secret is not None
     for bad in ("", "x" * 31, "ä" * 15 + "x"):
-        assert mistakes_of({"jwt": {"secret": bad}}) == ["jwt.secret: must have at least 32 bytes (RFC 7518 3.2)"]
+        assert errors_of({"jwt": {"secret": bad}}) == ["jwt.secret: must have at least 32 bytes (RFC 7518 3.2)"]
 
 
 def test_texts_that_look_like_something_else_stay_texts() -> None:
@@ -51,7 +51,7 @@ def test_one_audience_or_several() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tree", "mistake"),
+    ("tree", "error"),
     [
         ({"foo": 1}, "foo: there is no such setting"),
         ({"jwt": {"secrett": "x"}}, "jwt.secrett: there is no such setting"),
@@ -103,8 +103,8 @@ def test_one_audience_or_several() -> None:
         (devices(scopes=[""]), "services.devices.scopes[0]: must be one scope, without blanks (RFC 6749 3.3), got ''"),
     ],
 )
-def test_a_single_mistake(tree: Mapping[str, Any], mistake: str) -> None:
-    assert mistakes_of(tree) == [mistake]
+def test_a_single_mistake(tree: Mapping[str, Any], error: str) -> None:
+    assert errors_of(tree) == [error]
 
 
 LIKE = "must be like http://host:port"
@@ -144,7 +144,7 @@ PARTS = "must be a scheme, a host and perhaps a port and a path"
 )
 def test_targets_that_are_refused(target: str, said: str) -> None:
     tree = {"services": {"rules": {"targets": ["http://127.0.0.1:1", target]}}}
-    assert mistakes_of(tree) == [f"services.rules.targets[1]: {said}"]
+    assert errors_of(tree) == [f"services.rules.targets[1]: {said}"]
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def test_redis_urls_that_are_taken(url: str) -> None:
     ],
 )
 def test_redis_urls_that_are_refused(url: str, said: str) -> None:
-    assert mistakes_in({"REDIS_URL": url}) == [f"redis_url: {said}"]
+    assert errors_in({"REDIS_URL": url}) == [f"redis_url: {said}"]
 
 
 @pytest.mark.parametrize("bind", ["0.0.0.0:8000", "[::]:8000", "localhost:0", "unix:/run/a,b.sock", "fd://3"])
@@ -244,7 +244,7 @@ def test_several_addresses_to_listen_at() -> None:
     ],
 )
 def test_lists_of_addresses_that_are_refused(bind: Any, said: str) -> None:
-    assert mistakes_of({"server": {"bind": bind}}) == [f"server.bind: {said}"]
+    assert errors_of({"server": {"bind": bind}}) == [f"server.bind: {said}"]
 
 
 BIND = "server.bind: must be like 127.0.0.1:8000, [::1]:8000 or unix:/path/to/socket, got"
@@ -255,12 +255,12 @@ BIND = "server.bind: must be like 127.0.0.1:8000, [::1]:8000 or unix:/path/to/so
     ["", "8000", ":8000", "localhost", "h:65536", "h:http", "http://h:1", "::1:80", "[h]:1", "u@h:1", "a:1,", "h:1\n"],
 )
 def test_addresses_that_nobody_can_listen_at(bind: str) -> None:
-    assert mistakes_of({"server": {"bind": bind}}) == [f"{BIND} {bind!r}"]
+    assert errors_of({"server": {"bind": bind}}) == [f"{BIND} {bind!r}"]
 
 
 @pytest.mark.parametrize("port", ["http", "65536", "-1", "80 ", "tcp://10.0.0.1:80"])
 def test_a_port_that_is_none(port: str) -> None:
-    assert mistakes_in({"PORT": port}) == [f"server.bind: PORT must be a port, a number from 0 to 65535, got {port!r}"]
+    assert errors_in({"PORT": port}) == [f"server.bind: PORT must be a port, a number from 0 to 65535, got {port!r}"]
 
 
 @pytest.mark.parametrize(
@@ -283,7 +283,7 @@ def test_sizes_may_have_units(text: str | int, size: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "MB", "1.5MB", "-1", "1TB", "1e6", "20 M B", "1" * 20, "²MB"])
 def test_sizes_that_are_none(text: str) -> None:
-    (line,) = mistakes_of(devices(max_body_bytes=text))
+    (line,) = errors_of(devices(max_body_bytes=text))
     assert line.startswith("services.devices.max_body_bytes: must be a number of bytes")
 
 
@@ -297,7 +297,7 @@ def test_all_settings_in_bytes_take_units() -> None:
     assert (found.jwt.max_token_bytes, found.jwt.cache_max_bytes, found.docs.max_bytes) == (4096, 1 << 20, 1 << 20)
     assert (found.server.max_head_bytes, found.server.min_body_bytes_per_second) == (16384, 1024)
     # Limits are those of the numbers.
-    assert mistakes_of({"server": {"max_head_bytes": "1GiB"}}) == [
+    assert errors_of({"server": {"max_head_bytes": "1GiB"}}) == [
         "server.max_head_bytes: must be less than or equal to 1048576"
     ]
 
@@ -309,7 +309,7 @@ def test_all_settings_in_bytes_take_units() -> None:
 def test_an_address_with_a_networks_length_proposes_the_network(text: str, network: str) -> None:
     said = f"{text!r} has host bits set: write '{network}', or the address alone"
     tree = {"admin": {"allow": [text]}, "ratelimit": {"exempt_addresses": [text]}}
-    assert mistakes_of(tree) == [f"ratelimit.exempt_addresses[0]: {said}", f"admin.allow[0]: {said}"]
+    assert errors_of(tree) == [f"ratelimit.exempt_addresses[0]: {said}", f"admin.allow[0]: {said}"]
     assert loaded({"admin": {"allow": [network]}}).admin.allow == (network,)
 
 
@@ -331,7 +331,7 @@ KEYS = "https://id.example.com/.well-known/jwks.json"
     ],
 )
 def test_urls_of_keys_that_are_refused_are_told_with_the_reason(url: str, said: str) -> None:
-    assert mistakes_of({"jwt": {"jwks_url": url}}) == [f"jwt.jwks_url: {said}"]
+    assert errors_of({"jwt": {"jwks_url": url}}) == [f"jwt.jwks_url: {said}"]
 
 
 @pytest.mark.parametrize(
@@ -360,7 +360,7 @@ def test_limits_that_are_taken(limit: str) -> None:
     ],
 )
 def test_limits_that_are_refused(limit: str) -> None:
-    told = mistakes_of({"ratelimit": {"default": limit, "anonymous": limit}, **devices(limits=["1/minute", limit])})
+    told = errors_of({"ratelimit": {"default": limit, "anonymous": limit}, **devices(limits=["1/minute", limit])})
     names = ["ratelimit.default", "ratelimit.anonymous", "services.devices.limits[1]"]
     assert [line.partition(": ")[0] for line in told] == names
     assert all(line.endswith(f"got {limit.rpartition('; ')[2]!r}") for line in told)
@@ -376,9 +376,9 @@ def test_limits_that_are_refused(limit: str) -> None:
     ],
 )  # fmt: skip
 def test_headers_that_a_claim_can_not_be_written_into(header: str) -> None:
-    (mistake,) = mistakes_of({"jwt": {"claims_to_headers": {"sub": header}}})
-    assert mistake.startswith("jwt.claims_to_headers.sub: ")
-    assert repr(header) in mistake
+    (error,) = errors_of({"jwt": {"claims_to_headers": {"sub": header}}})
+    assert error.startswith("jwt.claims_to_headers.sub: ")
+    assert repr(header) in error
 
 
 @pytest.mark.parametrize("header", ["X-User", "X-Forwarded-User", "X-Forwarded-Email", "Remote-User"])
@@ -402,22 +402,22 @@ def test_origins_that_are_taken(origin: str) -> None:
     ],
 )
 def test_origins_that_are_refused(origin: str) -> None:
-    (mistake,) = mistakes_of({"cors": {"origins": ["https://good.example.com", origin]}})
-    assert mistake.startswith("cors.origins[1]: must be like https://app.example.com")
-    assert mistake.endswith(f"got {origin!r}")
+    (error,) = errors_of({"cors": {"origins": ["https://good.example.com", origin]}})
+    assert error.startswith("cors.origins[1]: must be like https://app.example.com")
+    assert error.endswith(f"got {origin!r}")
 
 
 @pytest.mark.parametrize("port", [0, 65536, 99999])
 @pytest.mark.parametrize("host", ["http://localhost", "https://*.example.com", "http://[::1]"])
 def test_origins_with_ports_that_there_are_not(host: str, port: int) -> None:
     origin = f"{host}:{port}"
-    assert mistakes_of({"cors": {"origins": [origin]}}) == [
+    assert errors_of({"cors": {"origins": [origin]}}) == [
         f"cors.origins[0]: the port of {origin!r} is not a number from 1 to 65535"
     ]
 
 
 def test_credentials_are_not_for_any_page() -> None:
-    told = mistakes_of({"cors": {"origins": ["*", "null"], "credentials": True}})
+    told = errors_of({"cors": {"origins": ["*", "null"], "credentials": True}})
     assert told == [
         'cors: credentials = true can\'t be combined with origins = ["*"]: list the origins',
         'cors: credentials = true can\'t be combined with the origin "null", which any page can have',
@@ -430,14 +430,14 @@ def test_fields_of_cors_are_names() -> None:
     cors = loaded({"cors": {"expose_headers": fields, "allow_headers": fields}}).cors
     assert cors.expose_headers == cors.allow_headers == tuple(fields)
     spoiled = {"expose_headers": ["X-A, X-B"], "allow_headers": ["X-C X-D"], "methods": ["GET,POST"]}
-    names = [line.partition(": ")[0] for line in mistakes_of({"cors": spoiled})]
+    names = [line.partition(": ")[0] for line in errors_of({"cors": spoiled})]
     assert names == ["cors.methods[0]", "cors.allow_headers[0]", "cors.expose_headers[0]"]
 
 
 @pytest.mark.parametrize("name", ["none", "None", "hs256", "HS1", ""])
 def test_algorithms_that_there_are_not(name: str) -> None:
-    (mistake,) = mistakes_of({"jwt": {"algorithms": ["HS256", name]}})
-    assert mistake.startswith("jwt.algorithms[1]: must be 'HS256', ")
+    (error,) = errors_of({"jwt": {"algorithms": ["HS256", name]}})
+    assert error.startswith("jwt.algorithms[1]: must be 'HS256', ")
 
 
 SYMMETRIC = "jwt.algorithms: HS* verifies with a secret, not with public_key_file"
@@ -445,7 +445,7 @@ ASYMMETRIC = "jwt.algorithms: only HS* can be verified with a secret; the others
 
 
 @pytest.mark.parametrize(
-    ("jwt", "mistake"),
+    ("jwt", "error"),
     [
         ({"algorithms": ["RS256"]}, ASYMMETRIC),
         ({"secret": SECRET, "algorithms": ["HS256", "ES256"]}, ASYMMETRIC),
@@ -453,14 +453,14 @@ ASYMMETRIC = "jwt.algorithms: only HS* can be verified with a secret; the others
         ({"algorithms": []}, "jwt.algorithms: must not be empty"),
     ],
 )
-def test_algorithms_fit_the_source_of_keys(jwt: dict[str, Any], mistake: str) -> None:
-    assert mistakes_of({"jwt": jwt}) == [mistake]
+def test_algorithms_fit_the_source_of_keys(jwt: dict[str, Any], error: str) -> None:
+    assert errors_of({"jwt": jwt}) == [error]
 
 
 def test_one_source_of_keys_and_one_claim_for_a_header() -> None:
     claims = {"sub": "X-User", "user_id": "x-user"}
     jwt = {"secret": SECRET, "public_key_file": "/key.pem", "algorithms": ["HS256"], "claims_to_headers": claims}
-    assert mistakes_of({"jwt": jwt}) == [
+    assert errors_of({"jwt": jwt}) == [
         "jwt: give secret or public_key_file, not both",
         SYMMETRIC,
         "jwt.claims_to_headers: 'x-user' can't be set from both 'sub' and 'user_id'",
@@ -473,7 +473,7 @@ def test_services_in_the_file_are_as_strict(tmp_path_factory: pytest.TempPathFac
         "redis_url = 5\n[jwt]\nsecret = 12345678901234567890123456789012\nissuer = 2020-01-01\n"
         f"[services.orders]\nprefix = '{ORDERS['prefix']}'\ntargets = 'http://h'\nmax_in_flight = 1.5\nauth = false\n"
     )
-    assert mistakes_in({"GATEWAY_CONFIG": str(path)}) == [
+    assert errors_in({"GATEWAY_CONFIG": str(path)}) == [
         "redis_url: must be a string",
         "jwt.secret: must be a string",
         "jwt.issuer: must be a string",
@@ -485,6 +485,6 @@ def test_services_in_the_file_are_as_strict(tmp_path_factory: pytest.TempPathFac
 
 def test_there_is_one_kind_of_worker() -> None:
     assert loaded({"server": {"worker": "gevent"}}).server.worker == "gevent"
-    assert mistakes_of({"server": {"worker": "gthread"}}) == [
+    assert errors_of({"server": {"worker": "gthread"}}) == [
         "server.worker: must be gevent, which is the only kind of worker, got 'gthread'"
     ]

@@ -22,10 +22,10 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def mistakes_at(folder: Path) -> list[str]:
+def errors_at(folder: Path) -> list[str]:
     with pytest.raises(ConfigurationError) as caught:
         generated_secret(folder)
-    return caught.value.mistakes
+    return caught.value.errors
 
 
 def test_it_is_made_once_and_kept(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_processes_that_start_at_once_have_the_same_one(tmp_path: Path) -> None:
 def test_a_damaged_one_is_neither_used_nor_replaced(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "jwt-secret"
     path.write_bytes(content)
-    assert mistakes_at(tmp_path) == [f"jwt.secret: the generated one in {str(path)!r} is damaged; remove the file"]
+    assert errors_at(tmp_path) == [f"jwt.secret: the generated one in {str(path)!r} is damaged; remove the file"]
     assert path.read_bytes() == content
 
 
@@ -109,22 +109,22 @@ def cannot(folder: Path, reason: str) -> list[str]:
 def test_a_folder_that_can_not_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     folder = tmp_path / "file" / "instance"
-    assert mistakes_at(folder) == cannot(folder, "Not a directory")
+    assert errors_at(folder) == cannot(folder, "Not a directory")
 
 
 def test_something_else_in_its_place(tmp_path: Path) -> None:
     (tmp_path / "folder" / "jwt-secret").mkdir(parents=True)
-    assert mistakes_at(tmp_path / "folder") == cannot(tmp_path / "folder", "Is a directory")
+    assert errors_at(tmp_path / "folder") == cannot(tmp_path / "folder", "Is a directory")
     (tmp_path / "link").mkdir()
     (tmp_path / "link" / "jwt-secret").symlink_to(tmp_path / "nowhere")
-    assert mistakes_at(tmp_path / "link") == cannot(tmp_path / "link", "No such file or directory")
+    assert errors_at(tmp_path / "link") == cannot(tmp_path / "link", "No such file or directory")
     assert not (tmp_path / "nowhere").exists()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_that_can_not_be_written(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
-    assert mistakes_at(tmp_path) == cannot(tmp_path, "Permission denied")
+    assert errors_at(tmp_path) == cannot(tmp_path, "Permission denied")
     tmp_path.chmod(0o700)
 
 
@@ -149,4 +149,4 @@ def run_out_of_space(folder: Path, found: Queue[list[str]]) -> None:
         generated_secret(folder)
         found.put([])
     except ConfigurationError as error:
-        found.put(error.mistakes)
+        found.put(error.errors)

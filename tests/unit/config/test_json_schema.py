@@ -1,4 +1,4 @@
-"""The JSON schema of gateway.toml accepts what the gateway accepts, and refuses typical mistakes."""
+"""The JSON schema of gateway.toml accepts what the gateway accepts, and refuses typical errors."""
 
 from __future__ import annotations
 

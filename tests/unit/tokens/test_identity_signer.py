@@ -135,7 +135,7 @@ def test_its_id_is_the_thumbprint(tmp_path: Path) -> None:
 def test_a_key_that_cannot_be_used_is_told(tmp_path: Path, content: Callable[[], bytes], told: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         signer_with(tmp_path / "key.pem", content())
-    (line,) = caught.value.mistakes
+    (line,) = caught.value.errors
     assert line.startswith("identity.private_key_file: ")
     assert told in line
 

@@ -90,11 +90,11 @@ def loaded(file: Path, *algorithms: str) -> KeySet:
     return load_keys(JwtSettings.model_validate({"public_key_file": file, "algorithms": algorithms or None}))
 
 
-def mistake(file: Path, *algorithms: str) -> str:
+def error(file: Path, *algorithms: str) -> str:
     """The one line that says why the file is refused, which it must be."""
     with pytest.raises(ConfigurationError) as caught:
         loaded(file, *algorithms)
-    (line,) = caught.value.mistakes
+    (line,) = caught.value.errors
     return line
 
 
@@ -170,7 +170,7 @@ def test_an_algorithm_that_the_key_cannot_have_is_refused(
     file: Path, kind: str, algorithms: list[str], wrong: str
 ) -> None:
     file.write_bytes(public_pem(key(kind)))
-    assert mistake(file, *algorithms).startswith(f"jwt.algorithms: {wrong} can't be used with the key in ")
+    assert error(file, *algorithms).startswith(f"jwt.algorithms: {wrong} can't be used with the key in ")
 
 
 @pytest.mark.parametrize("algorithms", [["HS256"], ["RS256", "HS256"]])
@@ -198,7 +198,7 @@ def test_a_private_key_is_refused_also_beside_a_public_one(
     private, public = private_pem(kind, layout, password), public_pem(key(kind))
     for octets in (private, public + private, private + public, certificate(kind) + private):
         file.write_bytes(octets)
-        line = mistake(file)
+        line = error(file)
         assert line.startswith("jwt.public_key_file: holds a private key")
         assert private.splitlines()[1].decode() not in line
 
@@ -206,21 +206,21 @@ def test_a_private_key_is_refused_also_beside_a_public_one(
 @pytest.mark.parametrize("bits", [1024, 2040])
 def test_a_weak_rsa_key_is_refused(file: Path, bits: int) -> None:
     file.write_bytes(public_pem(rsa_key(bits=bits)))
-    assert mistake(file) == "jwt.public_key_file: an RSA key needs 2048 bits or more (RFC 7518 3.3)"
+    assert error(file) == "jwt.public_key_file: an RSA key needs 2048 bits or more (RFC 7518 3.3)"
 
 
 @pytest.mark.parametrize("kind", ["P-224", "secp256k1"])
 def test_a_curve_without_algorithm_is_refused(file: Path, kind: str) -> None:
     file.write_bytes(public_pem(key(kind)))
-    assert mistake(file).startswith("jwt.public_key_file: the curve must be P-256, P-384 or P-521")
+    assert error(file).startswith("jwt.public_key_file: the curve must be P-256, P-384 or P-521")
 
 
 @pytest.mark.parametrize("kind", ["DSA", "X25519"])
 def test_a_key_that_signs_no_tokens_is_refused(file: Path, kind: str) -> None:
     file.write_bytes(public_pem(key(kind)))
-    assert mistake(file) == "jwt.public_key_file: must be an RSA, EC or Ed25519 key"
+    assert error(file) == "jwt.public_key_file: must be an RSA, EC or Ed25519 key"
     file.write_bytes(certificate(kind))
-    assert mistake(file) == "jwt.public_key_file: must be an RSA, EC or Ed25519 key"
+    assert error(file) == "jwt.public_key_file: must be an RSA, EC or Ed25519 key"
 
 
 def garbage() -> dict[str, bytes]:
@@ -246,13 +246,13 @@ def garbage() -> dict[str, bytes]:
 @pytest.mark.parametrize("what", garbage())
 def test_a_file_without_public_key_is_refused(file: Path, what: str) -> None:
     file.write_bytes(garbage()[what])
-    assert mistake(file) == f"jwt.public_key_file: {str(file)!r} holds no public key in PEM"
+    assert error(file) == f"jwt.public_key_file: {str(file)!r} holds no public key in PEM"
 
 
 def test_a_file_that_cannot_be_read_is_refused(file: Path) -> None:
-    assert mistake(file) == f"jwt.public_key_file: can't read {str(file)!r}: No such file or directory"
-    assert mistake(file.parent).startswith(f"jwt.public_key_file: can't read {str(file.parent)!r}: ")
-    assert mistake(Path("a\0b")).startswith("jwt.public_key_file: ")
+    assert error(file) == f"jwt.public_key_file: can't read {str(file)!r}: No such file or directory"
+    assert error(file.parent).startswith(f"jwt.public_key_file: can't read {str(file.parent)!r}: ")
+    assert error(Path("a\0b")).startswith("jwt.public_key_file: ")
 
 
 @pytest.mark.parametrize("version", [1, 3, 5, 255])
@@ -260,7 +260,7 @@ def test_a_certificate_of_an_unknown_version_is_refused(file: Path, version: int
     octets = certificate("P-256", Encoding.DER)
     assert octets.count(b"\xa0\x03\x02\x01\x02") == 1
     file.write_bytes(in_pem(octets.replace(b"\xa0\x03\x02\x01\x02", bytes([0xA0, 3, 2, 1, version])), "CERTIFICATE"))
-    assert mistake(file) == f"jwt.public_key_file: {str(file)!r} holds no public key in PEM"
+    assert error(file) == f"jwt.public_key_file: {str(file)!r} holds no public key in PEM"
 
 
 @pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")
@@ -281,10 +281,10 @@ def test_a_damaged_file_is_a_mistake_in_the_configuration_and_nothing_else(
         octets[int(place * len(octets))] = value
     file.write_bytes(in_pem(bytes(octets), label))
     try:
-        mistakes = [] if loaded(file) else ["no key"]
+        errors = [] if loaded(file) else ["no key"]
     except ConfigurationError as error:
-        mistakes = error.mistakes
-    assert all(line.startswith("jwt.") for line in mistakes)
+        errors = error.errors
+    assert all(line.startswith("jwt.") for line in errors)
 
 
 def der_of(kind: str) -> bytes:
@@ -306,7 +306,7 @@ def test_a_secret_verifies_hs256_where_nothing_else_is_configured() -> None:
 def test_no_key_at_all_is_a_mistake() -> None:
     with pytest.raises(ConfigurationError) as caught:
         load_keys(JwtSettings())
-    assert caught.value.mistakes == ["jwt.secret: is not set"]
+    assert caught.value.errors == ["jwt.secret: is not set"]
 
 
 @pytest.mark.parametrize(("algorithm", "needed"), [("HS256", 32), ("HS384", 48), ("HS512", 64)])
@@ -318,7 +318,7 @@ def test_a_secret_is_as_long_as_its_algorithm_needs(algorithm: str, needed: int)
     if needed > 32:
         with pytest.raises(ConfigurationError) as caught:
             secret_keys(secret[: needed - 1], "HS256", algorithm)
-        (line,) = caught.value.mistakes
+        (line,) = caught.value.errors
         assert line == f"jwt.secret: must have at least {needed} bytes for {algorithm} (RFC 7518 3.2)"
 
 
@@ -343,7 +343,7 @@ def test_a_key_file_or_jwk_is_no_secret() -> None:
     ):
         with pytest.raises(ConfigurationError) as caught:
             secret_keys(octets.decode())
-        assert caught.value.mistakes == ["jwt.secret: holds a key file or a JWK, which is not a secret"]
+        assert caught.value.errors == ["jwt.secret: holds a key file or a JWK, which is not a secret"]
 
 
 def test_algorithms_of_key_pairs_have_no_secret() -> None:
