@@ -24,7 +24,7 @@ class DocumentStore:
 
     def __init__(self, redis: SharedRedis) -> None:
         self._redis = redis
-        self._prefix = redis.partitions.tags[0] + PREFIX
+        self._prefix = redis.hash_tags.tags[0] + PREFIX
 
     def read(self, sources: Iterable[str]) -> dict[str, DocumentState]:
         """What is known of each source, as far as anything is."""

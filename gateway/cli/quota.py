@@ -16,7 +16,7 @@ from gateway.cli.redis import shared_redis
 from gateway.cli.table import print_table
 from gateway.config import Settings
 from gateway.proxy.forwarding_headers import rate_limit_address
-from gateway.rate_limiting.limit_sets import Caller, LimitSets, Rule
+from gateway.rate_limiting.limit_sets import Caller, LimitSets, NamedLimit
 from gateway.rate_limiting.models import LimitCheck
 from gateway.rate_limiting.redis_counters import RedisCounters
 from gateway.route_policy import policies_of
@@ -29,7 +29,7 @@ NOT_GIVEN_BACK = "not given back"
 class Counted:
     """One counter of the caller's: its limit, and where it is kept."""
 
-    rule: Rule
+    limit: NamedLimit
     check: LimitCheck
     partition_key: str
 
@@ -66,9 +66,9 @@ def quota_command(settings: Settings) -> click.Command:
                     note = give_back(counters, one, used)
                 rows.append(
                     (
-                        one.rule.name,
-                        one.rule.limit.text,
-                        "+".join(one.rule.limit.by),
+                        one.limit.name,
+                        one.limit.spec.text,
+                        "+".join(one.limit.spec.by),
                         str(used),
                         str(result.capacity),
                         note or (f"{math.ceil(result.reset_seconds)} s" if used else "-"),
@@ -90,9 +90,9 @@ def principal_of(settings: Settings, subject: str, issuer: str | None, claims: S
 
 def give_back(counters: RedisCounters, one: Counted, used: int) -> str:
     """What became of the counter, by reading it again."""
-    if not {"principal", "address"} & set(one.rule.limit.by):
+    if not {"principal", "address"} & set(one.limit.spec.by):
         return "shared with others, left"
-    counters.forget(one.check.key, one.partition_key)
+    counters.clear(one.check.key, one.partition_key)
     (result,) = counters.consume([one.check], dry_run=True, partition_key=one.partition_key)
     # The caller may have called again in between.
     return "given back" if result.capacity - result.remaining < used else NOT_GIVEN_BACK
@@ -110,7 +110,7 @@ def counted_for(settings: Settings, principal: Principal | None, address: str) -
         caller = Caller(counted, address, (), policy.service, policy.name)
         limit_set = quotas.limit_set_for(policy, counted)
         checks: Sequence[LimitCheck] = limit_set.checks_for(caller, 1)
-        for rule, check in zip(limit_set.rules, checks, strict=True):
+        for limit, check in zip(limit_set.limits, checks, strict=True):
             if check.key not in seen:
                 seen.add(check.key)
-                yield Counted(rule, check, limit_set.partition_key(caller))
+                yield Counted(limit, check, limit_set.partition_key(caller))

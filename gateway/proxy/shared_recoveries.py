@@ -19,7 +19,7 @@ class SharedRecoveries:
 
     def __init__(self, redis: SharedRedis) -> None:
         self._redis = redis
-        self._prefix = redis.partitions.tags[0] + "gateway:recovery:"
+        self._prefix = redis.hash_tags.tags[0] + "gateway:recovery:"
 
     def publish(self, service: str, target: Target, seconds_ago: float) -> None:
         """The target was seen to work so long ago."""

@@ -1,18 +1,19 @@
-"""The algorithms of quotas, as consume_limits.lua has them for Redis; here for counting in one process.
+"""The rate limiting algorithms, for counting in one process. consume_limits.lua has the same ones for Redis.
 
-`sliding`, the default, is a sliding window counter. Time is cut into windows; what was used is the current window's
-count plus the previous one's, weighted with the share of it that the sliding window still covers:
+`sliding`, the default, is a sliding window counter. Time is divided into windows. What is used is the count of the
+current window plus the count of the previous one, weighted by how much of it the sliding window still covers:
 `used = current + previous * (1 - elapsed / window)`. Within one window no more than `amount` passes, exactly. Over any
-stretch of one window's length, traffic that was uneven inside the previous window can reach up to 2 * amount in theory,
-and in practice stays within some percent of `amount`; one who goes on at an even pace gets `amount`, or one less.
+period of one window's length, traffic that was uneven inside the previous window can in theory reach 2 * `amount`; in
+practice it stays within a few percent of `amount`. A caller with an even pace gets `amount`, or one less.
 
-`fixed` forgets everything when the clock's window ends: exactly `amount` in each window, and up to 2 * amount within a
-moment around its end.
+`fixed` resets the count when the clock's window ends: exactly `amount` in each window, and up to 2 * `amount` around
+the end of one.
 
 `bucket` is a token bucket: it holds `burst` and gains `amount` per window, evenly. Over any time t no more than
 `burst + amount * t / window` passes, exactly.
 
-All of it in whole numbers: with fractions, a request that comes back just when it was told to could miss by one bit.
+All arithmetic is in integers: with floats, a request that is repeated exactly after `retry_after_seconds` could be
+refused because of a rounding error.
 """
 
 from __future__ import annotations
@@ -21,34 +22,34 @@ from dataclasses import dataclass
 
 from gateway.rate_limiting.models import LimitCheck, LimitResult
 
-# Sliding and fixed: (number of the window, the previous window's count, its own). Bucket: (milliseconds, what it held
-# then in parts of a request, 0).
+# A counter. Sliding and fixed: the window's number, the previous window's count, this window's count. Bucket: a time in
+# milliseconds, the level at that time in parts of a request, 0.
 State = tuple[int, int, int]
 
 
 @dataclass(slots=True)
-class Judgement:
-    """`result` where nothing is taken; `charged` and `state` where it is."""
+class Decision:
+    """`uncharged` is the result if the request is not charged; `charged` and `state`, the new counter, if it is."""
 
-    result: LimitResult
+    uncharged: LimitResult
     charged: LimitResult
     state: State
 
 
-def judge(check: LimitCheck, now: int, kept: State | None) -> Judgement:
-    """What becomes of the check at `now` (milliseconds), by what is `kept` under its key."""
+def decide(check: LimitCheck, now: int, state: State | None) -> Decision:
+    """Applies the algorithm of the check. `now` is in milliseconds; `state` is the counter, None for a new caller."""
     if check.algorithm == "bucket":
-        return judge_bucket(check, now, kept)
-    return judge_window(check, now, kept)
+        return decide_by_bucket(check, now, state)
+    return decide_by_window(check, now, state)
 
 
-def judge_window(check: LimitCheck, now: int, kept: State | None) -> Judgement:
+def decide_by_window(check: LimitCheck, now: int, state: State | None) -> Decision:
     window = check.window_seconds * 1000
     index = now // window
-    at, previous, current = kept or (index, 0, 0)
+    at, previous, current = state or (index, 0, 0)
     late = 0
     if at == index + 1:
-        # The clock was set back a little: the window that it was in is taken to begin now, and lasts longer.
+        # The clock was set back a little: the counter's window is treated as beginning now, and lasts longer.
         index, late = at, at * window - now
     elapsed = max(0, now - index * window)
     if at == index - 1:
@@ -58,7 +59,7 @@ def judge_window(check: LimitCheck, now: int, kept: State | None) -> Judgement:
     if check.algorithm == "fixed":
         previous = 0
     ends_in = late + window - elapsed
-    # What the sliding window still covers of the previous one, rounded up.
+    # The share of the previous window is rounded up.
     left = check.amount - current - -(-previous * (window - elapsed) // window)
     spare = check.amount - check.cost
     if check.cost <= left:
@@ -68,44 +69,44 @@ def judge_window(check: LimitCheck, now: int, kept: State | None) -> Judgement:
     elif check.algorithm == "fixed":
         wait = ends_in
     elif current <= spare:
-        # Enough of the previous window has to slide out.
+        # Until enough of the previous window has left the sliding window.
         wait = ends_in - (spare - current) * window // previous
     else:
-        # Not in this window; in the next one, enough of this window has to slide out.
+        # Until, in the next window, enough of this one has left the sliding window.
         wait = ends_in + window - spare * window // current
 
-    def free_in(count: int) -> float:
-        """Seconds until nothing is left of what was used, where it is `count` in this window."""
+    def reset_seconds(count: int) -> float:
+        """Seconds until nothing is used, if `count` is used in this window."""
         if count:
             return (ends_in if check.algorithm == "fixed" else ends_in + window) / 1000
         return ends_in / 1000 if previous else 0
 
     charged = current + check.cost
-    return Judgement(
-        LimitResult(wait == 0, max(0, left), free_in(current), wait / 1000, check.amount),
-        LimitResult(True, max(0, left - check.cost), free_in(charged), 0, check.amount),
+    return Decision(
+        LimitResult(wait == 0, max(0, left), reset_seconds(current), wait / 1000, check.amount),
+        LimitResult(True, max(0, left - check.cost), reset_seconds(charged), 0, check.amount),
         (at, previous, charged),
     )
 
 
-def judge_bucket(check: LimitCheck, now: int, kept: State | None) -> Judgement:
-    # A request is as many parts as the window has milliseconds, so that `amount` parts come in with each of them.
+def decide_by_bucket(check: LimitCheck, now: int, state: State | None) -> Decision:
+    # A request has as many parts as the window has milliseconds, so the bucket gains `amount` parts per millisecond.
     window = check.window_seconds * 1000
     full, need = check.burst * window, check.cost * window
-    at, level, _ = kept or (now, full, 0)
+    at, level, _ = state or (now, full, 0)
     if at > now + window:
-        # The clock was set back far: nobody is locked out until it has caught up.
+        # The clock was set back far. A full bucket, or callers would be refused until the clock has caught up.
         at, level = now, full
     level = min(full, level + max(0, now - at) * check.amount)
     at = max(at, now)
 
     def time_to_gain(parts: int) -> int:
-        """Milliseconds until it has gained that much, rounded up; where the clock was set back, it gains nothing until
-        that has caught up."""
+        """Milliseconds until the bucket has gained `parts`, rounded up. After the clock was set back, it gains nothing
+        until the clock has caught up."""
         return at - now + -(-parts // check.amount) if parts > 0 else 0
 
     wait = window if need > full else time_to_gain(need - level)
-    return Judgement(
+    return Decision(
         LimitResult(wait == 0, level // window, time_to_gain(full - level) / 1000, wait / 1000, check.burst),
         LimitResult(True, max(0, level - need) // window, time_to_gain(full - level + need) / 1000, 0, check.burst),
         (at, level - need, 0),

@@ -1,15 +1,17 @@
--- Takes from all of a request's limits, or from none (the algorithms are algorithms.py's; time is Redis' own).
--- KEYS: for each limit its counter, three numbers; then the marks to be looked up.
--- ARGV[1]: 1 to take, 0 to look. ARGV[5i-3 .. 5i+1], of limit i: algorithm (0 sliding, 1 fixed, 2 bucket), amount,
--- window in ms, cost, burst.
--- Returns for each limit: passed (1 or 0), remaining, ms until all of it is free again, ms until the cost would pass;
--- then for each mark its number, -1 where there is none. Doubles hold these whole numbers exactly.
+-- Charges all limits of a request, or none if one refuses. The algorithms are described in algorithms.py; the time is
+-- that of Redis.
+-- KEYS: the counter of each limit, a text of three numbers; then the revocation keys to read.
+-- ARGV[1]: 1 to charge, 0 for a dry run. ARGV[5i-3 .. 5i+1], of limit i: algorithm (0 sliding, 1 fixed, 2 bucket),
+-- amount, window in ms, cost, burst.
+-- Returns for each limit: passed (1 or 0), remaining, ms until the whole limit is available again, ms until the cost
+-- would pass; then for each revocation key its number, -1 if the key does not exist. Doubles hold these integers
+-- exactly.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local counters, reply, passed, limits = {}, {}, true, (#ARGV - 1) / 5
 
--- The text at a key: false where there is none, '' where something else than a text is stored there, which must not
--- fail the other limits of the request. Every other error is raised: counting on without a counter would limit nobody.
+-- The text at a key: false if the key does not exist, '' if it holds another type, which must not fail the request's
+-- other limits. Every other error is raised: without its counter a limit would limit nobody.
 local function text_at(key)
   local text = redis.pcall('GET', key)
   if type(text) == 'table' then
@@ -21,7 +23,7 @@ local function text_at(key)
   return text
 end
 
-local function kept(key)
+local function read_counter(key)
   local text = text_at(key)
   if text then
     local at, second, third = string.match(text, '^(%d+):(%d+):(%d+)$')
@@ -32,7 +34,7 @@ end
 for i = 1, limits do
   local key, algorithm = KEYS[i], ARGV[5 * i - 3]
   local amount, window, cost = tonumber(ARGV[5 * i - 2]), tonumber(ARGV[5 * i - 1]), tonumber(ARGV[5 * i])
-  local at, second, third = kept(key)
+  local at, second, third = read_counter(key)
   local left, wait, reset, charged, life = 0, 0, 0, 0, 0
   if algorithm == '2' then
     local full, need = tonumber(ARGV[5 * i + 1]) * window, cost * window
@@ -42,7 +44,7 @@ for i = 1, limits do
     end
     level = math.min(full, level + math.max(0, now - at) * amount)
     at = math.max(at, now)
-    -- where the clock was set back, it gains nothing until that has caught up
+    -- after the clock was set back, the bucket gains nothing until the clock has caught up
     local late = at - now
     if need > full then
       wait = window
@@ -60,7 +62,7 @@ for i = 1, limits do
   else
     local index, late = math.floor(now / window), 0
     if at == index + 1 then
-      -- the clock was set back a little: the window that it was in is taken to begin now, and lasts longer
+      -- the clock was set back a little: the counter's window is treated as beginning now, and lasts longer
       index, late = at, at * window - now
     end
     local elapsed = math.max(0, now - index * window)
@@ -73,7 +75,7 @@ for i = 1, limits do
       second = 0
     end
     local ends = late + window - elapsed
-    -- what the sliding window still covers of the previous one, rounded up
+    -- the share of the previous window is rounded up
     left = amount - third - math.ceil(second * (window - elapsed) / window)
     local spare = amount - cost
     if cost > left then
@@ -87,7 +89,7 @@ for i = 1, limits do
         wait = ends + window - math.floor(spare * window / third)
       end
     end
-    -- until nothing is left of what was used: in this window, or in the previous one alone
+    -- until nothing is used: if something was used in this window, or only in the previous one
     local used, covered = algorithm == '1' and ends or ends + window, second > 0 and ends or 0
     reset = third > 0 and used or covered
     third = third + cost
@@ -110,9 +112,9 @@ if passed and ARGV[1] == '1' then
     reply[4 * i - 1] = counter[4]
   end
 end
--- what stands there is a number and what it is about
+-- a revocation is stored as a number and a description
 for i = limits + 1, #KEYS do
-  local mark = text_at(KEYS[i])
-  reply[#reply + 1] = mark and tonumber(string.match(mark, '^%d+') or 0) or -1
+  local revocation = text_at(KEYS[i])
+  reply[#reply + 1] = revocation and tonumber(string.match(revocation, '^%d+') or 0) or -1
 end
 return reply

@@ -1,10 +1,10 @@
-"""What happens to quotas when Redis fails: count in the worker (`local`), let pass (`open`) or refuse (`closed`).
+"""What happens to rate limits if Redis fails: count in the worker (`local`), let pass (`open`) or refuse (`closed`).
 
-A breaker keeps a hung Redis cheap: it costs at most one timeout per worker and second. In a cluster each node has its
-own breaker, so that a dead node concerns only the callers whose counters it has.
+A breaker keeps a hung Redis from slowing down every request. In a cluster each node has its own breaker, so that a dead
+node affects only the callers whose counters it has.
 
-A Redis that answers but refuses to count (out of memory, a replica, too few replicas) can still be read, so revocations
-are looked up all the same.
+A Redis that replies but refuses to count (out of memory, a read-only replica, too few replicas) can still be read:
+revocations are looked up even then.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ log = logging.getLogger(__name__)
 
 
 class FallbackLimiter:
-    """Takes from Redis while it answers, else as `on_failure` says. Without Redis configured: in the process.
+    """Counts in Redis while it works, else as `on_failure` says; in this process if no Redis is configured.
 
-    `workers` is how many processes share a limit when each counts for itself; `clock` is monotonic seconds."""
+    `workers` is how many processes share a limit while each counts for itself; `clock` gives monotonic seconds."""
 
     def __init__(
         self,
@@ -46,15 +46,13 @@ class FallbackLimiter:
         self._workers = workers
         self._clock = clock
         self._metrics = metrics
-        self._breaker = RedisBreaker()
-        self._is_cluster = redis is not None and redis.is_cluster
-        # By node; under None what failed while no node was known.
-        self._breakers_of_nodes: dict[Address | None, RedisBreaker] = {}
+        # By cluster node; under None the breaker of a single server, and failures while no node was known.
+        self._breakers: dict[Address | None, RedisBreaker] = {}
         self._is_failing = False
 
     @property
     def state(self) -> str:
-        """`ok`, `down` or `not configured`, as this worker saw it last; `down` also where one node of a cluster is."""
+        """`ok`, `down` or `not configured`, as this worker last saw it; `down` also if one cluster node is down."""
         if self._redis is None:
             return "not configured"
         return "down" if self._is_failing else "ok"
@@ -68,68 +66,78 @@ class FallbackLimiter:
         on_failure: OnRedisFailure | None = None,
         partition_key: str = "",
     ) -> list[LimitResult]:
-        """The result of each limit; an empty list where nothing could be counted and the request may pass. `lookup`
-        is looked up in the same call, if there is one. `on_failure` is the request's own way, where it has one.
+        """Charges all limits, or none if one refuses or with `dry_run`; sends `lookup` in the same call. Returns the
+        result of each check, or an empty list if nothing could be counted and the request may pass. `on_failure`
+        overrides the setting for this request.
 
-        Raises LimiterUnavailable where it may not pass."""
-        if self._redis is None:
+        Raises LimiterUnavailable if the request must not pass."""
+        redis = self._redis
+        if redis is None:
             return self._consume_locally(checks, dry_run=dry_run)
-        breaker = self._breaker_for(partition_key) if self._is_cluster else self._breaker
+        breaker = self._breaker_for(redis, partition_key)
         if not breaker.is_failing or ((checks or not breaker.can_read) and breaker.may_try(self._clock())):
             started = self._clock()
             try:
-                results = self._redis.consume(checks, lookup, partition_key, dry_run=dry_run)
+                results = redis.consume(checks, lookup, partition_key, dry_run=dry_run)
             except FAILURES as error:
-                breaker = self._failed(error, partition_key)
+                breaker = self._failed(redis, error, partition_key)
             else:
                 if self._is_failing:
-                    self._answered(breaker, has_written=not dry_run and all(one.passed for one in results))
+                    has_written = not dry_run and all(result.passed for result in results)
+                    self._succeeded(redis, breaker, has_written=has_written)
                 return results
             finally:
                 self._metrics.redis_seconds.observe(self._clock() - started)
         if lookup is not None and breaker.can_read:
-            self._look_up(breaker, lookup, partition_key)
+            try:
+                redis.consume([], lookup, partition_key)
+            except FAILURES:
+                # Not only refusing any more, but gone: without this, each request would wait for a timeout.
+                breaker.can_read = False
         if not checks:
             return []
-        way = on_failure or self._on_failure
-        self._metrics.quota_fallbacks.labels(way).inc()
-        if way == "closed":
+        on_failure = on_failure or self._on_failure
+        self._metrics.quota_fallbacks.labels(on_failure).inc()
+        if on_failure == "closed":
             raise LimiterUnavailable("try again in a moment")
-        return self._consume_locally(checks, dry_run=dry_run) if way == "local" else []
+        return self._consume_locally(checks, dry_run=dry_run) if on_failure == "local" else []
 
     def is_reachable(self) -> bool:
-        """Whether Redis counts. Asks it, unless it has just failed; in a cluster one node, of those that fail the one
-        whose turn it is."""
-        if self._redis is None:
+        """Whether Redis counts, by a call to it, unless it has just failed. In a cluster the call goes to one node: of
+        several that fail, to the one whose pause is over."""
+        redis = self._redis
+        if redis is None:
             return False
         now = self._clock()
-        breaker = next((one for one in self._failing() or [self._breaker] if one.may_try(now)), None)
+        breakers = self._failing_breakers() or [self._breaker_for(redis, "")]
+        breaker = next((one for one in breakers if one.may_try(now)), None)
         if breaker is None:
             return False
         try:
-            self._redis.probe(breaker.partition_key)
+            redis.probe(breaker.partition_key)
         except FAILURES as error:
-            self._failed(error, breaker.partition_key)
+            self._failed(redis, error, breaker.partition_key)
         else:
             if self._is_failing:
-                self._answered(breaker, has_written=True)
+                self._succeeded(redis, breaker, has_written=True)
         return not self._is_failing
 
-    def forget(self, key: str) -> None:
-        self._local.forget(key)
+    def clear(self, key: str) -> None:
+        self._local.clear(key)
         if self._redis is not None:
-            self._redis.forget(key, key)
+            self._redis.clear(key, key)
 
-    def forget_all(self) -> int:
-        count = self._local.forget_all()
-        return count if self._redis is None else self._redis.forget_all()
+    def clear_all(self) -> int:
+        """Removes every counter; returns how many there were."""
+        count = self._local.clear_all()
+        return count if self._redis is None else self._redis.clear_all()
 
     def _consume_locally(self, checks: Sequence[LimitCheck], *, dry_run: bool) -> list[LimitResult]:
-        # A share that could never pass would be no share.
+        # Each worker's share of the limit, but never so small that no request could pass.
         shares = [
             replace(
                 check,
-                # Of a bucket this is how fast it fills, and nothing has to pass at once.
+                # A bucket's `amount` is how fast it fills; its `burst` has to cover the cost.
                 amount=max(1, 0 if check.burst else check.cost, check.amount // self._workers),
                 burst=max(check.cost, check.burst // self._workers) if check.burst else 0,
             )
@@ -137,54 +145,43 @@ class FallbackLimiter:
         ]
         return self._local.consume(shares, dry_run=dry_run)
 
-    def _look_up(self, breaker: RedisBreaker, lookup: RevocationLookup, partition_key: str) -> None:
-        """Reads the marks of a request whose limits can't be counted. They stay unknown where that fails, too."""
-        assert self._redis is not None  # noqa: S101 - it has failed
-        try:
-            self._redis.consume([], lookup=lookup, partition_key=partition_key)
-        except FAILURES:
-            # Or each request would wait for a Redis that has stopped to answer since.
-            breaker.can_read = False
-
-    def _breaker_for(self, partition_key: str) -> RedisBreaker:
-        """The breaker of the node that has the partition."""
-        assert self._redis is not None  # noqa: S101 - there are no nodes without
-        node = self._redis.node_of(partition_key)
-        breaker = self._breakers_of_nodes.get(node)
+    def _breaker_for(self, redis: RedisCounters, partition_key: str) -> RedisBreaker:
+        """The breaker of the server that has this partition's counters."""
+        node = redis.node_of(partition_key)
+        breaker = self._breakers.get(node)
         if breaker is None:
-            breaker = self._breakers_of_nodes[node] = RedisBreaker()
+            breaker = self._breakers[node] = RedisBreaker()
         return breaker
 
-    def _failing(self) -> list[RedisBreaker]:
-        breakers = self._breakers_of_nodes.values() if self._is_cluster else [self._breaker]
-        return [breaker for breaker in breakers if breaker.is_failing]
+    def _failing_breakers(self) -> list[RedisBreaker]:
+        return [breaker for breaker in list(self._breakers.values()) if breaker.is_failing]
 
-    def _failed(self, error: Exception, partition_key: str) -> RedisBreaker:
+    def _failed(self, redis: RedisCounters, error: Exception, partition_key: str) -> RedisBreaker:
         """Opens the breaker of the server that failed, and returns it."""
-        # Another node may be known to have the partition by now: the one that was asked last.
-        breaker = self._breaker_for(partition_key) if self._is_cluster else self._breaker
+        # Looked up again: the client may have learned during the call that another node has the partition.
+        breaker = self._breaker_for(redis, partition_key)
         if not breaker.is_failing:
-            log.error("Redis fails (%s); quotas go on as on_redis_failure = %s", error, self._on_failure)
+            log.error("Redis fails (%s); rate limits continue with on_redis_failure = %s", error, self._on_failure)
         breaker.open(error, self._clock(), partition_key)
         self._is_failing = True
         self._metrics.redis_failures.inc()
         self._metrics.redis_down.set(1)
         return breaker
 
-    def _answered(self, breaker: RedisBreaker, *, has_written: bool) -> None:
-        """Closes the breaker of a server that answered, and those of nodes that have no slots any more. A server that
-        refused to count is well again when it has counted; to be read, it always could."""
+    def _succeeded(self, redis: RedisCounters, breaker: RedisBreaker, *, has_written: bool) -> None:
+        """Closes the breaker after a successful call, and those of nodes that have no slots any more. A server that
+        refused to count has recovered only once it has counted: reading always worked."""
         if breaker.is_failing and (has_written or not breaker.can_read):
             self._close(breaker)
-        for node, other in list(self._breakers_of_nodes.items()):
-            if self._redis is not None and not self._redis.has_node(node):
-                del self._breakers_of_nodes[node]
+        for node, other in list(self._breakers.items()):
+            if not redis.has_node(node):
+                del self._breakers[node]
                 if other.is_failing:
                     self._close(other)
 
     def _close(self, breaker: RedisBreaker) -> None:
-        log.warning("Redis answers again; quotas are shared again")
+        log.warning("Redis works again; all workers share their counters again")
         breaker.close()
-        self._is_failing = bool(self._failing())
+        self._is_failing = bool(self._failing_breakers())
         if not self._is_failing:
             self._metrics.redis_down.set(0)

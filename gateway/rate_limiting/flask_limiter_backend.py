@@ -1,14 +1,16 @@
-"""The quota's counters as a storage and a strategy of limits, which Flask-Limiter finds in its registries.
+"""The gateway's counters as a storage and a strategy of the limits library, registered where Flask-Limiter finds them.
 
-Flask-Limiter checks limit by limit; one round trip needs all of a request's limits at once. So the gateway's own limits
-come as one item, `ALL_LIMITS`, whose `hit` takes from all limits of the request. Other limits (of views,
-blueprints and the like of whoever extends the gateway) are asked for one by one, in sliding windows.
+Flask-Limiter checks one limit at a time, but one round trip has to check all limits of a request. So the gateway passes
+its own limits to Flask-Limiter as one item, `ALL_LIMITS`, whose `hit` checks all limits of the request's
+`RateLimitState`. Limits that an application adds (of its views and blueprints) are checked one by one, with sliding
+windows.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import NoReturn
 
 from limits import RateLimitItem, RateLimitItemPerMinute, WindowStats
 from limits.storage import Storage, StorageTypes
@@ -20,14 +22,13 @@ from gateway.redis.client import FAILURES
 
 SCHEME = "gateway"
 STRATEGY = "gateway"
-# What a counter means depends on its limit's window, which these operations of limits' storages are not told.
-COUNTED_BY_STRATEGY = f"{SCHEME}:// counts with the strategy {STRATEGY} only"
-# Stands for all limits of the request; its own numbers mean nothing.
+# Stands for all limits of the request; its own amount and time are not used.
 ALL_LIMITS = RateLimitItemPerMinute(1)
 
 
 class LimitStorage(Storage):
-    """limits' view of the rate_limiter. `state` gives the current request's, None outside of requests."""
+    """Gives LimitStrategy the limiter, and `state`, a function that returns the current request's state: None outside
+    of requests."""
 
     STORAGE_SCHEME = [SCHEME]  # noqa: RUF012 - limits' registry reads this name as a plain list
 
@@ -42,32 +43,29 @@ class LimitStorage(Storage):
     def base_exceptions(self) -> type[Exception] | tuple[type[Exception], ...]:
         return FAILURES
 
-    def incr(self, key: str, expiry: int, amount: int = 1) -> int:
-        raise NotImplementedError(COUNTED_BY_STRATEGY)
-
-    def get(self, key: str) -> int:
-        raise NotImplementedError(COUNTED_BY_STRATEGY)
-
-    def get_expiry(self, key: str) -> float:
-        raise NotImplementedError(COUNTED_BY_STRATEGY)
-
     def check(self) -> bool:
         return self.rate_limiter.is_reachable()
 
     def reset(self) -> int | None:
-        return self.rate_limiter.forget_all()
+        return self.rate_limiter.clear_all()
 
     def clear(self, key: str) -> None:
-        self.rate_limiter.forget(key)
+        self.rate_limiter.clear(key)
+
+    def _not_supported(self, *_: object, **__: object) -> NoReturn:
+        # These operations don't receive the limit, without which the gateway's counters can't be read.
+        raise NotImplementedError(f"{SCHEME}:// counts with the strategy {STRATEGY} only")
+
+    incr = get = get_expiry = _not_supported
 
 
 class LimitStrategy(RateLimiter):
-    """The gateway's way to count as a strategy of limits."""
+    """Checks limits with a FallbackLimiter."""
 
     def __init__(self, storage: StorageTypes) -> None:
         super().__init__(storage)
         if not isinstance(storage, LimitStorage):
-            raise TypeError(f"{STRATEGY} works with {SCHEME}:// only")
+            raise TypeError(f"the strategy {STRATEGY} needs the storage {SCHEME}://")
         self._rate_limiter = storage.rate_limiter
         self._state = storage.state
 
@@ -80,7 +78,7 @@ class LimitStrategy(RateLimiter):
         check = check_of(item, identifiers, cost)
         results = self._consume(check)
         if state is not None and results:
-            # The client is shown these limits as well.
+            # The response headers show this limit, too.
             state.checks.append(check)
             state.names = (*state.names, str(item))
             state.results += results
@@ -118,5 +116,5 @@ def check_of(item: RateLimitItem, identifiers: tuple[str, ...], cost: int) -> Li
     return LimitCheck(item.key_for(*identifiers), item.amount, item.get_expiry(), cost)
 
 
-# limits types its registry by its own three classes; it is where the extension looks strategies up by name.
+# limits types its registry by its own three classes; Flask-Limiter finds strategies there by their names.
 STRATEGIES[STRATEGY] = LimitStrategy  # type: ignore[assignment]

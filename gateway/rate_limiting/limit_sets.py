@@ -1,4 +1,4 @@
-"""Which limits hold for a caller at a policy, and under which keys they are counted."""
+"""Which limits apply to a caller of a route, and the keys of their counters."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from gateway.route_policy import RoutePolicy
 from gateway.tokens.principal import HEADER_SAFE, Principal, claim_at, quoted
 
 DEFAULT, ANONYMOUS = "default", "anonymous"
-CALLER = ("principal",)
-# Before the names of the gateway's own limits where they are counted: a service may be called "default", too.
+BY_CALLER = ("principal",)
+# Prefix of the counters of the gateway's own limits: a service may be called "default", too.
 OWN = "gateway:"
-# What may stand in a quoted text of a structured field as it is (RFC 8941 3.3.3).
+# Characters that need no escape in a string of a structured field (RFC 8941 3.3.3).
 FIELD_SAFE = HEADER_SAFE.replace('"', "").replace("\\", "")
 
 
 @dataclass(slots=True)
 class Caller:
-    """Who takes from a quota, at which policy. `address` is the client's, of IPv6 its network."""
+    """Who sends a request, and to which route. `address` is the client's; of an IPv6 address, its network."""
 
     principal: Principal | None
     address: str
@@ -38,8 +38,8 @@ class Caller:
         return self.principal.key if self.principal is not None else f"address:{self.address}"
 
     def value(self, dimension: str) -> str:
-        """What tells callers apart in this dimension. One who leaves out the header or has no such claim is counted by
-        the principal or address: to leave it out must not be a way to more."""
+        """What distinguishes callers in this dimension. A caller without the header or claim is counted by principal or
+        address: omitting a header must not give anybody a second limit."""
         if dimension == "address":
             return f"address:{self.address}"
         if dimension == "service":
@@ -57,87 +57,87 @@ class Caller:
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
-    """One limit, `name` being what clients are told; `key` comes before what tells its callers apart."""
+class NamedLimit:
+    """One limit. Clients see `name` in response headers; `key` is the part of the counter's key before the caller."""
 
     name: str
     key: str
-    limit: LimitText
+    spec: LimitText
 
 
 @dataclass(frozen=True)
 class LimitSet:
-    """Limits that are counted together: a request passes all of them or takes from none."""
+    """Limits that a request has to pass together: it is charged to all of them or to none."""
 
-    rules: tuple[Rule, ...]
+    limits: tuple[NamedLimit, ...]
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        return tuple(rule.name for rule in self.rules)
+        return tuple(limit.name for limit in self.limits)
 
     def checks_for(self, caller: Caller, cost: int) -> list[LimitCheck]:
-        """What a request takes from each limit. Of one that has not so much to give, it takes all: without a token, a
-        costly route is asked of the limit for all such requests, and must not be out of reach for ever."""
+        """One check per limit. A cost above a limit's capacity is lowered to the capacity: requests without a token to
+        a costly route count against the smaller anonymous limit, and would never pass."""
         caller_key = caller.key
         checks = []
-        for rule in self.rules:
-            limit = rule.limit
-            key = caller_key if limit.by == CALLER else "|".join(map(caller.value, limit.by))
-            taken = min(cost, limit.capacity)
+        for limit in self.limits:
+            spec = limit.spec
+            key = caller_key if spec.by == BY_CALLER else "|".join(map(caller.value, spec.by))
+            charged = min(cost, spec.capacity)
             checks.append(
-                LimitCheck(f"{rule.key}|{key}", limit.amount, limit.window_seconds, taken, limit.algorithm, limit.burst)
+                LimitCheck(f"{limit.key}|{key}", spec.amount, spec.window_seconds, charged, spec.algorithm, spec.burst)
             )
         return checks
 
     def partition_key(self, caller: Caller) -> str:
-        """What decides about the partition: always the same for each of the counters, whoever takes from it."""
+        """Selects the cluster partition of the counters: the same one for all callers that share a counter."""
         shared = self.shared_dimensions
-        return "|".join(map(caller.value, shared)) if shared else self.rules[0].key
+        return "|".join(map(caller.value, shared)) if shared else self.limits[0].key
 
     @cached_property
     def shared_dimensions(self) -> tuple[str, ...]:
-        """Those that all limits tell callers apart by, in one order."""
-        first, *others = (set(rule.limit.by) for rule in self.rules)
+        """The dimensions that all limits have, sorted."""
+        first, *others = (set(limit.spec.by) for limit in self.limits)
         return tuple(sorted(first.intersection(*others)))
 
 
-def make_limit_set(name: str, texts: Sequence[str], plan: str | None = None, space: str = "") -> LimitSet:
-    """The limits of these texts, counted under `name`, and those of a `plan` apart from others; several are told apart
-    by their windows, and by numbers where those are the same. `space` keeps what is counted apart from the same name
-    elsewhere."""
-    counted = space + name if plan is None else f"{space}{name}:{quoted(plan)}"
+def make_limit_set(name: str, texts: Sequence[str], plan: str | None = None, namespace: str = "") -> LimitSet:
+    """The limits of these texts, called `name`; those of a `plan` are called `name.plan`. Several limits are
+    distinguished by their windows, and limits with the same window by numbers. `namespace` separates the counters from
+    those of the same name elsewhere."""
+    counters = namespace + name if plan is None else f"{namespace}{name}:{quoted(plan)}"
     if plan is not None:
         name = f"{name}.{quote(plan, safe=FIELD_SAFE)}"
-    limits = [limit for text in texts for limit in parse_limits(text)]
-    rules: list[Rule] = []
-    for limit in limits:
-        told = name if len(limits) == 1 else f"{name}-{limit.window_seconds}"
-        taken = sum(rule.name == told or rule.name.startswith(f"{told}-") for rule in rules)
-        key = f"{counted}|{limit.window_seconds}|{limit.algorithm}|{'+'.join(limit.by)}"
-        key += "|again" * sum(rule.key.removesuffix("|again") == key for rule in rules)
-        rules.append(Rule(f"{told}-{taken + 1}" if taken else told, key, limit))
-    return LimitSet(tuple(rules))
+    specs = [spec for text in texts for spec in parse_limits(text)]
+    limits: list[NamedLimit] = []
+    for spec in specs:
+        unique = name if len(specs) == 1 else f"{name}-{spec.window_seconds}"
+        same = sum(limit.name == unique or limit.name.startswith(f"{unique}-") for limit in limits)
+        key = f"{counters}|{spec.window_seconds}|{spec.algorithm}|{'+'.join(spec.by)}"
+        key += "|again" * sum(limit.key.removesuffix("|again") == key for limit in limits)
+        limits.append(NamedLimit(f"{unique}-{same + 1}" if same else unique, key, spec))
+    return LimitSet(tuple(limits))
 
 
 class LimitSets:
-    """The plans of the configuration, made once for each policy and kind of caller. `only_issuer` is the name of the
-    issuer where there is one, empty where that has none or there are several."""
+    """The limit sets of the configuration, made once per policy and plan. `only_issuer` is the name of the only issuer,
+    empty if it has no name or there are several."""
 
     def __init__(self, settings: RateLimitSettings, policies: Iterable[RoutePolicy], only_issuer: str = "") -> None:
         levels = [level for policy in policies for level in policy.rate_limit.levels]
         self._plan_names = frozenset(settings.plans).union(*(level.plans for level in levels))
-        self._anonymous = make_limit_set(ANONYMOUS, [settings.anonymous], space=OWN)
-        self._default = make_limit_set(DEFAULT, [settings.default], space=OWN)
-        self._default_plans = {
-            name: make_limit_set(DEFAULT, texts, plan=name, space=OWN) for name, texts in settings.plans.items()
+        self._anonymous = make_limit_set(ANONYMOUS, [settings.anonymous], namespace=OWN)
+        self._default = make_limit_set(DEFAULT, [settings.default], namespace=OWN)
+        self._default_by_plan = {
+            plan: make_limit_set(DEFAULT, texts, plan=plan, namespace=OWN) for plan, texts in settings.plans.items()
         }
         self._plan_claim = settings.plan_claim
         self._exempt_principals = frozenset(settings.exempt_principals)
         self._only_issuer = only_issuer
-        self._known: dict[tuple[str, str | None], LimitSet | None] = {}
+        self._cached: dict[tuple[str, str | None], LimitSet | None] = {}
 
     def is_exempt(self, principal: Principal) -> bool:
-        """Whether limits don't hold for this caller. Of several issuers' subjects, the issuer has to be named, too."""
+        """Whether no limit applies to this caller. With several issuers, the setting names the issuer, too."""
         if not self._exempt_principals:
             return False
         if principal.issuer == self._only_issuer and principal.subject in self._exempt_principals:
@@ -145,45 +145,45 @@ class LimitSets:
         return f"{principal.issuer} {principal.subject}" in self._exempt_principals
 
     def limit_set_for(self, policy: RoutePolicy, principal: Principal | None) -> LimitSet:
-        """The limits of the innermost level that has any for this caller."""
+        """The limits of the innermost level (route, service, gateway) that has any for this caller."""
         if principal is None and policy.needs_token:
             return self._anonymous
-        name = self._plan_name(principal)
-        key = (policy.name, name)
-        if key not in self._known:
-            # Only names that are configured get here, so this stays small.
-            self._known[key] = own_limit_set(policy, name)
-        limit_set = self._known[key]
+        plan = self._plan_of(principal)
+        key = (policy.name, plan)
+        if key not in self._cached:
+            # Bounded: `plan` is one of the configured names.
+            self._cached[key] = own_limit_set(policy, plan)
+        limit_set = self._cached[key]
         if limit_set is not None:
             return limit_set
         if principal is None:
             return self._anonymous
-        return self._default if name is None else self._default_plans.get(name, self._default)
+        return self._default if plan is None else self._default_by_plan.get(plan, self._default)
 
-    def _plan_name(self, principal: Principal | None) -> str | None:
+    def _plan_of(self, principal: Principal | None) -> str | None:
         if principal is None or not self._plan_names:
             return None
-        name = claim_at(principal.claims, self._plan_claim)
-        return name if isinstance(name, str) and name in self._plan_names else None
+        plan = claim_at(principal.claims, self._plan_claim)
+        return plan if isinstance(plan, str) and plan in self._plan_names else None
 
 
-def own_limit_set(policy: RoutePolicy, name: str | None) -> LimitSet | None:
-    """The limits that the policy itself, or what is around it, has for callers on a plan (None: on no plan)."""
+def own_limit_set(policy: RoutePolicy, plan: str | None) -> LimitSet | None:
+    """The limits that the route or its service has for callers on this plan; None for the gateway's defaults."""
     for level in policy.rate_limit.levels:
-        if name is not None and name in level.plans:
-            return make_limit_set(level.name, level.plans[name], plan=name)
+        if plan is not None and plan in level.plans:
+            return make_limit_set(level.name, level.plans[plan], plan=plan)
         if level.limits:
             return make_limit_set(level.name, level.limits)
     return None
 
 
 def claim_text(principal: Principal, path: str) -> str | None:
-    """A claim's value as a text that no other value has; None where there is none."""
+    """A claim as a text that differs from that of every other value; None if the token does not have the claim."""
     value = claim_at(principal.claims, path)
     if value is None:
         return None
     try:
         return json.dumps(value, sort_keys=True)
     except (RecursionError, ValueError):
-        # Nested too deeply to be written: nobody's plan says that.
+        # Nested too deeply to serialize; the caller is counted as if it had no such claim.
         return None

@@ -1,4 +1,4 @@
-"""Counts in this process: without Redis, and while it fails."""
+"""Counts in this process: if no Redis is configured, and while Redis fails."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from threading import Lock
 
-from gateway.rate_limiting.algorithms import State, judge
+from gateway.rate_limiting.algorithms import State, decide
 from gateway.rate_limiting.models import LimitCheck, LimitResult
 
 MAX_LOCAL_KEYS = 100_000
-# Longer ones are hashed: with a subject of 8 KiB in each, the keys alone would be 800 MiB.
-LONGEST_KEY = 128
+# Longer keys are hashed: with subjects of 8 KiB, the keys alone would take 800 MiB.
+MAX_KEY_LENGTH = 128
 
 
 class LocalCounters:
-    """`clock` gives seconds. Bounded: the keys least recently charged go first."""
+    """At most MAX_LOCAL_KEYS counters: the ones that were charged least recently are dropped first. `clock` gives
+    seconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -23,25 +24,26 @@ class LocalCounters:
         self._lock = Lock()
 
     def consume(self, checks: Sequence[LimitCheck], *, dry_run: bool = False) -> list[LimitResult]:
-        """The result of each limit; all are charged, or none where one refuses."""
+        """The result of each check. Charges all limits, or none if one refuses or with `dry_run`."""
         with self._lock:
             now = round(self._clock() * 1000)
             keys = [stored_key(check.key) for check in checks]
-            judgements = [judge(check, now, self._states.get(key)) for check, key in zip(checks, keys, strict=True)]
-            if dry_run or not all(one.result.passed for one in judgements):
-                return [one.result for one in judgements]
-            for key, one in zip(keys, judgements, strict=True):
+            decisions = [decide(check, now, self._states.get(key)) for check, key in zip(checks, keys, strict=True)]
+            if dry_run or not all(decision.uncharged.passed for decision in decisions):
+                return [decision.uncharged for decision in decisions]
+            for key, decision in zip(keys, decisions, strict=True):
                 self._states.pop(key, None)
-                self._states[key] = one.state
+                self._states[key] = decision.state
             while len(self._states) > MAX_LOCAL_KEYS:
                 del self._states[next(iter(self._states))]
-            return [one.charged for one in judgements]
+            return [decision.charged for decision in decisions]
 
-    def forget(self, key: str) -> None:
+    def clear(self, key: str) -> None:
         with self._lock:
             self._states.pop(stored_key(key), None)
 
-    def forget_all(self) -> int:
+    def clear_all(self) -> int:
+        """Removes every counter; returns how many there were."""
         with self._lock:
             count = len(self._states)
             self._states.clear()
@@ -49,6 +51,6 @@ class LocalCounters:
 
 
 def stored_key(key: str) -> str | bytes:
-    if len(key) <= LONGEST_KEY:
+    if len(key) <= MAX_KEY_LENGTH:
         return key
     return blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).digest()

@@ -1,4 +1,4 @@
-"""What is asked of the counters for one request, and what comes of it."""
+"""The data of rate limiting: limits to check, their results, and revocations to look up in the same round trip."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from gateway.config.limit_text import Algorithm
 
 @dataclass(slots=True)
 class LimitCheck:
-    """One limit that a request wants to pass, counted under `key`: `cost` of `amount` per `window_seconds`; of a bucket
-    `amount` is how much it gains in that time, and `burst` what it holds."""
+    """One limit that a request has to pass, and the key of its counter. The request costs `cost` of `amount` per
+    `window_seconds`. A bucket holds at most `burst` and gains `amount` per window."""
 
     key: str
     amount: int
@@ -23,30 +23,29 @@ class LimitCheck:
 
     @property
     def capacity(self) -> int:
-        """The most that can be taken at once."""
+        """The most that can be consumed at once."""
         return self.burst if self.algorithm == "bucket" else self.amount
 
 
 @dataclass(slots=True)
-class RevocationLookup:
-    """Keys to be looked up in the call that takes from the limits. `values` is filled in by it: a number for each
-    key, None where there is none; it stays None as a whole where the call could not be made."""
-
-    keys: Sequence[str]
-    values: list[int | None] | None = None
-
-
-@dataclass(slots=True)
 class LimitResult:
-    """What came of it. `remaining` is after this request; `reset_seconds` until all of the limit is free again, if
-    nothing more is taken; `retry_after_seconds` until the same cost would pass, 0 where it did; `capacity` is that of
-    the check."""
+    """The result of one check. `remaining` and `reset_seconds`, the time until the whole limit is available again,
+    include this request; `retry_after_seconds` is the time until the same cost would pass, 0 if it passed."""
 
     passed: bool
     remaining: int
     reset_seconds: float
     retry_after_seconds: float
     capacity: int
+
+
+@dataclass(slots=True)
+class RevocationLookup:
+    """Redis keys to read in the call that checks the limits. The call sets `values`: a number for each key, None for a
+    key that does not exist. `values` stays None if the call failed."""
+
+    keys: Sequence[str]
+    values: list[int | None] | None = None
 
 
 @dataclass(slots=True)
@@ -57,12 +56,12 @@ class RateLimitState:
     checks: list[LimitCheck] = field(default_factory=list)
     # The name of each limit in response headers and problem documents, in the order of `checks`.
     names: tuple[str, ...] = ()
+    # Selects the cluster node; see `gateway.redis.hash_tags`.
     partition_key: str = ""
     # In observe mode an exceeded limit is reported, not enforced.
     observed: bool = False
     # None: as the gateway's settings say.
     on_failure: OnRedisFailure | None = None
-    # Sent with the checks, so that both cost one round trip.
     revocation_lookup: RevocationLookup | None = None
     # Empty until the limits are checked, and if nothing could be counted (on_redis_failure = "open").
     results: list[LimitResult] = field(default_factory=list)

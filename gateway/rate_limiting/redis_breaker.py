@@ -18,14 +18,14 @@ class RedisBreaker:
 
     def __init__(self) -> None:
         self.is_failing = False
-        # Whether the last failure was an error that Redis itself replied: it refuses to count, and can still be read.
+        # The last failure was an error reply: this Redis refuses to count, but can still be read.
         self.can_read = False
-        # A partition that failed: to check for it is to check this node, or the one that has taken its place.
+        # Of the call that failed. A call with the same key reaches this node, or the one that has replaced it.
         self.partition_key = ""
         self._next_try = 0.0
 
     def may_try(self, now: float) -> bool:
-        """Whether a request may check; if so, no other one may for a second."""
+        """Whether the server may be called. While it fails, this is True once per pause."""
         if not self.is_failing:
             return True
         if now < self._next_try:

@@ -46,7 +46,7 @@ class SharedRedis:
                 self._connections = MultiplexedConnection(pool, timeout_seconds)
             else:
                 self._connections = Connections(pool, MAX_CONNECTIONS, timeout_seconds)
-        self.partitions = HashTags(CLUSTER_PARTITIONS if address.kind == "cluster" else 1, prefix)
+        self.hash_tags = HashTags(CLUSTER_PARTITIONS if address.kind == "cluster" else 1, prefix)
 
     @classmethod
     def configured(cls, settings: Settings, timeout_seconds: float) -> SharedRedis | None:

@@ -35,7 +35,7 @@ class StatusStore:
     def __init__(self, redis: SharedRedis, clock: Callable[[], float]) -> None:
         self._redis = redis
         self._clock = clock
-        prefix = redis.partitions.tags[0] + PREFIX
+        prefix = redis.hash_tags.tags[0] + PREFIX
         self._index, self._reports, self._histories = prefix + "workers", prefix + "now:", prefix + "slots:"
 
     def write_history(self, worker: str, text: str) -> None:

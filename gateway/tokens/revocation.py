@@ -112,7 +112,7 @@ class Revocations:
         return any(deleted)
 
     def listed(self) -> Iterator[Revocation]:
-        tag = self._redis.partitions.tags[0]
+        tag = self._redis.hash_tags.tags[0]
         for key in self._redis.scan(tag + PREFIX + "*"):
             value, left = self._redis.run(key, "GET", key), self._redis.run(key, "TTL", key)
             if not isinstance(value, bytes) or not isinstance(left, int):
@@ -139,4 +139,4 @@ class Revocations:
             raise RevocationNotStored("Redis has taken the revocation, but does not have it")
 
     def _names_of(self, key: str) -> list[str]:
-        return [tag + key for tag in self._redis.partitions.tags]
+        return [tag + key for tag in self._redis.hash_tags.tags]

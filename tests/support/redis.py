@@ -178,7 +178,7 @@ def wait_for_redis(gateway: GatewayProcess) -> None:
 
     def has_recovered() -> bool:
         gateway.get("/readyz")
-        return redis_failures(gateway) == gateway.output().count("Redis answers again")
+        return redis_failures(gateway) == gateway.output().count("Redis works again")
 
     gateway.wait_until(has_recovered, "find Redis again")
 

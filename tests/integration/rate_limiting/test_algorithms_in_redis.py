@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from redis import Redis
 
-from gateway.rate_limiting.algorithms import State, judge
+from gateway.rate_limiting.algorithms import State, decide
 from gateway.rate_limiting.models import LimitCheck, LimitResult
 from gateway.rate_limiting.redis_counters import RedisCounters, redis_key
 from gateway.redis.client import SharedRedis
@@ -40,10 +40,10 @@ def milliseconds(admin: Redis) -> int:
 def expected_at(
     now: int, checks: Sequence[LimitCheck], kept: Sequence[State | None], consume: bool
 ) -> list[LimitResult]:
-    judgements = [judge(check, now, state) for check, state in zip(checks, kept, strict=True)]
-    if consume and all(one.result.passed for one in judgements):
-        return [one.charged for one in judgements]
-    return [one.result for one in judgements]
+    decisions = [decide(check, now, state) for check, state in zip(checks, kept, strict=True)]
+    if consume and all(one.uncharged.passed for one in decisions):
+        return [one.charged for one in decisions]
+    return [one.uncharged for one in decisions]
 
 
 @st.composite

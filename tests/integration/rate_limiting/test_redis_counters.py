@@ -235,10 +235,10 @@ def test_forgetting(counters: RedisCounters, admin: Redis) -> None:
     admin.set("someone-elses", 1)
     for key in ("ada", "bob", "eve"):
         counters.consume([LimitCheck(key, 1, AGE)])
-    counters.forget("ada")
+    counters.clear("ada")
     assert [passed(counters.consume([LimitCheck(key, 1, AGE)])) for key in ("ada", "bob")] == [True, False]
-    assert counters.forget_all() == 3
-    assert counters.forget_all() == 0
+    assert counters.clear_all() == 3
+    assert counters.clear_all() == 0
     assert admin.keys("*") == [b"someone-elses"]
 
 

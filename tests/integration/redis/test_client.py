@@ -97,7 +97,7 @@ def test_the_same_subject_is_counted_apart_under_another_prefix(server: Node) ->
         assert one.consume([LimitCheck("ada", 2, 86400)])[0].passed
     assert other.consume([LimitCheck("ada", 2, 86400)])[0].passed
     # To forget the counters under one prefix leaves those of the other.
-    assert (one.forget_all(), other.forget_all()) == (1, 1)
+    assert (one.clear_all(), other.clear_all()) == (1, 1)
 
 
 def test_a_cluster_keeps_what_belongs_together_on_one_node() -> None:

@@ -210,7 +210,7 @@ def test_several_limits_are_exact_while_their_partition_is_on_its_way(setting: S
         return sum(all(one.passed for one in counters.consume(asks, marks, moved)) for _ in range(tries))
 
     redis = SharedRedis(setting.cluster.url, 10)
-    name = redis.partitions.tag_for(moved) + marks.keys[0]
+    name = redis.hash_tags.tag_for(moved) + marks.keys[0]
     redis.run(name, "SET", name, "5 about")
     assert take(2) == 2
     source, target = setting.cluster.begin_to_move(moved)

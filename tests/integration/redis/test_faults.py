@@ -310,7 +310,7 @@ def test_a_hung_redis_does_not_hold_up_what_needs_no_quota(gateways: Gateways) -
             assert get(gateways.closed, "/healthz").status == 200
             assert get(gateways.closed, "/nowhere").status == 404
         # Nobody has needed it yet, so nobody has noticed.
-        assert "Redis fails" not in gateways.closed.output().rpartition("Redis answers again")[2]
+        assert "Redis fails" not in gateways.closed.output().rpartition("Redis works again")[2]
     gateways.check_counting()
 
 

@@ -26,6 +26,7 @@ from gateway.rate_limiting.local_counters import LocalCounters
 from gateway.rate_limiting.models import LimitCheck, LimitResult, RateLimitState, RevocationLookup
 from gateway.rate_limiting.redis_breaker import PAUSE_SECONDS
 from gateway.rate_limiting.redis_counters import RedisCounters
+from gateway.redis.first_response import Address
 from gateway.telemetry.metrics.registry import Metrics
 
 FROM_REDIS = LimitResult(True, 99, 5, 0, 100)
@@ -33,8 +34,6 @@ FROM_REDIS = LimitResult(True, 99, 5, 0, 100)
 
 class FailingCounters(RedisCounters):
     """Answers FROM_REDIS while `error` is None, else raises it; counts how often it was asked."""
-
-    is_cluster = False
 
     def __init__(self) -> None:
         self.error: Exception | None = None
@@ -55,6 +54,12 @@ class FailingCounters(RedisCounters):
         if error is not None:
             raise error
         return [FROM_REDIS] * len(checks)
+
+    def node_of(self, partition_key: str) -> None:  # noqa: ARG002
+        return None
+
+    def has_node(self, address: Address | None) -> bool:  # noqa: ARG002
+        return True
 
 
 class Clock:
@@ -279,7 +284,7 @@ def test_without_redis_the_process_counts_whatever_the_policy() -> None:
     assert setup.passed_locally(10) == 5
     assert setup.rate_limiter.state == "not configured"
     assert setup.rate_limiter.is_reachable() is False
-    assert setup.rate_limiter.forget_all() == 1
+    assert setup.rate_limiter.clear_all() == 1
 
 
 def test_readiness_probes_what_requests_need_and_respects_the_pause() -> None:

@@ -205,4 +205,4 @@ def test_what_a_caller_claims_makes_no_plans() -> None:
     quotas = LimitSets(settings.ratelimit, policies.values())
     for number in range(1000):
         quotas.limit_set_for(policies["rules"], principal(plan=f"plan-{number}"))
-    assert len(quotas._known) <= 2
+    assert len(quotas._cached) <= 2

@@ -219,22 +219,22 @@ def test_memory_is_bounded_and_the_quietest_keys_go_first(monkeypatch: pytest.Mo
     assert counters.consume([busy], dry_run=True)[0].remaining == 500
     assert not passes(counters, LimitCheck("key-499", 1, 60))
     assert passes(counters, LimitCheck("key-0", 1, 60))
-    assert counters.forget_all() == 100
+    assert counters.clear_all() == 100
 
 
 def test_refused_requests_take_no_memory() -> None:
     counters, _ = counters_at()
     for number in range(50):
         counters.consume([LimitCheck(f"key-{number}", 1, 60, cost=2)])
-    assert counters.forget_all() == 0
+    assert counters.clear_all() == 0
 
 
 def test_forgetting_one_key_gives_back_its_quota_alone() -> None:
     counters, _ = counters_at()
     for key in ("ada", "bob"):
         assert passed_of(counters, LimitCheck(key, 1, 60), 2) == 1
-    counters.forget("ada")
-    counters.forget("nobody")
+    counters.clear("ada")
+    counters.clear("nobody")
     assert passes(counters, LimitCheck("ada", 1, 60))
     assert not passes(counters, LimitCheck("bob", 1, 60))
 
@@ -380,5 +380,5 @@ def test_long_keys_are_counted_apart_and_not_stored_as_they_are() -> None:
     for key in long:
         assert [counters.consume([LimitCheck(key, 2, 60)])[0].passed for _ in range(3)] == [True, True, False]
     assert all(sys.getsizeof(key) < 300 for key in counters._states)
-    counters.forget(long[0])
+    counters.clear(long[0])
     assert [counters.consume([LimitCheck(key, 2, 60)])[0].passed for key in long] == [True, False, False]
