@@ -107,16 +107,16 @@ class DryRunForwarder(Forwarder):
         super().__init__(*parts)
         self._sendings = sendings
 
-    def forward(self, incoming: ForwardRequest) -> ForwardResponse:
+    def forward(self, request: ForwardRequest) -> ForwardResponse:
         """Raises NotSent, or what forwarding raises before anything is sent."""
-        self._slots.check(incoming.caller)
-        body = self._body_of(incoming)
+        self._in_flight.check(request.caller)
+        body = self.read_body(request)
         # First of all: of several targets it decides whether there is one.
-        chosen = self._balancer.choose(incoming.caller)
+        chosen = self._balancer.choose(request.caller)
         is_settled = self._settings.balancing == "principal"
         for state in [chosen] if is_settled else self._balancer.candidates():
-            fields = self.fields_for(incoming, state.target)
-            head = request_head(incoming.method, self.target_for(incoming, state.target), fields)
+            fields = self.headers_for(request, state.target)
+            head = request_head(request.method, self.request_target_for(request, state.target), fields)
             self._sendings.append(Sending(state.target.url, head.split(b"\r\n", 1)[0].decode("latin-1"), fields))
         if isinstance(body, RequestBody) and body.length is None:
             # How long it is shows when it is sent.

@@ -1,4 +1,4 @@
-"""A breaker: leaves a target that keeps failing alone for a while, then lets one request try."""
+"""A circuit breaker for one target: after repeated failures it sends nothing for a while, then one probe."""
 
 from __future__ import annotations
 
@@ -9,81 +9,84 @@ from typing import Literal
 
 from gateway.config import BreakerSettings
 
-# A target that asks for a pause (RFC 9110 10.2.3) is not believed longer than that.
+# The longest pause that a target can request by Retry-After (RFC 9110 10.2.3).
 MAX_REST_SECONDS = 30.0
-# How long a probe may be the only request to its target. An upload that is streamed: its response comes when it has
-# ended, which may be hours later. Any other, where the service has no other target to serve its clients: the probe may
-# be a long poll, of a service that works.
+# How long a probe stays the only request to its target.
+#
+# A streamed upload: its response comes when the upload has ended, perhaps hours later.
 UPLOAD_PROBE_SECONDS = 0.5
+# Any other request, if the service has no other target: the probe may be a long poll of a service that works.
 LONE_PROBE_SECONDS = 1.0
 
 State = Literal["closed", "open", "half-open"]
 
 
 class Breaker:
-    """Opens after so many failures in a row, or where too large a share of the last requests failed. When its time is
-    over it is half-open: one request, the probe, is sent, and its outcome decides. `clock` is monotonic seconds.
+    """Opens after a number of consecutive failures, or if too large a share of the recent requests failed. After its
+    open time it is half-open: one request, the probe, is sent, and its outcome decides. `clock` is monotonic seconds.
 
-    Each attempt holds a permit, which is the number of the state that the breaker was in when the permit was given: the
-    outcome of an attempt counts only while that state lasts. So a failure of an older request can't open the breaker
-    again, and an older success can't close it. Each permit is to be returned, by `succeeded`, `failed` or `abandoned`;
-    after `succeeded`, `was_whole` or `was_cut` may follow.
+    Each attempt holds a permit: the number of the breaker's state at the time of `acquire`. The outcome of an attempt
+    counts only while that state lasts, so an old failure can't reopen the breaker and an old success can't close it.
+    Each permit is returned once, by `succeeded`, `failed` or `abandoned`. After `succeeded`, `body_completed` or
+    `body_truncated` may follow.
 
-    A probe that takes long makes room for another one. Then the failure of the first one does not count any more; its
-    success does, as it was sent after the breaker had opened."""
+    A probe that takes long makes room for another one. The failure of the first probe does not count then. Its success
+    does, as the probe was sent after the breaker had opened."""
 
     def __init__(self, settings: BreakerSettings, clock: Callable[[], float]) -> None:
         self._settings = settings
         self._clock = clock
+        # The number of the current state.
         self._number = 0
-        self._in_a_row = 0
-        self._cut_in_a_row = 0
+        self._consecutive_failures = 0
+        self._consecutive_truncations = 0
+        # The times of failures and of all requests in the window, for the share of failures.
         self._failures: deque[float] = deque()
         self._recent: deque[float] = deque()
-        # How often it has opened without having been closed since.
+        # How often the breaker has opened since it was last closed.
         self._openings = 0
         self._opened_at = 0.0
-        # Since when the target is known to fail: when the probe was sent that failed, which may have taken long to.
+        # Since when the target is known to fail: when the failed probe was sent, which may be long before it failed.
         self._failing_since = 0.0
-        # The number with which it opened: the permits of probes are larger.
+        # The number of the state in which the breaker opened. The permits of probes are larger.
         self._opening_number = 0
-        # When the latest probe was sent; None while there is none.
+        # When the latest probe was sent; None if there is none.
         self._probe_began: float | None = None
         self._is_probe_streamed = False
         self._rest_until = 0.0
 
     @property
     def is_open(self) -> bool:
-        """Whether it is open or half-open."""
+        """Whether the breaker is open or half-open."""
         return self._openings > 0
 
     @property
     def opened_at(self) -> float | None:
-        """When it opened the last time; None while it is closed."""
+        """When the breaker opened last; None while it is closed."""
         return self._opened_at if self._openings else None
 
     @property
     def is_resting(self) -> bool:
-        """Whether the target itself asked to be left alone; it is still taken where there is no other."""
+        """Whether the target has asked for a pause by Retry-After. It is still used if there is no other target."""
         return self._rest_until > 0 and self._clock() < self._rest_until
 
     @property
     def state(self) -> State:
-        """`open`: nothing is sent; `half-open`: one request may try, or is trying."""
+        """`open`: nothing is sent. `half-open`: a probe may be sent, or has been sent."""
         if not self._openings:
             return "closed"
         return "half-open" if self._probe_began is not None or self._clock() >= self._open_until() else "open"
 
     def allows(self, is_alone: bool = False) -> bool:
-        """Whether a request may be sent now. `is_alone`: the service has no other target to send it to."""
+        """Whether a request may be sent now. `is_alone`: the breakers of all other targets of the service are open."""
         return not self._openings or self._clock() >= max(self._open_until(is_alone), self._probe_until(is_alone))
 
     def seconds_until_next_try(self, is_alone: bool = False) -> float:
         return max(0.0, self._open_until(is_alone) - self._clock()) if self._openings else 0.0
 
     def acquire(self, is_streamed: bool = False) -> int:
-        """The permit for a request that is sent now. While the breaker is open, the request is the probe.
-        `is_streamed`: its body is not at hand, so that it may take long through no fault of the target."""
+        """The permit for a request that is about to be sent. While the breaker is open, the request is the probe.
+        `is_streamed` is whether the request's body is still being received, so that a slow client may delay it."""
         if self._openings:
             self._number += 1
             self._probe_began, self._is_probe_streamed = self._clock(), is_streamed
@@ -92,27 +95,27 @@ class Breaker:
     def succeeded(self, permit: int) -> None:
         if self._openings:
             if permit > self._opening_number:
-                # The latest probe's number stays: how the body of its response ends belongs to the state that begins.
+                # The latest probe's permit stays valid, so that the end of its response's body counts in the new state.
                 self._close(self._number if permit == self._number else self._number + 1)
             return
         if permit != self._number:
             return
-        self._in_a_row = 0
+        self._consecutive_failures = 0
         if self._failures:
-            # Shares are only counted while there is something to count.
+            # Without failures there is no share to calculate, so successes are not recorded.
             now = self._clock()
             self._recent.append(now)
             self._forget_before(now - self._settings.window_seconds)
 
     def failed(self, permit: int) -> bool:
-        """Whether it opened by this failure."""
+        """Returns whether this failure opened the breaker."""
         if permit != self._number or not self._settings.failures:
             return False
         now = self._clock()
         if self._openings:
             self._open(now, now if self._probe_began is None else self._probe_began)
             return True
-        self._in_a_row += 1
+        self._consecutive_failures += 1
         self._failures.append(now)
         self._recent.append(now)
         self._forget_before(now - self._settings.window_seconds)
@@ -122,56 +125,55 @@ class Breaker:
         return False
 
     def abandoned(self, permit: int) -> None:
-        """The request ended without telling anything about the target: its client left, for example."""
+        """The request ended without a result about the target: the client left, for example."""
         if permit == self._number:
             self._probe_began = None
 
-    def was_whole(self, permit: int) -> None:
-        """A response came to its end."""
+    def body_completed(self, permit: int) -> None:
         if permit == self._number:
-            self._cut_in_a_row = 0
+            self._consecutive_truncations = 0
 
-    def was_cut(self, permit: int) -> bool:
-        """A response ended early, after its beginning had counted as a success; whether the breaker opened by this."""
+    def body_truncated(self, permit: int) -> bool:
+        """A response ended early, after its head had counted as a success. Returns whether this opened the breaker."""
         if permit != self._number or not self._settings.failures:
             return False
-        self._cut_in_a_row += 1
-        if self._cut_in_a_row < self._settings.failures:
+        self._consecutive_truncations += 1
+        if self._consecutive_truncations < self._settings.failures:
             return False
         now = self._clock()
         self._open(now, now)
         return True
 
     def recovered(self, seen_at: float) -> bool:
-        """Closes it, where the target was seen to work at that moment, by other means than a request of this worker,
-        and is not known to have failed since. Whether it was closed by this."""
+        """The target was seen to work at `seen_at` by other means than a request of this worker. Closes the breaker
+        unless the target has failed since. Returns whether this closed the breaker."""
         if not self._openings or seen_at <= self._failing_since:
             return False
-        # Whoever tries at the moment has nothing to decide any more.
+        # The outcome of a probe that is under way no longer counts.
         self._close(self._number + 1)
         return True
 
     def rest(self, seconds: float) -> None:
-        """The target asks for a pause."""
+        """The target has asked for a pause."""
         self._rest_until = self._clock() + min(seconds, MAX_REST_SECONDS)
 
-    def _forget_before(self, moment: float) -> None:
-        for moments in (self._failures, self._recent):
-            while moments and moments[0] < moment:
-                moments.popleft()
+    def _forget_before(self, time: float) -> None:
+        for times in (self._failures, self._recent):
+            while times and times[0] < time:
+                times.popleft()
         if not self._failures:
             self._recent.clear()
 
     def _has_failed_enough(self) -> bool:
         settings, requests = self._settings, len(self._recent)
-        if self._in_a_row >= settings.failures:
+        if self._consecutive_failures >= settings.failures:
             return True
         return requests >= settings.min_requests and len(self._failures) >= settings.failure_ratio * requests
 
     def _open_until(self, is_alone: bool = False) -> float:
-        """When the next request may try. A target beside which there is no other to ask is not left alone longer each
-        time, and a probe that took long to fail was pause enough: nobody would gain by more, and its clients would wait
-        after it is back."""
+        """When a probe may be sent. The open time doubles with each failed probe. It does not if the service has no
+        other target, and then it also counts from when the failed probe was sent: a longer pause would gain nothing,
+        and would make clients wait after the target is back."""
         settings = self._settings
         if is_alone:
             return self._failing_since + min(settings.open_seconds, settings.max_open_seconds)
@@ -180,7 +182,7 @@ class Breaker:
         )
 
     def _probe_until(self, is_alone: bool) -> float:
-        """Until when no other request may be the probe."""
+        """When another probe may be sent, if none has returned."""
         if self._probe_began is None:
             return -math.inf
         if self._is_probe_streamed:
@@ -196,7 +198,7 @@ class Breaker:
 
     def _close(self, number: int) -> None:
         self._number = number
-        self._openings = self._in_a_row = 0
+        self._openings = self._consecutive_failures = 0
         self._probe_began = None
         self._failures.clear()
         self._recent.clear()

@@ -1,4 +1,4 @@
-"""Chunked bodies (RFC 9112 7.1), clients' and services': decoded as their bytes arrive, without any I/O."""
+"""The chunked transfer coding (RFC 9112 7.1) of requests and responses, decoded as the bytes arrive. No I/O."""
 
 from __future__ import annotations
 
@@ -8,41 +8,42 @@ from gateway.http_fields import TEXT, TOKEN
 from gateway.proxy.http1 import MAX_HEAD_BYTES
 
 MAX_LINE_BYTES = 4096
-# How much one call decodes, so that its caller can let others run in between.
-MAX_CHUNKS_AT_ONCE = 500
-# What a chunk may take beside its data: 16 bytes, and as much again as twice its data; beyond that, so much in all.
-# Padded chunk extensions would cost a server far more than the data that comes with them.
+# Chunks that one call decodes at most: between two calls, other greenlets can run.
+MAX_CHUNKS_PER_CALL = 500
+# Bytes beside the data that each chunk may have: 16, and twice the size of its data. All chunks of a body together may
+# exceed this by MAX_EXCESS_BYTES. Padding in chunk extensions would cost a server far more than the data is worth.
 FREE_BYTES_PER_CHUNK = 16
 FREE_BYTES_PER_DATA_BYTE = 2
 MAX_EXCESS_BYTES = 16 * 1024
 
-# Of clients nothing but the grammar is taken. Some services fill up the line with blanks, as Apache once did.
+# Requests must follow the grammar. Responses may have whitespace after the size, as Apache once padded it.
 QUOTED = r'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*+"'
 EXTENSION = rf"[ \t]*+;[ \t]*+{TOKEN}(?:[ \t]*+=[ \t]*+(?:{TOKEN}|{QUOTED}))?"
 REQUEST_CHUNK_LINE = re.compile(rf"([0-9A-Fa-f]{{1,15}})(?:{EXTENSION})*+\r\n".encode("latin-1"))
 RESPONSE_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*+(?:;[\t\x20-\x7e\x80-\xff]*+)?\r\n")
-# Not of a field that says where messages end or go, or who asks, which another reader might believe (RFC 9110 6.5.1).
-NO_TRAILERS = "content-length|transfer-encoding|trailer|host|authorization|te"
-TRAILER_LINE = re.compile(rf"(?!(?i:{NO_TRAILERS}):){TOKEN}:{TEXT}\r\n".encode("latin-1"))
+# Framing, routing and authentication must not be in trailers: another recipient might apply them (RFC 9110 6.5.1).
+FORBIDDEN_TRAILERS = "content-length|transfer-encoding|trailer|host|authorization|te"
+TRAILER_LINE = re.compile(rf"(?!(?i:{FORBIDDEN_TRAILERS}):){TOKEN}:{TEXT}\r\n".encode("latin-1"))
 CRLF = b"\r\n"
 
 
 class MalformedChunks(ValueError):
-    """The body is not chunked as it should be; where it ends is unknown."""
+    """The body violates the chunked coding, so its end is unknown."""
 
 
 class ChunkDecoder:
-    """Takes what has arrived by `feed`, gives the data by `take`. Trailers are checked and dropped. `line` is the
-    pattern of a chunk's first line."""
+    """Decodes one body: `feed` adds received bytes, `take` returns data. Trailers are validated and dropped. `line` is
+    the pattern of a chunk's first line."""
 
     def __init__(self, line: re.Pattern[bytes]) -> None:
         self._line = line
         self._data = b""
         self._position = 0
-        # Of the current chunk, what has not been taken; whether its line end has still to come.
+        # Data of the current chunk that has not been taken.
         self._remaining = 0
+        # Whether the CRLF after the current chunk's data has still to be read.
         self._line_end_is_due = False
-        # Of a line whose end has not come yet, how much has been looked through for it.
+        # How much of an incomplete line has been searched for its end.
         self._searched_bytes = 0
         self._is_in_trailers = False
         self._trailer_bytes = 0
@@ -51,18 +52,18 @@ class ChunkDecoder:
 
     @property
     def rest(self) -> bytes:
-        """What has been fed and not been taken; once the body has ended, it belongs to what comes after the body."""
+        """Bytes that were fed and not taken. Once the body has ended, they belong to the next message."""
         return self._data[self._position :]
 
     def feed(self, data: bytes) -> None:
         self._data, self._position = (self.rest + data if self._position < len(self._data) else data), 0
 
     def take(self, limit: int) -> bytes:
-        """Up to `limit` bytes of data; none where more has to be fed, or the body `is_ended`.
+        """Returns up to `limit` bytes of data, and no bytes if more must be fed or the body `is_ended`.
 
         Raises MalformedChunks."""
         pieces: list[bytes] = []
-        for _ in range(MAX_CHUNKS_AT_ONCE):
+        for _ in range(MAX_CHUNKS_PER_CALL):
             if self._remaining:
                 piece = self._data[self._position : self._position + min(self._remaining, limit)]
                 if not piece:
@@ -79,12 +80,12 @@ class ChunkDecoder:
             except MalformedChunks:
                 if not pieces:
                     raise
-                # What came before it is good; the next call raises again.
+                # The data before the error is valid. The next call raises.
                 break
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _begin_chunk(self) -> bool:
-        """Reads up to the data of the next chunk, or to the end of the body; whether that has arrived."""
+        """Reads up to the data of the next chunk, or to the end of the body. Returns False if more must be fed."""
         if self._line_end_is_due and not self._read_line_end():
             return False
         if self._is_in_trailers:
@@ -98,7 +99,7 @@ class ChunkDecoder:
         allowance = FREE_BYTES_PER_CHUNK + FREE_BYTES_PER_DATA_BYTE * size
         self._excess_bytes = max(0, self._excess_bytes + overhead - allowance)
         if self._excess_bytes > MAX_EXCESS_BYTES:
-            raise MalformedChunks("the chunks have more of everything else than of data")
+            raise MalformedChunks("the chunks have too much overhead")
         self._position = line.end()
         if not size:
             self._is_in_trailers = True
@@ -130,8 +131,8 @@ class ChunkDecoder:
         return True
 
     def _match_line(self, pattern: re.Pattern[bytes], limit: int) -> re.Match[bytes] | None:
-        """The next line; None where its end has not come. What has come of it is looked through once, however small
-        the pieces are. Raises MalformedChunks where it does not match, or is longer than `limit`."""
+        """Matches the next line, or returns None if its end has not arrived. However small the pieces are that arrive,
+        each byte is searched once. Raises MalformedChunks if the line does not match or is longer than `limit`."""
         if not self._searched_bytes and (line := pattern.match(self._data, self._position)):
             return line
         # The last byte may be the first half of a line end.
@@ -139,10 +140,10 @@ class ChunkDecoder:
         line = pattern.match(self._data, self._position) if line_end >= 0 and self._searched_bytes else None
         self._searched_bytes = len(self._data) - self._position if line_end < 0 else 0
         if self._searched_bytes > limit or (line_end >= 0 and line is None):
-            raise MalformedChunks("a chunk's size or a trailer can't be read")
+            raise MalformedChunks("a chunk's first line or a trailer is malformed")
         return line
 
 
-def as_chunks(data: bytes) -> bytes:
-    """A whole chunked body with this data."""
+def encode_chunked(data: bytes) -> bytes:
+    """A complete chunked body with this data."""
     return (b"%x\r\n%b\r\n" % (len(data), data) if data else b"") + b"0\r\n\r\n"

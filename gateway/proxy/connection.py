@@ -1,4 +1,7 @@
-"""One connection to an upstream: bytes out, a strictly read answer in, with a deadline on every wait."""
+"""One connection to an upstream: sends and receives bytes, with a deadline on every wait.
+
+While the gateway waits for the upstream it also watches the client's connection: if the client leaves, the wait ends.
+"""
 
 from __future__ import annotations
 
@@ -7,106 +10,89 @@ import select
 import socket
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Iterable
 from contextlib import suppress
 
-from gateway.errors import UpstreamProtocolError, UpstreamTimeout
-from gateway.proxy.client_watch import wait_watching
-from gateway.proxy.connection_ends import ConnectionBroken, ConnectionEnded, cause_of
-from gateway.proxy.http1 import MAX_HEAD_BYTES, ResponseHead, read_response_head
-from gateway.proxy.sending import Sending
+from gateway.errors import ClientDisconnected, UpstreamTimeout
+from gateway.proxy.connection_errors import (
+    ConnectionAborted,
+    ConnectionClosed,
+    WorkerShuttingDown,
+    connection_error,
+)
+from gateway.proxy.timeouts import Timeouts
+from gateway.proxy.upload import Upload
 from gateway.system.shutdown import StreamEnd
 from gateway.system.sockets import receive, receive_arrived, send_all, system_poll, wait_for_answer, wait_for_any
 from gateway.system.time_slice import yield_if_due
 
 RECEIVE_BYTES = 128 * 1024
-# Of the head of an answer and the interim ones before it. A service that works for long may send one each few seconds.
-MAX_INTERIM_ANSWERS = 32
-START_OF_ANSWER, END_OF_HEAD = b"HTTP/1.", b"\r\n\r\n"
-# How long a plain receive waits before the client's connection is watched too: most answers come sooner, and watching
+# How long a plain receive waits before the client's connection is watched too. Most responses come sooner, and watching
 # two sockets costs more than reading one.
 UNWATCHED_SECONDS = 0.1
-SendInterim = Callable[[ResponseHead], None]
+# A client that only shuts down its sending side counts as gone too, as with nginx. Unlike POLLIN, this event ignores
+# bytes that the client has sent before, such as a pipelined request.
+CLIENT_HAS_GONE = getattr(select, "POLLRDHUP", 0)
 
 
 class UpstreamConnection:
-    """A connected socket and what has been received but not yet read. Used by one request at a time."""
+    """A connected socket, and the bytes received from it that have not been read. Serves one request at a time."""
 
-    def __init__(self, sock: socket.socket, read_timeout_seconds: float) -> None:
+    def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
-        self._buffer = bytearray()
-        # Seen by whoever sent; whoever reads would see an orderly end, as the system tells of a reset only once.
+        self.buffer = bytearray()
+        # The system reports a reset once. If it was reported to a send, a later receive sees an orderly end.
         self._is_reset = False
         self._poll: select.poll | None = None
-        # Whether what was sent last has been answered by nothing yet.
-        self._has_asked = False
-        self.read_timeout_seconds = read_timeout_seconds
-        # When all of the exchange has to be over, in monotonic seconds.
-        self.deadline = math.inf
-        # Monotonic seconds, set whenever the connection becomes idle: since when, not to be used before, and until when
-        # it may be used.
-        self.idle_since = self.rests_until = self.idle_until = 0.0
-        self.client_watch: socket.socket | None = None
-        self.sending: Sending | None = None
-        self._sending_seconds = 0.0
-        # Monotonic seconds, while that goes on: since when anything that comes is waited for.
+        # True from a send until the first byte received after it.
+        self._awaits_response = False
+        self._read_timeout_seconds = 0.0
+        self._deadline = math.inf
+        # Set by the pool whenever the connection becomes idle, in monotonic seconds: since when, from when and until
+        # when it may be used.
+        self.idle_since = self.quarantined_until = self.idle_until = 0.0
+        self.client_socket: socket.socket | None = None
+        self._upload: Upload | None = None
+        # How long receives have waited while the request was still being sent. Not the upstream's fault, so this time
+        # counts against no deadline.
+        self._upload_seconds = 0.0
+        # Since when such a wait goes on, in monotonic seconds.
         self._waiting_since = math.inf
-        # Whose word ends a wait, where what is waited for may be left out.
-        self.end_watch: StreamEnd | None = None
+        # Shutdown signal that may interrupt a wait; set only between two server-sent events.
+        self.shutdown_signal: StreamEnd | None = None
+
+    def begin_round_trip(self, client_socket: socket.socket | None, timeouts: Timeouts) -> None:
+        """To be called before each request. `client_socket` is watched while waiting for the upstream."""
+        self.client_socket = client_socket
+        self._read_timeout_seconds, self._deadline = timeouts.read_seconds, timeouts.deadline
+        self._upload_seconds = 0.0
+        self.shutdown_signal = None
 
     def close(self) -> None:
-        self.end_sending()
+        self.stop_upload()
         with suppress(OSError):
             self._socket.close()
 
-    def end_sending(self) -> None:
-        """Stops sending the request, if that is still going on."""
-        sending, self.sending = self.sending, None
-        if sending is not None:
-            sending.close()
-
     @property
     def was_idle(self) -> bool:
-        """Whether it has served another request before."""
+        """Whether the connection has served another request before."""
         return self.idle_since > 0
 
-    def begin_exchange(
-        self, client: socket.socket | None, read_timeout_seconds: float, send_interim: SendInterim | None
-    ) -> None:
-        """To be called before each request. `client` is the client's socket, which is watched while waiting;
-        `send_interim` is called with the head of each interim answer."""
-        self.client_watch = client
-        self._send_interim = send_interim
-        # All heads that answer one request share a budget, so that a service can't go on with them for ever.
-        self._head_bytes_left, self._interim_left = MAX_HEAD_BYTES, MAX_INTERIM_ANSWERS
-        # False once a head announced content that can't be there.
-        self._is_in_step = True
-        self.end_watch = None
-        # The last request may have been of a route with another limit.
-        self.read_timeout_seconds = read_timeout_seconds
-        # Whether any byte of an answer has come, and whether a head has been read.
-        self.has_answered = self.has_read_head = False
-        self._sending_seconds = 0.0
-
-    def end_exchange(self) -> None:
-        """Forgets the client, whose request would else be held for as long as the connection is idle."""
-        self.client_watch = self._send_interim = None
-
-    def has_ended(self) -> bool:
-        """Whether an idle connection has been closed by the upstream. Reads nothing, so that any thread may ask."""
+    def is_closed_by_upstream(self) -> bool:
+        """Whether the upstream has closed this idle connection. Reads nothing, so any thread may call it."""
         event = select.POLLRDHUP if isinstance(self._socket, ssl.SSLSocket) else select.POLLIN
         return bool(system_poll(self._socket, event).poll(0))
 
     def is_stale(self) -> bool:
-        """Whether an idle connection has been closed by the upstream, or has bytes on it that nobody asked for."""
-        if self._buffer:
+        """Whether this idle connection can't be used: the upstream has closed it, or has sent unrequested bytes."""
+        if self.buffer:
             return True
         if not isinstance(self._socket, ssl.SSLSocket):
-            # To peek would fail each time that all is well, and failing costs four times as much.
+            # A non-blocking receive would raise for every healthy connection, which costs four times as much as a poll.
             self._poll = self._poll or system_poll(self._socket)
             return bool(self._poll.poll(0))
         try:
-            # What has come may be for TLS alone, as its tickets are.
+            # The bytes that have arrived may be TLS's own, such as session tickets.
             self._socket.settimeout(0)
             self._socket.recv(1)
         except ssl.SSLWantReadError:
@@ -116,185 +102,138 @@ class UpstreamConnection:
         return True
 
     def send(self, data: bytes) -> None:
-        """Sends all of `data`. Raises ConnectionEnded or UpstreamTimeout."""
+        """Sends all of `data`. Raises ConnectionClosed, UpstreamTimeout or Overloaded."""
         try:
-            self._socket.settimeout(self.read_timeout_seconds)
-            if self.sending is None:
+            self._socket.settimeout(self._read_timeout_seconds)
+            if self._upload is None:
                 send_all(self._socket, data)
             else:
-                self._send_while_reading(data)
-            self._has_asked = True
+                self._send_while_receiving(data)
+            self._awaits_response = True
         except TimeoutError as error:
-            raise UpstreamTimeout("the service did not take the request in time") from error
+            raise UpstreamTimeout("the service did not accept the request in time") from error
         except OSError as error:
             self._is_reset = isinstance(error, ConnectionResetError)
-            raise cause_of(error) from error
+            raise connection_error(error) from error
 
-    def _send_while_reading(self, data: bytes) -> None:
+    def _send_while_receiving(self, data: bytes) -> None:
         rest = memoryview(data)
         while rest:
             yield_if_due()
             try:
                 rest = rest[self._socket.send(rest) :]
             except TimeoutError:
-                # An upstream whose answer nobody takes, as the client does not, can't go on reading. It is late only
-                # where it has been waited for in both directions.
-                if time.monotonic() - self._waiting_since >= self.read_timeout_seconds:
+                # If the client does not read the response, the upstream can't go on writing it, and may therefore not
+                # read the request. The upstream is late only if the gateway is waiting for its response as well.
+                if time.monotonic() - self._waiting_since >= self._read_timeout_seconds:
                     raise
 
-    def read_head(self, method: str, timeout_seconds: float) -> ResponseHead:
-        """The final answer's head, whole in that time; interim ones (1xx, RFC 9110 15.2) before it go to the client.
+    def start_upload(self, pieces: Iterable[bytes], *, is_chunked: bool) -> Upload:
+        """Sends the request's body in the background."""
+        self._upload = upload = Upload(self.send, pieces, is_chunked=is_chunked)
+        return upload
 
-        Raises ConnectionEnded, UpstreamTimeout, UpstreamProtocolError, ClientDisconnected."""
-        deadline = self._now() + timeout_seconds
-        while True:
-            head = self._next_head(method, deadline)
-            if head.status >= 200:
-                return head if self._is_in_step else head._replace(reusable=False)
-            sent_at = time.monotonic()
-            self._pass_on(head)
-            # A client that is slow to take it takes nothing of the service's time.
-            deadline += time.monotonic() - sent_at
+    @property
+    def is_uploading(self) -> bool:
+        return self._upload is not None and self._upload.is_running
 
-    def _next_head(self, method: str, deadline: float) -> ResponseHead:
-        data = self._read_head(deadline)
-        self._head_bytes_left -= len(data)
-        head = read_response_head(data, method)
-        self.has_read_head = True
-        self._is_in_step = self._is_in_step and head.reusable
-        return head
+    def finish_upload(self) -> None:
+        """Waits until the request has been sent, or until the upstream, which has responded, accepts no more of it."""
+        if self._upload is not None:
+            self._waiting_since = time.monotonic()
+            self._upload.wait()
 
-    def _read_head(self, deadline: float) -> bytes:
-        if not self._buffer:
-            data = self._receive(deadline)
-            # Nearly all heads come in one piece.
-            end = data.find(END_OF_HEAD) + len(END_OF_HEAD)
-            if data.startswith(START_OF_ANSWER) and len(END_OF_HEAD) <= end <= self._head_bytes_left:
-                self.has_answered = True
-                self._buffer += data[end:]
-                return data[:end]
-            self._buffer += data
-        self._await_answer(deadline)
-        return self._read_through_head(deadline)
+    def stop_upload(self) -> None:
+        upload, self._upload = self._upload, None
+        if upload is not None:
+            upload.close()
 
-    def _pass_on(self, head: ResponseHead) -> None:
-        """Sends an interim answer to the client. Raises UpstreamProtocolError, ClientDisconnected."""
-        if head.status == 101:
-            raise UpstreamProtocolError("the service switched protocols without being asked")
-        self._interim_left -= 1
-        if self._interim_left < 0:
-            raise UpstreamProtocolError("there is no end of interim answers")
-        if self._send_interim is not None:
-            self._send_interim(head)
-
-    def _await_answer(self, deadline: float) -> None:
-        """Waits for the beginning of a head. Anything else on a connection that was idle belongs to an earlier answer
-        (RFC 9112 9.2)."""
-        while not self._buffer.startswith(START_OF_ANSWER):
-            if self._buffer and not START_OF_ANSWER.startswith(bytes(self._buffer[: len(START_OF_ANSWER)])):
-                if self.was_idle and not self.has_answered:
-                    raise ConnectionEnded
-                raise UpstreamProtocolError("the status line is malformed")
-            self.has_answered = bool(self._buffer)
-            self._buffer += self._receive(deadline)
-        self.has_answered = True
-
-    def read_some(self, limit: int, deadline: float | None = None) -> bytes:
-        """Between 1 and `limit` bytes, as they come, until the deadline (by default `read_deadline`). Raises
-        ConnectionEnded, UpstreamTimeout, ClientDisconnected, WorkerEnding, and what stopped the request's own body."""
-        if not self._buffer:
-            data = self._receive(self.read_deadline() if deadline is None else deadline)
-            if len(data) <= limit:
-                return data
-            self._buffer += data
-        data = bytes(self._buffer[:limit])
-        del self._buffer[:limit]
-        return data
+    def now(self) -> float:
+        """Monotonic seconds, less the time in which the upstream may have been waiting for the rest of the request."""
+        return time.monotonic() - self._upload_seconds
 
     def read_deadline(self) -> float:
-        """When the next bytes have to have come, on this connection's own clock."""
-        return self._now() + self.read_timeout_seconds
+        """When the next bytes must have arrived, by `now`."""
+        return self.now() + self._read_timeout_seconds
 
-    def _now(self) -> float:
-        """Monotonic seconds, less those in which the upstream may have been waiting for the rest of the request."""
-        return time.monotonic() - self._sending_seconds
-
-    @property
-    def is_sending(self) -> bool:
-        """Whether the request is still on its way."""
-        return self.sending is not None and self.sending.is_running
-
-    def finish_sending(self) -> None:
-        """Waits until the request has been sent, or the upstream, which has answered, takes no more of it."""
-        if self.sending is not None:
-            self._waiting_since = time.monotonic()
-            self.sending.wait()
-
-    @property
-    def buffered(self) -> int:
-        return len(self._buffer)
-
-    def _read_through_head(self, deadline: float) -> bytes:
-        searched = 0
-        while (found := self._buffer.find(END_OF_HEAD, searched, self._head_bytes_left)) < 0:
-            if len(self._buffer) >= self._head_bytes_left:
-                raise UpstreamProtocolError("the head of the answer is too large")
-            searched = max(0, len(self._buffer) - len(END_OF_HEAD) + 1)
-            self._buffer += self._receive(deadline)
-        data = bytes(self._buffer[: found + len(END_OF_HEAD)])
-        del self._buffer[: len(data)]
+    def read_some(self, limit: int, deadline: float | None = None) -> bytes:
+        """Reads between 1 and `limit` bytes as soon as they arrive, by default until `read_deadline`. Raises the errors
+        of `receive`."""
+        if not self.buffer:
+            data = self.receive(self.read_deadline() if deadline is None else deadline)
+            if len(data) <= limit:
+                return data
+            self.buffer += data
+        data = bytes(self.buffer[:limit])
+        del self.buffer[:limit]
         return data
 
-    def _receive(self, deadline: float) -> bytes:
-        """What has arrived, waiting for it until `deadline`, and no longer than the client does."""
-        if self.sending is not None:
-            if arrived := self._receive_while_sending(self.sending):
+    def receive(self, deadline: float) -> bytes:
+        """Receives at least one byte from the socket. `deadline` is by `now`.
+
+        Raises ConnectionClosed, UpstreamTimeout, ClientDisconnected, WorkerShuttingDown or Overloaded, and what has
+        stopped the request's own body."""
+        if self._upload is not None:
+            if arrived := self._receive_during_upload(self._upload):
                 return arrived
-            self.sending.raise_failure()
-        deadline = min(deadline, self.deadline)
-        remaining = deadline - self._now()
+            self._upload.raise_failure()
+        deadline = min(deadline, self._deadline)
+        remaining = deadline - self.now()
         if remaining <= 0:
-            # Also where more has come already: a service that never stops sending would never run out of time.
-            raise UpstreamTimeout("the service did not answer in time")
-        watched = self.client_watch
+            # Raised even if more has arrived: an upstream that never stops sending would otherwise never time out.
+            raise UpstreamTimeout("the service did not respond in time")
+        client = self.client_socket
         try:
-            self._socket.settimeout(max(0.001, min(UNWATCHED_SECONDS, remaining) if watched else remaining))
+            self._socket.settimeout(max(0.001, min(UNWATCHED_SECONDS, remaining) if client else remaining))
             try:
-                if self._has_asked:
+                if self._awaits_response:
                     wait_for_answer(self._socket)
-                    self._has_asked = False
+                    self._awaits_response = False
                 data = receive(self._socket, RECEIVE_BYTES)
             except TimeoutError:
-                if watched is None:
+                if client is None:
                     raise
-                wait_watching(self._socket, watched, self.end_watch, deadline - self._now())
-                self._socket.settimeout(max(0.001, deadline - self._now()))
+                self._wait_watching(client, deadline - self.now())
+                self._socket.settimeout(max(0.001, deadline - self.now()))
                 data = receive(self._socket, RECEIVE_BYTES)
         except TimeoutError as error:
-            raise UpstreamTimeout("the service did not answer in time") from error
+            raise UpstreamTimeout("the service did not respond in time") from error
         except OSError as error:
-            raise cause_of(error) from error
+            raise connection_error(error) from error
         return self._checked(data)
 
     def _checked(self, received: bytes) -> bytes:
         if not received:
-            raise ConnectionBroken if self._is_reset else ConnectionEnded
+            raise ConnectionAborted if self._is_reset else ConnectionClosed
         return received
 
-    def _receive_while_sending(self, sending: Sending) -> bytes:
-        """What has arrived, waiting for it until the upstream has been sent all of the request; none then. As long as
-        that takes, it is not the upstream that is late."""
+    def _receive_during_upload(self, upload: Upload) -> bytes:
+        """Receives what has arrived, without a deadline. Returns no bytes once the request has been sent."""
         self._waiting_since, own = time.monotonic(), self._socket.fileno()
         try:
-            while sending.is_running:
-                # Not with a timeout, as the same socket has that of what is being sent.
+            while upload.is_running:
+                # This must not change the socket's timeout, which the upload uses at the same time.
                 arrived = receive_arrived(self._socket, RECEIVE_BYTES)
                 if arrived is not None:
                     return self._checked(arrived)
-                wait_for_any({own: select.POLLIN, sending.descriptor: select.POLLIN})
+                wait_for_any({own: select.POLLIN, upload.descriptor: select.POLLIN})
         except OSError as error:
-            raise cause_of(error) from error
+            raise connection_error(error) from error
         finally:
-            self._sending_seconds += time.monotonic() - self._waiting_since
+            self._upload_seconds += time.monotonic() - self._waiting_since
             self._waiting_since = math.inf
         return b""
+
+    def _wait_watching(self, client: socket.socket, seconds: float) -> None:
+        """Waits until the upstream has sent something. Raises ClientDisconnected, TimeoutError, WorkerShuttingDown."""
+        own = self._socket.fileno()
+        events = {own: select.POLLIN, client.fileno(): CLIENT_HAS_GONE}
+        shutdown = self.shutdown_signal.descriptor if self.shutdown_signal is not None else None
+        if shutdown is not None:
+            events[shutdown] = select.POLLIN
+        ready = wait_for_any(events, max(0, seconds))
+        if own in ready:
+            return
+        if not ready:
+            raise TimeoutError
+        raise WorkerShuttingDown if shutdown in ready else ClientDisconnected

@@ -1,12 +1,12 @@
-"""Forwards a request to one service and hands back the answer as it comes.
+"""Forwards requests to one service and returns its responses as they arrive.
 
-1. Read a small body whole, so that a slow client holds neither a slot nor an upstream connection.
-2. Take one of the service's slots for requests in flight, or answer 503 at once.
-3. Pick a target; build the fields that go on: the client's, less what must not pass, then the gateway's own.
-4. Send; the answer's head comes back, and the first piece of its body. Where it does not and that is safe, try again,
-   another target first.
-5. Hand over status, fields and body, changed only where they name the target itself.
-6. When the body ends or is closed: the connection is returned or closed, the slots given back.
+1. Read a small body completely, so that a slow client holds neither an in-flight slot nor an upstream connection.
+2. Take one of the service's in-flight slots, or fail with 503 at once.
+3. Choose a target. Build the upstream's headers: the client's without those that must not pass, then the gateway's own.
+4. Send the request; read the response's head and the first piece of its body. If that fails and a retry is safe, try
+   again, on another target.
+5. Return status, headers and body. Only URLs and paths that name the service itself are rewritten.
+6. When the body is closed, release the in-flight slot. The connection has gone back to the pool or is closed.
 """
 
 from __future__ import annotations
@@ -20,33 +20,33 @@ from gateway.config import ServiceSettings
 from gateway.errors import UpgradeRefused, UpstreamConnectionStale, UpstreamError
 from gateway.http_fields import HeaderPairs
 from gateway.proxy.balancer import Balancer, TargetState
-from gateway.proxy.breaker import MAX_REST_SECONDS, Breaker
-from gateway.proxy.chunked import as_chunks
+from gateway.proxy.breaker import Breaker
+from gateway.proxy.chunked import encode_chunked
 from gateway.proxy.forward_request import Attempt, ForwardRequest, ForwardResponse
-from gateway.proxy.header_filter import answered_fields, forwarded_fields, with_one_forward_less
+from gateway.proxy.header_filter import headers_for_client, headers_for_upstream, with_max_forwards_decremented
 from gateway.proxy.http1 import ResponseHead
-from gateway.proxy.in_flight_limits import InFlightLimits, Slot
+from gateway.proxy.in_flight_limits import InFlightLimits, InFlightSlot
 from gateway.proxy.request_body import RequestBody
-from gateway.proxy.response_body import ResponseBody, first_piece
-from gateway.proxy.response_rewriting import ResponseRewriter, names_a_place
-from gateway.proxy.retry import RetryBudget, backoff_seconds, is_safe_to_send_again
-from gateway.proxy.round_trip import ReadyRequest
+from gateway.proxy.response_rewriting import ResponseRewriter, is_rewritten
+from gateway.proxy.retry import RetryBudget, backoff_seconds, may_retry
+from gateway.proxy.round_trip import UpstreamRequest
 from gateway.proxy.session import ServiceSession
 from gateway.proxy.target import Target
 from gateway.timestamps import to_microseconds
 from gateway.trace_context import UpstreamCall
 
 
-class Watch(Protocol):
-    """Who is told what becomes of a service's requests."""
+class Observer(Protocol):
+    """Is notified of events that operators want to see."""
 
-    def retried(self) -> None: ...
-    def opened(self, target: Target) -> None: ...
+    def notify_retry(self) -> None: ...
+    def notify_breaker_opened(self, target: Target) -> None: ...
 
 
 class Forwarder:
-    """Forwards to one service. `identity_names`: the normal names of the fields that only the gateway may set. `clock`
-    is monotonic seconds, `chance` gives numbers from 0 to 1, `watch` is told of retries and of breakers that open."""
+    """Forwards to one service. `identity_names` are the normalized names of the headers that only the gateway sets.
+    `clock` returns monotonic seconds, `chance` numbers from 0 to 1. `observer` is notified of retries and of breakers
+    that open."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class Forwarder:
         balancer: Balancer,
         clock: Callable[[], float],
         chance: Callable[[], float],
-        watch: Watch,
+        observer: Observer,
     ) -> None:
         self._settings = settings
         self._session = session
@@ -64,87 +64,91 @@ class Forwarder:
         self._balancer = balancer
         self._clock = clock
         self._chance = chance
-        self._watch = watch
-        self._budget = RetryBudget(settings.retry_budget)
-        self._slots = InFlightLimits(settings)
+        self._observer = observer
+        self._retry_budget = RetryBudget(settings.retry_budget)
+        self._in_flight = InFlightLimits(settings)
 
     @property
     def in_flight(self) -> int:
-        """Requests whose answers have not ended."""
-        return self._slots.taken
+        """The number of requests whose responses have not ended."""
+        return self._in_flight.count
 
-    def forward(self, incoming: ForwardRequest) -> ForwardResponse:
-        """Raises GatewayError, or ClientDisconnected."""
-        body = self._body_of(incoming)
-        # Only now, as reading a small body may have taken long.
-        slot = self._slots.take(incoming.caller, isinstance(body, RequestBody))
+    def forward(self, request: ForwardRequest) -> ForwardResponse:
+        """Raises GatewayError or ClientDisconnected."""
+        body = self.read_body(request)
+        # The slot is taken only now, as reading a small body may have taken long.
+        slot = self._in_flight.take(request.caller, isinstance(body, RequestBody))
         try:
             if isinstance(body, RequestBody):
-                body.when_whole = slot.end_upload
-            return self._send_until_answered(incoming, body, slot)
+                body.on_complete = slot.end_upload
+            return self._send_with_retries(request, body, slot)
         except BaseException:
-            slot.give_back()
+            slot.release()
             raise
 
-    def _body_of(self, incoming: ForwardRequest) -> bytes | RequestBody:
-        if incoming.content_length is None and not incoming.is_chunked:
+    def read_body(self, request: ForwardRequest) -> bytes | RequestBody:
+        """The body's bytes if it is small, else a body to be streamed. Raises Overloaded or BodyTooLarge."""
+        if request.content_length is None and not request.is_chunked:
             return b""
-        # Nothing is read for a request that would be refused.
-        self._slots.check(incoming.caller)
-        body = RequestBody(incoming.stream, incoming.content_length, self._settings.max_body_bytes)
+        # Checked first, so that nothing is read for a request that would be refused.
+        self._in_flight.check(request.caller)
+        body = RequestBody(request.stream, request.content_length, self._settings.max_body_bytes)
         small = body.read_if_small()
         if small is None:
             return body
-        return as_chunks(small) if incoming.is_chunked else small
+        return encode_chunked(small) if request.is_chunked else small
 
-    def _send_until_answered(self, incoming: ForwardRequest, body: bytes | RequestBody, slot: Slot) -> ForwardResponse:
-        self._budget.earn()
+    def _send_with_retries(
+        self, request: ForwardRequest, body: bytes | RequestBody, slot: InFlightSlot
+    ) -> ForwardResponse:
+        self._retry_budget.earn()
         balancer, tried = self._balancer, list[TargetState]()
-        state = balancer.choose(incoming.caller, isinstance(body, RequestBody))
+        state = balancer.choose(request.caller, isinstance(body, RequestBody))
         while True:
             try:
-                return self._send(incoming, body, state, slot)
+                return self._send(request, body, state, slot)
             except UpstreamError as error:
                 tried.append(state)
-                if len(tried) > self._settings.retries or not is_safe_to_send_again(error, incoming.method, body):
+                if len(tried) > self._settings.retries or not may_retry(error, request.method, body):
                     raise
-                if not self._budget.has_one or not balancer.has_another(tried):
+                if not self._retry_budget.has_retry or not balancer.has_another(tried):
                     raise
-                # The slot is kept: the pause is short, and the request would be lost where others had taken it.
+                # The slot is not released during this short pause: another request could take it, and this one would
+                # fail.
                 time.sleep(backoff_seconds(len(tried), self._chance))
-                # Chosen only now, as much may have happened meanwhile.
-                another = balancer.another(incoming.caller, tried)
-                if another is None or not self._budget.spend():
+                # Chosen after the pause, in which the state of the targets may have changed.
+                another = balancer.choose_another(request.caller, tried)
+                if another is None or not self._retry_budget.spend():
                     raise
                 state = another
-            self._watch.retried()
+            self._observer.notify_retry()
 
     def _send(
-        self, incoming: ForwardRequest, body: bytes | RequestBody, state: TargetState, slot: Slot
+        self, request: ForwardRequest, body: bytes | RequestBody, state: TargetState, slot: InFlightSlot
     ) -> ForwardResponse:
-        """One attempt, at one target, which learns of its outcome."""
+        """Makes one attempt at one target, and records its outcome with the target's breaker."""
         target, breaker, started = state.target, state.breaker, self._clock()
-        outcome, status, trace = "answered", None, incoming.trace
+        outcome, status, trace = "answered", None, request.trace
         if trace is not None:
             trace.begin_call()
         state.in_flight += 1
         permit = breaker.acquire(isinstance(body, RequestBody))
         try:
-            head, upstream_body = self._session.send_ready(
-                ReadyRequest(
-                    incoming.method,
+            head, response_body = self._session.send_ready(
+                UpstreamRequest(
+                    request.method,
                     target,
-                    self.target_for(incoming, target),
-                    self.fields_for(incoming, target),
+                    self.request_target_for(request, target),
+                    self.headers_for(request, target),
                     body,
-                    incoming.timeouts,
-                    incoming.client_socket,
-                    partial(self._send_interim, incoming, target) if incoming.send_interim else None,
+                    request.timeouts,
+                    request.client_socket,
+                    partial(self._send_interim, request, target) if request.send_interim else None,
                 )
             )
             status = head.status
-            fields = self._answered_fields(head.fields, incoming, target)
-            first = first_piece(upstream_body)
+            headers = self._headers_for_client(head.headers, request, target)
+            response_body.prefetch()
         except UpstreamError as error:
             state.in_flight -= 1
             outcome = error.code
@@ -152,7 +156,7 @@ class Forwarder:
                 outcome = "stale connection"
                 breaker.abandoned(permit)
             elif breaker.failed(permit):
-                self._watch.opened(target)
+                self._observer.notify_breaker_opened(target)
             raise
         except BaseException:
             state.in_flight -= 1
@@ -161,90 +165,92 @@ class Forwarder:
             raise
         finally:
             ended = self._clock()
-            incoming.attempts.append(Attempt(target.url, outcome, to_microseconds(ended - started)))
+            request.attempts.append(Attempt(target.url, outcome, to_microseconds(ended - started)))
             if trace is not None and trace.is_recorded:
-                url = target.origin + self.target_for(incoming, target).partition("?")[0]
+                url = target.origin + self.request_target_for(request, target).partition("?")[0]
                 trace.calls.append(
                     UpstreamCall(trace.sent_id, url, target.host, target.port, outcome, status, started, ended)
                 )
         breaker.succeeded(permit)
         if head.status == 503:
-            rest(breaker, head.fields)
+            rest_if_requested(breaker, head.headers)
 
-        def leave() -> None:
+        def on_close() -> None:
             state.in_flight -= 1
-            slot.give_back()
-            if upstream_body.is_whole:
-                breaker.was_whole(permit)
-            elif upstream_body.is_cut and breaker.was_cut(permit):
-                self._watch.opened(target)
+            slot.release()
+            if response_body.is_complete:
+                breaker.body_completed(permit)
+            elif response_body.is_truncated and breaker.body_truncated(permit):
+                self._observer.notify_breaker_opened(target)
 
-        return ForwardResponse(head.status, head.reason, fields, ResponseBody(first, upstream_body, leave))
+        response_body.on_close = on_close
+        return ForwardResponse(head.status, head.reason, headers, response_body)
 
-    def _send_interim(self, incoming: ForwardRequest, target: Target, head: ResponseHead) -> None:
-        # 100 Continue answers an expectation that the gateway has met itself.
-        if incoming.send_interim is not None and head.status != 100:
-            incoming.send_interim(head.status, head.reason, self._answered_fields(head.fields, incoming, target))
+    def _send_interim(self, request: ForwardRequest, target: Target, head: ResponseHead) -> None:
+        # The gateway itself answers `Expect: 100-continue`, so a 100 of the upstream is of no use to the client.
+        if request.send_interim is not None and head.status != 100:
+            request.send_interim(head.status, head.reason, self._headers_for_client(head.headers, request, target))
 
-    def _answered_fields(self, received: HeaderPairs, incoming: ForwardRequest, target: Target) -> HeaderPairs:
-        """The answer's fields as the client gets them."""
-        fields, places = answered_fields(received), None
-        for index, (name, value) in enumerate(fields):
-            if names_a_place(name):
-                places = places or self._places(incoming, target)
-                fields[index] = (name, places.field(name, value))
-        return fields
+    def _headers_for_client(self, received: HeaderPairs, request: ForwardRequest, target: Target) -> HeaderPairs:
+        headers, rewriter = headers_for_client(received), None
+        for index, (name, value) in enumerate(headers):
+            if is_rewritten(name):
+                rewriter = rewriter or self._rewriter(request, target)
+                headers[index] = (name, rewriter.rewrite(name, value))
+        return headers
 
-    def _places(self, incoming: ForwardRequest, target: Target) -> ResponseRewriter:
-        asked, client = incoming.request_target, incoming.client
+    def _rewriter(self, request: ForwardRequest, target: Target) -> ResponseRewriter:
+        path, query = request.request_target.raw_path, request.request_target.raw_query
         return ResponseRewriter(
-            client_scheme=client.scheme,
-            client_host=client.host,
-            target_scheme="https" if target.is_tls else "http",
-            names=(target.authority, self.host_for(incoming, target)),
-            asked=asked.raw_path if asked.raw_query is None else f"{asked.raw_path}?{asked.raw_query}",
-            asked_of_target=self.target_for(incoming, target).partition("?")[0],
+            client_scheme=request.client.scheme,
+            client_host=request.client.host,
+            target_scheme=target.scheme,
+            service_hosts=(target.authority, self.host_for(request, target)),
+            client_request_target=path if query is None else f"{path}?{query}",
+            service_path=self.request_target_for(request, target).partition("?")[0],
             base_path=target.base_path,
-            prefix=incoming.prefix.client_prefix,
-            inner_prefix=incoming.prefix.service_prefix,
+            client_prefix=request.prefix.client_prefix,
+            service_prefix=request.prefix.service_prefix,
         )
 
-    def target_for(self, incoming: ForwardRequest, target: Target) -> str:
-        """What is asked of the target: the client's own bytes of path and query, behind the target's base path. Raises
-        BadPath."""
-        asked = incoming.request_target
-        path = incoming.prefix.service_path(asked.raw_path, target.base_path)
-        return path if asked.raw_query is None else f"{path}?{asked.raw_query}"
+    def request_target_for(self, request: ForwardRequest, target: Target) -> str:
+        """The request target for the upstream: the client's own bytes of path and query, after the target's base path.
+        Raises BadPath."""
+        path, query = request.request_target.raw_path, request.request_target.raw_query
+        path = request.prefix.service_path(path, target.base_path)
+        return path if query is None else f"{path}?{query}"
 
-    def host_for(self, incoming: ForwardRequest, target: Target) -> str:
-        """The Host that the service is asked by, and by which it names itself in redirects."""
-        if self._settings.preserve_host and incoming.client.host:
-            return incoming.client.host
+    def host_for(self, request: ForwardRequest, target: Target) -> str:
+        """The Host header for the upstream, by which it also names itself in redirects."""
+        if self._settings.preserve_host and request.client.host:
+            return request.client.host
         return self._settings.host or target.authority
 
-    def fields_for(self, incoming: ForwardRequest, target: Target) -> HeaderPairs:
-        """The header that goes on. Raises UpgradeRefused for a WebSocket, which would be half a one behind here."""
-        if any(name.lower() == "upgrade" and "websocket" in value.lower() for name, value in incoming.headers):
+    def headers_for(self, request: ForwardRequest, target: Target) -> HeaderPairs:
+        """The headers for the upstream. Raises UpgradeRefused for a WebSocket handshake, as only the client's half of
+        it would reach the upstream."""
+        if any(name.lower() == "upgrade" and "websocket" in value.lower() for name, value in request.headers):
             raise UpgradeRefused()
-        passing = forwarded_fields(incoming.headers, self._identity_names)
-        if incoming.method == "OPTIONS":
-            passing = with_one_forward_less(passing)
-        fields = [("Host", self.host_for(incoming, target)), *passing]
-        fields += incoming.client.fields
-        fields += incoming.prefix.headers
-        fields += (("Via", incoming.via), ("X-Request-Id", incoming.request_id))
-        fields += incoming.identity_headers
-        if incoming.trace is not None:
-            fields += incoming.trace.fields()
-        if incoming.is_chunked:
-            fields.append(("Transfer-Encoding", "chunked"))
-        elif incoming.content_length is not None:
-            fields.append(("Content-Length", str(incoming.content_length)))
-        return fields
+        passing = headers_for_upstream(request.headers, self._identity_names)
+        if request.method == "OPTIONS":
+            passing = with_max_forwards_decremented(passing)
+        headers = [("Host", self.host_for(request, target)), *passing]
+        headers += request.client.headers
+        headers += request.prefix.headers
+        headers += (("Via", request.via), ("X-Request-Id", request.request_id))
+        headers += request.identity_headers
+        if request.trace is not None:
+            headers += request.trace.fields()
+        if request.is_chunked:
+            headers.append(("Transfer-Encoding", "chunked"))
+        elif request.content_length is not None:
+            headers.append(("Content-Length", str(request.content_length)))
+        return headers
 
 
-def rest(breaker: Breaker, fields: HeaderPairs) -> None:
-    """A 503 with Retry-After in seconds (RFC 9110 10.2.3): other targets first, for so long."""
-    for name, value in fields:
+def rest_if_requested(breaker: Breaker, headers: HeaderPairs) -> None:
+    """Applies Retry-After in seconds of a 503 (RFC 9110 10.2.3): for that time, other targets are preferred."""
+    for name, value in headers:
         if name.lower() == "retry-after" and value.isascii() and value.isdigit():
-            breaker.rest(min(int(value[:6]), MAX_REST_SECONDS))
+            # A longer number than six digits exceeds the breaker's maximum anyway.
+            breaker.rest(int(value[:6]))

@@ -1,4 +1,4 @@
-"""Which header fields pass, which are changed and which are dropped: pure functions over lists of pairs."""
+"""Which headers are forwarded in each direction, which are dropped, and which count forwards. Pure functions."""
 
 from __future__ import annotations
 
@@ -15,58 +15,36 @@ from gateway.http_fields import (
     normal,
 )
 
-MOST_FORWARDS = 1000
-# The gateway's own; and Alt-Svc, by which clients would go on to ask the service past the gateway (RFC 7838).
+MAX_FORWARDS_LIMIT = 1000
+# The gateway sets the first two itself. Alt-Svc would make clients bypass the gateway (RFC 7838).
 NOT_FOR_CLIENTS = frozenset(["x-request-id", "x-gateway-error", "alt-svc"])
 
 
-def connection_options(pairs: Iterable[tuple[str, str]]) -> set[str]:
-    """The field names that Connection lists (RFC 9110 7.6.1)."""
-    values = [value for name, value in pairs if name.lower() == "connection"]
+def connection_options(headers: Iterable[tuple[str, str]]) -> set[str]:
+    """The names that Connection lists: such headers must not be forwarded (RFC 9110 7.6.1)."""
+    values = [value for name, value in headers if name.lower() == "connection"]
     return {option.strip().lower() for value in values for option in value.split(",")} if values else set()
 
 
-def forwarded_fields(pairs: Sequence[tuple[str, str]], identity_names: frozenset[str]) -> HeaderPairs:
-    """The client's fields that may go on, in order. `identity_names`: the normal names that only the gateway sets."""
-    dropped = connection_options(pairs)
-    passing = [pair for pair in pairs if may_be_forwarded(pair[0], identity_names)]
+def headers_for_upstream(headers: Sequence[tuple[str, str]], identity_names: frozenset[str]) -> HeaderPairs:
+    """The client's headers that are forwarded, in order. `identity_names` are the normalized names of headers that only
+    the gateway sets."""
+    dropped = connection_options(headers)
+    passing = [pair for pair in headers if may_reach_upstream(pair[0], identity_names)]
     return [pair for pair in passing if pair[0].lower() not in dropped] if dropped else passing
 
 
 @lru_cache(maxsize=CACHED_NAMES)
-def may_be_forwarded(name: str, identity_names: frozenset[str]) -> bool:
-    lower = normal(name)
-    return lower not in identity_names and not is_never_forwarded(lower)
+def may_reach_upstream(name: str, identity_names: frozenset[str]) -> bool:
+    normalized = normal(name)
+    return normalized not in identity_names and not is_never_forwarded(normalized)
 
 
-def max_forwards(pairs: Sequence[tuple[str, str]]) -> int | None:
-    """How many more times the request may be forwarded (RFC 9110 7.6.2); None where that is not said in one number."""
-    values = [value for name, value in pairs if name.lower() == "max-forwards"]
-    if len(values) != 1 or not (values[0].isascii() and values[0].isdigit()):
-        return None
-    # Of a longer number its first digits are MOST_FORWARDS or more already.
-    return min(int(values[0].lstrip("0")[:4] or 0), MOST_FORWARDS)
-
-
-def with_one_forward_less(pairs: HeaderPairs) -> HeaderPairs:
-    """The fields of a request that counts how often it may be forwarded, and is."""
-    left = max_forwards(pairs)
-    if not left:
-        return pairs
-    return [(name, str(left - 1)) if name.lower() == "max-forwards" else (name, value) for name, value in pairs]
-
-
-@lru_cache(maxsize=CACHED_NAMES)
-def is_set_by_proxies(name: str) -> bool:
-    """Whether the field says that its request came through a proxy."""
-    lower = normal(name)
-    return lower == "via" or lower in CLIENT_FIELDS or lower.startswith(CLIENT_PREFIX)
-
-
-def answered_fields(pairs: Sequence[tuple[str, str]]) -> HeaderPairs:
-    """The upstream's fields that the client gets, in order: not hop-by-hop, not CORS, not the gateway's own."""
-    dropped = connection_options(pairs)
-    passing = [pair for pair in pairs if may_reach_client(pair[0])]
+def headers_for_client(headers: Sequence[tuple[str, str]]) -> HeaderPairs:
+    """The upstream's headers that the client receives, in order: no hop-by-hop and no CORS headers, and none that the
+    gateway sets."""
+    dropped = connection_options(headers)
+    passing = [pair for pair in headers if may_reach_client(pair[0])]
     return [pair for pair in passing if pair[0].lower() not in dropped] if dropped else passing
 
 
@@ -74,3 +52,26 @@ def answered_fields(pairs: Sequence[tuple[str, str]]) -> HeaderPairs:
 def may_reach_client(name: str) -> bool:
     lower = name.lower()
     return not (lower in HOP_BY_HOP or lower in NOT_FOR_CLIENTS or lower.startswith("access-control-"))
+
+
+@lru_cache(maxsize=CACHED_NAMES)
+def is_set_by_proxies(name: str) -> bool:
+    """Whether the header shows that its request came through a proxy."""
+    normalized = normal(name)
+    return normalized == "via" or normalized in CLIENT_FIELDS or normalized.startswith(CLIENT_PREFIX)
+
+
+def max_forwards(headers: Sequence[tuple[str, str]]) -> int | None:
+    """The value of Max-Forwards (RFC 9110 7.6.2), at most MAX_FORWARDS_LIMIT. None unless it is one number."""
+    values = [value for name, value in headers if name.lower() == "max-forwards"]
+    if len(values) != 1 or not (values[0].isascii() and values[0].isdigit()):
+        return None
+    # Four digits are enough to exceed the limit, and a very long number would be slow to convert.
+    return min(int(values[0].lstrip("0")[:4] or 0), MAX_FORWARDS_LIMIT)
+
+
+def with_max_forwards_decremented(headers: HeaderPairs) -> HeaderPairs:
+    left = max_forwards(headers)
+    if not left:
+        return headers
+    return [(name, str(left - 1)) if name.lower() == "max-forwards" else (name, value) for name, value in headers]

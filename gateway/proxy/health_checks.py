@@ -1,4 +1,4 @@
-"""Asks targets at intervals if they are well, where a service has a `health.path`."""
+"""Active health checks: requests `health.path` of each target at intervals, for services that have one."""
 
 from __future__ import annotations
 
@@ -18,129 +18,132 @@ from gateway.system.threads import PerProcessThread, TaskGroup
 from gateway.url_redaction import masked_address
 
 CONCURRENT_CHECKS = 8
-# Between two looks at what is due.
+# How often the thread looks for checks that are due.
 TICK_SECONDS = 0.2
 
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """`request` describes what was sent, `outcome` is the status or the error."""
+
+    passed: bool
+    request: str
+    outcome: str
+
+    def __str__(self) -> str:
+        return f"{self.request}: {self.outcome}"
+
+
 @dataclass(slots=True, eq=False)
-class Checked:
-    """A target that is asked. `in_a_row` counts answers that speak against what it is taken for; `has_passed`: a check
-    has passed since this worker started."""
+class CheckedTarget:
+    """A target with a health check. `contrary_results` counts the consecutive results that contradict the target's
+    current verdict. `has_passed` is whether a check has passed since this worker started."""
 
     service: str
     settings: ServiceSettings
     state: TargetState
     session: ServiceSession
     due_at: float = 0.0
-    in_a_row: int = 0
+    contrary_results: int = 0
     has_passed: bool = False
 
-    def learn(self, is_healthy: bool) -> bool:
-        """Whether the answer changes what the target is taken for."""
-        self.has_passed = self.has_passed or is_healthy
-        if is_healthy == self.state.is_healthy:
-            self.in_a_row = 0
+    def check(self) -> CheckResult | None:
+        """A check passes if the target responds in time with a status below 400. Returns None if this process is out of
+        resources, which says nothing about the target."""
+        health, target = self.settings.health, self.state.target
+        url = target.url + (health.path or "")
+        path = target.base_path + masked_address(health.path or "")
+        request = f"GET {path} with Host {self.settings.host or target.authority}"
+        try:
+            with self.session.get(
+                url,
+                headers={"User-Agent": "gateway"},
+                allow_redirects=False,
+                stream=True,
+                timeout=health.timeout_seconds,
+            ) as response:
+                return CheckResult(response.status_code < 400, request, f"status {response.status_code}")
+        except Overloaded:
+            return None
+        except (UpstreamError, StreamAborted, requests.RequestException) as error:
+            cause = f" ({describe(error.__cause__)})" if error.__cause__ else ""
+            return CheckResult(False, request, f"{error}{cause}")
+        except Exception as error:
+            log.exception("a health check failed unexpectedly")
+            return CheckResult(False, request, describe(error))
+
+    def update(self, passed: bool) -> bool:
+        """Records a result. Returns whether it changes the target's verdict."""
+        self.has_passed = self.has_passed or passed
+        if passed == self.state.is_healthy:
+            self.contrary_results = 0
             self.state.is_health_known = True
             return False
-        self.in_a_row += 1
+        self.contrary_results += 1
         health = self.settings.health
-        if self.in_a_row < (health.healthy_after if is_healthy else health.unhealthy_after):
+        if self.contrary_results < (health.healthy_after if passed else health.unhealthy_after):
             return False
-        self.in_a_row, self.state.is_healthy, self.state.is_health_known = 0, is_healthy, True
+        self.contrary_results, self.state.is_healthy, self.state.is_health_known = 0, passed, True
         return True
 
 
 class HealthChecks:
-    """One thread of the worker for all services. `clock` is monotonic seconds, `chance` gives numbers from 0 to 1."""
+    """The health checks of all services, in one thread of this worker. `clock` is monotonic seconds, `chance` returns
+    numbers from 0 to 1."""
 
     def __init__(self, clock: Callable[[], float], chance: Callable[[], float]) -> None:
         self._clock = clock
         self._chance = chance
-        self._checked: list[Checked] = []
-        self._thread = PerProcessThread("health checks", self._keep_asking)
+        self._targets: list[CheckedTarget] = []
+        self._thread = PerProcessThread("health checks", self._run)
 
     def add(self, service: str, settings: ServiceSettings, states: Sequence[TargetState]) -> None:
-        """Has a service's targets asked, once it is started."""
+        """Adds the targets of a service. To be called before `start`."""
         health = settings.health
-        patience = {
+        overrides = {
             "connect_timeout_seconds": health.timeout_seconds,
             "read_timeout_seconds": health.timeout_seconds,
             "head_timeout_seconds": health.timeout_seconds,
-            # Each answer by a new connection: that one can be made is part of being well.
+            # Each check opens a connection: accepting one is part of being healthy.
             "keepalive_connections": 0,
         }
-        session = ServiceSession(settings.model_copy(update=patience), service)
-        self._checked += [Checked(service, settings, state, session) for state in states]
+        session = ServiceSession(settings.model_copy(update=overrides), service)
+        self._targets += [CheckedTarget(service, settings, state, session) for state in states]
 
     def start(self) -> None:
-        """Starts the thread of this process, once; not before it is forked."""
-        if self._checked:
+        """Starts the thread of this process, once. Not to be called before the process is forked."""
+        if self._targets:
             self._thread.start()
 
-    def _keep_asking(self) -> None:
+    def _run(self) -> None:
         checks = TaskGroup(CONCURRENT_CHECKS)
         while True:
             now = self._clock()
-            for one in self._checked:
-                if one.due_at <= now:
-                    # Not all at once, and not all workers at the same moment.
-                    health = one.settings.health
-                    one.due_at = now + health.interval_seconds * (0.8 + 0.4 * self._chance())
-                    checks.begin([partial(self._ask, one)])
+            for target in self._targets:
+                if target.due_at <= now:
+                    # Jitter, so that workers and targets are not all checked at the same moment.
+                    interval_seconds = target.settings.health.interval_seconds
+                    target.due_at = now + interval_seconds * (0.8 + 0.4 * self._chance())
+                    checks.begin([partial(self._check, target)])
             time.sleep(TICK_SECONDS)
 
-    def _ask(self, one: Checked) -> None:
+    def _check(self, target: CheckedTarget) -> None:
         began = self._clock()
-        result = check(one)
+        result = target.check()
         if result is None:
             return
         if result.passed:
-            one.state.breaker.recovered(began)
-        had_passed = one.has_passed
-        if not one.learn(result.passed):
+            target.state.breaker.recovered(began)
+        had_passed = target.has_passed
+        if not target.update(result.passed):
             return
-        url = one.state.target.url
+        url = target.state.target.url
         if result.passed:
-            log.warning("%s: %s is well again", one.service, url)
+            log.warning("%s: %s passes its health check again", target.service, url)
         elif had_passed:
-            log.warning("%s: %s does not answer its health check any more as it should: %s", one.service, url, result)
+            log.warning("%s: %s fails its health check: %s", target.service, url, result)
         else:
-            text = "%s: %s does not answer its health check as it should, and has never since this worker started: %s"
-            log.warning(text, one.service, url, result)
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What was asked, and what came of it: the status or the error."""
-
-    passed: bool
-    asked: str
-    outcome: str
-
-    def __str__(self) -> str:
-        return f"{self.asked}: {self.outcome}"
-
-
-def check(one: Checked) -> Result | None:
-    """Whether the target answers with a status below 400 in time; None where that can't be asked."""
-    health, target = one.settings.health, one.state.target
-    url = target.url + (health.path or "")
-    asked = (
-        f"GET {target.base_path}{masked_address(health.path or '')} with Host {one.settings.host or target.authority}"
-    )
-    try:
-        with one.session.get(
-            url, headers={"User-Agent": "gateway"}, allow_redirects=False, stream=True, timeout=health.timeout_seconds
-        ) as answer:
-            return Result(answer.status_code < 400, asked, f"status {answer.status_code}")
-    except Overloaded:
-        # It is this process that has no descriptor left, or no thread.
-        return None
-    except (UpstreamError, StreamAborted, requests.RequestException) as error:
-        cause = f" ({describe(error.__cause__)})" if error.__cause__ else ""
-        return Result(False, asked, f"{error}{cause}")
-    except Exception as error:
-        log.exception("a health check failed")
-        return Result(False, asked, describe(error))
+            text = "%s: %s fails its health check, and has not passed one since this worker started: %s"
+            log.warning(text, target.service, url, result)

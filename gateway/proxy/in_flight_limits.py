@@ -1,8 +1,7 @@
-"""The slots of a service: how many requests may be in flight, of one caller, and of uploads.
+"""How many requests of a service may be in flight: in all, of one caller, and streamed uploads.
 
-A streamed upload holds its slot for as long as its client likes to send, so that a few slow clients could keep all
-others from a service. So the uploads that are still coming in have only a share of the slots, and those of one caller a
-smaller one.
+A streamed upload is in flight for as long as its client takes to send it, so a few slow clients could keep all others
+from a service. Uploads may therefore take only a share of the service's slots, and those of one caller a smaller share.
 """
 
 from __future__ import annotations
@@ -12,32 +11,32 @@ from gateway.errors import Overloaded
 from gateway.proxy.forwarding_headers import rate_limit_address
 
 
-class SlotGroup:
-    """Requests that have so many slots together, and so many each caller."""
+class SlotCounter:
+    """Counts taken slots, in all and by caller, against a maximum of each."""
 
-    def __init__(self, most: int, most_per_caller: int) -> None:
-        self._most = most
-        # Callers need not be told apart where each may have all of them.
-        self._most_per_caller = most_per_caller if most_per_caller < most else 0
+    def __init__(self, maximum: int, maximum_per_caller: int) -> None:
+        self._maximum = maximum
+        # 0 if one caller may take all slots: callers need not be counted then.
+        self._maximum_per_caller = maximum_per_caller if maximum_per_caller < maximum else 0
         self._by_caller: dict[str, int] = {}
         self.taken = 0
 
     def check(self, caller: str, what: str) -> None:
-        """Raises Overloaded where there is no slot left for this caller."""
-        if self.taken >= self._most:
-            raise Overloaded(f"the service has as many {what} as it may have; try again in a moment")
-        if self._most_per_caller and self._by_caller.get(rate_limit_address(caller), 0) >= self._most_per_caller:
-            raise Overloaded(f"this caller has as many {what} as one caller may have; try again in a moment")
+        """Raises Overloaded if no slot is left for this caller."""
+        if self.taken >= self._maximum:
+            raise Overloaded(f"the service has reached its limit of {what}; try again in a moment")
+        if self._maximum_per_caller and self._by_caller.get(rate_limit_address(caller), 0) >= self._maximum_per_caller:
+            raise Overloaded(f"this caller has reached its limit of {what}; try again in a moment")
 
     def take(self, caller: str) -> None:
         self.taken += 1
-        if self._most_per_caller:
+        if self._maximum_per_caller:
             caller = rate_limit_address(caller)
             self._by_caller[caller] = self._by_caller.get(caller, 0) + 1
 
-    def give_back(self, caller: str) -> None:
+    def release(self, caller: str) -> None:
         self.taken -= 1
-        if self._most_per_caller:
+        if self._maximum_per_caller:
             caller = rate_limit_address(caller)
             self._by_caller[caller] -= 1
             if not self._by_caller[caller]:
@@ -45,59 +44,57 @@ class SlotGroup:
 
 
 class InFlightLimits:
-    """Of one service, in this worker. `ForwardRequest.caller` identifies a caller; addresses of one IPv6 network are
-    one caller, as for rate limits."""
+    """The in-flight limits of one service, in this worker. `ForwardRequest.caller` identifies a caller. Addresses of
+    one IPv6 network are one caller, as for rate limits."""
 
     def __init__(self, settings: ServiceSettings) -> None:
-        most, share = settings.max_in_flight, settings.max_in_flight_per_caller
-        self._requests = SlotGroup(most, share_of(most, share))
-        uploads = share_of(most, settings.max_uploads_in_flight)
-        self._uploads = SlotGroup(uploads, min(uploads, share_of(most, settings.max_uploads_in_flight_per_caller)))
+        maximum, share = settings.max_in_flight, settings.max_in_flight_per_caller
+        self._requests = SlotCounter(maximum, share_of(maximum, share))
+        uploads = share_of(maximum, settings.max_uploads_in_flight)
+        uploads_per_caller = share_of(maximum, settings.max_uploads_in_flight_per_caller)
+        self._uploads = SlotCounter(uploads, min(uploads, uploads_per_caller))
 
     @property
-    def taken(self) -> int:
-        """Requests whose responses have not ended."""
+    def count(self) -> int:
+        """The number of requests whose responses have not ended."""
         return self._requests.taken
 
     def check(self, caller: str) -> None:
-        """Raises Overloaded where there is no slot for a request of this caller."""
+        """Raises Overloaded if no slot is left for a request of this caller."""
         self._requests.check(caller, "requests in flight")
 
-    def take(self, caller: str, is_upload: bool) -> Slot:
-        """The slot of a request that the service is to be asked now. `is_upload`: its body is still coming in. Raises
-        Overloaded."""
+    def take(self, caller: str, is_upload: bool) -> InFlightSlot:
+        """Takes a slot for a request that is about to be sent. `is_upload` is whether its body is still being received.
+        Raises Overloaded."""
         self._requests.check(caller, "requests in flight")
-        if not is_upload:
-            self._requests.take(caller)
-            return Slot(self._requests, None, caller)
-        self._uploads.check(caller, "uploads under way")
+        if is_upload:
+            self._uploads.check(caller, "uploads in flight")
+            self._uploads.take(caller)
         self._requests.take(caller)
-        self._uploads.take(caller)
-        return Slot(self._requests, self._uploads, caller)
+        return InFlightSlot(self._requests, self._uploads if is_upload else None, caller)
 
 
-class Slot:
-    """A taken slot, which is to be given back once."""
+class InFlightSlot:
+    """A taken slot. `release` must be called once."""
 
     __slots__ = ("_caller", "_requests", "_uploads")
 
-    def __init__(self, requests: SlotGroup, uploads: SlotGroup | None, caller: str) -> None:
+    def __init__(self, requests: SlotCounter, uploads: SlotCounter | None, caller: str) -> None:
         self._requests = requests
         self._uploads = uploads
         self._caller = caller
 
     def end_upload(self) -> None:
-        """The body is whole: from now on, this is a request as any other."""
+        """The body has been received completely: from now on, the request counts like any other."""
         uploads, self._uploads = self._uploads, None
         if uploads is not None:
-            uploads.give_back(self._caller)
+            uploads.release(self._caller)
 
-    def give_back(self) -> None:
-        if self._uploads is not None:
-            self.end_upload()
-        self._requests.give_back(self._caller)
+    def release(self) -> None:
+        self.end_upload()
+        self._requests.release(self._caller)
 
 
-def share_of(most: int, share: float) -> int:
-    """So large a share of the slots, and one at least."""
-    return max(1, int(most * share))
+def share_of(maximum: int, share: float) -> int:
+    """A share of the slots, at least one."""
+    return max(1, int(maximum * share))

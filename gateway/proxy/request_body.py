@@ -1,4 +1,4 @@
-"""A client's body, counted against its framing and its limit."""
+"""A client's request body: read in pieces, checked against its Content-Length and `max_body_bytes`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ BUFFERED_BYTES = 64 * 1024
 
 class Readable(Protocol):
     def read(self, size: int, /) -> bytes:
-        """Between 1 and `size` bytes, as they come; none at the end."""
+        """Returns between 1 and `size` bytes as soon as they arrive, and no bytes at the end."""
 
 
 class RequestBody:
-    """A request's body. `length` is None where it is chunked. Iterating reads it once, piece by piece.
+    """A request's body, to be iterated once. `length` is None if the body is chunked.
 
-    Raises BodyTooLarge past `max_bytes`, ClientDisconnected where it ends early: a short body is never a whole one."""
+    Raises BodyTooLarge beyond `max_bytes`, and ClientDisconnected if the body ends early: a truncated body is never
+    forwarded as a complete one."""
 
     def __init__(self, stream: Readable, length: int | None, max_bytes: int) -> None:
         if length is not None and length > max_bytes:
@@ -28,13 +29,13 @@ class RequestBody:
         self.length = length
         self._max_bytes = max_bytes
         self.received = 0
-        # Called when all of it has been read.
-        self.when_whole: Callable[[], None] | None = None
+        # Called when the whole body has been read.
+        self.on_complete: Callable[[], None] | None = None
 
     def __iter__(self) -> Iterator[bytes]:
         yield from self._pieces()
-        if self.when_whole is not None:
-            self.when_whole()
+        if self.on_complete is not None:
+            self.on_complete()
 
     def _pieces(self) -> Iterator[bytes]:
         while self.length is None or self.received < self.length:
@@ -44,7 +45,7 @@ class RequestBody:
             except ClientDisconnected:
                 raise
             except Exception as error:
-                # Whatever the server's reader raises, the rest of this body can't be had.
+                # The server's reader raises errors of many types. After any of them the rest can't be read.
                 raise ClientDisconnected("the body can't be read") from error
             if not piece:
                 if self.length is None:
@@ -56,8 +57,8 @@ class RequestBody:
             yield piece
 
     def read_if_small(self) -> bytes | None:
-        """The whole body where its length is known and small, or it is chunked and has arrived already; None where it
-        has to be streamed."""
+        """Reads the whole body if its Content-Length is small, or if it is chunked and has arrived completely. Returns
+        None if the body must be streamed."""
         if self.length is not None:
             return b"".join(self) if self.length <= BUFFERED_BYTES else None
         take_whole: Callable[[], bytes | None] | None = getattr(self._stream, "take_whole", None)
@@ -68,4 +69,4 @@ class RequestBody:
 
 
 def too_large(max_bytes: int) -> BodyTooLarge:
-    return BodyTooLarge(f"at most {max_bytes} bytes are taken")
+    return BodyTooLarge(f"the limit is {max_bytes} bytes")

@@ -1,4 +1,4 @@
-"""A service's response on its way to the client."""
+"""The body of a service's response, on its way to the client."""
 
 from __future__ import annotations
 
@@ -15,131 +15,169 @@ from gateway.errors import (
 )
 from gateway.proxy.chunked import RESPONSE_CHUNK_LINE, ChunkDecoder, MalformedChunks
 from gateway.proxy.connection import UpstreamConnection
-from gateway.proxy.connection_ends import ConnectionBroken, ConnectionEnded, WorkerEnding
+from gateway.proxy.connection_errors import ConnectionAborted, ConnectionClosed, WorkerShuttingDown
 from gateway.proxy.http1 import EVENT_STREAM, ResponseHead
 from gateway.system.shutdown import StreamEnd, WorkerShutdown
 from gateway.system.time_slice import yield_if_due
 
 PIECE_BYTES = 128 * 1024
-# An empty line, after which a stream of events may end without one being lost (HTML, 9.2.6).
+# An empty line ends a server-sent event (HTML, 9.2.6): there the stream may end without losing an event.
 END_OF_EVENT = b"\n\n"
 EVENT_END = re.compile(rb"(?>\r\n|\r|\n){2}")
 
 
-class UpstreamBody:
-    """An answer's body as it comes, unchanged. Closing it early closes the connection; reading it whole returns it.
-    A stream of events, which has no end of its own, ends with this worker, behind a whole event.
+class ResponseBody:
+    """A response's body: an iterator over pieces as they arrive, unchanged. When it has been read completely, the
+    connection goes back to the pool; when it is closed before, the connection is closed.
 
-    An answer may be complete while the request is still being sent: closing it waits for that, so that the service gets
-    all of the request.
+    A stream of server-sent events has no end of its own. It ends when this worker shuts down, after a complete event.
 
-    Raises UpstreamBodyError where it does not end as its framing says, ClientDisconnected where the request doesn't."""
+    A response may be complete while the request is still being sent. `close` waits for the request then, so that the
+    service receives all of it.
+
+    Raises UpstreamBodyError if the body does not end as its framing says, ClientDisconnected if the request's body does
+    not."""
 
     def __init__(
         self,
         connection: UpstreamConnection,
         head: ResponseHead,
         release: Callable[[bool], None],
-        worker_end: WorkerShutdown | None = None,
+        worker_shutdown: WorkerShutdown | None = None,
     ) -> None:
         self._connection = connection
         self._decoder = ChunkDecoder(RESPONSE_CHUNK_LINE) if head.chunked else None
-        # Of a body with a length; None where the body ends with the connection.
+        # Bytes still to be read; None if the body is chunked or ends with the connection.
         self._remaining = head.length
-        self._reusable = head.reusable
-        self._release = release
-        self._released = False
-        stream_type = head.stream_type
-        self.is_stream = stream_type != ""
-        self._end = worker_end.join() if worker_end is not None and stream_type == EVENT_STREAM else None
-        self._last = END_OF_EVENT
         self._has_length = head.length is not None
-        self.is_whole = False
-        # Whether an answer of known length did not come to its end. That of a stream says little of its service: many
-        # end when they are silent, or without a last chunk.
-        self.is_cut = False
+        self._is_head_reusable = head.reusable
+        self._release = release
+        self._is_released = False
+        self._prefetched: bytes | None = None
+        # Called once by `close`, however the body has ended.
+        self.on_close: Callable[[], None] | None = None
+        stream_type = head.stream_type
+        # Whether the body goes on for as long as there is something new.
+        self.is_stream = stream_type != ""
+        is_event_stream = worker_shutdown is not None and stream_type == EVENT_STREAM
+        self._shutdown_signal = worker_shutdown.join() if worker_shutdown is not None and is_event_stream else None
+        self._last_bytes = END_OF_EVENT
+        self.is_complete = False
+        # Whether a body of known length ended early. The early end of a stream says little about its service: many end
+        # their streams after a silence, or without a last chunk.
+        self.is_truncated = False
         if head.length == 0:
             self._finish()
 
-    def __iter__(self) -> UpstreamBody:
+    def __iter__(self) -> ResponseBody:
         return self
 
     def __next__(self) -> bytes:
-        if self._released or self.is_whole:
+        prefetched = self._prefetched
+        if prefetched is not None:
+            self._prefetched = None
+            return prefetched
+        if self._is_released or self.is_complete:
             raise StopIteration
         try:
-            piece = self._next_piece() if self._end is None else self._next_events(self._end)
-        except WorkerEnding:
-            self.close()
+            piece = self._next_piece() if self._shutdown_signal is None else self._next_events(self._shutdown_signal)
+        except WorkerShuttingDown:
+            self._end()
             raise StopIteration from None
-        except ConnectionEnded as error:
-            if self._remaining is None and self._decoder is None and not isinstance(error, ConnectionBroken):
+        except ConnectionClosed as error:
+            if self._remaining is None and self._decoder is None and not isinstance(error, ConnectionAborted):
                 self._finish()
                 raise StopIteration from None
-            self._cut()
-            raise UpstreamBodyError("the answer ended early") from error
+            self._truncate()
+            raise UpstreamBodyError("the response ended early") from error
         except (UpstreamTimeout, UpstreamProtocolError) as error:
-            self._cut()
-            raise UpstreamBodyError("the answer stopped or is malformed") from error
+            self._truncate()
+            raise UpstreamBodyError("the response stopped or is malformed") from error
         except Overloaded as error:
-            self.close()
-            raise UpstreamBodyError("this worker has run out of something") from error
+            self._end()
+            raise UpstreamBodyError("this worker has run out of a resource") from error
         except BodyTooLarge as error:
-            # It is too late to say so.
-            self.close()
+            # The response has begun, so a 413 can't be sent any more.
+            self._end()
             raise ClientDisconnected("the request's body is too large") from error
         except BaseException:
-            self.close()
+            self._end()
             raise
         if not piece:
             raise StopIteration
         return piece
 
-    @property
-    def is_awaited(self) -> bool:
-        """Whether the next piece may take as long as it likes: of a stream of which nothing has come yet, or as long as
-        the request is still being sent."""
-        if self._released:
-            return False
-        if self._connection.is_sending:
-            return self.is_whole or not self._connection.buffered
-        return self._remaining is None and not self._connection.buffered
+    def prefetch(self) -> None:
+        """Reads the first piece, which the iterator then returns first. If the upstream fails before it, the client
+        receives a 502 or 504 instead of a truncated response.
+
+        The first piece of a silent stream is empty, so that the head is sent at once: the first event may be minutes
+        away. Raises UpstreamProtocolError, UpstreamTimeout, Overloaded or ClientDisconnected."""
+        if self._may_stay_silent:
+            self._prefetched = b""
+            return
+        try:
+            self._prefetched = next(self, None)
+        except UpstreamBodyError as error:
+            if isinstance(error.__cause__, Overloaded):
+                raise error.__cause__ from error
+            if isinstance(error.__cause__, UpstreamTimeout):
+                raise UpstreamTimeout("the service did not respond in time") from error
+            raise UpstreamProtocolError("the service's response ended before its body") from error
 
     def close(self) -> None:
-        if self._released:
+        on_close, self.on_close = self.on_close, None
+        try:
+            self._end()
+        finally:
+            if on_close is not None:
+                on_close()
+
+    @property
+    def _may_stay_silent(self) -> bool:
+        """Whether the next piece may take any time: nothing has arrived, and the body has no length or the request is
+        still being sent."""
+        if self._is_released:
+            return False
+        if self._connection.is_uploading:
+            return self.is_complete or not self._connection.buffer
+        return self._remaining is None and not self._connection.buffer
+
+    def _end(self) -> None:
+        if self._is_released:
             return
-        self._released = True
-        if not self.is_whole:
+        self._is_released = True
+        if not self.is_complete:
             self._release(False)
             return
         try:
-            self._connection.finish_sending()
+            self._connection.finish_upload()
         except BaseException:
             self._release(False)
             raise
         self._release(self._is_reusable)
 
-    def _next_events(self, end: StreamEnd) -> bytes:
-        """The next piece of a stream of events. Raises WorkerEnding between two of them."""
-        is_between = self._last.replace(b"\r\n", b"\n").replace(b"\r", b"\n").endswith(END_OF_EVENT)
-        if is_between and end.is_told:
-            raise WorkerEnding
-        self._connection.end_watch = end if is_between else None
+    def _truncate(self) -> None:
+        self.is_truncated = self._has_length
+        self._end()
+
+    def _next_events(self, shutdown_signal: StreamEnd) -> bytes:
+        """The next piece of server-sent events. Raises WorkerShuttingDown between two events."""
+        is_between = self._last_bytes.replace(b"\r\n", b"\n").replace(b"\r", b"\n").endswith(END_OF_EVENT)
+        if is_between and shutdown_signal.is_told:
+            raise WorkerShuttingDown
+        self._connection.shutdown_signal = shutdown_signal if is_between else None
         piece = self._next_piece()
-        if end.is_told and not self.is_whole:
-            # In a stream that never pauses no piece may end with an event for long.
-            ends = [found.end() - len(self._last) for found in EVENT_END.finditer(self._last + piece)]
+        if shutdown_signal.is_told and not self.is_complete:
+            # In a stream without pauses it may take long until a piece happens to end where an event does.
+            ends = [found.end() - len(self._last_bytes) for found in EVENT_END.finditer(self._last_bytes + piece)]
             if ends and ends[-1] > 0:
                 piece = piece[: ends[-1]]
-        self._last = (self._last + piece)[-4:]
+        self._last_bytes = (self._last_bytes + piece)[-4:]
         return piece
 
-    def _cut(self) -> None:
-        self.is_cut = self._has_length
-        self.close()
-
     def _next_piece(self) -> bytes:
-        """None of it at the end."""
+        """Returns no bytes at the end."""
         if self._decoder is not None:
             return self._next_chunks(self._decoder)
         if self._remaining is None:
@@ -151,7 +189,7 @@ class UpstreamBody:
         return piece
 
     def _next_chunks(self, decoder: ChunkDecoder) -> bytes:
-        # Many small chunks may have arrived at once.
+        # Many small chunks may have arrived at once, and then no receive yields.
         yield_if_due()
         deadline = self._connection.read_deadline()
         try:
@@ -160,65 +198,17 @@ class UpstreamBody:
         except MalformedChunks as error:
             raise UpstreamProtocolError(str(error)) from error
         if decoder.is_ended:
-            self._reusable = self._reusable and not decoder.rest
+            self._is_head_reusable = self._is_head_reusable and not decoder.rest
             self._finish()
         return piece
 
     def _finish(self) -> None:
-        self.is_whole = True
-        if not self._connection.is_sending:
-            self._released = True
+        self.is_complete = True
+        if not self._connection.is_uploading:
+            self._is_released = True
             self._release(self._is_reusable)
 
     @property
     def _is_reusable(self) -> bool:
-        # Bytes beyond the answer belong to nobody: such a connection is out of step (RFC 9112 9.2).
-        return self._reusable and not self._connection.buffered
-
-
-def first_piece(body: UpstreamBody) -> bytes | None:
-    """The first piece of an answer's body, None where it has none: so an upstream that fails before it gets its request
-    a 502 or 504 and not a broken answer. Raises UpstreamProtocolError, UpstreamTimeout or ClientDisconnected.
-
-    Of a stream that is still silent, no bytes, with which the head goes out: its first event may be minutes away."""
-    if body.is_awaited:
-        return b""
-    try:
-        return next(body, None)
-    except UpstreamBodyError as error:
-        if isinstance(error.__cause__, Overloaded):
-            raise error.__cause__ from error
-        if isinstance(error.__cause__, UpstreamTimeout):
-            raise UpstreamTimeout("the service did not answer in time") from error
-        raise UpstreamProtocolError("the service's answer ended before its body") from error
-
-
-class ResponseBody:
-    """An answer's body whose first piece has been read. It tells when it ends, whichever way."""
-
-    __slots__ = ("_body", "_first", "_when_ended")
-
-    def __init__(self, first: bytes | None, rest: UpstreamBody, when_ended: Callable[[], None]) -> None:
-        self._first = first
-        self._body = rest
-        self._when_ended: Callable[[], None] | None = when_ended
-
-    @property
-    def is_stream(self) -> bool:
-        """Whether it goes on as long as there is something new."""
-        return self._body.is_stream
-
-    def __iter__(self) -> ResponseBody:
-        return self
-
-    def __next__(self) -> bytes:
-        first, self._first = self._first, None
-        return next(self._body) if first is None else first
-
-    def close(self) -> None:
-        when_ended, self._when_ended = self._when_ended, None
-        if when_ended is not None:
-            try:
-                self._body.close()
-            finally:
-                when_ended()
+        # Bytes after the response belong to no request: the connection is out of step (RFC 9112 9.2).
+        return self._is_head_reusable and not self._connection.buffer

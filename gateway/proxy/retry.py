@@ -1,5 +1,4 @@
-"""Whether a request may be sent again, and when: only where that is safe, and never so often that it makes an outage
-worse."""
+"""Whether a request may be sent again, and when. A retry must be safe, and retries must not make an outage worse."""
 
 from __future__ import annotations
 
@@ -12,46 +11,45 @@ IDEMPOTENT = frozenset(["GET", "HEAD", "OPTIONS", "PUT", "DELETE", "PROPFIND", "
 
 BASE_SECONDS = 0.025
 MAX_SECONDS = 0.5
-# So many retries are saved up: a service that is asked seldom may be asked twice.
-MOST_SAVED = 10.0
+# Retries that a service with little traffic saves up: without them, its rare requests would have no retry.
+MAX_SAVED_RETRIES = 10.0
 
 
 class RetryBudget:
-    """A share of a service's requests may be sent again, and a few more: without a bound, retries would multiply the
-    load of a service that fails for having too much of it."""
+    """Allows retries for a share of a service's requests. Without a budget, retries would multiply the load of an
+    overloaded service."""
 
     def __init__(self, share: float) -> None:
         self._share = share
-        self._saved = MOST_SAVED if share else 0.0
+        self._saved = MAX_SAVED_RETRIES if share else 0.0
 
     def earn(self) -> None:
-        """A request has come."""
-        self._saved = min(MOST_SAVED, self._saved + self._share)
+        """Adds the share of one request. To be called once a request."""
+        self._saved = min(MAX_SAVED_RETRIES, self._saved + self._share)
 
     @property
-    def has_one(self) -> bool:
-        """Whether there is a retry left."""
+    def has_retry(self) -> bool:
         return self._saved >= 1
 
     def spend(self) -> bool:
-        """Whether there is a retry left; takes it."""
-        if not self.has_one:
+        """Takes one retry from the budget. Returns False if none is left."""
+        if not self.has_retry:
             return False
         self._saved -= 1
         return True
 
 
-def is_safe_to_send_again(error: UpstreamError, method: str, body: bytes | RequestBody) -> bool:
-    """Whether the service can't have seen the request, or may see it twice (RFC 9110 9.2.2); and whether the body is
-    still at hand. A service that is slow to answer is not asked again: it would only have more to do."""
-    is_at_hand = isinstance(body, bytes) or body.received == 0
+def may_retry(error: UpstreamError, method: str, body: bytes | RequestBody) -> bool:
+    """Whether the request may be sent again after this error: either the service can't have seen it, or the method is
+    idempotent (RFC 9110 9.2.2) and the whole body is in memory. After a read timeout there is no retry, as it would add
+    to the load of a slow service."""
     if isinstance(error, UpstreamNotReached | UpstreamConnectTimeout):
-        return is_at_hand
+        return isinstance(body, bytes) or body.received == 0
     return isinstance(error, UpstreamConnectError) and method in IDEMPOTENT and isinstance(body, bytes)
 
 
 def backoff_seconds(attempts: int, chance: Callable[[], float]) -> float:
-    """How long to wait before the next attempt, after so many: anything from nothing to twice as long each time (full
-    jitter), so that those who failed together don't come back together."""
+    """Seconds to wait after so many attempts: exponential backoff with full jitter, so that requests that failed at the
+    same time are not sent again at the same time."""
     longest: float = BASE_SECONDS * 2**attempts
     return chance() * min(MAX_SECONDS, longest)

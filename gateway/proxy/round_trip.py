@@ -1,20 +1,23 @@
-"""One request and the head of its answer, over one connection; over a second one where the first was stale."""
+"""One round trip to an upstream: sends a request and reads the head of its response.
+
+A request that finds its idle connection closed is sent again on a new connection, if that is safe.
+"""
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 from gateway.errors import UpstreamConnectError, UpstreamConnectionStale, UpstreamProtocolError
 from gateway.http_fields import HeaderPairs
 from gateway.proxy.connection import UpstreamConnection
-from gateway.proxy.connection_ends import ConnectionEnded
+from gateway.proxy.connection_errors import ConnectionClosed
+from gateway.proxy.connection_pool import UpstreamConnectionPool
 from gateway.proxy.http1 import ResponseHead, request_head
-from gateway.proxy.idle_connections import IdleConnections
 from gateway.proxy.request_body import RequestBody
-from gateway.proxy.response_body import UpstreamBody
+from gateway.proxy.response_body import ResponseBody
+from gateway.proxy.response_head_reader import ResponseHeadReader
 from gateway.proxy.retry import IDEMPOTENT
 from gateway.proxy.target import Target
 from gateway.proxy.timeouts import Timeouts
@@ -23,87 +26,88 @@ from gateway.system.shutdown import WorkerShutdown
 
 
 @dataclass(slots=True)
-class ReadyRequest:
-    """A request that is sent byte for byte as it stands here. `request_target` is what is asked of the target;
-    `client` the client's socket, to notice it leave. `send_interim` passes the head of an interim answer on."""
+class UpstreamRequest:
+    """A request that is complete and sent as it is. `client_socket` is watched while waiting for the upstream.
+    `send_interim` passes the head of an interim response on to the client."""
 
     method: str
     target: Target
     request_target: str
-    fields: HeaderPairs
-    content: bytes | RequestBody
-    limits: Timeouts
-    client: socket.socket | None = None
+    headers: HeaderPairs
+    body: bytes | RequestBody
+    timeouts: Timeouts
+    client_socket: socket.socket | None = None
     send_interim: Callable[[ResponseHead], None] | None = None
 
 
-class Connections(Protocol):
-    worker_end: WorkerShutdown | None
+def round_trip(
+    pool: UpstreamConnectionPool, request: UpstreamRequest, worker_shutdown: WorkerShutdown | None = None
+) -> tuple[ResponseHead, ResponseBody]:
+    """Sends the request and reads the response's head; the body is still to be read. `worker_shutdown` ends
+    server-sent events.
 
-    @property
-    def idle(self) -> IdleConnections: ...
-    def new_connection(self, target: Target, limits: Timeouts) -> UpstreamConnection: ...
-
-
-def exchange(connections: Connections, request: ReadyRequest) -> tuple[ResponseHead, UpstreamBody]:
-    """Sends the request and reads the answer's head. Raises UpstreamError or ClientDisconnected, or what the
-    request's body raises; the connection is closed then, so that an unfinished request is never taken for a whole one.
-    """
-    # Only such a request may reach a service twice (RFC 9110 9.2.2, RFC 9112 9.3.1).
-    is_repeatable = request.method in IDEMPOTENT and isinstance(request.content, bytes)
-    idle = connections.idle.take(request.target, is_repeatable=is_repeatable)
+    Raises UpstreamError, Overloaded or ClientDisconnected, or what the request's body raises. The connection is closed
+    then, so that the upstream does not take an unfinished request for a complete one."""
+    # The upstream may receive only such a request twice (RFC 9110 9.2.2, RFC 9112 9.3.1).
+    is_repeatable = request.method in IDEMPOTENT and isinstance(request.body, bytes)
+    idle = pool.take_idle(request.target, is_repeatable=is_repeatable)
     if idle is not None:
+        reader = ResponseHeadReader(idle, request.method, request.send_interim)
         try:
-            return exchange_over(connections, idle, request)
+            return round_trip_on(pool, idle, reader, request, worker_shutdown)
         except UpstreamConnectError:
-            # The service closed the idle connection just then. Whether it has seen the request can't be known.
+            # The service closed the idle connection at that moment. It may or may not have seen the request.
             if not is_repeatable:
                 raise
         except UpstreamProtocolError:
-            # What came may be the rest of an answer from before.
-            if not is_repeatable or idle.has_read_head:
+            # The bytes received may be the rest of an earlier response.
+            if not is_repeatable or reader.has_read_head:
                 raise
-    return exchange_over(connections, connections.new_connection(request.target, request.limits), request)
+    connection = pool.connect(request.target, request.timeouts)
+    reader = ResponseHeadReader(connection, request.method, request.send_interim)
+    return round_trip_on(pool, connection, reader, request, worker_shutdown)
 
 
-def exchange_over(
-    connections: Connections, connection: UpstreamConnection, request: ReadyRequest
-) -> tuple[ResponseHead, UpstreamBody]:
-    connection.begin_exchange(request.client, request.limits.read_seconds, request.send_interim)
-    connection.deadline = request.limits.deadline
+def round_trip_on(
+    pool: UpstreamConnectionPool,
+    connection: UpstreamConnection,
+    reader: ResponseHeadReader,
+    request: UpstreamRequest,
+    worker_shutdown: WorkerShutdown | None,
+) -> tuple[ResponseHead, ResponseBody]:
+    connection.begin_round_trip(request.client_socket, request.timeouts)
     try:
         upload = send_request(connection, request)
-        head = connection.read_head(request.method, request.limits.head_seconds)
+        head = reader.read(request.timeouts.head_seconds)
         if head.status >= 300:
-            # A service that refuses a request reads no more of it.
-            connection.end_sending()
-    except ConnectionEnded as error:
+            # A service that refuses a request does not read the rest of it.
+            connection.stop_upload()
+    except ConnectionClosed as error:
         connection.close()
-        if connection.was_idle and not connection.has_answered:
-            raise UpstreamConnectionStale("the service ended its idle connection") from error
-        raise UpstreamConnectError("the service ended the connection") from error
+        if connection.was_idle and not reader.is_started:
+            raise UpstreamConnectionStale("the service closed its idle connection") from error
+        raise UpstreamConnectError("the service closed the connection") from error
     except BaseException:
         connection.close()
         raise
 
-    def release(reusable: bool) -> None:
-        if reusable and (upload is None or upload.is_whole):
-            connection.end_sending()
-            must_rest = head.status == 304 or request.method == "HEAD"
-            connections.idle.put(request.target, connection, head, must_rest=must_rest)
+    def release(is_reusable: bool) -> None:
+        if is_reusable and (upload is None or upload.is_complete):
+            connection.stop_upload()
+            must_quarantine = head.status == 304 or request.method == "HEAD"
+            pool.put_idle(request.target, connection, head, must_quarantine=must_quarantine)
         else:
             connection.close()
 
-    return head, UpstreamBody(connection, head, release, connections.worker_end)
+    return head, ResponseBody(connection, head, release, worker_shutdown)
 
 
-def send_request(connection: UpstreamConnection, request: ReadyRequest) -> Upload | None:
-    """Sends head and body; a body that is not at hand goes on being sent while the answer is waited for."""
-    head = request_head(request.method, request.request_target, request.fields)
-    body = request.content
+def send_request(connection: UpstreamConnection, request: UpstreamRequest) -> Upload | None:
+    """Sends head and body. A body that is not in memory is sent in the background while the response is awaited."""
+    head = request_head(request.method, request.request_target, request.headers)
+    body = request.body
     if isinstance(body, bytes):
         connection.send(head + body)
         return None
     connection.send(head)
-    connection.sending = upload = Upload(connection, body)
-    return upload
+    return connection.start_upload(body, is_chunked=body.length is None)

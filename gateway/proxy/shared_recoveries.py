@@ -1,4 +1,4 @@
-"""Recoveries of targets in Redis: a worker that has seen a target work again publishes it for all others."""
+"""Recoveries of targets in Redis: a worker that has seen a target work again publishes this for all other workers."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ from ipaddress import ip_address
 from gateway.proxy.target import Target
 from gateway.redis.client import SharedRedis
 
-# Whoever waits for a recovery reads many times in that time.
-KEPT_SECONDS = 60
+# The other workers read several times a second.
+EXPIRY_SECONDS = 60
 
 
 class SharedRecoveries:
-    """One small key per service and target, with the time of the last recovery by Redis' own clock, as the clocks of
-    several machines differ. Methods raise one of `redis.client.FAILURES` when Redis fails."""
+    """One key per service and target, with the time of its last recovery by the clock of Redis, as the clocks of
+    several machines differ. Methods raise one of `redis.client.FAILURES` if Redis fails."""
 
     def __init__(self, redis: SharedRedis) -> None:
         self._redis = redis
         self._prefix = redis.hash_tags.tags[0] + "gateway:recovery:"
 
     def publish(self, service: str, target: Target, seconds_ago: float) -> None:
-        """The target was seen to work so long ago."""
+        """The target was seen to work so many seconds ago."""
         key = self._key(service, target)
-        moment = self._now_milliseconds(key) - int(1000 * seconds_ago)
-        self._redis.run(key, "SET", key, moment, "EX", KEPT_SECONDS)
+        time = self._now_milliseconds(key) - int(1000 * seconds_ago)
+        self._redis.run(key, "SET", key, time, "EX", EXPIRY_SECONDS)
 
     def seconds_since(self, service: str, target: Target) -> float | None:
-        """How long ago any worker saw it recover; None where that was long ago or never."""
+        """Seconds since a worker saw the target recover; None if there was no recent recovery."""
         key = self._key(service, target)
         text = self._redis.run(key, "GET", key)
         if text is None:
             return None
         try:
-            moment = int(text)
+            time = int(text)
         except ValueError:
-            # Another version of the gateway may have written something else.
+            # Another version of the gateway may have written another format.
             return None
-        return max(0, self._now_milliseconds(key) - moment) / 1000
+        return max(0, self._now_milliseconds(key) - time) / 1000
 
     def _now_milliseconds(self, key: str) -> int:
         seconds, microseconds = self._redis.run(key, "TIME")

@@ -1,4 +1,4 @@
-"""A target: one base URL of a service, taken apart once."""
+"""A target: one base URL of a service, parsed once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class Target(NamedTuple):
-    """`authority` is what goes into Host (RFC 9110 7.2); `base_path` comes before every path, without final slash."""
+    """`authority` is the value for Host (RFC 9110 7.2). `base_path` precedes every path and has no final slash."""
 
     url: str
     is_tls: bool
@@ -20,12 +20,16 @@ class Target(NamedTuple):
 
     @property
     def origin(self) -> str:
-        """The URL without a path."""
-        return f"{'https' if self.is_tls else 'http'}://{self.authority}"
+        """The URL without its path."""
+        return f"{self.scheme}://{self.authority}"
+
+    @property
+    def scheme(self) -> str:
+        return "https" if self.is_tls else "http"
 
     @classmethod
     def parse(cls, url: str) -> Target:
-        """The target of a URL that the configuration has checked, or that requests has prepared."""
+        """The target of a URL that the configuration has validated, or that requests has prepared."""
         parts = urlsplit(url)
         host = parts.hostname or ""
         port = parts.port or DEFAULT_PORTS[parts.scheme]

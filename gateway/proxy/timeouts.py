@@ -1,4 +1,4 @@
-"""How long each part of an exchange with a service may take."""
+"""How long each part of a round trip to a service may take."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from gateway.config import RouteSettings, ServiceSettings
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """`connect_seconds` for a connection, TLS included; `head_seconds` for the whole head of the answer, from when the
-    request was sent; `read_seconds` between bytes after that, and for a piece of the request to be taken. `deadline` is
-    when all of it has to be over, in monotonic seconds."""
+    """`connect_seconds` is for opening a connection, TLS included. `head_seconds` is for the whole response head, from
+    when the request has been sent. `read_seconds` is the longest pause between bytes after that, and the longest
+    time in which the service may accept nothing of the request. `deadline` is the end of the whole round trip, with the
+    response's body, in monotonic seconds."""
 
     connect_seconds: float
     head_seconds: float
@@ -21,21 +22,21 @@ class Timeouts:
     deadline: float = math.inf
 
     def within(self, seconds: float) -> Timeouts:
-        """These limits for an exchange that begins now and takes no longer than so many seconds in all."""
+        """These timeouts for a round trip that begins now and ends within so many seconds."""
         return replace(self, connect_seconds=min(self.connect_seconds, seconds), deadline=time.monotonic() + seconds)
 
     @classmethod
     def of(cls, service: ServiceSettings, route: RouteSettings | None = None) -> Timeouts:
-        """A service's, or those of one of its routes, which has its service's where it says nothing."""
+        """The timeouts of a service or of one of its routes. A route inherits what it does not set."""
 
-        def limit(name: str) -> float | None:
+        def setting(name: str) -> float | None:
             own: float | None = getattr(route, name, None)
-            found: float | None = getattr(service, name) if own is None else own
-            return found
+            inherited: float | None = getattr(service, name)
+            return inherited if own is None else own
 
-        read_seconds = limit("read_timeout_seconds") or 0.0
+        read_seconds = setting("read_timeout_seconds") or 0.0
         return cls(
-            connect_seconds=limit("connect_timeout_seconds") or 0.0,
-            head_seconds=limit("head_timeout_seconds") or read_seconds,
+            connect_seconds=setting("connect_timeout_seconds") or 0.0,
+            head_seconds=setting("head_timeout_seconds") or read_seconds,
             read_seconds=read_seconds,
         )

@@ -15,10 +15,10 @@ class ForwarderObserver:
         self._service = service
         self._metrics = metrics
 
-    def retried(self) -> None:
+    def notify_retry(self) -> None:
         self._metrics.retries.labels(self._service).inc()
 
-    def opened(self, target: Target) -> None:
+    def notify_breaker_opened(self, target: Target) -> None:
         """A target has failed so often that it is left alone for a while."""
         log.warning("%s: %s fails and is left alone for a while", self._service, target.url)
         self._metrics.breaker_openings.labels(self._service, target.url).inc()

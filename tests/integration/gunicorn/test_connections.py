@@ -9,7 +9,8 @@ from collections.abc import Callable
 import pytest
 
 from gateway.config import ServiceSettings
-from gateway.proxy.session import ServiceAdapter, ServiceSession
+from gateway.proxy.connection_pool import UpstreamConnectionPool
+from gateway.proxy.session import ServiceSession
 from gateway.proxy.target import Target
 from gateway.proxy.timeouts import Timeouts
 from tests.support.client import Connection, request_bytes
@@ -69,10 +70,12 @@ def test_a_name_is_looked_up_for_each_new_connection(
 
     # The machine's resolver is the one thing here that can't be made to change its mind.
     monkeypatch.setattr(socket, "getaddrinfo", moving)
-    adapter = ServiceAdapter(ServiceSettings(prefix="/x", targets=("http://moving.test",)), "x")
-    target = Target.parse("http://moving.test")
+    pool = UpstreamConnectionPool(ServiceSettings(prefix="/x", targets=("http://moving.test",)), "x")
+    target, timeouts = Target.parse("http://moving.test"), Timeouts(2, 30, 30)
     for _ in range(2):
-        adapter.new_connection(target, Timeouts(2, 30, 30)).send(b"GET / HTTP/1.1\r\n\r\n")
+        connection = pool.connect(target, timeouts)
+        connection.begin_round_trip(None, timeouts)
+        connection.send(b"GET / HTTP/1.1\r\n\r\n")
     assert upstream.wait_until(lambda: len(upstream.requests) == 1)
     assert other.wait_until(lambda: len(other.requests) == 1)
     assert asked == ["moving.test"] * 2

@@ -143,8 +143,8 @@ def test_a_check_that_has_never_passed_says_so_once_with_what_was_answered(
     assert upstream.wait_until(lambda: asked() > before + 4)
     authority = f"127.0.0.1:{upstream.port}"
     assert lines_of(gateway, "unknown") == [
-        f"unknown: http://{authority} does not answer its health check as it should, and has never since this worker "
-        f"started: GET /unknown?********** with Host {authority}: status 400"
+        f"unknown: http://{authority} fails its health check, and has not passed one since this worker started: "
+        f"GET /unknown?********** with Host {authority}: status 400"
     ]
 
 
@@ -157,15 +157,14 @@ def test_a_check_that_passed_before_is_told_apart(gateway: GatewayProcess, upstr
     gateway.wait_until(lambda: len(lines_of(gateway, "restless")) == 2, "notice")
     authority = f"127.0.0.1:{upstream.port}"
     assert lines_of(gateway, "restless") == [
-        f"restless: http://{authority} does not answer its health check any more as it should: "
-        f"GET /restless with Host {authority}: status 503",
-        f"restless: http://{authority} is well again",
+        f"restless: http://{authority} fails its health check: GET /restless with Host {authority}: status 503",
+        f"restless: http://{authority} passes its health check again",
     ]
 
 
 def test_a_check_has_its_own_patience(gateway: GatewayProcess) -> None:
     gateway.wait_until(lambda: bool(lines_of(gateway, "patient")), "give up waiting")
-    assert "the service did not answer in time" in lines_of(gateway, "patient")[0]
+    assert "the service did not respond in time" in lines_of(gateway, "patient")[0]
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,7 @@ def test_slow_uploads_leave_a_service_to_others(
     replies = refusals(upstream, begun)
     assert len(replies) == len(begun) - SLOTS // 2
     for reply in replies:
-        check_refused(reply, "uploads under way")
+        check_refused(reply, "uploads in flight")
     assert len(upstream.requests) == SLOTS // 2
     # Also for those same callers, as long as they have something else to ask or to send.
     for number in range(8):
@@ -125,7 +125,7 @@ def test_one_caller_leaves_other_callers_some_uploads(
     assert len(replies) == SLOTS - taken
     if len(replies) > SLOTS // 2:
         for reply in replies:
-            check_refused(reply, "this caller has as many uploads under way")
+            check_refused(reply, "this caller has reached its limit of uploads in flight")
         large = b"x" * 100_000
         assert gateway.request("POST", "/api/open", [of_address(9)], large).status == 200
 
@@ -193,7 +193,9 @@ def test_requests_of_one_caller_can_be_bounded(gateway: GatewayProcess, upstream
     with ThreadPoolExecutor(2) as pool:
         asked = [pool.submit(gateway.get, "/api/fair/slow", bearer("ada")) for _ in range(2)]
         assert upstream.wait_until(lambda: len(upstream.requests) == 2)
-        check_refused(gateway.get("/api/fair", bearer("ada")), "this caller has as many requests in flight")
+        check_refused(
+            gateway.get("/api/fair", bearer("ada")), "this caller has reached its limit of requests in flight"
+        )
         assert gateway.get("/api/fair", bearer("bob")).status == 200
         released.set()
         assert [one.result().status for one in asked] == [200] * 2

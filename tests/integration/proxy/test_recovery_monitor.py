@@ -134,7 +134,7 @@ class Workers:
 
     def look(self) -> None:
         for recovery in self.recoveries:
-            recovery.look()
+            recovery.examine()
 
 
 @pytest.fixture
@@ -177,8 +177,8 @@ def test_recoveries_are_no_ones_business_where_redis_is_gone(mute: str) -> None:
 
 def test_a_target_that_was_reachable_all_the_time_is_left_to_requests(server: RedisServer, mute: str) -> None:
     workers = Workers(mute, SharedRedis(server.url, 1))
-    watched = workers.recoveries[0]._watched[0]
-    wait_until(lambda: watched.is_settled, "it has connected")
+    watched = workers.recoveries[0]._targets[0]
+    wait_until(lambda: watched.is_reachable, "it has connected")
     for _ in range(3):
         workers.look()
     assert workers.breakers[0].is_open

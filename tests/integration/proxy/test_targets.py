@@ -239,7 +239,7 @@ def test_a_target_that_says_it_is_ill_gets_no_requests_until_it_is_well(
     devices = {"targets": [upstream.url, second.url], "balancing": "round_robin", "health": health}
     gateway = start_gateway({"services": {"devices": devices}}, workers=1)
     assert ask(gateway, "devices").status == 200
-    gateway.wait_until(lambda: f"{upstream.url} does not answer its health check" in gateway.output(), "notice")
+    gateway.wait_until(lambda: f"{upstream.url} fails its health check" in gateway.output(), "notice")
 
     def requests_to_the_first() -> int:
         before = sum(one.target == "/api/devices" for one in upstream.requests)
@@ -249,10 +249,10 @@ def test_a_target_that_says_it_is_ill_gets_no_requests_until_it_is_well(
     assert requests_to_the_first() == 0
     # When the other one is ill as well, the question is more likely to be wrong.
     second.at["/health"] = upstream.at["/health"]
-    gateway.wait_until(lambda: f"{second.url} does not answer its health check" in gateway.output(), "notice")
+    gateway.wait_until(lambda: f"{second.url} fails its health check" in gateway.output(), "notice")
     assert requests_to_the_first() == 3
     upstream.at["/health"] = answering(well)
-    gateway.wait_until(lambda: f"{upstream.url} is well again" in gateway.output(), "notice")
+    gateway.wait_until(lambda: f"{upstream.url} passes its health check again" in gateway.output(), "notice")
     assert requests_to_the_first() == 6
 
 

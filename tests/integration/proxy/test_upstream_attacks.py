@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from gateway.config import ServiceSettings
 from gateway.document_fetch import FetchError, url_fetcher
 from gateway.errors import StreamAborted, UpstreamError
-from gateway.proxy.round_trip import ReadyRequest, exchange
-from gateway.proxy.session import ServiceAdapter
+from gateway.proxy.connection_pool import UpstreamConnectionPool
+from gateway.proxy.round_trip import UpstreamRequest, round_trip
 from gateway.proxy.target import Target
 from gateway.proxy.timeouts import Timeouts
 from tests.support.certificates import Authority
@@ -52,16 +52,16 @@ def ca_file_for(service: ScriptedUpstream, authority: Authority) -> Path | None:
     return authority.ca_file if service.url.startswith("https") else None
 
 
-def adapter_for(service: ScriptedUpstream, authority: Authority) -> ServiceAdapter:
+def pool_for(service: ScriptedUpstream, authority: Authority) -> UpstreamConnectionPool:
     ca_file = ca_file_for(service, authority)
-    return ServiceAdapter(ServiceSettings(prefix="/x", targets=(service.url,), ca_file=ca_file), "x")
+    return UpstreamConnectionPool(ServiceSettings(prefix="/x", targets=(service.url,), ca_file=ca_file), "x")
 
 
-def ask(adapter: ServiceAdapter, service: ScriptedUpstream, method: str, path: str) -> tuple[int, bytes] | None:
+def ask(pool: UpstreamConnectionPool, service: ScriptedUpstream, method: str, path: str) -> tuple[int, bytes] | None:
     """Status and body; None where there is no whole answer."""
-    request = ReadyRequest(method, Target.parse(service.url), path, [("Host", "x")], b"", Timeouts(5, 5, 5))
+    request = UpstreamRequest(method, Target.parse(service.url), path, [("Host", "x")], b"", Timeouts(5, 5, 5))
     try:
-        head, body = exchange(adapter, request)
+        head, body = round_trip(pool, request)
         return head.status, b"".join(body)
     except (UpstreamError, StreamAborted):
         return None
@@ -122,14 +122,14 @@ def test_nobody_gets_bytes_of_another(service: ScriptedUpstream, authority: Auth
         return True
 
     service.script = script
-    adapter = adapter_for(service, authority)
+    pool = pool_for(service, authority)
     for number, step in enumerate(steps):
-        answer = ask(adapter, service, step.method, f"/{number}")
+        answer = ask(pool, service, step.method, f"/{number}")
         has_body = step.method != "HEAD" and step.status not in (204, 304) and step.framing != "none"
         # What may be repeated has its answer also where the last one left its connection unusable.
         assert answer in [(step.status, b"for /%d" % number if has_body else b""), None]
         assert answer is not None or step.method == "POST"
-    adapter.close()
+    pool.close_idle()
 
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
@@ -156,9 +156,9 @@ def test_an_answer_that_ends_at_any_byte_is_whole_or_none(
         return False
 
     service.script = script
-    adapter = adapter_for(service, authority)
+    pool = pool_for(service, authority)
     for length in range(len(whole) + 1):
-        answer = ask(adapter, service, "GET", f"/{length}")
+        answer = ask(pool, service, "GET", f"/{length}")
         if framing == "until the end" and end == "orderly" and length >= len(HEAD) + 2:
             assert answer == (200, whole[len(HEAD) + 2 : length])
         elif framing != "until the end" and end == "orderly" and length == len(whole):
@@ -166,7 +166,7 @@ def test_an_answer_that_ends_at_any_byte_is_whole_or_none(
         else:
             # A reset may overtake what was sent before it.
             assert answer is None or (framing != "until the end" and length == len(whole) and answer == (200, b"whole"))
-    adapter.close()
+    pool.close_idle()
 
 
 @pytest.mark.parametrize("end", ["orderly", "cut"])
@@ -203,8 +203,8 @@ def test_any_bytes_are_an_answer_or_a_failure(
         return received.target != "/first"
 
     service.script = script
-    adapter = adapter_for(service, authority)
+    pool = pool_for(service, authority)
     for _ in range(2):
-        ask(adapter, service, "GET", "/first")
-        assert ask(adapter, service, "GET", "/next") == (200, b"whole")
-    adapter.close()
+        ask(pool, service, "GET", "/first")
+        assert ask(pool, service, "GET", "/next") == (200, b"whole")
+    pool.close_idle()

@@ -135,7 +135,7 @@ def test_a_resting_target_is_the_last_choice() -> None:
 def test_another_one_is_one_that_was_not_tried() -> None:
     one, _ = balancer(3)
     tried = [one.choose("ada")]
-    while (state := one.another("ada", tried)) is not None:
+    while (state := one.choose_another("ada", tried)) is not None:
         assert state not in tried
         tried.append(state)
     assert len(tried) == 3

@@ -124,7 +124,7 @@ def test_requests_that_were_sent_before_it_opened_change_nothing() -> None:
     one.failed(older[2])
     one.succeeded(older[3])
     one.abandoned(older[0])
-    one.was_cut(older[1])
+    one.body_truncated(older[1])
     assert one.is_open
     assert not one.allows()
     one.succeeded(probe)
@@ -282,13 +282,13 @@ def test_it_opens_after_answers_that_broke_off_with_none_whole_in_between() -> N
     def cut() -> bool:
         permit = one.acquire()
         one.succeeded(permit)
-        return one.was_cut(permit)
+        return one.body_truncated(permit)
 
     assert not cut()
     assert not cut()
     whole = one.acquire()
     one.succeeded(whole)
-    one.was_whole(whole)
+    one.body_completed(whole)
     assert [cut(), cut(), cut()] == [False, False, True]
     assert not one.allows()
     clock.now += 1
@@ -296,7 +296,7 @@ def test_it_opens_after_answers_that_broke_off_with_none_whole_in_between() -> N
     assert cut()
     assert not one.allows()
     never, _ = breaker(failures=0)
-    assert not any(never.was_cut(never.acquire()) for _ in range(10))
+    assert not any(never.body_truncated(never.acquire()) for _ in range(10))
 
 
 @dataclass(frozen=True)
@@ -349,9 +349,9 @@ class BreakerMachine(RuleBasedStateMachine):
                 opened = False
             case _:
                 self.breaker.succeeded(sent.permit)
-                opened = outcome == "cut" and self.breaker.was_cut(sent.permit)
+                opened = outcome == "cut" and self.breaker.body_truncated(sent.permit)
                 if outcome == "whole":
-                    self.breaker.was_whole(sent.permit)
+                    self.breaker.body_completed(sent.permit)
         after = self.breaker.opened_at
         if before is not None and after is None:
             assert is_current

@@ -8,20 +8,22 @@ import struct
 import pytest
 
 from gateway.proxy.connection import UpstreamConnection
-from gateway.proxy.connection_ends import ConnectionBroken, ConnectionEnded
+from gateway.proxy.connection_errors import ConnectionAborted, ConnectionClosed
+from gateway.proxy.timeouts import Timeouts
 
 
 def test_a_reset_that_sending_has_noticed_is_no_orderly_end_for_whoever_reads() -> None:
     """The system tells of a reset only once: what is read after that looks like an end."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        connection = UpstreamConnection(socket.create_connection(listener.getsockname(), 10), 10)
+        connection = UpstreamConnection(socket.create_connection(listener.getsockname(), 10))
+        connection.begin_round_trip(None, Timeouts(10, 10, 10))
         service, _ = listener.accept()
         service.sendall(b"part")
         assert connection.read_some(100) == b"part"
         service.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         service.close()
-        with pytest.raises(ConnectionEnded):
+        with pytest.raises(ConnectionClosed):
             connection.send(b"more of the request")
-        with pytest.raises(ConnectionBroken):
+        with pytest.raises(ConnectionAborted):
             connection.read_some(100)
         connection.close()

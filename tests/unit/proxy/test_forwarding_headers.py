@@ -20,7 +20,7 @@ def forwarded(hops: int, *lines: str) -> ClientInfo:
 
 
 def value(client: ClientInfo, name: str) -> str:
-    (found,) = [value for key, value in client.fields if key == name]
+    (found,) = [value for key, value in client.headers if key == name]
     return found
 
 
@@ -83,13 +83,13 @@ def test_a_line_of_forwarded_is_read_by_its_grammar(text: str, elements: list[di
 def test_without_trusted_hops_only_the_connection_counts() -> None:
     client = resolve_client("::ffff:192.0.2.1", "http", "a.test")
     assert client[:4] == ("192.0.2.1", "192.0.2.1", "http", "a.test")
-    assert client.fields == (
+    assert client.headers == (
         ("X-Forwarded-For", "192.0.2.1"),
         ("X-Forwarded-Proto", "http"),
         ("Forwarded", 'for=192.0.2.1;proto=http;host="a.test"'),
         ("X-Forwarded-Host", "a.test"),
     )
-    assert resolve_client("", "http", "").fields == (
+    assert resolve_client("", "http", "").headers == (
         ("X-Forwarded-For", "unknown"),
         ("X-Forwarded-Proto", "http"),
         ("Forwarded", "for=unknown;proto=http"),
@@ -190,4 +190,4 @@ def check_fields(client: ClientInfo, hops: int) -> None:
     assert [element.get("proto") for element in elements] == [client.scheme] + [None] * (len(elements) - 1)
     assert [element.get("host") for element in elements] == [client.host] + [None] * (len(elements) - 1)
     assert (value(client, "X-Forwarded-Proto"), value(client, "X-Forwarded-Host")) == (client.scheme, client.host)
-    assert all(value.isascii() and value.isprintable() for _, value in client.fields)
+    assert all(value.isascii() and value.isprintable() for _, value in client.headers)

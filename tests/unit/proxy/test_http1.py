@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from gateway.errors import UpstreamProtocolError
 from gateway.http_fields import normal
-from gateway.proxy.http1 import read_response_head, request_head
+from gateway.proxy.http1 import parse_response_head, request_head
 
 TOKEN_CHARACTERS = "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 NAMES = st.text(TOKEN_CHARACTERS, min_size=1, max_size=20).filter(
@@ -21,18 +21,18 @@ VALUES = st.text(st.characters(min_codepoint=0x20, max_codepoint=0xFF, exclude_c
 @given(st.lists(st.tuples(NAMES, VALUES), max_size=10), st.integers(200, 599), VALUES)
 def test_fields_are_read_as_they_were_written(fields: list[tuple[str, str]], status: int, reason: str) -> None:
     lines = [f"HTTP/1.1 {status} {reason}", *(f"{name}:{value}" for name, value in fields), "", ""]
-    head = read_response_head("\r\n".join(lines).encode("latin-1"), "GET")
+    head = parse_response_head("\r\n".join(lines).encode("latin-1"), "GET")
     assert (head.status, head.reason) == (status, reason)
-    assert head.fields == [(name, value.strip(" \t")) for name, value in fields]
+    assert head.headers == [(name, value.strip(" \t")) for name, value in fields]
 
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_head_or_malformed(data: bytes) -> None:
     try:
-        head = read_response_head(b"HTTP/1.1 200 OK\r\n" + data + b"\r\n\r\n", "GET")
+        head = parse_response_head(b"HTTP/1.1 200 OK\r\n" + data + b"\r\n\r\n", "GET")
     except UpstreamProtocolError:
         return
-    for name, value in head.fields:
+    for name, value in head.headers:
         assert set(name) <= set(TOKEN_CHARACTERS)
         assert not set(value) & set(map(chr, [*range(9), *range(10, 32), 127]))
 

@@ -15,11 +15,11 @@ PLAIN = ResponseRewriter(
     client_scheme="http",
     client_host="gw.test:8000",
     target_scheme="http",
-    names=("t:1", "t:1"),
-    asked="/api/x/1",
-    asked_of_target="/api/x/1",
+    service_hosts=("t:1", "t:1"),
+    client_request_target="/api/x/1",
+    service_path="/api/x/1",
     base_path="",
-    prefix="",
+    client_prefix="",
 )
 
 
@@ -29,7 +29,12 @@ def places(**values: Any) -> ResponseRewriter:
 
 def stripping(path: str, base: str = "") -> ResponseRewriter:
     """Of a service behind /api/x, which is asked for the path alone."""
-    return places(asked="/api/x" + path.rstrip("/"), asked_of_target=base + path, base_path=base, prefix="/api/x")
+    return places(
+        client_request_target="/api/x" + path.rstrip("/"),
+        service_path=base + path,
+        base_path=base,
+        client_prefix="/api/x",
+    )
 
 
 @pytest.mark.parametrize(
@@ -70,7 +75,7 @@ def stripping(path: str, base: str = "") -> ResponseRewriter:
 def test_a_location_names_the_gateway_only_where_it_named_the_target(
     value: str, base: str, prefix: str, expected: str
 ) -> None:
-    assert places(base_path=base, prefix=prefix).location(value) == expected
+    assert places(base_path=base, client_prefix=prefix).location(value) == expected
 
 
 @pytest.mark.parametrize(
@@ -78,19 +83,19 @@ def test_a_location_names_the_gateway_only_where_it_named_the_target(
     [
         # The scheme is neither the client's nor the target's: a redirect to https, say.
         ("https://t:1/a", {}, "https://t:1/a"),
-        ("https://shop.test/a", {"names": ("t:1", "shop.test")}, "https://shop.test/a"),
-        ("https://shop.test/a", {"names": ("t:1", "shop.test"), "client_scheme": "https"}, "/a"),
-        ("http://shop.test/a", {"names": ("t:1", "shop.test"), "client_scheme": "https"}, "/a"),
+        ("https://shop.test/a", {"service_hosts": ("t:1", "shop.test")}, "https://shop.test/a"),
+        ("https://shop.test/a", {"service_hosts": ("t:1", "shop.test"), "client_scheme": "https"}, "/a"),
+        ("http://shop.test/a", {"service_hosts": ("t:1", "shop.test"), "client_scheme": "https"}, "/a"),
         ("https://t:1/a", {"target_scheme": "https"}, "/a"),
         # With and without the default port of its scheme.
-        ("http://shop.test:80/a", {"names": ("t:1", "shop.test")}, "/a"),
-        ("http://SHOP.test/a", {"names": ("t:1", "Shop.Test:80")}, "/a"),
-        ("http://shop.test:443/a", {"names": ("t:1", "shop.test")}, "http://shop.test:443/a"),
-        ("https://shop.test/a", {"names": ("t:1", "shop.test:443"), "client_scheme": "https"}, "/a"),
-        ("https://shop.test:443/a", {"names": ("t:1", "shop.test"), "client_scheme": "https"}, "/a"),
-        ("http://[::1]:80/a", {"names": ("t:1", "[::1]")}, "/a"),
+        ("http://shop.test:80/a", {"service_hosts": ("t:1", "shop.test")}, "/a"),
+        ("http://SHOP.test/a", {"service_hosts": ("t:1", "Shop.Test:80")}, "/a"),
+        ("http://shop.test:443/a", {"service_hosts": ("t:1", "shop.test")}, "http://shop.test:443/a"),
+        ("https://shop.test/a", {"service_hosts": ("t:1", "shop.test:443"), "client_scheme": "https"}, "/a"),
+        ("https://shop.test:443/a", {"service_hosts": ("t:1", "shop.test"), "client_scheme": "https"}, "/a"),
+        ("http://[::1]:80/a", {"service_hosts": ("t:1", "[::1]")}, "/a"),
         # The target is another name of the service's.
-        ("http://t:1/a", {"names": ("t:1", "shop.test")}, "/a"),
+        ("http://t:1/a", {"service_hosts": ("t:1", "shop.test")}, "/a"),
     ],
 )
 def test_a_location_is_made_relative_by_scheme_and_name(value: str, values: dict[str, Any], expected: str) -> None:
@@ -98,7 +103,12 @@ def test_a_location_is_made_relative_by_scheme_and_name(value: str, values: dict
 
 
 def test_a_redirect_to_https_of_what_was_asked_stays_one() -> None:
-    asked = places(names=("t:1", "shop.test"), client_host="shop.test", target_scheme="https", asked="/api/x?a")
+    asked = places(
+        service_hosts=("t:1", "shop.test"),
+        client_host="shop.test",
+        target_scheme="https",
+        client_request_target="/api/x?a",
+    )
     assert asked.location("https://shop.test/api/x?a") == "https://shop.test/api/x?a"
     assert asked.location("https://shop.test/api/x/?a") == "/api/x/?a"
     assert asked.location("http://shop.test/api/x?a") == "/api/x?a"
@@ -144,7 +154,7 @@ def test_a_relative_reference_is_to_what_the_service_was_asked(path: str, base: 
     ],
 )
 def test_a_cookies_path_gets_the_prefix_back(value: str, base: str, prefix: str, expected: str) -> None:
-    assert places(base_path=base, prefix=prefix).cookie(value) == expected
+    assert places(base_path=base, client_prefix=prefix).cookie(value) == expected
 
 
 @given(st.text("/.ab", max_size=12).map("/".__add__))
@@ -166,7 +176,7 @@ PIECES = st.sampled_from([*"/\\?#:@.\tab", "//", "t:1", "t:1", "http://", "http:
 @example("http://t:1/\\a.b/", "", "", "http")
 @example("http://t:1\t/\t/a.b/", "/v2", "", "http")
 def test_what_is_made_relative_never_names_another_host(value: str, base: str, prefix: str, scheme: str) -> None:
-    found = places(base_path=base, prefix=prefix, client_scheme=scheme, asked_of_target=base + "/1").location(value)
+    found = places(base_path=base, client_prefix=prefix, client_scheme=scheme, service_path=base + "/1").location(value)
     if found != value:
         # As browsers read it (URL, 4.4): no tab anywhere, and a backslash is a slash.
         seen = found.replace("\t", "").replace("\\", "/")

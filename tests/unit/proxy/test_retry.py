@@ -15,7 +15,7 @@ from gateway.errors import (
     UpstreamTimeout,
 )
 from gateway.proxy.request_body import RequestBody
-from gateway.proxy.retry import BASE_SECONDS, MAX_SECONDS, RetryBudget, backoff_seconds, is_safe_to_send_again
+from gateway.proxy.retry import BASE_SECONDS, MAX_SECONDS, RetryBudget, backoff_seconds, may_retry
 
 
 def streamed(read: bool) -> RequestBody:
@@ -42,7 +42,7 @@ def streamed(read: bool) -> RequestBody:
     ],
 )
 def test_only_what_is_safe_is_sent_again(error: UpstreamError, method: str, body: bytes, expected: bool) -> None:
-    assert is_safe_to_send_again(error, method, body) is expected
+    assert may_retry(error, method, body) is expected
 
 
 def test_no_more_than_the_share_of_requests_is_sent_again() -> None:

@@ -15,10 +15,9 @@ import pytest
 
 from gateway.config import ServiceSettings
 from gateway.errors import UpstreamConnectError, UpstreamConnectionStale, UpstreamProtocolError
+from gateway.proxy.connection_pool import FRESH_SECONDS, QUARANTINE_SECONDS, UpstreamConnectionPool
 from gateway.proxy.http1 import ResponseHead
-from gateway.proxy.idle_connections import FRESH_SECONDS, REST_SECONDS, IdleConnections
-from gateway.proxy.round_trip import ReadyRequest, exchange
-from gateway.proxy.session import ServiceAdapter
+from gateway.proxy.round_trip import UpstreamRequest, round_trip
 from gateway.proxy.target import Target
 from gateway.proxy.timeouts import Timeouts
 from tests.support.certificates import Authority
@@ -39,18 +38,14 @@ class Gateway:
 
     def __init__(self, upstream: ScriptedUpstream, ca_file: Path | None) -> None:
         self.now = 1000.0
-        settings = ServiceSettings(prefix="/x", targets=(upstream.url,), ca_file=ca_file)
-        self._adapter = ServiceAdapter(settings, "x")
-        self.keep_idle(60)
         self.target = Target.parse(upstream.url)
+        self._settings = ServiceSettings(prefix="/x", targets=(upstream.url,), ca_file=ca_file)
+        self.set_idle_seconds(60)
 
-    def keep_idle(self, seconds: float) -> None:
-        """Keeps idle connections from now on for so long."""
-        self._adapter.idle = IdleConnections(100, seconds, lambda: self.now)
-
-    @property
-    def idle(self) -> IdleConnections:
-        return self._adapter.idle
+    def set_idle_seconds(self, seconds: float) -> None:
+        """Starts a new pool, whose connections may be idle for so long."""
+        settings = self._settings.model_copy(update={"keepalive_idle_seconds": seconds})
+        self.pool = UpstreamConnectionPool(settings, "x", lambda: self.now)
 
     def ask(
         self, method: str, path: str, content: bytes = b"", client: socket.socket | None = None
@@ -60,8 +55,8 @@ class Gateway:
 
         fields = [("Host", "x"), ("Content-Length", str(len(content)))]
         limits = Timeouts(5, 5, 5)
-        request = ReadyRequest(method, self.target, path, fields, content, limits, client, send_interim)
-        head, body = exchange(self._adapter, request)
+        request = UpstreamRequest(method, self.target, path, fields, content, limits, client, send_interim)
+        head, body = round_trip(self.pool, request)
         return head.status, b"".join(body)
 
 
@@ -91,7 +86,7 @@ def service(
 def ours(service: ScriptedUpstream, authority: Authority) -> Iterator[Gateway]:
     gateway = Gateway(service, authority.ca_file if service.url.startswith("https") else None)
     yield gateway
-    gateway.idle.close_all()
+    gateway.pool.close_idle()
 
 
 def then_late(first: bytes, late: bytes) -> Callable[[Received, socket.socket], bool]:
@@ -128,7 +123,7 @@ class TestContentThatCannotBeThere:
     ) -> None:
         service.script = then_late(first, late)
         assert ours.ask("GET", "/first")[1] == b""
-        assert ours.idle.count(ours.target) == 0
+        assert ours.pool.idle_count(ours.target) == 0
         assert ours.ask("GET", "/next") == (200, b'{"ok":true}')
 
     @pytest.mark.parametrize("late", [b"abcd", POISON], ids=["bytes", "an answer"])
@@ -147,7 +142,7 @@ class TestContentThatCannotBeThere:
     ) -> None:
         service.script = then_late(first, late)
         ours.ask(method, "/first")
-        ours.now += REST_SECONDS * 0.99
+        ours.now += QUARANTINE_SECONDS * 0.99
         assert ours.ask("GET", "/next") == (200, b'{"ok":true}')
         assert len({request.connection for request in service.requests}) == 2
 
@@ -155,7 +150,7 @@ class TestContentThatCannotBeThere:
         service.answers(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n")
         for _ in range(3):
             ours.ask("HEAD", "/first")
-            ours.now += REST_SECONDS
+            ours.now += QUARANTINE_SECONDS
         assert len({request.connection for request in service.requests}) == 1
 
     def test_what_comes_while_it_rests_answers_nobody(self, service: ScriptedUpstream, ours: Gateway) -> None:
@@ -169,7 +164,7 @@ class TestContentThatCannotBeThere:
         service.script = script
         ours.ask("GET", "/first")
         connections[0].sendall(POISON)
-        ours.now += REST_SECONDS
+        ours.now += QUARANTINE_SECONDS
         assert ours.ask("GET", "/next") == (200, b'{"ok":true}')
         assert len({request.connection for request in service.requests}) == 2
 
@@ -263,7 +258,7 @@ class TestRequestsThatCannotBeRepeated:
             return True
 
         service.script = script
-        ours.keep_idle(ServiceSettings.model_fields["keepalive_idle_seconds"].default)
+        ours.set_idle_seconds(ServiceSettings.model_fields["keepalive_idle_seconds"].default)
         for number in range(60):
             assert ours.ask("POST", "/", b"x")[0] == 200
             ours.now += number / 10
@@ -292,7 +287,7 @@ def test_an_idle_connection_holds_nothing_of_the_client(service: ScriptedUpstrea
         held = weakref.ref(client)
         ours.ask("GET", "/", client=client)
     del client
-    assert ours.idle.count(ours.target) == 1
+    assert ours.pool.idle_count(ours.target) == 1
     assert held() is None
 
 
@@ -326,17 +321,17 @@ class TestTime:
     def test_one_that_a_service_does_not_keep_is_not_kept(self, service: ScriptedUpstream, ours: Gateway) -> None:
         service.answers(OK.replace(b"\r\n\r\n", b"\r\nKeep-Alive: timeout=0\r\n\r\n", 1))
         ours.ask("GET", "/")
-        assert ours.idle.count(ours.target) == 0
+        assert ours.pool.idle_count(ours.target) == 0
 
     def test_it_is_closed_without_traffic(self, service: ScriptedUpstream, ours: Gateway) -> None:
         ours.ask("GET", "/")
-        ours.idle.close_spent()
-        assert ours.idle.count(ours.target) == 1
+        ours.pool.close_expired()
+        assert ours.pool.idle_count(ours.target) == 1
         ours.now += 60
         # Nobody asks: the background thread of this process does it.
         number = service.requests[0].connection
         assert service.wait_until(lambda: number in service.closed_connections)
-        assert ours.idle.count(ours.target) == 0
+        assert ours.pool.idle_count(ours.target) == 0
 
     def test_what_the_service_closes_is_closed_here_too(self, service: ScriptedUpstream, ours: Gateway) -> None:
         service.answers(OK, keep=False)
@@ -345,10 +340,10 @@ class TestTime:
         assert service.wait_until(lambda: number in service.closed_connections)
         deadline = threading.Event()
         for _ in range(200):
-            if not ours.idle.count(ours.target):
+            if not ours.pool.idle_count(ours.target):
                 break
             deadline.wait(0.05)
-        assert ours.idle.count(ours.target) == 0
+        assert ours.pool.idle_count(ours.target) == 0
 
 
 @pytest.fixture(scope="module")
