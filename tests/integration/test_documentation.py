@@ -154,6 +154,21 @@ def test_commands_print_what_the_page_shows(installation: Installation, name: st
     installation.run(PAGES[name])
 
 
+def test_the_tour_prints_what_the_readme_shows(installation: Installation) -> None:
+    installation.run(section(PAGES["README.md"], "A tour"))
+
+
+def test_the_first_service_of_the_readme_answers(tmp_path: Path) -> None:
+    page = section(PAGES["README.md"], "Your first service")
+    installation = Installation(tmp_path, {})
+    (configuration,) = blocks(page, "toml")
+    (tmp_path / "gateway.toml").write_text(installation.with_own_ports(configuration))
+    servers, calls = blocks(page, "sh")
+    service, gateway = servers.splitlines()
+    with installation.server(service, "9000"), installation.server(gateway, "8000"):
+        installation.run(f"```sh\n{calls}```\n")
+
+
 def test_all_error_codes_are_listed() -> None:
     rows = re.findall(r"^\| (`[a-z_]+`(?:, `[a-z_]+`)*) \| \d{3}", PAGES["docs/failures.md"], re.MULTILINE)
     assert {code for row in rows for code in re.findall(r"[a-z_]+", row)} == error_codes()
