@@ -1,4 +1,4 @@
-"""Builds the gateway; its body reads as the way of a request."""
+"""Builds the application: the engines, the stages in the order in which a request meets them, and the routes."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ from gateway.url_rules import RestConverter
 
 
 def build(settings: Settings, dependencies: Dependencies = DEFAULTS) -> Flask:
-    """The gateway as a WSGI application. Raises ConfigurationError for keys and certificates that can't be used.
+    """The gateway as a WSGI application. Raises ConfigurationError for unusable keys and certificates.
 
-    Opens no connection yet, so that a master may build it before it forks."""
+    Opens no connection, so that gunicorn's master can build it before it forks."""
     app = GatewayApp("gateway")
     app.url_map.converters["rest"] = RestConverter
     app.url_map.merge_slashes = False
@@ -83,15 +83,20 @@ def build(settings: Settings, dependencies: Dependencies = DEFAULTS) -> Flask:
 
     telemetry = app.extensions[TELEMETRY] = Telemetry(settings, metrics)
 
-    # The order that a request meets. After the view, hooks run in reverse: the first one registered sees it last.
+    # The stages, in the order in which a request meets them. `after_request` functions run in reverse order: the first
+    # one here sees the response last, so that `finish` adds the request id to every response, also to errors.
     app.after_request(RequestFinish(telemetry.notes, time.monotonic).finish)
     if telemetry.spans is not None:
         app.after_request(telemetry.spans.remember)
+    # First: all later stages read the exchange that it creates.
     app.before_request(RequestStart(settings.proxy, time.monotonic, propagation_of(settings.tracing)).begin)
     hosts = host_check.install(app, settings.server.allowed_hosts)
+    # Before authentication and limits: a preflight carries no token, and nobody pays for it.
     cors.install(app, settings.cors)
+    # Before authentication: the policy must be the one of the path that the service will read.
     path_check = PathCheck(app.url_map)
     app.before_request(path_check.check)
+    # Before the limits, which depend on the caller. It refuses nobody yet: requests with bad tokens are counted, too.
     app.before_request(authentication.authenticate)
     limiter.init_app(app)
     rate_limit_headers.install(app, metrics)
@@ -114,7 +119,7 @@ def build(settings: Settings, dependencies: Dependencies = DEFAULTS) -> Flask:
         app.register_blueprint(identity_blueprint(signer))
     recovery = RecoveryMonitor(time.monotonic, SharedRecoveries(redis) if redis is not None else None)
     guards = [authentication.authorize, operation_check.check]
-    # After the gateway's own: of two mappings of one path the first one counts.
+    # After the gateway's own routes: of two rules for one path the first one wins.
     add_services(app, settings, policies, guards, metrics, dependencies, present, recovery)
     path_check.prepare()
     problems.install(app)
@@ -123,7 +128,7 @@ def build(settings: Settings, dependencies: Dependencies = DEFAULTS) -> Flask:
 
 
 def propagation_of(settings: TracingSettings) -> Propagation | None:
-    """How traces go on; None where they are none of the gateway's business."""
+    """What reads and continues traces; None with `tracing.propagate = false`."""
     if not settings.propagate:
         return None
     is_exporting = settings.otlp_endpoint is not None
@@ -140,7 +145,7 @@ def add_services(
     present: WorkerState,
     recovery: RecoveryMonitor,
 ) -> None:
-    """One blueprint per service: its guards, then the forwarder with its own pooled session."""
+    """Registers one blueprint per service: its guards, then the forwarder with a connection pool of its own."""
     own_names = settings.jwt.identity_fields | (TRACE_FIELDS if settings.tracing.propagate else frozenset())
     checks = dependencies.health_checks(time.monotonic, random.random)
     app.background += [checks.start, recovery.start]
@@ -149,7 +154,7 @@ def add_services(
         recovery.add(name, service, balancer.states)
         if service.health.path is not None:
             checks.add(name, service, balancer.states)
-            # Servers other than gunicorn don't start it with the worker; where the thread has failed, it starts again.
+            # Servers other than gunicorn don't start the checks with the worker. This also restarts a failed thread.
             own_guards.insert(0, checks.start)
         session = ServiceSession(service, name, WORKER_SHUTDOWN)
         forwarder = dependencies.forwarder(

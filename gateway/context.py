@@ -1,4 +1,5 @@
-"""What the stages tell each other about one request: written by the stage that knows it, read by the later ones."""
+"""The exchange: what the stages know about one request and its response. Each attribute is set by one stage and read by
+later ones."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class ResponseFacts:
-    """What only the server knows of a request, kept until its answer has gone out."""
+    """What a span records of the response and only the server knows. It is stored until the response has been sent."""
 
     status: int
     route: str | None
@@ -34,35 +35,42 @@ class ResponseFacts:
 
 @dataclass(slots=True)
 class Exchange:
-    """One request and its answer. Times are monotonic seconds."""
+    """One request and its response. Times are monotonic seconds."""
 
+    # Set by stages/start.py. The request id is the client's, if it is valid, or a new one.
     request_id: str
     started: float
     method: str
+    # The request target as it stands in the request line.
     raw_target: str
     headers: HeaderPairs
     client: ClientInfo
     environ: WSGIEnvironment = field(repr=False)
-    # None where traces are none of the gateway's business.
+    # None with `tracing.propagate = false`.
     trace: Trace | None = None
+    # Set by stages/path_check.py. Both stay None where no route of a service matches.
     target: RequestTarget | None = None
     policy: RoutePolicy | None = None
+    # Set by stages/authentication.py: the principal, or the reason why there is none. The client gets this error only
+    # if the policy requires a token.
     principal: Principal | None = None
-    # Why there is no principal; told to the client only where the policy needs one.
     token_problem: MissingToken | InvalidToken | KeysUnavailable | None = None
-    limits: RateLimitState = field(default_factory=RateLimitState)
-    # What the service is told about the principal.
+    # Headers that describe the principal to the service.
     identity_headers: Sequence[tuple[str, str]] = ()
+    # Set by stages/rate_limit.py: the limits of the request, and the results.
+    limits: RateLimitState = field(default_factory=RateLimitState)
+    # Set by stages/operation_check.py.
     is_undocumented: bool = False
-    # Whether the answer is a stream: how long it takes says nothing about anybody's speed.
+    # Set by routes/upstream.py. The duration of a stream of events is not a latency.
     is_stream: bool = False
-    error_code: str = ""
-    error_cause: str = ""
-    # How long it took until the head of the answer was ready, less what others took of it.
-    own_seconds: float = 0.0
     upstream_seconds: float | None = None
     attempts: list[Attempt] = field(default_factory=list)
-    # What spans tell of the answer, where they are recorded.
+    # Set by stages/problems.py, or by stages/finish.py for a response that broke off.
+    error_code: str = ""
+    error_cause: str = ""
+    # Time until the head of the response was ready, without the time spent waiting for Redis and the service.
+    own_seconds: float = 0.0
+    # Set where spans are recorded.
     response_facts: ResponseFacts | None = None
 
     @property
@@ -70,7 +78,7 @@ class Exchange:
         return self.trace.trace_id if self.trace is not None else None
 
 
-# Not on flask.g: to get there takes ten times as long, and each stage does it.
+# A context variable instead of flask.g, whose look-up takes ten times as long; each stage does one.
 _exchange: ContextVar[Any] = ContextVar("exchange", default=None)
 
 
@@ -79,12 +87,12 @@ def begin(exchange: Exchange) -> None:
 
 
 def end() -> None:
-    """No request has begun, or it is over."""
+    """Forgets the exchange: before a request starts, and after its response has been sent."""
     _exchange.set(None)
 
 
 def current() -> Exchange:
-    """The one of the request at hand, which has begun."""
+    """The exchange of the current request. To be called only after `begin`."""
     exchange: Exchange = _exchange.get()
     return exchange
 

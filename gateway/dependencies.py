@@ -1,4 +1,4 @@
-"""Which classes the parts are made of that reach beyond the process: `flask explain` has others that only look."""
+"""The parts of the application that have effects outside the process. `flask explain` replaces them for a dry run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gateway.tokens.issuer_factory import make_issuers
 
 @dataclass(frozen=True, slots=True)
 class Dependencies:
-    """Each is called as the class, or function, that stands here."""
+    """Factories with the signature of their defaults."""
 
     issuers: Callable[..., list[Issuer]] = make_issuers
     rate_limiter: Callable[..., FallbackLimiter] = FallbackLimiter

@@ -1,7 +1,7 @@
-"""Every way in which the gateway itself refuses or fails, as one small tree.
+"""The errors of the gateway, in one tree.
 
-The engines raise these, `problems` turns them into responses in one place. A `detail` is shown to clients, so it
-never names an internal host or quotes an exception; the cause is for the log (`raise … from error`).
+The engines raise them; `stages/problems.py` turns them into responses. Clients see `detail`, so it never contains an
+internal host or the text of an exception. The cause (`raise … from error`) goes to the log.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ class ConfigurationError(Exception):
 
 
 class LibraryMismatch(Exception):
-    """Installed libraries behave in another way than the gateway needs. `mismatches` has a line each."""
+    """Installed libraries don't behave as the gateway needs. `mismatches` has one line for each difference."""
 
     def __init__(self, mismatches: Sequence[str]) -> None:
         self.mismatches = list(mismatches)
         super().__init__("; ".join(self.mismatches))
 
     def listing(self) -> str:
-        """What to tell whoever starts the gateway."""
+        """The message for the person who starts the gateway."""
         lines = "".join(f"\n  {line}" for line in self.mismatches)
-        return f"The gateway does not work with the installed libraries; install those of requirements.txt.{lines}"
+        return f"The installed libraries don't fit the gateway; install those of requirements.txt.{lines}"
 
 
 class RevocationNotStored(Exception):
-    """Redis answered, but reading back shows that what was written is not there."""
+    """Redis accepted a revocation, but a read right after it did not return it."""
 
 
 def describe(cause: BaseException) -> str:
-    """A cause as operators read it. Not its `repr`, which may quote what could not be read: a token, say."""
+    """A cause for the log. Its `repr` would not do: it can contain the input that was not parsed, such as a token."""
     return f"{type(cause).__name__}: {cause}" if str(cause) else type(cause).__name__
 
 
 def reason_of(error: BaseException) -> str:
-    """Why something failed, in words: the error's and its causes', without the names of classes."""
+    """The messages of an error and its causes, joined, without class names."""
     texts: list[str] = []
     cause: BaseException | None = error
     while cause is not None:
@@ -53,20 +53,20 @@ def reason_of(error: BaseException) -> str:
         if text and not any(text in one for one in texts):
             texts.append(text)
         cause = cause.__cause__
-    return ": ".join(texts) or "for no reason that is known"
+    return ": ".join(texts) or "unknown reason"
 
 
 def drop_tracebacks(error: BaseException | None) -> None:
-    """Drops the tracebacks of an error that has been dealt with, and of its causes. Their frames refer to the request,
-    which refers to the error: only the garbage collector could free them, and would stop the worker to do so (160 ms
-    after a flood of refused requests)."""
+    """Removes the tracebacks of a handled error and its causes. A traceback's frames refer to the request, and the
+    request refers to the error: only the garbage collector could free such a cycle, and it stopped a worker for 160 ms
+    after a flood of refused requests."""
     while error is not None:
         error.__traceback__ = None
         error = error.__cause__ or error.__context__
 
 
 class GatewayError(Exception):
-    """An answer that the gateway gives by itself (RFC 9457): stable `code`, `status`, `title`, and a `detail`."""
+    """An error response of the gateway itself (RFC 9457): a stable `code`, `status` and `title`, and a `detail`."""
 
     code: ClassVar[str] = "internal"
     status: ClassVar[int] = 500
@@ -79,7 +79,7 @@ class GatewayError(Exception):
 
 
 class BadRequest(GatewayError):
-    code, status, title = "bad_request", 400, "The request can't be understood"
+    code, status, title = "bad_request", 400, "The request is malformed"
 
 
 class TargetTooLong(BadRequest):
@@ -91,7 +91,7 @@ class HeadTooLarge(BadRequest):
 
 
 class UnknownExpectation(BadRequest):
-    status, title = 417, "The expectation can't be met"
+    status, title = 417, "The expectation is not supported"
 
 
 class UnsupportedCoding(BadRequest):
@@ -103,7 +103,7 @@ class UnsupportedVersion(BadRequest):
 
 
 class Misdirected(GatewayError):
-    code, status, title = "misdirected", 421, "The host is not served here"
+    code, status, title = "misdirected", 421, "The gateway does not serve this host"
 
 
 class BadPath(GatewayError):
@@ -111,7 +111,7 @@ class BadPath(GatewayError):
 
 
 class AmbiguousPath(BadPath):
-    """`reading` is how servers could read the path, with another policy."""
+    """`reading` is another way to read the path, which leads to another policy."""
 
     def __init__(self, reading: str) -> None:
         super().__init__("the path can be read in more than one way")
@@ -119,12 +119,12 @@ class AmbiguousPath(BadPath):
 
 
 class MissingToken(GatewayError):
-    code, status, title = "missing_token", 401, "A bearer token is needed"
+    code, status, title = "missing_token", 401, "A bearer token is required"
     reason = "missing"
 
 
 class InvalidToken(GatewayError):
-    """`reason` is a short stable word for log and metrics: `expired`, `signature`, `claims`, …"""
+    """`reason` is a short stable word for the log and the metrics: `expired`, `signature`, `claims`, …"""
 
     code, status, title = "invalid_token", 401, "The bearer token is not valid"
 
@@ -134,7 +134,7 @@ class InvalidToken(GatewayError):
 
 
 class InsufficientScope(GatewayError):
-    code, status, title = "insufficient_scope", 403, "The token lacks a scope"
+    code, status, title = "insufficient_scope", 403, "The token lacks a required scope"
 
     def __init__(self, missing: Sequence[str]) -> None:
         super().__init__(f"missing: {' '.join(missing)}")
@@ -146,11 +146,11 @@ class NoRoute(GatewayError):
 
 
 class Undocumented(GatewayError):
-    code, status, title = "undocumented", 404, "The service's API document has no such operation"
+    code, status, title = "undocumented", 404, "The API document does not have this operation"
 
 
 class MethodNotAllowed(GatewayError):
-    code, status, title = "method_not_allowed", 405, "The method is not allowed here"
+    code, status, title = "method_not_allowed", 405, "The method is not allowed"
 
 
 class BodyTooLarge(GatewayError):
@@ -158,14 +158,14 @@ class BodyTooLarge(GatewayError):
 
 
 class QuotaExceeded(GatewayError):
-    code, status, title = "quota_exceeded", 429, "The quota is used up"
+    code, status, title = "quota_exceeded", 429, "The rate limit is exceeded"
 
 
 class UpgradeRefused(GatewayError):
     code, status, title = "upgrade_refused", 501, "WebSockets are not supported"
 
     def __init__(self) -> None:
-        super().__init__("WebSocket connections don't pass this gateway")
+        super().__init__("the gateway does not forward WebSocket connections")
 
 
 class Unavailable(GatewayError):
@@ -182,7 +182,7 @@ class Overloaded(Unavailable):
 
 
 class TooManyConnections(Overloaded):
-    title = "There are too many connections from this address"
+    title = "Too many connections from this address"
 
 
 class KeysUnavailable(Unavailable):
@@ -191,7 +191,7 @@ class KeysUnavailable(Unavailable):
 
 
 class LimiterUnavailable(Unavailable):
-    code, title = "limiter_unavailable", "LimitSets can't be checked at the moment"
+    code, title = "limiter_unavailable", "Rate limits can't be checked at the moment"
 
 
 class DocumentUnavailable(Unavailable):
@@ -199,52 +199,53 @@ class DocumentUnavailable(Unavailable):
 
 
 class UpstreamError(GatewayError):
-    """The service failed, before the first byte of its answer went out."""
+    """The service failed before the first byte of its response was sent to the client."""
 
 
 class UpstreamConnectError(UpstreamError):
-    """No connection, or it ended before the head of an answer."""
+    """The connection failed, or it ended before the head of a response arrived."""
 
     code, status, title = "upstream_unreachable", 502, "The service can't be reached"
 
 
 class UpstreamConnectionStale(UpstreamConnectError):
-    """A connection that was idle before had been closed, or was out of step: it says nothing about the service, which
-    may have seen the request or not."""
+    """An idle connection turned out to be closed or out of step. This says nothing about the health of the service,
+    and the service may or may not have received the request."""
 
 
 class UpstreamNotReached(UpstreamConnectError):
-    """No connection: the service has seen nothing of the request."""
+    """The connection failed: the service has received nothing of the request."""
 
 
 class UpstreamProtocolError(UpstreamError):
-    code, status, title = "upstream_protocol", 502, "The service's answer can't be understood"
+    code, status, title = "upstream_protocol", 502, "The service's response is malformed"
 
 
 class UpstreamTimeout(UpstreamError):
-    code, status, title = "upstream_timeout", 504, "The service did not answer in time"
+    code, status, title = "upstream_timeout", 504, "The service did not respond in time"
 
 
 class UpstreamConnectTimeout(UpstreamTimeout):
-    """No connection in time: the service has seen nothing of the request."""
+    """The connection was not established in time: the service has received nothing of the request."""
 
 
 class UpstreamOpen(Unavailable):
-    """All targets have failed so often that none is asked at the moment."""
+    """The breakers of all targets are open."""
 
-    code, title = "upstream_open", "The service has failed and is left alone for a moment"
+    code, title = "upstream_open", "The service is failing; requests to it are paused"
 
     def __init__(self, retry_after_seconds: int) -> None:
         super().__init__("try again when Retry-After has passed", retry_after_seconds)
 
 
 class StreamAborted(Exception):
-    """The exchange can't be finished and nobody can be told: the connection to the client is to be cut."""
+    """The response can't be completed, and it is too late for an error response: the connection to the client is
+    aborted."""
 
 
 class ClientDisconnected(StreamAborted):
-    """The client went away, or stopped in the middle of its body."""
+    """The client closed the connection, or stopped sending within its body."""
 
 
 class UpstreamBodyError(StreamAborted):
-    """The service failed after the head of its answer had gone out."""
+    """The service failed after the head of its response was sent to the client."""

@@ -1,6 +1,6 @@
-"""Flask, less what no request of a gateway needs: sessions, hosts that mean something, asynchronous views.
+"""The Flask application, without what no request to a gateway needs: sessions, routing by host, asynchronous views.
 
-All that extends Flask works as ever; what is left out here costs as much as asking Redis.
+Flask extensions work as usual. What is left out would cost as much time per request as the round trip to Redis.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class GatewayApp(Flask):
 
     def __init__(self, name: str) -> None:
         super().__init__(name, static_folder=None)
-        # What starts the background threads of a worker, once it is forked.
+        # Functions that start the background threads of a worker, after the fork.
         self.background: list[Callable[[], None]] = []
 
     def start_background(self) -> None:
@@ -45,11 +45,11 @@ class GatewayApp(Flask):
         return super().wsgi_app(environ, start_response)
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
-        """As it is: Flask would look, at each call of each stage, whether it is a coroutine."""
+        """`func` itself. Flask would check at each call of each stage whether it is a coroutine function."""
         return func
 
     def request_context(self, environ: WSGIEnvironment) -> RequestContext:
-        """Without a session, as long as none can be signed."""
+        """A context without a session, unless SECRET_KEY is set."""
         return GatewayRequestContext(self, environ, session=None if self.config["SECRET_KEY"] else NO_SESSION)
 
     def handle_user_exception(self, e: Exception) -> HTTPException | ResponseReturnValue:
@@ -58,10 +58,10 @@ class GatewayApp(Flask):
         return answer
 
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
-        """The mappings, bound to the request; the same for all hosts."""
+        """The URL rules, bound to the request. They are the same for all hosts."""
         if request is None and self.config["SERVER_NAME"] is None:
             return None
-        # Of an upgrade, Werkzeug sees whether it is one to a WebSocket.
+        # Werkzeug finds out whether an upgrade is one to a WebSocket.
         if request is None or self.config["TRUSTED_HOSTS"] is not None or "HTTP_UPGRADE" in request.environ:
             return super().create_url_adapter(request)
         environ = request.environ
@@ -73,12 +73,12 @@ class GatewayApp(Flask):
 class GatewayRequestContext(RequestContext):
     def match_request(self) -> None:
         super().match_request()
-        # Kept by the request, and perhaps never raised.
+        # The request holds this exception, which may never be raised.
         drop_tracebacks(self.request.routing_exception)
 
 
 @lru_cache(maxsize=256)
 def server_name(scheme: str, host: str) -> str:
-    """What Werkzeug makes of a Host. Raises BadHost."""
+    """The host name as Werkzeug normalizes it. Raises BadHost."""
     environ = {"wsgi.url_scheme": scheme, "HTTP_HOST": host, "REQUEST_METHOD": "GET"}
     return Map().bind_to_environ(environ).server_name

@@ -1,4 +1,4 @@
-"""Moments (RFC 3339) and how long something took, as people and machines read them."""
+"""Timestamps (RFC 3339) and durations, formatted for people and programs."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ def iso(seconds: float) -> str:
 
 
 def iso_milliseconds(seconds: float) -> str:
-    """As `2026-11-24T03:42:25.123+00:00`; there are many within the same second."""
+    """Seconds since 1970 as `2026-11-24T03:42:25.123+00:00`. The part before the dot is cached: many requests end in
+    the same second."""
     whole = int(seconds)
-    return f"{_beginning(whole)}.{int((seconds - whole) * 1000):03}+00:00"
+    return f"{_to_the_second(whole)}.{int((seconds - whole) * 1000):03}+00:00"
 
 
 def to_microseconds(seconds: float) -> float:
-    """Seconds, rounded to six digits; `round` takes four times as long."""
+    """Seconds, rounded to six decimal places; `round` takes four times as long."""
     return int(seconds * 1e6 + 0.5) / 1e6
 
 
 @lru_cache(maxsize=2)
-def _beginning(second: int) -> str:
+def _to_the_second(second: int) -> str:
     return iso(second)[:19]

@@ -12,7 +12,7 @@ from gateway.explain.dry_run import DryRunResult
 from gateway.explain.simulated_request import SimulatedRequest
 from gateway.http_fields import HeaderPairs
 from gateway.route_policy import RoutePolicy
-from gateway.stages.rate_limit_headers import OBSERVED_FIELD
+from gateway.stages.rate_limit_headers import OBSERVED_HEADER
 
 # What Fetch lets pages send without asking for it.
 SIMPLE_METHODS = frozenset(["GET", "HEAD", "POST"])
@@ -211,7 +211,7 @@ def quota_finding(case: Case) -> Finding:
     if quota.passed:
         return Finding("quota", "ok", "this request would pass", facts)
     if quota.observed:
-        return Finding("quota", "over", f"it is only observed: {OBSERVED_FIELD} tells", facts)
+        return Finding("quota", "over", f"it is only observed: {OBSERVED_HEADER} tells", facts)
     return Finding("quota", "refused", case.refusal, facts)
 
 

@@ -1,4 +1,4 @@
-"""What is for operators alone: `/metrics` and `/status`."""
+"""`/metrics` and `/status`, for operators only."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def admin_blueprint(
 ) -> Blueprint:
     blueprint = Blueprint("gateway-admin", __name__)
     blueprint.before_request(operators.check)
-    # Behind the addresses: strangers are not to learn from a 421 that there is something.
+    # After the check of addresses: a 421 would tell others that the path exists.
     blueprint.before_request(hosts.check_operators)
 
     def exposition() -> GatewayResponse:
@@ -38,11 +38,12 @@ def admin_blueprint(
 
 
 class NotAnOperator(Exception):
-    """Why somebody gets a 404. The text is for the log."""
+    """The reason for a 404, for the log."""
 
 
 class OperatorsOnly:
-    """Lets in whose own address is allowed. Everyone else gets 404, as if the path did not exist; the log says why."""
+    """Lets in clients whose address `admin.allow` lists. Everyone else gets 404, as if the path did not exist; the log
+    has the reason."""
 
     def __init__(self, settings: AdminSettings) -> None:
         self._networks = [ip_network(network) for network in settings.allow]
@@ -54,13 +55,13 @@ class OperatorsOnly:
             self._check(context.current())
         except NotAnOperator as reason:
             if not self._has_logged:
-                # Once in each worker; the access log has all of them.
+                # Logged once in each worker; the access log has every such request.
                 self._has_logged = True
-                log.warning("/status and /metrics are a 404 to some who asked: %s", reason)
+                log.warning("a request for /status or /metrics got 404: %s", reason)
             raise NoRoute() from reason
 
     def would_let_in(self) -> bool:
-        """Whether whoever sent the request at hand could see what is for operators."""
+        """Whether the sender of the current request may read the paths of operators."""
         try:
             self._check(context.current())
         except NotAnOperator:
@@ -69,18 +70,18 @@ class OperatorsOnly:
 
     def _check(self, exchange: Exchange) -> None:
         """Raises NotAnOperator."""
-        # The gateway's own page is of its origin. A page of another one may read answers where [cors] lets it, but asks
-        # with the address of whoever looks at it.
+        # A page of another origin sends its requests from the address of its reader, who may be an operator, and can
+        # read the responses if [cors] allows its origin. Browsers send no Origin for the gateway's own page.
         if any(name.lower() == "origin" for name, _ in exchange.headers):
-            raise NotAnOperator("a page of another origin asked")
-        # Through a proxy everybody has its address; then the client's own counts, which must be one that is believed.
+            raise NotAnOperator("a page of another origin sent it")
+        # All clients of a proxy have its address. Then the client's address counts, if a trusted proxy reports it.
         is_forwarded = any(is_set_by_proxies(name) for name, _ in exchange.headers)
         client = exchange.client
         for address in (client.peer, client.address):
             if not self._is_allowed(address):
-                raise NotAnOperator(f"admin.allow does not have {address}")
+                raise NotAnOperator(f"admin.allow does not list {address}")
         if is_forwarded and client.address == client.peer:
-            raise NotAnOperator("a proxy passed it on, and proxy.trusted_hops does not say whose address to believe")
+            raise NotAnOperator("a proxy forwarded it, and without proxy.trusted_hops the client's address is unknown")
 
     def _is_allowed(self, text: str) -> bool:
         try:

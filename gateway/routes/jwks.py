@@ -1,4 +1,4 @@
-"""The keys by which services verify who the gateway says is calling."""
+"""`/.well-known/jwks.json`: the public keys with which services verify the identity that the gateway signs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is it alive, is it ready: for load balancers and orchestrators."""
+"""`/healthz` and `/readyz`, for load balancers and orchestrators."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ def health_blueprint(rate_limiter: FallbackLimiter, issuers: Sequence[Issuer], e
     blueprint = Blueprint("gateway", __name__)
 
     def healthz() -> GatewayResponse:
-        """Alive: no I/O, nothing looked up."""
+        """Alive: responds without any I/O."""
         return json_response({"status": "alive"})
 
     def readyz() -> GatewayResponse:
-        """Ready: the configuration is loaded, or this would not be running, keys are at hand, and the gateway is not
-        about to end. Redis' state is told, and is no reason to take the gateway out: quotas go on without it."""
+        """Ready: keys are loaded, and the gateway is not shutting down. (The configuration is loaded, or the gateway
+        would not run.) The state of Redis is reported, but does not count: limits are enforced without Redis, too."""
         rate_limiter.is_reachable()
-        # Of all of them, not of the first one that is: asking is what starts the loading.
+        # A list, so that `is_ready` of every issuer is read: reading it starts the loading of its keys.
         loaded = [issuer.keys.is_ready for issuer in issuers]
         is_ready = any(loaded) and not end.is_raised
         state = {

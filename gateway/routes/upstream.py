@@ -1,4 +1,4 @@
-"""One blueprint per service, made by one factory from its configuration: authorize, then forward."""
+"""The blueprint of a service: its URL rules, its guards and the view that forwards requests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gateway.proxy.forwarder import Forwarder
 from gateway.proxy.header_filter import max_forwards
 from gateway.responses import GatewayResponse
 from gateway.route_policy import RoutePolicy
-from gateway.stages.start import incoming_of
+from gateway.stages.start import forward_request_of
 from gateway.url_rules import ANY_METHOD, rule_path
 
 
@@ -23,8 +23,8 @@ def service_blueprint(
     guards: Iterable[Callable[[], None]],
     clock: Callable[[], float],
 ) -> Blueprint:
-    """The mappings of one service: its bare prefix, everything below it, and its routes, each with its policy.
-    `guards` run in their order before anything is forwarded, and raise where it is not to be."""
+    """A blueprint with the rules of one service, one or two for each policy. `guards` run in their order before a
+    request is forwarded; a guard that refuses a request raises a GatewayError."""
     blueprint = Blueprint(name, __name__)
     for guard in guards:
         blueprint.before_request(guard)
@@ -32,11 +32,11 @@ def service_blueprint(
     def forward(**_: str) -> GatewayResponse:
         exchange = context.current()
         if exchange.method == "OPTIONS" and max_forwards(exchange.headers) == 0:
-            # It asks who is here (RFC 9110 7.6.2), which is the gateway.
+            # The request is addressed to this hop, which is the gateway (RFC 9110 7.6.2).
             return GatewayResponse(status=204)
         started = clock()
         try:
-            answer = forwarder.forward(incoming_of(exchange))
+            answer = forwarder.forward(forward_request_of(exchange))
             exchange.is_stream = answer.body.is_stream
             try:
                 return GatewayResponse.of(answer.body, answer.status, answer.reason, answer.headers)

@@ -1,4 +1,4 @@
-"""Who is calling, told to the later stages; and whether the route lets them in."""
+"""Authentication: who is calling. Authorization: whether the policy of the route lets the caller in."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ log = logging.getLogger(__name__)
 
 
 class Authentication:
-    """`authenticate` runs before the quota is taken and answers nothing; `authorize` guards each service.
+    """`authenticate` runs before the limits are charged and refuses nobody; `authorize` is a guard of each service.
 
-    `signer` is there where services get the caller's identity signed."""
+    `signer` is None unless `identity.sign` is set."""
 
     def __init__(
         self,
@@ -45,7 +45,8 @@ class Authentication:
         self._is_failing = False
 
     def authenticate(self) -> None:
-        """Finds the principal, or why there is none; its revocation is looked up together with the quota."""
+        """Sets the exchange's principal, or the reason why there is none. The limiter looks up its revocation in the
+        round trip that charges the limits."""
         exchange = context.current()
         try:
             exchange.principal = self._verifier.principal(presented_token(exchange.headers, self._cookie))
@@ -57,8 +58,8 @@ class Authentication:
             exchange.limits.revocation_lookup = RevocationLookup(revocation_keys_of(exchange.principal))
 
     def authorize(self) -> None:
-        """Raises MissingToken, InvalidToken, KeysUnavailable or InsufficientScope where the policy asks for more than
-        there is."""
+        """Raises MissingToken, InvalidToken or KeysUnavailable if the policy requires a token and there is no
+        principal, InsufficientScope if the principal lacks a scope."""
         exchange = context.current()
         policy = exchange.policy
         if exchange.principal is not None:
@@ -66,81 +67,84 @@ class Authentication:
         if policy is None:
             return
         if policy.needs_token:
-            principal = self._needed(exchange)
+            principal = self._required_principal(exchange)
             missing = [scope for scope in policy.scopes if scope not in principal.scopes]
             if missing:
                 self._metrics.token_refusals.labels("scope").inc()
                 raise InsufficientScope(missing)
         if exchange.principal is not None:
-            exchange.identity_headers = self._identity_of(exchange.principal, policy.service)
+            exchange.identity_headers = self._identity_headers(exchange.principal, policy.service)
             if self._passes_cookie_on and not any(name.lower() == "authorization" for name, _ in exchange.headers):
                 token = presented_token(exchange.headers, self._cookie)
                 exchange.identity_headers = [*exchange.identity_headers, ("Authorization", f"Bearer {token}")]
 
     def require(self) -> None:
-        """For what the gateway itself guards: any good token. Raises MissingToken, InvalidToken, KeysUnavailable."""
+        """Requires a valid token, for routes of the gateway itself. Raises as `authorize`, but for the scope."""
         exchange = context.current()
         if exchange.principal is not None:
             self._check_revocation(exchange)
-        self._needed(exchange)
+        self._required_principal(exchange)
 
-    def _needed(self, exchange: Exchange) -> Principal:
+    def _required_principal(self, exchange: Exchange) -> Principal:
         if exchange.principal is None:
             problem = exchange.token_problem or MissingToken()
             self._metrics.token_refusals.labels(problem.reason).inc()
             raise problem
         return exchange.principal
 
-    def _identity_of(self, principal: Principal, service: str) -> Sequence[tuple[str, str]]:
-        """The fields that tell the service who is calling."""
+    def _identity_headers(self, principal: Principal, service: str) -> Sequence[tuple[str, str]]:
+        """The headers that describe the principal to the service."""
         if self._signer is None:
             return principal.identity_headers
         return [*principal.identity_headers, self._signer.field_for(principal, service)]
 
     def _check_revocation(self, exchange: Exchange) -> None:
-        """Takes the principal away from a revoked token; on a public route its request is anonymous then."""
-        marks, principal = exchange.limits.revocation_lookup, exchange.principal
-        if marks is None or principal is None or self._rate_limiter.state == "not configured":
+        """Removes the principal if its token is revoked. On a public route the request then is an anonymous one."""
+        lookup, principal = exchange.limits.revocation_lookup, exchange.principal
+        if lookup is None or principal is None or self._rate_limiter.state == "not configured":
             return
         if not exchange.limits.is_checked:
-            # No limit applies to this request, so nobody has asked Redis yet.
-            self._rate_limiter.consume([], lookup=marks, partition_key=principal.subject)
-        if marks.values is None:
-            self._tell(is_failing=True)
+            # No limit applies to this request, so there was no round trip to Redis.
+            self._rate_limiter.consume([], lookup=lookup, partition_key=principal.subject)
+        if lookup.values is None:
+            self._log_change(is_failing=True)
             self._metrics.revocations_unseen.inc()
             if self._revocation.on_redis_failure == "closed":
                 exchange.principal = None
-                exchange.token_problem = KeysUnavailable("it can't be seen whether the token was revoked")
+                exchange.token_problem = KeysUnavailable("the revocation of the token can't be checked")
             return
-        self._tell(is_failing=False)
-        if why := revocation_reason(principal, marks.values):
+        self._log_change(is_failing=False)
+        if why := revocation_reason(principal, lookup.values):
             exchange.principal = None
             exchange.token_problem = InvalidToken(why, "revoked")
 
-    def _tell(self, *, is_failing: bool) -> None:
-        """Logs once when revocations can't be seen any more, and when they can again."""
+    def _log_change(self, *, is_failing: bool) -> None:
+        """Logs once when revocations can't be looked up any more, and once when they can be again."""
         if is_failing and not self._is_failing:
-            log.error("revocations can't be seen; tokens are treated as %s", self._revocation.on_redis_failure)
+            log.error(
+                "revocations can't be looked up; revocation.on_redis_failure = %r applies",
+                self._revocation.on_redis_failure,
+            )
         elif self._is_failing and not is_failing:
-            log.warning("revocations can be seen again")
+            log.warning("revocations can be looked up again")
         self._is_failing = is_failing
 
 
 def presented_token(fields: HeaderPairs, cookie: str | None) -> str:
-    """The token of the Authorization field (RFC 6750 2.1), else of the cookie of that name.
+    """The token of the Authorization header (RFC 6750 2.1), else that of the cookie with this name.
 
     Raises MissingToken, InvalidToken, BadRequest."""
     values = [value for name, value in fields if name.lower() == "authorization"]
     if len(values) > 1:
-        # Gateway and service might each believe another one.
-        raise BadRequest("more than one Authorization field")
+        # The gateway and the service could each read another one.
+        raise BadRequest("more than one Authorization header")
     if not values and cookie is not None and (found := cookie_values(fields, cookie)):
         if len(found) > 1:
-            raise BadRequest("more than one cookie with a token")
+            raise BadRequest(f"more than one cookie named {cookie}")
         return found[0]
     scheme, _, token = values[0].partition(" ") if values else ("", "", "")
     if scheme.lower() != "bearer":
-        raise MissingToken("send Authorization: Bearer with a token")
+        raise MissingToken("send a token: Authorization: Bearer …")
     token = token.strip(" ")
     if not token:
         raise InvalidToken("the token is empty", "malformed")

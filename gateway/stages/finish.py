@@ -1,4 +1,4 @@
-"""The last stage: the request id goes onto every answer, and when the answer has gone out, it is logged."""
+"""The last stage: adds the request id to the response, and queues a record for log and metrics once it is sent."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ REQUEST_ID = frozenset(["x-request-id"])
 
 
 class RequestFinish:
-    """`clock` gives monotonic seconds, as the exchange's own times are."""
+    """`clock` returns monotonic seconds, as in the exchange."""
 
     def __init__(self, notes: RequestRecords, clock: Callable[[], float]) -> None:
         self._notes = notes
@@ -38,7 +38,7 @@ class RequestFinish:
                 exchange.error_code = ABORTED if isinstance(body.failure, UpstreamBodyError) else GONE
                 exchange.error_cause = describe(body.failure.__cause__ or body.failure) if body.failure else ""
             self._notes.leave(RequestRecord(exchange, status, body.sent_bytes, time.time(), self._clock()))
-            # The greenlet of an idle connection would hold it until the next request, fields, claims and all.
+            # Otherwise the greenlet of an idle connection would hold the exchange in memory until the next request.
             context.end()
 
         if isinstance(response, GatewayResponse):

@@ -1,5 +1,8 @@
-"""Which hosts are served, which ends DNS rebinding: a page whose name leads to the gateway's address may read what the
-gateway answers to the browser of somebody inside, as it is of the page's origin. Only Host tells."""
+"""Checks the Host header against `server.allowed_hosts`.
+
+This prevents DNS rebinding: the owner of a page points the name of the page to the gateway's address. The browser of
+somebody inside the network then sends the page's requests to the gateway, and lets the page read the responses, as they
+are of its own origin. Only the Host header shows which name the browser used."""
 
 from __future__ import annotations
 
@@ -12,12 +15,12 @@ from gateway import context
 from gateway.errors import Misdirected
 from gateway.hosts import HOSTS_KNOWN, HostPattern, read_host, read_host_pattern
 
-# Load balancers ask by address, or by any name.
+# Load balancers send probes to an address or to any name.
 PROBES = frozenset(["gateway.healthz", "gateway.readyz"])
 
 
 def install(app: Flask, allowed: Sequence[str]) -> ServedHosts:
-    """Adds the stage, where there is something to check."""
+    """Registers the stage if there are patterns to check."""
     hosts = ServedHosts(allowed)
     if allowed:
         app.before_request(hosts.check)
@@ -25,27 +28,28 @@ def install(app: Flask, allowed: Sequence[str]) -> ServedHosts:
 
 
 class ServedHosts:
-    """`allowed` are patterns (`server.allowed_hosts`); without any, all hosts are served, but for operators' paths."""
+    """`allowed` holds the patterns of `server.allowed_hosts`. Without patterns all hosts are served, except for the
+    paths of operators."""
 
     def __init__(self, allowed: Sequence[str]) -> None:
         self._patterns: list[HostPattern] = [pattern for text in allowed if (pattern := read_host_pattern(text))]
         self._is_listed = lru_cache(HOSTS_KNOWN)(self._matches)
 
     def check(self) -> None:
-        """The stage that runs where there are patterns. Raises Misdirected."""
-        # A page may send X-Forwarded-Host to its own origin, but not another Host: both are checked.
+        """The stage. Raises Misdirected."""
+        # A page can set X-Forwarded-Host in requests to its own origin, but not Host. Both are checked.
         named, client = named_host(), context.current().client
         is_served = self._is_listed(named) and (client.host == named or self._is_listed(client.host))
         if not is_served and request.endpoint not in PROBES:
-            raise Misdirected("this host is not among server.allowed_hosts")
+            raise Misdirected("server.allowed_hosts does not list this host")
 
     def check_operators(self) -> None:
-        """For what operators alone may read: by names that no stranger can have lead here, and those that are listed.
-        A request without Host is no browser's. Raises Misdirected."""
+        """The check for paths of operators: accepts names whose address nobody else controls (localhost, IP addresses)
+        and listed hosts. A request without Host does not come from a browser. Raises Misdirected."""
         named = named_host()
         host = read_host(named)
         if named and not (host is not None and host.is_local) and not self._is_listed(named):
-            raise Misdirected("here it must be localhost, an IP address, or among server.allowed_hosts")
+            raise Misdirected("the host must be localhost, an IP address, or listed in server.allowed_hosts")
 
     def _matches(self, named: str) -> bool:
         host = read_host(named)
@@ -53,6 +57,6 @@ class ServedHosts:
 
 
 def named_host() -> str:
-    """The Host that the current request names, "" for none."""
+    """The value of the current request's Host header; empty without one."""
     host: str = context.current().environ.get("HTTP_HOST", "")
     return host

@@ -1,4 +1,4 @@
-"""Requests that no document of their service knows of: told in the log, or refused."""
+"""Compares requests with the API document of their service; undocumented ones are logged or refused."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from gateway.telemetry.metrics.registry import Metrics
 
 
 class OperationCheck:
-    """`check` guards what is `undocumented = "log"` or `"refuse"`. Where a service's document was never had, everything
-    passes: a document that is missing must not take its service down."""
+    """`check` guards routes with `undocumented = "log"` or `"refuse"`. Everything passes as long as the document was
+    never fetched: a missing document must not make its service unavailable."""
 
     def __init__(self, catalog: Catalog, refresher: DocumentRefresher, metrics: Metrics) -> None:
         self._catalog = catalog
@@ -28,7 +28,7 @@ class OperationCheck:
         path = policy.prefix.document_path(exchange.target.path)
         if self._may_exist(policy.service, exchange.method, path):
             return
-        # The service may have it since its document was last fetched.
+        # The operation may be newer than the stored document.
         renewal = self._refresher.begin_renewal(policy.service)
         if policy.undocumented == "refuse":
             renewal.wait()
@@ -40,5 +40,5 @@ class OperationCheck:
             raise Undocumented()
 
     def _may_exist(self, service: str, method: str, path: str) -> bool:
-        documented = self._catalog.shelf.documented.get(service)
-        return documented is None or documented.knows(method, path)
+        index = self._catalog.shelf.documented.get(service)
+        return index is None or index.knows(method, path)

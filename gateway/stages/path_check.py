@@ -1,4 +1,4 @@
-"""The stage that checks the path: only a path that all servers read as one of the same policy goes on."""
+"""Checks the path: it passes only if every way to read it leads to the same policy."""
 
 from __future__ import annotations
 
@@ -26,35 +26,37 @@ REST = "<rest:path>"
 
 
 class PathCheck:
-    """Compares the policy that a path gets with those that it could get from servers that read it otherwise. `mappings`
-    are all of the application's; `prepare` is called once they are complete."""
+    """Compares the policy of a path with the policies that it would have on servers that read it in another way.
 
-    _caseless_mappings: MapAdapter
-    # Whether a path without capital letters, too, can be another one to servers that know no case.
+    `rules` are all URL rules of the application; `prepare` is to be called once they are complete."""
+
+    _caseless_rules: MapAdapter
+    # Whether a rule has capital letters: then even a path without any matches it on servers that ignore case.
     _has_capitals: bool
 
-    def __init__(self, mappings: Map) -> None:
-        self._mappings = mappings
+    def __init__(self, rules: Map) -> None:
+        self._rules = rules
         self._rivals: dict[tuple[str, str], re.Pattern[str] | None] = {}
 
     def prepare(self) -> None:
-        """Makes the mappings as they are to servers that know no case."""
-        rules = [type(one)(caseless_rule(one.rule), **one.get_empty_kwargs()) for one in self._mappings.iter_rules()]
-        caseless_map = Map(rules, strict_slashes=False, merge_slashes=False, converters=self._mappings.converters)
-        self._caseless_mappings = caseless_map.bind("gateway")
-        self._has_capitals = any(caseless_rule(one.rule) != one.rule for one in self._mappings.iter_rules())
+        """Builds the rules as they are for servers that ignore case."""
+        rules = [type(one)(caseless_rule(one.rule), **one.get_empty_kwargs()) for one in self._rules.iter_rules()]
+        caseless_map = Map(rules, strict_slashes=False, merge_slashes=False, converters=self._rules.converters)
+        self._caseless_rules = caseless_map.bind("gateway")
+        self._has_capitals = any(caseless_rule(one.rule) != one.rule for one in self._rules.iter_rules())
 
     def check(self) -> None:
-        """Refuses a path that its service could read differently from the gateway. Raises BadPath."""
+        """Sets the exchange's target and policy. Raises BadPath if the service could read the path in another way than
+        the gateway."""
         exchange = context.current()
         rule = request.url_rule
         policy = policy_of(rule)
         if exchange.raw_target == "*":
-            raise BadRequest("OPTIONS * asks about the gateway itself, which has no answer to it")
-        # A path that no service gets is a 404, also with encoded slashes.
+            raise BadRequest("the gateway does not support OPTIONS *")
+        # A path that no service has is a 404, also with encoded slashes.
         target = parse_request_target(exchange.raw_target, encoded_slashes=policy is None or policy.encoded_slashes)
-        decided_on = exchange.environ["PATH_INFO"].encode("latin-1").decode("utf-8", "replace")
-        if decided_on != target.path:
+        routed_path = exchange.environ["PATH_INFO"].encode("latin-1").decode("utf-8", "replace")
+        if routed_path != target.path:
             raise BadPath("the path can be read in more than one way")
         if target.is_ambiguous or self._has_capitals:
             self._refuse_other_policies(target, rule, policy)
@@ -62,7 +64,7 @@ class PathCheck:
         exchange.policy = policy
 
     def _refuse_other_policies(self, target: RequestTarget, rule: Rule | None, policy: RoutePolicy | None) -> None:
-        """Raises AmbiguousPath where servers could read the path as one of another policy."""
+        """Raises AmbiguousPath if a server could read the path as one with another policy."""
         if PLAIN_BUT_FOR_CASE.fullmatch(target.path):
             rivals = self._rivals_of(rule, policy) if rule is not None and policy is not None else None
             if rivals is None or not rivals.fullmatch(target.path):
@@ -75,29 +77,29 @@ class PathCheck:
         own = caseless_rule(rule.rule) if rule is not None and policy is not None else None
         for reading in readings:
             found = self._caseless_rule_at(caseless(reading))
-            # Paths that the configuration tells apart by case alone are meant to be.
+            # The configuration may have paths that differ in case alone; that is intended then.
             if policy_of(found) is not policy and (found is None or found.rule != own):
                 raise AmbiguousPath(reading)
 
     def _caseless_rule_at(self, path: str) -> Rule | None:
         try:
-            found, _ = self._caseless_mappings.match(path, request.method, return_rule=True)
+            found, _ = self._caseless_rules.match(path, request.method, return_rule=True)
         except HTTPException:
             return None
         return found
 
     def _rivals_of(self, rule: Rule, policy: RoutePolicy) -> re.Pattern[str] | None:
-        """A pattern of the paths below the rule's that servers which know no case could take for another policy's; None
-        where there are none, as with most services."""
+        """A pattern of the paths that match the rule, but another policy on servers that ignore case; None if there are
+        none, as for most services."""
         key = (rule.rule, policy.name)
         if key not in self._rivals:
-            own = beginning(rule.rule)
-            # A rule that begins earlier matches only what narrower rules leave over, whatever the case.
+            own = literal_beginning(rule.rule)
+            # A rule with a shorter literal beginning matches only what narrower rules leave, whatever the case.
             others = sorted(
                 {
                     pattern_of(one.rule)
-                    for one in self._mappings.iter_rules()
-                    if policy_of(one) is not policy and beginning(one.rule).startswith(own)
+                    for one in self._rules.iter_rules()
+                    if policy_of(one) is not policy and literal_beginning(one.rule).startswith(own)
                 }
             )
             self._rivals[key] = re.compile(f"(?:{'|'.join(others)})/?", re.IGNORECASE | re.ASCII) if others else None
@@ -105,17 +107,17 @@ class PathCheck:
 
 
 def caseless_rule(text: str) -> str:
-    """A rule for caseless paths."""
+    """The rule in the form that `caseless` gives to paths."""
     return "/".join(part if "<" in part else caseless(part) for part in text.split("/"))
 
 
-def beginning(text: str) -> str:
-    """What all paths of a rule begin with, caseless."""
+def literal_beginning(text: str) -> str:
+    """The part of a rule before its first placeholder, in the form of `caseless`."""
     return caseless_rule(text).partition("<")[0]
 
 
 def pattern_of(text: str) -> str:
-    """A regular expression of the paths of a rule."""
+    """A regular expression that matches the paths of a rule."""
     parts = PLACEHOLDER.split(text)
     return "".join(
         (".+" if part == REST else "[^/]+") if index % 2 else re.escape(part) for index, part in enumerate(parts)

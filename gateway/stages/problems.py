@@ -1,4 +1,4 @@
-"""Turns every error into a problem document (RFC 9457), in one place. Nothing internal gets out."""
+"""Turns every error into a problem document (RFC 9457). This is the only place; nothing internal is shown."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from gateway.stages.rate_limit_headers import violated_policies
 from gateway.system.resource_exhaustion import RESOURCE_EXHAUSTION, is_exhaustion
 
 QUOTA_TYPE = "https://iana.org/assignments/http-problem-types#quota-exceeded"
-# What Allow names for a mapping that takes any token but TRACE and CONNECT.
+# Allow for a rule that accepts every method but TRACE and CONNECT.
 COMMON_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
-# Of what a client sent, in a detail.
+# Characters of a client's input in a `detail`.
 LONGEST_SHOWN = 200
-# Where people and programs find the API (RFC 8631), for who looks at /, where nothing else is.
+# Links to the API document (RFC 8631), for clients that request / where no service is at /.
 DOCS = "gateway-docs"
 DOCS_LINKS = '<docs>; rel="service-doc"; type="text/html", <openapi.json>; rel="service-desc"; type="application/json"'
 
@@ -30,14 +30,14 @@ log = logging.getLogger(__name__)
 
 
 def install(app: Flask) -> None:
-    app.register_error_handler(errors.GatewayError, answer)
-    app.register_error_handler(errors.StreamAborted, answer_aborted)
-    app.register_error_handler(HTTPException, answer_http)
-    app.register_error_handler(Exception, answer_unexpected)
+    app.register_error_handler(errors.GatewayError, problem_response)
+    app.register_error_handler(errors.StreamAborted, aborted_response)
+    app.register_error_handler(HTTPException, http_exception_response)
+    app.register_error_handler(Exception, unexpected_response)
 
 
-def answer(error: errors.GatewayError) -> GatewayResponse:
-    """The response to an error of the gateway's own."""
+def problem_response(error: errors.GatewayError) -> GatewayResponse:
+    """The problem document of an error of the gateway."""
     exchange = context.current_or_none()
     document: dict[str, object] = {
         "type": f"urn:gateway:problem:{error.code}",
@@ -59,7 +59,7 @@ def answer(error: errors.GatewayError) -> GatewayResponse:
 
 
 def challenge(error: errors.GatewayError) -> list[tuple[str, str]]:
-    """WWW-Authenticate by RFC 6750 3: an error code only where a token came."""
+    """WWW-Authenticate (RFC 6750 3), with an error code only if the request had a token."""
     if isinstance(error, errors.MissingToken):
         return [("WWW-Authenticate", "Bearer")]
     if isinstance(error, errors.InvalidToken):
@@ -69,45 +69,45 @@ def challenge(error: errors.GatewayError) -> list[tuple[str, str]]:
     return []
 
 
-def answer_aborted(error: errors.StreamAborted) -> GatewayResponse:
-    # The client has most likely gone; one that only stopped sending can still read why.
-    response = answer(errors.BadRequest("the request's body ended early or is malformed"))
+def aborted_response(error: errors.StreamAborted) -> GatewayResponse:
+    # Most likely the client has closed the connection. A client that only stopped sending can still read the response.
+    response = problem_response(errors.BadRequest("the request's body ended early or is malformed"))
     context.current().error_code = "client_disconnected"
     context.current().error_cause = describe(error.__cause__ or error)
     return response
 
 
-def answer_http(error: HTTPException) -> GatewayResponse:
-    """Flask's and Werkzeug's own refusals, in the gateway's words."""
+def http_exception_response(error: HTTPException) -> GatewayResponse:
+    """The problem document of an exception that Flask, Werkzeug or Flask-Limiter raised."""
     if isinstance(error, RateLimitExceeded):
-        return answer(errors.QuotaExceeded("try again when Retry-After has passed"))
+        return problem_response(errors.QuotaExceeded("try again when Retry-After has passed"))
     if isinstance(error, MethodNotAllowed):
         allowed = set(error.valid_methods or ())
         named = COMMON_METHODS if "*" in allowed else sorted(allowed)
         allow = ", ".join(named)
-        detail = f"{shortened(request.method)} is not allowed for {asked_path()}; allowed: {allow or 'none'}"
-        return answer(errors.MethodNotAllowed(detail, headers=[("Allow", allow)]))
+        detail = f"{shortened(request.method)} is not allowed for {requested_path()}; allowed: {allow or 'none'}"
+        return problem_response(errors.MethodNotAllowed(detail, headers=[("Allow", allow)]))
     if isinstance(error, WebsocketMismatch):
-        return answer(errors.UpgradeRefused())
+        return problem_response(errors.UpgradeRefused())
     if isinstance(error, NotFound):
         has_docs = request.path == "/" and DOCS in current_app.blueprints
-        return answer(errors.NoRoute(headers=[("Link", DOCS_LINKS)] if has_docs else ()))
+        return problem_response(errors.NoRoute(headers=[("Link", DOCS_LINKS)] if has_docs else ()))
     if error.code is not None and 400 <= error.code < 500:
-        return answer(errors.BadRequest())
-    return answer_unexpected(error)
+        return problem_response(errors.BadRequest())
+    return unexpected_response(error)
 
 
 def detail_of(error: errors.GatewayError) -> str:
-    """What a client is told. Of a path that is not found, the same whether it does not exist or is hidden from it."""
+    """The `detail` that the client sees. For a 404 it is the same whether the path does not exist or is hidden."""
     if isinstance(error, errors.NoRoute):
-        return f"no service, and nothing of the gateway's own, is at {asked_path()}"
+        return f"neither a service nor the gateway has {requested_path()}"
     if isinstance(error, errors.Undocumented):
-        return f"the service's API document has no {shortened(request.method)} {asked_path()}"
+        return f"the API document of the service does not have {shortened(request.method)} {requested_path()}"
     return error.detail
 
 
-def asked_path() -> str:
-    """The path as the client wrote it, without the query."""
+def requested_path() -> str:
+    """The path as the client sent it, without the query."""
     exchange = context.current_or_none()
     target = exchange.target if exchange is not None else None
     return shortened(target.raw_path if target is not None else request.path)
@@ -117,9 +117,9 @@ def shortened(text: str) -> str:
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
 
 
-def answer_unexpected(error: Exception) -> GatewayResponse:
+def unexpected_response(error: Exception) -> GatewayResponse:
     if is_exhaustion(error):
         RESOURCE_EXHAUSTION.tell(error)
-        return answer(errors.Overloaded("try again in a moment"))
+        return problem_response(errors.Overloaded("try again in a moment"))
     log.error("%s failed", request.endpoint or "a request", exc_info=error)
-    return answer(errors.GatewayError("see the gateway's log for this request id"))
+    return problem_response(errors.GatewayError("the log of the gateway has the reason under this request id"))

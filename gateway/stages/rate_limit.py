@@ -1,4 +1,4 @@
-"""LimitSets in Flask: the limits that a request has to pass, handed to Flask-Limiter as one."""
+"""Rate limits in Flask: Flask-Limiter gets all limits of a request as one, which are charged in one round trip."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ if TYPE_CHECKING:
 
 
 class RequestLimits(Limit):
-    """The limits of the request at hand, for Flask-Limiter's list of defaults: none, or one that stands for all."""
+    """The limits of the current request, as an entry of Flask-Limiter's default limits. Iterating it yields nothing, or
+    one limit that stands for all."""
 
-    def __init__(self, settings: RateLimitSettings, quotas: LimitSets) -> None:
+    def __init__(self, settings: RateLimitSettings, limit_sets: LimitSets) -> None:
         super().__init__("1/minute", key_function=caller_key, scope="gateway", shared=True)
-        self._quotas = quotas
+        self._limit_sets = limit_sets
         self._exempt_networks = [ip_network(network) for network in settings.exempt_addresses]
         (one,) = super().__iter__()
         one.limit = ALL_LIMITS
@@ -48,19 +49,19 @@ class RequestLimits(Limit):
             policy.service,
             policy.name,
         )
-        limit_set = self._quotas.limit_set_for(policy, principal)
-        quota = exchange.limits
-        quota.checks = limit_set.checks_for(caller, policy.rate_limit.cost)
-        quota.names = limit_set.names
-        quota.partition_key = limit_set.partition_key(caller)
-        quota.observed = policy.rate_limit.observed
-        # What only observes must not be what refuses.
+        limit_set = self._limit_sets.limit_set_for(policy, principal)
+        limits = exchange.limits
+        limits.checks = limit_set.checks_for(caller, policy.rate_limit.cost)
+        limits.names = limit_set.names
+        limits.partition_key = limit_set.partition_key(caller)
+        limits.observed = policy.rate_limit.observed
+        # A limit that is only observed must not refuse a request, not even when Redis fails.
         is_closed = policy.rate_limit.on_redis_failure == "closed"
-        quota.on_failure = "local" if is_closed and quota.observed else policy.rate_limit.on_redis_failure
+        limits.on_failure = "local" if is_closed and limits.observed else policy.rate_limit.on_redis_failure
         return iter(self._whole)
 
     def _is_exempt(self, exchange: Exchange) -> bool:
-        if exchange.principal is not None and self._quotas.is_exempt(exchange.principal):
+        if exchange.principal is not None and self._limit_sets.is_exempt(exchange.principal):
             return True
         if not self._exempt_networks:
             return False
@@ -72,14 +73,14 @@ class RequestLimits(Limit):
 
 
 def caller_key() -> str:
-    """Whose quota it is, for limits of an application's own."""
+    """Identifies the caller, for limits that an extension adds by Flask-Limiter."""
     exchange = context.current()
     return Caller(exchange.principal, rate_limit_address(exchange.client.address), (), "", "").key
 
 
 class GatewayLimiter(Limiter):
-    """Flask-Limiter without its search for limits while the gateway's own are the only ones: that search takes longer
-    than the round trip to Redis. If an application adds limits, exemptions or filters, Flask-Limiter searches."""
+    """Flask-Limiter without its search for the limits of a view, as long as there are only the gateway's: the search
+    takes longer than the round trip to Redis. It searches once an extension adds limits, exemptions or filters."""
 
     def __init__(self, own: RequestLimits, **options: Any) -> None:
         super().__init__(caller_key, default_limits=[own], **options)
@@ -92,13 +93,13 @@ class GatewayLimiter(Limiter):
         for hooks in (app.after_request_funcs[None], app.teardown_request_funcs[None]):
             if self.enabled:
                 hook = hooks.pop()
-                # A partial function has the one that it calls; a method has its class' module.
+                # One hook is a partial function, the other one a method.
                 if not getattr(hook, "func", hook).__module__.startswith("flask_limiter."):
                     raise LibraryMismatch(["Flask-Limiter does not register its hooks as the last ones"])
                 hooks.append(self._where_searched(hook))
 
     def _where_searched(self, hook: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        """One of Flask-Limiter's hooks, which tell of its search and tidy up after it."""
+        """A hook of Flask-Limiter that runs only after a search, whose results it reads."""
 
         def run(given: Any) -> Any:
             return hook(given) if self._has_searched else given
@@ -128,15 +129,15 @@ class GatewayLimiter(Limiter):
         )
 
 
-def make_limiter(settings: RateLimitSettings, quotas: LimitSets, rate_limiter: FallbackLimiter) -> Limiter:
-    """Flask-Limiter on the gateway's storage; `init_app` adds its check behind the hooks registered by then."""
-    limits = RequestLimits(settings, quotas)
+def make_limiter(settings: RateLimitSettings, limit_sets: LimitSets, rate_limiter: FallbackLimiter) -> Limiter:
+    """Flask-Limiter with the gateway's storage. Its `init_app` registers the check as the next stage."""
+    limits = RequestLimits(settings, limit_sets)
     limiter = GatewayLimiter(
         limits,
         storage_uri=f"{SCHEME}://",
         storage_options={"rate_limiter": rate_limiter, "state": current_state},
         strategy=STRATEGY,
-        # Rendered by quota_fields: Flask-Limiter's own cost two more round trips and put Retry-After onto every answer.
+        # Flask-Limiter's headers cost two more round trips and add Retry-After to every response.
         headers_enabled=False,
         enabled=settings.enabled,
     )

@@ -1,4 +1,4 @@
-"""What the server knows of a request, read once: by gunicorn's own record of it where that is there, else by WSGI."""
+"""The first stage: reads the request from the WSGI environment and begins its exchange."""
 
 from __future__ import annotations
 
@@ -21,15 +21,14 @@ from gateway.trace_context import Propagation
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-# The environment's key for the GatewayError that a message is refused with by the server.
+# Key of the WSGI environment: the GatewayError of a message that the server could not parse.
 REFUSAL = "gateway.refusal"
 REQUEST_ID = re.compile(r"[A-Za-z0-9._~:=@/+-]{1,128}")
 
 
 class RequestStart:
-    """The first stage: the request id, the start of the clock, the trace, and what is known of the client.
-
-    Without `propagation`, fields of traces pass like any others."""
+    """Sets the request id, the start time, the trace and the client. Without `propagation`, trace headers are forwarded
+    like any others."""
 
     def __init__(self, proxy: ProxySettings, clock: Callable[[], float], propagation: Propagation | None) -> None:
         self._proxy = proxy
@@ -37,7 +36,7 @@ class RequestStart:
         self._propagation = propagation
 
     def begin(self) -> None:
-        """Raises the refusal of a message that the server could not read."""
+        """Raises the GatewayError of a message that the server could not parse."""
         environ = request.environ
         headers = headers_of(environ)
         trace = None
@@ -62,12 +61,12 @@ class RequestStart:
 
 
 def client_of(environ: WSGIEnvironment, fields: HeaderPairs, proxy: ProxySettings) -> ClientInfo:
-    """The client, as the connection shows it or as the trusted proxies in front tell it."""
+    """The client, according to the connection or to the trusted proxies in front of the gateway."""
     peer, scheme, host = environ.get("REMOTE_ADDR", ""), environ["wsgi.url_scheme"], environ.get("HTTP_HOST", "")
     if not proxy.trusted_hops:
         return resolve_client(peer, scheme, host)
     if proxy.forwarding_fields == "forwarded":
-        # One for each line: what is wrong with a client's own must not spoil what a proxy added.
+        # One value for each header line: a malformed line of the client must not invalidate the line of a proxy.
         said = tuple(value for name, value in fields if name == "Forwarded")
     else:
         said = (
@@ -79,12 +78,12 @@ def client_of(environ: WSGIEnvironment, fields: HeaderPairs, proxy: ProxySetting
 
 
 def request_id(sent: str) -> str:
-    """The client's request id where it is harmless in logs and headers, else a new one."""
+    """The client's request id if it is safe in logs and headers, else a new one."""
     return sent if REQUEST_ID.fullmatch(sent) else f"{getrandbits(128):032x}"
 
 
 def headers_of(environ: WSGIEnvironment) -> HeaderPairs:
-    """The header's fields in order, duplicates apart where the server keeps them so."""
+    """The header as pairs, in order. Under gunicorn, repeated fields are separate pairs; WSGI joins them."""
     received = getattr(environ["wsgi.input"], "fields", None)
     if received is not None:
         return [(spelled(name), value) for name, value in received]
@@ -97,20 +96,20 @@ def headers_of(environ: WSGIEnvironment) -> HeaderPairs:
 
 @lru_cache(maxsize=CACHED_NAMES)
 def spelled(name: str) -> str:
-    """gunicorn and WSGI give names in capitals; they go on in the usual spelling."""
+    """A header name in the usual spelling: gunicorn and WSGI give names in capitals."""
     return name.title()
 
 
 @lru_cache(maxsize=8)
 def via(protocol: str) -> str:
-    """Via for a request that was received by this protocol (RFC 9110 7.6.3)."""
+    """The Via entry of a request that was received with this protocol (RFC 9110 7.6.3)."""
     return f"{protocol.removeprefix('HTTP/')} gateway"
 
 
-def incoming_of(exchange: Exchange) -> ForwardRequest:
-    """The exchange's request as the forwarder takes it."""
+def forward_request_of(exchange: Exchange) -> ForwardRequest:
+    """The request of the exchange in the form that the forwarder takes."""
     environ, policy = exchange.environ, exchange.policy
-    # No service's view is reached before the path was checked and its policy found.
+    # `path_check` has set both before the view of a service runs.
     assert exchange.target is not None  # noqa: S101
     assert policy is not None  # noqa: S101
     is_chunked = "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "").lower()

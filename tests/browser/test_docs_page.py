@@ -117,7 +117,7 @@ def test_one_looks_authorizes_once_and_tries_until_the_quota_is_used_up(page: Br
 
 def test_each_service_by_itself_and_what_is_missing_is_told(page: Browser, gateway: GatewayProcess) -> None:
     page.open(url(gateway))
-    page.element("#state", "The document of rules can't be had at the moment.")
+    page.element("#state", "The document of rules is not available at the moment.")
     assert "livestreams" not in page.element("#state").text
     options = {one.text: one.is_enabled() for one in page.element("#service").find_elements("tag name", "option")}
     assert options == {
@@ -147,7 +147,7 @@ def test_a_document_that_got_old_is_told_so(
     gateway.wait_until(lambda: b'"state":"stale"' in gateway.get(states).body, "notice")
     page.open(url(gateway))
     # The hour where it is today's, in the reader's time: no seconds, no zone.
-    said = page.element("#state", "Devices gives no document at the moment").text
+    said = page.element("#state", "The document of Devices is not available at the moment").text
     assert re.search(r"showing the copy of \d{1,2}:\d\d( [AP]M)?\.", said)
     assert re.search(r"^Devices \(copy of \d{1,2}:\d\d( [AP]M)?\)$", page.element("#service option", "Devices").text)
     # What it said is still shown.
@@ -159,12 +159,12 @@ def test_where_documents_need_a_token_the_page_asks_for_it(
 ) -> None:
     guarded = start_gateway(settings_for(service, docs={"auth": "required"}), workers=1)
     page.open(url(guarded))
-    page.element("#state", "These documents need a token.")
+    page.element("#state", "These documents require a token.")
     assert "/api/devices" not in page.text()
     give = page.element("#token").send_keys
     give(signed("anyone", exp=1000))
     page.click("#token-form button")
-    page.element("#trouble", "The gateway does not take this token: the token has expired.")
+    page.element("#trouble", "The gateway does not accept this token: the token has expired.")
     page.element("#token").send_keys(f"Bearer {signed('anyone')}")
     page.click("#token-form button")
     page.element(".opblock-summary-path", "/api/devices")
@@ -173,7 +173,7 @@ def test_where_documents_need_a_token_the_page_asks_for_it(
     assert not page.driver.find_element("id", "token-form").is_displayed()
     assert not page.driver.find_element("id", "trouble").is_displayed()
     page.click("#forget")
-    page.element("#state", "These documents need a token.")
+    page.element("#state", "These documents require a token.")
     assert "/api/devices" not in page.text()
     assert page.run("return Object.keys(sessionStorage).length;") == 0
 
@@ -186,7 +186,7 @@ def test_a_bad_token_says_why_and_is_not_used(page: Browser, gateway: GatewayPro
     assert not page.driver.find_element("id", "forget").is_displayed()
     for token, why in [(signed("anyone", exp=1000), "the token has expired"), ("nonsense", "the token")]:
         authorize(page, token)
-        page.element("#trouble", f"The gateway does not take this token: {why}")
+        page.element("#trouble", f"The gateway does not accept this token: {why}")
         page.element("button.authorize.unlocked")
     use_token(page, f"caller-{next(numbers)}")
     page.wait_for(lambda: not page.driver.find_element("id", "trouble").is_displayed(), "no trouble any more")
@@ -199,7 +199,7 @@ def test_a_bad_token_says_why_and_is_not_used(page: Browser, gateway: GatewayPro
     # One that went bad in the meantime.
     page.run(f"sessionStorage.setItem('gateway-token', '{signed('anyone', exp=1000)}');")
     page.open(url(gateway))
-    page.element("#trouble", "The gateway does not take this token: the token has expired.")
+    page.element("#trouble", "The gateway does not accept this token: the token has expired.")
     page.element("button.authorize.unlocked")
 
 
@@ -249,12 +249,12 @@ def test_it_says_that_it_is_loading(page: Browser, service: FastAPIService, gate
     finally:
         page.driver.execute_cdp_cmd("Network.setBlockedURLs", {"urls": []})
     page.open(url(gateway))
-    page.element("#state", "The document of auth can't be had")
+    page.element("#state", "The document of auth is not available")
     assert "Loading" not in page.element("#state").text
     page.driver.execute_cdp_cmd("Network.setBlockedURLs", {"urls": ["*/openapi/devices.json"]})
     try:
         page.click("#service option", "Devices")
-        page.element("#state", "The document can't be had.")
+        page.element("#state", "The document is not available.")
     finally:
         page.driver.execute_cdp_cmd("Network.setBlockedURLs", {"urls": []})
     page.complaints()

@@ -118,7 +118,7 @@ def test_an_address_has_so_many_connections_and_others_theirs(gateway: GatewayPr
     with crowd(gateway.port, 3) as connections:
         refused = gateway.get("/healthz")
         assert (refused.status, refused.value("X-Gateway-Error")) == (503, "overloaded")
-        assert refused.json()["title"] == "There are too many connections from this address"
+        assert refused.json()["title"] == "Too many connections from this address"
         assert refused.value("Date") is not None
         request_id = refused.value("X-Request-Id")
         assert refused.json()["instance"] == request_id

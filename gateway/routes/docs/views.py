@@ -1,4 +1,4 @@
-"""The API document of all services, of each, and the page to try it: finished before anybody asks for them."""
+"""`/openapi.json`, `/openapi/<service>.json` and `/docs`: rendered and compressed before they are requested."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from gateway.errors import DocumentUnavailable, NoRoute
 from gateway.responses import GatewayResponse
 from gateway.system.native_threads import run_in_native_thread
 
-# How long the first request for a document waits, where nobody has fetched any yet.
+# How long a request waits for the first document after a start.
 FIRST_SECONDS = 3.0
-# Nothing but what this origin serves; Swagger UI's icons are data: URLs, and it sets styles of elements by itself.
+# Swagger UI's icons are data: URLs, and it sets inline styles.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 STATUS_LINK = b'    <a href="status">Status</a>\n'
 JSON, HTML = "application/json", "text/html; charset=utf-8"
-# Looked up now: it imports them, which nothing that runs aside may do.
+# Looked up here: `files` imports the packages, which must not happen in a native thread.
 PAGE, SWAGGER_UI = files("gateway.routes.docs") / "page", files("flask_swagger_ui") / "dist"
-# The page's own parts and those of the pinned package: nothing else of it is served.
+# The files that are served: those of the page, and the needed ones of the Swagger UI package.
 ASSETS = {
     "page.js": (PAGE, "text/javascript; charset=utf-8"),
     "streams.js": (PAGE, "text/javascript; charset=utf-8"),
@@ -41,7 +41,7 @@ ASSETS = {
 
 @dataclass(frozen=True, slots=True)
 class Asset:
-    finished: RenderedDocument
+    document: RenderedDocument
     content_type: str
 
 
@@ -52,12 +52,12 @@ def docs_blueprint(
     require_token: Callable[[], None],
     is_operator: Callable[[], bool],
 ) -> Blueprint:
-    """`guard` is asked before documents are given away; the page itself, which tells nothing, is for everyone. Those
-    who may see /status find a link to it. `require_token` raises where a request has no good token."""
+    """`guard` runs before a document is sent; the page itself contains nothing of the documents and is public. Clients
+    for whom `is_operator` is true get a link to /status. `require_token` raises if the request has no valid token."""
     blueprint = Blueprint("gateway-docs", __name__)
     text = (PAGE / "page.html").read_bytes()
-    page = finished_text(text.replace(STATUS_LINK, b""))
-    page_for_operators = finished_text(text)
+    page = rendered(text.replace(STATUS_LINK, b""))
+    page_for_operators = rendered(text)
 
     def document(service: str = "") -> GatewayResponse:
         if guard is not None:
@@ -68,7 +68,7 @@ def docs_blueprint(
         found = catalog.shelf.documents.get(service)
         if found is None:
             raise not_available(service)
-        return answer(found, JSON)
+        return cached_response(found, JSON)
 
     def services() -> GatewayResponse:
         if guard is not None:
@@ -77,16 +77,18 @@ def docs_blueprint(
         index = catalog.shelf.index
         if index is None:
             raise not_available()
-        return answer(index, JSON)
+        return cached_response(index, JSON)
 
     def not_available(service: str = "") -> DocumentUnavailable:
-        """The error while nothing has been merged yet, or while the document of this service was never had."""
+        """The error before the first merge, or as long as the document of this service was never fetched."""
         if catalog.shelf.index is None:
-            return DocumentUnavailable("it is being made; try again when Retry-After has passed")
-        return DocumentUnavailable("the service has not given it", refresher.seconds_until_renewed(service))
+            return DocumentUnavailable("the documents are being fetched; try again after Retry-After")
+        return DocumentUnavailable(
+            "the document of this service could not be fetched", refresher.seconds_until_renewed(service)
+        )
 
     def token() -> GatewayResponse:
-        """Whether the request's token is a good one: 204, or the 401 that says why it is not."""
+        """204 if the request's token is valid, else the 401 with the reason."""
         require_token()
         response = GatewayResponse(status=204)
         response.headers["Cache-Control"] = "no-store"
@@ -94,18 +96,18 @@ def docs_blueprint(
 
     def show() -> GatewayResponse:
         if request.path.endswith("/"):
-            # From here the page's relative links would lead nowhere.
+            # The relative links of the page would be wrong here.
             moved = GatewayResponse(status=308)
             moved.headers.extend([("Location", "../docs"), ("Content-Length", "0")])
             return moved
-        response = answer(page_for_operators if is_operator() else page, HTML)
+        response = cached_response(page_for_operators if is_operator() else page, HTML)
         response.headers["Content-Security-Policy"] = POLICY
         response.headers["Referrer-Policy"] = "no-referrer"
         return response
 
     def asset(name: str) -> GatewayResponse:
         asset = run_in_native_thread(lambda: load_asset(name))
-        return answer(asset.finished, asset.content_type, "public, max-age=3600")
+        return cached_response(asset.document, asset.content_type, "public, max-age=3600")
 
     add = partial(blueprint.add_url_rule, methods=["GET"])
     add("/openapi.json", "all", document)
@@ -113,7 +115,7 @@ def docs_blueprint(
     add("/docs", "page", show)
     add("/docs/services.json", "services", services)
     add("/docs/token", "token", token)
-    # One by one: what else is below /docs belongs to the service at /, if there is one.
+    # One rule for each file: all other paths below /docs belong to the service at /, if there is one.
     for name in ASSETS:
         add(f"/docs/{name}", name.replace(".", "_"), partial(asset, name))
     return blueprint
@@ -121,20 +123,20 @@ def docs_blueprint(
 
 @cache
 def load_asset(name: str) -> Asset:
-    # When it is first asked for: compressing them takes as long as building all the rest.
+    # Compressed on the first request: compressing all files takes as long as building the rest of the application.
     folder, content_type = ASSETS[name]
-    return Asset(finished_text((folder / name).read_bytes()), content_type)
+    return Asset(rendered((folder / name).read_bytes()), content_type)
 
 
-def finished_text(content: bytes) -> RenderedDocument:
+def rendered(content: bytes) -> RenderedDocument:
     return RenderedDocument(content, gzip.compress(content, mtime=0), sha256(content).hexdigest()[:32])
 
 
-def answer(finished: RenderedDocument, content_type: str, cache_control: str = "no-cache") -> GatewayResponse:
-    """The content, compressed for those who take it, or 304 for those who have it (RFC 9110 13.1.2). The compressed
-    form is another representation, so it has another tag."""
+def cached_response(document: RenderedDocument, content_type: str, cache_control: str = "no-cache") -> GatewayResponse:
+    """The document, compressed if the client accepts gzip; 304 if the client has it (RFC 9110 13.1.2). The compressed
+    form is another representation, so it has another ETag."""
     is_compressed = request.accept_encodings["gzip"] > 0
-    tag = f'"{finished.tag}-gzip"' if is_compressed else f'"{finished.tag}"'
+    tag = f'"{document.tag}-gzip"' if is_compressed else f'"{document.tag}"'
     fields = [
         ("ETag", tag),
         ("Cache-Control", cache_control),
@@ -144,7 +146,7 @@ def answer(finished: RenderedDocument, content_type: str, cache_control: str = "
     if request.if_none_match.contains_weak(tag.strip('"')):
         response = GatewayResponse(status=304)
     else:
-        content = finished.compressed if is_compressed else finished.content
+        content = document.compressed if is_compressed else document.content
         response = GatewayResponse([content])
         fields += [("Content-Type", content_type), ("Content-Length", str(len(content)))]
         if is_compressed:

@@ -1,4 +1,4 @@
-"""`/status` for people, as a page that updates itself, and for programs, as JSON."""
+"""`/status`: a page that updates itself for browsers, JSON for programs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gateway.responses import GatewayResponse, content_response
 from gateway.status.document import StatusDocument
 
 JSON, HTML = "application/json", "text/html; charset=utf-8"
-# Nothing but what this origin serves, and nothing inline.
+# Only files of this origin, nothing inline.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -24,15 +24,15 @@ PARTS = {
 }
 
 
-def add_status(blueprint: Blueprint, desk: StatusDocument) -> None:
-    """Adds the page, its parts and the JSON to what the blueprint guards."""
+def add_status(blueprint: Blueprint, status_document: StatusDocument) -> None:
+    """Adds the page, its files and the JSON document to the blueprint."""
     folder = files("gateway.routes.status") / "page"
     page = (folder / "page.html").read_bytes()
     parts = {name: (folder / name).read_bytes() for name in PARTS}
 
     def status() -> GatewayResponse:
         if request.path.endswith("/"):
-            # From here the page's relative links would lead nowhere.
+            # The relative links of the page would be wrong here.
             moved = GatewayResponse(status=308)
             moved.headers.extend([("Location", "../status"), ("Content-Length", "0")])
             return moved
@@ -41,25 +41,25 @@ def add_status(blueprint: Blueprint, desk: StatusDocument) -> None:
             response.headers["Content-Security-Policy"] = POLICY
             response.headers["Referrer-Policy"] = "no-referrer"
         else:
-            response = content_response(desk.document(), JSON)
+            response = content_response(status_document.document(), JSON)
         response.headers["Vary"] = "Accept"
-        return with_type_as_told(response)
+        return without_sniffing(response)
 
     def part(name: str) -> GatewayResponse:
-        return with_type_as_told(content_response(parts[name], PARTS[name]))
+        return without_sniffing(content_response(parts[name], PARTS[name]))
 
     add = partial(blueprint.add_url_rule, methods=["GET"])
     add("/status", "status", status)
-    # One by one: what else is below /status belongs to the service at /, if there is one.
+    # One rule for each file: all other paths below /status belong to the service at /, if there is one.
     for name in PARTS:
         add(f"/status/{name}", f"status_{name.replace('.', '_')}", partial(part, name))
 
 
 def wants_page() -> bool:
-    """Browsers name text/html before all else; whoever takes anything is a program."""
+    """Whether the client prefers HTML to JSON. Browsers do; a client that accepts anything is a program."""
     return request.accept_mimetypes.best_match([JSON, "text/html"]) == "text/html"
 
 
-def with_type_as_told(response: GatewayResponse) -> GatewayResponse:
+def without_sniffing(response: GatewayResponse) -> GatewayResponse:
     response.headers["X-Content-Type-Options"] = "nosniff"
     return response

@@ -433,10 +433,10 @@ def test_nothing_ever_failed_unexpectedly(gateway: GatewayProcess) -> None:
 @pytest.mark.parametrize(
     ("method", "target", "detail"),
     [
-        ("GET", "/nowhere?token=hunter2", "no service, and nothing of the gateway's own, is at /nowhere"),
-        ("POST", "/api/device%73X//a", "no service, and nothing of the gateway's own, is at /api/device%73X//a"),
-        ("GET", "/" + 300 * "x", f"no service, and nothing of the gateway's own, is at /{199 * 'x'}…"),
-        ("GET", "http://other.example/no", "no service, and nothing of the gateway's own, is at /no"),
+        ("GET", "/nowhere?token=hunter2", "neither a service nor the gateway has /nowhere"),
+        ("POST", "/api/device%73X//a", "neither a service nor the gateway has /api/device%73X//a"),
+        ("GET", "/" + 300 * "x", f"neither a service nor the gateway has /{199 * 'x'}…"),
+        ("GET", "http://other.example/no", "neither a service nor the gateway has /no"),
         ("DELETE", "/healthz", "DELETE is not allowed for /healthz; allowed: GET, HEAD, OPTIONS"),
         ("TRACE", "/api/devices", "TRACE is not allowed for /api/devices; allowed: "),
     ],

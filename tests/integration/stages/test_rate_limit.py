@@ -131,7 +131,7 @@ def test_a_refusal_is_a_problem_document_that_says_when_to_come_back(
     assert reply.value("X-Gateway-Error") == "quota_exceeded"
     assert reply.json() == {
         "type": "https://iana.org/assignments/http-problem-types#quota-exceeded",
-        "title": "The quota is used up",
+        "title": "The rate limit is exceeded",
         "status": 429,
         "detail": "try again when Retry-After has passed",
         "instance": reply.value("X-Request-Id"),

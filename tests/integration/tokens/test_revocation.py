@@ -81,7 +81,7 @@ def test_without_redis_the_configured_policy_holds(
         environ={"REDIS_URL": "redis://127.0.0.1:1/0"},
     )
     assert statuses([gateway], signed("ada")) == [status]
-    assert "revocations can't be seen" in gateway.output()
+    assert "revocations can't be looked up" in gateway.output()
 
 
 def test_odd_names_and_times_on_the_command_line(server: RedisServer) -> None:

@@ -1,5 +1,5 @@
 "use strict";
-// Chooses a document, looks whether tokens are good, and says of which services the document is old or missing.
+// Loads the chosen document, checks the token, and shows which documents are missing or outdated.
 (() => {
   const TOKEN = "gateway-token";
   const SCHEME = "gatewayBearer";
@@ -30,9 +30,9 @@
     const concerned = services.filter((one) => chosen === "" || one.name === chosen);
     return concerned
       .map((one) => {
-        if (one.state === "unavailable") return `The document of ${one.title} can't be had at the moment.`;
+        if (one.state === "unavailable") return `The document of ${one.title} is not available at the moment.`;
         if (one.state !== "stale") return "";
-        return `${one.title} gives no document at the moment: showing the copy of ${moment(one["x-gateway-stale-since"])}.`;
+        return `The document of ${one.title} is not available at the moment: showing the copy of ${moment(one["x-gateway-stale-since"])}.`;
       })
       .filter(Boolean)
       .join(" ");
@@ -57,19 +57,19 @@
     }
   }
 
-  // Whether the gateway takes the token; where it does not, the page says why.
-  async function isGood(bearer) {
+  // Whether the gateway accepts the token; if not, the page shows the reason.
+  async function isAccepted(bearer) {
     const answer = await fetch("docs/token", { headers: withBearer(bearer) });
-    byId("trouble").textContent = answer.ok ? "" : `The gateway does not take this token: ${await reasonOf(answer)}.`;
+    byId("trouble").textContent = answer.ok ? "" : `The gateway does not accept this token: ${await reasonOf(answer)}.`;
     return answer.status !== 401;
   }
 
   async function check(names, bearer) {
     if (bearer === checked) return;
     checked = bearer;
-    // Another one may have been given in the meantime.
-    if ((await isGood(bearer)) || bearer !== checked) return;
-    // What was given for a service's own scheme may be a token for that service alone.
+    // The reader may have entered another token in the meantime.
+    if ((await isAccepted(bearer)) || bearer !== checked) return;
+    // A token for the scheme of one service may be valid for that service only.
     if (!names.includes(SCHEME)) return;
     sessionStorage.removeItem(TOKEN);
     ui.authActions.logout([SCHEME]);
@@ -79,7 +79,7 @@
     byId("forget").hidden = !token() && !ui?.getSystem().authSelectors.authorized()?.size;
   }
 
-  // "Authorize" is where tokens are given; the one for the gateway is kept until the tab is closed.
+  // Tokens are entered at "Authorize"; the gateway's token is stored until the tab is closed.
   const RememberToken = () => ({
     statePlugins: {
       auth: {
@@ -115,12 +115,12 @@
     },
   });
 
-  const sayHowLoadingGoes = (chosen) => () => ({
+  const showLoadingState = (chosen) => () => ({
     statePlugins: {
       spec: {
         wrapActions: {
           updateLoadingStatus: (original) => (status) => {
-            say(status === "loading" ? "Loading…" : status === "success" ? stateOf(chosen) : "The document can't be had.");
+            say(status === "loading" ? "Loading…" : status === "success" ? stateOf(chosen) : "The document is not available.");
             return original(status);
           },
         },
@@ -129,14 +129,14 @@
   });
 
   function prepare(request) {
-    // Documents may need the token, too. Requests of "Try it out" carry what was authorized for them.
+    // Documents may require the token, too. Swagger UI adds the token to requests of "Try it out".
     if (request.loadSpec) Object.assign(request.headers, withBearer(token()));
     else if (/text\/event-stream/i.test(request.headers.Accept || request.headers.accept)) request.curlOptions = ["-N"];
     return request;
   }
 
   function show(chosen) {
-    // What was authorized for one document holds for the others: it is the same gateway.
+    // An authorization for one document is valid for the others: they belong to the same gateway.
     const authorized = ui ? ui.getSystem().authSelectors.authorized() : null;
     ui = SwaggerUIBundle({
       url: chosen === "" ? "openapi.json" : `openapi/${encodeURIComponent(chosen)}.json`,
@@ -144,12 +144,12 @@
       deepLinking: true,
       displayRequestDuration: true,
       validatorUrl: null,
-      plugins: [StreamCommands, RememberToken, sayHowLoadingGoes(chosen)],
+      plugins: [StreamCommands, RememberToken, showLoadingState(chosen)],
       requestInterceptor: prepare,
       onComplete: () => {
         if (authorized && authorized.size) ui.getSystem().authActions.authorize(authorized.toJS());
         if (token()) {
-          // This goes past the plugin, which Swagger UI loads later.
+          // This call bypasses the plugin, which Swagger UI loads later.
           ui.preauthorizeApiKey(SCHEME, token());
           check([SCHEME], token());
         }
@@ -163,19 +163,19 @@
     const answer = await fetch("docs/services.json", { headers: withBearer(token()) });
     byId("token-form").hidden = answer.status !== 401;
     if (answer.status === 401) {
-      if (token()) byId("trouble").textContent = `The gateway does not take this token: ${await reasonOf(answer)}.`;
+      if (token()) byId("trouble").textContent = `The gateway does not accept this token: ${await reasonOf(answer)}.`;
       sessionStorage.removeItem(TOKEN);
-      say("These documents need a token.");
+      say("These documents require a token.");
       showForget();
       return;
     }
     if (answer.status === 503) {
-      say("The documents are being made.");
+      say("The documents are being fetched.");
       setTimeout(start, 1000 * (Number(answer.headers.get("Retry-After")) || 1));
       return;
     }
     if (!answer.ok) {
-      say(`The list of services can't be had (${answer.status}).`);
+      say(`The list of services is not available (${answer.status}).`);
       return;
     }
     const index = await answer.json();
@@ -202,7 +202,7 @@
   });
   byId("forget").addEventListener("click", () => {
     sessionStorage.removeItem(TOKEN);
-    // Swagger UI has more of it in its memory: responses, filled in requests, documents that needed the token.
+    // Only a reload also removes responses, requests and documents from the memory of Swagger UI.
     window.location.reload();
   });
   start();

@@ -1,5 +1,5 @@
 "use strict";
-// Swagger UI shows a response once it has ended, and a stream may never end: such operations show a command instead.
+// Swagger UI shows a response once it has ended, but a stream may never end. Such operations show a curl command.
 const StreamCommands = (() => {
   const STREAMS = /^(text\/event-stream|application\/(jsonl|x-ndjson|json-seq))\b/i;
   const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
@@ -10,7 +10,7 @@ const StreamCommands = (() => {
   }
 
   function commandOf({ path, method }, type, security) {
-    // The page is beside the documents, at the gateway's root.
+    // The page and the documents are at the root of the gateway.
     const url = new URL(".", window.location.href).href.replace(/\/$/, "") + path;
     const parts = ["curl -N", ...(method === "get" ? [] : [`-X ${method.toUpperCase()}`]), `-H ${quoted(`Accept: ${type}`)}`];
     if (security && security.size) parts.push('-H "Authorization: Bearer $TOKEN"');
@@ -27,7 +27,7 @@ const StreamCommands = (() => {
         const operation = system.specSelectors.specJson().getIn(props.specPath.slice(0, -1));
         return createElement("div", null,
           createElement("div", { className: "stream" },
-            createElement("p", null, "A stream: what is tried out here shows once it has ended. In a terminal it shows as it comes:"),
+            createElement("p", null, "This operation streams its response. \"Try it out\" shows the response once it has ended; this command shows it as it arrives:"),
             createElement("pre", null, commandOf(props, type, operation?.get?.("security")))),
           original);
       },
