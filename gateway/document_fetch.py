@@ -1,4 +1,4 @@
-"""Fetches a small document from another server: bounded in time and size, verified, nothing of the machine's added."""
+"""Fetches a small document from another server, with bounds on time and size, and without proxies and netrc."""
 
 from __future__ import annotations
 
@@ -18,25 +18,26 @@ from gateway.system.time_slice import yield_if_due
 from gateway.url_redaction import masked_address
 
 CONNECT_SECONDS = 2.0
-# For the head, and between bytes after it.
+# For the head of the response, and between two reads of the body.
 READ_SECONDS = 5.0
-# For all targets that are asked.
+# For all URLs that are tried.
 TOTAL_SECONDS = 10.0
 
 
 class FetchError(Exception):
-    """The document could not be had. The text is for the log."""
+    """The document could not be fetched. The text is for the log."""
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A fetched document; `fields` are the answer's, by any case. `content` is None where it has not changed (304)."""
+    """A fetched document, with the headers of the response in a case-insensitive mapping. `content` is None if the
+    document has not changed (304)."""
 
     content: bytes | None
     fields: Mapping[str, str] = field(default_factory=dict)
 
 
-# Asked too seldom for a connection to be worth keeping; and none can be shared by both sides of a fork.
+# No idle connections: fetches are rare, and a connection must not be shared by the processes after a fork.
 PATIENCE: dict[str, Any] = {
     "connect_timeout_seconds": CONNECT_SECONDS,
     "read_timeout_seconds": READ_SECONDS,
@@ -46,27 +47,24 @@ PATIENCE: dict[str, Any] = {
 
 
 def url_fetcher(url: str, name: str, max_bytes: int, ca_file: Path | None = None) -> Fetcher:
-    """Fetches from anywhere. `name` is the setting that a certificate file is told under where it can't be used
-    (ConfigurationError)."""
+    """A fetcher for any URL. Raises ConfigurationError, with the setting `name`, if `ca_file` can't be used."""
     parts = urlsplit(url)
     settings = ServiceSettings(prefix="/", targets=(f"{parts.scheme}://{parts.netloc}",), ca_file=ca_file, **PATIENCE)
     try:
         return Fetcher(ServiceSession(settings, name), [url], max_bytes)
     except ConfigurationError as error:
-        # Told as a service's setting, which it is not.
+        # The session names a setting of a service.
         raise ConfigurationError([f"{name}: {line.partition(': ')[2]}" for line in error.errors]) from error
 
 
 def service_fetcher(name: str, service: ServiceSettings, path: str, max_bytes: int) -> Fetcher:
-    """Fetches what a service has at a path of its own, from its first target that gives it; by the service's own
-    certificates."""
+    """A fetcher for a path of a service. It tries the targets in their order, with the service's certificates."""
     urls = [target + path for target in service.targets]
     return Fetcher(ServiceSession(service.model_copy(update=PATIENCE), name), urls, max_bytes)
 
 
 class Fetcher:
-    """Fetches from the first of the URLs that answers, over the same strict connections that services are reached
-    by."""
+    """Fetches from the first URL that responds with the document, over connections of the forwarder."""
 
     def __init__(self, session: ServiceSession, urls: Sequence[str], max_bytes: int) -> None:
         self._session = session
@@ -74,9 +72,9 @@ class Fetcher:
         self._max_bytes = max_bytes
 
     def fetch(self, fields: Mapping[str, str] | None = None) -> Document:
-        """The document now. Redirects are not followed. Raises FetchError."""
+        """The document as it is now. Does not follow redirects. Raises FetchError."""
         deadline = time.monotonic() + TOTAL_SECONDS
-        failure = FetchError("nobody was asked")
+        failure = FetchError("there is no URL to fetch from")
         for url in self._urls:
             try:
                 return self._fetch(url, fields, deadline)
@@ -100,14 +98,14 @@ class Fetcher:
                     raise FetchError(f"status {answer.status_code}")
                 return Document(self._read(answer), answer.headers)
         except (UpstreamError, Overloaded, StreamAborted, requests.RequestException) as error:
-            # Of requests' own errors, some quote the URL.
+            # Some exceptions of requests quote the URL.
             raise FetchError(reason_of(error).replace(url, masked_address(url))) from error
 
     def _read(self, answer: requests.Response) -> bytes:
         content = bytearray()
         for piece in answer.iter_content():
             content += piece
-            # In tiny pieces, many of them are read without waiting.
+            # Many tiny pieces can arrive at once and are read without waiting.
             yield_if_due()
             if len(content) > self._max_bytes:
                 raise FetchError(f"more than {self._max_bytes} bytes")

@@ -1,4 +1,4 @@
-"""Host and authority (RFC 9110 7.2): which values are accepted, and which hosts a pattern stands for."""
+"""Parses the Host header and other authorities (RFC 9110 7.2), and patterns of hosts."""
 
 from __future__ import annotations
 
@@ -7,33 +7,33 @@ from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 from typing import NamedTuple
 
-# Of the reg-name of RFC 3986 3.2.2, what names of hosts have (RFC 1035 2.3.4). Escapes and sub-delims (a comma, a
-# semicolon, an equals sign) occur in no name, and mean something in lists and in Forwarded.
+# The part of reg-name (RFC 3986 3.2.2) that host names use (RFC 1035 2.3.4). Escapes and sub-delims such as comma,
+# semicolon and equals sign occur in no host name, and separate the elements of lists and of Forwarded.
 LABEL = r"[A-Za-z0-9_~-]{1,63}"
 HOST = re.compile(rf"(?:({LABEL}(?:\.{LABEL})*\.?)|\[([0-9A-Fa-f:.]{{2,45}})\])(?::([0-9]{{0,5}}))?")
 MOST_CHARACTERS = 255
 LAST_PORT = 65535
-# What a Host without a port may stand for.
+# Ports that a Host without a port can mean.
 DEFAULT_PORTS = frozenset(["80", "443"])
-# Clients choose their Host, so that there may be many.
+# Size of the cache. Clients choose the Host, so the number of values has no bound.
 HOSTS_KNOWN = 256
 
 
 class Host(NamedTuple):
-    """`name` is in lower case and without a final dot, an IP address in its usual form; `port` is "" without one."""
+    """A host: `name` in lower case without a final dot, or a canonical IP address; `port` is "" without one."""
 
     name: str
     port: str
 
     @property
     def is_local(self) -> bool:
-        """Whether no name server has a say in where it leads: an IP address, or a loopback name (RFC 6761 6.3)."""
+        """Whether no name server is needed to resolve it: an IP address, or a loopback name (RFC 6761 6.3)."""
         return is_address(self.name) or self.name == "localhost" or self.name.endswith(".localhost")
 
 
 @lru_cache(maxsize=HOSTS_KNOWN)
 def read_host(text: str) -> Host | None:
-    """A Host field's value, or an authority without user information; None where it is neither."""
+    """Parses the value of a Host header, or an authority without user information. None if it is malformed."""
     found = HOST.fullmatch(text) if len(text) <= MOST_CHARACTERS else None
     if found is None or int(found[3] or 0) > LAST_PORT:
         return None
@@ -56,7 +56,7 @@ def is_address(name: str) -> bool:
 
 
 class HostPattern(NamedTuple):
-    """`api.example.com`, or `*.example.com` for all names below; for one port where there is one."""
+    """`api.example.com`, or `*.example.com` for all names below it. A pattern with a port matches that port only."""
 
     host: Host
     is_wildcard: bool
@@ -68,7 +68,7 @@ class HostPattern(NamedTuple):
 
 
 def read_host_pattern(text: str) -> HostPattern | None:
-    """None where the text is no pattern of hosts."""
+    """Parses a pattern; None if it is malformed."""
     is_wildcard = text.startswith("*.")
     host = read_host(text.removeprefix("*."))
     if host is None or not host.name or (is_wildcard and is_address(host.name)):

@@ -1,4 +1,4 @@
-"""Names of header fields with a meaning of their own: for HTTP, for proxies, for the gateway."""
+"""Header fields: names with a meaning for HTTP, for proxies or for the gateway, and which of them are forwarded."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ TEXT = r"[\t\x20-\x7e\x80-\xff]*+"
 # Size of each cache by header name. Clients and services choose the names, so the number of names has no bound.
 CACHED_NAMES = 256
 
-# Connection-specific fields (RFC 9110 7.6.1), and those that only the next hop may believe.
+# Connection-specific fields (RFC 9110 7.6.1), and fields that are meant for the next hop only.
 HOP_BY_HOP = frozenset(
     "connection keep-alive proxy-connection proxy-authenticate proxy-authorization te trailer transfer-encoding "
     "upgrade http2-settings".split()
 )
-# By these, proxies and CDNs say who asks them and how. Many services believe one or another, whoever sent it.
+# Proxies and CDNs describe the client in these fields. Many services trust one of them, whoever has sent it.
 CLIENT_FIELDS = frozenset(
     "akamai-origin-hop ali-cdn-real-ip cdn-real-ip cdn-src-ip cf-connecting-ip cf-connecting-ip6 cf-connecting-ipv6 "
     "cf-pseudo-ipv4 cf-visitor client-ip cloudfront-forwarded-proto cloudfront-viewer-address "
@@ -32,17 +32,17 @@ CLIENT_FIELDS = frozenset(
     "x-vercel-forwarded-for x-vercel-proxied-for x-wap-client-ip".split()
 )
 CLIENT_PREFIX = "x-forwarded-"
-# Made anew by the gateway for every request, or none of a client's business: it must not be able to speak for it. To a
-# CGI or WSGI service a client's `Proxy` is HTTP_PROXY, by which it would send its own requests (CVE-2016-5385).
+# Request fields that the gateway sets itself, or that no client may send to a service. `Proxy`, for example, becomes
+# the variable HTTP_PROXY in CGI and WSGI services, which then send their own requests to that proxy (CVE-2016-5385).
 OWN_REQUEST_FIELDS = CLIENT_FIELDS | frozenset(
     "host content-length expect proxy x-request-id x-original-url x-rewrite-url x-http-method x-http-method-override "
     "x-method-override".split()
 )
-# What a proxy says, and what a client has no business to say to one.
+# Prefixes of fields that only a proxy may set, or that are addressed to one.
 OWN_REQUEST_PREFIXES = ("x-gateway-", CLIENT_PREFIX, "proxy-")
-# Of those, the ones that the gateway makes; the others (X-Forwarded-User) are free for what it says of a caller.
+# Those that the gateway sets. Others, such as X-Forwarded-User, may be configured to hold a claim.
 OWN_FORWARDED_FIELDS = frozenset("x-forwarded-for x-forwarded-host x-forwarded-prefix x-forwarded-proto".split())
-# Fields of clients that go on, changed or not: a claim must not be written into them either.
+# Fields of clients that are forwarded, changed or not. They can't hold a claim.
 OTHER_MEANINGS = frozenset(
     "authorization content-encoding content-type cookie max-forwards traceparent tracestate via".split()
 )
@@ -50,21 +50,22 @@ SEPARATOR = re.compile("[^0-9a-z]")
 
 
 def normal(name: str) -> str:
-    """A field name as a service may read it: any case, and - for all else that is no letter or digit. CGI and WSGI
-    can't tell _ from -, and some servers (lighttpd, older Apache) make _ of every other character for their scripts."""
+    """A field name in lower case, with `-` for every character that is no letter or digit. Names with the same result
+    are one name to some services: CGI and WSGI turn `-` into `_`, and some servers (lighttpd, older Apache) every other
+    character, too."""
     return SEPARATOR.sub("-", name.lower())
 
 
 def is_never_forwarded(normal_name: str) -> bool:
-    """Whether no client's field of this name goes on to a service, whatever is configured."""
+    """Whether a client's field with this name is never forwarded, whatever is configured."""
     return (
         normal_name in HOP_BY_HOP or normal_name in OWN_REQUEST_FIELDS or normal_name.startswith(OWN_REQUEST_PREFIXES)
     )
 
 
 def may_hold_a_claim(name: str) -> bool:
-    """Whether services may be told something of the caller in this field: it has no other meaning."""
+    """Whether a claim may be sent to services in this field, as it has no other meaning."""
     lower = normal(name)
-    # Services behind other proxies know their users by X-Forwarded-User and the like.
+    # Other proxies send the user in X-Forwarded-User and the like; services expect it there.
     is_free = lower.startswith(CLIENT_PREFIX) and lower not in OWN_FORWARDED_FIELDS
     return lower not in OTHER_MEANINGS and (is_free or not is_never_forwarded(lower))

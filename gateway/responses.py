@@ -1,4 +1,4 @@
-"""Responses that go out exactly as they were made: no field added, changed or taken away on the way."""
+"""Responses that are sent as they were built: Flask and Werkzeug add, change and remove no header."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 class GatewayResponse(Response):
-    """A response whose header is a plain list and whose body is closed on every way out.
+    """A response whose header is a plain list, and whose body is closed in every case.
 
-    Flask's own would give an answer without Content-Type one, take fields from a 304, and not close the body of an
-    answer to HEAD. `when_closed` runs once, after the last byte or the failure to send it."""
+    Flask's own class adds a Content-Type where there is none, removes headers from a 304, and does not close the body
+    of a response to HEAD. `when_closed` is called once, after the last byte or the failure to send it."""
 
     default_mimetype = None
     autocorrect_location_header = False
@@ -33,7 +33,7 @@ class GatewayResponse(Response):
 
     @classmethod
     def of(cls, body: Iterable[bytes], code: int, reason: str, fields: Sequence[tuple[str, str]]) -> GatewayResponse:
-        """An answer as it stands, past Werkzeug's interpretation of whatever it may be given."""
+        """A response with these parts. This bypasses Werkzeug's constructor, which interprets its arguments."""
         made = cls.__new__(cls)
         made.headers = Headers()
         made.headers._list.extend(fields)
@@ -54,17 +54,17 @@ class GatewayResponse(Response):
         try:
             start_response(self.status, self.headers.to_wsgi_list())
         except BaseException:
-            # The server will not close what it has not been given.
+            # The server closes only a body that it has received.
             body.close()
             raise
         return body
 
 
 def put_fields(headers: Headers, pairs: Sequence[tuple[str, str]], instead_of: frozenset[str] = frozenset()) -> None:
-    """Adds fields, in the place of those with the names in `instead_of`, in lower case.
+    """Adds header fields. `instead_of` names fields to remove first, in lower case.
 
-    They were checked where they were read or made, and are once more when they are written: not each of them in
-    between, as Werkzeug would."""
+    Werkzeug would validate each field here. All fields are validated where they are read or built, and once more when
+    the response is written."""
     if instead_of:
         headers._list = [pair for pair in headers._list if pair[0].lower() not in instead_of]
     headers._list.extend(pairs)
@@ -77,16 +77,17 @@ def json_response(document: object, status: int = 200, cache_control: str = "no-
 def content_response(
     content: bytes, content_type: str, status: int = 200, cache_control: str = "no-store"
 ) -> GatewayResponse:
-    """An answer of the gateway's own."""
+    """A response of the gateway itself."""
     fields = [("Content-Type", content_type), ("Content-Length", str(len(content))), ("Cache-Control", cache_control)]
     return GatewayResponse.of([content], status, HTTPStatus(status).phrase, fields)
 
 
 class ClosingBody:
-    """A body's pieces. A class and not a generator: closing a generator that was never started runs none of it.
+    """The pieces of a body, as an iterator. Not a generator: `close()` of a generator that was never started runs none
+    of its code.
 
-    `failure` is why it could not be finished. `unframed_on` is the client's socket where only the connection's end
-    tells it the body's end."""
+    `failure` is the reason why the body is incomplete. `unframed_on` is the client's socket if only the end of the
+    connection marks the end of the body (HTTP/1.0 without Content-Length)."""
 
     def __init__(
         self,
@@ -116,8 +117,8 @@ class ClosingBody:
             raise
         except StreamAborted as error:
             self.failure = error
-            # What servers understand as the end of a connection, without an answer and without the body's last chunk.
-            raise ConnectionResetError(errno.ECONNRESET, "the answer can't be finished") from error
+            # The server then closes the connection without a response and without the last chunk of the body.
+            raise ConnectionResetError(errno.ECONNRESET, "the response can't be completed") from error
         self._has_begun = True
         self.sent_bytes += len(piece)
         return piece
@@ -125,8 +126,7 @@ class ClosingBody:
     def close(self) -> None:
         when_closed, self._when_closed = self._when_closed, None
         if self._has_begun and not self.is_complete and self._unframed_on is not None:
-            # An orderly end would make the part look like the whole, whatever the reason: the service, a worker that is
-            # to end. So the connection ends with a reset.
+            # After an orderly close the client would take the part for the whole body. A reset shows that it is not.
             with suppress(OSError):
                 self._unframed_on.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         try:

@@ -1,4 +1,4 @@
-"""What the gateway asks of a request before it is forwarded: one policy per mapping, made from the configuration."""
+"""The policy of a route: the settings that apply to its requests, resolved from route, service and gateway."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from gateway.proxy.timeouts import Timeouts
 
 @dataclass(frozen=True, slots=True)
 class LimitLevel:
-    """Limits of a route or a service, and of callers who have a plan; `name` is under which they are counted."""
+    """The limits that a route or a service sets: for all callers, and for those on a plan. Requests are counted under
+    `name`."""
 
     name: str
     limits: tuple[str, ...]
@@ -22,9 +23,10 @@ class LimitLevel:
 
 @dataclass(frozen=True, slots=True)
 class RateLimitPolicy:
-    """What a request takes from the limits: `cost` from those of the first of `levels` that has any for its caller,
-    else from the gateway's defaults. With `observed` a refusal is only told, never carried out. With `by_address` all
-    callers count as those without a token do: by their addresses, and on no plan."""
+    """The rate limits of a route. The first of `levels` with limits for the caller applies, else the gateway's default.
+
+    A request costs `cost`. With `observed`, exceeded limits are reported, not enforced. With `by_address`, callers with
+    a token are counted by their addresses, too, and their plans don't apply."""
 
     levels: tuple[LimitLevel, ...]
     cost: int
@@ -35,8 +37,8 @@ class RateLimitPolicy:
 
 @dataclass(frozen=True, slots=True)
 class RoutePolicy:
-    """The policy of one mapping. `name` is the service's, or the route's behind it: `auth.login_post`. `path` ends in
-    `/**` where it covers everything below. Empty `methods`: all."""
+    """The policy of the requests that match `path` and `methods`. A `path` that ends in `/**` matches everything below
+    it; empty `methods` match all. `name` is the name of the service, with that of a route: `auth.login_post`."""
 
     service: str
     name: str
@@ -47,27 +49,27 @@ class RoutePolicy:
     encoded_slashes: bool
     rate_limit: RateLimitPolicy
     time_limits: Timeouts
-    # Placeholders of the path that operators never see filled in; "path" is what /** stands for.
+    # Placeholders whose values never appear in logs, spans and metrics; "path" is the part that /** matches.
     redact: tuple[str, ...] = ()
     undocumented: Undocumented = "allow"
-    # What becomes of the service's prefix that the path is below.
+    # How the prefix of the path is replaced for the service.
     prefix: PrefixMapping = UNCHANGED
 
     @property
     def limits(self) -> tuple[str, ...]:
-        """The limits that it or its service has for all callers; empty where the gateway's defaults hold."""
+        """The limits of the route or its service for callers without a plan; empty if the gateway's default applies."""
         return next((level.limits for level in self.rate_limit.levels if level.limits), ())
 
 
 def policies_of(settings: Settings) -> Iterator[RoutePolicy]:
-    """Service by service, in the order in which they are to be asked: of two that fit a request equally well by their
-    paths, the first one counts."""
+    """All policies, service by service, in the order of precedence: of two policies whose paths match a request equally
+    well, the first one applies."""
     for name, service in settings.services.items():
         yield from service_policies(name, service, settings.ratelimit)
 
 
 def service_policies(name: str, service: ServiceSettings, defaults: RateLimitSettings) -> Iterator[RoutePolicy]:
-    """The policies of the routes, the more specific ones first, then the service's own."""
+    """The policies of the routes, more specific ones first, then the policy of the service itself."""
     service_rate_limit = rate_limit_policy(
         name, service, RateLimitPolicy((), 1, defaults.limits_mode == "observe", defaults.on_redis_failure)
     )
@@ -95,7 +97,7 @@ def service_policies(name: str, service: ServiceSettings, defaults: RateLimitSet
             )
             for prefix, path in placements
         ]
-    # A path of its own is more specific than being below one, and named methods are more specific than all.
+    # An exact path is more specific than one with /**, and named methods are more specific than all methods.
     yield from sorted(routes, key=lambda policy: (policy.path.endswith("/**"), not policy.methods))
     needs_token = service.auth == "required"
     limits = Timeouts.of(service)
@@ -116,8 +118,8 @@ def service_policies(name: str, service: ServiceSettings, defaults: RateLimitSet
 
 
 def rate_limit_policy(name: str, own: ServiceSettings | RouteSettings, outer: RateLimitPolicy) -> RateLimitPolicy:
-    """The quota of a service or route: what it leaves out it takes from what is around it."""
-    # An empty list of a route's own means the gateway's defaults.
+    """The rate limits of a service or route; what it does not set, it inherits from `outer`."""
+    # An empty list means the gateway's default.
     levels = () if own.limits == () else outer.levels
     if own.limits or own.plans:
         levels = (LimitLevel(name, own.limits or (), own.plans or {}), *levels)
