@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 from tests.support.gateway import GatewayProcess, four_services, gateways
 from tests.support.upstream import ScriptedUpstream
@@ -19,6 +21,19 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # Other ones each time; where more are needed at once, the test says so.
 settings.register_profile("suite", max_examples=50)
 settings.load_profile("suite")
+
+
+class FileScheduling(LoadFileScheduling):  # type: ignore[misc] - xdist has no types
+    """Runs all tests of a file in one process, and all tests of the browser, which is started once."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        folder = "tests/browser/"
+        return folder if nodeid.startswith(folder) else str(super()._split_scope(nodeid))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> FileScheduling | None:
+    return FileScheduling(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 @pytest.fixture(scope="module")

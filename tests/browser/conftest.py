@@ -1,4 +1,4 @@
-"""One browser for a module's tests."""
+"""One browser for all tests."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from tests.support.browser import Browser, browser
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def chromium() -> Iterator[Browser]:
     with browser() as running:
         yield running

@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 import tracemalloc
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import count
 from typing import Any
 
@@ -235,7 +235,8 @@ def memory_taken(work: Callable[[], None]) -> int:
 @pytest.mark.parametrize("large", LARGE_CLAIMS.values(), ids=LARGE_CLAIMS)
 def test_the_cache_takes_no_more_memory_than_it_may(keys: Keys, large: Any) -> None:
     by = bounded(keys, CACHE_BYTES)
-    taken = memory_taken(lambda: ask_for_many(by, keys, large))
+    tokens = many_tokens(keys, large)
+    taken = memory_taken(lambda: use_all(by, tokens))
     # The same, measured in two ways, when it is full.
     assert 0.5 * CACHE_BYTES < taken < 1.1 * CACHE_BYTES
     assert 0 < len(by._verified) < MANY
@@ -243,7 +244,8 @@ def test_the_cache_takes_no_more_memory_than_it_may(keys: Keys, large: Any) -> N
 
 def test_ordinary_tokens_all_have_a_place(keys: Keys) -> None:
     by = bounded(keys, CACHE_BYTES)
-    taken = memory_taken(lambda: ask_for_many(by, keys, ["read", "write"]))
+    tokens = many_tokens(keys, ["read", "write"])
+    taken = memory_taken(lambda: use_all(by, tokens))
     assert len(by._verified) == MANY
     assert 0.5 * by._verified._bytes < taken < 1.1 * by._verified._bytes
 
@@ -295,10 +297,14 @@ def bounded(keys: Keys, most_bytes: int) -> Verifier:
     return Verifier(settings, [Issuer(settings, keys.source, settings.required_claims)], lambda: NOW)
 
 
-def ask_for_many(by: Verifier, keys: Keys, large: Any) -> None:
+def many_tokens(keys: Keys, large: Any) -> list[str]:
     keys.publish("one")
-    for number in range(MANY):
-        token = keys.token("one", f"caller-{number}", claims={"large": large})
-        assert len(token) <= 8192
+    tokens = [keys.token("one", f"caller-{number}", claims={"large": large}) for number in range(MANY)]
+    assert max(map(len, tokens)) <= 8192
+    return tokens
+
+
+def use_all(by: Verifier, tokens: Iterable[str]) -> None:
+    for token in tokens:
         # As each request does, which stores their keys.
         revocation_keys_of(by.principal(token))
