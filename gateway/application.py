@@ -85,9 +85,9 @@ def build(settings: Settings, dependencies: Dependencies = DEFAULTS) -> Flask:
 
     # The stages, in the order in which a request meets them. `after_request` functions run in reverse order: the first
     # one here sees the response last, so that `finish` adds the request id to every response, also to errors.
-    app.after_request(RequestFinish(telemetry.notes, time.monotonic).finish)
+    app.after_request(RequestFinish(telemetry.records, time.monotonic).finish)
     if telemetry.spans is not None:
-        app.after_request(telemetry.spans.remember)
+        app.after_request(telemetry.spans.store_response_facts)
     # First: all later stages read the exchange that it creates.
     app.before_request(RequestStart(settings.proxy, time.monotonic, propagation_of(settings.tracing)).begin)
     hosts = host_check.install(app, settings.server.allowed_hosts)
@@ -103,7 +103,7 @@ def build(settings: Settings, dependencies: Dependencies = DEFAULTS) -> Flask:
     catalog, refresher = make_catalog(settings, policies, dependencies.refresher)
     operation_check = OperationCheck(catalog, refresher, metrics)
     documents = DocumentsWatch(catalog, refresher, settings.docs.enabled)
-    status, present = make_status(settings, telemetry.recent, rate_limiter, issuers, documents)
+    status, present = make_status(settings, telemetry.rolling_stats, rate_limiter, issuers, documents)
     telemetry.status = status
     telemetry.gauges = Gauges(metrics, present, refresher, time.time)
 
@@ -166,10 +166,10 @@ def add_services(
             random.random,
             ForwarderObserver(name, metrics),
         )
-        is_asked = service.health.path is not None
+        has_health_checks = service.health.path is not None
         present.add(
             name,
-            LiveService(service.prefix, forwarder, service.max_in_flight, balancer.states, session, is_asked),
+            LiveService(service.prefix, forwarder, service.max_in_flight, balancer.states, session, has_health_checks),
         )
         own = [policy for policy in policies if policy.service == name]
         app.register_blueprint(service_blueprint(name, own, forwarder, own_guards, time.monotonic))

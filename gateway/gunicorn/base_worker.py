@@ -75,7 +75,7 @@ class GatewayWorker(ProblemResponses):
         super().handle_usr1(sig, frame)  # type: ignore[misc]
         # Also before there is one: what is not there has opened no file.
         if telemetry := telemetry_of(getattr(self, "wsgi", None)):
-            telemetry.reopen()
+            telemetry.reopen_log()
 
     def notify(self) -> None:
         """Called by gunicorn about once a second."""

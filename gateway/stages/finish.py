@@ -10,7 +10,7 @@ from flask import Response
 from gateway import context
 from gateway.errors import UpstreamBodyError, describe
 from gateway.responses import ClosingBody, GatewayResponse, put_fields
-from gateway.telemetry.request_records import RequestRecord, RequestRecords
+from gateway.telemetry.request_records import RecordQueue, RequestRecord
 
 GONE = "client_disconnected"
 ABORTED = "upstream_aborted"
@@ -20,8 +20,8 @@ REQUEST_ID = frozenset(["x-request-id"])
 class RequestFinish:
     """`clock` returns monotonic seconds, as in the exchange."""
 
-    def __init__(self, notes: RequestRecords, clock: Callable[[], float]) -> None:
-        self._notes = notes
+    def __init__(self, records: RecordQueue, clock: Callable[[], float]) -> None:
+        self._records = records
         self._clock = clock
 
     def finish(self, response: Response) -> Response:
@@ -37,7 +37,7 @@ class RequestFinish:
             if not body.is_complete and not exchange.error_code:
                 exchange.error_code = ABORTED if isinstance(body.failure, UpstreamBodyError) else GONE
                 exchange.error_cause = describe(body.failure.__cause__ or body.failure) if body.failure else ""
-            self._notes.leave(RequestRecord(exchange, status, body.sent_bytes, time.time(), self._clock()))
+            self._records.enqueue(RequestRecord(exchange, status, body.sent_bytes, time.time(), self._clock()))
             # Otherwise the greenlet of an idle connection would hold the exchange in memory until the next request.
             context.end()
 

@@ -51,7 +51,7 @@ class RollingStats:
         # Slots don't change once they are finished, so each is written only once.
         self._written: dict[str, deque[tuple[int, str]]] = {name: deque(maxlen=SLOTS) for name in self._rings}
 
-    def observe(self, service: str, status: int, error_code: str, seconds: float | None) -> None:
+    def count(self, service: str, status: int, error_code: str, seconds: float | None) -> None:
         """Counts a finished request; `seconds` is None for a stream, whose length tells nothing. Called for each
         request, so it costs a microsecond and no more."""
         number = int(self._clock() / SLOT_SECONDS)

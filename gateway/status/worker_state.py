@@ -41,14 +41,14 @@ class RedisUser(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LiveService:
-    """The parts of a service that serve its requests. `is_asked`: its targets are asked if they are well."""
+    """The parts of a service that serve its requests. `has_health_checks`: whether its targets have active health checks."""
 
     prefix: str
     requests: InFlight
     max_in_flight: int
     targets: Sequence[TargetState]
     connections: Connections
-    is_asked: bool
+    has_health_checks: bool
 
 
 class WorkerState:
@@ -109,7 +109,7 @@ def described(service: LiveService) -> dict[str, Any]:
     targets = [
         {
             "url": state.target.url,
-            "health": health_of(state) if service.is_asked else "not asked",
+            "health": health_of(state) if service.has_health_checks else "not asked",
             "breaker": state.breaker.state,
             "open_seconds": state.breaker.seconds_until_next_try(),
             "is_resting": state.breaker.is_resting,

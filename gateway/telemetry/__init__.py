@@ -1,6 +1,10 @@
-"""What is told of requests, behind their backs: a finished one leaves a note, and waits for nobody.
+"""Access log, metrics and traces, written behind the request: each finished request is queued as a `RequestRecord`,
+and a background thread passes the records to all consumers.
 
-`notes` has them read for many at once: by `access_log` (whose lines `log_writer` writes), `request_metrics` and
-`span_recorder`. `gauges` looks how the worker is at the moment, `service_watch` tells what becomes of a service's
-targets. `reporting` brings them together.
+Read `request_records` first, then the consumers: `access_log` (with `log_writer`), `request_metrics` and
+`span_recorder`. `metrics/` defines every metric, `gauges` updates those of a worker's present state, `tracing/` builds
+and exports spans. `telemetry` assembles all of them.
+
+Record: a finished request. Consumer: a function that gets up to 100 records at a time. Slot: the number that names a
+worker's metrics files. Redaction: replacing what a route's `redact` names in paths.
 """

@@ -1,7 +1,7 @@
-"""One line per request, written when its response has closed: JSON, or on a terminal a text to read.
+"""The access log: one line per request, written when its response has closed, as JSON or, on a terminal, as text.
 
-Never a token, never a header's value, a query only where that was asked for. Whatever a client can choose is escaped,
-so that nobody can forge a line or send codes to a terminal.
+A line never contains a token or a header's value, and the query only with `log.query`. Text that a client chooses is
+escaped, so that a client can neither forge a line nor send control codes to a terminal.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from gateway.telemetry.path_redaction import PathRedaction
 from gateway.telemetry.request_records import RequestRecord
 from gateway.timestamps import iso_milliseconds, to_microseconds
 
-# Of each value that a client chooses, as it is written: a line has to fit into one write (`log_writer.PIPE_BYTES`).
-MOST_BYTES = 512
-# So many characters fit in whichever they are.
-SHORT = MOST_BYTES // 12
-COLOURS = {2: "32", 3: "36", 4: "33", 5: "31"}
+# The limit for each value that a client chooses, once escaped: a line must fit into one atomic write to a pipe.
+MAX_VALUE_BYTES = 512
+# JSON escapes a character with at most 12 bytes, so a text of this length always fits.
+SHORT_LENGTH = MAX_VALUE_BYTES // 12
+TERMINAL_COLORS = {2: "32", 3: "36", 4: "33", 5: "31"}
 encode = json.JSONEncoder(separators=(", ", ": ")).encode
 
 
 class AccessLog:
-    """`chance` gives numbers from 0 to 1."""
+    """Calls `count_lost` with the number of lines that could not be written. `chance` returns numbers from 0 to 1."""
 
     def __init__(
         self,
         settings: LogSettings,
-        lost: Callable[[int], None],
+        count_lost: Callable[[int], None],
         chance: Callable[[], float],
         redaction: PathRedaction,
     ) -> None:
@@ -42,44 +42,37 @@ class AccessLog:
         self._settings = settings
         self._chance = chance
         self._redaction = redaction
-        self._line = self._text if is_text else self._json
-        self._writer = LineWriter(output, lost)
+        self._format = self._format_text if is_text else self._format_json
+        self._writer = LineWriter(output, count_lost)
         self.start = self._writer.start
         self.reopen = self._writer.reopen
-        self.finish = self._writer.finish
+        self.flush = self._writer.flush
 
-    def read(self, notes: Sequence[RequestRecord]) -> None:
-        """Writes the lines of finished requests."""
-        self._writer.write([self._line(note) for note in notes if self._is_told(note)])
+    def write_lines(self, records: Sequence[RequestRecord]) -> None:
+        self._writer.write([self._format(record) for record in records if self._is_logged(record)])
 
-    def _is_told(self, note: RequestRecord) -> bool:
+    def _is_logged(self, record: RequestRecord) -> bool:
         share = self._settings.sample_successes
-        is_success = note.status < 400 and not note.exchange.error_code
+        is_success = record.status < 400 and not record.exchange.error_code
         return share >= 1 or not is_success or self._chance() < share
 
-    def _json(self, note: RequestRecord) -> bytes:
-        return encode(facts(note, self._settings, self._redaction)).encode() + b"\n"
+    def _format_json(self, record: RequestRecord) -> bytes:
+        return encode(fields_of(record, self._settings, self._redaction)).encode() + b"\n"
 
-    def _text(self, note: RequestRecord) -> bytes:
-        told = facts(note, self._settings, self._redaction)
-        colour = COLOURS.get(note.status // 100, "0")
-        words = [
-            told["time"][11:19],
-            f"\x1b[{colour}m{note.status}\x1b[0m",
-            told["method"],
-            told["path"],
-            f"{told['seconds'] * 1000:.1f} ms",
-            *(f"{name}={told[name]}" for name in ("service", "principal", "error", "cause") if told[name]),
-        ]
-        return (" ".join(escaped(word) if index != 1 else word for index, word in enumerate(words)) + "\n").encode()
+    def _format_text(self, record: RequestRecord) -> bytes:
+        fields = fields_of(record, self._settings, self._redaction)
+        status = f"\x1b[{TERMINAL_COLORS.get(record.status // 100, '0')}m{record.status}\x1b[0m"
+        details = [f"{name}={fields[name]}" for name in ("service", "principal", "error", "cause") if fields[name]]
+        words = [fields["method"], fields["path"], f"{fields['seconds'] * 1000:.1f} ms", *details]
+        return f"{fields['time'][11:19]} {status} {' '.join(map(escaped, words))}\n".encode()
 
 
-def facts(note: RequestRecord, settings: LogSettings, redaction: PathRedaction) -> dict[str, Any]:
-    """What is told of a request, by the keys of the line."""
-    exchange, policy = note.exchange, note.exchange.policy
+def fields_of(record: RequestRecord, settings: LogSettings, redaction: PathRedaction) -> dict[str, Any]:
+    """The JSON object of a line; docs/operations.md lists its keys."""
+    exchange, policy = record.exchange, record.exchange.policy
     query = exchange.raw_target.partition("?")[2]
     return {
-        "time": iso_milliseconds(note.now),
+        "time": iso_milliseconds(record.ended_at),
         "request_id": exchange.request_id,
         "trace_id": exchange.trace_id,
         "client": exchange.client.address,
@@ -90,7 +83,7 @@ def facts(note: RequestRecord, settings: LogSettings, redaction: PathRedaction) 
         "service": policy.service if policy else None,
         "route": policy.name if policy else None,
         "principal": principal_of(exchange, settings.principal),
-        "status": note.status,
+        "status": record.status,
         "over_quota": violated_policies(exchange.limits) or None,
         "undocumented": exchange.is_undocumented or None,
         "error": exchange.error_code or None,
@@ -100,30 +93,30 @@ def facts(note: RequestRecord, settings: LogSettings, redaction: PathRedaction) 
         ]
         or None,
         "received_bytes": getattr(exchange.environ["wsgi.input"], "received", 0),
-        "sent_bytes": note.sent_bytes,
-        "seconds": to_microseconds(note.seconds),
+        "sent_bytes": record.sent_bytes,
+        "seconds": to_microseconds(record.seconds),
         "gateway_seconds": to_microseconds(exchange.own_seconds),
         "redis_seconds": to_microseconds(exchange.limits.seconds),
         "upstream_seconds": None if exchange.upstream_seconds is None else to_microseconds(exchange.upstream_seconds),
     }
 
 
-def principal_of(exchange: Exchange, told: Literal["subject", "hash", "none"]) -> str | None:
-    """Who called, as far as it is to be told; the hash is the same for the same subject, and no way back to it."""
-    if exchange.principal is None or told == "none":
+def principal_of(exchange: Exchange, form: Literal["subject", "hash", "none"]) -> str | None:
+    """The token's subject, or a hash that is equal for equal subjects and does not reveal them."""
+    if exchange.principal is None or form == "none":
         return None
     subject = exchange.principal.subject
-    if told == "subject":
+    if form == "subject":
         return clipped(subject)
     return blake2b(subject.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
 def clipped(text: str) -> str:
-    """The text, or its beginning where it would be too long when it is written: a character may take 12 bytes then."""
-    if len(text) <= SHORT or len(escaped(text)) <= MOST_BYTES:
+    """The text, cut off with "…" if its escaped form has more than MAX_VALUE_BYTES."""
+    if len(text) <= SHORT_LENGTH or len(escaped(text)) <= MAX_VALUE_BYTES:
         return text
-    while (length := len(escaped(text))) > MOST_BYTES:
-        text = text[: len(text) * MOST_BYTES // length]
+    while (length := len(escaped(text))) > MAX_VALUE_BYTES:
+        text = text[: len(text) * MAX_VALUE_BYTES // length]
     return text + "…"
 
 

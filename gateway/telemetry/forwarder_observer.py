@@ -1,4 +1,4 @@
-"""Tells operators what becomes of a service's requests: in the log and in the metrics."""
+"""Logs and counts the retries and breaker openings of one service's forwarder."""
 
 from __future__ import annotations
 
@@ -19,6 +19,5 @@ class ForwarderObserver:
         self._metrics.retries.labels(self._service).inc()
 
     def notify_breaker_opened(self, target: Target) -> None:
-        """A target has failed so often that it is left alone for a while."""
-        log.warning("%s: %s fails and is left alone for a while", self._service, target.url)
+        log.warning("%s: the breaker of %s opened after repeated failures", self._service, target.url)
         self._metrics.breaker_openings.labels(self._service, target.url).inc()

@@ -1,10 +1,11 @@
-"""How a worker is at this moment, for Prometheus: looked at aside, now and then, so that no request pays for it."""
+"""Updates the gauges of a worker's present state once a second, in the background, so that no request pays for it."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable
 from typing import Protocol
 
 from gateway.api_documents.refresher import DocumentRefresher
@@ -14,13 +15,13 @@ from gateway.system.memory import resident_bytes
 from gateway.system.threads import PerProcessThread
 from gateway.telemetry.metrics.registry import Metrics
 
-LOOK_SECONDS = 1.0
+UPDATE_SECONDS = 1.0
 
 log = logging.getLogger(__name__)
 
 
-class ClientConnections(Protocol):
-    """Those of a worker, and how many of them wait for a request."""
+class ConnectionCounts(Protocol):
+    """The numbers of a worker's client connections: all, and those that wait for a request."""
 
     @property
     def count(self) -> int: ...
@@ -29,75 +30,71 @@ class ClientConnections(Protocol):
 
 
 class Gauges:
-    """`clock` is seconds since 1970."""
+    """`clock` returns seconds since 1970."""
 
     def __init__(
-        self, metrics: Metrics, present: WorkerState, refresher: DocumentRefresher, clock: Callable[[], float]
+        self, metrics: Metrics, worker_state: WorkerState, refresher: DocumentRefresher, clock: Callable[[], float]
     ) -> None:
         self._metrics = metrics
-        self._present = present
+        self._worker_state = worker_state
         self._refresher = refresher
         self._clock = clock
-        self._connections: ClientConnections | None = None
-        self._thread = PerProcessThread("gauges", self._keep_looking)
+        self._connections: ConnectionCounts | None = None
+        self._thread = PerProcessThread("gauges", self._update_forever)
 
-    def start(self, connections: ClientConnections | None) -> None:
-        """Once in each worker; not before it is forked."""
+    def start(self, connections: ConnectionCounts | None) -> None:
+        """Called once in each worker, after the fork."""
         self._connections = connections
         self._metrics.worker_starts.inc()
         self._metrics.workers.set(1)
         self._thread.start()
 
-    def look(self) -> None:
+    def update(self) -> None:
         metrics, now = self._metrics, self._clock()
         metrics.worker_memory.set(resident_bytes())
         if self._connections is not None:
             waiting = self._connections.waiting_count
             metrics.client_connections.labels("waiting").set(waiting)
             metrics.client_connections.labels("serving").set(self._connections.count - waiting)
-        for name, service in self._present.services.items():
-            self._look_at(name, service)
-        for issuer in self._present.issuers:
+        for name, service in self._worker_state.services.items():
+            self._update_service(name, service)
+        for issuer in self._worker_state.issuers:
             age = issuer.keys.age_seconds
             if age is not None:
                 metrics.jwks_loaded.labels(issuer.name).set(now - age)
             if issuer.keys.state != "fixed":
                 metrics.jwks_failing.labels(issuer.name).set(issuer.keys.state == "failing")
-        for name, kept in self._refresher.known.items():
-            if kept.version:
-                metrics.document_current.labels(name).set(kept.stale_since or kept.checked_at)
-            metrics.document_failing.labels(name).set(kept.failure != "")
+        for name, document in self._refresher.known.items():
+            if document.version:
+                metrics.document_current.labels(name).set(document.stale_since or document.checked_at)
+            metrics.document_failing.labels(name).set(document.failure != "")
 
-    def _look_at(self, name: str, service: LiveService) -> None:
+    def _update_service(self, name: str, service: LiveService) -> None:
         metrics = self._metrics
         metrics.in_flight.labels(name).set(service.requests.in_flight)
         metrics.in_flight_limit.labels(name).set(service.max_in_flight)
-        for url, states in by_url(service.targets).items():
+        # A service may list one URL several times, as a target of its own each time.
+        by_url: defaultdict[str, list[TargetState]] = defaultdict(list)
+        for state in service.targets:
+            by_url[state.target.url].append(state)
+        for url, states in by_url.items():
             in_use = sum(state.in_flight for state in states)
             metrics.upstream_connections.labels(name, url, "in_use").set(in_use)
             metrics.upstream_connections.labels(name, url, "idle").set(service.connections.idle_count(states[0].target))
             is_open = any(state.breaker.state != "closed" for state in states)
             metrics.breaker_open.labels(name, url).set(is_open)
-            if service.is_asked:
+            if service.has_health_checks:
                 metrics.target_unwell.labels(name, url).set(not all(state.is_healthy for state in states))
                 metrics.target_unknown.labels(name, url).set(not all(state.is_health_known for state in states))
 
-    def _keep_looking(self) -> None:
+    def _update_forever(self) -> None:
         is_failing = False
         while True:
             try:
-                self.look()
+                self.update()
                 is_failing = False
             except Exception:
                 if not is_failing:
-                    log.exception("what the metrics tell of this worker is old")
+                    log.exception("metrics: the gauges of this worker are not updated")
                 is_failing = True
-            time.sleep(LOOK_SECONDS)
-
-
-def by_url(targets: Sequence[TargetState]) -> dict[str, list[TargetState]]:
-    """One target may be configured several times."""
-    found: dict[str, list[TargetState]] = {}
-    for state in targets:
-        found.setdefault(state.target.url, []).append(state)
-    return found
+            time.sleep(UPDATE_SECONDS)

@@ -1,4 +1,4 @@
-"""Counts finished requests, by what is configured and well-known methods: never by what a client made up."""
+"""Counts finished requests. Label values come from the configuration and fixed lists, never from a client."""
 
 from __future__ import annotations
 
@@ -10,43 +10,38 @@ from gateway.telemetry.metrics.registry import Metrics
 from gateway.telemetry.request_records import RequestRecord
 
 METHODS = frozenset(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
-# Of the gateway's own paths, and of what no service has.
-OWN = "gateway"
-CLASSES = {hundreds: f"{hundreds}xx" for hundreds in range(1, 6)}
+# The service and route label of the gateway's own paths, and of paths that belong to no service.
+GATEWAY_LABEL = "gateway"
+STATUS_CLASSES = {hundreds: f"{hundreds}xx" for hundreds in range(1, 6)}
 
 
 class RequestMetrics:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
 
-    def read(self, notes: Sequence[RequestRecord]) -> None:
+    def count(self, records: Sequence[RequestRecord]) -> None:
         metrics = self._metrics
-        counts = Counter(map(labels_of, notes))
-        for labels, count in counts.items():
-            metrics.requests.labels(*labels).inc(count)
-        for service, its_notes in by_service(notes).items():
-            exchanges = [note.exchange for note in its_notes]
+        for labels, number in Counter(map(labels_of, records)).items():
+            metrics.requests.labels(*labels).inc(number)
+        by_service: defaultdict[str, list[RequestRecord]] = defaultdict(list)
+        for record in records:
+            by_service[labels_of(record)[0]].append(record)
+        for service, own_records in by_service.items():
+            exchanges = [record.exchange for record in own_records]
             metrics.own_seconds.labels(service).inc(sum(max(0.0, one.own_seconds) for one in exchanges))
-            seconds = [note.seconds for note in its_notes if not note.exchange.is_stream]
+            seconds = [record.seconds for record in own_records if not record.exchange.is_stream]
             observe_all(metrics.request_seconds.labels(service), seconds)
             upstream_seconds = [one.upstream_seconds for one in exchanges if one.upstream_seconds is not None]
             if upstream_seconds:
                 observe_all(metrics.upstream_seconds.labels(service), upstream_seconds)
-        metrics.redis_seconds.count()
+        metrics.redis_seconds.flush()
 
 
-def by_service(notes: Sequence[RequestRecord]) -> dict[str, list[RequestRecord]]:
-    found: defaultdict[str, list[RequestRecord]] = defaultdict(list)
-    for note in notes:
-        found[note.exchange.policy.service if note.exchange.policy else OWN].append(note)
-    return found
-
-
-def labels_of(note: RequestRecord) -> tuple[str, str, str, str]:
-    """Service, route, method and class of status."""
-    exchange = note.exchange
+def labels_of(record: RequestRecord) -> tuple[str, str, str, str]:
+    """Service, route, method and status class."""
+    exchange = record.exchange
     method = exchange.method if exchange.method in METHODS else "other"
     policy = exchange.policy
-    service, route = (policy.service, policy.name) if policy else (OWN, OWN)
-    # A service may answer 999.
-    return service, route, method, CLASSES.get(note.status // 100, "other")
+    service, route = (policy.service, policy.name) if policy else (GATEWAY_LABEL, GATEWAY_LABEL)
+    # An upstream may send any three digits as its status, also 999.
+    return service, route, method, STATUS_CLASSES.get(record.status // 100, "other")

@@ -1,6 +1,6 @@
-"""What is done about finished requests, aside from them: a request leaves a note, and all else waits for nobody.
+"""The queue of finished requests: requests only append to it, and a background thread does all the work on records.
 
-Notes are gathered for a moment, so that the log is written, and metrics are kept, for many at once.
+The thread waits a moment after the first record, so that the consumers handle many records at once.
 """
 
 from __future__ import annotations
@@ -15,81 +15,83 @@ from threading import Event, Lock
 from gateway.context import Exchange
 from gateway.system.threads import PerProcessThread
 
-GATHER_SECONDS = 0.1
-# How many notes are dealt with before requests have their turn.
-AT_ONCE = 100
+BATCH_DELAY_SECONDS = 0.1
+# Between two batches, other greenlets get their turn.
+BATCH_RECORDS = 100
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class RequestRecord:
-    """A finished request. `ended` is monotonic seconds, `now` seconds since 1970."""
+    """A finished request. `ended_at` is in seconds since 1970, `ended` in monotonic seconds."""
 
     exchange: Exchange
     status: int
     sent_bytes: int
-    now: float
+    ended_at: float
     ended: float
 
     @property
     def seconds(self) -> float:
-        """From its head to the last byte of its answer."""
+        """The time from the request's head to the last byte of the response."""
         return self.ended - self.exchange.started
 
 
-Reader = Callable[[Sequence[RequestRecord]], None]
+Consumer = Callable[[Sequence[RequestRecord]], None]
 
 
-class RequestRecords:
-    """Has `readers` read them, in their order, in a thread of each process. `at_exit` is called at the end of each
-    process that left any."""
+class RecordQueue:
+    """Passes records to `consumers`, in this order, in one thread per process. `at_exit` is called at the end of each
+    process that queued a record."""
 
-    def __init__(self, readers: Iterable[Reader], at_exit: Callable[[], None]) -> None:
-        self.readers = list(readers)
-        self._unread: deque[RequestRecord] = deque()
-        self._something = Event()
-        self._is_told = False
-        # At the end two may read.
-        self._reading = Lock()
-        self._thread = PerProcessThread("notes", self._read_on, at_exit)
+    def __init__(self, consumers: Iterable[Consumer], at_exit: Callable[[], None]) -> None:
+        self.consumers = list(consumers)
+        self._records: deque[RequestRecord] = deque()
+        self._has_records = Event()
+        # Cheaper to check for each request than the event.
+        self._is_notified = False
+        # `drain` consumes in the thread of its caller.
+        self._consuming = Lock()
+        self._thread = PerProcessThread("request-records", self._consume_forever, at_exit)
 
     def start(self) -> None:
-        """Begins. Where memory runs out, it would be too late to."""
+        """Starts the thread early: once memory runs out, no thread could be started any more."""
         self._thread.start()
 
-    def leave(self, note: RequestRecord) -> None:
-        """Takes it; no more than that."""
-        self._unread.append(note)
-        if not self._is_told:
-            # First of all: where no thread can be had, the next note tries again.
+    def enqueue(self, record: RequestRecord) -> None:
+        self._records.append(record)
+        if not self._is_notified:
+            # Before the flag is set: if no thread can be started, the next record tries again.
             self._thread.start()
-            self._is_told = True
-            self._something.set()
+            self._is_notified = True
+            self._has_records.set()
 
-    def finish(self) -> None:
-        """Has what is left read, at the end of the process."""
-        while self._unread:
-            self._read()
-        with self._reading:
-            """The thread has read what it was reading."""
+    def drain(self) -> None:
+        """Consumes all queued records in the calling thread, and waits for the batch that the background thread is
+        consuming. Called at the end of the process."""
+        while self._records:
+            self._consume_batch()
+        with self._consuming:
+            """The background thread has finished its batch."""
 
-    def _read_on(self) -> None:
+    def _consume_forever(self) -> None:
         while True:
-            self._something.wait()
-            time.sleep(GATHER_SECONDS)
-            self._something.clear()
-            self._is_told = False
-            while self._unread:
-                self._read()
+            self._has_records.wait()
+            time.sleep(BATCH_DELAY_SECONDS)
+            self._has_records.clear()
+            self._is_notified = False
+            while self._records:
+                self._consume_batch()
                 time.sleep(0)
 
-    def _read(self) -> None:
-        with self._reading:
-            unread = self._unread
-            taken = [unread.popleft() for _ in range(min(AT_ONCE, len(unread)))]
-            for read in self.readers:
+    def _consume_batch(self) -> None:
+        with self._consuming:
+            batch = [self._records.popleft() for _ in range(min(BATCH_RECORDS, len(self._records)))]
+            for consume in self.consumers:
                 try:
-                    read(taken)
+                    consume(batch)
                 except Exception:
-                    log.exception("what is told of requests is incomplete")
+                    log.exception(
+                        "telemetry: %s requests are missing in the log, the metrics or the traces", len(batch)
+                    )

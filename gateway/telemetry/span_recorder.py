@@ -1,4 +1,4 @@
-"""Spans in Flask: what a request's are made of is gathered, and handed on when its answer has gone out."""
+"""Turns the records of sampled requests into spans."""
 
 from __future__ import annotations
 
@@ -22,14 +22,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def make_recorder(settings: TracingSettings, redaction: PathRedaction) -> SpanRecorder | None:
-    """What makes spans of sampled requests, where there is a collector; nothing at all where there is none.
-
-    Raises ConfigurationError where the SDK is not installed."""
+def make_span_recorder(settings: TracingSettings, redaction: PathRedaction) -> SpanRecorder | None:
+    """The recorder; None if no collector is configured. Raises ConfigurationError if the SDK is not installed."""
     if settings.otlp_endpoint is None:
         return None
     try:
-        from gateway.telemetry.tracing.export import SpanExport  # noqa: PLC0415 - an extra, and only for those who want it
+        from gateway.telemetry.tracing.export import SpanExport  # noqa: PLC0415 - the SDK is an optional requirement
     except ImportError as error:
         raise ConfigurationError(
             [
@@ -46,8 +44,9 @@ class SpanRecorder:
         self._redaction = redaction
         self._has_failed = False
 
-    def remember(self, response: Response) -> Response:
-        """Keeps what will be gone when the answer has gone out."""
+    def store_response_facts(self, response: Response) -> Response:
+        """A Flask after_request hook: stores what the span needs and what no longer exists when the response has been
+        sent."""
         exchange = context.current_or_none()
         if exchange is not None and exchange.trace is not None and exchange.trace.is_recorded:
             environ = exchange.environ
@@ -61,7 +60,7 @@ class SpanRecorder:
         return response
 
     def close(self) -> None:
-        """Sends what is left when a worker ends."""
+        """Sends the spans that are still queued. Called at the end of a worker."""
         self._export.close()
 
     def _route_of(self, exchange: Exchange) -> str | None:
@@ -69,19 +68,18 @@ class SpanRecorder:
             return exchange.policy.path
         return request.url_rule.rule if request.url_rule is not None else None
 
-    def read(self, notes: Sequence[RequestRecord]) -> None:
-        """Makes the spans of finished requests."""
-        for note in notes:
-            exchange = note.exchange
+    def export_spans(self, records: Sequence[RequestRecord]) -> None:
+        for record in records:
+            exchange = record.exchange
             if exchange.response_facts is None or exchange.trace is None:
                 continue
-            outer = server_span(exchange, exchange.response_facts, note.ended, self._redaction.path_of(exchange))
+            outer = server_span(exchange, exchange.response_facts, record.ended, self._redaction.path_of(exchange))
             for call in exchange.trace.calls:
                 call.url = self._redaction.upstream_url(exchange, call.url)
             try:
                 self._export.send(exchange.trace, outer, inner_spans(exchange, exchange.trace))
             except Exception:
-                # No log may be filled with it.
+                # Logged once: it would probably happen for each request.
                 if not self._has_failed:
                     self._has_failed = True
-                    log.exception("spans can't be made")
+                    log.exception("tracing: spans can't be created; further failures are not logged")

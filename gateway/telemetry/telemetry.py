@@ -1,4 +1,4 @@
-"""All that is told of requests, and by whom: the access log, metrics, the status page's figures, spans."""
+"""Assembles the access log, metrics, traces and the figures of the status page for one application."""
 
 from __future__ import annotations
 
@@ -13,64 +13,68 @@ from gateway.route_policy import policies_of
 from gateway.status.document import StatusDocument
 from gateway.status.rolling_stats import RollingStats
 from gateway.telemetry.access_log import AccessLog
-from gateway.telemetry.gauges import ClientConnections, Gauges
+from gateway.telemetry.gauges import ConnectionCounts, Gauges
 from gateway.telemetry.metrics.registry import Metrics
 from gateway.telemetry.path_redaction import PathRedaction
 from gateway.telemetry.request_metrics import RequestMetrics
-from gateway.telemetry.request_records import Reader, RequestRecord, RequestRecords
-from gateway.telemetry.span_recorder import SpanRecorder, make_recorder
+from gateway.telemetry.request_records import Consumer, RecordQueue, RequestRecord
+from gateway.telemetry.span_recorder import SpanRecorder, make_span_recorder
 
-# Under which the application keeps it, for the server's hooks.
-TELEMETRY = "gateway_reporting"
+# The key in `app.extensions`, where gunicorn's hooks find the telemetry of an application.
+TELEMETRY = "gateway_telemetry"
 
 
 class Telemetry:
-    """`status` is told to the page, `gauges` to Prometheus, once they are there."""
+    """`status` and `gauges` are set once their parts exist, before the worker starts."""
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
-        self.recent = RollingStats(settings.services, time.time)
+        self.rolling_stats = RollingStats(settings.services, time.time)
         redaction = PathRedaction(policies_of(settings))
-        self.spans: SpanRecorder | None = make_recorder(settings.tracing, redaction)
+        self.spans: SpanRecorder | None = make_span_recorder(settings.tracing, redaction)
         self.status: StatusDocument | None = None
         self.gauges: Gauges | None = None
         self._access_log = AccessLog(settings.log, metrics.log_lines_lost.inc, random.random, redaction)
-        readers: list[Reader] = [self._access_log.read, RequestMetrics(metrics).read, self._observe]
+        consumers: list[Consumer] = [
+            self._access_log.write_lines,
+            RequestMetrics(metrics).count,
+            self._count_for_status,
+        ]
         if self.spans is not None:
-            readers.append(self.spans.read)
-        self.notes = RequestRecords(readers, self._finish_log)
+            consumers.append(self.spans.export_spans)
+        self.records = RecordQueue(consumers, self._flush_log)
 
-    def start(self, connections: ClientConnections | None) -> None:
-        """In a worker, before its first request: operators see it from then on. `connections` are its clients', where
-        it knows them."""
-        self.notes.start()
+    def start(self, connections: ConnectionCounts | None) -> None:
+        """Called in a worker before its first request, so that operators see the worker from its start. `connections`
+        are those of clients; None if the server does not know them."""
+        self.records.start()
         self._access_log.start()
         if self.gauges is not None:
             self.gauges.start(connections)
         if self.status is not None:
             self.status.start()
 
-    def reopen(self) -> None:
-        """For whoever moved the log away."""
+    def reopen_log(self) -> None:
+        """Opens the log file by its name again, after a log rotation."""
         self._access_log.reopen()
 
     def finish(self) -> None:
-        """At the end of a worker: nothing that is known is lost."""
-        self._finish_log()
+        """Writes and sends all that is queued. Called at the end of a worker."""
+        self._flush_log()
         if self.spans is not None:
             self.spans.close()
 
-    def _finish_log(self) -> None:
-        self.notes.finish()
-        self._access_log.finish()
+    def _flush_log(self) -> None:
+        self.records.drain()
+        self._access_log.flush()
 
-    def _observe(self, notes: Sequence[RequestRecord]) -> None:
-        for note in notes:
-            exchange = note.exchange
+    def _count_for_status(self, records: Sequence[RequestRecord]) -> None:
+        for record in records:
+            exchange = record.exchange
             if exchange.policy is not None:
-                seconds = None if exchange.is_stream else note.seconds
-                self.recent.observe(exchange.policy.service, note.status, exchange.error_code, seconds)
+                seconds = None if exchange.is_stream else record.seconds
+                self.rolling_stats.count(exchange.policy.service, record.status, exchange.error_code, seconds)
 
 
 def telemetry_of(app: object) -> Telemetry | None:
-    """That of what gunicorn serves, which may be nothing where it failed to load."""
+    """The telemetry of the application that gunicorn serves; None if it failed to load or is not the gateway."""
     return app.extensions.get(TELEMETRY) if isinstance(app, Flask) else None

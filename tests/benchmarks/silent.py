@@ -6,4 +6,4 @@ from gateway.telemetry.telemetry import telemetry_of
 app = create_app()
 telemetry = telemetry_of(app)
 assert telemetry is not None
-telemetry.notes.readers.clear()
+telemetry.records.consumers.clear()

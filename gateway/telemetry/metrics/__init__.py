@@ -1,2 +1,3 @@
-"""The figures for Prometheus: `registry` has all that there are, `histograms` counts those of every request, and in
-`files` the workers keep them."""
+"""Metrics for Prometheus: `registry` defines all of them, `histograms` makes frequent observations cheap, and
+`worker_files` names the files in which each worker counts.
+"""

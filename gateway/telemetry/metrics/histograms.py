@@ -1,4 +1,5 @@
-"""Histograms of what happens with every request: their values are gathered, and counted for many at once."""
+"""Histograms that are observed for every request: values are collected first and counted in batches, as each
+`Histogram.observe` takes two locks."""
 
 from __future__ import annotations
 
@@ -8,27 +9,26 @@ from collections.abc import Sequence
 
 from prometheus_client import Histogram
 
-MOST_VALUES = 100_000
+MAX_VALUES = 100_000
 
 
-class Gathered:
-    """Takes values of a histogram that has no labels; `count` comes later."""
+class DeferredHistogram:
+    """Collects values for a histogram without labels until `flush` counts them."""
 
     def __init__(self, histogram: Histogram) -> None:
         self._histogram = histogram
-        # Where nobody counts, they must not become more and more.
-        self._values: deque[float] = deque(maxlen=MOST_VALUES)
+        # Bounded, as a process without a thread for records never flushes.
+        self._values: deque[float] = deque(maxlen=MAX_VALUES)
 
     def observe(self, value: float) -> None:
         self._values.append(value)
 
-    def count(self) -> None:
-        """Counts what has come by now."""
+    def flush(self) -> None:
         observe_all(self._histogram, [self._values.popleft() for _ in range(len(self._values))])
 
 
 def observe_all(histogram: Histogram, values: Sequence[float]) -> None:
-    """As if each were observed; one by one, each would take the locks of its bucket and of the sum."""
+    """Has the same result as `histogram.observe(value)` for each value."""
     if values:
         for bucket, count in Counter(bisect_left(histogram._upper_bounds, value) for value in values).items():
             histogram._buckets[bucket].inc(count)

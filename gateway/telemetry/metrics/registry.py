@@ -1,8 +1,8 @@
-"""What is counted for operators, in the Prometheus text format; right over all workers of a gateway.
+"""Every metric of the gateway, and their exposition in the Prometheus text format, summed over all workers.
 
-prometheus_client decides when it is imported whether it counts for one process or, in files of a folder, for several:
-gunicorn's master makes that folder first (`worker_files`). Labels come from the configuration or
-from lists in the code, never from what a client sends.
+prometheus_client decides at its import whether it counts in memory or in files, as gunicorn's workers need it. So
+gunicorn's master creates the folder of these files first (`worker_files`). Label values come from the configuration
+and from fixed lists, never from a client.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from prometheus_client import (
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from gateway.system.native_threads import run_in_native_thread
-from gateway.telemetry.metrics.histograms import Gathered
+from gateway.telemetry.metrics.histograms import DeferredHistogram
 from gateway.telemetry.metrics.worker_files import FOLDER_VARIABLE, current_slot
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
-# Bounds of histograms: from what the gateway itself takes to where clients give up.
+# Bucket bounds: from the time that the gateway itself needs to the time after which clients give up.
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 SCRAPE_ATTEMPTS, RETRY_SECONDS = 200, 0.01
 
@@ -39,109 +39,124 @@ if IS_MULTIPROCESS:
 
 
 class Metrics:
-    """The gateway's counters; each worker counts for itself, `exposition` adds them up."""
+    """Each worker counts on its own; `exposition` adds the workers up."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         self.requests = self._counter(
-            "gateway_requests", "Requests answered, by class of status.", "service", "route", "method", "status"
+            "gateway_requests", "Finished requests, by status class.", "service", "route", "method", "status"
         )
         self.request_seconds = self._histogram(
-            "gateway_request_seconds", "From a request's head to the last byte of its answer.", "service"
+            "gateway_request_seconds",
+            "Time from the head of a request to the last byte of its response, without streams.",
+            "service",
         )
         self.upstream_seconds = self._histogram(
-            "gateway_upstream_seconds", "Until the head of the service's answer was there, retries included.", "service"
+            "gateway_upstream_seconds",
+            "Time until the head of the upstream's response arrived, including retries.",
+            "service",
         )
-        self.redis_seconds = Gathered(self._histogram("gateway_redis_seconds", "A request's one call of Redis."))
+        self.redis_seconds = DeferredHistogram(
+            self._histogram("gateway_redis_seconds", "Time of the call to Redis that a request makes.")
+        )
         self.token_refusals = self._counter(
-            "gateway_token_refusals", "Requests refused for want of a good token, by reason.", "reason"
+            "gateway_token_refusals", "Requests refused because of a missing or invalid token, by reason.", "reason"
         )
         self.revocations_unseen = self._counter(
-            "gateway_revocations_unseen", "Verified tokens of which could not be seen whether they are revoked."
+            "gateway_revocations_unseen", "Valid tokens accepted without a revocation check, because Redis failed."
         )
 
         self.quota_refusals = self._counter(
             "gateway_quota_refusals",
-            "Requests over their quota; those of mode observe went through all the same.",
+            "Requests that exceeded a rate limit; with mode observe they were forwarded.",
             "service",
             "route",
             "mode",
         )
         self.quota_fallbacks = self._counter(
-            "gateway_quota_fallbacks", "Requests whose quota was decided without Redis, by on_redis_failure.", "way"
+            "gateway_quota_fallbacks", "Requests limited without Redis, by the on_redis_failure setting.", "way"
         )
         self.undocumented = self._counter(
-            "gateway_undocumented_requests", "Requests that their service's document does not know.", "service", "mode"
+            "gateway_undocumented_requests",
+            "Requests for operations that are not in the service's API document.",
+            "service",
+            "mode",
         )
-        self.retries = self._counter("gateway_retries", "Requests that were sent again, by service.", "service")
+        self.retries = self._counter("gateway_retries", "Requests sent to an upstream again.", "service")
         self.breaker_openings = self._counter(
-            "gateway_breaker_openings", "How often a target was found failing and left alone.", "service", "target"
+            "gateway_breaker_openings", "How often the breaker of a target opened.", "service", "target"
         )
         self.log_lines_lost = self._counter(
-            "gateway_log_lines_lost", "Lines of the access log that could not be written."
+            "gateway_log_lines_lost", "Access log lines that could not be written and were dropped."
         )
-        self.redis_failures = self._counter("gateway_redis_failures", "Calls to Redis that failed.")
-        self.redis_down = self._gauge("gateway_redis_down", "Workers that do without Redis as it failed.")
+        self.redis_failures = self._counter("gateway_redis_failures", "Failed calls to Redis.")
+        self.redis_down = self._gauge("gateway_redis_down", "Workers that do not use Redis at present, as it failed.")
         self.own_seconds = self._counter(
-            "gateway_own_seconds", "What the gateway itself took until the heads of answers were there.", "service"
+            "gateway_own_seconds",
+            "Time spent in the gateway itself until the heads of responses were ready, without Redis and upstreams.",
+            "service",
         )
-        self.worker_starts = self._counter("gateway_worker_starts", "Workers that have started.")
+        self.worker_starts = self._counter("gateway_worker_starts", "Started workers.")
 
-        # How the workers that live are at this moment, as `gateway.telemetry.gauges` looks at them.
-        self.workers = self._gauge("gateway_workers", "Workers that serve.")
+        # The present state of living workers; `gateway.telemetry.gauges` updates these.
+        self.workers = self._gauge("gateway_workers", "Workers that serve requests.")
         self.worker_memory = self._gauge(
-            "gateway_worker_memory_bytes", "Resident memory of the worker that has most.", mode="livemax"
+            "gateway_worker_memory_bytes", "Resident memory of the largest worker.", mode="livemax"
         )
         self.client_connections = self._gauge(
-            "gateway_client_connections", "Clients' connections: waiting for a request, or serving one.", "state"
+            "gateway_client_connections",
+            "Client connections, waiting for a request or serving one.",
+            "state",
         )
-        self.in_flight = self._gauge(
-            "gateway_requests_in_flight", "Requests of a service whose answers have not ended.", "service"
-        )
+        self.in_flight = self._gauge("gateway_requests_in_flight", "Requests in flight.", "service")
         self.in_flight_limit = self._gauge(
-            "gateway_requests_in_flight_limit", "Above so many over all workers a service is overloaded.", "service"
+            "gateway_requests_in_flight_limit",
+            "The most requests that may be in flight, summed over all workers; further ones get 503.",
+            "service",
         )
         self.upstream_connections = self._gauge(
             "gateway_upstream_connections",
-            "Connections to a target, in use or kept idle.",
+            "Connections to a target, by state: in_use or idle.",
             "service",
             "target",
             "state",
         )
         self.breaker_open = self._gauge(
-            "gateway_breaker_open", "Workers that leave a target alone as it failed.", "service", "target"
+            "gateway_breaker_open",
+            "Workers whose breaker of a target is open or half-open.",
+            "service",
+            "target",
         )
         self.target_unwell = self._gauge(
-            "gateway_target_unwell", "Workers whose health checks find a target unwell.", "service", "target"
+            "gateway_target_unwell", "Workers whose health checks of a target fail.", "service", "target"
         )
         self.target_unknown = self._gauge(
             "gateway_target_unknown",
-            "Workers whose health checks have not found out about a target yet.",
+            "Workers that have no health check result of a target yet.",
             "service",
             "target",
         )
         self.jwks_loaded = self._gauge(
             "gateway_jwks_loaded_timestamp_seconds",
-            "When an issuer's keys were loaded, by the worker that has the oldest.",
+            "When an issuer's keys were last loaded, in the worker with the oldest keys.",
             "issuer",
             mode="livemin",
         )
         self.jwks_failing = self._gauge(
-            "gateway_jwks_failing", "Workers that could not load an issuer's keys the last time.", "issuer"
+            "gateway_jwks_failing", "Workers whose last attempt to load an issuer's keys failed.", "issuer"
         )
         self.document_current = self._gauge(
             "gateway_document_current_timestamp_seconds",
-            "When a service's document was last seen to be current, or since when it can't be renewed.",
+            "When a service's API document was last known to be current.",
             "service",
             mode="livemin",
         )
         self.document_failing = self._gauge(
-            "gateway_document_failing", "Workers that know that a service's document can't be renewed.", "service"
+            "gateway_document_failing", "Workers that can't refresh a service's API document.", "service"
         )
 
     def exposition(self) -> bytes:
-        """The metrics of all workers, living and ended, in the text format. Raises what prometheus_client raises for
-        files that stay unreadable."""
+        """All metrics in the text format: counters and histograms of all workers, gauges of the living ones."""
         if not IS_MULTIPROCESS:
             return generate_latest(self._registry)
         collector = MultiProcessCollector(None)  # type: ignore[no-untyped-call]
@@ -158,7 +173,7 @@ class Metrics:
     def _gauge(
         self, name: str, text: str, *labels: str, mode: Literal["livesum", "livemin", "livemax"] = "livesum"
     ) -> Gauge:
-        """Of the workers that live, none of those that have ended."""
+        """A gauge of living workers: prometheus_client deletes the values of ended ones."""
         return Gauge(name, text, labels, registry=self._registry, multiprocess_mode=mode)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:

@@ -103,7 +103,7 @@ def test_a_target_that_refuses_costs_no_request(
     assert len(upstream.requests) == 20
     # After some failures it is not even tried: five in a row, and then one now and then.
     assert 5 <= counted(gateway, "gateway_retries_total", service=service) <= 8
-    assert f"{service}: {DEAD} fails and is left alone" in gateway.output()
+    assert f"{service}: the breaker of {DEAD} opened" in gateway.output()
     logged = gateway.wait_for_log(lambda line: line["service"] == service and len(line["attempts"] or ()) > 1)
     assert [one["outcome"] for one in logged["attempts"]] == ["upstream_unreachable", "answered"]
     # That is for operators.
@@ -308,7 +308,7 @@ def test_a_target_that_breaks_off_its_answers_is_left_alone(
     upstream.script = cut
     assert [is_cut("breaking") for _ in range(3)]
     assert code(ask(gateway, "breaking")) == (503, "upstream_open")
-    assert f"breaking: {upstream.url} fails and is left alone" in gateway.output()
+    assert f"breaking: the breaker of {upstream.url} opened" in gateway.output()
 
 
 def test_a_slow_upload_keeps_nobody_from_a_service_that_works(

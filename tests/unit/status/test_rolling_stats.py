@@ -39,8 +39,8 @@ def running(recent: RollingStats) -> dict[str, Any]:
 
 def test_how_long_a_stream_takes_is_in_no_percentile() -> None:
     recent, _ = worker()
-    recent.observe("devices", 200, "", 0.01)
-    recent.observe("devices", 200, "", None)
+    recent.count("devices", 200, "", 0.01)
+    recent.count("devices", 200, "", None)
     number, requests, errors, _, _, buckets = running(recent)["devices"]
     assert (number, requests, errors) == (NOW // SLOT_SECONDS, 2, 0)
     assert sum(buckets.values()) == 1
@@ -53,7 +53,7 @@ def test_how_long_a_stream_takes_is_in_no_percentile() -> None:
 def test_percentiles_are_right_within_a_bucket(times: list[float], share: float) -> None:
     recent, clock = worker()
     for seconds in times:
-        recent.observe("devices", 200, "", seconds)
+        recent.count("devices", 200, "", seconds)
     clock.now += SLOT_SECONDS
     (slot,) = finished(recent)
     buckets = [slot.buckets.get(index, 0) for index in range(len(BOUNDS) + 1)]
@@ -75,7 +75,7 @@ def test_the_bounds_are_where_they_are_said_to_be() -> None:
     assert 60 < BOUNDS[-1] < 65
     recent, clock = worker()
     for seconds in (0.0, *BOUNDS, 1e9):
-        recent.observe("devices", 200, "", seconds)
+        recent.count("devices", 200, "", seconds)
     clock.now += SLOT_SECONDS
     (slot,) = finished(recent)
     # Nothing and the first bound, then each bound in its own bucket, then what is beyond.
@@ -96,7 +96,7 @@ def test_what_is_counted_as_what() -> None:
         (200, "upstream_aborted"),
         (200, "client_disconnected"),
     ]:
-        recent.observe("devices", status, code, 0.001)
+        recent.count("devices", status, code, 0.001)
     number = int(NOW / SLOT_SECONDS)
     codes = dict.fromkeys(
         "missing_token quota_exceeded upstream_unreachable upstream_aborted client_disconnected".split(), 1
@@ -114,7 +114,7 @@ def test_slots_age_and_their_places_are_taken_again() -> None:
     first = int(NOW / SLOT_SECONDS)
     for count in range(3 * RING):
         for _ in range(count % 3 + 1):
-            recent.observe("devices", 200, "", 0.001)
+            recent.count("devices", 200, "", 0.001)
         # Not at each of them, as slots are written when they are wanted.
         if count % 7 == 0:
             finished(recent)
@@ -133,20 +133,20 @@ def test_slots_without_requests_are_left_out() -> None:
     recent, clock = worker()
     first = int(NOW / SLOT_SECONDS)
     for pause in (1, 5, RING + 3):
-        recent.observe("rules", 200, "", 0.001)
+        recent.count("rules", 200, "", 0.001)
         clock.now += pause * SLOT_SECONDS
-    recent.observe("rules", 200, "", 0.001)
+    recent.count("rules", 200, "", 0.001)
     assert finished(recent, "rules") == []
     assert [slot[0] for slot in running(recent).values()] == [first + 6 + RING + 3]
 
 
 def test_a_clock_that_is_set_back_loses_no_more_than_that_time() -> None:
     recent, clock = worker()
-    recent.observe("devices", 200, "", 0.001)
+    recent.count("devices", 200, "", 0.001)
     clock.now += SLOT_SECONDS
     assert len(finished(recent)) == 1
     clock.now -= 3600
     assert finished(recent) == []
-    recent.observe("devices", 200, "", 0.001)
+    recent.count("devices", 200, "", 0.001)
     clock.now += SLOT_SECONDS
     assert [slot.number for slot in finished(recent)] == [int((NOW - 3600) / SLOT_SECONDS) + 1]

@@ -1,4 +1,4 @@
-"""Notes of finished requests: each is read once, and none is lost at the end."""
+"""The queue of finished requests: each record is consumed once, and none is lost at the end."""
 
 from __future__ import annotations
 
@@ -6,35 +6,35 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from gateway.telemetry.request_records import RequestRecord, RequestRecords
+from gateway.telemetry.request_records import RecordQueue, RequestRecord
 
 COUNT = 1000
 
 
-def test_the_end_waits_for_what_is_being_read_and_each_note_is_read_once() -> None:
+def test_drain_waits_for_the_batch_that_the_thread_consumes_and_each_record_is_consumed_once() -> None:
     seen: list[Any] = []
     begun, released = threading.Event(), threading.Event()
 
-    def read(notes: Sequence[RequestRecord]) -> None:
+    def consume(records: Sequence[RequestRecord]) -> None:
         begun.set()
         released.wait(30)
-        seen.extend(notes)
+        seen.extend(records)
 
-    notes = RequestRecords([read], lambda: None)
+    queue = RecordQueue([consume], lambda: None)
     for number in range(COUNT):
-        notes.leave(number)  # type: ignore[arg-type]
+        queue.enqueue(number)  # type: ignore[arg-type]
     assert begun.wait(30)
     counts: list[int] = []
 
-    def finish() -> None:
-        notes.finish()
+    def drain() -> None:
+        queue.drain()
         counts.append(len(seen))
 
-    ends = [threading.Thread(target=finish) for _ in range(2)]
-    for end in ends:
-        end.start()
+    drains = [threading.Thread(target=drain) for _ in range(2)]
+    for one in drains:
+        one.start()
     released.set()
-    for end in ends:
-        end.join()
+    for one in drains:
+        one.join()
     assert counts == [COUNT] * 2
     assert seen == list(range(COUNT))
