@@ -41,7 +41,7 @@ class RedisUser(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LiveService:
-    """The parts of a service that serve its requests. `has_health_checks`: whether its targets have active health checks."""
+    """The parts of a service that serve its requests. `has_health_checks` means active ones."""
 
     prefix: str
     requests: InFlight
