@@ -23,7 +23,7 @@ settings.register_profile("suite", max_examples=50)
 settings.load_profile("suite")
 
 
-class FileScheduling(LoadFileScheduling):  # type: ignore[misc] - xdist has no types
+class FileScheduling(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types
     """Runs all tests of a file in one process, and all tests of the browser, which is started once."""
 
     def _split_scope(self, nodeid: str) -> str:
