@@ -31,7 +31,6 @@ from gateway.gunicorn.request_heads import Request, RequestParser
 from gateway.rate_limiting.flask_limiter_backend import SCHEME, STRATEGY
 from gateway.rate_limiting.limit_sets import LimitSets
 from gateway.redis.connection_classes import TimedConnection
-from gateway.redis.connection_pool import exchanged
 from gateway.responses import GatewayResponse, put_fields
 from gateway.stages.rate_limit import GatewayLimiter, RequestLimits
 from gateway.tokens.jws import CompactTokens
@@ -173,7 +172,7 @@ def check_redis_connection() -> None:
         connected: Any = Connection
         connection = connected(host="gateway.invalid", socket_timeout=1, socket_connect_timeout=1, protocol=2)
         require(connection._sock is None, "a connection has a socket before it connects")
-        require(exchanged(connection, ("PING",)) == b"OK", "a reply is read in another way")
+        connection.connect()
         require(connection._sock is near, "connections are not made by _connect")
         error = connection._parser.parse_error("READONLY no")
         require(isinstance(error, ReadOnlyError), "errors in replies are read in another way")

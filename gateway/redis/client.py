@@ -1,4 +1,5 @@
-"""The client: short timeouts, no retries. To go on without Redis is its callers' decision, not a matter of waiting."""
+"""The Redis client: short timeouts, no retries. If Redis fails, its callers decide how to continue; none of them waits
+for Redis."""
 
 from __future__ import annotations
 
@@ -9,68 +10,70 @@ from typing import Any
 from gevent.monkey import is_module_patched
 from redis import BlockingConnectionPool, Redis, RedisError
 from redis.backoff import NoBackoff
+from redis.exceptions import InvalidResponse
 from redis.retry import Retry
 
 from gateway.config import Settings
 from gateway.config.redis_url import RedisAddress, parse_redis_url
 from gateway.redis.cluster import ClusterClient
 from gateway.redis.connection_classes import use_own_connections
-from gateway.redis.connection_pool import Connections
 from gateway.redis.hash_tags import CLUSTER_PARTITIONS, HashTags
-from gateway.redis.multiplexed import MultiplexedConnection
+from gateway.redis.multiplexed import MultiplexedClient
 from gateway.redis.sentinel import master_client
 
-# Each is busy for less than a millisecond at a time. A request that finds none free waits for one: redis-py's usual
-# pool would fail it as if Redis were gone.
+# A request that finds all connections in use waits for one; each is used for less than a millisecond at a time.
+# redis-py's default pool would raise an exception, as if Redis had failed.
 MAX_CONNECTIONS = 64
-# All that a client raises when Redis fails.
+# All exceptions that a client raises if Redis fails.
 FAILURES: tuple[type[Exception], ...] = (RedisError, OSError)
 
 
 class SharedRedis:
-    """The Redis that gateways share: one server, a master behind sentinels, or a cluster. Connects when first used, so
-    that it can be made before a fork.
+    """The Redis that gateways share: one server, a master behind sentinels, or a cluster. Connects on first use, so
+    that it can be created before a fork.
 
-    `prefix` comes before all keys. Raises ValueError for a URL that can't be read, its methods one of FAILURES."""
+    All keys begin with `prefix`. Raises ValueError for an invalid URL; its methods raise one of FAILURES."""
 
     def __init__(self, url: str, timeout_seconds: float, prefix: str = "") -> None:
         address = parse_redis_url(url)
-        self._client = make_client(address, timeout_seconds)
-        # The same client, where it is one of a cluster.
-        self.cluster = self._client if isinstance(self._client, ClusterClient) else None
-        self._connections: Connections | MultiplexedConnection | None = None
-        if address.kind == "server":
-            pool = client_by_url(address.url, connection_options(timeout_seconds)).connection_pool
-            # TLS has bytes of its own between those of the connection and those of the replies.
-            if is_module_patched("socket") and not address.url.startswith("rediss:"):
-                self._connections = MultiplexedConnection(pool, timeout_seconds)
-            else:
-                self._connections = Connections(pool, MAX_CONNECTIONS, timeout_seconds)
+        client = make_client(address, timeout_seconds)
+        self._client = client
+        self.cluster = client if isinstance(client, ClusterClient) else None
+        # For all requests of a gevent worker. redis-py's own client costs a command half as long again.
+        self._multiplexed: MultiplexedClient | None = None
+        if address.kind == "server" and isinstance(client, Redis) and is_module_patched("socket"):
+            self._multiplexed = MultiplexedClient(client.connection_pool, timeout_seconds)
         self.hash_tags = HashTags(CLUSTER_PARTITIONS if address.kind == "cluster" else 1, prefix)
 
     @classmethod
     def configured(cls, settings: Settings, timeout_seconds: float) -> SharedRedis | None:
-        """The one of `redis_url`, with keys that begin with `redis_prefix`; None where no URL is set."""
+        """The Redis of the settings; None if `redis_url` is not set."""
         if settings.redis_url is None:
             return None
         return cls(settings.redis_url.get_secret_value(), timeout_seconds, settings.redis_prefix)
 
     def run(self, key: str, *command: str | int | bytes) -> Any:
-        """The reply to a command that is about this key (in a cluster, about its slot)."""
-        if self._connections is not None:
-            return self._connections.run(*command)
+        """The reply to a command; in a cluster, from the node that has `key`."""
+        if self._multiplexed is not None:
+            return self._multiplexed.run(*command)
         if self.cluster is not None:
             return self.cluster.run(key, *command)
         client: Any = self._client
-        return client.execute_command(*command)
+        try:
+            return client.execute_command(*command)
+        except ValueError as error:
+            # redis-py raises it for an error reply that it can't parse.
+            raise InvalidResponse("the server's reply can't be parsed") from error
 
     def drop_connections(self) -> None:
-        """What was replied makes no sense: who else is there, or replies to something else, is not asked again."""
-        if self._connections is not None:
-            self._connections.close()
+        """After a reply that makes no sense: the connections are out of step, or the server is not Redis."""
+        if self._multiplexed is not None:
+            self._multiplexed.close()
+        if isinstance(self._client, Redis):
+            self._client.connection_pool.disconnect(inuse_connections=False)
 
     def scan(self, pattern: str) -> Iterator[str]:
-        """Each key that is like the pattern, once; on all nodes of a cluster."""
+        """Each key that matches the pattern, once; on all nodes of a cluster."""
         seen: set[str] = set()
         for client in self._client.masters() if isinstance(self._client, ClusterClient) else [self._client]:
             for key in client.scan_iter(match=pattern, count=1000):
@@ -80,8 +83,8 @@ class SharedRedis:
 
     def close(self) -> None:
         self._client.close()
-        if self._connections is not None:
-            self._connections.close()
+        if self._multiplexed is not None:
+            self._multiplexed.close()
 
 
 def make_client(address: RedisAddress, timeout_seconds: float) -> Redis | ClusterClient:
@@ -112,7 +115,7 @@ def connection_options(timeout_seconds: float) -> dict[str, Any]:
         "socket_connect_timeout": timeout_seconds,
         "health_check_interval": 0,
         "protocol": 2,
-        # redis-py's own retries are ten, with a wait before each.
+        # redis-py retries ten times by default, with a wait before each.
         "retry": Retry(NoBackoff(), 0),
     }
 

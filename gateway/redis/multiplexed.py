@@ -1,12 +1,15 @@
-"""One connection to a server that all requests of a gevent worker share.
+"""One connection to a server, shared by all requests of a gevent worker.
 
-Commands of requests that run at the same time go out together, and their replies come in together: most of what a
-command costs is the system's calls to send it and to read its reply. Nobody waits for another's reply any longer than
-the server itself lets them.
+Commands of concurrent requests are sent together and their replies received together: the system calls to send a
+command and to receive its reply are most of what it costs. No request waits for the reply of another for longer than
+the server itself makes it wait.
+
+redis-py makes the connections; hiredis encodes the commands and parses the replies.
 """
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections import deque
 from typing import Any
@@ -23,128 +26,135 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 RECEIVE_BYTES = 64 * 1024
 READABLE, WRITABLE = 1, 2
 INCOMPLETE = object()
+WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
-class MultiplexedConnection:
-    """`pool` knows how connections are made. To be used by greenlets of one thread."""
+class MultiplexedClient:
+    """Runs commands on a shared connection, and connects again after a failure. For the greenlets of one thread.
+
+    `pool` has the class and the arguments of connections."""
 
     def __init__(self, pool: ConnectionPool, timeout_seconds: float) -> None:
         self._pool = pool
         self._timeout_seconds = timeout_seconds
-        self._link: Link | None = None
-        # Of those who need a connection at the same time one makes it, and all have what becomes of that.
+        self._connection: MultiplexedConnection | None = None
+        # The connection attempt of one request; others that need a connection meanwhile wait for its result.
         self._attempt: AsyncResult | None = None
 
     def run(self, *command: str | int | bytes) -> Any:
-        """The reply as it came. Raises RedisError or OSError."""
-        link = self._link
-        if link is None or link.has_ended:
-            link = self._connected()
+        """The reply, as Redis sent it. Raises RedisError or OSError."""
+        connection = self._connection
+        if connection is None or connection.is_closed:
+            connection = self._connect()
         words: Any = command
-        reply = link.ask(pack_command(words)).get()
+        reply = connection.send(pack_command(words)).get()
         if isinstance(reply, Exception):
             raise reply
         return reply
 
     def close(self) -> None:
-        """Ends the connection; the next command has another one."""
-        if self._link is not None:
-            self._link.end("the connection is not used any more")
+        """Closes the connection; the next command opens a new one."""
+        if self._connection is not None:
+            self._connection.close("the connection was closed by the gateway")
 
-    def _connected(self) -> Link:
-        attempt = self._attempt
-        if attempt is not None:
-            link: Link = attempt.get()
-            return link
+    def _connect(self) -> MultiplexedConnection:
+        if self._attempt is not None:
+            shared: MultiplexedConnection = self._attempt.get()
+            return shared
         attempt = self._attempt = AsyncResult()
         try:
             connection: Any = self._pool.connection_class(**self._pool.connection_kwargs)
             connection.connect()
-            self._link = Link(connection, self._timeout_seconds)
+            self._connection = MultiplexedConnection(connection, self._timeout_seconds)
         except (RedisError, OSError) as error:
             attempt.set_exception(error)
             raise
         except Exception as error:
-            # What it said when it was greeted can't be read.
-            failure = RedisConnectionError("the server can't be talked to")
+            # redis-py could not parse the server's replies to the first commands.
+            failure = RedisConnectionError("the server does not speak Redis' protocol")
             attempt.set_exception(failure)
             raise failure from error
         except BaseException:
             attempt.set_exception(RedisConnectionError())
             raise
         else:
-            attempt.set(self._link)
-            return self._link
+            attempt.set(self._connection)
+            return self._connection
         finally:
             self._attempt = None
 
 
-class Link:
-    """A connection that is up. Whoever asks gets a waiter: its reply is handed to it in its turn."""
+class MultiplexedConnection:
+    """A connection that is established. Replies arrive in the order of the commands."""
 
     def __init__(self, connection: Any, timeout_seconds: float) -> None:
         self._connection = connection
         self._timeout_seconds = timeout_seconds
-        # The system's own below gevent's, which never waits.
+        # The system's socket below gevent's, and its TLS, whose calls never wait.
         self._socket = connection._sock._sock
-        # redis-py knows which error is which.
+        is_tls = isinstance(connection._sock, ssl.SSLSocket)
+        self._send_bytes = connection._sock._sslobj.write if is_tls else self._socket.send
+        self._receive_bytes = connection._sock._sslobj.read if is_tls else self._socket.recv
+        # redis-py has an exception class for each kind of error reply.
         self._replies = Reader(InvalidResponse, connection._parser.parse_error, notEnoughData=INCOMPLETE)
-        # What waits to be sent, and who for; then whose replies are awaited, since when.
+        # Commands to be sent and their waiters; then the waiters whose replies are due, and since when.
         self._unsent: list[bytes] = []
-        self._unsent_for: list[Waiter] = []
+        self._unsent_waiters: list[Waiter] = []
         self._waiting: deque[tuple[Waiter, float]] = deque()
-        self.has_ended = False
+        self.is_closed = False
         self._loop = get_hub().loop
         self._readable = self._loop.io(self._socket.fileno(), READABLE)
         self._writable = self._loop.io(self._socket.fileno(), WRITABLE)
         self._timer = self._loop.timer(timeout_seconds)
-        # Also while nobody waits: that the server has closed it is known before somebody asks.
+        # Active even while no reply is due, so that a close by the server is noticed before the next command.
         self._readable.start(self._receive)
 
-    def ask(self, command: bytes) -> Waiter:
-        """Its `get` gives the reply, which may be an error. Raises RedisError where there is none, or none in time."""
-        if self.has_ended:
-            # While its maker told those who waited for it.
-            raise RedisConnectionError("the connection has ended")
+    def send(self, command: bytes) -> Waiter:
+        """A waiter whose `get` returns the reply, possibly an exception, and raises RedisError if none arrives in time.
+
+        Raises RedisError if the connection is closed."""
+        if self.is_closed:
+            # It was closed between its creation and the moment when the request continued.
+            raise RedisConnectionError("the connection is closed")
         if not self._unsent:
             self._loop.run_callback(self._send)
         waiter = Waiter()
         self._unsent.append(command)
-        self._unsent_for.append(waiter)
+        self._unsent_waiters.append(waiter)
         return waiter
 
-    def end(self, why: str, kind: type[RedisError] = RedisConnectionError) -> None:
-        """Closes it. Those who wait hear of it."""
-        if self.has_ended:
+    def close(self, reason: str, kind: type[RedisError] = RedisConnectionError) -> None:
+        """Closes the connection; all waiters get an exception of this kind."""
+        if self.is_closed:
             return
-        self.has_ended = True
+        self.is_closed = True
         for watcher in (self._readable, self._writable, self._timer):
             watcher.stop()
             watcher.close()
         self._connection.disconnect()
-        for waiter in [*(waiter for waiter, _ in self._waiting), *self._unsent_for]:
-            self._loop.run_callback(waiter.throw, kind(why))
+        for waiter in [*(waiter for waiter, _ in self._waiting), *self._unsent_waiters]:
+            self._loop.run_callback(waiter.throw, kind(reason))
         self._waiting.clear()
-        self._unsent_for.clear()
+        self._unsent_waiters.clear()
 
-    # What follows runs in gevent's hub, and must not wait.
+    # The following methods run in gevent's hub and must not wait.
 
     def _send(self) -> None:
-        if self.has_ended:
+        if self.is_closed:
             return
-        # Their time runs from now on: before, it was this worker that had others to serve.
+        # The timeouts start here: any time before this, the worker itself was busy.
         now = time.monotonic()
-        self._waiting.extend((waiter, now) for waiter in self._unsent_for)
-        self._unsent_for.clear()
+        self._waiting.extend((waiter, now) for waiter in self._unsent_waiters)
+        self._unsent_waiters.clear()
         if not self._timer.active:
-            self._timer.start(self._check_time)
+            self._timer.start(self._check_timeout)
         data = b"".join(self._unsent)
         try:
-            sent = self._socket.send(data)
-        except BlockingIOError:
+            sent = self._send_bytes(data)
+        except WOULD_BLOCK:
             sent = 0
         except OSError:
-            self.end("the connection is broken")
+            self.close("the connection is broken")
             return
         self._writable.stop()
         self._unsent = [data[sent:]] if sent < len(data) else []
@@ -153,46 +163,46 @@ class Link:
 
     def _receive(self) -> None:
         try:
-            data = self._socket.recv(RECEIVE_BYTES)
+            data = self._receive_bytes(RECEIVE_BYTES)
             self._replies.feed(data)
-        except BlockingIOError:
+        except WOULD_BLOCK:
             return
         except (OSError, MemoryError):
             data = b""
         if not data:
-            self.end("the server closed the connection")
+            self.close("the server closed the connection")
             return
-        while not self.has_ended:
+        while not self.is_closed:
             try:
                 reply = self._replies.gets()
             except Exception:
-                # Also what redis-py makes of an error that is none: without an end, each reply from now on would be
-                # the one before's.
-                self.end("the server's reply can't be read")
+                # Also ValueError, for an error reply that redis-py can't parse. If the connection stayed open, every
+                # later reply would go to the wrong request.
+                self.close("the server's reply can't be parsed")
                 return
             if reply is INCOMPLETE:
                 return
             if not self._waiting:
-                self.end("the server sent what nobody asked for")
+                self.close("the server sent a reply without a command")
                 return
             waiter, _ = self._waiting.popleft()
             waiter.switch(reply)
 
-    def _check_time(self) -> None:
-        """Whether the one who has waited longest has waited too long. If so, nothing more will come for the others."""
+    def _check_timeout(self) -> None:
+        """Closes the connection if the oldest waiter's reply is late: then no later reply will arrive either."""
         self._timer.stop()
         if self._seconds_left() <= 0:
-            # What came while this worker was held up came in time.
+            # While the worker was busy, the reply may have arrived in time.
             self._receive()
-        if self.has_ended or not self._waiting:
+        if self.is_closed or not self._waiting:
             return
         left = self._seconds_left()
         if left <= 0:
-            self.end("the server does not answer in time", RedisTimeoutError)
+            self.close("the server does not reply in time", RedisTimeoutError)
             return
         self._timer.close()
         self._timer = self._loop.timer(left)
-        self._timer.start(self._check_time)
+        self._timer.start(self._check_timeout)
 
     def _seconds_left(self) -> float:
         if not self._waiting:

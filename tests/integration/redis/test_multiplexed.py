@@ -154,12 +154,12 @@ def test_an_error_that_is_none_of_rediss_ends_the_connection(gateway: GatewayPro
 
 def test_with_a_connection_for_each_request_too(relay: Relay) -> None:
     shared = SharedRedis(f"redis://:{PASSWORD}@127.0.0.1:{relay.port}/0", 2)
-    assert shared.run("a", "PING") == b"PONG"
+    assert shared.run("a", "ECHO", "one") == b"one"
     for _ in range(2):
         relay.reply = lambda _: [b"-MOVED 1 nowhere:port\r\n"]
         with pytest.raises(FAILURES):
             # The first time a command, the second time the greeting of the new connection.
-            shared.run("a", "PING")
+            shared.run("a", "ECHO", "one")
     relay.reply = lambda data: [data]
     assert shared.run("a", "ECHO", "one") == b"one"
     shared.close()
@@ -175,10 +175,10 @@ redis = SharedRedis(sys.argv[1], 0.1)
 assert redis.run("a", "PING") == b"PONG"
 """
 ENDED = """
-link = redis._connections._link
-link.end("as it happens")
+connection = redis._multiplexed._connection
+connection.close("as it happens")
 try:
-    link.ask(b"never sent")
+    connection.send(b"never sent")
 except ConnectionError:
     assert redis.run("a", "PING") == b"PONG"
 else:

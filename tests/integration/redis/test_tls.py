@@ -14,7 +14,7 @@ from gateway.rate_limiting.redis_counters import RedisCounters
 from gateway.redis.client import FAILURES, SharedRedis
 from gateway.redis.tls import make_context
 from tests.support.certificates import Authority
-from tests.support.commands import flask
+from tests.support.commands import flask, python
 from tests.support.gateway import GatewayProcess, four_services
 from tests.support.redis import free_port, wait_until
 from tests.support.redis_sets import serves
@@ -89,6 +89,34 @@ def test_quotas_and_revocations_are_shared_by_tls(
     flask("revoke", "--jti", "token-1", environ={"REDIS_URL": url})
     assert statuses_of(gateways, token) == [401, 401]
     assert failures(gateways) == 0
+
+
+# In a process of its own, as the one of the tests is not gevent's.
+SHARED_CONNECTION = """
+from gevent import monkey; monkey.patch_all()
+import gevent, sys
+from gateway.redis.client import SharedRedis
+redis = SharedRedis(sys.argv[1], 20)
+# Many TLS records, and more than the system's buffers take at once.
+large = b"x" * 8_000_000
+redis.run("large", "SET", "large", large)
+words = [f"word-{number}" for number in range(100)]
+asked = [gevent.spawn(redis.run, "a", *(("GET", "large") if number % 20 == 0 else ("ECHO", word)))
+         for number, word in enumerate(words)]
+gevent.joinall(asked, raise_error=True)
+expected = [large if number % 20 == 0 else word.encode() for number, word in enumerate(words)]
+assert [one.get() for one in asked] == expected
+connection = redis._multiplexed._connection
+redis.run("a", "QUIT")
+with gevent.Timeout(30):
+    while not connection.is_closed:
+        gevent.sleep(0.01)
+assert redis.run("a", "ECHO", "again") == b"again"
+"""
+
+
+def test_requests_of_a_worker_share_a_connection_by_tls(server: TlsNode, authority: Authority) -> None:
+    assert python("-c", SHARED_CONNECTION, url_of(server, ssl_ca_certs=authority.ca_file)) == ""
 
 
 def test_a_server_of_another_name_is_a_redis_that_fails(
