@@ -198,3 +198,13 @@ def test_named_files_exist() -> None:
             assert (ROOT / path).exists(), f"{name}: {path}"
         for module in re.findall(r"\btests\.benchmarks\.([a-z]\w*)", page):
             assert (ROOT / "tests" / "benchmarks" / f"{module}.py").exists(), f"{name}: {module}"
+
+
+def test_the_architecture_has_all_rooms_and_stages() -> None:
+    page = PAGES["docs/architecture.md"]
+    rooms = [path.parent for path in (ROOT / "gateway").glob("*/__init__.py")]
+    assert [room.name for room in rooms if f"| `gateway/{room.name}/` |" not in page] == []
+    stages = [path.stem for path in (ROOT / "gateway" / "stages").glob("[a-z]*.py")]
+    assert [name for name in stages if not re.search(rf"\b{name}\b", page)] == []
+    for name in re.findall(r"\b(?:stages|routes|proxy|gunicorn)/\w+", "".join(blocks(page, "text"))):
+        assert list((ROOT / "gateway").glob(f"{name}*")), name
