@@ -1,4 +1,4 @@
-"""Behind a path prefix, one logs in at /docs with a name and a password, as the services' documents say."""
+"""Login on /docs by name and password, as the document of a service describes it, behind a path prefix."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ PREFIX = "/home/gateway"
 
 
 class Front(BaseHTTPRequestHandler):
-    """A proxy that shows the gateway, at the port `behind`, below a path prefix."""
+    """A proxy that serves the gateway at port `behind` below a path prefix."""
 
     behind = 0
 
@@ -90,7 +90,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastAPIService
         yield running
 
 
-def test_one_logs_in_with_a_name_and_a_password_behind_a_path_prefix(chromium: Browser, front: str) -> None:
+def test_login_by_name_and_password_works_behind_a_path_prefix(chromium: Browser, front: str) -> None:
     page = chromium
     for document in ("", "Devices"):
         page.open(f"{front}/docs")

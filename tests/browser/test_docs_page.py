@@ -42,7 +42,7 @@ numbers = count(1)
 
 @pytest.fixture
 def page(chromium: Browser) -> Browser:
-    """The browser, with nothing left of the test before."""
+    """The browser, without state of the test before."""
     chromium.run("sessionStorage.clear();")
     chromium.open("about:blank")
     chromium.complaints()
@@ -74,7 +74,7 @@ def url(gateway: GatewayProcess, path: str = "/docs") -> str:
 
 
 def authorize(page: Browser, token: str) -> None:
-    """Gives a token where Swagger UI asks for it."""
+    """Enters a token at "Authorize"."""
     page.click("button.authorize")
     page.element(".auth-container input").send_keys(token)
     page.click(".auth-container button.authorize")
@@ -88,12 +88,12 @@ def use_token(page: Browser, subject: str) -> None:
 
 
 def execute(page: Browser, status: str) -> str:
-    """Sends the operation that is open; what is shown of the answer."""
+    """Executes the open operation; returns the displayed response."""
     page.click("button.execute")
     return page.element(".live-responses-table .response", status).text
 
 
-def test_one_looks_authorizes_once_and_tries_until_the_quota_is_used_up(page: Browser, gateway: GatewayProcess) -> None:
+def test_a_reader_authorizes_once_and_tries_an_operation_until_429(page: Browser, gateway: GatewayProcess) -> None:
     page.open(url(gateway))
     page.element("#title", "Home")
     page.element(".opblock-summary-path", "/api/devices")
@@ -111,11 +111,11 @@ def test_one_looks_authorizes_once_and_tries_until_the_quota_is_used_up(page: Br
     assert "quota-exceeded" in shown
     assert "retry-after" in shown
     assert page.hosts_asked() == {f"127.0.0.1:{gateway.port}"}
-    # What is left is the browser's own word for an answer of 429.
+    # Browsers log a response of 429 themselves.
     assert all("429" in line for line in page.complaints())
 
 
-def test_each_service_by_itself_and_what_is_missing_is_told(page: Browser, gateway: GatewayProcess) -> None:
+def test_each_service_can_be_chosen_and_missing_documents_are_named(page: Browser, gateway: GatewayProcess) -> None:
     page.open(url(gateway))
     page.element("#state", "The document of rules is not available at the moment.")
     assert "livestreams" not in page.element("#state").text
@@ -130,13 +130,13 @@ def test_each_service_by_itself_and_what_is_missing_is_told(page: Browser, gatew
     use_token(page, f"caller-{next(numbers)}")
     page.click("#service option", "Devices")
     page.element(".info .title", "Devices")
-    # Authorized still: it is the same gateway.
+    # The authorization is still valid: it is the same gateway.
     page.element("button.authorize.locked")
     assert page.element("#service").get_attribute("value") == "devices"
     assert page.complaints() == []
 
 
-def test_a_document_that_got_old_is_told_so(
+def test_the_page_shows_the_age_of_a_stale_document(
     page: Browser, tmp_path: Path, start_gateway: Callable[..., GatewayProcess]
 ) -> None:
     with FastAPIService(tmp_path, SERVICE, "old") as service:
@@ -146,15 +146,15 @@ def test_a_document_that_got_old_is_told_so(
     states = "/docs/services.json"
     gateway.wait_until(lambda: b'"state":"stale"' in gateway.get(states).body, "notice")
     page.open(url(gateway))
-    # The hour where it is today's, in the reader's time: no seconds, no zone.
+    # Only hour and minute for a time of today, in the time zone of the reader.
     said = page.element("#state", "The document of Devices is not available at the moment").text
     assert re.search(r"showing the copy of \d{1,2}:\d\d( [AP]M)?\.", said)
     assert re.search(r"^Devices \(copy of \d{1,2}:\d\d( [AP]M)?\)$", page.element("#service option", "Devices").text)
-    # What it said is still shown.
+    # Its last known content is still shown.
     page.element(".opblock-summary-path", "/api/devices")
 
 
-def test_where_documents_need_a_token_the_page_asks_for_it(
+def test_the_page_asks_for_a_token_if_documents_require_one(
     page: Browser, service: FastAPIService, start_gateway: Callable[..., GatewayProcess]
 ) -> None:
     guarded = start_gateway(settings_for(service, docs={"auth": "required"}), workers=1)
@@ -168,7 +168,7 @@ def test_where_documents_need_a_token_the_page_asks_for_it(
     page.element("#token").send_keys(f"Bearer {signed('anyone')}")
     page.click("#token-form button")
     page.element(".opblock-summary-path", "/api/devices")
-    # It is the one for the operations, too; and there is one place for it.
+    # The token also authorizes the operations, and there is only one place to enter it.
     page.element("button.authorize.locked")
     assert not page.driver.find_element("id", "token-form").is_displayed()
     assert not page.driver.find_element("id", "trouble").is_displayed()
@@ -178,10 +178,10 @@ def test_where_documents_need_a_token_the_page_asks_for_it(
     assert page.run("return Object.keys(sessionStorage).length;") == 0
 
 
-def test_a_bad_token_says_why_and_is_not_used(page: Browser, gateway: GatewayProcess) -> None:
+def test_the_page_shows_why_a_token_is_invalid(page: Browser, gateway: GatewayProcess) -> None:
     page.open(url(gateway))
     page.element(".opblock-summary-path", "/api/devices")
-    # One control for tokens.
+    # There is one control for tokens.
     assert not page.driver.find_element("id", "token-form").is_displayed()
     assert not page.driver.find_element("id", "forget").is_displayed()
     for token, why in [(signed("anyone", exp=1000), "the token has expired"), ("nonsense", "the token")]:
@@ -190,20 +190,20 @@ def test_a_bad_token_says_why_and_is_not_used(page: Browser, gateway: GatewayPro
         page.element("button.authorize.unlocked")
     use_token(page, f"caller-{next(numbers)}")
     page.wait_for(lambda: not page.driver.find_element("id", "trouble").is_displayed(), "no trouble any more")
-    # It outlives the page, until it is forgotten.
+    # The token survives a reload until it is forgotten.
     page.open(url(gateway))
     page.element("button.authorize.locked")
     page.click("#forget")
     page.element("button.authorize.unlocked")
     assert page.run("return Object.keys(sessionStorage).length;") == 0
-    # One that went bad in the meantime.
+    # A token that has expired in the meantime.
     page.run(f"sessionStorage.setItem('gateway-token', '{signed('anyone', exp=1000)}');")
     page.open(url(gateway))
     page.element("#trouble", "The gateway does not accept this token: the token has expired.")
     page.element("button.authorize.unlocked")
 
 
-def test_streams_show_a_command_that_does_not_wait_for_their_end(page: Browser, gateway: GatewayProcess) -> None:
+def test_streaming_operations_show_a_curl_command(page: Browser, gateway: GatewayProcess) -> None:
     page.open(url(gateway))
     page.click(".opblock-summary-path", "events")
     command = page.element(".stream pre").text
@@ -221,7 +221,7 @@ def test_streams_show_a_command_that_does_not_wait_for_their_end(page: Browser, 
 
 
 @pytest.mark.parametrize("scheme", ["dark", "light"])
-def test_by_night_it_is_dark(page: Browser, gateway: GatewayProcess, scheme: str) -> None:
+def test_the_page_follows_the_dark_mode_of_the_system(page: Browser, gateway: GatewayProcess, scheme: str) -> None:
     def look_as(wanted: str) -> None:
         features = [{"name": "prefers-color-scheme", "value": wanted}]
         page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
@@ -230,7 +230,7 @@ def test_by_night_it_is_dark(page: Browser, gateway: GatewayProcess, scheme: str
         found = f"getComputedStyle(document.querySelector('{selector}')).backgroundColor"
         return int(page.run(f"return Number({found}.match(/[0-9]+/g)[0]);"))
 
-    # It follows while it is open, too.
+    # An open page follows a change.
     look_as("light" if scheme == "dark" else "dark")
     page.open(url(gateway))
     page.element(".opblock-summary-path", "/api/devices")
@@ -240,7 +240,7 @@ def test_by_night_it_is_dark(page: Browser, gateway: GatewayProcess, scheme: str
     look_as("light")
 
 
-def test_it_says_that_it_is_loading(page: Browser, service: FastAPIService, gateway: GatewayProcess) -> None:
+def test_the_page_shows_that_it_is_loading(page: Browser, service: FastAPIService, gateway: GatewayProcess) -> None:
     page.driver.execute_cdp_cmd("Network.enable", {})
     page.driver.execute_cdp_cmd("Network.setBlockedURLs", {"urls": ["*/services.json"]})
     try:
@@ -261,7 +261,7 @@ def test_it_says_that_it_is_loading(page: Browser, service: FastAPIService, gate
 
 
 class Page(BaseHTTPRequestHandler):
-    """An empty page, for other origins to be at."""
+    """An empty page of another origin."""
 
     def do_GET(self) -> None:
         self.send_response(200)
@@ -275,7 +275,7 @@ class Page(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def origins() -> Iterator[list[str]]:
-    """Two origins that serve a page each."""
+    """Two origins with a page each."""
     servers = [ThreadingHTTPServer(("127.0.0.1", 0), Page) for _ in range(2)]
     for server in servers:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -285,7 +285,7 @@ def origins() -> Iterator[list[str]]:
         server.server_close()
 
 
-def test_a_page_of_an_allowed_origin_reads_answers_and_another_does_not(
+def test_only_pages_of_allowed_origins_can_read_responses(
     page: Browser, service: FastAPIService, origins: list[str], start_gateway: Callable[..., GatewayProcess]
 ) -> None:
     allowed, other = origins
@@ -303,12 +303,12 @@ def test_a_page_of_an_allowed_origin_reads_answers_and_another_does_not(
     page.open(other)
     assert "failed: TypeError" in page.run(script)
     assert "failed: TypeError" in page.run(document)
-    # A refused preflight reached no service: the allowed page's quota is as it was.
+    # A refused preflight reached no service and was not charged.
     page.open(allowed)
     assert page.run(script)[:2] == [200, "1"]
 
 
-def test_it_looks_right_at_both_widths(page: Browser, gateway: GatewayProcess, tmp_path: Path) -> None:
+def test_the_page_looks_right_at_both_widths(page: Browser, gateway: GatewayProcess, tmp_path: Path) -> None:
     page.open(url(gateway))
     page.element(".opblock-summary-path", "/api/devices")
     for width in (390, 1280):

@@ -1,4 +1,4 @@
-"""The page at /status as an operator sees it, in a real browser, on a phone and on a desk, by day and by night."""
+"""The page /status as an operator sees it, in a real browser, narrow and wide, light and dark."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HOSTILE = '<img src=x onerror="document.title=1">'
 
 @pytest.fixture
 def page(chromium: Browser) -> Browser:
-    """The browser, with nothing left of the test before."""
+    """The browser, without state of the test before."""
     chromium.open("about:blank")
     chromium.complaints()
     chromium.hosts_asked()
@@ -35,7 +35,7 @@ def page(chromium: Browser) -> Browser:
 
 @pytest.fixture(scope="module")
 def busy(start_gateway: Callable[..., GatewayProcess], module_upstream: ScriptedUpstream) -> GatewayProcess:
-    """A gateway that has something to show, with names in its configuration that want to be HTML."""
+    """A gateway with some traffic, whose configuration contains HTML in names."""
     settings = four_services(module_upstream.url)
     settings["ratelimit"] = {"default": "1000/minute", "plans": json.dumps({HOSTILE: ["1/minute"]})}
     settings["docs"] = {"title": HOSTILE, "enabled": False}
@@ -70,7 +70,7 @@ def requests_told(page: Browser, service: str) -> int:
     return int(text.partition(" request")[0].split()[-1].replace(",", ""))
 
 
-def test_it_updates_itself_and_asks_nobody_else(page: Browser, busy: GatewayProcess) -> None:
+def test_the_page_updates_itself_and_loads_nothing_from_other_hosts(page: Browser, busy: GatewayProcess) -> None:
     page.open(url(busy))
     page.element("#as-of", "as of")
     before = requests_told(page, "rules")
@@ -87,7 +87,7 @@ def test_it_updates_itself_and_asks_nobody_else(page: Browser, busy: GatewayProc
     assert page.hosts_asked() == {f"127.0.0.1:{busy.port}"}
 
 
-def test_a_page_that_nobody_sees_asks_for_nothing(page: Browser, busy: GatewayProcess) -> None:
+def test_a_hidden_page_sends_no_requests(page: Browser, busy: GatewayProcess) -> None:
     page.open(url(busy))
     page.element("#as-of", "as of")
     asked = """
@@ -108,21 +108,21 @@ def test_a_page_that_nobody_sees_asks_for_nothing(page: Browser, busy: GatewayPr
     assert page.run(asked) == 1
 
 
-def test_it_says_when_the_gateway_is_gone(
+def test_the_page_shows_when_the_gateway_is_unreachable(
     page: Browser, start_gateway: Callable[..., GatewayProcess], module_upstream: ScriptedUpstream
 ) -> None:
     gateway = start_gateway(four_services(module_upstream.url), workers=1)
     page.open(url(gateway))
     page.element("#as-of", "as of")
     assert page.driver.find_element("id", "trouble").text == ""
-    # The browser keeps its connection, for which a gateway that ends in peace would wait.
+    # A graceful shutdown would wait for the open connection of the browser.
     gateway.stop(signal.SIGQUIT)
     page.element("#trouble", "The gateway can't be reached since")
-    # What is known is still shown.
+    # The last known figures are still shown.
     page.element("article", "devices")
 
 
-def test_texts_that_want_to_be_html_are_shown_as_texts(page: Browser, busy: GatewayProcess) -> None:
+def test_html_in_texts_is_escaped(page: Browser, busy: GatewayProcess) -> None:
     page.open(url(busy))
     page.click("details summary")
     page.element("#configuration tr", HOSTILE.replace('"', '\\"'))
@@ -131,7 +131,7 @@ def test_texts_that_want_to_be_html_are_shown_as_texts(page: Browser, busy: Gate
     assert page.complaints() == []
 
 
-def test_what_fails_comes_first_and_says_why(page: Browser, busy: GatewayProcess) -> None:
+def test_failing_services_come_first_with_the_reason(page: Browser, busy: GatewayProcess) -> None:
     for _ in range(6):
         assert busy.get("/api/broken").status in (502, 503)
     page.open(url(busy))
@@ -139,14 +139,14 @@ def test_what_fails_comes_first_and_says_why(page: Browser, busy: GatewayProcess
     assert page.driver.find_element("css selector", "article").get_attribute("aria-label") == "zz_broken"
     tile = page.element("#totals .tile", "Services").text
     assert tile.endswith("of 6 failing")
-    # Nobody has asked the others yet, or they answer.
+    # The others have had no request yet, or respond.
     states = {one.text for one in page.driver.find_elements("css selector", "article header .badge")}
     assert any(state.endswith("failing") for state in states)
     assert page.driver.find_element("css selector", "article .axis").text.split() == ["15", "min", "ago", "now"]
     assert not page.driver.find_element("id", "to-docs").is_displayed()
 
 
-def test_the_configuration_can_be_filtered_and_marks_what_was_set(page: Browser, busy: GatewayProcess) -> None:
+def test_the_configuration_can_be_filtered_and_marks_changed_values(page: Browser, busy: GatewayProcess) -> None:
     page.open(url(busy))
     page.click("details summary")
     page.element("#configuration tr", "services.rules.targets")
@@ -182,7 +182,7 @@ def test_it_looks_right(
             .filter((one) => one.getBoundingClientRect().right > innerWidth).map((one) => one.textContent);
     """
     assert page.run(cut) == []
-    # Each service has a chart of each figure, with words for those who don't see it.
+    # Each service has a chart of each figure, with a text alternative.
     assert page.run('return document.querySelectorAll("article").length * 5;') == len(
         page.driver.find_elements("css selector", 'svg.spark[role="img"][aria-label*="15 minutes"]')
     )
@@ -210,7 +210,7 @@ def test_it_looks_right(
 
 
 class Picture:
-    """The pixels of a PNG with eight bits a channel and no interlacing, which is what a browser writes."""
+    """The pixels of a PNG with eight bits per channel and no interlacing, as browsers write it."""
 
     def __init__(self, content: bytes) -> None:
         assert content.startswith(b"\x89PNG\r\n\x1a\n")
@@ -232,7 +232,7 @@ class Picture:
         return tuple(self._rows[y][start : start + 3])
 
     def _unfiltered(self, data: bytes) -> list[bytearray]:
-        """Each row says how it was filtered (PNG specification, 9)."""
+        """Reverts the filter of each row (PNG specification, 9)."""
         length, step = self.width * self._channels, self._channels
         rows: list[bytearray] = []
         above = bytearray(length)

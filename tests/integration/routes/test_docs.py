@@ -1,4 +1,4 @@
-"""The API document at the gateway: of all services in one, as HTTP wants it, and as the settings say."""
+"""The API document and its page: content, caching by HTTP, and the settings of [docs]."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def service(upstream: ScriptedUpstream) -> Documented:
 
 @pytest.fixture(scope="module")
 def lasting() -> Iterator[Documented]:
-    """What it serves and was asked for is the same for all of the module's tests."""
+    """Shared by all tests of the module."""
     upstream = ScriptedUpstream()
     yield Documented(upstream)
     upstream.close()
@@ -55,7 +55,7 @@ NO_DOCUMENTS = {
     "too_large": answer(json.dumps({"openapi": "3.1.0", "info": {}, "paths": {}, "x": [0] * 2000}).encode()),
     "no_http": b"nonsense\r\n\r\n",
 }
-# Beside the built-in ones, each with settings of its own.
+# Services beside the built-in ones, each with its own settings.
 SERVICES: dict[str, dict[str, Any]] = {
     "devices": {
         "undocumented": "refuse",
@@ -71,7 +71,7 @@ SERVICES: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def varied(start_gateway: Callable[..., GatewayProcess], lasting: Documented) -> GatewayProcess:
-    """Its documents are guarded, it hides some paths, and it has SERVICES."""
+    """A gateway with protected documents, hidden paths and SERVICES."""
     answers = {
         "items": answer(paths_of("/items")),
         "discreet": answer(paths_of("/api/discreet")),
@@ -87,10 +87,10 @@ def varied(start_gateway: Callable[..., GatewayProcess], lasting: Documented) ->
     return start_gateway(settings | {"cors": {"origins": [ORIGIN]}}, workers=1)
 
 
-def test_all_services_in_one_document_that_tells_what_the_gateway_does(plain: GatewayProcess) -> None:
+def test_one_document_has_all_services_and_the_gateways_annotations(plain: GatewayProcess) -> None:
     found = document(plain)
     assert found["openapi"] == "3.1.0"
-    # Relative to the document, so that it is right behind a path prefix of a proxy's, too.
+    # Relative to the document, so that it is right behind a path prefix of a proxy, too.
     assert found["servers"] == [{"url": "."}]
     assert found["info"]["title"] == "Home"
     assert set(found["paths"]) == {"/api/devices", "/api/devices/{id}", "/api/devices/internal/state", "/api/rules"}
@@ -113,7 +113,7 @@ def test_all_services_in_one_document_that_tells_what_the_gateway_does(plain: Ga
     assert [plain.get(f"/openapi/{name}.json").status for name in ("nobody", "..%2fx")] == [404, 400]
     unavailable = plain.get("/openapi/auth.json")
     assert (unavailable.status, unavailable.value("X-Gateway-Error")) == (503, "document_unavailable")
-    # It is asked for again by then, as `docs.refresh_seconds` says.
+    # It is fetched again after `docs.refresh_seconds`.
     assert 1 <= int(unavailable.value("Retry-After") or "") <= 60
 
 
@@ -137,7 +137,7 @@ def test_entity_tags_and_compression(plain: GatewayProcess) -> None:
 
 
 @pytest.mark.parametrize("name", NO_DOCUMENTS)
-def test_what_is_no_document_is_unavailable_and_hurts_no_other(varied: GatewayProcess, name: str) -> None:
+def test_an_invalid_document_is_unavailable_and_does_not_affect_others(varied: GatewayProcess, name: str) -> None:
     found = states(varied)
     assert (found[name], found["rules"], found["devices"]) == ("unavailable", "current", "current")
     varied.wait_until(lambda: f"the document of {name} can't be had" in varied.output(), "tell it")
@@ -158,7 +158,7 @@ def test_a_service_that_has_no_document(varied: GatewayProcess, lasting: Documen
     assert found == {"title": "undescribed", "prefix": "/api/undescribed", "state": "none"}
     reply = varied.get("/openapi/undescribed.json", bearer())
     assert (reply.status, reply.value("X-Gateway-Error")) == (404, "no_route")
-    # Its health was asked for; nothing else was.
+    # Only its health was requested.
     assert lasting.upstream.wait_until(lambda: bool(lasting.fetches("/undescribed/health")))
     assert not [one for one in lasting.upstream.requests if one.target in ("", "/", "/undescribed.json")]
     varied.wait_until(lambda: counted(varied, "gateway_document_failing", service="no_json") == 1, "show it")
@@ -169,7 +169,7 @@ def test_a_service_that_has_no_document(varied: GatewayProcess, lasting: Documen
     assert ("no_json" in names, "undescribed" in names) == (True, False)
 
 
-def test_a_stripped_prefix_is_in_front_of_the_paths_again(varied: GatewayProcess) -> None:
+def test_paths_in_the_document_have_the_stripped_prefix_again(varied: GatewayProcess) -> None:
     assert set(document(varied, "/openapi/items.json")["paths"]) == {"/api/items/items"}
 
 
@@ -183,13 +183,13 @@ PATHS = (
 )
 
 
-def test_switched_off_there_is_nothing(start_gateway: Callable[..., GatewayProcess], service: Documented) -> None:
+def test_docs_can_be_disabled(start_gateway: Callable[..., GatewayProcess], service: Documented) -> None:
     gateway = start_gateway(settings_for(service, {"enabled": False}), workers=1)
     assert [gateway.get(path).status for path in PATHS] == [404] * len(PATHS)
     assert service.upstream.requests == []
 
 
-def test_guarded_documents_need_a_good_token(varied: GatewayProcess) -> None:
+def test_protected_documents_require_a_valid_token(varied: GatewayProcess) -> None:
     guarded, free = (PATHS[0], PATHS[1], PATHS[3]), (PATHS[2], PATHS[4], PATHS[5])
     for path in guarded:
         refused = varied.get(path)
@@ -197,11 +197,11 @@ def test_guarded_documents_need_a_good_token(varied: GatewayProcess) -> None:
         assert refused.value("WWW-Authenticate") == "Bearer"
         assert varied.get(path, bearer(exp=1)).value("X-Gateway-Error") == "invalid_token"
         assert varied.get(path, bearer()).status == 200
-    # They tell nothing that is not in the package.
+    # They contain nothing but files of the package.
     assert [varied.get(path).status for path in free] == [200] * 3
 
 
-def test_the_page_learns_whether_a_token_is_good(plain: GatewayProcess, varied: GatewayProcess) -> None:
+def test_docs_token_validates_the_token(plain: GatewayProcess, varied: GatewayProcess) -> None:
     for gateway in (plain, varied):
         good = gateway.get("/docs/token", bearer())
         assert (good.status, good.body, good.value("Cache-Control")) == (204, b"", "no-store")
@@ -211,7 +211,7 @@ def test_the_page_learns_whether_a_token_is_good(plain: GatewayProcess, varied: 
         assert gateway.get("/docs/token").value("X-Gateway-Error") == "missing_token"
 
 
-def test_the_page_may_load_nothing_from_elsewhere(plain: GatewayProcess) -> None:
+def test_the_page_may_load_nothing_from_other_origins(plain: GatewayProcess) -> None:
     reply = plain.get("/docs")
     assert reply.value("Content-Type") == "text/html; charset=utf-8"
     policy = reply.value("Content-Security-Policy") or ""
@@ -223,26 +223,26 @@ def test_the_page_may_load_nothing_from_elsewhere(plain: GatewayProcess) -> None
     assert b"//" not in reply.body.replace(b"<!doctype html>", b"")
 
 
-def test_pages_lead_to_each_other(plain: GatewayProcess) -> None:
+def test_the_pages_link_to_each_other(plain: GatewayProcess) -> None:
     reply = plain.get("/")
     assert (reply.status, reply.value("X-Gateway-Error")) == (404, "no_route")
     assert (reply.value("Link") or "").startswith('<docs>; rel="service-doc"')
     assert plain.get("/nowhere").value("Link") is None
     link = b'<a href="status">Status</a>'
     assert link in plain.get("/docs").body
-    # Somebody whom a proxy asks for could not see it.
+    # A client behind a proxy could not read it.
     forwarded = plain.get("/docs", ("X-Forwarded-For", "203.0.113.9"))
     assert (forwarded.status, link in forwarded.body) == (200, False)
     assert "/status and /metrics are a 404" not in plain.output()
 
 
-def test_with_a_final_slash_it_leads_to_the_page(plain: GatewayProcess) -> None:
-    # The page's links are relative, so that they hold behind a proxy's prefix too: there it would find none of them.
+def test_a_final_slash_redirects_to_the_page(plain: GatewayProcess) -> None:
+    # The links of the page are relative, for use behind a path prefix; with a final slash they would be wrong.
     reply = plain.get("/docs/")
     assert (reply.status, reply.value("Location"), reply.body) == (308, "../docs", b"")
 
 
-def test_other_origins_read_documents_by_the_rules_for_all(varied: GatewayProcess) -> None:
+def test_documents_follow_the_cors_settings(varied: GatewayProcess) -> None:
     for origin, allowed in [(ORIGIN, ORIGIN), ("https://evil.test", None)]:
         reply = varied.get("/openapi.json", bearer(), ("Origin", origin))
         assert (reply.status, reply.value("Access-Control-Allow-Origin")) == (200, allowed)
@@ -265,7 +265,7 @@ class TestUndocumented:
         return [(method, path, gateway.request(method, path, [bearer()]).status) for method, path, _ in self.REQUESTS]
 
     def test_refused(self, varied: GatewayProcess, lasting: Documented) -> None:
-        # What is hidden from readers is documented all the same.
+        # Hidden operations count as documented.
         varied.wait_until(lambda: varied.request("POST", "/api/devices", [bearer()]).status == 404, "know the document")
         before = len(lasting.upstream.requests)
         assert self.ask_all(varied) == list(self.REQUESTS)
@@ -273,7 +273,7 @@ class TestUndocumented:
         assert (reply.value("X-Gateway-Error"), reply.json()["status"]) == ("undocumented", 404)
         arrived = Counter(one.method for one in lasting.upstream.requests[before:] if one.target.startswith("/api"))
         assert arrived == {"GET": 4, "HEAD": 1, "DELETE": 1}
-        # Without a token nothing is told of what there is.
+        # Without a token nothing shows which paths exist.
         assert varied.request("POST", "/api/devices").status == 401
 
     def test_a_route_of_its_own_lets_all_pass(self, varied: GatewayProcess, lasting: Documented) -> None:
@@ -315,13 +315,13 @@ def test_exit_codes_of_drift(service: Documented) -> None:
     opened = flask("drift", settings=drift_settings(service, auth="none"), code=1)
     told = "devices: GET /api/devices (policy devices): the service asks for credentials, the gateway lets requests "
     assert opened == f"{told}without a token through [protected_but_open]\n"
-    # What could be compared is told, but that was not all.
+    # The result covers only the documents that could be compared.
     settings = drift_settings(service, auth="none")
     settings["services"]["lost"] = undescribed | {"openapi_path": "/nowhere.json"}
     assert flask("drift", settings=settings, code=2) == opened
 
 
-def test_drift_that_is_meant_so_is_quiet(service: Documented) -> None:
+def test_ignored_drift_is_not_reported(service: Documented) -> None:
     printed = flask("drift", settings=drift_settings(service), code=1)
     assert [line.rpartition(" ")[2] for line in printed.splitlines()] == [*["[open_but_protected]"] * 4, UNREACHABLE]
     assert "devices: GET /elsewhere: in the service's document, but no mapping" in printed

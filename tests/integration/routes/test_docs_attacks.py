@@ -1,4 +1,4 @@
-"""Services, and a Redis, that do with documents what they should not."""
+"""Documents from hostile services, and hostile contents of Redis."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def document_with(*paths: str, **more: Any) -> dict[str, Any]:
 
 
 class Service:
-    """Serves `document`, with these fields, at /NAME.json of the upstream."""
+    """Serves `document`, with these headers, at /NAME.json of the upstream."""
 
     def __init__(self, upstream: ScriptedUpstream, name: str = "devices") -> None:
         self.upstream = upstream
@@ -63,7 +63,7 @@ TAGS = {"long": '"' + "a" * 9000 + '"', "not_ascii": '"\xe9\x85"'}
 
 @pytest.fixture(scope="module")
 def services() -> Iterator[dict[str, Service]]:
-    """Those that behave in the same way all the time, by how."""
+    """Services with constant behaviour, named after it."""
     upstream = ScriptedUpstream()
     found = {name: Service(upstream, name) for name in ("varying", *TAGS, "stumbling", "placeholders")}
     numbers = count()
@@ -126,14 +126,14 @@ def keys(server: RedisServer, kind: str, name: str = "devices") -> list[str]:
 
 
 def only_key(gateway: GatewayProcess, server: RedisServer, kind: str, name: str = "devices") -> str:
-    """Once the gateway has shared what it fetched."""
+    """Waits until the gateway has stored the fetched document in Redis."""
     assert state(gateway, name) == "current"
     gateway.wait_until(lambda: bool(keys(server, kind, name)), "share the document")
     (key,) = keys(server, kind, name)
     return key
 
 
-def test_a_document_that_is_another_one_each_time_takes_the_room_of_one(
+def test_a_document_that_changes_on_each_fetch_takes_the_memory_of_one(
     gateway: GatewayProcess,
     services: dict[str, Service],
     lasting: RedisServer,
@@ -143,12 +143,12 @@ def test_a_document_that_is_another_one_each_time_takes_the_room_of_one(
     assert state(gateway, "varying") == "current"
     assert varying.upstream.wait_until(lambda: len(varying.fetches) >= 3)
     assert len(keys(lasting, "content", "varying")) == 1
-    # Another gateway takes what is there.
+    # Another gateway uses the stored document.
     other = start_gateway(varying.settings(), workers=1, environ={"REDIS_URL": lasting.url})
     assert state(other, "varying") == "current"
 
 
-def test_garbage_in_redis_is_as_nothing(
+def test_garbage_in_redis_is_ignored(
     start_gateway: Callable[..., GatewayProcess], upstream: ScriptedUpstream, server: RedisServer
 ) -> None:
     garbage = {"text": '{"checked_at": "x"}', "deep": "[" * 100_000}
@@ -181,7 +181,7 @@ def test_content_in_redis_that_is_not_its_versions_is_not_shown(
     assert "forged" not in start(docs={"refresh_seconds": 60}).get("/openapi.json").body.decode()
 
 
-def test_of_two_gateways_the_stricter_one_does_not_take_the_others_document(
+def test_a_gateway_with_a_lower_size_limit_ignores_anothers_stored_document(
     start: Callable[..., GatewayProcess], service: Service
 ) -> None:
     service.document = lambda: document_with(**{"x-long": "x" * 5000})
@@ -199,12 +199,12 @@ def test_an_odd_entity_tag_is_not_sent_back(gateway: GatewayProcess, services: d
     assert [one.values("If-None-Match") for one in services[name].fetches[:2]] == [[], []]
 
 
-def test_a_service_that_stumbles_over_its_own_entity_tag_is_asked_without(gateway: GatewayProcess) -> None:
+def test_a_service_that_fails_on_if_none_match_is_fetched_without_it(gateway: GatewayProcess) -> None:
     gateway.wait_until(lambda: state(gateway, "stumbling") == "stale", "be refused")
     gateway.wait_until(lambda: state(gateway, "stumbling") == "current", "ask without it")
 
 
-def test_many_placeholders_in_one_segment_hold_nobody_up(gateway: GatewayProcess) -> None:
+def test_many_placeholders_in_one_segment_do_not_slow_matching_down(gateway: GatewayProcess) -> None:
     gateway.wait_until(lambda: gateway.get("/api/placeholders/x", bearer()).status == 404, "know the document")
     for value in ("a" * 3000, "-" * 3000):
         with Connection(gateway.port, timeout=10) as connection:
@@ -213,7 +213,7 @@ def test_many_placeholders_in_one_segment_hold_nobody_up(gateway: GatewayProcess
     assert gateway.get("/api/placeholders/" + "b" * 30 + "!", bearer()).status == 200
 
 
-def test_drift_prints_nothing_that_a_terminal_obeys(service: Service) -> None:
+def test_drift_prints_no_terminal_escapes(service: Service) -> None:
     service.document = lambda: document_with("/api/devices/\x1b]0;x\x07\nforged: line")
     printed = flask("drift", settings=service.settings(), code=1)
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", printed)

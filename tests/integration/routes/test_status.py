@@ -1,4 +1,4 @@
-"""`/status` of real gateways: the figures of all workers and gateways on one Redis, for operators alone."""
+"""`/status` of real gateways: the figures of all workers and gateways on one Redis, for operators only."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.support.upstream import Received, ScriptedUpstream, answering
 StartGateway = Callable[..., GatewayProcess]
 HTML = ("Accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8")
 FAILURE = b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n"
-# It is put into every place of the configuration that may be secret.
+# Stands in every setting that may be secret.
 HIDDEN = "hunter2-hunter2-hunter2-hunter2-hunter2"
 
 
@@ -66,11 +66,11 @@ def pids(gateway: GatewayProcess) -> set[int]:
 
 
 def wait_for(gateway: GatewayProcess, condition: Callable[[dict[str, Any]], bool], what: str) -> None:
-    """Until the service's figures are so: other workers tell of themselves every few seconds."""
+    """Waits for these figures of the service: other workers publish theirs every few seconds."""
     gateway.wait_until(lambda: condition(service(gateway)), what)
 
 
-def test_workers_are_seen_before_their_first_request(shared: GatewayProcess) -> None:
+def test_workers_are_listed_before_their_first_request(shared: GatewayProcess) -> None:
     seen: list[dict[str, Any]] = []
 
     def look() -> bool:
@@ -95,7 +95,7 @@ def pids_of(gateway: dict[str, Any]) -> set[int]:
     return {worker["pid"] for worker in gateway["workers"]}
 
 
-def test_the_figures_are_of_all_workers_and_gateways(
+def test_the_figures_add_up_all_workers_and_gateways(
     shared: GatewayProcess, second: GatewayProcess, upstream: ScriptedUpstream
 ) -> None:
     before = service(shared)
@@ -107,7 +107,7 @@ def test_the_figures_are_of_all_workers_and_gateways(
     for gateway in both:
         assert gateway.get("/api/devices/broken", bearer()).status == 500
         assert gateway.get("/api/devices").status == 401
-        # Nobody's.
+        # A request that no service has.
         assert gateway.get("/elsewhere").status == 404
     for gateway in both:
         wait_for(gateway, lambda found: found["requests"] == before["requests"] + 24, "count all requests")
@@ -140,7 +140,7 @@ def test_what_is_in_flight_is_counted_until_it_ends(
     wait_for(second, lambda found: found["in_flight"] == found["targets"][0]["in_flight"] == 0, "see its end")
 
 
-def test_a_breaker_is_told_with_how_many_workers_have_it_open(
+def test_a_breaker_shows_how_many_workers_have_it_open(
     start_gateway: StartGateway, upstream: ScriptedUpstream, server: RedisServer, shared: GatewayProcess
 ) -> None:
     dead = f"http://127.0.0.1:{free_port()}"
@@ -158,21 +158,21 @@ def test_a_breaker_is_told_with_how_many_workers_have_it_open(
     wait_for(gateway, lambda found: found["quota_refusals"] == 1, "count the refusal")
     found = service(gateway)
     assert found["codes"] == found["codes"] | {"quota_exceeded": 1, "upstream_open": 1, "upstream_unreachable": 1}
-    # Another configuration is another tag.
+    # Another configuration has another tag.
     everybody = status(gateway)["gateways"]
     assert len({one["configuration"] for one in everybody}) == 2
     assert len({one["build"] for one in everybody}) == 1
     gateway.stop()
 
 
-def test_a_killed_worker_vanishes_and_what_it_counted_stays(
+def test_a_killed_worker_disappears_and_its_counts_stay(
     start_gateway: StartGateway, module_upstream: ScriptedUpstream
 ) -> None:
     with RedisServer() as redis:
         gateway = start_with(start_gateway, module_upstream.url, redis, workers=1)
         for _ in range(5):
             assert gateway.get("/api/devices", bearer()).status == 200
-        # Until the slot that they are in has finished and is shared.
+        # Waits until their time slot has ended and is published.
         gateway.wait_until(lambda: bool(redis.ask("KEYS", f"{PREFIX}slots:*")) and history(redis) == 5, "share it")
         (pid,) = gateway.worker_pids()
         os.kill(pid, signal.SIGKILL)
@@ -180,24 +180,24 @@ def test_a_killed_worker_vanishes_and_what_it_counted_stays(
         gateway.wait_until(lambda: pid not in pids(gateway), "forget the dead worker")
         assert pids(gateway) == set(gateway.worker_pids())
         gateway.wait_until(lambda: service(gateway)["requests"] == 5, "tell of what it counted")
-        # Nothing is kept for good.
+        # All keys expire.
         assert {redis.ask("TTL", key.decode()) > 0 for key in redis.ask("KEYS", f"{PREFIX}*")} == {True}
 
 
 def history(redis: RedisServer) -> int:
-    """How many requests the workers have shared."""
+    """The number of requests that the workers have published."""
     texts = [redis.ask("GET", key.decode()) for key in redis.ask("KEYS", f"{PREFIX}slots:*")]
     return sum(slot[1] for text in texts for slots in json.loads(text).values() for slot in slots)
 
 
-def test_without_redis_it_answers_with_the_worker_s_own_figures(
+def test_without_redis_a_worker_shows_its_own_figures(
     start_gateway: StartGateway, module_upstream: ScriptedUpstream
 ) -> None:
     with RedisServer() as redis:
         gateway = start_with(start_gateway, module_upstream.url, redis, workers=2)
         gateway.wait_until(lambda: len(pids(gateway)) == 2, "show both workers")
         redis.pause()
-        # Within the second for which an answer is good, it may be the one from before.
+        # A response is cached for a second, so it can be the earlier one.
         told: list[dict[str, Any]] = []
 
         def look() -> bool:
@@ -218,7 +218,7 @@ def test_without_redis_it_answers_with_the_worker_s_own_figures(
         gateway.wait_until(lambda: len(pids(gateway)) == 2, "share with a Redis that knows of nothing")
 
 
-def test_garbage_in_redis_is_as_nothing(shared: GatewayProcess, server: RedisServer) -> None:
+def test_garbage_in_redis_is_ignored(shared: GatewayProcess, server: RedisServer) -> None:
     with server.client() as client:
         for number, garbage in enumerate(["", "[" * 100_000, '{"gateway": "x"}', "\xff", '{"devices": [[1]]}', "null"]):
             client.zadd(f"{PREFIX}workers", {f"garbage:{number}": 2e9})
@@ -228,7 +228,7 @@ def test_garbage_in_redis_is_as_nothing(shared: GatewayProcess, server: RedisSer
         assert status(shared)["is_whole"]
         wrong_type(client, f"{PREFIX}now:garbage:0")
         assert status(shared)["is_whole"]
-        # Now the index itself is something else.
+        # Now the index has another type.
         wrong_type(client, f"{PREFIX}workers")
         shared.wait_until(lambda: not status(shared)["is_whole"], "notice")
         assert status(shared)["redis"]["state"] == "ok"
@@ -254,7 +254,7 @@ def wrong_type(client: Redis, key: str) -> None:
         ([("Accept", "text/html")], "text/html; charset=utf-8"),
     ],
 )
-def test_json_or_a_page_by_what_is_accepted(
+def test_accept_chooses_json_or_the_page(
     shared: GatewayProcess, fields: list[tuple[str, str]], content_type: str
 ) -> None:
     reply = shared.get("/status", *fields)
@@ -270,7 +270,7 @@ def test_json_or_a_page_by_what_is_accepted(
         assert b"<script>" not in reply.body
 
 
-def test_the_page_s_parts_and_nothing_else(shared: GatewayProcess) -> None:
+def test_only_the_files_of_the_page_are_served(shared: GatewayProcess) -> None:
     for name in ("page.css", "page.js", "draw.js", "icon.svg"):
         assert shared.get(f"/status/{name}").status == 200
     for name in ("page.html", "__init__.py", "x", "page.js/x"):
@@ -281,7 +281,7 @@ def test_the_page_s_parts_and_nothing_else(shared: GatewayProcess) -> None:
     assert shared.request("HEAD", "/status").status == 200
 
 
-def test_only_operators_see_it(
+def test_only_operators_can_read_the_status(
     start_gateway: StartGateway, shared: GatewayProcess, module_upstream: ScriptedUpstream
 ) -> None:
     paths = ("/status", "/status/", "/status/page.js", "/metrics")
@@ -295,14 +295,14 @@ def test_only_operators_see_it(
         ("X-Forwarded-For", "127.0.0.1"),
         ("Forwarded", "for=127.0.0.1"),
         ("Via", "1.1 proxy"),
-        # A page of another origin, in the browser of an operator.
+        # A page of another origin in the browser of an operator.
         ("Origin", "https://app.example.com"),
     ]:
         replies += refusals(shared, field)
     assert {(reply.status, reply.value("X-Gateway-Error")) for reply in replies} == {(404, "no_route")}
 
 
-def test_no_secret_is_in_it(start_gateway: StartGateway, module_upstream: ScriptedUpstream) -> None:
+def test_the_status_contains_no_secret(start_gateway: StartGateway, module_upstream: ScriptedUpstream) -> None:
     with RedisServer(tcp=True) as redis:
         redis.ask("ACL", "SETUSER", "gateway", "on", f">{HIDDEN}", "~*", "+@all")
         issuers = [
@@ -326,10 +326,10 @@ def test_no_secret_is_in_it(start_gateway: StartGateway, module_upstream: Script
         configuration = json.loads(text)["configuration"]
         assert configuration["redis_url"] == f"redis://**********@127.0.0.1:{redis.port}/0"
         assert configuration["services"]["devices"]["targets"] == [module_upstream.url]
-        # Nor in what is shared.
+        # Nor in the published reports.
         for key in redis.ask("KEYS", f"{PREFIX}now:*"):
             assert "hunter2" not in redis.ask("GET", key.decode()).decode()
-        # Without the API document nobody asks services for theirs.
+        # Without docs.enabled, no documents are fetched.
         assert {one["state"] for one in json.loads(text)["documents"]["services"]} == {"not asked"}
 
 
@@ -346,7 +346,7 @@ def test_documents_and_drift(start_gateway: StartGateway, upstream: ScriptedUpst
     settings = four_services(upstream.url)
     settings["services"]["devices"]["openapi_path"] = "/devices.json"
     gateway = start_gateway(settings, workers=1)
-    # Whoever looks is the first to ask for documents.
+    # This request is the first one that needs documents.
     gateway.wait_until(
         lambda: all(one["state"] != "not asked" for one in status(gateway)["documents"]["services"]), "ask for them"
     )
@@ -370,7 +370,7 @@ def test_documents_and_drift(start_gateway: StartGateway, upstream: ScriptedUpst
     }
 
 
-def test_of_very_many_workers_the_last_ones_are_read_and_the_oldest_forgotten() -> None:
+def test_of_very_many_workers_the_latest_are_shown() -> None:
     with RedisServer() as redis:
         store = StatusStore(SharedRedis(redis.url, 10), lambda: 1e9)
         with redis.client() as client:

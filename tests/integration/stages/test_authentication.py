@@ -1,4 +1,4 @@
-"""Who gets in, what a service is told about them, and that nobody can say so but the gateway."""
+"""Which requests pass authentication, and which identity headers services get: only those of the gateway."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def claims(**more: object) -> dict[str, object]:
 
 
 def is_refused(reply: Reply, status: int, code: str) -> bool:
-    """Whether it is the gateway's own refusal, the same in its status, its fields and its document."""
+    """Whether the reply is a refusal of the gateway, with consistent status, headers and problem document."""
     assert (reply.status, reply.value("X-Gateway-Error")) == (status, code)
     assert reply.value("Content-Type") == "application/problem+json"
     assert reply.value("Cache-Control") == "no-store"
@@ -63,12 +63,12 @@ def is_missing_token(reply: Reply) -> bool:
     return is_refused(reply, 401, "missing_token")
 
 
-# --- no token, or none where it belongs
+# --- no token, or a token in another place
 
 
 @pytest.mark.parametrize("path", ["/api/auth/me", "/api/livestreams", "/api/rules/1", "/api/devices", "/api/devices/"])
 @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS", "PROPFIND"])
-def test_without_a_token_nothing_protected_is_reached(
+def test_a_protected_route_requires_a_token(
     gateway: GatewayProcess, upstream: ScriptedUpstream, method: str, path: str
 ) -> None:
     assert is_missing_token(gateway.request(method, path))
@@ -79,7 +79,9 @@ def test_without_a_token_nothing_protected_is_reached(
     "value",
     ["", "Basic YWRhOmFkYQ==", "Token {}", "JWT {}", "{}", "Bearer{}", "Bearer:{}", "Bearer\t{}", "Bearer,{}"],
 )
-def test_another_scheme_is_no_bearer_token(gateway: GatewayProcess, upstream: ScriptedUpstream, value: str) -> None:
+def test_a_scheme_other_than_bearer_is_no_token(
+    gateway: GatewayProcess, upstream: ScriptedUpstream, value: str
+) -> None:
     assert is_missing_token(gateway.get("/api/devices", ("Authorization", value.replace("{}", signed()))))
     assert upstream.requests == []
 
@@ -87,13 +89,13 @@ def test_another_scheme_is_no_bearer_token(gateway: GatewayProcess, upstream: Sc
 @pytest.mark.parametrize(
     "name", ["X-Authorization", "Proxy-Authorization", "Authorization_", "X-Access-Token", "Authentication", "Bearer"]
 )
-def test_a_token_in_another_field_is_none(gateway: GatewayProcess, upstream: ScriptedUpstream, name: str) -> None:
+def test_a_token_in_another_header_is_ignored(gateway: GatewayProcess, upstream: ScriptedUpstream, name: str) -> None:
     assert is_missing_token(gateway.get("/api/devices", (name, f"Bearer {signed()}"), (name, signed())))
     assert upstream.requests == []
 
 
-def test_a_token_outside_the_header_is_none(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
-    """RFC 6750 2.2 and 2.3: such tokens end up in logs and histories."""
+def test_a_token_outside_the_header_is_ignored(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+    """RFC 6750 2.2 and 2.3: tokens in bodies and queries end up in logs and histories."""
     token = signed()
     for name in ("access_token", "token", "jwt", "bearer", "Authorization"):
         assert is_missing_token(gateway.get(f"/api/devices?{name}={token}"))
@@ -104,7 +106,7 @@ def test_a_token_outside_the_header_is_none(gateway: GatewayProcess, upstream: S
     assert upstream.requests == []
 
 
-# --- tokens that are not good
+# --- invalid tokens
 
 
 def hostile_tokens() -> dict[str, Callable[[], str]]:
@@ -166,12 +168,12 @@ def test_a_hostile_token_never_reaches_a_service(
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(st.characters(min_codepoint=0x21, max_codepoint=0xFF, exclude_characters="\x7f"), max_size=200))
-def test_any_text_for_a_token_is_answered_401(gateway: GatewayProcess, upstream: ScriptedUpstream, text: str) -> None:
+def test_any_text_as_token_gets_401(gateway: GatewayProcess, upstream: ScriptedUpstream, text: str) -> None:
     assert is_invalid_token(gateway.get("/api/devices", authorization(text)))
     assert upstream.requests == []
 
 
-def test_the_reason_is_told_without_details(gateway: GatewayProcess) -> None:
+def test_the_401_names_the_reason_without_details(gateway: GatewayProcess) -> None:
     assert gateway.get("/api/devices", authorization(expired())).json()["detail"] == "the token has expired"
     forged = gateway.get("/api/devices", authorization(sealed(HS256, claims(exp=0), OTHER_SECRET)))
     assert forged.json()["detail"] == "the token's signature does not match"
@@ -185,7 +187,7 @@ def token_of(length: int) -> str:
     raise AssertionError(length)
 
 
-def test_tokens_are_read_up_to_8_kib(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+def test_tokens_of_up_to_8_kib_are_verified(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
     assert gateway.get("/api/devices", authorization(token_of(8192))).status == 200
     assert is_invalid_token(gateway.get("/api/devices", authorization(token_of(8193))))
     assert len(upstream.requests) == 1
@@ -217,12 +219,12 @@ def test_two_authorization_fields_are_refused(
     assert upstream.requests == []
 
 
-# --- good tokens
+# --- valid tokens
 
 
 @pytest.mark.parametrize("name", ["Authorization", "authorization", "AUTHORIZATION"])
 @pytest.mark.parametrize("scheme", ["Bearer ", "bearer ", "BEARER ", "bEaReR   "])
-def test_a_good_token_passes_in_any_case(
+def test_the_scheme_bearer_is_case_insensitive(
     gateway: GatewayProcess, upstream: ScriptedUpstream, name: str, scheme: str
 ) -> None:
     token = signed()
@@ -231,19 +233,19 @@ def test_a_good_token_passes_in_any_case(
     assert upstream.only.values("X-User-Subject") == ["ada@example.com"]
 
 
-def test_claims_become_one_field_each(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+def test_each_mapped_claim_becomes_one_header(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
     assert gateway.get("/api/devices", bearer("ada@example.com", user_id=7, email="x@example.com")).status == 200
     assert upstream.only.values("X-User-Subject") == ["ada@example.com"]
     assert upstream.only.values("X-User-Id") == ["7"]
     assert b"x@example.com" not in upstream.only.head
 
 
-def test_a_claim_that_is_missing_gives_no_field(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+def test_a_missing_claim_adds_no_header(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
     assert gateway.get("/api/devices", bearer(user_id=None), ("X-User-Id", "1")).status == 200
     assert upstream.only.values("X-User-Id") == []
 
 
-def test_claims_cannot_break_out_of_their_field(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+def test_claims_cannot_inject_headers(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
     token = signed("ada\r\nX-User-Id: 1\r\n\r\nGET /api/admin HTTP/1.1", user_id="\n 1\u560d\u560a\0\x7f é")
     assert gateway.get("/api/devices", authorization(token)).status == 200
     assert upstream.only.values("X-User-Subject") == ["ada%0D%0AX-User-Id: 1%0D%0A%0D%0AGET /api/admin HTTP/1.1"]
@@ -251,7 +253,7 @@ def test_claims_cannot_break_out_of_their_field(gateway: GatewayProcess, upstrea
     assert upstream.only.head.count(b"\r\n\r\n") == 1
 
 
-def test_an_identity_does_not_stay_with_its_connection(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+def test_identity_headers_do_not_stay_on_the_connection(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
     with Connection(gateway.port) as connection:
 
         def status(method: str, path: str, *fields: tuple[str, str]) -> int:
@@ -266,11 +268,11 @@ def test_an_identity_does_not_stay_with_its_connection(gateway: GatewayProcess, 
     assert [one.values("X-User-Subject") for one in upstream.requests] == [["ada"], [], ["bob"]]
 
 
-# --- identity that a client claims to have
+# --- identity headers that a client sends
 
 
 def spellings(name: str) -> set[str]:
-    """The name with each separator either way, in some cases; and with what some servers read as one."""
+    """Spellings of the name: both separators, several cases, and characters that some servers read as a separator."""
     first, second, third = name.split("-")
     separated = [f"{first}{one}{second}{other}{third}" for one in "-_" for other in "-_"]
     odd = {f"{first}{one}{second}{one}{third}" for one in ".!#$%&'*+^`|~"}
@@ -282,7 +284,7 @@ EVIL = [(name, "evil") for name in SPELLINGS]
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
-def test_no_spelling_of_an_identity_field_arrives(
+def test_no_spelling_of_an_identity_header_is_forwarded(
     gateway: GatewayProcess, upstream: ScriptedUpstream, spelling: str
 ) -> None:
     field = (spelling, "evil")
@@ -294,7 +296,9 @@ def test_no_spelling_of_an_identity_field_arrives(
     assert b"evil" not in protected.head + public.head
 
 
-def test_all_spellings_together_do_not_arrive_either(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+def test_all_spellings_of_an_identity_header_together_are_dropped(
+    gateway: GatewayProcess, upstream: ScriptedUpstream
+) -> None:
     assert gateway.get("/api/devices", *EVIL, bearer(), *EVIL).status == 200
     assert gateway.request("POST", "/api/auth/login", [*EVIL, bearer(), *EVIL], b"{}").status == 200
     assert gateway.request("POST", "/api/auth/login", [*EVIL, authorization(expired())], b"{}").status == 200
@@ -312,13 +316,15 @@ def test_all_spellings_together_do_not_arrive_either(gateway: GatewayProcess, up
         "X-Tag: 1\r\n X-User-Id: evil", "X-Tag: 1\x0bX-User-Id: evil\x00",
     ],
 )  # fmt: skip
-def test_a_malformed_line_smuggles_no_identity(gateway: GatewayProcess, upstream: ScriptedUpstream, line: str) -> None:
+def test_a_malformed_header_line_smuggles_no_identity(
+    gateway: GatewayProcess, upstream: ScriptedUpstream, line: str
+) -> None:
     head = f"POST /api/auth/login HTTP/1.1\r\nHost: gateway.test\r\n{line}\r\nContent-Length: 0\r\n\r\n"
     assert exchange(gateway.port, head.encode("latin-1")).status == 400
     assert upstream.requests == []
 
 
-def test_trailers_bring_no_identity(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+def test_trailers_add_no_identity(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
     head = request_bytes("POST", "/api/auth/login", [("Transfer-Encoding", "chunked"), ("Trailer", "X-User-Id")])
     assert exchange(gateway.port, head + b"2\r\n{}\r\n0\r\nX-User-Id: evil\r\nX_User_Id: evil\r\n\r\n").status == 200
     assert (upstream.only.body, upstream.only.is_whole) == (b"{}", True)
@@ -329,7 +335,7 @@ def test_trailers_bring_no_identity(gateway: GatewayProcess, upstream: ScriptedU
     "options",
     ["X-User-Id", "x-user-id, x-user-subject", "close, X-User-Id,X-User-Subject", "X_User_Id", "keep-alive, X-USER-ID"],
 )
-def test_naming_a_field_in_connection_does_not_remove_the_gateways_own(
+def test_naming_an_identity_header_in_connection_does_not_remove_it(
     gateway: GatewayProcess, upstream: ScriptedUpstream, options: str
 ) -> None:
     assert gateway.get("/api/devices", bearer(), ("Connection", options), ("X-User-Id", "evil")).status == 200
@@ -353,7 +359,7 @@ def test_naming_a_field_in_connection_does_not_remove_the_gateways_own(
     ],
     ids=["no token", "expired", "garbage", "unsigned", "another key"],
 )
-def test_a_public_route_needs_no_token_and_takes_no_identity_from_a_bad_one(
+def test_a_public_route_ignores_an_invalid_token(
     gateway: GatewayProcess, upstream: ScriptedUpstream, path: str, make: Callable[[], str] | None
 ) -> None:
     fields = [authorization(make())] if make else []
@@ -363,9 +369,7 @@ def test_a_public_route_needs_no_token_and_takes_no_identity_from_a_bad_one(
     assert (upstream.only.values("X-User-Id"), upstream.only.values("X-User-Subject")) == ([], [])
 
 
-def test_a_public_route_is_told_who_comes_with_a_good_token(
-    gateway: GatewayProcess, upstream: ScriptedUpstream
-) -> None:
+def test_a_public_route_gets_the_identity_of_a_valid_token(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
     assert gateway.request("POST", "/api/auth/refresh", [bearer(), ("X-User-Id", "1")], b"").status == 200
     assert upstream.only.values("X-User-Id") == ["42"]
 
@@ -421,7 +425,7 @@ def strict_gateway(
     module_upstream: ScriptedUpstream,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> GatewayProcess:
-    """RS256 by a public key, with issuer and audience; scopes on devices; livestreams open to all."""
+    """RS256 with a public key, issuer and audience; devices requires scopes, livestreams is public."""
     file = tmp_path_factory.mktemp("keys") / "issuer.pem"
     file.write_bytes(public_pem(rsa_key()))
     configuration = four_services(module_upstream.url)
@@ -445,7 +449,7 @@ def by_issuer(scope: object = None, *, key: object = None, algorithm: str = "RS2
     return authorization(signed(key=key or rsa_key(), algorithm=algorithm, **given))
 
 
-def test_a_token_by_the_issuers_key_passes(strict_gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+def test_a_token_signed_with_the_issuers_key_passes(strict_gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
     field = by_issuer(roles=["admin", "a,b"], **{"https://id/name": "Zoë"})
     assert strict_gateway.get("/api/rules", field, ("X-Roles", "root"), ("X_Caller", "root")).status == 200
     assert upstream.only.values("X-Caller") == ["ada@example.com"]
@@ -454,7 +458,7 @@ def test_a_token_by_the_issuers_key_passes(strict_gateway: GatewayProcess, upstr
     assert b"root" not in upstream.only.head
 
 
-def test_the_public_key_signs_nothing(strict_gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+def test_the_public_key_is_no_hmac_secret(strict_gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
     good = claims(iss=ISSUER, aud=AUDIENCE)
     pem = public_pem(rsa_key())
     for secret in (pem, pem.strip(), pem.replace(b"\n", b"\r\n"), b"".join(pem.splitlines()[1:-1])):
@@ -478,7 +482,7 @@ def test_issuer_and_audience_are_checked(strict_gateway: GatewayProcess, upstrea
 
 
 def missing_scopes(reply: Reply) -> list[str]:
-    """The scopes that a 403 names, in its document, its detail and its challenge alike."""
+    """The scopes that a 403 names; the problem document, its detail and the challenge name the same ones."""
     assert is_refused(reply, 403, "insufficient_scope")
     missing: list[str] = reply.json()["missing_scopes"]
     assert reply.json()["detail"] == f"missing: {' '.join(missing)}"
@@ -512,7 +516,7 @@ def missing_scopes(reply: Reply) -> list[str]:
         ("GET", "/api/rules", None, []),
     ],
 )
-def test_scopes_are_asked_for_and_the_missing_ones_are_named(
+def test_missing_scopes_are_refused_and_named(
     strict_gateway: GatewayProcess,
     upstream: ScriptedUpstream,
     method: str,
@@ -539,7 +543,7 @@ def test_scopes_are_asked_for_and_the_missing_ones_are_named(
         "/api/devices/7/reset//", "/api/devices/7/reset%2f", "/api/devices;x/admin/x", "/api/devices/7;x/reset",
     ],
 )  # fmt: skip
-def test_no_spelling_gets_around_a_routes_scopes(
+def test_no_spelling_of_the_path_bypasses_a_routes_scopes(
     strict_gateway: GatewayProcess, upstream: ScriptedUpstream, path: str
 ) -> None:
     reply = strict_gateway.request("POST", path, [by_issuer("devices:read")])
@@ -548,14 +552,14 @@ def test_no_spelling_gets_around_a_routes_scopes(
     assert upstream.requests == []
 
 
-def test_without_a_good_token_scopes_are_not_told(strict_gateway: GatewayProcess) -> None:
+def test_scopes_are_not_shown_without_a_valid_token(strict_gateway: GatewayProcess) -> None:
     assert is_missing_token(strict_gateway.get("/api/devices"))
     reply = strict_gateway.get("/api/devices", by_issuer("devices:read", key=rsa_key(1)))
     assert is_invalid_token(reply)
     assert b"devices:" not in reply.body
 
 
-def test_a_service_open_to_all_takes_no_identity_from_its_clients(
+def test_a_public_service_gets_no_identity_headers_from_clients(
     strict_gateway: GatewayProcess, upstream: ScriptedUpstream
 ) -> None:
     evil = [("X-Caller", "evil"), ("X_Roles", "evil"), ("x-name", "evil")]
@@ -590,11 +594,11 @@ def test_eddsa_from_end_to_end(
     assert len(upstream.requests) == 1
 
 
-# --- what is written down
+# --- what is logged
 
 
 def logged_tokens() -> list[str]:
-    """Tokens of all kinds, which no other test sends."""
+    """Tokens of all kinds that no other test sends."""
     return [
         signed("log@example.com"),
         signed("log@example.com", exp=1),
@@ -606,13 +610,13 @@ def logged_tokens() -> list[str]:
 
 
 def output_after(gateway: GatewayProcess, request_id: str) -> str:
-    """What the gateway has written, when all that was asked before this has been written."""
+    """The gateway's output, once it has the log lines of all earlier requests."""
     gateway.get("/api/devices", ("X-Request-Id", request_id))
     gateway.wait_for_log(lambda line: line["request_id"] == request_id)
     return gateway.output()
 
 
-def test_tokens_and_secrets_are_never_written_down(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+def test_tokens_and_secrets_are_never_logged(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
     tokens = logged_tokens()
     for token in tokens:
         gateway.get("/api/devices", authorization(token))
@@ -632,9 +636,7 @@ def test_tokens_and_secrets_are_never_written_down(gateway: GatewayProcess, upst
         assert secret not in output
 
 
-def test_tokens_in_lines_that_cannot_be_read_are_not_written_down(
-    gateway: GatewayProcess, upstream: ScriptedUpstream
-) -> None:
+def test_tokens_in_unparsable_lines_are_not_logged(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
     token = signed("log@example.com")
     for head in (
         f"GET /api/devices HTTP/1.1\r\nHost: a\r\nAuthorization Bearer {token}\r\n\r\n",

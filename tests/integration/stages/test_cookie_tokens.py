@@ -1,4 +1,4 @@
-"""A token in a cookie that goes on as Authorization: for EventSource and pages, which can't set that field."""
+"""The token of a cookie, forwarded as Authorization: EventSource and pages can't set that header."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def cookie(token: str, more: str = "theme=dark") -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("target", ["/api/devices", "/open"])
-def test_the_services_get_the_token_as_authorization_and_the_cookie_as_it_was(
+def test_services_get_the_cookies_token_as_authorization_and_the_cookie_unchanged(
     gateway: GatewayProcess, upstream: ScriptedUpstream, target: str
 ) -> None:
     token = signed()
@@ -46,24 +46,26 @@ def test_the_services_get_the_token_as_authorization_and_the_cookie_as_it_was(
     assert received.values("X-User-Subject") == ["ada@example.com"]
 
 
-def test_a_client_can_not_have_it_taken_away_again(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+def test_a_client_cannot_remove_the_added_authorization(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
     token = signed()
     assert gateway.get("/api/devices", cookie(token), ("Connection", "authorization")).status == 200
     assert upstream.requests[-1].values("Authorization") == [f"Bearer {token}"]
 
 
-def test_authorization_that_was_sent_goes_on_as_it_is(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+def test_a_clients_own_authorization_is_forwarded_unchanged(
+    gateway: GatewayProcess, upstream: ScriptedUpstream
+) -> None:
     sent = bearer("bob")
     assert gateway.get("/api/devices", sent, cookie(signed("eve"))).status == 200
     (received,) = upstream.requests
     assert (received.values("Authorization"), received.values("X-User-Subject")) == ([sent[1]], ["bob"])
-    # So does what is no token, on a public route.
+    # On a public route an invalid token is dropped, too.
     assert gateway.get("/open", ("Authorization", "Basic YTpi"), cookie(signed())).status == 200
     assert upstream.requests[-1].values("Authorization") == ["Basic YTpi"]
 
 
 @pytest.mark.parametrize("bad", ["x", "", signed(exp=1), f"{signed()} x", signed()[:-2] + "AA"])
-def test_a_token_that_is_not_good_is_no_authorization(
+def test_an_invalid_token_is_not_forwarded_as_authorization(
     gateway: GatewayProcess, upstream: ScriptedUpstream, bad: str
 ) -> None:
     assert gateway.get("/open", cookie(bad)).status == 200
@@ -71,12 +73,12 @@ def test_a_token_that_is_not_good_is_no_authorization(
     assert gateway.get("/api/devices", cookie(bad)).status == 401
 
 
-def test_explain_shows_that_it_is_added_and_not_what(settings: dict[str, Any]) -> None:
+def test_explain_shows_the_added_authorization_without_its_value(settings: dict[str, Any]) -> None:
     token = signed()
     text = flask("explain", "GET", "/api/devices", "-H", f"Cookie: session={token}", settings=settings)
     assert "    + Authorization: Bearer …" in text
     assert token not in text
 
 
-def test_it_goes_with_a_cookie() -> None:
+def test_cookie_as_authorization_requires_a_cookie_name() -> None:
     assert errors_of({"jwt": {"cookie_as_authorization": True}}) == ["jwt.cookie_as_authorization: needs cookie"]

@@ -1,4 +1,4 @@
-"""CORS: which pages of other origins may read answers, on every answer that there is, and nobody else's word on it."""
+"""CORS: which pages of other origins may read responses. Every response has the CORS headers of the gateway only."""
 
 from __future__ import annotations
 
@@ -93,9 +93,7 @@ def closed(start_gateway: Callable[..., GatewayProcess], module_upstream: Script
     return start_gateway(settings_for(module_upstream.url, {}), workers=1)
 
 
-def test_a_preflight_is_answered_without_token_quota_or_upstream(
-    gateway: GatewayProcess, upstream: ScriptedUpstream
-) -> None:
+def test_a_preflight_needs_no_token_limit_or_upstream(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
     asked = ("Access-Control-Request-Headers", "authorization, x-tag")
     reply = preflight(gateway, APP, "DELETE", "/api/devices/1", asked)
     assert (reply.status, reply.body) == (204, b"")
@@ -133,7 +131,7 @@ def test_many_preflights_on_one_connection(gateway: GatewayProcess) -> None:
 
 
 @pytest.mark.parametrize("fields", [[], [("Origin", APP)], [("Access-Control-Request-Method", "PUT")]])
-def test_a_plain_options_goes_to_its_service(
+def test_options_that_is_no_preflight_is_forwarded(
     gateway: GatewayProcess, upstream: ScriptedUpstream, fields: list[tuple[str, str]]
 ) -> None:
     upstream.answers(b"HTTP/1.1 200 OK\r\nAllow: GET, POST\r\nContent-Length: 0\r\n\r\n")
@@ -210,7 +208,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize("origin", ALLOWED)
-def test_an_allowed_origin_gets_its_fields(gateway: GatewayProcess, upstream: ScriptedUpstream, origin: str) -> None:
+def test_an_allowed_origin_gets_cors_headers(gateway: GatewayProcess, upstream: ScriptedUpstream, origin: str) -> None:
     for reply in (gateway.get("/api/devices", bearer(), ("Origin", origin)), preflight(gateway, origin)):
         fields = cors_fields(reply)
         assert fields["access-control-allow-origin"] == origin
@@ -219,7 +217,9 @@ def test_an_allowed_origin_gets_its_fields(gateway: GatewayProcess, upstream: Sc
 
 
 @pytest.mark.parametrize("origin", REFUSED, ids=lambda origin: str(origin)[:60])
-def test_any_other_origin_gets_none(gateway: GatewayProcess, upstream: ScriptedUpstream, origin: str) -> None:
+def test_any_other_origin_gets_no_cors_headers(
+    gateway: GatewayProcess, upstream: ScriptedUpstream, origin: str
+) -> None:
     reply = gateway.get("/api/devices", bearer(), ("Origin", origin))
     assert reply.status == 200
     assert cors_fields(reply) == {}
@@ -230,13 +230,13 @@ def test_any_other_origin_gets_none(gateway: GatewayProcess, upstream: ScriptedU
     assert varies_by_origin(asked)
 
 
-def test_two_origin_fields_are_no_origin(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+def test_two_origin_headers_are_no_origin(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
     for pair in ((APP, "https://evil.com"), ("https://evil.com", APP), (APP, APP)):
         reply = gateway.get("/api/devices", bearer(), *[("Origin", one) for one in pair])
         assert cors_fields(reply) == {}
 
 
-def test_exposed_fields_are_the_gateways_and_the_configured(
+def test_exposed_headers_are_the_gateways_and_the_configured_ones(
     gateway: GatewayProcess, upstream: ScriptedUpstream
 ) -> None:
     fields = cors_fields(gateway.get("/api/devices", bearer(), ("Origin", APP)))
@@ -255,7 +255,7 @@ def test_exposed_fields_are_the_gateways_and_the_configured(
     ],
 )
 @pytest.mark.parametrize("fields", [[], [("Origin", APP)], [("Origin", "https://evil.com")]])
-def test_an_answer_varies_by_origin_whoever_asked(
+def test_every_response_varies_by_origin(
     gateway: GatewayProcess,
     upstream: ScriptedUpstream,
     vary: list[str],
@@ -269,7 +269,7 @@ def test_an_answer_varies_by_origin_whoever_asked(
 
 
 @pytest.mark.parametrize("target", ["/healthz", "/readyz", "/nowhere", "/api/devices", "/api/devices/../x"])
-def test_the_gateways_own_answers_vary_by_origin_too(gateway: GatewayProcess, target: str) -> None:
+def test_the_gateways_own_responses_vary_by_origin_too(gateway: GatewayProcess, target: str) -> None:
     assert varies_by_origin(gateway.get(target))
 
 
@@ -283,7 +283,7 @@ UPSTREAMS_OWN = (
 
 @pytest.mark.parametrize("origin", [None, APP, "https://evil.com"])
 @pytest.mark.parametrize("name", ["gateway", "wildcard", "closed"])
-def test_an_upstreams_own_word_on_cors_is_removed(
+def test_cors_headers_of_the_upstream_are_removed(
     request: pytest.FixtureRequest, upstream: ScriptedUpstream, name: str, origin: str | None
 ) -> None:
     gateway: GatewayProcess = request.getfixturevalue(name)
@@ -301,7 +301,7 @@ def test_an_upstreams_own_word_on_cors_is_removed(
         assert told == {}
 
 
-def test_every_error_carries_the_fields(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+def test_every_error_has_cors_headers(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
     origin = ("Origin", APP)
     caller = bearer(f"caller-{next(numbers)}", scope="rules:write")
     released = threading.Event()
@@ -358,18 +358,18 @@ def test_every_error_carries_the_fields(gateway: GatewayProcess, upstream: Scrip
         assert varies_by_origin(reply)
 
 
-def test_a_wildcard_is_told_to_all_and_varies_for_none(wildcard: GatewayProcess, upstream: ScriptedUpstream) -> None:
+def test_a_wildcard_is_sent_to_everyone_without_vary(wildcard: GatewayProcess, upstream: ScriptedUpstream) -> None:
     for origin in (APP, "null", "https://evil.com", "http://localhost:1"):
         for reply in (wildcard.get("/api/devices", bearer(), ("Origin", origin)), preflight(wildcard, origin)):
             assert cors_fields(reply)["access-control-allow-origin"] == "*"
             assert "access-control-allow-credentials" not in cors_fields(reply)
-    # Without Origin as well: a cache may hand that very answer to a page.
+    # Without Origin as well: a cache may give the response to a page.
     for target in ("/api/devices", "/healthz", "/nowhere"):
         assert cors_fields(wildcard.get(target, bearer()))["access-control-allow-origin"] == "*"
     assert wildcard.get("/api/devices", bearer()).value("Vary") is None
 
 
-def test_methods_and_fields_are_allowed_as_configured(wildcard: GatewayProcess) -> None:
+def test_methods_and_headers_are_allowed_as_configured(wildcard: GatewayProcess) -> None:
     asked = ("Access-Control-Request-Headers", "x-tag, X-Tagged, authorization, x-other")
     fields = cors_fields(preflight(wildcard, APP, "POST", "/api/devices", asked))
     assert words(fields["access-control-allow-methods"]) == {"get", "post"}
@@ -389,7 +389,7 @@ def test_a_private_network_is_opened_only_by_the_setting(
     assert answer not in cors_fields(preflight(wildcard, APP, "GET"))
 
 
-def test_only_names_of_fields_are_repeated_to_a_preflight(gateway: GatewayProcess) -> None:
+def test_a_preflight_response_repeats_valid_header_names_only(gateway: GatewayProcess) -> None:
     asked = ("Access-Control-Request-Headers", 'x-a, b c, <script>, "x", x-b;q=1, , é, ' + "x_1")
     reply = preflight(gateway, APP, "POST", "/api/devices", asked)
     assert cors_fields(reply)["access-control-allow-headers"] == "x-a, x_1"
@@ -433,10 +433,10 @@ def test_a_pattern_is_anchored_at_both_ends(configured: str, origin: str, *, all
     "origin",
     [b"\xff\xfe", b"https://app.example.com\xe9", b"https://app.example.com\t", b" https://app.example.com ", b""],
 )
-def test_odd_bytes_in_origin_are_survived(gateway: GatewayProcess, upstream: ScriptedUpstream, origin: bytes) -> None:
+def test_odd_bytes_in_origin_are_handled(gateway: GatewayProcess, upstream: ScriptedUpstream, origin: bytes) -> None:
     data = b"GET /nowhere HTTP/1.1\r\nHost: a\r\nOrigin:" + origin + b"\r\n\r\n"
     reply = exchange(gateway.port, data)
     assert reply.status == 404
-    # Blanks around a field's value are not part of it (RFC 9110 5.5).
+    # Whitespace around a header value is not part of it (RFC 9110 5.5).
     expected = APP if origin.strip() == APP.encode() else None
     assert cors_fields(reply).get("access-control-allow-origin") == expected

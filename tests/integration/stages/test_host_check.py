@@ -1,4 +1,4 @@
-"""Host: what is one, which wins, what services are told of it, and which are served."""
+"""The Host header: its syntax, its precedence, what services get of it, and which hosts are served."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ def choosy(start_gateway: Callable[..., GatewayProcess], module_upstream: Script
         *[":80", ".", "a..b", ".a", "a." * 128],
     ],
 )
-def test_what_is_no_host_is_refused(gateway: GatewayProcess, upstream: ScriptedUpstream, host: str) -> None:
+def test_a_malformed_host_is_refused(gateway: GatewayProcess, upstream: ScriptedUpstream, host: str) -> None:
     replies = [
         exchange(gateway.port, data)
         for data in (
             request_bytes("GET", "/api/devices", [bearer()], host=host),
-            # The same in what is not read in one step, and as the authority of a target.
+            # Also in a head that the fast parser does not handle, and as the authority of a target.
             request_bytes("GET", "/api/devices", [bearer(), ("Expect", "100-continue")], host=host),
             f"GET /api/devices HTTP/1.0\r\nHost: {host}\r\n\r\n".encode("latin-1"),
             f"GET http://{host}/api/devices HTTP/1.1\r\nHost: a\r\n\r\n".encode("latin-1"),
@@ -62,7 +62,7 @@ def test_what_is_no_host_is_refused(gateway: GatewayProcess, upstream: ScriptedU
     ]
     statuses = [reply.status for reply in replies]
     assert statuses[:3] == [400] * 3
-    # As a target, what follows the authority of the host a is a path or a query.
+    # In a target, the text after the authority `a` is a path or a query.
     assert statuses[3] == (404 if host in ("a/b", "a?b") else 400)
     assert all(reply.value("Connection") == "close" for reply in replies[:3])
     assert upstream.requests == []
@@ -76,9 +76,7 @@ def test_what_is_no_host_is_refused(gateway: GatewayProcess, upstream: ScriptedU
         ".".join(["a" * 63] * 4),
     ],
 )
-def test_services_are_told_the_host_as_it_was_sent(
-    gateway: GatewayProcess, upstream: ScriptedUpstream, host: str
-) -> None:
+def test_services_get_the_host_as_it_was_sent(gateway: GatewayProcess, upstream: ScriptedUpstream, host: str) -> None:
     assert gateway.request("GET", "/api/rules", [bearer()], host=host).status == 200
     arrived = upstream.only
     assert arrived.values("Host") == arrived.values("X-Forwarded-Host") == [host]
@@ -105,10 +103,10 @@ def test_http_1_0_needs_no_host(gateway: GatewayProcess, upstream: ScriptedUpstr
     assert exchange(gateway.port, b"GET /metrics HTTP/1.0\r\n\r\n").status == 200
 
 
-def test_a_higher_minor_version_is_answered_as_the_highest_known(gateway: GatewayProcess) -> None:
+def test_a_higher_minor_version_is_handled_as_http_1_1(gateway: GatewayProcess) -> None:
     for version in (b"1.2", b"1.9"):
         with Connection(gateway.port) as connection:
-            # The connection goes on, as in HTTP/1.1.
+            # The connection stays open, as in HTTP/1.1.
             connection.send(b"GET /healthz HTTP/%b\r\nHost: a\r\n\r\n" % version * 2)
             connection.send(b"GET /healthz HTTP/%b\r\nHost: a\r\nConnection: close\r\n\r\n" % version)
             answer = connection.rest()
@@ -130,13 +128,13 @@ def test_a_higher_minor_version_is_answered_as_the_highest_known(gateway: Gatewa
         *[("evillocalhost", False), ("1.2.3", False)],
     ],
 )
-def test_operators_paths_are_served_by_names_that_nobody_else_can_have_lead_here(
+def test_operators_paths_are_served_for_local_names_and_addresses_only(
     gateway: GatewayProcess, host: str, is_local: bool
 ) -> None:
     for path in ("/metrics", "/status", "/status/page.js"):
         reply = gateway.request("GET", path, host=host)
         assert (reply.status, reply.value("X-Gateway-Error")) == ((200, None) if is_local else (421, "misdirected"))
-    # All else is served by any name.
+    # All other paths are served under any name.
     assert gateway.request("GET", "/api/devices", [bearer()], host=host).status == 200
 
 
@@ -151,30 +149,30 @@ def test_operators_paths_are_served_by_names_that_nobody_else_can_have_lead_here
         *[("192.0.2.7:8000", True), ("192.0.2.8", False), ("127.0.0.1", False), ("localhost", False)],
     ],
 )
-def test_the_hosts_that_are_listed_are_served(
+def test_listed_hosts_are_served(
     choosy: GatewayProcess, upstream: ScriptedUpstream, host: str, is_served: bool
 ) -> None:
     reply = choosy.request("GET", "/api/devices", [bearer()], host=host)
     assert (reply.status, reply.value("X-Gateway-Error")) == ((200, None) if is_served else (421, "misdirected"))
     assert len(upstream.requests) == is_served
-    # The authority of the target is what counts.
+    # The authority of the target takes precedence.
     target = request_bytes("GET", f"http://{host}/api/devices", [bearer()], host="api.example.com")
     assert exchange(choosy.port, target).status == reply.status
-    # A load balancer may ask by any name.
+    # A load balancer may send probes under any name.
     for path in ("/healthz", "/readyz"):
         assert choosy.request("GET", path, host=host).status == 200
     assert choosy.request("GET", "/openapi.json", host=host).status in ((200, 503) if is_served else (421,))
     assert choosy.request("GET", "/metrics", host=host).status == (200 if is_served else 421)
 
 
-def test_a_misdirected_request_is_answered_as_any_refused_one(choosy: GatewayProcess) -> None:
+def test_a_misdirected_request_gets_a_problem_document(choosy: GatewayProcess) -> None:
     origin = ("Origin", "https://app.example.com")
     refused = choosy.request("GET", "/api/devices", [bearer(), origin], host="evil.test")
     assert refused.value("Access-Control-Allow-Origin") == origin[1]
     check(refused)
     wanted = ("Access-Control-Request-Method", "PUT")
     check(choosy.request("OPTIONS", "/api/devices", [origin, wanted], host="evil.test"))
-    # Without a Host, which HTTP/1.0 may leave out, none is named.
+    # HTTP/1.0 allows a request without Host.
     check(exchange(choosy.port, b"GET /api/devices HTTP/1.0\r\n\r\n"))
     line = choosy.wait_for_log(lambda line: line["request_id"] == refused.value("X-Request-Id"))
     assert (line["status"], line["error"], line["principal"]) == (421, "misdirected", None)
@@ -185,7 +183,7 @@ def check(reply: Reply) -> None:
     assert reply.json()["instance"] == reply.value("X-Request-Id")
 
 
-def test_what_the_parser_refuses_has_cors_fields_by_its_origin_and_is_counted(choosy: GatewayProcess) -> None:
+def test_parser_errors_have_cors_headers_and_are_counted(choosy: GatewayProcess) -> None:
     def refused(*lines: str) -> Reply:
         return exchange(choosy.port, "\r\n".join(["GET /api/x HTTP/1.1", *lines, "", ""]).encode())
 
@@ -215,7 +213,7 @@ def refusals_counted(gateway: GatewayProcess) -> float:
     return sum(float(line.removeprefix(name)) for line in lines if line.startswith(name))
 
 
-def test_the_answer_to_head_has_no_body_when_it_is_refused(gateway: GatewayProcess) -> None:
+def test_a_refused_head_request_gets_no_body(gateway: GatewayProcess) -> None:
     with Connection(gateway.port) as connection:
         connection.send(b"HEAD / HTTP/1.1\r\nHost: a b\r\n\r\n")
         answer = connection.rest()
@@ -228,11 +226,11 @@ def test_the_answer_to_head_has_no_body_when_it_is_refused(gateway: GatewayProce
     [
         ("api.example.com", "web.example.com", True),
         ("api.example.com", "evil.com", False),
-        # A page whose name leads here may send any field but Host.
+        # A page whose name resolves to the gateway can set any header but Host.
         ("evil.com", "api.example.com", False),
     ],
 )
-def test_a_host_that_a_proxy_in_front_tells_has_to_be_served_as_well(
+def test_a_forwarded_host_must_be_served_as_well(
     choosy: GatewayProcess, upstream: ScriptedUpstream, host: str, told: str, is_served: bool
 ) -> None:
     reply = choosy.request("GET", "/api/devices", [bearer(), ("X-Forwarded-Host", told)], host=host)

@@ -1,4 +1,4 @@
-"""Every answer of the gateway's own: a problem document that tells nothing internal, and one line in the log."""
+"""Every error response of the gateway: a problem document without internals, and one line in the log."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def fresh_subject() -> str:
 
 
 def logged(gateway: GatewayProcess, request_id: str) -> dict[str, Any]:
-    """The request's line in the access log."""
+    """The line of the request in the access log."""
     return gateway.wait_for_log(lambda line: line["request_id"] == request_id)
 
 
@@ -73,7 +73,7 @@ def gateway(start_gateway: Callable[..., GatewayProcess], module_upstream: Scrip
     return start_gateway(settings, workers=1)
 
 
-# Code and status, and the target and fields that get them.
+# Error codes and statuses, with the targets and headers that cause them.
 CAUSES: list[tuple[str, int, str, list[tuple[str, str]]]] = [
     ("bad_path", 400, "/api/devices/%2e%2e/x", []),
     ("bad_path", 400, "/api/devices/a%2fb", []),
@@ -98,7 +98,7 @@ CAUSES: list[tuple[str, int, str, list[tuple[str, str]]]] = [
 
 @contextmanager
 def upstream_at_fault(gateway: GatewayProcess, upstream: ScriptedUpstream) -> Iterator[None]:
-    """The upstream fails in each of its ways, and its slow service has all it can take."""
+    """The upstream fails in every way, and the slow service has reached max_in_flight."""
     released = threading.Event()
 
     def wait(received: Received, connection: Any) -> bool:
@@ -123,21 +123,21 @@ def upstream_at_fault(gateway: GatewayProcess, upstream: ScriptedUpstream) -> It
 
 @pytest.fixture
 def used_up(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
-    """The quota of one request a day."""
+    """A limit of one request a day."""
     for _ in range(3):
         gateway.get("/api/scarce", bearer("busy"))
 
 
 @pytest.fixture(scope="module")
 def forbidden_words(gateway: GatewayProcess, module_upstream: ScriptedUpstream) -> re.Pattern[str]:
-    """What tells of the inside: hosts, ports, libraries, exceptions, markup."""
+    """Texts that reveal internals: hosts, ports, libraries, exceptions, markup."""
     words = ["127.0.0.1", "localhost", str(module_upstream.port), str(gateway.port), "Traceback", "Error(", "errno"]
     words += ["Errno", "urllib", "gunicorn", "werkzeug", "flask", "python", "redis", "<", SECRET, "/api/gone"]
     return re.compile("|".join(re.escape(word) for word in words), re.IGNORECASE)
 
 
 def check_document(reply: Reply, code: str, status: int) -> dict[str, Any]:
-    """The problem document, which has the shape that all have."""
+    """The problem document of the reply, whose members are checked."""
     document = reply.json()
     extra = {"violated-policies"} if code == "quota_exceeded" else set()
     extra |= {"missing_scopes"} if code == "insufficient_scope" else set()
@@ -161,7 +161,7 @@ def check_document(reply: Reply, code: str, status: int) -> dict[str, Any]:
 
 
 @pytest.mark.usefixtures("used_up")
-def test_each_code_has_its_document_and_its_line_in_the_log(
+def test_each_error_code_has_its_problem_document_and_log_line(
     gateway: GatewayProcess, upstream: ScriptedUpstream, forbidden_words: re.Pattern[str]
 ) -> None:
     with upstream_at_fault(gateway, upstream):
@@ -179,7 +179,7 @@ def test_each_code_has_its_document_and_its_line_in_the_log(
 
 
 @pytest.mark.usefixtures("used_up")
-def test_the_same_to_head_has_no_body(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+def test_errors_of_head_requests_have_no_body(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
     with upstream_at_fault(gateway, upstream):
         for code, status, target, fields in CAUSES:
             request_id = ("X-Request-Id", "the-same-length")
@@ -194,7 +194,7 @@ def test_the_same_to_head_has_no_body(gateway: GatewayProcess, upstream: Scripte
             assert f"\r\nContent-Length: {len(whole.body)}\r\n".encode() in head + end
 
 
-def test_head_leaves_the_connection_good_for_the_next_request(gateway: GatewayProcess) -> None:
+def test_the_connection_can_be_reused_after_head(gateway: GatewayProcess) -> None:
     with Connection(gateway.port) as connection:
         for _ in range(3):
             connection.send(request_bytes("HEAD", "/nowhere"))
@@ -212,23 +212,21 @@ def test_head_leaves_the_connection_good_for_the_next_request(gateway: GatewayPr
         ("PROPFIND", "/healthz", {"GET", "HEAD", "OPTIONS"}),
     ],
 )
-def test_a_method_that_is_not_allowed_is_answered_with_those_that_are(
-    gateway: GatewayProcess, method: str, target: str, allowed: set[str]
-) -> None:
+def test_a_405_lists_the_allowed_methods(gateway: GatewayProcess, method: str, target: str, allowed: set[str]) -> None:
     reply = gateway.request(method, target)
     check_document(reply, "method_not_allowed", 405)
     assert {one.strip() for one in (reply.value("Allow") or "").split(",")} == allowed
 
 
 @pytest.mark.parametrize("framing", ["length", "chunked"])
-def test_a_body_too_large(gateway: GatewayProcess, upstream: ScriptedUpstream, framing: str) -> None:
+def test_a_body_over_the_limit_is_refused(gateway: GatewayProcess, upstream: ScriptedUpstream, framing: str) -> None:
     if framing == "length":
         reply = gateway.request("POST", "/api/livestreams", [bearer()], b"x" * 11)
     else:
         data = request_bytes("POST", "/api/livestreams", [bearer(), ("Transfer-Encoding", "chunked")])
         reply = exchange(gateway.port, data + b"b\r\nxxxxxxxxxxx\r\n0\r\n\r\n")
     check_document(reply, "body_too_large", 413)
-    # A length is refused at once; of a body without one, the service has seen no more than the beginning.
+    # A Content-Length is refused at once; of a chunked body the service receives only the beginning.
     assert not any(request.is_whole for request in upstream.requests)
     assert framing == "chunked" or upstream.requests == []
 
@@ -242,7 +240,7 @@ def test_a_body_too_large(gateway: GatewayProcess, upstream: ScriptedUpstream, f
         ([bearer(exp=1)], 'Bearer error="invalid_token", error_description="the token has expired"'),
     ],
 )
-def test_the_challenge_names_an_error_only_where_a_token_came(
+def test_the_challenge_names_an_error_only_if_the_request_has_a_token(
     gateway: GatewayProcess, fields: list[tuple[str, str]], challenge: str
 ) -> None:
     assert gateway.get("/api/devices", *fields).value("WWW-Authenticate") == challenge
@@ -255,7 +253,7 @@ def test_missing_scopes_are_named(gateway: GatewayProcess, upstream: ScriptedUps
     assert upstream.requests == []
 
 
-def test_an_overload_says_when_to_come_back(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+def test_an_overload_has_retry_after(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
     with upstream_at_fault(gateway, upstream):
         assert gateway.get("/api/slow", bearer()).value("Retry-After") == "1"
         assert gateway.get("/api/gone", bearer()).value("Retry-After") is None
@@ -298,7 +296,7 @@ def test_a_request_id_that_could_harm_is_replaced_everywhere(gateway: GatewayPro
     ],
     ids=lambda value: value[:40].decode("latin-1") if isinstance(value, bytes) else None,
 )
-def test_what_is_not_even_http_is_answered_and_logged_as_all_else_is(
+def test_input_that_is_not_http_gets_a_response_and_a_log_line(
     gateway: GatewayProcess, forbidden_words: re.Pattern[str], data: bytes, status: int, code: str, path: str
 ) -> None:
     request_id = fresh_id()
@@ -325,7 +323,7 @@ def test_what_is_not_even_http_is_answered_and_logged_as_all_else_is(
     assert "<" not in json.dumps(line)
 
 
-def test_a_success_is_one_line_with_the_documented_keys(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+def test_the_log_line_of_a_success_has_the_documented_keys(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
     request_id, token = fresh_id(), signed("logged@example.com")
     fields = [("Authorization", f"Bearer {token}"), ("X-Request-Id", request_id), ("Cookie", "session=cookie-secret")]
     target = "/api/devices/1?access_token=query-secret"
@@ -344,7 +342,7 @@ def test_a_success_is_one_line_with_the_documented_keys(gateway: GatewayProcess,
         assert secret not in output
 
 
-def test_every_request_is_one_line(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+def test_every_request_has_one_log_line(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
     origin = [("Origin", "https://a.example"), ("Access-Control-Request-Method", "PUT")]
     asked = {
         fresh_id(): (method, target, fields)
@@ -388,7 +386,7 @@ def test_every_request_is_one_line(gateway: GatewayProcess, upstream: ScriptedUp
     ],
     ids=lambda target: repr(target[:20]),
 )
-def test_a_path_cannot_forge_a_line(gateway: GatewayProcess, target: str) -> None:
+def test_a_path_cannot_forge_a_log_line(gateway: GatewayProcess, target: str) -> None:
     request_id = fresh_id()
     before = len(gateway.output().splitlines())
     with Connection(gateway.port) as connection:
@@ -396,7 +394,7 @@ def test_a_path_cannot_forge_a_line(gateway: GatewayProcess, target: str) -> Non
         answer = connection.rest()
     assert re.match(rb"HTTP/1.1 40[04] ", answer), answer
     line = logged(gateway, request_id)
-    # Of what the parser refuses, nobody knows which part is which.
+    # The parts of an unparsable message are unknown.
     shown = "" if b"the message is malformed" in answer else target
     assert line["path"] == (shown if len(shown) <= 512 else shown[:512] + "…")
     lines = gateway.output().splitlines()
@@ -405,7 +403,9 @@ def test_a_path_cannot_forge_a_line(gateway: GatewayProcess, target: str) -> Non
     assert lines[-1].isprintable()
 
 
-def test_an_upstream_that_breaks_off_is_logged_as_such(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+def test_an_upstream_that_aborts_its_response_is_logged_as_such(
+    gateway: GatewayProcess, upstream: ScriptedUpstream
+) -> None:
     upstream.answers(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf", keep=False)
     request_id = fresh_id()
     with Connection(gateway.port) as connection:
@@ -416,7 +416,7 @@ def test_an_upstream_that_breaks_off_is_logged_as_such(gateway: GatewayProcess, 
     assert line["cause"]
 
 
-def test_causes_are_for_the_log_alone(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+def test_causes_are_logged_and_not_sent(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
     request_id = fresh_id()
     reply = gateway.get("/api/gone", bearer(), ("X-Request-Id", request_id))
     line = logged(gateway, request_id)
@@ -424,7 +424,7 @@ def test_causes_are_for_the_log_alone(gateway: GatewayProcess, upstream: Scripte
     assert "refused" not in reply.body.decode().lower()
 
 
-def test_nothing_ever_failed_unexpectedly(gateway: GatewayProcess) -> None:
+def test_no_request_failed_unexpectedly(gateway: GatewayProcess) -> None:
     assert "Traceback" not in gateway.output()
     assert not [line for line in gateway.access_log() if line["error"] == "internal"]
     assert signed() not in gateway.output()
@@ -441,15 +441,15 @@ def test_nothing_ever_failed_unexpectedly(gateway: GatewayProcess) -> None:
         ("TRACE", "/api/devices", "TRACE is not allowed for /api/devices; allowed: "),
     ],
 )
-def test_what_is_not_there_is_told_by_its_path(gateway: GatewayProcess, method: str, target: str, detail: str) -> None:
+def test_a_404_names_the_path(gateway: GatewayProcess, method: str, target: str, detail: str) -> None:
     document = json.loads(gateway.request(method, target).body)
     assert document["detail"].startswith(detail)
     assert method == "TRACE" or document["detail"] == detail
     assert "hunter2" not in json.dumps(document)
 
 
-def test_what_is_hidden_is_told_as_what_does_not_exist(gateway: GatewayProcess) -> None:
-    """A page of another origin learns nothing from the answer that it gets for /metrics."""
+def test_a_hidden_path_gets_the_same_404_as_a_missing_one(gateway: GatewayProcess) -> None:
+    """The response to /metrics tells a page of another origin nothing."""
     hidden, missing = (
         json.loads(gateway.get(path, ("Origin", "https://a.example")).body) for path in ("/metrics", "/metricsx")
     )

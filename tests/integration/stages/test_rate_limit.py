@@ -1,4 +1,4 @@
-"""LimitSets through the gateway: who shares one, what takes from it, and what its caller is told."""
+"""Rate limits through the gateway: who shares a counter, what is charged, and which headers callers get."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def fresh_subject() -> str:
 
 
 def fresh_address() -> str:
-    """An address of this machine from which nobody has called yet."""
+    """An address of this machine that no test has used yet."""
     number = next(numbers)
     return f"127.1.{number // 250}.{number % 250 + 1}"
 
 
 def settings_for(url: str) -> dict[str, Any]:
     settings = four_services(url)
-    # Windows of a day: nothing slides out while a test runs.
+    # Windows of a day: no request leaves the window while a test runs.
     settings["ratelimit"] = {"default": f"{DEFAULT}/day", "anonymous": f"{ANONYMOUS}/day"}
     settings["cors"] = {"origins": [ORIGIN]}
     settings["services"]["auth"]["routes"] = [
@@ -65,7 +65,7 @@ def gateway(
 
 
 class ConnectionFrom(Connection):
-    """A connection from another of this machine's addresses."""
+    """A connection from another address of this machine."""
 
     def __init__(self, address: str, port: int) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), 20, (address, 0))
@@ -110,16 +110,14 @@ def test_a_limit_is_exact_under_fifty_clients_and_two_workers(
         replies = [reply for some in pool.map(three_requests, range(50)) for reply in some]
     assert Counter(statuses(replies)) == {200: DEFAULT, 429: 150 - DEFAULT}
     assert len(upstream.requests) == DEFAULT
-    # Each one that passed was told another number.
+    # Each response has another number of remaining requests.
     remaining = [int(reply.value("X-RateLimit-Remaining") or "") for reply in replies if reply.status == 200]
     assert sorted(remaining) == list(range(DEFAULT))
     assert len(gateway.worker_pids()) == 2
 
 
 @while_redis_answers
-def test_a_refusal_is_a_problem_document_that_says_when_to_come_back(
-    gateway: GatewayProcess, upstream: ScriptedUpstream
-) -> None:
+def test_a_429_is_a_problem_document_with_retry_after(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
     subject = fresh_subject()
     assert statuses([call_as(gateway, subject, "/api/rules") for _ in range(4)]) == [200] * 4
     reply = call_as(gateway, subject, "/api/rules")
@@ -142,7 +140,7 @@ def test_a_refusal_is_a_problem_document_that_says_when_to_come_back(
     assert reply.value("X-RateLimit-Limit") == "4"
     assert reply.value("X-RateLimit-Remaining") == "0"
     reset = int(reply.value("X-RateLimit-Reset") or "")
-    # One of the four slides out long before the last one.
+    # The first of the four leaves the window long before the last one.
     assert wait < reset <= 2 * 86400
     assert reply.value("RateLimit-Policy") == '"rules";q=4;w=86400'
     assert reply.value("RateLimit") == f'"rules";r=0;t={reset}'
@@ -150,7 +148,7 @@ def test_a_refusal_is_a_problem_document_that_says_when_to_come_back(
 
 
 @while_redis_answers
-def test_a_refusal_of_head_has_the_fields_and_no_body(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+def test_a_429_for_head_has_the_headers_and_no_body(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
     upstream.answers(b"HTTP/1.1 204 No Content\r\n\r\n")
     subject = fresh_subject()
     for _ in range(4):
@@ -165,7 +163,7 @@ def test_a_refusal_of_head_has_the_fields_and_no_body(gateway: GatewayProcess, u
 
 
 @while_redis_answers
-def test_every_limited_answer_tells_the_quota(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+def test_every_limited_response_has_rate_limit_headers(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
     subject = fresh_subject()
     for number in range(1, 4):
         reply = call_as(gateway, subject)
@@ -182,9 +180,7 @@ def test_every_limited_answer_tells_the_quota(gateway: GatewayProcess, upstream:
 
 
 @while_redis_answers
-def test_principals_have_quotas_of_their_own_whatever_their_tokens_and_addresses(
-    gateway: GatewayProcess, upstream: ScriptedUpstream
-) -> None:
+def test_each_principal_has_its_own_counters(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
     ada, bob = fresh_subject(), fresh_subject()
     first = call_from(gateway, fresh_address(), "/api/rules", bearer(ada, jti="1"))
     second = call_from(gateway, fresh_address(), "/api/rules", bearer(ada, jti="2", user_id=7))
@@ -197,7 +193,7 @@ def test_principals_have_quotas_of_their_own_whatever_their_tokens_and_addresses
 
 
 @while_redis_answers
-def test_requests_without_a_token_share_their_addresss_anonymous_quota(
+def test_requests_without_a_token_share_the_anonymous_limit_of_their_address(
     gateway: GatewayProcess, upstream: ScriptedUpstream
 ) -> None:
     here, there = fresh_address(), fresh_address()
@@ -208,13 +204,13 @@ def test_requests_without_a_token_share_their_addresss_anonymous_quota(
     assert replies[-1].json()["violated-policies"] == ["anonymous"]
     assert replies[-1].value("WWW-Authenticate") is None
     assert call_from(gateway, there).status == 401
-    # A good token from the same address is another matter.
+    # A valid token from the same address has a counter of its own.
     assert call_from(gateway, here, "/api/devices", bearer(fresh_subject())).status == 200
     assert len(upstream.requests) == 1
 
 
 @while_redis_answers
-def test_invalid_tokens_count_for_the_address_and_never_for_whom_they_name(
+def test_invalid_tokens_count_for_the_address_and_not_for_their_subject(
     gateway: GatewayProcess, upstream: ScriptedUpstream
 ) -> None:
     address, victim = fresh_address(), fresh_subject()
@@ -233,7 +229,7 @@ def test_invalid_tokens_count_for_the_address_and_never_for_whom_they_name(
 
 
 @while_redis_answers
-def test_an_address_cannot_be_made_up(gateway: GatewayProcess) -> None:
+def test_a_client_cannot_choose_its_address(gateway: GatewayProcess) -> None:
     address = fresh_address()
     replies = [
         call_from(
@@ -259,13 +255,13 @@ def test_a_routes_limit_replaces_the_default(gateway: GatewayProcess, upstream: 
     assert replies[3].json()["violated-policies"] == ["auth.login_post"]
     assert 1 <= int(replies[3].value("Retry-After") or "") <= 120
     assert call_from(gateway, fresh_address(), "/api/auth/login", method="POST").status == 200
-    # The anonymous quota was not touched, nor is the other method the same route.
+    # The anonymous limit was not charged, and the other method is another route.
     other = call_from(gateway, here, "/api/auth/login")
     assert (other.status, other.value("X-RateLimit-Remaining")) == (401, str(ANONYMOUS - 1))
 
 
 @while_redis_answers
-def test_a_token_changes_whose_quota_a_public_route_takes_from(
+def test_on_a_public_route_a_valid_token_is_counted_for_its_principal(
     gateway: GatewayProcess, upstream: ScriptedUpstream
 ) -> None:
     here, subject = fresh_address(), fresh_subject()
@@ -273,14 +269,12 @@ def test_a_token_changes_whose_quota_a_public_route_takes_from(
         assert call_from(gateway, here, "/api/auth/login", method="POST").status == 200
     reply = call_from(gateway, here, "/api/auth/login", bearer(subject), method="POST")
     assert (reply.status, reply.value("X-RateLimit-Remaining")) == (200, "2")
-    # An invalid token on a public route is nobody's token.
+    # On a public route an invalid token counts as no token.
     assert call_from(gateway, here, "/api/auth/login", bearer(subject, exp=1), method="POST").status == 429
 
 
 @while_redis_answers
-def test_a_route_that_counts_by_address_does_so_whatever_the_token(
-    gateway: GatewayProcess, upstream: ScriptedUpstream
-) -> None:
+def test_count_by_address_ignores_the_token(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
     here, subject = fresh_address(), fresh_subject()
     register = "/api/auth/register"
     replies = [call_from(gateway, here, register, bearer(fresh_subject()), method="POST") for _ in range(ANONYMOUS)]
@@ -288,13 +282,15 @@ def test_a_route_that_counts_by_address_does_so_whatever_the_token(
     assert replies[0].value("RateLimit-Policy") == f'"anonymous";q={ANONYMOUS};w=86400'
     assert call_from(gateway, here, register, bearer(subject), method="POST").status == 429
     assert call_from(gateway, here, register, method="POST").status == 429
-    # Neither another address' requests nor the principal's own quota are touched.
+    # The counters of another address and of the principal are not charged.
     assert call_from(gateway, fresh_address(), register, bearer(subject), method="POST").status == 200
     assert call_as(gateway, subject).value("X-RateLimit-Remaining") == str(DEFAULT - 1)
 
 
 @while_redis_answers
-def test_a_public_route_without_limits_has_the_defaults(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+def test_a_public_route_without_limits_has_the_default_limits(
+    gateway: GatewayProcess, upstream: ScriptedUpstream
+) -> None:
     here, subject = fresh_address(), fresh_subject()
     anonymous = call_from(gateway, here, "/api/auth/refresh", method="POST")
     assert anonymous.value("RateLimit-Policy") == f'"anonymous";q={ANONYMOUS};w=86400'
@@ -304,7 +300,7 @@ def test_a_public_route_without_limits_has_the_defaults(gateway: GatewayProcess,
 
 
 @while_redis_answers
-def test_a_services_limit_replaces_the_default_and_leaves_it_whole(
+def test_a_services_limit_replaces_the_default_without_charging_it(
     gateway: GatewayProcess, upstream: ScriptedUpstream
 ) -> None:
     subject = fresh_subject()
@@ -314,7 +310,9 @@ def test_a_services_limit_replaces_the_default_and_leaves_it_whole(
 
 
 @while_redis_answers
-def test_a_routes_own_limit_leaves_its_services_whole(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+def test_a_routes_limit_replaces_its_services_limit_without_charging_it(
+    gateway: GatewayProcess, upstream: ScriptedUpstream
+) -> None:
     subject = fresh_subject()
     replies = [call_as(gateway, subject, "/api/rules/costly") for _ in range(3)]
     assert statuses(replies) == [200, 200, 429]
@@ -333,7 +331,7 @@ def test_services_without_limits_share_the_default(gateway: GatewayProcess, upst
 
 
 @while_redis_answers
-def test_several_windows_at_once_and_one_that_refuses_consumes_none(
+def test_of_several_windows_all_are_charged_or_none(
     gateway: GatewayProcess, upstream: ScriptedUpstream, server: RedisServer
 ) -> None:
     server.ask("FLUSHALL")
@@ -342,7 +340,7 @@ def test_several_windows_at_once_and_one_that_refuses_consumes_none(
     assert statuses(replies) == [200] * 2 + [429] * 4
     policies = '"livestreams-3600";q=2;w=3600, "livestreams-86400";q=10;w=86400'
     assert {reply.value("RateLimit-Policy") for reply in replies} == {policies}
-    # The one that is nearest to its end is the one that is told.
+    # The headers describe the limit with the smallest remaining share.
     assert [(one.value("X-RateLimit-Limit"), one.value("X-RateLimit-Remaining")) for one in replies[:3]] == [
         ("2", "1"),
         ("2", "0"),
@@ -369,7 +367,7 @@ def test_a_request_is_one_round_trip_whatever_its_limits(
 
 
 @while_redis_answers
-def test_redis_learns_no_subject_and_keeps_nothing_for_ever(
+def test_redis_keys_contain_no_subject_and_expire(
     gateway: GatewayProcess, upstream: ScriptedUpstream, server: RedisServer
 ) -> None:
     server.ask("FLUSHALL")
@@ -378,7 +376,7 @@ def test_redis_learns_no_subject_and_keeps_nothing_for_ever(
         call_as(gateway, subject, target)
     call_from(gateway, fresh_address())
     with server.client() as client:
-        # Not what workers tell of themselves, which comes and goes.
+        # Without the reports of workers, which come and go.
         keys = [key for key in client.scan_iter() if not key.startswith(b"gateway:status:")]
         assert len(keys) == 5
         assert all(re.fullmatch(rb"gateway:quota:[0-9a-f]{32}", key) for key in keys if isinstance(key, bytes))
@@ -424,7 +422,7 @@ COLLIDING = [
 
 
 @while_redis_answers
-def test_no_subject_can_be_written_to_share_anothers_quota(
+def test_no_subject_can_share_the_counter_of_another(
     gateway: GatewayProcess, upstream: ScriptedUpstream, server: RedisServer
 ) -> None:
     server.ask("FLUSHALL")
@@ -448,14 +446,14 @@ def test_preflights_health_and_unknown_paths_cost_nothing(
         assert all(quota_fields(reply) == {} for reply in free)
         assert calls_of(client, ["evalsha", "eval"]) == {"evalsha": 0, "eval": 0}
     assert call_from(gateway, address).value("X-RateLimit-Remaining") == str(ANONYMOUS - 1)
-    # One that only looks like a preflight is not free.
+    # A request that only resembles a preflight is charged.
     for fields in ([preflight[0]], [preflight[1]], []):
         assert call_from(gateway, address, "/api/devices", *fields, method="OPTIONS").status == 401
     assert call_from(gateway, address).value("X-RateLimit-Remaining") == str(ANONYMOUS - 5)
 
 
 @while_redis_answers
-def test_an_upstreams_own_quota_fields_do_not_double(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+def test_rate_limit_headers_of_the_upstream_are_replaced(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
     upstream.answers(
         b"HTTP/1.1 200 OK\r\nx-ratelimit-limit: 1\r\nX-RateLimit-Limit: 2\r\nX-Ratelimit-Remaining: 0\r\n"
         b'X-RateLimit-Reset: 9\r\nRateLimit: "theirs";r=1\r\nRATELIMIT-POLICY: "theirs";q=1\r\n'
@@ -468,7 +466,7 @@ def test_an_upstreams_own_quota_fields_do_not_double(gateway: GatewayProcess, up
 
 
 @while_redis_answers
-def test_an_upstreams_own_429_passes_as_its_own(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+def test_a_429_of_the_upstream_is_forwarded(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
     upstream.answers(b"HTTP/1.1 429 Slow Down\r\nRetry-After: 1.5\r\nContent-Length: 4\r\n\r\nslow")
     reply = call_as(gateway, fresh_subject())
     assert (reply.status, reply.reason, reply.body) == (429, "Slow Down", b"slow")
