@@ -44,7 +44,7 @@ from gateway.telemetry.metrics.registry import Metrics
 from gateway.telemetry.telemetry import TELEMETRY, Telemetry
 from gateway.tokens.identity_signer import IdentitySigner
 from gateway.tokens.verifier import Verifier
-from gateway.trace_context import TRACE_FIELDS, Propagation
+from gateway.trace_context import TRACE_HEADERS, Propagator
 from gateway.url_rules import RestConverter
 
 
@@ -89,7 +89,7 @@ def build(settings: Settings, dependencies: Dependencies = DEFAULTS) -> Flask:
     if telemetry.spans is not None:
         app.after_request(telemetry.spans.store_response_facts)
     # First: all later stages read the exchange that it creates.
-    app.before_request(RequestStart(settings.proxy, time.monotonic, propagation_of(settings.tracing)).begin)
+    app.before_request(RequestStart(settings.proxy, time.monotonic, make_propagator(settings.tracing)).begin)
     hosts = host_check.install(app, settings.server.allowed_hosts)
     # Before authentication and limits: a preflight carries no token, and nobody pays for it.
     cors.install(app, settings.cors)
@@ -127,12 +127,12 @@ def build(settings: Settings, dependencies: Dependencies = DEFAULTS) -> Flask:
     return app
 
 
-def propagation_of(settings: TracingSettings) -> Propagation | None:
+def make_propagator(settings: TracingSettings) -> Propagator | None:
     """What reads and continues traces; None with `tracing.propagate = false`."""
     if not settings.propagate:
         return None
     is_exporting = settings.otlp_endpoint is not None
-    return Propagation(settings.sample_ratio, random.getrandbits, is_exporting=is_exporting)
+    return Propagator(settings.sample_ratio, random.getrandbits, is_exporting=is_exporting)
 
 
 def add_services(
@@ -146,7 +146,7 @@ def add_services(
     recovery: RecoveryMonitor,
 ) -> None:
     """Registers one blueprint per service: its guards, then the forwarder with a connection pool of its own."""
-    own_names = settings.jwt.identity_fields | (TRACE_FIELDS if settings.tracing.propagate else frozenset())
+    own_names = settings.jwt.identity_fields | (TRACE_HEADERS if settings.tracing.propagate else frozenset())
     checks = dependencies.health_checks(time.monotonic, random.random)
     app.background += [checks.start, recovery.start]
     for name, service in settings.services.items():

@@ -15,7 +15,7 @@ from gateway.config import ServiceSettings
 from gateway.errors import ConfigurationError, Overloaded, StreamAborted, UpstreamError, reason_of
 from gateway.proxy.session import ServiceSession
 from gateway.system.time_slice import yield_if_due
-from gateway.url_redaction import masked_address
+from gateway.url_redaction import redact_url
 
 CONNECT_SECONDS = 2.0
 # For the head of the response, and between two reads of the body.
@@ -79,7 +79,7 @@ class Fetcher:
             try:
                 return self._fetch(url, fields, deadline)
             except FetchError as error:
-                failure = FetchError(f"{masked_address(url)}: {error}")
+                failure = FetchError(f"{redact_url(url)}: {error}")
                 failure.__cause__ = error
             if time.monotonic() > deadline:
                 break
@@ -99,7 +99,7 @@ class Fetcher:
                 return Document(self._read(answer), answer.headers)
         except (UpstreamError, Overloaded, StreamAborted, requests.RequestException) as error:
             # Some exceptions of requests quote the URL.
-            raise FetchError(reason_of(error).replace(url, masked_address(url))) from error
+            raise FetchError(reason_of(error).replace(url, redact_url(url))) from error
 
     def _read(self, answer: requests.Response) -> bytes:
         content = bytearray()

@@ -1,23 +1,23 @@
-"""URLs and paths as they may be shown to operators: without what is, or may be, a secret in them."""
+"""Redacts URLs and paths for log lines, messages and the status page: no user, password, query or fragment."""
 
 from __future__ import annotations
 
 MASK = "**********"
 
 
-def masked_address(text: str) -> str:
-    """A URL or a path without user, password and query: `redis://**********@10.0.0.7:6379/0?**********`."""
+def redact_url(text: str) -> str:
+    """Masks the secret parts of a URL or path: `redis://**********@10.0.0.7:6379/0?**********`."""
     start, query_mark, query = text.partition("?")
     scheme, separator, rest = start.partition("://")
     if not separator:
         scheme, rest = "", start
-    # Several hosts may be named, and a password may hold anything: whatever comes before the last @.
+    # The last @, as a password may contain further ones, and Redis URLs may name several hosts.
     _, at, place = rest.rpartition("@")
     shown, fragment_mark, fragment = place.partition("#")
     hidden = fragment_mark + (MASK if fragment else "") + query_mark + (MASK if query else "")
     return scheme + separator + (MASK + at if at else "") + shown + hidden
 
 
-def quoted_address(text: str) -> str:
-    """The same between quotation marks, for a message about what somebody has written."""
-    return repr(masked_address(text))
+def quoted_url(text: str) -> str:
+    """The redacted URL in quotation marks, for a message about a setting."""
+    return repr(redact_url(text))

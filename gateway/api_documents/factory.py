@@ -14,7 +14,7 @@ from gateway.config import Settings
 from gateway.openapi import GatewayFacts
 from gateway.redis.client import SharedRedis
 from gateway.route_policy import RoutePolicy
-from gateway.trace_context import TRACE_FIELDS
+from gateway.trace_context import TRACE_HEADERS
 
 # No request waits for this.
 REDIS_PATIENCE_SECONDS = 5.0
@@ -33,7 +33,7 @@ def make_catalog(
         limits_enabled=limits.enabled,
         default_limit=limits.default,
         anonymous_limit=limits.anonymous,
-        stripped_headers=settings.jwt.identity_fields | (TRACE_FIELDS if settings.tracing.propagate else frozenset()),
+        stripped_headers=settings.jwt.identity_fields | (TRACE_HEADERS if settings.tracing.propagate else frozenset()),
         token_cookie=settings.jwt.cookie,
     )
     catalog = Catalog(sources, facts, watched)

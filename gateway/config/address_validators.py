@@ -10,7 +10,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from gateway.config.validators import PATH
 from gateway.hosts import read_host, read_host_pattern
-from gateway.url_redaction import quoted_address
+from gateway.url_redaction import quoted_url
 
 ORIGIN = re.compile(
     r"https?://(?:\*\.)?[A-Za-z0-9.-]+(?::(?P<port>[0-9]{1,5}|\*))?|"
@@ -27,7 +27,7 @@ def check_target(text: str) -> str:
     parts = split_http_url(text, "http://host:port")
     path = parts.path.removesuffix("/")
     if "?" in text or "#" in text or (path and not PATH.fullmatch(path)):
-        raise ValueError(f"must be a scheme, a host and perhaps a port and a path, got {quoted_address(text)}")
+        raise ValueError(f"must be a scheme, a host and perhaps a port and a path, got {quoted_url(text)}")
     # The scheme decides about TLS, so it has one spelling.
     return parts.scheme + text[len(parts.scheme) :].removesuffix("/")
 
@@ -36,9 +36,9 @@ def check_document_url(text: str) -> str:
     """A URL that the gateway fetches a document from; http is for trusted networks."""
     parts = split_http_url(text, "https://id.example.com/.well-known/jwks.json")
     if parts.username is not None:
-        raise ValueError(f"{quoted_address(text)} has a user or a password, which are not sent")
+        raise ValueError(f"{quoted_url(text)} has a user or a password, which are not sent")
     if "#" in text:
-        raise ValueError(f"{quoted_address(text)} has a fragment (#), which is never sent")
+        raise ValueError(f"{quoted_url(text)} has a fragment (#), which is never sent")
     return text
 
 
@@ -46,13 +46,13 @@ def split_http_url(text: str, example: str) -> SplitResult:
     """The parts of a URL of http or https. Raises ValueError."""
     parts = split_url(text)
     if parts is None or "://" not in text:
-        raise ValueError(f"must be like {example}, got {quoted_address(text)}")
+        raise ValueError(f"must be like {example}, got {quoted_url(text)}")
     if parts.scheme not in ("http", "https"):
         raise ValueError(f"scheme must be http or https, got {parts.scheme!r}")
     if not is_port(parts):
-        raise ValueError(f"the port of {quoted_address(text)} is not a number from 1 to 65535")
+        raise ValueError(f"the port of {quoted_url(text)} is not a number from 1 to 65535")
     if not parts.hostname or not is_host(parts.hostname):
-        raise ValueError(f"must be like {example}, got {quoted_address(text)}")
+        raise ValueError(f"must be like {example}, got {quoted_url(text)}")
     return parts
 
 
@@ -73,7 +73,7 @@ def check_origin(text: str) -> str:
             raise ValueError(f"the port of {text!r} is not a number from 1 to 65535")
         return text
     example = "https://app.example.com, https://*.example.com, http://localhost:* or *"
-    raise ValueError(f"must be like {example}, got {quoted_address(text)}")
+    raise ValueError(f"must be like {example}, got {quoted_url(text)}")
 
 
 def check_bind(given: object) -> str | tuple[str, ...]:
@@ -113,7 +113,7 @@ def check_authority(text: str) -> str:
     host = read_host(text)
     if host is None or not host.name or host.port == "0" or text.endswith(":"):
         example = "devices.example.com or [::1]:8000"
-        raise ValueError(f"must be a host and perhaps a port, like {example}, got {quoted_address(text)}")
+        raise ValueError(f"must be a host and perhaps a port, like {example}, got {quoted_url(text)}")
     return text
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from gateway.http_fields import may_hold_a_claim
-from gateway.url_redaction import quoted_address
+from gateway.url_redaction import quoted_url
 
 # RFC 3986 3.3, without escapes, dot segments and wildcards.
 NO_DOT_SEGMENT = r"(?!\.{1,2}(?:/|$))"
@@ -47,7 +47,7 @@ def check_service_path(text: str) -> str:
     """A path, perhaps with a query, that the gateway itself requests from a service."""
     path, _, query = text.partition("?")
     if not PATH.fullmatch(path) or not re.fullmatch(r"[!\"$-~]*", query):
-        raise ValueError(f"must be like /openapi.json, got {quoted_address(text)}")
+        raise ValueError(f"must be like /openapi.json, got {quoted_url(text)}")
     return text
 
 

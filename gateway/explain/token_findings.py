@@ -12,7 +12,7 @@ from gateway.explain.findings import Case, Finding
 from gateway.stages.authentication import presented_token
 from gateway.timestamps import iso
 from gateway.tokens.principal import Principal
-from gateway.url_redaction import masked_address
+from gateway.url_redaction import redact_url
 
 LAST_SHOWN = 253402300799  # the end of the year 9999, seconds since 1970
 
@@ -74,7 +74,7 @@ def settings_of(case: Case, issuer: str) -> KeySettings | IssuerSettings:
 
 def key_text(one: KeySettings) -> str:
     if one.jwks_url is not None:
-        return f"a key of {masked_address(one.jwks_url)}, fetched for this"
+        return f"a key of {redact_url(one.jwks_url)}, fetched for this"
     return f"the key in {one.public_key_file}" if one.public_key_file is not None else "the configured secret"
 
 
@@ -82,7 +82,7 @@ def fetched_keys(case: Case) -> str:
     """Which issuers' published keys were had, for a token that they did not verify."""
     jwt_settings, loaded = case.settings.jwt, case.course.keys_loaded
     texts = [
-        f"{masked_address(one.jwks_url)} "
+        f"{redact_url(one.jwks_url)} "
         + ("was fetched" if loaded.get(one.issuer or "") else "could not be fetched, or was not asked")
         for one in jwt_settings.all_issuers
         if one.jwks_url is not None

@@ -130,7 +130,7 @@ class Forwarder:
         target, breaker, started = state.target, state.breaker, self._clock()
         outcome, status, trace = "answered", None, request.trace
         if trace is not None:
-            trace.begin_call()
+            trace.start_call()
         state.in_flight += 1
         permit = breaker.acquire(isinstance(body, RequestBody))
         try:
@@ -169,7 +169,7 @@ class Forwarder:
             if trace is not None and trace.is_recorded:
                 url = target.origin + self.request_target_for(request, target).partition("?")[0]
                 trace.calls.append(
-                    UpstreamCall(trace.sent_id, url, target.host, target.port, outcome, status, started, ended)
+                    UpstreamCall(trace.span_id, url, target.host, target.port, outcome, status, started, ended)
                 )
         breaker.succeeded(permit)
         if head.status == 503:
@@ -240,7 +240,7 @@ class Forwarder:
         headers += (("Via", request.via), ("X-Request-Id", request.request_id))
         headers += request.identity_headers
         if request.trace is not None:
-            headers += request.trace.fields()
+            headers += request.trace.headers()
         if request.is_chunked:
             headers.append(("Transfer-Encoding", "chunked"))
         elif request.content_length is not None:

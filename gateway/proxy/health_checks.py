@@ -15,7 +15,7 @@ from gateway.errors import Overloaded, StreamAborted, UpstreamError, describe
 from gateway.proxy.balancer import TargetState
 from gateway.proxy.session import ServiceSession
 from gateway.system.threads import PerProcessThread, TaskGroup
-from gateway.url_redaction import masked_address
+from gateway.url_redaction import redact_url
 
 CONCURRENT_CHECKS = 8
 # How often the thread looks for checks that are due.
@@ -54,7 +54,7 @@ class CheckedTarget:
         resources, which says nothing about the target."""
         health, target = self.settings.health, self.state.target
         url = target.url + (health.path or "")
-        path = target.base_path + masked_address(health.path or "")
+        path = target.base_path + redact_url(health.path or "")
         request = f"GET {path} with Host {self.settings.host or target.authority}"
         try:
             with self.session.get(

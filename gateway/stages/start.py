@@ -16,7 +16,7 @@ from gateway.context import Exchange
 from gateway.http_fields import CACHED_NAMES, HeaderPairs
 from gateway.proxy.forward_request import ForwardRequest
 from gateway.proxy.forwarding_headers import ClientInfo, resolve_client
-from gateway.trace_context import Propagation
+from gateway.trace_context import Propagator
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -27,21 +27,21 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._~:=@/+-]{1,128}")
 
 
 class RequestStart:
-    """Sets the request id, the start time, the trace and the client. Without `propagation`, trace headers are forwarded
+    """Sets the request id, the start time, the trace and the client. Without `propagator`, trace headers are forwarded
     like any others."""
 
-    def __init__(self, proxy: ProxySettings, clock: Callable[[], float], propagation: Propagation | None) -> None:
+    def __init__(self, proxy: ProxySettings, clock: Callable[[], float], propagator: Propagator | None) -> None:
         self._proxy = proxy
         self._clock = clock
-        self._propagation = propagation
+        self._propagator = propagator
 
     def begin(self) -> None:
         """Raises the GatewayError of a message that the server could not parse."""
         environ = request.environ
         headers = headers_of(environ)
         trace = None
-        if self._propagation is not None:
-            trace = self._propagation.begin(environ.get("HTTP_TRACEPARENT"), environ.get("HTTP_TRACESTATE"))
+        if self._propagator is not None:
+            trace = self._propagator.start_trace(environ.get("HTTP_TRACEPARENT"), environ.get("HTTP_TRACESTATE"))
         context.begin(
             Exchange(
                 request_id=request_id(environ.get("HTTP_X_REQUEST_ID", "")),

@@ -8,7 +8,7 @@ from typing import Any
 from gateway.config import Settings, load_settings
 from gateway.config.key_paths import full_name
 from gateway.config.origins import leaves_of
-from gateway.url_redaction import MASK, masked_address
+from gateway.url_redaction import MASK, redact_url
 
 # Texts under such names are secrets, whatever type they are given.
 SECRET_NAME = re.compile(r"secret|passw|passphrase|credential|authorization|api_?key|headers$", re.IGNORECASE)
@@ -22,7 +22,7 @@ def masked_configuration(settings: Settings) -> dict[str, Any]:
     # A SecretStr is written as a mask by itself.
     tree: dict[str, Any] = settings.model_dump(mode="json", warnings=False)
     if settings.redis_url is not None:
-        tree["redis_url"] = masked_address(settings.redis_url.get_secret_value())
+        tree["redis_url"] = redact_url(settings.redis_url.get_secret_value())
     return {name: masked(name, value) for name, value in tree.items()}
 
 
@@ -45,4 +45,4 @@ def masked(name: str, value: Any) -> Any:
         return value
     if is_secret:
         return MASK
-    return masked_address(value) if URL.match(value) else value
+    return redact_url(value) if URL.match(value) else value

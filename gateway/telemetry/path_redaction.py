@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 from gateway.context import Exchange
 from gateway.route_policy import RoutePolicy
-from gateway.url_redaction import masked_address
+from gateway.url_redaction import redact_url
 
 PLACEHOLDER = re.compile(r"\{\w+\}")
 SEPARATORS = re.compile(r"[/\\#]")
@@ -87,7 +87,7 @@ class PathRedaction:
         origin = ""
         if not path.startswith("/"):
             # In absolute form there may be a password in it.
-            origin, path = split_origin(masked_address(path))
+            origin, path = split_origin(redact_url(path))
         return origin + self._shown(exchange, path)
 
     def upstream_url(self, exchange: Exchange, url: str) -> str:

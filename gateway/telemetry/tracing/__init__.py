@@ -1,6 +1,6 @@
-"""Traces that a request is part of: kept or started, passed on, and told as spans where a collector is configured.
+"""Spans of sampled requests, exported to a collector if `tracing.otlp_endpoint` is set.
 
-`trace_context` reads and writes W3C's fields, `spans` says what happened in OpenTelemetry's words, `export` hands it
-to the OpenTelemetry SDK; `gateway.telemetry` has it done when an answer has gone out. Only `export` needs the SDK, and
-it is imported where there is a collector alone: others need not even install it (`requirements.txt` here lists it).
+`spans` describes a request by OpenTelemetry's semantic conventions, without importing OpenTelemetry. `export` passes
+the spans to the OpenTelemetry SDK; only this module needs the SDK (`requirements.txt` in this folder), and it is
+imported only if a collector is configured. `gateway.trace_context` reads and writes the headers.
 """

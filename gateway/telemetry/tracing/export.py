@@ -1,7 +1,7 @@
-"""Spans handed to the official OpenTelemetry SDK, which sends them to a collector by OTLP, in batches and aside.
+"""Passes spans to the OpenTelemetry SDK, which sends them to a collector by OTLP, in batches from a background thread.
 
-Importing this fails where the SDK is not installed. The SDK reads variables of its own (OTEL_BSP_*,
-OTEL_EXPORTER_OTLP_CERTIFICATE, OTEL_RESOURCE_ATTRIBUTES, …) for what the gateway has no settings for.
+Importing this module fails if the SDK is not installed. For what the gateway has no settings for, the SDK reads its own
+environment variables (OTEL_BSP_*, OTEL_EXPORTER_OTLP_CERTIFICATE, OTEL_RESOURCE_ATTRIBUTES, …).
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ from gateway.trace_context import Trace
 
 PATH = "/v1/traces"
 KINDS = {"server": SpanKind.SERVER, "internal": SpanKind.INTERNAL, "client": SpanKind.CLIENT}
-# How long the end of a worker may wait for what has not been sent yet.
+# How long the end of a worker waits for spans that are not sent yet.
 FLUSH_SECONDS = 1.0
-# Encoding is CPU time that requests wait for under gevent: a little at a time.
+# Encoding a batch uses CPU time that requests of the same gevent worker wait for, so batches are small.
 BATCH_SPANS = 64
-SECONDS_BETWEEN_WORDS = 60.0
+LOG_INTERVAL_SECONDS = 60.0
 
 log = logging.getLogger(__name__)
 
 
 class SpanExport:
-    """Sends spans of this process. What it needs for that (a thread, a connection) begins with the first span, so not
-    before a fork; nobody ever waits for it."""
+    """Exports the spans of this process. The SDK's thread and connection start with the first span, so after the fork.
+    Callers never wait for the collector."""
 
     def __init__(self, settings: TracingSettings) -> None:
         self._settings = settings
@@ -60,15 +60,15 @@ class SpanExport:
         self._tracer: Tracer | None = None
 
     def send(self, trace: Trace, outer: SpanRecord, inner: Iterable[SpanRecord]) -> None:
-        """One span of a trace, and those within it."""
+        """Exports a span and its child spans."""
         tracer = self._own_tracer()
         wall, monotonic = time.time_ns(), time.monotonic()
 
         def at(moment: float) -> int:
             return wall - round((monotonic - moment) * 1e9)
 
-        def begin(record: SpanRecord, context: Context) -> Span:
-            self._ids.give(trace.trace_id, record.span_id)
+        def start(record: SpanRecord, context: Context) -> Span:
+            self._ids.preset(trace.trace_id, record.span_id)
             span = tracer.start_span(
                 record.name, context, KINDS[record.kind], record.attributes, start_time=at(record.started)
             )
@@ -76,22 +76,22 @@ class SpanExport:
                 span.set_status(StatusCode.ERROR)
             return span
 
-        span = begin(outer, parent_context(trace))
-        within = set_span_in_context(span, Context())
+        span = start(outer, parent_context(trace))
+        inner_context = set_span_in_context(span, Context())
         for record in inner:
-            begin(record, within).end(at(record.ended))
+            start(record, inner_context).end(at(record.ended))
         span.end(at(outer.ended))
 
-    def close(self, seconds: float = FLUSH_SECONDS) -> None:
-        """Sends what this process has left, and waits for that no longer than so."""
+    def close(self) -> None:
+        """Sends the queued spans of this process; gives up after FLUSH_SECONDS."""
         with self._lock:
             provider, self._provider = self._provider, None
         if provider is None or self._pid != os.getpid():
             return
-        # The SDK's own way to end waits for half a minute.
-        ending = Thread(target=provider.shutdown, name="last-spans", daemon=True)
-        ending.start()
-        ending.join(seconds)
+        # In a thread that can be abandoned, as the SDK's shutdown waits for up to 30 seconds.
+        shutdown = Thread(target=provider.shutdown, name="last-spans", daemon=True)
+        shutdown.start()
+        shutdown.join(FLUSH_SECONDS)
 
     def _own_tracer(self) -> Tracer:
         if self._tracer is None or self._pid != os.getpid():
@@ -104,7 +104,7 @@ class SpanExport:
     def _make_tracer(self) -> Tracer:
         settings = self._settings
         self._provider = TracerProvider(
-            # Whether a trace is sampled has been decided.
+            # Only sampled traces get here.
             sampler=ALWAYS_ON,
             resource=Resource.create({SERVICE_NAME: settings.service_name}),
             shutdown_on_exit=False,
@@ -117,13 +117,13 @@ class SpanExport:
 
 
 class LoggedExporter(SpanExporter):
-    """OTLP over HTTP; that spans are lost, or sent again, is told in a line, once."""
+    """Exports by OTLP over HTTP. Logs one line when exports start to fail, and one when they succeed again."""
 
     def __init__(self, settings: TracingSettings) -> None:
         session = Session()
-        # Or requests would put what it finds in a netrc into Authorization.
+        # Otherwise requests would send credentials from a .netrc file as Authorization.
         session.trust_env = False
-        self._words = SdkLogThrottle()
+        self._throttle = SdkLogThrottle()
         self._exporter = OTLPSpanExporter(
             endpoint=f"{settings.otlp_endpoint}{PATH}",
             headers={name: value.get_secret_value() for name, value in settings.headers.items()},
@@ -133,7 +133,7 @@ class LoggedExporter(SpanExporter):
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         result = self._exporter.export(spans)
         if result is SpanExportResult.SUCCESS:
-            self._words.end()
+            self._throttle.note_success()
         return result
 
     def shutdown(self) -> None:
@@ -144,34 +144,34 @@ class LoggedExporter(SpanExporter):
 
 
 class SdkLogThrottle(logging.Handler):
-    """Takes all that the SDK has to complain about, and passes on the first of it, until it goes well again."""
+    """Replaces the SDK's log handlers: of a series of warnings, only the first one is logged."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self._is_failing = False
-        self._told_at = -SECONDS_BETWEEN_WORDS
+        self._logged_at = -LOG_INTERVAL_SECONDS
         sdk = logging.getLogger("opentelemetry")
         sdk.handlers, sdk.propagate = [self], False
 
     def emit(self, record: logging.LogRecord) -> None:
         now = time.monotonic()
-        if not self._is_failing and now - self._told_at >= SECONDS_BETWEEN_WORDS:
-            self._is_failing, self._told_at = True, now
+        if not self._is_failing and now - self._logged_at >= LOG_INTERVAL_SECONDS:
+            self._is_failing, self._logged_at = True, now
             log.warning("spans are not exported: %s", record.getMessage())
 
-    def end(self) -> None:
+    def note_success(self) -> None:
         if self._is_failing:
             self._is_failing = False
             log.warning("spans are exported again")
 
 
 class PresetIdGenerator(RandomIdGenerator):
-    """The ids that were given for the next span of this thread."""
+    """Uses the ids that are preset for the next span of the current thread."""
 
     def __init__(self) -> None:
         self._next = local()
 
-    def give(self, trace_id: str, span_id: str) -> None:
+    def preset(self, trace_id: str, span_id: str) -> None:
         self._next.trace_id, self._next.span_id = trace_id, span_id
 
     def generate_trace_id(self) -> int:
@@ -182,14 +182,14 @@ class PresetIdGenerator(RandomIdGenerator):
 
 
 def parent_context(trace: Trace) -> Context:
-    """What the first span here is a child of: the span that asked, or nothing."""
+    """The context of the client's span; empty if the trace starts here."""
     if not trace.parent_id:
         return Context()
-    asked_by = SpanContext(
+    parent = SpanContext(
         int(trace.trace_id, 16),
         int(trace.parent_id, 16),
         is_remote=True,
         trace_flags=TraceFlags(trace.flags),
         trace_state=TraceState.from_header([trace.state]),
     )
-    return set_span_in_context(NonRecordingSpan(asked_by), Context())
+    return set_span_in_context(NonRecordingSpan(parent), Context())

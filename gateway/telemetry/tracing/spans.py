@@ -1,5 +1,5 @@
-"""What happened to a request, as spans in the words of OpenTelemetry's semantic conventions for HTTP (stable, 1.23 on):
-no OpenTelemetry needed. Never a token, a query or a subject."""
+"""Describes a request as spans, by OpenTelemetry's semantic conventions for HTTP (stable since 1.23). Spans contain no
+token, query or subject."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from gateway.trace_context import Trace, UpstreamCall
 Attributes = dict[str, str | int | bool]
 Kind = Literal["server", "internal", "client"]
 
-# Other methods are anybody's invention, and names are to be few.
+# Span names must have few different values, so methods that a client makes up are all named HTTP.
 METHODS = frozenset("CONNECT DELETE GET HEAD OPTIONS PATCH POST PUT QUERY TRACE".split())
 HOST = re.compile(r"(\[[^\]]*\]|[^:]+)(?::([0-9]{1,5}))?")
 
 
 @dataclass(slots=True)
 class SpanRecord:
-    """One span. Times are monotonic seconds; an empty `span_id` is to be made up."""
+    """One span. Times are monotonic seconds. If `span_id` is empty, the exporter chooses a random id."""
 
     name: str
     kind: Kind
@@ -33,8 +33,7 @@ class SpanRecord:
 
 
 def server_span(exchange: Exchange, served: ResponseFacts, ended: float, path: str) -> SpanRecord:
-    """The request as the client sees it, until the last byte of its answer. `path` is as it may be
-    seen."""
+    """The whole request, until the last byte of the response. `path` is the redacted path."""
     attributes = method_attributes(exchange.method)
     attributes["url.path"] = path
     attributes["url.scheme"] = served.scheme
@@ -53,7 +52,7 @@ def server_span(exchange: Exchange, served: ResponseFacts, ended: float, path: s
         attributes["gateway.service"] = exchange.policy.service
     if exchange.error_code:
         attributes["gateway.error"] = exchange.error_code
-    # What a client did wrong, or that it left, is no failure of a server's.
+    # A 4xx and a client that left are not errors of a server's span.
     is_error = served.status >= 500 or exchange.error_code == "upstream_aborted"
     if is_error:
         attributes["error.type"] = exchange.error_code or str(served.status)
@@ -69,7 +68,7 @@ def server_span(exchange: Exchange, served: ResponseFacts, ended: float, path: s
 
 
 def inner_spans(exchange: Exchange, trace: Trace) -> Iterator[SpanRecord]:
-    """What the gateway waited for: the counters of quotas, and each attempt to get an answer of a service."""
+    """The waits within the request: for Redis, and for each attempt at an upstream."""
     quota = exchange.limits
     if quota.ended_at:
         attributes: Attributes = {"gateway.quota.passed": quota.passed} if quota.results else {}

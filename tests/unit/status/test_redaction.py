@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.status.redaction import masked, masked_configuration, names_not_default
-from gateway.url_redaction import MASK, masked_address
+from gateway.url_redaction import MASK, redact_url
 from tests.support.configuration import loaded
 
 HIDDEN = "hunter2-hunter2-hunter2-hunter2-hunter2"
@@ -34,7 +34,7 @@ HIDDEN = "hunter2-hunter2-hunter2-hunter2-hunter2"
     ],
 )  # fmt: skip
 def test_of_an_address_only_the_place_is_shown(url: str, shown: str) -> None:
-    assert masked_address(url) == shown
+    assert redact_url(url) == shown
     configuration = masked_configuration(loaded({"jwt": {"secret": HIDDEN}}, REDIS_URL=url))
     assert configuration["redis_url"] == shown
     assert "hunter2" not in json.dumps(configuration)
@@ -43,7 +43,7 @@ def test_of_an_address_only_the_place_is_shown(url: str, shown: str) -> None:
 @given(st.text(), st.text(), st.sampled_from(["redis", "rediss+sentinel", "unix"]))
 def test_nothing_before_the_last_at_sign_is_shown(before: str, after: str, scheme: str) -> None:
     secret = f"hunter2{before.replace('?', '')}"
-    assert "hunter2" not in masked_address(f"{scheme}://{secret}@h/0?{after}hunter2")
+    assert "hunter2" not in redact_url(f"{scheme}://{secret}@h/0?{after}hunter2")
 
 
 def test_all_that_is_no_secret_is_shown(tmp_path: Path) -> None:
