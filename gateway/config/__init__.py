@@ -1,8 +1,9 @@
-"""The configuration: what can be set, where it comes from, and every error in it at once.
+"""The configuration: typed settings, their sources, and their validation. Nothing else reads the environment.
 
-`models` are the frozen typed settings with their defaults, `sources` merges built-in mapping, TOML file and
-environment, `load` validates the result, `origins` tells where each value comes from. Nothing else in the project
-reads the environment.
+`models` and the other models are the frozen settings, with their defaults and descriptions; `field_types` and the
+validators define what a value may be. `sources` merges the built-in services, the TOML file and the environment. `load`
+validates the result and reports all errors at once. `origins` records the source of each value. `json_schema` and
+`reference` describe the models, for editors and in docs/configuration.md.
 """
 
 from gateway.config.load import adopt, current, load_settings, project_folder, with_keys
@@ -18,31 +19,3 @@ from gateway.config.token_models import (
     KeySettings,
     RevocationSettings,
 )
-
-__all__ = [
-    "AdminSettings",
-    "BreakerSettings",
-    "CorsSettings",
-    "DocsSettings",
-    "HealthSettings",
-    "IdentitySettings",
-    "IssuerSettings",
-    "JwtSettings",
-    "KeySettings",
-    "LogSettings",
-    "OnRedisFailure",
-    "ProxySettings",
-    "RateLimitSettings",
-    "RevocationSettings",
-    "RouteSettings",
-    "ServerSettings",
-    "ServiceSettings",
-    "Settings",
-    "TracingSettings",
-    "Undocumented",
-    "adopt",
-    "current",
-    "load_settings",
-    "project_folder",
-    "with_keys",
-]

@@ -1,8 +1,11 @@
-"""What all models of settings share."""
+"""The base of all models of settings."""
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from collections.abc import Iterator
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, model_validator
 
 
 class Model(BaseModel):
@@ -11,13 +14,16 @@ class Model(BaseModel):
     # An error must not repeat its input, which may be a secret.
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
+    def conflicts(self) -> Iterator[str]:
+        """Errors in the combination of settings that are valid by themselves, each with the name of the wrong one."""
+        yield from ()
 
-def changed_fields(settings: BaseModel) -> list[str]:
-    """The names of the settings that have other values than their defaults."""
-    return [name for name, field in type(settings).model_fields.items() if getattr(settings, name) != field.default]
+    @model_validator(mode="after")
+    def check_conflicts(self) -> Self:
+        if errors := list(self.conflicts()):
+            raise ValueError("\n".join(errors))
+        return self
 
-
-def refuse(errors: list[str]) -> None:
-    """Raises ValueError with one error a line, if there are any."""
-    if errors:
-        raise ValueError("\n".join(errors))
+    def changed_fields(self) -> list[str]:
+        """The names of the settings that have other values than their defaults."""
+        return [name for name, field in type(self).model_fields.items() if getattr(self, name) != field.default]

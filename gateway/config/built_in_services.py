@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from gateway.config.key_paths import Tree, merge
 from gateway.config.origins import Origin, Origins
 
 FILE = Path(__file__).with_suffix(".toml")
 ORIGIN = Origin("built-in mapping")
-
-Tree = dict[str, Any]
 
 
 def built_in_services() -> Tree:
@@ -20,10 +19,18 @@ def built_in_services() -> Tree:
     return tomllib.loads(FILE.read_text(encoding="utf-8"))
 
 
+def over_built_in_services(given: Tree, origins: Origins) -> Tree:
+    """The configured settings, merged over the built-in services."""
+    built_in = built_in_services()
+    combine_routes(built_in, given, origins)
+    origins.add_below(built_in, ORIGIN)
+    return merge(built_in, given)
+
+
 def combine_routes(built_in: Tree, given: Tree, origins: Origins) -> None:
     """Prepares both for their merge, which replaces lists as a whole. Built-in routes follow the configured prefix of
     their service, and are appended to its configured routes; these come first, so that errors show the indices of the
-    file. Of a path that a configured route has, too, only methods that this route leaves out remain."""
+    file. A configured route replaces a built-in one of the same path for the methods that it names."""
     for name, service in built_in["services"].items():
         services = given.get("services")
         own = services.get(name) if isinstance(services, dict) else None

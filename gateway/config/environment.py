@@ -5,13 +5,22 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import SecretStr
 
-from gateway.config.key_paths import KeyPath, accepts_list, accepts_table, alternatives, full_name, type_at
+from gateway.config.key_paths import (
+    KeyPath,
+    Tree,
+    accepts_list,
+    accepts_table,
+    alternatives,
+    full_name,
+    merge,
+    type_at,
+)
 from gateway.config.models import Settings
+from gateway.config.origins import Origin, Origins
 
 PREFIX = "GATEWAY_"
 CONFIG_VARIABLE = "GATEWAY_CONFIG"
@@ -29,29 +38,21 @@ KUBERNETES_LINK = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class EnvironmentSettings:
-    """`variables` has the path, the variable and the value of each setting, in the order in which they were set;
-    `unreadable` has an error for each value that could not be read."""
-
-    tree: dict[str, Any] = field(default_factory=dict)
-    variables: list[tuple[KeyPath, str, Any]] = field(default_factory=list)
-    unreadable: dict[KeyPath, str] = field(default_factory=dict)
-
-
-def read_environment(environ: Mapping[str, str]) -> EnvironmentSettings:
-    found = EnvironmentSettings()
+def read_environment(environ: Mapping[str, str], tree: Tree, origins: Origins) -> dict[KeyPath, str]:
+    """Sets the values of variables in the tree, and records the variables as their origins. Returns an error for each
+    value that can't be read or set, by the path of the setting."""
+    errors: dict[KeyPath, str] = {}
     for name, path, text in settings_in(environ):
         try:
             value = parse_value(name, path, text)
-            put(found.tree, path, value)
+            put(tree, path, value)
         except UnicodeError:
-            found.unreadable[path] = "is not UTF-8"
+            errors[path] = "is not UTF-8"
         except ValueError as error:
-            found.unreadable[path] = f"{full_name((name,))} {error}"
+            errors[path] = f"{full_name((name,))} {error}"
         else:
-            found.variables.append((path, name, value))
-    return found
+            origins.add(value, Origin("variable", name), path)
+    return errors
 
 
 def settings_in(environ: Mapping[str, str]) -> Iterator[tuple[str, tuple[str, ...], str]]:
@@ -77,13 +78,14 @@ def is_kubernetes_link(name: str, text: str) -> bool:
     return KUBERNETES_LINK.fullmatch(name) is not None and not is_mistake
 
 
-def put(tree: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
+def put(tree: Tree, path: tuple[str, ...], value: Any) -> None:
     """Raises ValueError if a part of the path is not a table."""
-    for depth, key in enumerate(path[:-1], 1):
+    *tables, name = path
+    for depth, key in enumerate(tables, 1):
         tree = tree.setdefault(key, {})
         if not isinstance(tree, dict):
             raise ValueError(f"can't be set: {full_name(path[:depth])} is not a table")  # noqa: TRY004 - an error of a setting
-    tree[path[-1]] = value
+    tree |= merge(tree, {name: value})
 
 
 def parse_value(name: str, path: KeyPath, text: str) -> Any:

@@ -1,10 +1,10 @@
-"""Paths of settings in the tree of the configuration: how they are written, and the types of the settings there."""
+"""The tree of settings, before it is validated, and the paths of settings in it: their names and types."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import UnionType
 from typing import Annotated, Any, TypeGuard, Union, get_args, get_origin
 
@@ -12,6 +12,9 @@ from pydantic import BaseModel
 
 KeyPath = tuple[int | str, ...]
 """The keys from the root to a setting; in lists, indices: `("services", "rules", "targets", 1)`."""
+
+Tree = dict[str, Any]
+"""Settings as in the TOML file."""
 
 ANY = "*"
 """Stands for a name that is chosen freely, such as that of a service."""
@@ -31,6 +34,25 @@ def full_name(path: KeyPath) -> str:
 def variable_name(path: KeyPath) -> str:
     """`GATEWAY_SERVICES__RULES__TARGETS`, which sets `services.rules.targets`."""
     return "GATEWAY_" + "__".join(str(key).upper() for key in path)
+
+
+def merge(below: Tree, above: Tree) -> Tree:
+    """Tables are merged by key; other values of `above` replace those of `below`."""
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        merged[key] = merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def descend(tree: Any, path: Iterable[int | str]) -> Any:
+    """The value at a path; None if there is none."""
+    for key in path:
+        try:
+            tree = tree[key]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return tree
 
 
 def type_at(annotation: Any, path: KeyPath) -> Any:

@@ -11,14 +11,8 @@ Algorithm = Literal["sliding", "fixed", "bucket"]
 MAX_NUMBER = 10**9  # requests, and seconds: far beyond any use, and exact in every counter
 # A bucket is counted in thousandths of a request times its period; Redis' doubles are exact up to this integer.
 MAX_BUCKET_PARTS = 2**53
-UNITS = {
-    1: "s sec second seconds",
-    60: "m min minute minutes",
-    3600: "h hour hours",
-    86400: "d day days",
-    86400 * 30: "month months",
-    86400 * 360: "year years",
-}
+UNITS = {1: "s sec second seconds", 60: "m min minute minutes", 3600: "h hour hours", 86400: "d day days"}
+UNITS |= {30 * 86400: "month months", 360 * 86400: "year years"}
 UNIT_SECONDS = {name: seconds for seconds, names in UNITS.items() for name in names.split()}
 RATE = (
     r"(?P<amount>[0-9]{1,12})\s*(?:/|\s+per\s+)\s*(?:(?P<multiple>[0-9]{1,12})\s*)?"

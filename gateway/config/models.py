@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Annotated, Self
+from typing import Annotated
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
-from gateway.config.base import Model, refuse
+from gateway.config.base import Model
 from gateway.config.field_types import (
     Bytes,
     File,
@@ -53,16 +53,12 @@ class CorsSettings(Model):
     private_network: bool = False
     """Allow pages of public networks to reach the gateway in a private network (Private Network Access)."""
 
-    @model_validator(mode="after")
-    def check_credentials(self) -> Self:
-        errors = []
+    def conflicts(self) -> Iterator[str]:
         if self.credentials and "*" in self.origins:
-            errors.append('credentials = true can\'t be combined with origins = ["*"]: list the origins')
+            yield 'credentials = true can\'t be combined with origins = ["*"]: list the origins'
         # A sandboxed frame gives any page the origin "null".
         if self.credentials and "null" in self.origins:
-            errors.append('credentials = true can\'t be combined with the origin "null", which any page can have')
-        refuse(errors)
-        return self
+            yield 'credentials = true can\'t be combined with the origin "null", which any page can have'
 
 
 class RateLimitSettings(Model):
@@ -143,10 +139,9 @@ class Settings(Model):
         dict[ServiceName, ServiceSettings], AfterValidator(require_services), Field(validate_default=True)
     ] = Field(default={})
 
-    @model_validator(mode="after")
-    def check_together(self) -> Self:
-        refuse([*self.revocation_errors(), *self.service_errors()])
-        return self
+    def conflicts(self) -> Iterator[str]:
+        yield from self.revocation_errors()
+        yield from self.service_errors()
 
     def revocation_errors(self) -> Iterator[str]:
         """A token that outlives its revocation would be accepted again."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from collections.abc import Iterator
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from gateway.config.base import Model, refuse
+from gateway.config.base import Model
 from gateway.config.field_types import Limit, Plans, RouteMethod, RoutePath, Scope, Seconds
 from gateway.config.validators import PLACEHOLDER
 
@@ -54,10 +55,9 @@ class RouteSettings(Model):
     """Placeholders whose values are secrets, so that they are neither logged nor traced; `path` names what `/**`
     matches."""
 
-    @model_validator(mode="after")
-    def check_redact(self) -> Self:
+    def conflicts(self) -> Iterator[str]:
         names = [*PLACEHOLDER.findall(self.path), *(["path"] if self.path.endswith("/**") else [])]
-        unknown = [name for name in self.redact if name not in names]
         known = ", ".join(names) or "it has none"
-        refuse([f"redact: {name!r} is not a placeholder of the path ({known})" for name in unknown])
-        return self
+        for name in self.redact:
+            if name not in names:
+                yield f"redact: {name!r} is not a placeholder of the path ({known})"

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from gateway.config.key_paths import KeyPath
+from gateway.config.key_paths import KeyPath, Tree, descend
 from gateway.config.origins import Origin, Origins
 from gateway.config.validators import SUBSTITUTE_SECRET, check_file
 
 MAX_BYTES = 65_536
 
 
-def read_secret_files(tree: dict[str, Any], origins: Origins) -> dict[KeyPath, str]:
+def read_secret_files(tree: Tree, origins: Origins) -> dict[KeyPath, str]:
     """Sets `jwt.secret` to the content of `jwt.secret_file`, the secret of each issuer and `redis_url` likewise, and
     records the files as their origins. Returns the errors by the paths of the settings that name the files."""
     errors: dict[KeyPath, str] = {}
@@ -39,16 +38,14 @@ def read_secret_files(tree: dict[str, Any], origins: Origins) -> dict[KeyPath, s
     return errors
 
 
-def tables_with_secrets(tree: dict[str, Any]) -> Iterator[tuple[dict[str, Any], KeyPath, str]]:
+def tables_with_secrets(tree: Tree) -> Iterator[tuple[Tree, KeyPath, str]]:
     """Each table that may have a secret, its path, and the name of the setting."""
-    yield tree, (), "redis_url"
-    jwt = tree.get("jwt")
-    if isinstance(jwt, dict):
-        yield jwt, ("jwt",), "secret"
-        issuers = jwt.get("issuers")
-        for index, issuer in enumerate(issuers if isinstance(issuers, list) else []):
-            if isinstance(issuer, dict):
-                yield issuer, ("jwt", "issuers", index), "secret"
+    issuers = descend(tree, ("jwt", "issuers"))
+    indices = range(len(issuers) if isinstance(issuers, list) else 0)
+    tables: list[KeyPath] = [("jwt",), *(("jwt", "issuers", index) for index in indices)]
+    for path, name in [((), "redis_url"), *((path, "secret") for path in tables)]:
+        if isinstance(table := descend(tree, path), dict):
+            yield table, path, name
 
 
 def read_secret(path: Path) -> str:

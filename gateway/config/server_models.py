@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from collections.abc import Iterator
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from gateway.config.base import Model, refuse
+from gateway.config.base import Model
 from gateway.config.field_types import (
     Bind,
     Bytes,
@@ -72,15 +73,11 @@ class ServerSettings(Model):
         died is replaced."""
         return self.workers or max(2, usable_cpus())
 
-    @model_validator(mode="after")
-    def check_together(self) -> Self:
-        errors = []
+    def conflicts(self) -> Iterator[str]:
         if self.drain_seconds and self.drain_seconds >= self.graceful_timeout_seconds:
-            errors.append("drain_seconds must be less than graceful_timeout_seconds, which it is a part of")
+            yield "drain_seconds must be less than graceful_timeout_seconds, which it is a part of"
         if (most := self.connections_per_worker) < self.connections_per_client:
-            errors.append(f"connections_per_client: is over connections_per_worker ({most})")
-        refuse(errors)
-        return self
+            yield f"connections_per_client: is over connections_per_worker ({most})"
 
 
 class ProxySettings(Model):
@@ -130,12 +127,8 @@ class TracingSettings(Model):
     service_name: Text = "gateway"
     """`service.name` of the spans."""
 
-    @model_validator(mode="after")
-    def check_together(self) -> Self:
-        errors = []
+    def conflicts(self) -> Iterator[str]:
         if self.otlp_endpoint is not None and not self.propagate:
-            errors.append("otlp_endpoint: needs propagate = true")
+            yield "otlp_endpoint: needs propagate = true"
         if self.headers and self.otlp_endpoint is None:
-            errors.append("headers: needs otlp_endpoint")
-        refuse(errors)
-        return self
+            yield "headers: needs otlp_endpoint"

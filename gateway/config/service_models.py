@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import product
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from gateway.config.base import Model, changed_fields, refuse
+from gateway.config.base import Model
 from gateway.config.field_types import (
     Bytes,
     DocumentPath,
@@ -166,18 +166,12 @@ class ServiceSettings(Model):
             own = self.limits if route.limits is None else route.limits
             yield f"routes[{index}].cost", cost, (*own, *of_plans, *limits_of_plans(route.plans))
 
-    @model_validator(mode="after")
-    def check_together(self) -> Self:
-        refuse(
-            [
-                *self.prefix_errors(),
-                *self.route_errors(),
-                *self.document_errors(),
-                *self.target_errors(),
-                *self.tls_errors(),
-            ]
-        )
-        return self
+    def conflicts(self) -> Iterator[str]:
+        yield from self.prefix_errors()
+        yield from self.route_errors()
+        yield from self.document_errors()
+        yield from self.target_errors()
+        yield from self.tls_errors()
 
     def prefix_errors(self) -> Iterator[str]:
         for index, prefix in enumerate(self.prefixes):
@@ -232,7 +226,7 @@ class ServiceSettings(Model):
         if (most := self.max_in_flight_per_target) is not None and most > self.max_in_flight:
             yield f"max_in_flight_per_target: {most} is over max_in_flight ({self.max_in_flight})"
         name, share = "max_uploads_in_flight_per_caller", self.max_uploads_in_flight_per_caller
-        if name in changed_fields(self) and share > self.max_uploads_in_flight:
+        if name in self.changed_fields() and share > self.max_uploads_in_flight:
             yield f"{name}: {share:g} is over max_uploads_in_flight ({self.max_uploads_in_flight:g})"
 
     def tls_errors(self) -> Iterator[str]:

@@ -7,21 +7,18 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from gateway.config.built_in_services import ORIGIN, built_in_services, combine_routes
+from gateway.config.built_in_services import over_built_in_services
 from gateway.config.environment import CONFIG_VARIABLE, read_environment
-from gateway.config.key_paths import KeyPath
+from gateway.config.key_paths import KeyPath, Tree
 from gateway.config.origins import Origin, Origins
 from gateway.config.secret_files import read_secret_files
 from gateway.errors import ConfigurationError
 
 FILE_NAME = "gateway.toml"
 BOOLEAN = TypeAdapter(bool)
-
-Tree = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,20 +37,12 @@ def merged_sources(environ: Mapping[str, str], folder: Path | None = None) -> So
 
     Raises ConfigurationError if the file can't be read."""
     file = configuration_file(environ, folder)
-    from_file = read_file(file, environ) if file else {}
-    from_environment = read_environment(environ)
-    given = merge(from_file, from_environment.tree)
-    origins = Origins()
-    origins.add(from_file, Origin("file", str(file)))
-    for path, variable, value in from_environment.variables:
-        origins.add(value, Origin("variable", variable), path)
-    built_in: Tree = {}
-    if includes_built_in_services(given):
-        built_in = built_in_services()
-        combine_routes(built_in, given, origins)
-        origins.add_below(built_in, ORIGIN)
-    tree = merge(built_in, given)
-    return Sources(tree, origins, from_environment.unreadable | read_secret_files(tree, origins), file)
+    tree, origins = read_file(file, environ) if file else {}, Origins()
+    origins.add(tree, Origin("file", str(file)))
+    unreadable = read_environment(environ, tree, origins)
+    if includes_built_in_services(tree):
+        tree = over_built_in_services(tree, origins)
+    return Sources(tree, origins, unreadable | read_secret_files(tree, origins), file)
 
 
 def configuration_file(environ: Mapping[str, str], folder: Path | None) -> Path | None:
@@ -88,12 +77,3 @@ def read_file(path: Path, environ: Mapping[str, str]) -> Tree:
     # Besides TOMLDecodeError: decoding, int() of too many digits, too deep nesting, and NUL in the file's name.
     except (ValueError, RecursionError) as error:
         raise ConfigurationError([f"{prefix}{name!r} is not TOML: {error}"]) from error
-
-
-def merge(below: Tree, above: Tree) -> Tree:
-    """Tables are merged by key; other values of `above` replace those of `below`."""
-    merged = dict(below)
-    for key, value in above.items():
-        old = merged.get(key)
-        merged[key] = merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
-    return merged

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from collections.abc import Iterator
+from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from gateway.config.base import Model, changed_fields, refuse
+from gateway.config.base import Model
 from gateway.config.field_types import HealthPath, Seconds
 
 
@@ -28,11 +29,9 @@ class BreakerSettings(Model):
     max_open_seconds: Seconds = 30
     """Longest time that the breaker stays open."""
 
-    @model_validator(mode="after")
-    def check_together(self) -> Self:
+    def conflicts(self) -> Iterator[str]:
         if self.open_seconds > self.max_open_seconds:
-            refuse([f"open_seconds: {self.open_seconds:g} is over max_open_seconds ({self.max_open_seconds:g})"])
-        return self
+            yield f"open_seconds: {self.open_seconds:g} is over max_open_seconds ({self.max_open_seconds:g})"
 
 
 class HealthSettings(Model):
@@ -51,8 +50,6 @@ class HealthSettings(Model):
     min_available: Annotated[int, Field(ge=0, le=1000)] = 1
     """Panic threshold: with fewer healthy targets, the results of health checks are ignored."""
 
-    @model_validator(mode="after")
-    def check_together(self) -> Self:
+    def conflicts(self) -> Iterator[str]:
         if self.path is None:
-            refuse([f"{name}: has no effect without path" for name in changed_fields(self)])
-        return self
+            yield from (f"{name}: has no effect without path" for name in self.changed_fields())

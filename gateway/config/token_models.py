@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Literal, Self, get_args
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Literal, get_args
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field
 
-from gateway.config.base import Model, changed_fields, refuse
+from gateway.config.base import Model
 from gateway.config.field_types import (
     Audience,
     Bytes,
@@ -58,38 +58,34 @@ class KeySettings(Model):
         """The names of the key sources that are set."""
         return [name for name in ("secret", "public_key_file", "jwks_url") if getattr(self, name) is not None]
 
-    def key_errors(self) -> list[str]:
+    def key_errors(self) -> Iterator[str]:
         sources = self.key_sources
-        errors = [] if len(sources) < 2 else [f"give {' or '.join(sources)}, not both"]
+        if len(sources) > 1:
+            yield f"give {' or '.join(sources)}, not both"
         symmetric = [name.startswith("HS") for name in self.algorithms or ()]
         if self.algorithms == ():
-            errors.append("algorithms: must not be empty")
+            yield "algorithms: must not be empty"
         elif any(symmetric) and sources not in ([], ["secret"]):
-            errors.append(f"algorithms: HS* verifies with a secret, not with {sources[-1]}")
+            yield f"algorithms: HS* verifies with a secret, not with {sources[-1]}"
         elif not all(symmetric) and sources in ([], ["secret"]):
-            errors.append("algorithms: only HS* can be verified with a secret; the others need public_key_file")
+            yield "algorithms: only HS* can be verified with a secret; the others need public_key_file"
         if self.jwks_ca_file is not None and self.jwks_url is None:
-            errors.append("jwks_ca_file: needs jwks_url")
-        return errors
+            yield "jwks_ca_file: needs jwks_url"
 
-    def lifetime_errors(self, longest: float | None) -> list[str]:
-        if longest is None or self.lifetime_seconds is None or self.lifetime_seconds <= longest:
-            return []
-        return [f"lifetime_seconds: is over jwt.max_lifetime_seconds ({longest:g}): all tokens would be refused"]
+    def lifetime_errors(self, longest: float | None) -> Iterator[str]:
+        if longest is not None and (self.lifetime_seconds or 0) > longest:
+            yield f"lifetime_seconds: is over jwt.max_lifetime_seconds ({longest:g}): all tokens would be refused"
 
 
 class IssuerSettings(KeySettings):
     """One of several issuers, chosen by a token's `iss`. `issuer` and one key source are required."""
 
-    @model_validator(mode="after")
-    def check_together(self) -> Self:
-        errors = self.key_errors()
+    def conflicts(self) -> Iterator[str]:
+        yield from self.key_errors()
         if self.issuer is None:
-            errors.append("issuer: is missing")
+            yield "issuer: is missing"
         if not self.key_sources:
-            errors.append("secret, public_key_file or jwks_url is missing")
-        refuse(errors)
-        return self
+            yield "secret, public_key_file or jwks_url is missing"
 
 
 DEFAULT_MAPPING = {"sub": "X-User-Subject", "user_id": "X-User-Id"}
@@ -156,35 +152,31 @@ class JwtSettings(KeySettings):
         them: a service may still trust them after the mapping has changed."""
         return frozenset(header.lower() for header in (*self.claims_to_headers.values(), *DEFAULT_MAPPING.values()))
 
-    @model_validator(mode="after")
-    def check_together(self) -> Self:
+    def conflicts(self) -> Iterator[str]:
         if self.issuers:
             # They would have no effect beside issuers, and some of them keep callers out.
             own = [name for name in KeySettings.model_fields if getattr(self, name) is not None]
             if self.secret_file is not None:
                 own.remove("secret")  # it was read from secret_file
-            errors = [f"{name}: must be set for each of issuers instead" for name in own]
+            yield from (f"{name}: must be set for each of issuers instead" for name in own)
         else:
-            errors = self.key_errors() + self.lifetime_errors(self.max_lifetime_seconds)
+            yield from self.key_errors()
+            yield from self.lifetime_errors(self.max_lifetime_seconds)
         if self.cookie_as_authorization and self.cookie is None:
-            errors.append("cookie_as_authorization: needs cookie")
+            yield "cookie_as_authorization: needs cookie"
         if all(one.jwks_url is None for one in self.all_issuers):
-            changed = changed_fields(self)
-            errors += [
-                f"{name}: needs jwks_url" for name in changed if name.startswith("jwks_") and name.endswith("_seconds")
-            ]
+            changed = {"jwks_refresh_seconds", "jwks_cooldown_seconds"}.intersection(self.changed_fields())
+            yield from (f"{name}: needs jwks_url" for name in sorted(changed))
         names = set[str | None]()
         for index, one in enumerate(self.issuers):
             if one.issuer in names:
-                errors.append(f"issuers[{index}].issuer: {one.issuer!r} is configured twice")
+                yield f"issuers[{index}].issuer: {one.issuer!r} is configured twice"
             names.add(one.issuer)
-            errors += [f"issuers[{index}].{line}" for line in one.lifetime_errors(self.max_lifetime_seconds)]
+            yield from (f"issuers[{index}].{line}" for line in one.lifetime_errors(self.max_lifetime_seconds))
         claims = dict[str, str]()
         for claim, header in self.claims_to_headers.items():
             if (other := claims.setdefault(header.lower(), claim)) != claim:
-                errors.append(f"claims_to_headers: {header!r} can't be set from both {other!r} and {claim!r}")
-        refuse(errors)
-        return self
+                yield f"claims_to_headers: {header!r} can't be set from both {other!r} and {claim!r}"
 
 
 class RevocationSettings(Model):
@@ -214,10 +206,7 @@ class IdentitySettings(Model):
     lifetime_seconds: Annotated[int, Field(ge=10, le=3600)] = 60
     """Longest lifetime of these tokens; never longer than that of the caller's token."""
 
-    @model_validator(mode="after")
-    def check_together(self) -> Self:
-        if not self.sign:
-            refuse(
-                [f"{name}: needs sign = true" for name in ("private_key_file", "also_published") if getattr(self, name)]
-            )
-        return self
+    def conflicts(self) -> Iterator[str]:
+        for name in ("private_key_file", "also_published"):
+            if getattr(self, name) and not self.sign:
+                yield f"{name}: needs sign = true"

@@ -10,29 +10,26 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-from gateway.config.key_paths import KeyPath, full_name
+from gateway.config.key_paths import KeyPath, Tree, descend, full_name
 from gateway.config.origins import Origins
 from gateway.config.suggestions import suggestion
 from gateway.config.validators import SUBSTITUTE_SECRET
 
 # pydantic's own messages use Python's terms.
 MESSAGES = {
-    "extra_forbidden": "there is no such setting",
-    "missing": "is missing",
-    "too_short": "must not be empty",
-    "string_too_short": "must not be empty",
-    "tuple_type": "must be a list",
-    "dict_type": "must be a table",
-    "model_type": "must be a table",
-    "string_type": "must be a string",
-    "path_type": "must be a string",
-    "bool_type": "must be true or false",
-    "bool_parsing": "must be true or false",
-    "int_type": "must be an integer",
-    "int_parsing": "must be an integer",
-    "int_from_float": "must be an integer",
-    "float_type": "must be a number",
-    "float_parsing": "must be a number",
+    kind: message
+    for message, kinds in {
+        "there is no such setting": "extra_forbidden",
+        "is missing": "missing",
+        "must not be empty": "too_short string_too_short",
+        "must be a list": "tuple_type",
+        "must be a table": "dict_type model_type",
+        "must be a string": "string_type path_type",
+        "must be true or false": "bool_type bool_parsing",
+        "must be an integer": "int_type int_parsing int_from_float",
+        "must be a number": "float_type float_parsing",
+    }.items()
+    for kind in kinds.split()
 }
 
 
@@ -47,7 +44,7 @@ class ValidationErrors:
         self._reported: set[KeyPath] = set(unreadable)
         self._substituted: set[KeyPath] = set()
 
-    def add_and_prune(self, found: Iterable[ErrorDetails], tree: dict[str, Any]) -> bool:
+    def add_and_prune(self, found: Iterable[ErrorDetails], tree: Tree) -> bool:
         """Adds the errors of a round, and removes their values from the tree. False if no value could be removed."""
         items = [(path_of(item), item) for item in found]
         here = {path for path, _ in items}
@@ -76,7 +73,7 @@ class ValidationErrors:
                 proposal = suggestion(self._model, given, is_variable=source is not None)
             yield f"{line}{proposal}{f' (from {printable(source[1].name)})' if source else ''}"
 
-    def _prune(self, tree: dict[str, Any], path: KeyPath, kind: str) -> bool:
+    def _prune(self, tree: Tree, path: KeyPath, kind: str) -> bool:
         """Removes a value from the tree, with its table if the table is invalid without it."""
         if path not in self._substituted and put_substitute(tree, path):
             self._substituted.add(path)
@@ -97,7 +94,7 @@ def path_of(item: ErrorDetails) -> KeyPath:
     return path[:-1] if path[-1:] == ("[key]",) and item["type"] != "extra_forbidden" else path
 
 
-def put_substitute(tree: dict[str, Any], path: KeyPath) -> bool:
+def put_substitute(tree: Tree, path: KeyPath) -> bool:
     """Replaces a wrong value by a valid one, if the checks of settings beside it need one. False if they don't."""
     value: Any
     match path:
@@ -122,16 +119,6 @@ def put_substitute(tree: dict[str, Any], path: KeyPath) -> bool:
         return False
     table[path[-1]] = value
     return True
-
-
-def descend(tree: Any, path: Iterable[int | str]) -> Any:
-    """The value at a path; None if there is none."""
-    for key in path:
-        try:
-            tree = tree[key]
-        except (KeyError, IndexError, TypeError):
-            return None
-    return tree
 
 
 def lines_of(path: KeyPath, item: ErrorDetails) -> Iterator[str]:
