@@ -7,6 +7,6 @@ try:
     app = create_app()
 except (ConfigurationError, LibraryMismatch) as error:
     # `flask` commands then report the errors without a traceback; gunicorn.conf.py has reported them before.
-    from gateway.cli.refusal import application_for_help
+    from gateway.cli.broken_configuration import application_for_help
 
     app = application_for_help(error)

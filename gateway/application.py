@@ -123,7 +123,7 @@ def build(settings: Settings, dependencies: Dependencies = DEFAULTS) -> Flask:
     add_services(app, settings, policies, guards, metrics, dependencies, present, recovery)
     path_check.prepare()
     problems.install(app)
-    register_commands(app, settings)
+    register_commands(app, settings, build)
     return app
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from gateway.cli.table import print_table, printable
+from gateway.cli.output import print_table, printable
 from gateway.config import Settings
 from gateway.config.dotenv_files import names_from_dotenv
 from gateway.config.environment import is_name_of_a_setting

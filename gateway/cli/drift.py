@@ -1,4 +1,4 @@
-"""`flask drift`: where services' documents and the configuration disagree."""
+"""`flask drift`: compares the services' API documents with the configuration."""
 
 from __future__ import annotations
 
@@ -7,21 +7,20 @@ import sys
 import click
 
 from gateway.api_documents.sources import make_sources
-from gateway.cli.table import printable
+from gateway.cli.output import COULD_NOT_RUN, printable
 from gateway.config import Settings
 from gateway.document_fetch import FetchError
 from gateway.openapi import ServiceDocument, drifts
 from gateway.route_policy import policies_of
 
-DRIFT, COULD_NOT_LOOK = 1, 2
-
 
 def drift_command(settings: Settings) -> click.Command:
     @click.command("drift")
     def drift() -> None:
-        """Compare what services declare with what the gateway does.
+        """Compare what the services' API documents declare with the configuration.
 
-        Exit code 0: they agree; 1: they disagree; 2: a document could not be had, so that not all was compared."""
+        Exit code 0: they agree; 1: they disagree; 2: not everything was compared, as a document could not be
+        fetched."""
         parts: list[ServiceDocument] = []
         failures = []
         sources = make_sources(settings, list(policies_of(settings)))
@@ -39,7 +38,7 @@ def drift_command(settings: Settings) -> click.Command:
                         content = source.fetch({}).content
                         source.check(content or b"")
                     except FetchError as error:
-                        failures.append(f"{name}: its document can't be had: {error}")
+                        failures.append(f"{name}: its document could not be fetched: {error}")
                         content = None
                 parts.append(source.part(None, content))
         found = drifts(parts)
@@ -50,9 +49,9 @@ def drift_command(settings: Settings) -> click.Command:
             click.echo(f"No drift in {compared} document{'s' if compared != 1 else ''}.")
         for part in parts:
             if not part.has_document:
-                click.echo(printable(f'{part.name}: skipped, openapi_path = "" says that it has no document'), err=True)
+                click.echo(printable(f'{part.name}: skipped, it has no document (openapi_path = "")'), err=True)
         for failure in failures:
             click.echo(printable(failure), err=True)
-        sys.exit(COULD_NOT_LOOK if failures else DRIFT if found else 0)
+        sys.exit(COULD_NOT_RUN if failures else 1 if found else 0)
 
     return drift

@@ -1,4 +1,4 @@
-"""Whose subjects and tokens a command means, and whether the gateway would take a token."""
+"""The issuer that a command is about, and the verification of a token as the gateway does it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 
 import click
 
-from gateway.cli.failures import CouldNotRun
+from gateway.cli.output import CouldNotRun
 from gateway.config import KeySettings, Settings
 from gateway.errors import KeysUnavailable
 from gateway.tokens.issuer_factory import make_issuers
@@ -15,26 +15,26 @@ from gateway.tokens.principal import Principal
 from gateway.tokens.verifier import Verifier
 
 
-def issuer_named(settings: Settings, given: str | None) -> KeySettings:
-    """The issuer of that name, or the only one. What is stored in Redis is stored under its name.
+def issuer_named(settings: Settings, name: str | None) -> KeySettings:
+    """The configured issuer of this name; for None, the only issuer.
 
-    Raises UsageError where there are several and none is given, BadParameter where there is no such issuer."""
-    known = settings.jwt.all_issuers
-    names = ", ".join(one.issuer for one in known if one.issuer)
-    if given is None:
-        if len(known) > 1:
-            raise click.UsageError(f"there are several issuers, give --issuer: {names}")
-        return known[0]
-    for one in known:
-        if one.issuer == given:
+    Raises UsageError for None if there are several issuers, BadParameter if there is none of this name."""
+    issuers = settings.jwt.all_issuers
+    names = ", ".join(one.issuer for one in issuers if one.issuer)
+    if name is None:
+        if len(issuers) > 1:
+            raise click.UsageError(f"several issuers are configured, give --issuer: {names}")
+        return issuers[0]
+    for one in issuers:
+        if one.issuer == name:
             return one
-    there_is = f"configured: {names}" if names else "none is configured (jwt.issuer), so leave --issuer out"
-    raise click.BadParameter(f"there is no issuer {given!r}; {there_is}", param_hint="--issuer")
+    hint = f"configured: {names}" if names else "none is configured (jwt.issuer), so leave --issuer out"
+    raise click.BadParameter(f"there is no issuer {name!r}; {hint}", param_hint="'--issuer'")
 
 
-def verified(settings: Settings, token: str) -> Principal:
-    """Who the token says is calling. Published keys are fetched. Raises InvalidToken, or CouldNotRun where the keys
-    can't be had."""
+def verify_token(settings: Settings, token: str) -> Principal:
+    """The principal that the token identifies. Fetches published keys. Raises InvalidToken, or CouldNotRun if the keys
+    can't be fetched."""
     verifier = Verifier(settings.jwt, make_issuers(settings.jwt, time.monotonic, random.random), time.time)
     try:
         return verifier.principal(token)

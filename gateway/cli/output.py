@@ -1,4 +1,4 @@
-"""What commands print. Where it can't be written (a full disk, a closed pipe), a command ends without a traceback."""
+"""What commands print and how they end: tables, printable text, exit codes, a standard output that can't be written."""
 
 from __future__ import annotations
 
@@ -6,42 +6,67 @@ import errno
 import io
 import os
 import sys
+from collections.abc import Sequence
 from typing import NoReturn
 
-from gateway.cli.failures import COULD_NOT_RUN
+import click
+
+# The other exit codes are 0 (done, or yes) and 1 (refused, or no).
+COULD_NOT_RUN = 2
 
 
-class EndingOutput(io.TextIOWrapper):
-    """Standard output that ends the command where it can't be written to."""
+class CouldNotRun(click.ClickException):
+    """The command could not run, or could not find out what it was asked for."""
+
+    exit_code = COULD_NOT_RUN
+
+
+def printable(text: str) -> str:
+    """The text as one line, with control characters escaped: a terminal would obey those of a client or a service."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
+def print_table(rows: Sequence[Sequence[str]]) -> None:
+    """Prints rows of cells in aligned columns. The first row is the heading."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+class ExitingStdout(io.TextIOWrapper):
+    """Standard output that ends the process if a write fails, without a traceback: on a full disk with a message, on a
+    closed pipe silently, because its reader has read enough."""
 
     def write(self, text: str, /) -> int:
         try:
             return super().write(text)
         except OSError as error:
-            self._end(error)
+            self._exit(error)
 
     def flush(self) -> None:
         try:
             super().flush()
         except OSError as error:
-            self._end(error)
+            self._exit(error)
 
-    def _end(self, error: OSError) -> NoReturn:
-        # What is left in the buffer would be written, and fail, once more when the interpreter ends.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self.fileno())
-        os.close(nowhere)
-        # Whoever closes a pipe has read enough.
+    def _exit(self, error: OSError) -> NoReturn:
+        # At exit, the interpreter flushes what is left in the buffer, which would fail once more.
+        devnull = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(devnull, self.fileno())
+        os.close(devnull)
         if error.errno != errno.EPIPE:
             print(f"Error: standard output can't be written: {error.strerror}", file=sys.stderr)
         sys.exit(COULD_NOT_RUN)
 
 
-def end_where_output_fails() -> None:
-    """For the process of a command. Does nothing where there is no standard output, or it is no file."""
-    if isinstance(sys.stdout, io.TextIOWrapper) and not isinstance(sys.stdout, EndingOutput):
-        old = sys.stdout
-        # The old one stays in sys.__stdout__; were it collected, it would close what both write to.
-        sys.stdout = EndingOutput(
-            old.buffer, encoding=old.encoding, errors=old.errors, line_buffering=old.line_buffering
+def exit_when_stdout_fails() -> None:
+    """Replaces `sys.stdout` for the process of a command, unless it is missing or not a file."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and not isinstance(sys.stdout, ExitingStdout):
+        # sys.__stdout__ still refers to the original, which would close the file if it were collected.
+        original = sys.stdout
+        sys.stdout = ExitingStdout(
+            original.buffer,
+            encoding=original.encoding,
+            errors=original.errors,
+            line_buffering=original.line_buffering,
         )

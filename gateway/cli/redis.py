@@ -1,34 +1,34 @@
-"""Redis for commands: the one that gateways share, asked patiently."""
+"""The Redis that commands read and write: the one that the gateways share."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from gateway.cli.failures import CouldNotRun
+from gateway.cli.output import CouldNotRun
 from gateway.config import Settings
 from gateway.config.load import instance_folder
 from gateway.redis.client import FAILURES, SharedRedis
 from gateway.redis.embedded import noted_url_of
 
-# People wait longer than requests may.
-PATIENCE_SECONDS = 5.0
+# Longer than redis_timeout_seconds, for which requests wait: a person can wait.
+TIMEOUT_SECONDS = 5.0
 
 
 @contextmanager
 def shared_redis(settings: Settings) -> Iterator[SharedRedis]:
-    """The configured Redis, else the private one of the gateway that runs here. Raises CouldNotRun where there is
-    none or it fails."""
+    """The configured Redis, or else the private one of the gateway on this machine. Raises CouldNotRun if there is
+    neither, or if Redis fails."""
     addresses = ", ".join(settings.server.addresses)
     private = None if settings.redis_url else noted_url_of(settings.server.addresses, instance_folder())
     url = settings.redis_url.get_secret_value() if settings.redis_url else private
     if url is None:
         raise CouldNotRun(f"redis_url: is not set, and no gateway with a private Redis listens at {addresses}")
-    redis = SharedRedis(url, PATIENCE_SECONDS, settings.redis_prefix)
+    redis = SharedRedis(url, TIMEOUT_SECONDS, settings.redis_prefix)
     try:
         yield redis
     except FAILURES as error:
-        which = f"is not set, and the private one of the gateway at {addresses} fails" if private else "fails"
-        raise CouldNotRun(f"redis_url: {which}: {error}") from error
+        failure = f"is not set, and the private Redis of the gateway at {addresses} fails" if private else "fails"
+        raise CouldNotRun(f"redis_url: {failure}: {error}") from error
     finally:
         redis.close()

@@ -1,4 +1,4 @@
-"""`flask revoke` and `flask revoked`: tokens that are not good any more before they expire."""
+"""`flask revoke` and `flask revoked`: refuse tokens before they expire, and list what is refused."""
 
 from __future__ import annotations
 
@@ -10,43 +10,43 @@ from contextlib import contextmanager
 
 import click
 
-from gateway.cli.issuers import issuer_named, verified
+from gateway.cli.issuers import issuer_named, verify_token
+from gateway.cli.output import printable
 from gateway.cli.redis import shared_redis
-from gateway.cli.table import printable
 from gateway.config import KeySettings, Settings
 from gateway.errors import InvalidToken, RevocationNotStored
 from gateway.timestamps import iso
 from gateway.tokens.revocation import Kind, Revocation, Revocations, revocable_name
 
 LAST_MOMENT = 253402300799  # the end of the year 9999, seconds since 1970
-UNDATED = (
-    "Tokens without iat are refused, too, also new ones, until then or until --undo: "
-    "set jwt.lifetime_seconds where the issuer leaves iat out."
+WITHOUT_IAT = (
+    "Until then, or until --undo, tokens without iat are refused, including new ones: "
+    "set jwt.lifetime_seconds if the issuer leaves iat out."
 )
 
 
 @contextmanager
 def revocations(settings: Settings) -> Iterator[Revocations]:
-    """The store of the configured Redis. Raises ClickException where there is none or it fails."""
+    """The revocations in Redis. Raises ClickException if there is no Redis, or if it fails."""
     with shared_redis(settings) as redis:
         try:
             yield Revocations(redis, settings.revocation.keep_seconds)
         except RevocationNotStored as error:
-            raise click.ClickException(f"nothing is sure: {error}; run the command again") from error
+            raise click.ClickException(f"not confirmed: {error}; run the command again") from error
 
 
 def revoke_command(settings: Settings) -> click.Command:
     @click.command("revoke")
-    @click.option("--token", help="One token, whether or not it has an id; - reads it from standard input.")
+    @click.option("--token", help="One token, with or without an id; - reads it from standard input.")
     @click.option("--jti", help="The id of one token.")
-    @click.option("--sub", help="A subject: all tokens that it has been issued up to now.")
-    @click.option("--issuer", help="Whose token or subject it is, where there are several issuers.")
+    @click.option("--sub", help="A subject: all tokens that have been issued to it until now.")
+    @click.option("--issuer", help="The issuer of the token or subject, if several are configured.")
     @click.option(
         "--expires-at",
         type=click.IntRange(0, LAST_MOMENT),
-        help="With --jti: the token's exp, after which this is forgotten.",
+        help="With --jti: the token's exp, after which the revocation is deleted.",
     )
-    @click.option("--undo", is_flag=True, help="Take the revocation back.")
+    @click.option("--undo", is_flag=True, help="Remove the revocation.")
     def revoke(
         token: str | None, jti: str | None, sub: str | None, issuer: str | None, expires_at: int | None, undo: bool
     ) -> None:
@@ -54,52 +54,54 @@ def revoke_command(settings: Settings) -> click.Command:
         if sum(map(bool, (token, jti, sub))) != 1:
             raise click.UsageError("give one of --token, --jti and --sub")
         if expires_at is not None and not jti:
-            raise click.UsageError("--expires-at goes with --jti: " + ("a token says it itself" if token else SUB_ENDS))
+            raise click.UsageError(
+                "--expires-at needs --jti: "
+                + ("a token has its own exp" if token else "revocations of a subject last revocation.keep_seconds")
+            )
         if not settings.revocation.enabled:
-            raise click.ClickException("revocation.enabled = false: no gateway would look it up")
+            raise click.ClickException("revocation.enabled = false: gateways do not look up revocations")
         kind: Kind = "jti" if jti else "sub"
         name, expires = jti or sub or "", None if expires_at is None else float(expires_at)
         if token:
-            kind, name, whose, expires = named_by(settings, token, issuer)
+            kind, name, issuer_settings, expires = identify_token(settings, token, issuer)
         else:
-            whose = issuer_named(settings, issuer)
-        until = None if expires is None else forgotten_at(settings, expires)
+            issuer_settings = issuer_named(settings, issuer)
+        issuer_name = issuer_settings.issuer or ""
+        until = None if expires is None else refused_until(settings, expires)
         with revocations(settings) as store:
             if undo:
-                if not store.allow_again(kind, name, whose.issuer or ""):
+                if not store.allow_again(kind, name, issuer_name):
                     raise click.ClickException("there is no such revocation")
-                click.echo("taken back")
+                click.echo("revocation removed")
             elif kind == "sub":
-                click.echo(line_of(store.revoke_subject(name, whose.issuer or "")))
-                if whose.lifetime_seconds is None:
-                    click.echo(UNDATED)
+                click.echo(format_revocation(store.revoke_subject(name, issuer_name)))
+                if issuer_settings.lifetime_seconds is None:
+                    click.echo(WITHOUT_IAT)
             else:
-                click.echo(line_of(store.revoke_token(name, whose.issuer or "", until, kind)))
+                click.echo(format_revocation(store.revoke_token(name, issuer_name, until, kind)))
 
     return revoke
 
 
-SUB_ENDS = "a subject's revocation ends after revocation.keep_seconds"
-
-
-def named_by(settings: Settings, token: str, issuer: str | None) -> tuple[Kind, str, KeySettings, float]:
-    """What marks this token, its issuer, and its exp. Raises ClickException where no gateway would take it anyway."""
+def identify_token(settings: Settings, token: str, issuer: str | None) -> tuple[Kind, str, KeySettings, float]:
+    """What a revocation identifies this token by (its kind and name), its issuer, and its exp. Raises ClickException
+    if the gateway would refuse the token anyway."""
     if issuer is not None:
-        raise click.UsageError("--issuer goes with --jti or --sub: a token says it itself")
+        raise click.UsageError("--issuer needs --jti or --sub: a token names its own issuer")
     try:
-        principal = verified(settings, sys.stdin.read().strip() if token == "-" else token)  # noqa: S105 - standard input
+        principal = verify_token(settings, sys.stdin.read().strip() if token == "-" else token)  # noqa: S105 - standard input
     except InvalidToken as error:
-        raise click.ClickException(f"no gateway would take this token: {error.detail}") from error
+        raise click.ClickException(f"the gateway refuses this token anyway: {error.detail}") from error
     kind, name = revocable_name(principal)
     return kind, name or "", issuer_named(settings, principal.issuer or None), principal.expires_at
 
 
-def forgotten_at(settings: Settings, expires_at: float) -> int:
-    """The second from which on the token is refused for its age: the leeway counts. Raises BadParameter where that has
-    passed."""
+def refused_until(settings: Settings, expires_at: float) -> int:
+    """When the token expires with the leeway, seconds since 1970: no revocation is needed from then on. Raises
+    BadParameter if that is past."""
     until = math.ceil(expires_at + settings.jwt.leeway_seconds)
     if until <= time.time():
-        raise click.BadParameter("that has passed: the token has expired anyway", param_hint="--expires-at")
+        raise click.BadParameter("is in the past: the token has expired anyway", param_hint="'--expires-at'")
     return until
 
 
@@ -110,15 +112,15 @@ def revoked_command(settings: Settings) -> click.Command:
         known = [one.issuer or "" for one in settings.jwt.all_issuers]
         with revocations(settings) as store:
             for one in sorted(store.listed(), key=lambda found: (found.kind, found.issuer, found.name)):
-                note = "" if one.issuer in known else " (without effect: no such issuer is configured)"
-                click.echo(line_of(one) + note)
+                note = "" if one.issuer in known else " (no effect: this issuer is not configured)"
+                click.echo(format_revocation(one) + note)
         if not settings.revocation.enabled:
-            click.echo("revocation.enabled = false: no gateway looks these up", err=True)
+            click.echo("revocation.enabled = false: gateways do not look up revocations", err=True)
 
     return revoked
 
 
-def line_of(one: Revocation) -> str:
-    whose = f" of {one.issuer}" if one.issuer else ""
+def format_revocation(one: Revocation) -> str:
+    issuer = f" of {one.issuer}" if one.issuer else ""
     before = f", issued before {iso(one.not_before)}" if one.not_before is not None else ""
-    return printable(f"{one.kind} {one.name}{whose}{before}, until {iso(min(one.until, LAST_MOMENT))}")
+    return printable(f"{one.kind} {one.name}{issuer}{before}, until {iso(min(one.until, LAST_MOMENT))}")

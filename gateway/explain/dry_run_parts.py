@@ -1,4 +1,6 @@
-"""The parts of a gateway that reach beyond the process, doing everything but that."""
+"""Replacements for the components that reach beyond the process: nothing is counted and nothing is sent to a service.
+
+The limiter and the document refresher still read what is stored in Redis."""
 
 from __future__ import annotations
 
@@ -21,20 +23,20 @@ from gateway.rate_limiting.redis_counters import PROBE
 
 
 @dataclass(frozen=True)
-class Sending:
-    """What would go to one target: its URL, the request line and the header."""
+class UpstreamRequest:
+    """The head of the request that one target would receive: the target's URL, the request line, the headers."""
 
     url: str
     line: str
-    fields: HeaderPairs
+    headers: HeaderPairs
 
 
-class NotSent(Exception):
-    """Here the request would be sent."""
+class WouldForward(Exception):
+    """Raised in place of sending the request to a service."""
 
 
 class DryRunLimiter(FallbackLimiter):
-    """Counts nothing; the results are as if it had."""
+    """Reads counters and counts nothing; results are as if the request had been counted."""
 
     def consume(
         self,
@@ -56,30 +58,32 @@ class DryRunLimiter(FallbackLimiter):
 
 
 def charged(check: LimitCheck, result: LimitResult) -> LimitResult:
-    """What would be told of the limit after the request."""
+    """The result that the limiter would return if it had counted the request."""
     remaining = max(0, result.remaining - check.cost)
-    return replace(result, remaining=remaining, reset_seconds=free_after(check, result.reset_seconds, time.time()))
+    reset_seconds = reset_after_charge(check, result.reset_seconds, time.time())
+    return replace(result, remaining=remaining, reset_seconds=reset_seconds)
 
 
-def free_after(check: LimitCheck, free_before: float, now: float) -> float:
-    """Seconds until all of the limit would be free again, from what that is without the request. `now` is seconds since
-    1970, by which windows are cut."""
+def reset_after_charge(check: LimitCheck, reset_before: float, now: float) -> float:
+    """Seconds until the whole limit is available again after the request; `reset_before` is the same before it. `now`
+    is seconds since 1970, the origin of all windows."""
     if check.algorithm == "bucket":
-        return free_before + check.cost * check.window_seconds / check.amount
+        return reset_before + check.cost * check.window_seconds / check.amount
     window = check.window_seconds
-    ends_in = free_before or window - now % window
-    # What is counted in this window slides out of the sliding one within the next; more than a window: that is so now.
+    ends_in = reset_before or window - now % window
+    # A sliding window counts a request until the end of the window after the request's own. If the reset is more than
+    # one window away, other requests of this window are counted that long already.
     return ends_in if check.algorithm == "fixed" or ends_in > window else ends_in + window
 
 
 class DryRunRefresher(DocumentRefresher):
-    """Has what gateways keep in Redis, and checks no service."""
+    """Reads the documents that gateways have stored in Redis, once, and fetches none from services."""
 
-    _has_looked = False
+    _has_read = False
 
     def start(self) -> None:
-        if not self._has_looked:
-            self._has_looked = True
+        if not self._has_read:
+            self._has_read = True
             self.look()
 
     def wait_for_first(self, seconds: float) -> None:
@@ -94,32 +98,33 @@ class DryRunRefresher(DocumentRefresher):
 
 
 class NoHealthChecks(HealthChecks):
-    """Asks no target."""
+    """Sends no health checks."""
 
     def start(self) -> None:
         pass
 
 
 class DryRunForwarder(Forwarder):
-    """Does everything but send."""
+    """Prepares the request for each target that could be chosen, and sends nothing."""
 
-    def __init__(self, sendings: list[Sending], *parts: Any) -> None:
+    def __init__(self, upstream_requests: list[UpstreamRequest], *parts: Any) -> None:
         super().__init__(*parts)
-        self._sendings = sendings
+        self._upstream_requests = upstream_requests
 
     def forward(self, request: ForwardRequest) -> ForwardResponse:
-        """Raises NotSent, or what forwarding raises before anything is sent."""
+        """Raises WouldForward, or any error that forwarding raises before it sends."""
         self._in_flight.check(request.caller)
         body = self.read_body(request)
-        # First of all: of several targets it decides whether there is one.
+        # First, because choosing raises if no target is available.
         chosen = self._balancer.choose(request.caller)
-        is_settled = self._settings.balancing == "principal"
-        for state in [chosen] if is_settled else self._balancer.candidates():
-            fields = self.headers_for(request, state.target)
-            head = request_head(request.method, self.request_target_for(request, state.target), fields)
-            self._sendings.append(Sending(state.target.url, head.split(b"\r\n", 1)[0].decode("latin-1"), fields))
+        is_only_one = self._settings.balancing == "principal"
+        for state in [chosen] if is_only_one else self._balancer.candidates():
+            headers = self.headers_for(request, state.target)
+            head = request_head(request.method, self.request_target_for(request, state.target), headers)
+            line = head.split(b"\r\n", 1)[0].decode("latin-1")
+            self._upstream_requests.append(UpstreamRequest(state.target.url, line, headers))
         if isinstance(body, RequestBody) and body.length is None:
-            # How long it is shows when it is sent.
+            # Reading a chunked body to its end raises BodyTooLarge where its length exceeds the limit.
             for _ in body:
                 pass
-        raise NotSent()
+        raise WouldForward()

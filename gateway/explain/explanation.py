@@ -1,4 +1,4 @@
-"""The whole explanation of a request."""
+"""The explanation of a request: the finding of each stage, and what the client or the service would receive."""
 
 from __future__ import annotations
 
@@ -9,31 +9,60 @@ from typing import Any
 from pydantic import SecretStr
 
 from gateway.config import Settings
-from gateway.explain.dry_run import DryRun, DryRunResult
-from gateway.explain.findings import Case, Finding, all_findings
-from gateway.explain.header_diff import Difference, difference, shown
-from gateway.explain.simulated_request import MessageRefused, SimulatedRequest, received
+from gateway.explain.dry_run import BuildApp, DryRun, DryRunResult
+from gateway.explain.findings import (
+    Case,
+    Finding,
+    body_finding,
+    client_finding,
+    cors_finding,
+    document_finding,
+    host_finding,
+    operators_finding,
+    path_finding,
+    rate_limit_finding,
+    request_id_finding,
+    route_finding,
+)
+from gateway.explain.header_diff import HeaderDiff, header_diff, redacted
+from gateway.explain.simulated_request import RejectedByParser, SimulatedRequest, parsed
 from gateway.explain.token_findings import authorization_finding, revocation_finding, token_finding
 from gateway.http_fields import HeaderPairs
 
-WORKERS_OWN = "breakers, health and requests in flight are each worker's own and can't be seen from here"
+# In the order of the stages.
+FINDINGS = (
+    request_id_finding,
+    client_finding,
+    host_finding,
+    cors_finding,
+    path_finding,
+    route_finding,
+    token_finding,
+    rate_limit_finding,
+    revocation_finding,
+    operators_finding,
+    authorization_finding,
+    document_finding,
+    body_finding,
+)
+STATE_OF_WORKERS = "breakers, health and requests in flight belong to each worker and are not visible from here"
 
 
 @dataclass(frozen=True)
-class ToTarget:
-    """What one of the targets would get: the request line, the header's fields, and how they differ from the
-    client's."""
+class ForwardedRequest:
+    """What one target would receive: the request line, the headers, and how these differ from the client's."""
 
     url: str
     request_line: str
-    fields: HeaderPairs
-    difference: Difference
+    headers: HeaderPairs
+    header_diff: HeaderDiff
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """`status` is the gateway's own answer's, None where the request would be forwarded; `answer` has the fields that
-    the gateway would put onto the answer."""
+    """`status` and `code` are those of the gateway's own response; both are None if the request would be forwarded,
+    `code` also if the response is not a problem. `response_headers` are those of the gateway's own response, or
+    those that it would add to the service's."""
 
     method: str
     target: str
@@ -42,8 +71,8 @@ class Explanation:
     status: int | None
     code: str | None
     detail: str
-    targets: list[ToTarget] = field(default_factory=list)
-    answer: HeaderPairs = field(default_factory=list)
+    targets: list[ForwardedRequest] = field(default_factory=list)
+    response_headers: HeaderPairs = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -55,76 +84,86 @@ class Explanation:
 
 
 def explain(
-    settings: Settings, asked: SimulatedRequest, private_redis: str | None, patience_seconds: float
+    settings: Settings,
+    build_app: BuildApp,
+    simulated: SimulatedRequest,
+    private_redis: str | None,
+    redis_timeout_seconds: float,
 ) -> Explanation:
-    """What would happen to the request, with `private_redis` where no Redis is configured; it is waited for so long.
+    """Runs the gateway that `build_app` makes of the settings on the simulated request. `private_redis` is the URL that
+    is used if no Redis is configured; None if no gateway with a private Redis runs on this machine.
 
     Raises ConfigurationError."""
-    note = ""
-    changes: dict[str, Any] = {"redis_timeout_seconds": patience_seconds}
-    if settings.redis_url is None and private_redis is not None:
-        changes["redis_url"] = SecretStr(private_redis)
-        note = "the private one of the gateway that runs here"
-    elif settings.redis_url is None:
-        addresses = ", ".join(settings.server.addresses)
-        note = f"no gateway with a private Redis listens at {addresses}: nothing is counted or revoked yet"
-        # What would be the private Redis' to count is not divided among workers.
-        changes["server"] = settings.server.model_copy(update={"workers": 1})
-    trial = DryRun(settings.model_copy(update=changes))
+    settings, redis_note = with_redis(settings, private_redis, redis_timeout_seconds)
+    dry_run = DryRun(settings, build_app)
     try:
-        with received(asked) as environ:
-            course = trial.run(environ)
-    except MessageRefused as refused:
-        stage = Finding("message", "refused", f"the server's parser does not take it: {refused.kind}")
-        return Explanation(
-            asked.method,
-            asked.target,
-            [stage],
-            f"{refused.problem.status} {refused.problem.code}",
-            refused.problem.status,
-            refused.problem.code,
-            refused.kind,
-        )
-    case = Case(settings, asked, course, note)
-    stages = all_findings(case, [token_finding(case), revocation_finding(case), authorization_finding(case)])
-    outcome, status, code = outcome_of(course)
+        with parsed(simulated) as environ:
+            result = dry_run.run(environ)
+    except RejectedByParser as rejected:
+        return explanation_of_rejected(simulated, rejected)
+    case = Case(settings, simulated, result, redis_note)
+    findings = [found for find in FINDINGS if (found := find(case)) is not None]
+    outcome, status, code = outcome_of(result)
     return Explanation(
-        asked.method,
-        asked.target,
-        [Finding("message", "ok", "the server's parser takes it"), *stages],
+        simulated.method,
+        simulated.target,
+        [Finding("message", "ok", "the server's parser accepts the request"), *findings],
         outcome,
         status,
         code,
-        str((course.problem or {}).get("detail", "")),
-        targets_of(course, asked.written_fields) if course.is_sent else [],
-        [(name, shown(name, value)) for name, value in course.answer if is_telling(name, course)],
-        [*dict.fromkeys(course.notes)] + ([WORKERS_OWN] if course.is_sent else []),
+        str((result.problem or {}).get("detail", "")),
+        forwarded_requests(result, simulated.latin1_headers) if result.would_forward else [],
+        [(name, redacted(name, value)) for name, value in result.response_headers if is_from_gateway(name, result)],
+        [*dict.fromkeys(result.log_lines)] + ([STATE_OF_WORKERS] if result.would_forward else []),
     )
 
 
-def outcome_of(course: DryRunResult) -> tuple[str, int | None, str | None]:
-    if course.is_sent:
-        urls = [sending.url for sending in course.sendings]
+def with_redis(settings: Settings, private_redis: str | None, timeout_seconds: float) -> tuple[Settings, str]:
+    """The settings with the Redis to read, and a note on which one that is; the note is empty for the configured."""
+    changes: dict[str, Any] = {"redis_timeout_seconds": timeout_seconds}
+    note = ""
+    if settings.redis_url is None and private_redis is not None:
+        changes["redis_url"] = SecretStr(private_redis)
+        note = "the private Redis of the gateway on this machine"
+    elif settings.redis_url is None:
+        addresses = ", ".join(settings.server.addresses)
+        note = f"no gateway with a private Redis listens at {addresses}: counters start at 0, nothing is revoked"
+        # One worker, because limits that a private Redis would count are not divided among the workers.
+        changes["server"] = settings.server.model_copy(update={"workers": 1})
+    return settings.model_copy(update=changes), note
+
+
+def explanation_of_rejected(simulated: SimulatedRequest, rejected: RejectedByParser) -> Explanation:
+    status, code = rejected.problem.status, rejected.problem.code
+    finding = Finding("message", "refused", f"the server's parser rejects the request: {rejected.reason}")
+    return Explanation(simulated.method, simulated.target, [finding], f"{status} {code}", status, code, rejected.reason)
+
+
+def outcome_of(result: DryRunResult) -> tuple[str, int | None, str | None]:
+    """The outcome in words, and the status and the problem code of the gateway's own response."""
+    if result.would_forward:
+        urls = [request.url for request in result.upstream_requests]
         return f"would be forwarded to {' or '.join(urls)}", None, None
-    code = next((value for name, value in course.answer if name == "X-Gateway-Error"), None)
+    code = next((value for name, value in result.response_headers if name == "X-Gateway-Error"), None)
     if code is not None:
-        return f"{course.status} {code}", course.status, code
-    what = " (a preflight)" if course.stopped_at == "preflight" else ""
-    return f"{course.status}, answered by the gateway itself{what}", course.status, None
+        return f"{result.status} {code}", result.status, code
+    preflight = " to a preflight" if result.stopped_at == "preflight" else ""
+    return f"{result.status}, the gateway's own response{preflight}", result.status, None
 
 
-def targets_of(course: DryRunResult, client_fields: Sequence[tuple[str, str]]) -> list[ToTarget]:
+def forwarded_requests(result: DryRunResult, client_headers: Sequence[tuple[str, str]]) -> list[ForwardedRequest]:
     return [
-        ToTarget(
-            one.url,
-            one.line,
-            [(name, shown(name, value)) for name, value in one.fields],
-            difference(client_fields, one.fields),
+        ForwardedRequest(
+            request.url,
+            request.line,
+            [(name, redacted(name, value)) for name, value in request.headers],
+            header_diff(client_headers, request.headers),
         )
-        for one in course.sendings
+        for request in result.upstream_requests
     ]
 
 
-def is_telling(name: str, course: DryRunResult) -> bool:
-    """Whether the field is the gateway's to put onto any answer, or this answer is all the gateway's."""
-    return not course.is_sent or name.lower() not in ("content-type", "content-length")
+def is_from_gateway(name: str, result: DryRunResult) -> bool:
+    """Whether the gateway sets this field. If the request would be forwarded, the dry run's empty response stands in
+    for the service's, which has a type and a length of its own."""
+    return not result.would_forward or name.lower() not in ("content-type", "content-length")

@@ -1,9 +1,9 @@
-"""What came of each stage, in words: what a request is and where it goes."""
+"""Describes the result of each stage: request id, client, host, CORS, path, route, rate limit, API document, body."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,205 +14,208 @@ from gateway.http_fields import HeaderPairs
 from gateway.route_policy import RoutePolicy
 from gateway.stages.rate_limit_headers import OBSERVED_HEADER
 
-# What Fetch lets pages send without asking for it.
-SIMPLE_METHODS = frozenset(["GET", "HEAD", "POST"])
+# A preflight response need not list these (Fetch, "CORS-safelisted method").
+SAFELISTED_METHODS = frozenset(["GET", "HEAD", "POST"])
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A stage, its verdict in a word or two, and why. `facts` say more, each a text, a number or a list of those."""
+    """A stage, its verdict in a word or two, and the reason. The value of a fact is a text or a list of texts; the fact
+    "limits" is a list of objects."""
 
     stage: str
     verdict: str
-    why: str
+    reason: str
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Case:
-    """All that a finding is made of."""
+    """What all findings are derived from. `redis_note` says which Redis was read, if none is configured."""
 
     settings: Settings
-    asked: SimulatedRequest
-    course: DryRunResult
+    simulated: SimulatedRequest
+    result: DryRunResult
     redis_note: str
 
     @property
     def policy(self) -> RoutePolicy | None:
-        return self.course.exchange.policy
+        return self.result.exchange.policy
 
     @property
     def refusal(self) -> str:
-        """Code and detail of the problem, as the client gets them."""
-        problem = self.course.problem or {}
+        """Code and detail of the problem document, as the client receives them."""
+        problem = self.result.problem or {}
         code = str(problem.get("type", "")).rpartition(":")[2]
         return f"{code}: {problem['detail']}" if problem.get("detail") else code
 
     def not_reached(self, stage: str) -> Finding | None:
-        """The finding about a stage that the request does not get to."""
-        if stage in self.course.begun:
-            return None
-        return Finding(stage, "not reached", "")
+        """The finding about a stage that the request did not reach; None if the stage ran."""
+        return None if stage in self.result.begun_stages else Finding(stage, "not reached", "")
 
 
 def request_id_finding(case: Case) -> Finding:
-    sent, given = case.asked.value("X-Request-Id"), case.course.exchange.request_id
+    sent, used = case.simulated.value("X-Request-Id"), case.result.exchange.request_id
     if sent is None:
-        return Finding("request id", "made", "a new one for each request")
-    if sent == given:
-        return Finding("request id", "kept", given)
-    return Finding("request id", "made", "the client's is not harmless: 1 to 128 of A-Z a-z 0-9 . _ ~ : = @ / + -")
+        return Finding("request id", "generated", "the request has no X-Request-Id")
+    if sent == used:
+        return Finding("request id", "accepted", used)
+    reason = "X-Request-Id may only have 1 to 128 of A-Z a-z 0-9 . _ ~ : = @ / + -"
+    return Finding("request id", "generated", reason)
 
 
 def client_finding(case: Case) -> Finding:
-    exchange, proxy = case.course.exchange, case.settings.proxy
+    exchange, proxy = case.result.exchange, case.settings.proxy
     client, hops = exchange.client, proxy.trusted_hops
-    believed = "Forwarded" if proxy.forwarding_fields == "forwarded" else "X-Forwarded-For"
+    trusted = "Forwarded" if proxy.forwarding_fields == "forwarded" else "X-Forwarded-For"
     sent = [name for name in ("X-Forwarded-For", "Forwarded") if any(name == key for key, _ in exchange.headers)]
+    reason = f"address of the connection, as proxy.trusted_hops = {hops}"
     if not hops:
-        ignored = f"; {' and '.join(sent)} not believed" if sent else ""
-        why = f"the connection's own address, as proxy.trusted_hops = 0{ignored}"
+        reason += f"; {' and '.join(sent)} ignored" if sent else ""
     elif client.address == client.peer:
-        what = "holds no address there" if believed in sent else "is not there"
-        why = f"the connection's own address: trusted_hops = {hops}, but {believed} {what}"
+        reason = f"address of the connection: {trusted} " + (
+            f"has no address for proxy.trusted_hops = {hops}" if trusted in sent else "is missing"
+        )
     else:
-        why = f"by {believed}, trusted_hops = {hops}; the connection is from {client.peer}"
-    return Finding("client", client.address, why, {"scheme": client.scheme, "host": client.host})
+        reason = f"from {trusted}, as proxy.trusted_hops = {hops}; the connection comes from {client.peer}"
+    return Finding("client", client.address, reason, {"scheme": client.scheme, "host": client.host})
 
 
 def host_finding(case: Case) -> Finding | None:
-    """None where any host is served."""
-    if "host" not in case.course.begun:
+    """None if every host is served."""
+    if "host" not in case.result.begun_stages:
         return None
-    host = case.course.exchange.environ.get("HTTP_HOST", "")
-    if case.course.stopped_at == "host":
-        return Finding("host", "refused", f"{host or 'none'}: {case.refusal}")
+    host = case.result.exchange.environ.get("HTTP_HOST", "")
+    if case.result.stopped_at == "host":
+        return Finding("host", "refused", f"{host or 'no host'}: {case.refusal}")
     return Finding("host", "ok", host)
 
 
 def cors_finding(case: Case) -> Finding:
-    course, settings = case.course, case.settings.cors
-    origin, fields = case.asked.value("Origin"), cors_fields(course.answer)
-    answered = course.stopped_at == "preflight"
-    stage = "preflight" if answered else "cors"
-    facts = {"answer": [f"{name}: {value}" for name, value in fields.items()]} if answered else {}
+    result, settings = case.result, case.settings.cors
+    origin, headers = case.simulated.value("Origin"), cors_headers(result.response_headers)
+    is_preflight = result.stopped_at == "preflight"
+    stage = "preflight" if is_preflight else "cors"
+    facts = {"response": [f"{name}: {value}" for name, value in headers.items()]} if is_preflight else {}
     if origin is None:
-        return Finding(stage, "none", "no Origin was sent, so no page of another origin asks", facts)
-    if fields.get("Access-Control-Allow-Origin") is None:
-        what = "is not among cors.origins" if settings.origins else "is not allowed, as cors.origins is empty"
-        return Finding(stage, "not allowed", f"{origin} {what}: the browser keeps the answer from the page", facts)
-    if answered and (refused := preflight_refusal(case.asked, fields)):
-        return Finding(stage, "not allowed", f"the browser won't send the request: {refused}", facts)
-    credentials = ", with credentials" if fields.get("Access-Control-Allow-Credentials") == "true" else ""
+        return Finding(stage, "none", "the request has no Origin", facts)
+    if headers.get("Access-Control-Allow-Origin") is None:
+        reason = "is not in cors.origins" if settings.origins else "is not allowed, as cors.origins is empty"
+        return Finding(stage, "not allowed", f"{origin} {reason}: the browser hides the response from the page", facts)
+    if is_preflight and (refusal := preflight_refusal(case.simulated, headers)):
+        return Finding(stage, "not allowed", f"the browser does not send the request: {refusal}", facts)
+    credentials = ", with credentials" if headers.get("Access-Control-Allow-Credentials") == "true" else ""
     return Finding(stage, "allowed", f"{origin}{credentials}", facts)
 
 
-def cors_fields(answer: HeaderPairs) -> dict[str, str]:
-    return {name: value for name, value in answer if name.lower().startswith("access-control-")}
+def cors_headers(headers: HeaderPairs) -> dict[str, str]:
+    return {name: value for name, value in headers if name.lower().startswith("access-control-")}
 
 
-def preflight_refusal(asked: SimulatedRequest, fields: Mapping[str, str]) -> str:
-    """Why a browser takes the answer for a no (Fetch, CORS-preflight fetch); empty where it is a yes."""
-    method = asked.value("Access-Control-Request-Method") or ""
-    if method not in {*words(fields.get("Access-Control-Allow-Methods")), *SIMPLE_METHODS}:
-        return f"{method} is not among cors.methods"
-    allowed = {name.lower() for name in words(fields.get("Access-Control-Allow-Headers"))}
-    wanted = words(asked.value("Access-Control-Request-Headers"))
-    missing = [name for name in wanted if name.lower() not in allowed]
-    if missing:
-        return f"{', '.join(missing)} not among cors.allow_headers"
-    networks = ("Private-Network", "Local-Network")
-    asked_for = [name for name in networks if asked.value(f"Access-Control-Request-{name}") == "true"]
-    refused = [name for name in asked_for if fields.get(f"Access-Control-Allow-{name}") != "true"]
-    return "cors.private_network = false" if refused else ""
+def preflight_refusal(simulated: SimulatedRequest, headers: Mapping[str, str]) -> str:
+    """Why a browser treats the response as a refusal (Fetch, "CORS-preflight fetch"); empty if it does not."""
+    method = simulated.value("Access-Control-Request-Method") or ""
+    if method not in {*comma_separated(headers.get("Access-Control-Allow-Methods")), *SAFELISTED_METHODS}:
+        return f"{method} is not in cors.methods"
+    allowed = {name.lower() for name in comma_separated(headers.get("Access-Control-Allow-Headers"))}
+    requested = comma_separated(simulated.value("Access-Control-Request-Headers"))
+    if missing := [name for name in requested if name.lower() not in allowed]:
+        return f"{', '.join(missing)} not in cors.allow_headers"
+    for network in ("Private-Network", "Local-Network"):
+        is_requested = simulated.value(f"Access-Control-Request-{network}") == "true"
+        if is_requested and headers.get(f"Access-Control-Allow-{network}") != "true":
+            return "cors.private_network = false"
+    return ""
 
 
-def words(text: str | None) -> list[str]:
-    return [word.strip() for word in (text or "").split(",") if word.strip()]
+def comma_separated(text: str | None) -> list[str]:
+    return [item.strip() for item in (text or "").split(",") if item.strip()]
 
 
 def path_finding(case: Case) -> Finding:
-    course = case.course
-    if course.stopped_at == "path":
-        facts = {"another reading": course.bad_reading} if course.bad_reading is not None else {}
+    result = case.result
+    if result.stopped_at == "path":
+        facts = {"another reading": result.other_path} if result.other_path is not None else {}
         return Finding("path", "refused", case.refusal, facts)
-    target = course.exchange.target
+    target = result.exchange.target
     if target is None:
         return Finding("path", "not reached", "")
-    why = target.path
+    reason = target.path
     if target.is_ambiguous:
-        why += " (servers could read it in several ways, but none leads to another policy)"
-    return Finding("path", "ok", why)
+        reason += " (servers could read the path in several ways, all of which have the same policy)"
+    return Finding("path", "ok", reason)
 
 
 def route_finding(case: Case) -> Finding:
-    course, policy = case.course, case.policy
-    if course.exchange.target is None:
+    result, policy = case.result, case.policy
+    if result.exchange.target is None:
         return Finding("route", "not reached", "")
-    if course.stopped_at == "route":
-        allow = [value for name, value in course.answer if name == "Allow"]
+    if result.stopped_at == "route":
+        allow = [value for name, value in result.response_headers if name == "Allow"]
         return Finding("route", "none", case.refusal, {"allowed methods": allow} if allow else {})
     if policy is None:
-        return Finding("route", "gateway", "the gateway answers this path itself")
-    limits, quota = policy.time_limits, policy.rate_limit
+        return Finding("route", "gateway", "the gateway itself responds to this path")
+    time_limits, limits = policy.time_limits, policy.rate_limit
     return Finding(
         "route",
         policy.name,
         f"{' '.join(policy.methods) or 'any method'} {policy.path}",
         {
             "service": policy.service,
-            "token": "required" if policy.needs_token else "not needed",
+            "token": "required" if policy.needs_token else "not required",
             "scopes": list(policy.scopes),
-            "limits": list(policy.limits) or ["those of ratelimit"],
-            "cost": quota.cost,
-            "counted by": "address" if quota.by_address else "principal, else address",
-            "limits mode": "observe" if quota.observed else "enforce",
-            "on redis failure": quota.on_redis_failure,
-            "connect timeout": f"{limits.connect_seconds:g} s",
-            "head timeout": f"{limits.head_seconds:g} s",
-            "read timeout": f"{limits.read_seconds:g} s",
+            "limits": list(policy.limits) or ["the defaults in ratelimit"],
+            "cost": limits.cost,
+            "counted by": "address" if limits.by_address else "principal; address without a token",
+            "limits mode": "observe" if limits.observed else "enforce",
+            "on redis failure": limits.on_redis_failure,
+            "connect timeout": f"{time_limits.connect_seconds:g} s",
+            "head timeout": f"{time_limits.head_seconds:g} s",
+            "read timeout": f"{time_limits.read_seconds:g} s",
         },
     )
 
 
-def quota_finding(case: Case) -> Finding:
-    course, policy, quota = case.course, case.policy, case.course.exchange.limits
-    if missing := case.not_reached("quota") if case.settings.ratelimit.enabled else None:
+def rate_limit_finding(case: Case) -> Finding:
+    stage, settings, result, policy = "rate limit", case.settings.ratelimit, case.result, case.policy
+    limits = result.exchange.limits
+    if settings.enabled and (missing := case.not_reached(stage)):
         return missing
-    if not quota.checks:
-        if not case.settings.ratelimit.enabled:
-            return Finding("quota", "none", "ratelimit.enabled = false")
+    if not limits.checks:
+        if not settings.enabled:
+            return Finding(stage, "none", "ratelimit.enabled = false")
         if policy is None:
-            return Finding("quota", "none", "limits hold for services' routes alone")
+            return Finding(stage, "none", "only routes of services have limits")
         if policy.rate_limit.cost == 0:
-            return Finding("quota", "none", "the route costs nothing")
-        return Finding("quota", "exempt", "by exempt_addresses or exempt_principals")
-    facts: dict[str, Any] = {"redis": course.redis_state + (f", {case.redis_note}" if case.redis_note else "")}
-    if course.redis_state == "down":
-        facts["without redis"] = f"on_redis_failure = {quota.on_failure}" + (
-            "; what each worker has counted for itself can't be seen from here" if quota.on_failure == "local" else ""
+            return Finding(stage, "none", "the route has cost = 0")
+        return Finding(stage, "exempt", "by ratelimit.exempt_addresses or ratelimit.exempt_principals")
+    facts: dict[str, Any] = {"redis": result.redis_state + (f", {case.redis_note}" if case.redis_note else "")}
+    if result.redis_state == "down":
+        facts["without redis"] = f"on_redis_failure = {limits.on_failure}" + (
+            "; the workers' own counters are not visible from here" if limits.on_failure == "local" else ""
         )
-    if course.stopped_at == "quota" and not quota.results:
-        return Finding("quota", "refused", case.refusal, facts)
-    if not quota.results:
-        return Finding("quota", "uncounted", "Redis fails, and requests pass", facts)
+    if not limits.results:
+        if result.stopped_at == stage:
+            return Finding(stage, "refused", case.refusal, facts)
+        return Finding(stage, "not counted", "Redis can't be reached, and requests pass", facts)
     facts["limits"] = [
         {
             "name": name,
             "limit": limit_text(check.amount, check.window_seconds, check.algorithm, check.burst),
-            "used": result.capacity - result.remaining - (check.cost if quota.passed else 0),
-            "of": result.capacity,
-            "takes": check.cost,
-            "resets in": f"{math.ceil(result.reset_seconds)} s",
-            "passes": result.passed,
+            "used": limit.capacity - limit.remaining - (check.cost if limits.passed else 0),
+            "capacity": limit.capacity,
+            "cost": check.cost,
+            "reset_seconds": math.ceil(limit.reset_seconds),
+            "passes": limit.passed,
         }
-        for name, check, result in zip(quota.names, quota.checks, quota.results, strict=True)
+        for name, check, limit in zip(limits.names, limits.checks, limits.results, strict=True)
     ]
-    if quota.passed:
-        return Finding("quota", "ok", "this request would pass", facts)
-    if quota.observed:
-        return Finding("quota", "over", f"it is only observed: {OBSERVED_HEADER} tells", facts)
-    return Finding("quota", "refused", case.refusal, facts)
+    if limits.passed:
+        return Finding(stage, "ok", "the request is within its limits", facts)
+    if limits.observed:
+        reason = f"the limit is not enforced (limits_mode = observe); {OBSERVED_HEADER} reports it"
+        return Finding(stage, "exceeded", reason, facts)
+    return Finding(stage, "refused", case.refusal, facts)
 
 
 def limit_text(amount: int, window_seconds: int, algorithm: str, burst: int) -> str:
@@ -220,61 +223,40 @@ def limit_text(amount: int, window_seconds: int, algorithm: str, burst: int) -> 
 
 
 def document_finding(case: Case) -> Finding | None:
-    """None where the service takes everything."""
-    course, policy = case.course, case.policy
+    """None if operations that are not in the service's API document are allowed."""
+    result, policy = case.result, case.policy
     mode = policy.undocumented if policy is not None else "allow"
     if mode == "allow":
         return None
     if missing := case.not_reached("document"):
         return missing
     facts = {"undocumented": mode}
-    if not course.has_document:
-        why = "no gateway has kept the service's document in Redis: while there is none, everything passes"
-        return Finding("document", "unknown", why, facts)
-    if course.stopped_at == "document":
+    if not result.has_document:
+        reason = "no gateway has stored the service's API document in Redis; without it, all operations pass"
+        return Finding("document", "unknown", reason, facts)
+    if result.stopped_at == "document":
         return Finding("document", "refused", case.refusal, facts)
-    if course.exchange.is_undocumented:
-        return Finding("document", "undocumented", "logged, and let through", facts)
-    return Finding("document", "ok", "the service's document knows the operation", facts)
+    if result.exchange.is_undocumented:
+        return Finding("document", "undocumented", "the request is logged and passes", facts)
+    return Finding("document", "ok", "the operation is in the service's API document", facts)
 
 
 def body_finding(case: Case) -> Finding | None:
-    """None where the request has none, or no service gets it."""
-    policy, has_length = case.policy, case.asked.value("Content-Length") is not None
-    if policy is None or not (has_length or case.asked.is_chunked):
+    """None if the request has no body or is not for a service."""
+    policy, has_length = case.policy, case.simulated.value("Content-Length") is not None
+    if policy is None or not (has_length or case.simulated.is_chunked):
         return None
-    most = f"max_body_bytes = {case.settings.services[policy.service].max_body_bytes}"
-    if case.course.status == 413:
-        late = "; by then the service has got the beginning" if case.asked.is_chunked else ""
-        return Finding("body", "refused", f"{case.refusal} ({most}{late})")
-    return Finding("body", "ok" if case.course.is_sent else "not reached", most)
+    limit = f"max_body_bytes = {case.settings.services[policy.service].max_body_bytes}"
+    if case.result.status == 413:
+        note = "; the service has received the beginning of the body by then" if case.simulated.is_chunked else ""
+        return Finding("body", "refused", f"{case.refusal} ({limit}{note})")
+    return Finding("body", "ok" if case.result.would_forward else "not reached", limit)
 
 
-def own_access_finding(case: Case) -> Finding | None:
-    """Who may ask what is for operators alone; None for everything else."""
-    if "operators" not in case.course.begun:
+def operators_finding(case: Case) -> Finding | None:
+    """None if the path is not for operators only."""
+    if "operators" not in case.result.begun_stages:
         return None
-    if case.course.stopped_at == "operators":
-        return Finding("operators", "refused", case.course.exchange.error_cause.partition(": ")[2])
-    return Finding("operators", "ok", "the address is among admin.allow")
-
-
-def all_findings(case: Case, of_tokens: Sequence[Finding | None]) -> list[Finding]:
-    """In the order of the stages; `of_tokens` are those about who is calling."""
-    token, revocation, authorization = of_tokens
-    found = [
-        request_id_finding(case),
-        client_finding(case),
-        host_finding(case),
-        cors_finding(case),
-        path_finding(case),
-        route_finding(case),
-        token,
-        quota_finding(case),
-        revocation,
-        own_access_finding(case),
-        authorization,
-        document_finding(case),
-        body_finding(case),
-    ]
-    return [one for one in found if one is not None]
+    if case.result.stopped_at == "operators":
+        return Finding("operators", "refused", case.result.exchange.error_cause.partition(": ")[2])
+    return Finding("operators", "ok", "the address is in admin.allow")

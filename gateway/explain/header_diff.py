@@ -1,4 +1,4 @@
-"""What of header fields can be shown: how they differ, and never what lets somebody in."""
+"""Compares the headers before and after the gateway, and hides credentials in what is shown."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ HIDDEN = "…"
 
 
 @dataclass(frozen=True)
-class Difference:
-    """What becomes of a header's fields on the way, by name. `changed` has the values before and after, joined."""
+class HeaderDiff:
+    """The difference between two header sections. `changed` has name, value before and value after; the values of a
+    field that occurs several times are joined with commas. `unchanged` has names only."""
 
     added: HeaderPairs
     changed: list[tuple[str, str, str]]
@@ -25,23 +26,24 @@ class Difference:
     unchanged: list[str]
 
 
-def difference(before: Sequence[tuple[str, str]], after: Sequence[tuple[str, str]]) -> Difference:
-    found = Difference([], [], [], [])
-    sent = {name.lower() for name, _ in after}
-    for name in names_of(after):
-        was, becomes = values_of(before, name), values_of(after, name)
-        if not was:
-            found.added.extend((name, shown(name, value)) for value in becomes)
-        elif was == becomes:
-            found.unchanged.append(name)
+def header_diff(before: Sequence[tuple[str, str]], after: Sequence[tuple[str, str]]) -> HeaderDiff:
+    """Compares by name, without regard to case. Credentials in the result are hidden."""
+    diff = HeaderDiff([], [], [], [])
+    names_after = {name.lower() for name, _ in after}
+    for name in unique_names(after):
+        old, new = values_of(before, name), values_of(after, name)
+        if not old:
+            diff.added.extend((name, redacted(name, value)) for value in new)
+        elif old == new:
+            diff.unchanged.append(name)
         else:
-            found.changed.append((name, joined(name, was), joined(name, becomes)))
-    found.removed.extend((name, shown(name, value)) for name, value in before if name.lower() not in sent)
-    return found
+            diff.changed.append((name, joined(name, old), joined(name, new)))
+    diff.removed.extend((name, redacted(name, value)) for name, value in before if name.lower() not in names_after)
+    return diff
 
 
-def shown(name: str, value: str) -> str:
-    """The value, less what is secret of it."""
+def redacted(name: str, value: str) -> str:
+    """The value without its credentials: of Authorization the scheme remains, of cookies the names."""
     lower = normal(name)
     if lower == FIELD.lower():
         return f"{HIDDEN} (a token that the gateway signs for the service)"
@@ -54,17 +56,17 @@ def shown(name: str, value: str) -> str:
     return value
 
 
-def names_of(fields: Iterable[tuple[str, str]]) -> list[str]:
-    """The names, each once, as they are spelled first."""
-    found: dict[str, str] = {}
-    for name, _ in fields:
-        found.setdefault(name.lower(), name)
-    return list(found.values())
+def unique_names(headers: Iterable[tuple[str, str]]) -> list[str]:
+    """Each name once, spelled as in its first occurrence."""
+    names: dict[str, str] = {}
+    for name, _ in headers:
+        names.setdefault(name.lower(), name)
+    return list(names.values())
 
 
-def values_of(fields: Iterable[tuple[str, str]], name: str) -> list[str]:
-    return [value.strip(" \t") for key, value in fields if key.lower() == name.lower()]
+def values_of(headers: Iterable[tuple[str, str]], name: str) -> list[str]:
+    return [value.strip(" \t") for key, value in headers if key.lower() == name.lower()]
 
 
 def joined(name: str, values: Iterable[str]) -> str:
-    return ", ".join(shown(name, value) for value in values)
+    return ", ".join(redacted(name, value) for value in values)

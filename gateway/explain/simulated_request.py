@@ -1,4 +1,4 @@
-"""The request to be explained: written as its client would, and read by the same parser as in the gateway's workers."""
+"""The simulated request: written as a client would write it, read by the same parser as in the gateway's workers."""
 
 from __future__ import annotations
 
@@ -21,99 +21,101 @@ from gateway.gunicorn.wsgi_environ import create
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-ABSOLUTE = re.compile(r"https?://([^/?]*)(.*)", re.IGNORECASE | re.DOTALL)
+ABSOLUTE_URL = re.compile(r"https?://([^/?]*)(.*)", re.IGNORECASE | re.DOTALL)
 ZEROS = bytes(64 * 1024)
 
 
-class MessageRefused(Exception):
-    """The server's parser refuses the message. `problem` is what the client gets, `kind` the parser's word for why."""
+class RejectedByParser(Exception):
+    """The server's parser rejects the message. `problem` is the response to the client, `reason` the parser's text."""
 
     def __init__(self, problem: GatewayError) -> None:
-        self.kind = str(problem.__cause__)
+        self.reason = str(problem.__cause__)
         self.problem = problem
-        super().__init__(self.kind)
+        super().__init__(self.reason)
 
 
 @dataclass(frozen=True)
 class SimulatedRequest:
-    """A request: `target` and `fields` as they stand in it, `body_bytes` the length of its body, None where it has
-    none. `address` is where its connection comes from, `bind` where it goes to."""
+    """A request and its connection. `target` and `headers` are written into the message unchanged; `body_bytes` is the
+    length of the body, None without a body. `address` is the client's end of the connection, `bind` the gateway's."""
 
     method: str
     target: str
-    fields: Sequence[tuple[str, str]]
+    headers: Sequence[tuple[str, str]]
     body_bytes: int | None
     address: str
     bind: str
 
+    @classmethod
+    def to_url(
+        cls,
+        method: str,
+        url: str,
+        headers: Sequence[tuple[str, str]],
+        body_bytes: int | None,
+        address: str,
+        bind: str,
+    ) -> SimulatedRequest:
+        """The request that a client sends for a URL, or for a path alone. Host and Content-Length are added if `headers`
+        lacks them. The fragment is left out, as no client sends it (RFC 9110 7.1)."""
+        target, host = url.partition("#")[0], bind
+        if found := ABSOLUTE_URL.fullmatch(target):
+            host, rest = found[1].rpartition("@")[2], found[2]
+            target = rest if rest.startswith("/") else f"/{rest}"
+        names = {name.strip().lower() for name, _ in headers}
+        added = [] if "host" in names else [("Host", host)]
+        if body_bytes is not None and not names & {"transfer-encoding", "content-length"}:
+            added.append(("Content-Length", str(body_bytes)))
+        return cls(method, target, [*added, *headers], body_bytes, address, bind)
+
     @property
     def is_chunked(self) -> bool:
-        return any(name.strip().lower() == "transfer-encoding" for name, _ in self.fields)
+        return any(name.strip().lower() == "transfer-encoding" for name, _ in self.headers)
 
     @property
-    def written_fields(self) -> list[tuple[str, str]]:
-        """The fields as they are read by those who take bytes for characters."""
-        return [(name, octets(value).decode("latin-1")) for name, value in self.fields]
+    def latin1_headers(self) -> list[tuple[str, str]]:
+        """The headers as WSGI has them: each byte is one character (PEP 3333)."""
+        return [(name, to_bytes(value).decode("latin-1")) for name, value in self.headers]
 
     def value(self, name: str) -> str | None:
-        """The first value of a field, by any case of its name."""
-        return next((value.strip() for key, value in self.fields if key.lower() == name.lower()), None)
+        """The first value of a field; names are compared without regard to case."""
+        return next((value.strip() for key, value in self.headers if key.lower() == name.lower()), None)
 
-    def pieces(self) -> Iterator[bytes]:
-        """The message's bytes; its body is zeros, as many as anybody reads."""
-        lines = [f"{self.method} {self.target} HTTP/1.1", *(f"{name}: {value}" for name, value in self.fields)]
-        yield octets("\r\n".join([*lines, "", ""]))
+    def chunks_of_message(self) -> Iterator[bytes]:
+        """The bytes of the message. Its body is zeros without end, unless it is chunked: the parser reads as many as
+        Content-Length says."""
+        lines = [f"{self.method} {self.target} HTTP/1.1", *(f"{name}: {value}" for name, value in self.headers)]
+        yield to_bytes("\r\n".join([*lines, "", ""]))
         if self.is_chunked:
             left = self.body_bytes or 0
             while left:
-                piece = ZEROS[:left]
-                left -= len(piece)
-                yield b"%x\r\n%b\r\n" % (len(piece), piece)
+                chunk = ZEROS[:left]
+                left -= len(chunk)
+                yield b"%x\r\n%b\r\n" % (len(chunk), chunk)
             yield b"0\r\n\r\n"
         while True:
             yield ZEROS
 
 
-def question(
-    method: str,
-    url: str,
-    fields: Sequence[tuple[str, str]],
-    body_bytes: int | None,
-    address: str,
-    bind: str,
-) -> SimulatedRequest:
-    """The request that a client makes of a URL, or of a path alone: Host and Content-Length are added where they are
-    not among `fields`; a fragment is never sent (RFC 9110 7.1)."""
-    target, host = url.partition("#")[0], bind
-    if found := ABSOLUTE.fullmatch(target):
-        host, rest = found[1].rpartition("@")[2], found[2]
-        target = rest if rest.startswith("/") else f"/{rest}"
-    given = {name.strip().lower() for name, _ in fields}
-    own = [] if "host" in given else [("Host", host)]
-    if body_bytes is not None and not given & {"transfer-encoding", "content-length"}:
-        own.append(("Content-Length", str(body_bytes)))
-    return SimulatedRequest(method, target, [*own, *fields], body_bytes, address, bind)
-
-
 @contextmanager
-def received(asked: SimulatedRequest) -> Iterator[WSGIEnvironment]:
-    """The request as a worker's application gets it. Raises MessageRefused."""
+def parsed(simulated: SimulatedRequest) -> Iterator[WSGIEnvironment]:
+    """The WSGI environment that a worker would make of the request. Raises RejectedByParser."""
     config = Config()
     for name, value in MESSAGE_RULES.items():
         config.set(name, value)
-    client = (asked.address, 0)
-    # What is answered before the answer (100 Continue) goes to nobody.
+    client = (simulated.address, 0)
+    # The parser writes interim responses (100 Continue) to a socket, from which nobody reads here.
     near, far = socket.socketpair()
     with near, far:
         try:
-            message = next(RequestParser(config, asked.pieces(), client))
+            message = next(RequestParser(config, simulated.chunks_of_message(), client))
         except ParseException as error:
-            raise MessageRefused(problem_of(error)) from error
+            raise RejectedByParser(problem_of(error)) from error
         environ: dict[str, Any]
-        _, environ = create(message, near, client, tuple(asked.bind.rsplit(":", 1)), config)
+        _, environ = create(message, near, client, tuple(simulated.bind.rsplit(":", 1)), config)
         yield environ
 
 
-def octets(text: str) -> bytes:
-    """The bytes of a text of the command line, where what is not UTF-8 came as surrogates."""
+def to_bytes(text: str) -> bytes:
+    """The bytes of a command-line argument; Python decodes those that are not UTF-8 to surrogates."""
     return text.encode("utf-8", "surrogateescape")

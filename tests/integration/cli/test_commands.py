@@ -115,7 +115,7 @@ def test_services_tells_what_is_asked_of_a_request() -> None:
 
 
 def test_check_of_a_good_configuration() -> None:
-    expected = "The configuration is right: 4 services, 7 policies.\n"
+    expected = "The configuration is valid: 4 services, 7 policies.\n"
     assert run("check") == (0, expected, "")
 
 
@@ -176,7 +176,7 @@ def test_help_works_with_a_broken_configuration() -> None:
     for words in ((), ("--help",)):
         _, output, errors = run(*words, environ=broken)
         assert "jwt_secret: there is no such setting" in errors + output
-        assert re.search(r"^  explain +Tell what would happen", output + errors, re.MULTILINE)
+        assert re.search(r"^  explain +Show what would happen", output + errors, re.MULTILINE)
     code, output, errors = run("explain", "--help", environ=broken)
     assert (code, "--body-bytes" in output, "Traceback" in errors) == (0, True, False)
     # A broken file is corrected with the help of its schema.
@@ -318,7 +318,7 @@ def test_a_token_that_the_gateway_accepts(
     # One who needs a claim learns it here, not by a 401.
     code, output, errors = run("token", "--sub", "x", environ=variables(settings))
     assert (code, output) == (2, "")
-    assert "jwt.required_claims asks for user_id too: give --claim NAME=VALUE" in errors
+    assert "jwt.required_claims also has user_id: give --claim NAME=VALUE" in errors
 
 
 def token_output(*words: str, **jwt_settings: object) -> tuple[int, str]:
@@ -387,11 +387,11 @@ def test_issuer_and_audience_are_the_configured_ones() -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--sub", "ada", "--claim", "user_id"], "--claim: must be NAME=VALUE, got 'user_id'"),
-        (["--sub", "ada", "--claim", "=42"], "--claim: must be NAME=VALUE, got '=42'"),
-        (["--sub", "ada", "--claim", ""], "--claim: must be NAME=VALUE, got ''"),
-        (["--sub", "ada", "--claim", "iss=5"], "--claim: Issuer (iss) must be a string."),
-        (["--sub", ""], "--sub: must not be empty"),
+        (["--sub", "ada", "--claim", "user_id"], "'--claim': must be NAME=VALUE, got 'user_id'"),
+        (["--sub", "ada", "--claim", "=42"], "'--claim': must be NAME=VALUE, got '=42'"),
+        (["--sub", "ada", "--claim", ""], "'--claim': must be NAME=VALUE, got ''"),
+        (["--sub", "ada", "--claim", "iss=5"], "'--claim': Issuer (iss) must be a string."),
+        (["--sub", ""], "'--sub': must not be empty"),
         ([], "Missing option '--sub'"),
         (["--sub", "ada", "extra"], "Got unexpected extra argument (extra)"),
     ],
@@ -455,7 +455,7 @@ def test_of_several_issuers_those_with_a_secret_sign() -> None:
     code, made = output("--issuer", "https://three.test", several=[*issuers, third])
     assert (code, jwt.decode(made.strip(), SECRET[::-1], ["HS256"])["iss"]) == (0, "https://three.test")
     for words, several, ends, said in [
-        ((), [*issuers, third], 2, "there are several issuers, give --issuer: https://one.test, "),
+        ((), [*issuers, third], 2, "several issuers are configured, give --issuer: https://one.test, "),
         (("--issuer", "x"), issuers, 2, "there is no issuer 'x'"),
         (("--issuer", "https://two.test"), issuers, 1, "tokens of https://two.test are verified with its jwks_url"),
         ((), issuers[1:], 1, "tokens are verified with jwt.jwks_url: only their issuer can sign them"),
@@ -476,7 +476,7 @@ def test_only_the_issuer_signs_where_there_is_a_public_key(tmp_path: Path) -> No
     public_key = ec.generate_private_key(ec.SECP256R1()).public_key()
     (tmp_path / "key.pem").write_bytes(public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
     app = create_app(loaded({"jwt": {"public_key_file": str(tmp_path / "key.pem")}}))
-    said = {("token --sub ada", 1): "only their issuer can sign them", ("demo", 2): "signs with jwt.secret"}
+    said = {("token --sub ada", 1): "only their issuer can sign them", ("demo", 2): "jwt.secret is not set"}
     for (command, code), text in said.items():
         result = app.test_cli_runner().invoke(args=command.split())
         assert result.exit_code == code
@@ -517,7 +517,7 @@ def demo(port: int, first: int) -> Iterator[tuple[subprocess.Popen[str], list[st
             lines = []
             for line in process.stdout:
                 lines.append(line.rstrip("\n"))
-                if line.startswith("Ctrl-C ends everything"):
+                if line.startswith("Ctrl-C stops everything"):
                     break
             else:
                 raise AssertionError(f"the demo did not start: {process.stderr.read()}")

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from gateway import create_app
-from gateway.explain.header_diff import shown
+from gateway.explain.header_diff import redacted
 from tests.support.client import Reply, exchange
 from tests.support.commands import flask
 from tests.support.configuration import loaded
@@ -108,7 +108,7 @@ def explainer(settings: dict[str, Any], server: RedisServer) -> Explainer:
 
 
 def stages(found: dict[str, Any]) -> dict[str, tuple[str, str]]:
-    return {stage["stage"]: (stage["verdict"], stage["why"]) for stage in found["stages"]}
+    return {stage["stage"]: (stage["verdict"], stage["reason"]) for stage in found["stages"]}
 
 
 def facts(found: dict[str, Any], name: str) -> dict[str, Any]:
@@ -284,18 +284,18 @@ def agree(found: dict[str, Any], reply: Reply, arrived: list[Any], code: int) ->
         given = {"x-request-id", "traceparent"} - (
             {"x-request-id"} if ("X-Request-Id", "mine-1") in one.fields else set()
         )
-        assert [(name, shown(name, value)) for name, value in told(one.fields, given)] == [
-            tuple(pair) for pair in told(target["fields"], given)
+        assert [(name, redacted(name, value)) for name, value in told(one.fields, given)] == [
+            tuple(pair) for pair in told(target["headers"], given)
         ]
     else:
         assert not arrived
         assert (reply.status, reply.value("X-Gateway-Error")) == (found["status"], found["code"])
         assert code == (1 if reply.status >= 400 else 0)
-        if found["code"] is not None and reply.body and found["answer"]:
+        if found["code"] is not None and reply.body and found["response_headers"]:
             assert reply.json()["detail"] == found["detail"]
-    if found["answer"]:
+    if found["response_headers"]:
         own = {"content-type", "etag", "content-encoding"} if found["status"] is None else set()
-        mine = sorted(tuple(pair) for pair in told(found["answer"], VARYING | own))
+        mine = sorted(tuple(pair) for pair in told(found["response_headers"], VARYING | own))
         assert mine == sorted(told(reply.fields, VARYING | own))
 
 
@@ -329,9 +329,9 @@ def test_it_takes_nothing_and_asks_nobody() -> None:
         assert (upstream.connections, len(upstream.requests)) == (1, 2)
         for _ in range(2):
             found = explainer.document("GET", "/api/devices/dear", "-H", f"{name}: {value}")
-            assert stages(found)["quota"][0] == "refused"
-            (limit,) = facts(found, "quota")["limits"]
-            assert (limit["used"], limit["of"], limit["takes"], limit["passes"]) == (3, 4, 3, False)
+            assert stages(found)["rate limit"][0] == "refused"
+            (limit,) = facts(found, "rate limit")["limits"]
+            assert (limit["used"], limit["capacity"], limit["cost"], limit["passes"]) == (3, 4, 3, False)
 
 
 def test_revoked_tokens_are_told(server: RedisServer, explainer: Explainer, settings: dict[str, Any]) -> None:
@@ -343,7 +343,7 @@ def test_revoked_tokens_are_told(server: RedisServer, explainer: Explainer, sett
     found = explainer.document(*words)
     assert (found["status"], found["code"], found["detail"]) == (401, "invalid_token", "the token has been revoked")
     assert stages(found)["revocation"][0] == "revoked"
-    assert stages(found)["token"] == ("good", "sub gone")
+    assert stages(found)["token"] == ("valid", "sub gone")
     assert {key for key in kept_in(server) if b"revoked" in key} == {key for key in before if b"revoked" in key}
 
 
@@ -363,7 +363,7 @@ def test_without_redis_it_goes_the_same_ways(
             found, reply = explainer.document("GET", path, "--token", signed()), gateway.get(path, bearer())
             assert (found["status"] or 200, found["code"]) == (reply.status, reply.value("X-Gateway-Error")), path
             assert any("Redis fails" in note for note in found["notes"])
-            assert facts(found, "quota")["redis"] == "down"
+            assert facts(found, "rate limit")["redis"] == "down"
         assert (found["status"], found["code"]) == (503, "keys_unavailable")
         assert stages(found)["revocation"][0] == "unknown"
 
@@ -379,7 +379,7 @@ def test_an_issuers_keys_are_fetched_and_that_is_told(upstream: ScriptedUpstream
         assert found["status"] is None
         told = facts(found, "token")
         assert (told["kid"], told["alg"]) == ("one", "RS256")
-        assert told["verified with"] == f"a key of {issuer.jwks_url}, fetched for this"
+        assert told["verified with"] == f"a key of {issuer.jwks_url}, fetched for this command"
         assert explainer.document("GET", "/readyz")["status"] == 200
         issuer.status = 500
         found = explainer.document("GET", "/api/devices", "--token", token)
@@ -434,13 +434,13 @@ def test_the_clients_address_and_other_readings_are_told(explainer: Explainer) -
     found = explainer.document("GET", "/open", "--address", "::1", "-H", "X-Forwarded-For: 10.1.1.1, 10.2.2.2:80")
     assert stages(found)["client"] == (
         "10.2.2.2",
-        "by X-Forwarded-For, trusted_hops = 1; the connection is from ::1",
+        "from X-Forwarded-For, as proxy.trusted_hops = 1; the connection comes from ::1",
     )
     found = explainer.document("GET", "https://user@gw.test:1/api/devices;x/few?a#b")
     assert found["target"] == "/api/devices;x/few?a"
     assert facts(found, "path") == {"another reading": "/api/devices/few"}
-    assert stages(found)["route"][0] == stages(found)["token"][0] == stages(found)["quota"][0] == "not reached"
-    added = explainer.document("GET", "http://gw.test:1/open")["targets"][0]["difference"]["added"]
+    assert stages(found)["route"][0] == stages(found)["token"][0] == stages(found)["rate limit"][0] == "not reached"
+    added = explainer.document("GET", "http://gw.test:1/open")["targets"][0]["header_diff"]["added"]
     assert ["X-Forwarded-Host", "gw.test:1"] in added
 
 
@@ -459,7 +459,7 @@ def test_preflights_are_judged_as_browsers_do(explainer: Explainer) -> None:
     assert stages(explainer.document(*words, put))["preflight"] == ("allowed", "http://localhost:3000")
     assert explainer.code == 0
     verdict, why = stages(explainer.document(*words, "Access-Control-Request-Method: PATCH"))["preflight"]
-    assert (verdict, "PATCH is not among cors.methods" in why) == ("not allowed", True)
+    assert (verdict, "PATCH is not in cors.methods" in why) == ("not allowed", True)
     assert stages(explainer.document("GET", "/open", "--origin", "https://evil"))["cors"][0] == "not allowed"
     network = (put, "-H", "Access-Control-Request-Private-Network: true")
     assert "cors.private_network" in stages(explainer.document(*words, *network))["preflight"][1]
@@ -469,7 +469,7 @@ def test_an_options_request_that_ends_here(explainer: Explainer) -> None:
     found = explainer.document("OPTIONS", "/open", "-H", "Max-Forwards: 0")
     assert (found["status"], found["targets"]) == (204, [])
     words = ("OPTIONS", "/api/rules", "--token", signed(), "-H", "Max-Forwards: 3")
-    fields = explainer.document(*words)["targets"][0]["fields"]
+    fields = explainer.document(*words)["targets"][0]["headers"]
     assert ["Max-Forwards", "2"] in fields
     assert ["X-Forwarded-Prefix", "/api/rules"] in fields
 
@@ -520,9 +520,9 @@ def test_nothing_secret_and_nothing_that_a_terminal_obeys_is_printed(tmp_path: P
         (["GET"], "Missing argument 'URL'"),
         (["GET", "/x", "--address", "here"], "must be an IP address, got 'here'"),
         (["GET", "/x", "-H", "secret"], "must be NAME:VALUE"),
-        (["GET", "/x", "-H", "A: secret\r\nB: c"], "are one line each"),
-        (["GET", "/x", "--token", "secret\nsecret"], "are one line each"),
-        (["GET", "/x HTTP/1.1\r\nX: secret"], "are one line each"),
+        (["GET", "/x", "-H", "A: secret\r\nB: c"], "must not have line breaks"),
+        (["GET", "/x", "--token", "secret\nsecret"], "must not have line breaks"),
+        (["GET", "/x HTTP/1.1\r\nX: secret"], "must not have line breaks"),
         (["GET", "/x", "--body-bytes", "-1"], "is not in the range"),
     ],
 )
@@ -551,8 +551,8 @@ def test_as_people_run_it(start_gateway: Callable[..., GatewayProcess], upstream
     assert lines[-1] == f"=> would be forwarded to {upstream.url}"
     assert "    ~ X-User-Id: 1 -> 42" in lines
     assert "    GET /api/devices?x=1 HTTP/1.1" in lines
-    assert any("used 1, of 300" in line for line in lines)
-    assert any("the private one of the gateway that runs here" in line for line in lines)
+    assert any("used 1 of 300" in line for line in lines)
+    assert any("the private Redis of the gateway on this machine" in line for line in lines)
     assert token not in done.stdout
     # The module's other gateway may renew its documents in the meantime.
     paths = [received.head.split()[1] for received in upstream.requests]

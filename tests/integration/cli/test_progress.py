@@ -37,7 +37,7 @@ def test_a_terminal_shows_the_progress_and_messages_start_on_a_new_line() -> Non
     text = CURSOR_CODES.sub(b"", shown)
     assert re.search(rb"\rFetching documents .+ 0%  auth", text)
     assert re.search(rb"\rFetching documents .+ 75%  devices", text)
-    assert re.search(rb"\rFetching documents .+100% +\r\nauth: its document can't be had", text)
+    assert re.search(rb"\rFetching documents .+100% +\r\nauth: its document could not be fetched", text)
 
 
 def test_a_pipe_gets_no_progress() -> None:
@@ -45,4 +45,4 @@ def test_a_pipe_gets_no_progress() -> None:
     assert done.returncode == 2
     assert "\x1b" not in done.stdout + done.stderr
     assert "etching" not in done.stdout + done.stderr
-    assert "devices: its document can't be had" in done.stderr
+    assert "devices: its document could not be fetched" in done.stderr

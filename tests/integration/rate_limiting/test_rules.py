@@ -275,8 +275,8 @@ def test_it_shows_what_is_used_and_gives_it_back(
     # Looking took nothing.
     assert table(run_quota(server, settings, *words))["default"][0] == "2"
     given = table(run_quota(server, settings, *words, "--reset"))
-    assert given["default"][2] == "given back"
-    assert given["livestreams-86400-2"][2] == "shared with others, left"
+    assert given["default"][2] == "reset"
+    assert given["livestreams-86400-2"][2] == "shared with others, not reset"
     shown = table(run_quota(server, settings, *words))
     assert {name for name, row in shown.items() if row[0] != "0"} <= {"livestreams-86400-2", "devices.total"}
     assert gateway.get("/api/devices", who).value("X-RateLimit-Remaining") == "4"
@@ -301,7 +301,7 @@ def test_it_follows_the_plan_and_knows_addresses(
 
 
 def test_it_asks_for_somebody(server: RedisServer, settings: dict[str, Any]) -> None:
-    with pytest.raises(AssertionError, match="give a SUBJECT or an --address"):
+    with pytest.raises(AssertionError, match="give SUBJECT or --address"):
         run_quota(server, settings)
 
 
