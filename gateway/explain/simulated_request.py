@@ -56,8 +56,8 @@ class SimulatedRequest:
         address: str,
         bind: str,
     ) -> SimulatedRequest:
-        """The request that a client sends for a URL, or for a path alone. Host and Content-Length are added if `headers`
-        lacks them. The fragment is left out, as no client sends it (RFC 9110 7.1)."""
+        """The request that a client sends for a URL, or for a path alone. Host and Content-Length are added if they are
+        missing in `headers`. The fragment is left out, as no client sends it (RFC 9110 7.1)."""
         target, host = url.partition("#")[0], bind
         if found := ABSOLUTE_URL.fullmatch(target):
             host, rest = found[1].rpartition("@")[2], found[2]
