@@ -43,7 +43,9 @@ MODULES = {
         "gateway.gunicorn.master_config gateway.gunicorn.parser_settings gateway.gunicorn.patches "
         "gateway.library_checks gateway.redis.embedded gateway.telemetry.telemetry prometheus_client.multiprocess"
     ),
-    "flask": "flask.cli gateway.application gateway.cli.broken_configuration gateway.config.load gateway.library_checks",
+    "flask": (
+        "flask.cli gateway.application gateway.cli.broken_configuration gateway.config.load gateway.library_checks"
+    ),
 }
 # prometheus_client decides when it is imported whether it counts for several processes, by whether this variable is
 # set. It reads the folder's name when it first counts: by then the gateway has set the name of its own folder.
