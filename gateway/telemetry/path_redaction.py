@@ -1,4 +1,5 @@
-"""Paths as operators may see them: without what a route's `redact` names, and without a user and password."""
+"""Redacts request paths for the access log and for spans: placeholders replace the segments that a route's `redact`
+names."""
 
 from __future__ import annotations
 
@@ -16,49 +17,50 @@ PLACEHOLDER = re.compile(r"\{\w+\}")
 SEPARATORS = re.compile(r"[/\\#]")
 PARAMETERS = re.compile(";.*")
 ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/]*")
+# The placeholder for all that /** matches.
 REST = "{path}"
 
 
 @dataclass(frozen=True)
 class RedactedRoute:
-    """A route's path with the places in it that are not to be seen."""
+    """The path pattern of a route with `redact`."""
 
     policy: RoutePolicy
 
     @cached_property
     def segments(self) -> tuple[str, ...]:
-        """Of `/ws/{kind}/{token}`: "", "ws", "{kind}" and "{token}"; what /** stands for is "{path}"."""
+        """For `/ws/{kind}/**`: "", "ws", "{kind}" and "{path}"."""
         return tuple(f"{self.policy.path.removesuffix('/**')}/{REST}".split("/"))
 
     @cached_property
-    def hidden(self) -> tuple[int, ...]:
+    def redacted_indexes(self) -> tuple[int, ...]:
         names = {f"{{{name}}}" for name in self.policy.redact}
-        return tuple(at for at, segment in enumerate(self.segments) if segment in names)
+        return tuple(index for index, segment in enumerate(self.segments) if segment in names)
 
-    def of_own(self, path: str, number: int) -> str:
-        """The path with placeholders for what is hidden. It ends as a path of this route does, which has this number
-        of segments: a service may get it without its prefix, and behind another one."""
+    def redact_matched(self, path: str, segment_count: int) -> str:
+        """Redacts a path that matched this route. The client's path has `segment_count` segments; an upstream's path
+        may have another prefix, so that segments are counted from the end."""
         segments = path.split("/")
-        shift = len(segments) - number
-        for at in self.hidden:
-            if at + shift < len(segments):
-                segments[at + shift] = self.segments[at]
-                if self.segments[at] == REST:
-                    del segments[at + shift + 1 :]
+        shift = len(segments) - segment_count
+        for index in self.redacted_indexes:
+            if index + shift < len(segments):
+                segments[index + shift] = self.segments[index]
+                if self.segments[index] == REST:
+                    del segments[index + shift + 1 :]
         return "/".join(segments)
 
-    def of_another(self, path: str) -> str | None:
-        """A path that is not of this route, but so much like one of its paths that it may hold the same secrets: all
-        that could be one is left out. None for other paths."""
-        first = self.hidden[0]
-        read = segments_as_read(path)
-        if len(read) < first or not all(map(is_like, self.segments[1:first], read)):
+    def redact_similar(self, path: str) -> str | None:
+        """Redacts a path that did not match this route but begins like its paths, as it may contain the same secrets:
+        everything from the first redacted segment is cut off. None if the path begins differently."""
+        first = self.redacted_indexes[0]
+        segments = lenient_segments(path)
+        if len(segments) < first or not all(map(is_similar, self.segments[1:first], segments)):
             return None
-        return "/".join(self.segments[: first + 1]) + ("/…" if len(read) > first else "")
+        return "/".join(self.segments[: first + 1]) + ("/…" if len(segments) > first else "")
 
 
-def segments_as_read(path: str) -> list[str]:
-    """The segments that a lenient server could read, in small letters."""
+def lenient_segments(path: str) -> list[str]:
+    """The segments, in lower case, as a server reads them that decodes twice and resolves dots and backslashes."""
     segments: list[str] = []
     for segment in SEPARATORS.split(unquote(unquote(path)).lower()):
         name = PARAMETERS.sub("", segment).strip(". ")
@@ -69,63 +71,62 @@ def segments_as_read(path: str) -> list[str]:
     return segments
 
 
-def is_like(expected: str, read: str) -> bool:
-    return PLACEHOLDER.fullmatch(expected) is not None or expected.lower() == read
+def is_similar(pattern: str, segment: str) -> bool:
+    return PLACEHOLDER.fullmatch(pattern) is not None or pattern.lower() == segment
 
 
 class PathRedaction:
-    """What log lines and spans show of requests' paths. Without any `redact`, and for services without one, that is
-    the path as it came."""
+    """Paths of services without a `redact` are shown unchanged."""
 
     def __init__(self, policies: Iterable[RoutePolicy]) -> None:
         self._routes = {policy.name: RedactedRoute(policy) for policy in policies if policy.redact}
         self._services = frozenset(route.policy.service for route in self._routes.values())
 
     def path_of(self, exchange: Exchange) -> str:
-        """The path of the client's request."""
+        """The redacted path of the client's request."""
         path = exchange.raw_target.partition("?")[0]
         origin = ""
         if not path.startswith("/"):
-            # In absolute form there may be a password in it.
+            # The absolute form may contain a password.
             origin, path = split_origin(redact_url(path))
-        return origin + self._shown(exchange, path)
+        return origin + self._redacted(exchange, path)
 
     def upstream_url(self, exchange: Exchange, url: str) -> str:
-        """The URL that a service was asked for."""
+        """The redacted URL of an attempt."""
         if not self._routes:
             return url
         origin, path = split_origin(url)
-        if (own := self._own_route(exchange)) is not None:
-            return origin + own.of_own(path, segments_of(exchange))
-        # Behind a stripped prefix, nobody can see of what route it is.
+        if (route := self._matched_route(exchange)) is not None:
+            return origin + route.redact_matched(path, segment_count(exchange))
+        # Without its prefix, the path does not show which route it resembles; the client's path does.
         raw_path = exchange.target.raw_path if exchange.target is not None else path
-        return url if self._shown(exchange, raw_path) == raw_path else f"{origin}/…"
+        return url if self._redacted(exchange, raw_path) == raw_path else f"{origin}/…"
 
-    def _own_route(self, exchange: Exchange) -> RedactedRoute | None:
+    def _matched_route(self, exchange: Exchange) -> RedactedRoute | None:
         if exchange.policy is None or exchange.target is None:
             return None
         return self._routes.get(exchange.policy.name)
 
-    def _shown(self, exchange: Exchange, path: str) -> str:
+    def _redacted(self, exchange: Exchange, path: str) -> str:
         if not self._routes:
             return path
-        if (own := self._own_route(exchange)) is not None:
-            return own.of_own(path, segments_of(exchange))
+        if (route := self._matched_route(exchange)) is not None:
+            return route.redact_matched(path, segment_count(exchange))
         policy = exchange.policy
         if policy is not None and policy.service not in self._services:
             return path
-        # Another method, a path that was refused, or a request that was refused before its path was looked at.
-        found = (route.of_another(path) for route in self._routes.values())
+        # The request has another method, or was refused before it was matched to a route.
+        found = (route.redact_similar(path) for route in self._routes.values())
         return next((shown for shown in found if shown is not None), path)
 
 
-def segments_of(exchange: Exchange) -> int:
-    """How many segments the client's path has."""
+def segment_count(exchange: Exchange) -> int:
+    """The number of segments of the client's path."""
     return exchange.target.raw_path.count("/") + 1 if exchange.target is not None else 0
 
 
 def split_origin(url: str) -> tuple[str, str]:
-    """The scheme and authority of a URL, and its path."""
+    """Splits a URL into scheme with authority, and path."""
     found = ORIGIN.match(url)
     end = found.end() if found is not None else 0
     return url[:end], url[end:]

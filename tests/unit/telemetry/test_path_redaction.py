@@ -1,4 +1,4 @@
-"""What a route redacts is never seen, however its path is written."""
+"""Redacted segments are never shown, however a client spells the path."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def exchange(path: str, policy: str | None) -> Exchange:
     return cast(Exchange, found)
 
 
-def shown(path: str, policy: str | None = None) -> str:
+def redacted(path: str, policy: str | None = None) -> str:
     return REDACTION.path_of(exchange(path, policy))
 
 
 def spelled(draw: st.DrawFn, text: str) -> str:
-    """The text with some of its letters escaped, once or twice, and in any case."""
+    """The text with some letters percent-encoded, once or twice, or in upper case."""
     forms: list[Callable[[str], str]] = [
         str,
         str.upper,
@@ -59,17 +59,17 @@ def paths(draw: st.DrawFn) -> str:
 
 
 @given(paths(), st.sampled_from([None, "ws"]), st.booleans())
-def test_no_spelling_shows_it_where_the_route_did_not_match(path: str, policy: str | None, is_absolute: bool) -> None:
-    assert SECRET not in shown(("http://gateway.test" if is_absolute else "") + path, policy)
+def test_no_spelling_shows_the_secret_without_a_matched_route(path: str, policy: str | None, is_absolute: bool) -> None:
+    assert SECRET not in redacted(("http://gateway.test" if is_absolute else "") + path, policy)
 
 
-def test_the_rest_of_an_own_path_is_seen() -> None:
+def test_segments_that_are_not_redacted_are_redacted() -> None:
     own = next(name for name in POLICIES if name.startswith("ws."))
     path = f"/ws/a/x/{quote(SECRET)}/b/c"
-    assert shown(path, own) == "/ws/a/x/{token}/b/c"
+    assert redacted(path, own) == "/ws/a/x/{token}/b/c"
     assert REDACTION.upstream_url(exchange(path, own), f"http://10.0.0.1:1/a/x/{SECRET}/b/c") == (
         "http://10.0.0.1:1/a/x/{token}/b/c"
     )
     assert REDACTION.upstream_url(exchange(path, "ws"), f"http://10.0.0.1:1/a/x/{SECRET}/b/c") == "http://10.0.0.1:1/…"
-    assert shown("/ws/a/y/z") == "/ws/a/y/z"
-    assert shown("/other/a/x/token") == "/other/a/x/token"
+    assert redacted("/ws/a/y/z") == "/ws/a/y/z"
+    assert redacted("/other/a/x/token") == "/other/a/x/token"
