@@ -14,11 +14,11 @@ from xdist.scheduler import LoadFileScheduling
 from tests.support.gateway import GatewayProcess, four_services, gateways
 from tests.support.upstream import ScriptedUpstream
 
-# Or the tests' own source would be compiled, and its assertions rewritten, by each process and each time.
+# Otherwise each process would compile the tests and rewrite their assertions again.
 sys.dont_write_bytecode = False
-# A shell has what it starts in the background ignore Ctrl-C, and so would all that is started here to be sent one.
+# Processes that a shell starts in the background ignore SIGINT, and their children would, too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-# Other ones each time; where more are needed at once, the test says so.
+# Random examples on each run; tests that need more set their own number.
 settings.register_profile("suite", max_examples=50)
 settings.load_profile("suite")
 
@@ -45,7 +45,7 @@ def module_upstream() -> Iterator[ScriptedUpstream]:
 
 @pytest.fixture
 def upstream(module_upstream: ScriptedUpstream) -> Iterator[ScriptedUpstream]:
-    """The module's upstream, knowing nothing of the tests before."""
+    """The module's upstream, reset."""
     module_upstream.reset()
     yield module_upstream
     module_upstream.reset()
@@ -60,5 +60,5 @@ def start_gateway() -> Iterator[Callable[..., GatewayProcess]]:
 
 @pytest.fixture(scope="module")
 def gateway(start_gateway: Callable[..., GatewayProcess], module_upstream: ScriptedUpstream) -> GatewayProcess:
-    """A gateway with the built-in mapping, all services at the module's upstream."""
+    """A gateway with the built-in services, all at the module's upstream."""
     return start_gateway(four_services(module_upstream.url))

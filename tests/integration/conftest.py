@@ -1,4 +1,4 @@
-"""A Redis of a module's own."""
+"""A Redis for each module."""
 
 from __future__ import annotations
 

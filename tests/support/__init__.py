@@ -1,1 +1,1 @@
-"""What the tests talk to and with: real sockets on both sides of a real gateway."""
+"""Helpers of the tests: real clients, gateways, services and Redis servers."""

@@ -1,4 +1,4 @@
-"""A real browser: Debian's chromium without a window, driven by its own driver."""
+"""A real browser: headless Chromium, controlled by chromedriver."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 
 if TYPE_CHECKING:
-    # Large, and for all other tests loaded in vain.
+    # Imported here: it is large, and only the tests of pages need it.
     from selenium.webdriver import Chrome
     from selenium.webdriver.remote.webelement import WebElement
 
@@ -29,7 +29,7 @@ FLAGS = (
 
 
 class Browser:
-    """What a person sees and does, and what the page asks for behind their back."""
+    """What a person sees and does, and the requests that the page sends."""
 
     def __init__(self, driver: Chrome) -> None:
         self.driver = driver
@@ -38,7 +38,7 @@ class Browser:
         self.driver.get(url)
 
     def wait_for(self, what: Callable[[], Found | None], description: str) -> Found:
-        """What is found once it is there."""
+        """Waits until something is found, and returns it."""
         from selenium.common.exceptions import StaleElementReferenceException  # noqa: PLC0415 - see above
 
         deadline = time.monotonic() + PATIENCE_SECONDS
@@ -50,11 +50,11 @@ class Browser:
             if found:
                 return found
             assert time.monotonic() < deadline, f"{description}; the page says:\n{self.text()[:3000]}"
-            # Between two looks; nothing depends on how long.
+            # Pause between two polls; its length does not matter.
             time.sleep(0.05)
 
     def element(self, selector: str, text: str = "") -> WebElement:
-        """The first visible element of this kind with this text in it, once there is one."""
+        """Waits for a visible element that matches the selector and contains the text."""
 
         def look() -> WebElement | None:
             for one in self.driver.find_elements("css selector", selector):
@@ -73,17 +73,17 @@ class Browser:
         return self.driver.find_element("tag name", "body").text
 
     def run(self, script: str) -> Any:
-        """The result of an asynchronous function's body in the page."""
+        """The result of this body of an asynchronous function, run in the page."""
         wrapped = f"const done = arguments[0]; (async () => {{ {script} }})().then(done, (e) => done('failed: ' + e));"
         return self.driver.execute_async_script(wrapped)
 
     def complaints(self) -> list[str]:
-        """Errors and warnings on the console since it was last asked."""
+        """Errors and warnings on the console since the last call."""
         entries: Any = self.driver.get_log("browser")  # type: ignore[no-untyped-call]
         return [entry["message"] for entry in entries if entry["level"] in ("SEVERE", "WARNING")]
 
     def hosts_asked(self) -> set[str]:
-        """Host and port of every request since it was last asked."""
+        """Host and port of every request since the last call."""
         entries: Any = self.driver.get_log("performance")  # type: ignore[no-untyped-call]
         messages = [json.loads(entry["message"])["message"] for entry in entries]
         urls = [one["params"]["request"]["url"] for one in messages if one["method"] == "Network.requestWillBeSent"]
@@ -92,7 +92,7 @@ class Browser:
 
 @contextmanager
 def browser() -> Iterator[Browser]:
-    """Skips the test where there is no browser, but not where tests must not be skipped."""
+    """Skips the test if there is no browser; fails it in CI, where there must be one."""
     program, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if program is None or driver is None:
         assert "CI" not in os.environ, "chromium and chromedriver are not installed"

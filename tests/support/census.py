@@ -1,4 +1,4 @@
-"""The gateway with `/census`, which counts what the worker holds of the requests that it has answered."""
+"""The gateway with `/census`, which counts the objects of finished requests that a worker still holds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gevent import Greenlet
 from gateway.context import Exchange
 
 PATH = "/census"
-# What a header field's value begins with where it is to be counted.
+# Beginning of the header values that are counted.
 MARK = "to-be-counted-"
 
 

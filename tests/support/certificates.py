@@ -1,4 +1,4 @@
-"""A certificate authority of the tests' own."""
+"""A certificate authority for tests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cryptography.x509.oid import NameOID
 
 
 class Authority:
-    """Issues certificates into `folder`; its own is `ca_file`."""
+    """Issues certificates into `folder`; `ca_file` is its own certificate."""
 
     def __init__(self, folder: Path, name: str = "test authority") -> None:
         self._folder = folder

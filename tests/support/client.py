@@ -1,4 +1,4 @@
-"""A client that sends the bytes it is given and keeps the answer's fields apart."""
+"""A client that sends the given bytes, and keeps repeated headers of the response apart."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Reply:
         return [value for key, value in self.fields if key.lower() == name.lower()]
 
     def value(self, name: str) -> str | None:
-        """The only value of a field, None where it is absent."""
+        """The only value of a header; None if it is absent."""
         values = self.values(name)
         assert len(values) <= 1, (name, values)
         return values[0] if values else None
@@ -46,13 +46,13 @@ class Connection:
         self.socket.sendall(data)
 
     def reply(self, method: str = "GET") -> Reply:
-        """Reads one answer."""
+        """Reads one response."""
         response = HTTPResponse(self.socket, method=method)
         response.begin()
         return Reply(response.status, response.reason, response.getheaders(), response.read())
 
     def rest(self) -> bytes:
-        """Everything until the connection ends; what came before a reset, too."""
+        """All bytes until the connection ends, also those before a reset."""
         data = b""
         try:
             while piece := self.socket.recv(65536):
@@ -77,7 +77,7 @@ def request_bytes(
 
 
 def exchange(port: int, data: bytes, method: str = "GET") -> Reply:
-    """Sends raw bytes on a connection of their own, reads one answer."""
+    """Sends raw bytes on a new connection and reads one response."""
     with Connection(port) as connection:
         connection.send(data)
         return connection.reply(method)

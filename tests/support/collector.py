@@ -1,4 +1,4 @@
-"""An OpenTelemetry collector: takes spans by OTLP over HTTP and keeps them, or fails as a test tells it to."""
+"""An OpenTelemetry collector: receives spans by OTLP over HTTP, or fails as a test configures it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 @dataclass
 class Received:
-    """A span as it arrived. Ids are in hexadecimal, `parent_id` is empty in a trace's first one."""
+    """A received span. Ids are hexadecimal; `parent_id` is empty for the root span."""
 
     name: str
     kind: str
@@ -30,7 +30,7 @@ class Received:
 
 
 class Collector:
-    """Listens on a free port of 127.0.0.1. `status` is what it answers; while `is_hanging` it answers nothing."""
+    """Listens on a free port of 127.0.0.1. Responds with `status`; while `is_hanging` it does not respond."""
 
     def __init__(self) -> None:
         self.spans: list[Received] = []
@@ -72,7 +72,7 @@ class Collector:
         request.end_headers()
 
     def of(self, trace_id: str) -> list[Received]:
-        """The spans of a trace so far, by when they began."""
+        """The spans of a trace so far, in the order of their start."""
         return sorted((span for span in self.spans if span.trace_id == trace_id), key=lambda one: one.started)
 
     def wait_for(self, condition: Callable[[], bool], seconds: float = 20) -> None:

@@ -1,4 +1,4 @@
-"""The gateway's `flask` commands, as a person runs them, and whatever else is run by itself."""
+"""Runs the gateway's `flask` commands and other Python programs."""
 
 from __future__ import annotations
 

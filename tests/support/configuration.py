@@ -12,7 +12,7 @@ from gateway.config import Settings, load_settings
 from gateway.errors import ConfigurationError
 from tests.support.gateway import variables
 
-# A service that is fine, to be spoiled.
+# A valid service, for tests that change one setting.
 ORDERS = {"prefix": "/api/orders", "targets": ["http://127.0.0.1:8005"]}
 
 

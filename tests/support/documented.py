@@ -1,4 +1,4 @@
-"""An upstream that documents its services."""
+"""An upstream with API documents."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def answer(body: bytes, *fields: str, status: str = "200 OK") -> bytes:
 
 
 class Documented:
-    """An upstream that serves a document for devices and one for rules; `devices` is the answer's bytes."""
+    """An upstream that serves a document for devices and one for rules; `devices` holds the bytes of the response."""
 
     def __init__(self, upstream: ScriptedUpstream) -> None:
         self.upstream = upstream

@@ -1,4 +1,4 @@
-"""Environments with variables of the gateway: right ones, wrong ones, and what nobody would think of."""
+"""Strategies for environments with variables of the gateway: valid, invalid and odd ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ WORDS = st.sampled_from(
     "credentials server bind workers redis_url ratelimit default proxy default_services claims_to_headers sub audience "
     "public_key_file algorithms ca_file port service_host 0".split()
 )
-# U+DC80 to U+DCFF is how os.environ shows bytes that are not UTF-8.
+# os.environ shows bytes that are not UTF-8 as U+DC80 to U+DCFF.
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from("\udc80\udcff"), max_size=20)
 NAMES = st.lists(WORDS | st.text(st.characters() | st.sampled_from("_A\udcff"), max_size=6), min_size=1, max_size=5)
 JSON = st.recursive(

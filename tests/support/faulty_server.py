@@ -1,4 +1,4 @@
-"""A small server that fails as it is told: `python -m tests.support.faulty_server PORT MODE`.
+"""A small server that fails in a given way: `python -m tests.support.faulty_server PORT MODE`.
 
 Each line on standard input is the mode from now on; each is confirmed by a line on standard output. It ends when its
 input does. Only the standard library, so that it starts at once.
@@ -27,7 +27,7 @@ def head(length: int) -> bytes:
 
 
 def reset(connection: socket.socket) -> bool:
-    """Closing without lingering sends a reset instead of an orderly end."""
+    """Sends a reset instead of an orderly close."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABORT)
     return False
 
@@ -52,7 +52,7 @@ def reset_in_body(connection: socket.socket, _: int) -> bool:
 
 
 def hang(connection: socket.socket, _: int) -> bool:
-    """Until the other side gives up."""
+    """Waits until the other side closes the connection."""
     connection.recv(1)
     return False
 
@@ -63,7 +63,7 @@ def hang_after_head(connection: socket.socket, _: int) -> bool:
 
 
 def dribble_head(connection: socket.socket, _: int) -> bool:
-    """A head without end, no pause between two bytes is long."""
+    """A head without end, one byte at a time with short pauses."""
     connection.sendall(b"HTTP/1.1 200 OK\r\nX-Long: ")
     while True:
         connection.sendall(b"x")
@@ -71,7 +71,7 @@ def dribble_head(connection: socket.socket, _: int) -> bool:
 
 
 def dribble_body(connection: socket.socket, _: int) -> bool:
-    """A good answer, its body byte by byte."""
+    """A valid response whose body is sent byte by byte."""
     connection.sendall(head(len(BODY)))
     for byte in BODY:
         time.sleep(DRIBBLE_SECONDS)
@@ -84,7 +84,7 @@ def garbage(connection: socket.socket, _: int) -> bool:
     return False
 
 
-# Takes the connection behind a request, and how many bytes of an answer were asked for; True to keep the connection.
+# Gets the connection after a request, and the requested number of bytes; returns True to keep the connection.
 ANSWERS: dict[str, Callable[[socket.socket, int], bool]] = {
     answer.__name__: answer
     for answer in (
@@ -99,7 +99,7 @@ ANSWERS: dict[str, Callable[[socket.socket, int], bool]] = {
         garbage,
     )
 }
-# Nobody listens.
+# Nothing listens.
 REFUSE = "refuse"
 
 
@@ -122,7 +122,7 @@ class Server:
     def _stop_listening(self) -> None:
         listener, self._listener = self._listener, None
         if listener is not None:
-            # Wakes up who accepts, as closing alone does not.
+            # Wakes up accept(), which close() alone does not.
             listener.shutdown(socket.SHUT_RDWR)
             listener.close()
         for one in list(self._open):
@@ -150,7 +150,7 @@ class Server:
 
 
 def skip_rest(stream: BufferedReader) -> None:
-    """Reads a request's fields and its body, which has a Content-Length or is none."""
+    """Reads a request's head, and its body if it has a Content-Length."""
     length = 0
     while (line := stream.readline()) not in (b"\r\n", b""):
         name, _, value = line.partition(b":")

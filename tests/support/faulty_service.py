@@ -1,4 +1,4 @@
-"""A service in a process of its own that fails as it is told, is killed, and started again at the same address."""
+"""A service in its own process that fails in a given way, and can be killed and restarted at the same address."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from tests.support.faulty_server import REFUSE
 from tests.support.gateway import ROOT, clean_environment
 from tests.support.redis import free_port, is_stopped, wait_until
 
-# The whole process is stopped: the kernel still makes connections and takes bytes, and nobody ever reads them.
+# The process is stopped: the kernel still accepts connections and bytes, but nothing reads them.
 FROZEN = "frozen"
 
 
 class FaultyService:
-    """`mode` is `refuse` (nobody listens), `frozen`, or the name of one of `faulty_server`'s answers."""
+    """`mode` is `refuse` (nothing listens), `frozen`, or the name of a response of `faulty_server`."""
 
     def __init__(self, mode: str = "good") -> None:
         self.port = free_port()
@@ -49,7 +49,7 @@ class FaultyService:
             wait_until(lambda: is_stopped(pid), "the service is stopped")
 
     def become(self, mode: str) -> None:
-        """How it answers from now on; `refuse` also ends the connections that there are."""
+        """Sets the mode; `refuse` also ends the open connections."""
         assert self._process is not None
         assert self._process.stdin is not None
         self._process.stdin.write(f"{mode}\n".encode())
@@ -60,7 +60,7 @@ class FaultyService:
         self.become(REFUSE)
 
     def kill(self) -> None:
-        """Ends it at once, whatever it is doing."""
+        """Kills it."""
         process, self._process = self._process, None
         if process is not None:
             process.kill()

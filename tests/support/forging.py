@@ -1,4 +1,4 @@
-"""Keys of issuers and of others, and tokens put together by hand, as no library would sign them."""
+"""Keys of issuers and others, and tokens that no library would sign."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from gateway.tokens.keys import KeySet
 from gateway.tokens.verifier import Verifier
 from tests.support.tokens import SECRET
 
-# One of the smallest headers that are right.
+# A minimal valid header.
 HS256 = {"alg": "HS256", "typ": "JWT"}
 
 
 @cache
 def rsa_key(number: int = 0, bits: int = 2048) -> RSAPrivateKey:
-    """The RSA key with this number: costly to make, so made once."""
+    """The RSA key with this number. Keys are cached, as their generation takes long."""
     return generate_private_key(65537, bits)
 
 
@@ -41,7 +41,7 @@ def segment(part: Any) -> str:
 
 
 def sealed(header: Any, payload: Any, key: str | bytes = SECRET, digest: str = "sha256") -> str:
-    """Any header and payload with an HMAC that is right for them, whatever the header says."""
+    """Any header and payload with a valid HMAC, whatever algorithm the header names."""
     signing_input = f"{segment(header)}.{segment(payload)}"
     secret = key.encode() if isinstance(key, str) else key
     return f"{signing_input}.{segment(hmac.digest(secret, signing_input.encode(), digest))}"

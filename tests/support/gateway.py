@@ -20,11 +20,11 @@ from tests.support.preloaded import start, start_activated
 from tests.support.tokens import SECRET
 
 ROOT = Path(__file__).resolve().parents[2]
-# PYTHONDONTWRITEBYTECODE: each of hundreds of gateways would compile all of its source again.
+# Without PYTHONDONTWRITEBYTECODE: otherwise each gateway would compile all sources again.
 UNWANTED = re.compile(r"^(GATEWAY_|REDIS_URL$|PORT$|WEB_CONCURRENCY$|PYTHONDONTWRITEBYTECODE$)")
 
 BUILT_IN = ("AUTH", "LIVESTREAMS", "RULES", "DEVICES")
-# A port that is taken, so that nobody else gets it, and that nobody listens at: connections are refused.
+# A bound port at which nothing listens: connections are refused, and no other process gets it.
 _taken = socket.socket()
 _taken.bind(("127.0.0.1", 0))
 NOWHERE = f"http://127.0.0.1:{_taken.getsockname()[1]}"
@@ -33,7 +33,7 @@ SHORTEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.02, 0.1
 
 
 def clean_environment() -> dict[str, str]:
-    """This environment without settings; gateway.toml beside wsgi.py is not read either, as an empty file is named."""
+    """This environment without settings. GATEWAY_CONFIG names an empty file, so that no gateway.toml is read."""
     wanted = {name: value for name, value in os.environ.items() if not UNWANTED.match(name)}
     return wanted | {"GATEWAY_CONFIG": os.devnull}
 
@@ -59,7 +59,7 @@ def built_in_services_nowhere(settings: Mapping[str, Any], environ: Mapping[str,
 
 
 class GatewayProcess:
-    """A running gateway. `settings` as in the TOML file; a good secret and high limits where they don't say."""
+    """A running gateway. `settings` as in the TOML file; the defaults have a valid secret and high limits."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class GatewayProcess:
         application: str = "wsgi:app",
         listener: socket.socket | None = None,
     ) -> None:
-        """With `listener` it listens on that socket, as systemd passes it (socket activation)."""
+        """With `listener`, the gateway gets that socket by socket activation, as from systemd."""
         defaults = {
             "GATEWAY_JWT__SECRET": SECRET,
             "GATEWAY_SERVER__BIND": "127.0.0.1:0",
@@ -101,19 +101,19 @@ class GatewayProcess:
             raise
 
     def output(self) -> str:
-        """All that it has written so far: errors, messages and access log."""
+        """Its output so far: errors, messages and access log."""
         return os.pread(self._output.fileno(), 1 << 26, 0).decode()
 
     def access_log(self) -> list[dict[str, Any]]:
         new = os.pread(self._output.fileno(), 1 << 26, self._read_bytes)
-        # A line that is still being written is read the next time.
+        # An incomplete line is read by the next call.
         new = new[: new.rfind(b"\n") + 1]
         self._read_bytes += len(new)
         self._logged += [json.loads(line) for line in new.splitlines() if line.startswith(b"{")]
         return list(self._logged)
 
     def wait_for_log(self, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        """The access-log line for which the condition is true, which may still be to come."""
+        """Waits for an access log line for which the condition is true."""
         found: list[dict[str, Any]] = []
 
         def look() -> bool:
@@ -127,7 +127,7 @@ class GatewayProcess:
         self, method: str, target: str, fields: Iterable[tuple[str, str]] = (), body: bytes | None = None, **more: Any
     ) -> Reply:
         if target.startswith(("/metrics", "/status")):
-            # Served by local names alone.
+            # Its host names are local ones only.
             more.setdefault("host", "localhost")
         return exchange(self.port, request_bytes(method, target, fields, body, **more), method)
 
@@ -139,12 +139,12 @@ class GatewayProcess:
         return [int(pid) for pid in booted if Path(f"/proc/{pid}").exists()]
 
     def begin_to_stop(self) -> None:
-        """Asks it to end; `stop` waits for it."""
+        """Sends SIGTERM; `stop` waits for the end."""
         if self.process.poll() is None:
             self.process.terminate()
 
     def stop(self, sign: int = signal.SIGTERM) -> int:
-        """Ends it; its exit code."""
+        """Ends it and returns the exit code."""
         if self.process.poll() is None:
             self.process.send_signal(sign)
             try:
@@ -163,7 +163,7 @@ class GatewayProcess:
         while not condition():
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise AssertionError(f"the gateway did not {what}; its output:\n{self.output()}")
-            # Between two looks; nothing depends on how long. What takes long is not asked about all the time.
+            # Pause between two polls; its length does not matter. It grows, so that long waits poll less often.
             time.sleep(pause)
             pause = min(LONGEST_PAUSE_SECONDS, 1.2 * pause)
 
@@ -174,7 +174,7 @@ class GatewayProcess:
 
 @contextmanager
 def gateways() -> Iterator[Callable[..., GatewayProcess]]:
-    """Starts gateways, which end when it does, all at once."""
+    """Starts gateways; all end together at the end of the context."""
     started: list[GatewayProcess] = []
 
     def start(settings: Mapping[str, Any], **options: Any) -> GatewayProcess:
@@ -191,6 +191,6 @@ def gateways() -> Iterator[Callable[..., GatewayProcess]]:
 
 
 def four_services(url: str) -> dict[str, Any]:
-    """The built-in mapping, each service at `url`; their breakers stay closed, as many tests have them fail."""
+    """The built-in services, all at `url`, with breakers that never open: many tests let services fail."""
     service = {"targets": [url], "breaker": {"failures": 0}}
     return {"services": {name.lower(): dict(service) for name in BUILT_IN}}

@@ -1,4 +1,4 @@
-"""An identity provider on a socket: signs tokens, publishes its keys, and misbehaves when told to."""
+"""An identity provider: signs tokens, publishes its keys, and fails as a test configures it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def new_key(algorithm: str) -> PrivateKeyTypes:
 
 
 class Issuer:
-    """`keys` are published, in order; tokens are signed with any of them by its id."""
+    """Publishes `keys` in their order; `sign` takes the id of one."""
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self._server = ScriptedUpstream(tls)
@@ -54,7 +54,7 @@ class Issuer:
         return self._server.wait_until(lambda: self.fetches >= count)
 
     def add_key(self, kid: str, algorithm: str = "ES256", **fields: Any) -> dict[str, Any]:
-        """A new key, published from now on; `fields` replace what is published of it (None: left out)."""
+        """Adds and publishes a new key; `fields` replace members of its JWK (None removes one)."""
         key = new_key(algorithm)
         self.keys[kid] = (algorithm, key)
         public: dict[str, Any] = json.loads(get_default_algorithms()[algorithm].to_jwk(key.public_key()))
@@ -77,7 +77,7 @@ class Issuer:
         self._released.clear()
 
     def go_on(self) -> None:
-        """Answers again; the requests that hung get none."""
+        """Responds again. Requests that were hanging get no response."""
         self.is_hanging = False
         self._released.set()
 

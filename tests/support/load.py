@@ -1,4 +1,4 @@
-"""A bounded number of clients that ask one thing after the other, and what became of it."""
+"""Load for tests: a bounded number of clients that send requests in a row, and the outcomes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from http.client import HTTPException, HTTPResponse
 
 from tests.support.client import Connection, request_bytes
 
-# A client that has waited so long has found a hang.
+# After this time without a byte a request counts as hanging.
 PATIENCE_SECONDS = 30.0
 
 NO_ANSWER, CUT, HANGS = "no answer", "cut", "hangs"
@@ -60,14 +60,14 @@ class Client:
 
 @dataclass
 class Seen:
-    """What one client has seen so far."""
+    """The outcomes of one client so far."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
     slowest_seconds: float = 0.0
 
 
 class Load:
-    """What all clients have seen."""
+    """The outcomes of all clients."""
 
     def __init__(self, clients: int) -> None:
         self.seen = [Seen() for _ in range(clients)]
@@ -93,11 +93,11 @@ class Load:
 
     @property
     def rate(self) -> float:
-        """Answers a second."""
+        """Responses per second."""
         return self.answered / self.seconds
 
     def share(self, outcome: str = "200") -> float:
-        """Of all requests, those with this outcome: 0 to 1."""
+        """The share of requests with this outcome, from 0 to 1."""
         outcomes = self.outcomes
         return outcomes[outcome] / outcomes.total()
 
@@ -105,15 +105,15 @@ class Load:
         self._ended = time.monotonic()
 
     def reach(self, total: int, outcome: str = "") -> None:
-        """Until so many requests have been answered since the start (or have had this outcome)."""
+        """Waits until this number of requests have ended since the start (or have had this outcome)."""
         deadline = time.monotonic() + 2 * PATIENCE_SECONDS
         while self._count(outcome) < total and not self.failures:
             assert time.monotonic() < deadline, (f"{total} of {outcome or 'any kind'}", self.outcomes)
-            # Between two looks; nothing depends on how long.
+            # Pause between two polls; its length does not matter.
             time.sleep(0.005)
 
     def wait_for(self, more: int, outcome: str = "") -> None:
-        """Until so many more have been answered."""
+        """Waits until this number of further requests have ended."""
         self.reach(self._count(outcome) + more, outcome)
 
     def _count(self, outcome: str) -> int:
@@ -122,7 +122,7 @@ class Load:
 
 @contextmanager
 def asking(clients: Sequence[Callable[[], str]], pace_seconds: float) -> Iterator[Load]:
-    """Has the clients ask, each in a thread of its own with that pause between two requests, as long as it lasts."""
+    """Runs the clients for the time of the context, each in its own thread with this pause between requests."""
     load, ended = Load(len(clients)), threading.Event()
 
     def ask_on(client: Callable[[], str], seen: Seen) -> None:

@@ -1,4 +1,4 @@
-"""The gateway, which tells on standard error of each lock of gevent's that is taken outside the thread of its requests.
+"""The gateway; reports on standard error every gevent lock acquired outside of the thread that serves requests.
 
 Two threads that wait for one may wait for ever.
 """

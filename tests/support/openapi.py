@@ -1,4 +1,4 @@
-"""Builds parts for the merged document, and judges the result by rules of its own."""
+"""Builds inputs of the merged document, and validates the result by independent rules."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gateway.route_policy import service_policies
 
 FACTS = GatewayFacts(title="The gateway", version="7", stripped_headers=frozenset(["X-User-Id", "X-User-Subject"]))
 
-# Keys whose value maps names to objects, so that the keys in it mean nothing.
+# Keys whose value maps arbitrary names to objects.
 NAME_MAPS = frozenset(
     "paths callbacks responses headers content encoding links requestBodies securitySchemes pathItems".split()
 )
@@ -26,7 +26,7 @@ SCHEMAS = frozenset(
 
 
 def part(name: str, document: Any, *, prefix: str = "", routes: Any = (), **more: Any) -> ServiceDocument:
-    """A service with one target; `auth`, `scopes`, `limits` and the like are its settings', the rest is the part's."""
+    """The input of a service. `auth`, `scopes`, `limits` and the like go into its settings, the rest into the input."""
     prefix = prefix or f"/api/{name}"
     of_settings = {
         key: more.pop(key)
@@ -47,7 +47,7 @@ def document(paths: Any = None, *, version: str = "3.1.0", **more: Any) -> dict[
 
 
 def operation(schema: Any = None, **more: Any) -> dict[str, Any]:
-    """One that answers 200 with this schema."""
+    """An operation whose response 200 has this schema."""
     content = {} if schema is None else {"content": {"application/json": {"schema": schema}}}
     return {"responses": {"200": {"description": "fine", **content}}, **more}
 
@@ -59,7 +59,7 @@ def merged(*parts: ServiceDocument, facts: GatewayFacts = FACTS) -> dict[str, An
 
 
 def assert_resolved(result: dict[str, Any]) -> None:
-    """Every reference in the document leads to something in it."""
+    """Asserts that every reference in the document can be resolved in it."""
     for reference in references(result):
         resolve(result, reference)
 
@@ -78,7 +78,7 @@ def resolve(root: Any, reference: str) -> Any:
 
 
 def references(node: Any) -> Iterator[str]:  # noqa: PLR0912 - one branch for each kind of field
-    """Every reference: $ref, operationRef, what a discriminator maps to. Values that only look like one are none."""
+    """Every reference: $ref, operationRef and mappings of discriminators; not literal values that resemble one."""
     if isinstance(node, list):
         for item in node:
             yield from references(item)
@@ -95,9 +95,9 @@ def references(node: Any) -> Iterator[str]:  # noqa: PLR0912 - one branch for ea
             for schema in value.values():
                 yield from references_of_schema(schema)
         elif key in NAME_MAPS or (key in ("examples", "parameters") and isinstance(value, dict)):
-            # A link's parameters are values, which are no objects where they are not wrong.
+            # Parameters of a link are values, not objects of OpenAPI.
             for name, item in value.items():
-                # Of what has names, only answers have extensions; a header may be x-something.
+                # Only Responses Objects have extensions; in other maps a name may begin with x-.
                 if key != "responses" or not name.startswith("x-"):
                     yield from references(item)
         else:

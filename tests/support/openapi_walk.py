@@ -1,4 +1,4 @@
-"""Compares a service's document with the merged one, by a walk that shares nothing with the product's.
+"""Compares a service's document with the merged one, without code or tables of the gateway.
 
 It knows of OpenAPI only which values are no objects (examples and the like) and which keys are names. Everything else
 is followed, on both sides, through every reference, and must be on both sides the same; except for what the gateway
@@ -18,11 +18,11 @@ NAMED = frozenset(
 )
 SCHEMA_KEYS = frozenset(["schema", "itemSchema"])
 METHODS = frozenset("get put post delete options head patch".split())
-# Settled elsewhere, or replaced by the gateway's own: other tests look at these.
+# Replaced by the gateway; other tests check these.
 NOT_COMPARED = frozenset(
     "security tags operationId servers $id $anchor $dynamicAnchor $dynamicRef operationRef".split()
 )
-# What the gateway adds to answers.
+# What the gateway adds to responses.
 PROBLEM, DESCRIBED = "application/problem+json", "description"
 
 
@@ -214,7 +214,7 @@ def resolved(root: Any, node: Any, at: Tokens) -> tuple[Any, Tokens]:
 
 
 def in_new_words(schema: dict[str, Any]) -> dict[str, Any]:
-    """By JSON Schema's own notes on how to migrate from draft 4 to 2020-12."""
+    """Follows JSON Schema's migration notes from draft 4 to 2020-12."""
     new = dict(schema)
     if isinstance(new.get("items"), list):
         new["prefixItems"] = new.pop("items")
@@ -229,7 +229,7 @@ def in_new_words(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def without_old_words(given: dict[str, Any], result: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Both schemas without what 3.0 and 3.1 say differently: tests of their own look at that."""
+    """Both schemas without what 3.0 and 3.1 express differently; other tests check that."""
     given, result = dict(given), dict(result)
     if given.pop("nullable", False):
         if isinstance(result.get("anyOf"), list) and {"type": "null"} in result["anyOf"] and len(result["anyOf"]) == 2:
@@ -251,7 +251,7 @@ def without_old_words(given: dict[str, Any], result: dict[str, Any]) -> tuple[di
 
 
 def dangling(node: Any, root: Any) -> Iterator[str]:
-    """The references that lead nowhere; below keywords that nobody knows, too."""
+    """References that can't be resolved, also below unknown keywords."""
     if isinstance(node, list):
         for item in node:
             yield from dangling(item, root)

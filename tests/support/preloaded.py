@@ -61,7 +61,7 @@ os.dup2(int(sys.argv[1]), 3)
 os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}
 os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
 """
-# In the place of a request's length.
+# Sent instead of the length of a request.
 ASK_FOR_ENDS = 0
 
 
@@ -87,7 +87,7 @@ class PreloadedProcess:
         while (code := self.poll()) is None:
             if time.monotonic() > deadline:
                 raise subprocess.TimeoutExpired("a preloaded process", timeout or 0)
-            # Between two looks; nothing depends on how long.
+            # Pause between two polls; its length does not matter.
             time.sleep(PAUSE_SECONDS)
         return code
 
@@ -190,12 +190,12 @@ def server(command: str) -> Server:
 
 
 def may_be_preloaded(environ: Mapping[str, str]) -> bool:
-    """Whether it gives no variable that is read at import another value than this process's environment."""
+    """Whether all variables that are read at import have the values of this process's environment."""
     return not any(name.startswith(READ_AT_IMPORT) and os.environ.get(name) != value for name, value in environ.items())
 
 
 def serve(connection: socket.socket, fork: Callable[[], int]) -> None:
-    """Takes starts and questions about ends until the tests' process has gone."""
+    """Serves requests to start processes and to report exits, until the process of the tests ends."""
     running: set[int] = set()
     while True:
         header, descriptors, *_ = socket.recv_fds(connection, 4, 2)
@@ -219,7 +219,7 @@ def serve(connection: socket.socket, fork: Callable[[], int]) -> None:
 
 
 def exit_codes(running: set[int]) -> dict[int, int]:
-    """Of those that have ended since the last time."""
+    """The exit codes of processes that ended since the last call."""
     codes = {}
     for pid in list(running):
         found, status = os.waitpid(pid, os.WNOHANG)

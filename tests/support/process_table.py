@@ -1,4 +1,4 @@
-"""What the system knows of the processes that a test started."""
+"""Processes and sockets that a test started, as the system lists them."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def wait_for(condition: Callable[[], bool], seconds: float = 20) -> bool:
 
 
 def listeners_of(pid: int) -> set[str]:
-    """The sockets of this process that listen by TCP."""
+    """The TCP sockets on which this process listens."""
     lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     listening = {f"socket:[{fields[9]}]" for fields in lines if fields[3] == "0A"}
     return listening & {os.readlink(file) for file in Path(f"/proc/{pid}/fd").iterdir()}
 
 
 def own_folders(gateway: GatewayProcess) -> list[Path]:
-    """Redis' and the metrics'."""
+    """The folders of Redis and of the metrics."""
     return sorted(Path(tempfile.gettempdir()).glob(f"gateway-*-{gateway.process.pid}-*"))

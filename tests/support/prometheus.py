@@ -1,4 +1,4 @@
-"""The real Prometheus, of Debian's package: its server, and promtool."""
+"""Prometheus from Debian's package: its server and promtool."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from tests.support.redis import free_port, wait_until
 MONITORING = ROOT / "gateway" / "monitoring"
 ALERTS = MONITORING / "alerts.yml"
 DASHBOARD = MONITORING / "dashboard.json"
-# By which the alerts know the gateways.
+# The job name that the alert rules expect.
 JOB = "gateway"
 
 
 def program(name: str) -> str:
-    """Where it is. Without it the test is skipped, but in CI it fails: there it must be."""
+    """The path of the program. Without it the test is skipped, but fails in CI."""
     found = shutil.which(name)
     if found is None:
         reason = f"{name} is not installed: apt-get install prometheus"
@@ -39,7 +39,7 @@ def program(name: str) -> str:
 
 
 def promtool(*arguments: str, text: bytes = b"", folder: Path | None = None) -> str:
-    """What it says; it must be content."""
+    """The output of promtool, which must succeed."""
     done = subprocess.run([program("promtool"), *arguments], input=text, capture_output=True, cwd=folder, check=False)
     told = (done.stdout + done.stderr).decode()
     assert done.returncode == 0, told
@@ -47,7 +47,7 @@ def promtool(*arguments: str, text: bytes = b"", folder: Path | None = None) -> 
 
 
 class Prometheus:
-    """A server that scrapes one gateway every second, and looks at the alerts as often."""
+    """A server that scrapes one gateway and evaluates the alert rules every second."""
 
     def __init__(self, folder: Path, scraped_port: int) -> None:
         self._port = free_port()
@@ -76,7 +76,7 @@ class Prometheus:
         self._child.stop()
 
     def ask(self, path: str, **query: str) -> Any:
-        """The data of an answer, which must be a success."""
+        """The data of a response, which must be a success."""
         url = f"http://127.0.0.1:{self._port}/api/v1/{path}?{urlencode(query)}"
         try:
             with urlopen(url, timeout=10) as reply:
@@ -88,7 +88,7 @@ class Prometheus:
         return answer["data"]
 
     def query(self, expression: str) -> list[dict[str, Any]]:
-        """The samples of an expression now."""
+        """The current samples of an expression."""
         result: list[dict[str, Any]] = self.ask("query", query=expression)["result"]
         return result
 
@@ -111,7 +111,7 @@ def prometheus(folder: Path, scraped_port: int) -> Iterator[Prometheus]:
 
 
 def expressions_of(panels: Sequence[Any]) -> dict[str, str]:
-    """What the dashboard's panels ask for, by title and legend, as Grafana would ask with everything chosen."""
+    """The queries of the dashboard's panels by title and legend, with all template variables set to everything."""
     chosen = {"$__rate_interval": "30s", "$job": ".*", "$service": ".*"}
     found = {}
     for panel in panels:

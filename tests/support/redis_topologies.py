@@ -1,4 +1,4 @@
-"""What the tests of sets of Redis servers do with the gateways that use them."""
+"""Steps shared by the tests of Redis set-ups."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.redis import redis_failures, wait_for_redis, wait_until
 from tests.support.tokens import bearer
 
 ESTABLISHED = "01"
-# A request on a machine that is busy otherwise: far longer than it ever takes, far shorter than a hang.
+# Time limit of a request: far longer than it takes on a busy machine, far shorter than a hang.
 ANSWER_SECONDS = 10
 subjects = count(1)
 
@@ -28,7 +28,7 @@ def fresh_subject() -> str:
 
 
 def get(gateway: GatewayProcess, target: str, *fields: tuple[str, str]) -> int:
-    """The status of one answer, which fails the test when it does not come in time."""
+    """The status of one response; fails the test if it does not arrive in time."""
     with Connection(gateway.port, ANSWER_SECONDS) as connection:
         connection.send(request_bytes("GET", target, fields))
         return connection.reply().status
@@ -41,7 +41,7 @@ def statuses_of(gateways: Sequence[GatewayProcess], token: str) -> list[int]:
 def answers_to(
     gateways: Sequence[GatewayProcess], subject: str, tries: int, target: str = "/api/devices"
 ) -> Counter[int]:
-    """The statuses of one principal's requests to all the gateways, many at once."""
+    """The statuses of one principal's concurrent requests to all gateways."""
     token = bearer(subject)
     with ThreadPoolExecutor(8) as pool:
         return Counter(pool.map(lambda gateway: get(gateway, "/api/devices", token), islice(cycle(gateways), tries)))
@@ -75,7 +75,7 @@ def failures(gateways: Sequence[GatewayProcess]) -> int:
 
 @dataclass
 class Load:
-    """Clients that go on asking, each as a principal of its own and on a connection that it keeps."""
+    """Clients that send requests in a loop, each with its own principal and connection."""
 
     statuses: Counter[int] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
@@ -98,7 +98,7 @@ def steady_load(gateways: Sequence[GatewayProcess], clients: int = 4) -> Iterato
         data = request_bytes("GET", "/api/devices", [bearer(fresh_subject())])
         try:
             with Connection(gateway.port, ANSWER_SECONDS) as connection:
-                # The pace: a hundred or two requests a second in all, no more.
+                # Bounds the rate to one or two hundred requests a second.
                 while not ended.wait(0.025):
                     began = time.monotonic()
                     connection.send(data)
@@ -121,7 +121,7 @@ def steady_load(gateways: Sequence[GatewayProcess], clients: int = 4) -> Iterato
 
 
 def connections_of(pid: int) -> list[int]:
-    """The remote ports of a process' established TCP connections."""
+    """The remote ports of the process's TCP connections."""
     inodes = set()
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():
         name = str(descriptor.readlink()) if descriptor.is_symlink() else ""

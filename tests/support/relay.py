@@ -1,4 +1,4 @@
-"""Between a client and a server: passes on what both say, and does to the server's words what a test wants."""
+"""A relay between a client and a server that can change what the server sends."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.sockets import end_all
 
 
 class Relay:
-    """Listens on a free port of 127.0.0.1. `reply` makes the pieces that go back of each piece that the server sent."""
+    """Listens on a free port of 127.0.0.1. `reply` turns each piece from the server into the pieces to send back."""
 
     def __init__(self, server_port: int) -> None:
         self.reply: Callable[[bytes], Iterable[bytes]] = lambda data: [data]
@@ -30,7 +30,7 @@ class Relay:
         self.cut()
 
     def cut(self) -> None:
-        """Ends all connections that there are."""
+        """Closes all connections."""
         ended, self._open = self._open, []
         end_all(ended)
 

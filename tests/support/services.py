@@ -1,4 +1,4 @@
-"""Real services behind the gateway: FastAPI applications in processes of their own, served by uvicorn."""
+"""FastAPI services in their own processes, served by uvicorn."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ START_SECONDS = 30.0
 
 
 class FastAPIService:
-    """A module with an `app`, from its source text, on a free port of 127.0.0.1; `url` is where."""
+    """Runs a module with an `app`, given as source text, on a free port of 127.0.0.1; `url` is its address."""
 
     def __init__(self, folder: Path, source: str, name: str = "service") -> None:
         (folder / f"{name}.py").write_text(source)
@@ -53,6 +53,6 @@ class FastAPIService:
         while not (found := re.search(r"running on (http://127\.0\.0\.1:\d+)", self.output())):
             assert self._process.poll() is None, self.output()
             assert time.monotonic() < deadline, self.output()
-            # Between two looks; nothing depends on how long.
+            # Pause between two polls; its length does not matter.
             time.sleep(0.02)
         return found[1]

@@ -1,4 +1,4 @@
-"""The gateway, whose documents are not merged before a file says so: `RELEASED_BY` names it in the environment."""
+"""The gateway, with merges that wait until the file named by the variable RELEASED_BY exists."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from gevent.monkey import get_original
 
 RELEASED_BY = "RELEASED_BY"
 
-# Only in a gateway: this file's name is imported by tests, too.
+# Only in a gateway: tests import this module, too.
 if RELEASED_BY in os.environ:
     from gateway.api_documents import catalog
     from gateway.routes.docs import views as docs
 
-    # Nobody has to wait here.
+    # No test needs to wait for the first document.
     docs.FIRST_SECONDS = 0.05
     usual, sleep = catalog.filled, get_original("time", "sleep")
 

@@ -22,7 +22,7 @@ def look_up_slowly(host: Any, *arguments: Any, **more: Any) -> Any:
         return look_up(host, *arguments, **more)
     deadline = time.monotonic() + MOST_SECONDS
     while os.path.exists(HANGS_WHILE) and time.monotonic() < deadline:
-        # As a thread of the system's waits, whatever gevent does.
+        # Waits in a native thread, unaffected by gevent.
         sleep(0.02)
     return look_up("127.0.0.1", *arguments, **more)
 

@@ -1,4 +1,4 @@
-"""Free ports, sockets that other threads may wait on, and a listener that drops what arrives."""
+"""Free ports, closing of sockets that other threads wait on, and a listener that drops connections."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from contextlib import ExitStack, suppress
 
 
 def free_ports(count: int) -> int:
-    """The first of that many consecutive ports that nobody listens on."""
+    """The first of `count` consecutive free ports."""
     while True:
-        # Below the range from which systems take the ports of outgoing connections.
+        # Below the range of ephemeral ports.
         first = 15_000 + secrets.randbelow(15_000)
         with ExitStack() as stack:
             try:
@@ -23,7 +23,7 @@ def free_ports(count: int) -> int:
 
 
 def end_all(sockets: Iterable[socket.socket]) -> None:
-    """Wakes whoever waits on them, and closes them."""
+    """Wakes up the threads that wait on the sockets, and closes them."""
     for one in sockets:
         with suppress(OSError):
             one.shutdown(socket.SHUT_RDWR)

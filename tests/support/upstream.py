@@ -1,4 +1,4 @@
-"""A scripted upstream: keeps the bytes it was sent, answers what a test tells it to."""
+"""A scripted upstream: records the received bytes, responds as a test configures it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 11\r
 
 @dataclass
 class Received:
-    """A request as it arrived. `is_whole` tells whether its body came to its end."""
+    """A received request. `is_whole`: whether its body is complete."""
 
     head: bytes
     connection: int
-    # Where a script reads the body from, if it is to: part of it may have come with the head.
+    # A script reads the body from here: part of it may have arrived with the head.
     stream: BufferedReader
     body: bytes = b""
     is_whole: bool = False
@@ -38,12 +38,12 @@ class Received:
                 self.fields.append((name, value.strip()))
 
     def values(self, name: str) -> list[str]:
-        """The values of a field, under any spelling of its name."""
+        """The values of a header, in any spelling of its name."""
         wanted = name.lower().replace("_", "-")
         return [value for key, value in self.fields if key.lower().replace("_", "-") == wanted]
 
 
-# Takes the request and the connection, writes the answer; True to keep the connection.
+# Gets the request and the connection, writes the response; returns True to keep the connection.
 Script = Callable[[Received, socket.socket], bool]
 
 
@@ -56,7 +56,7 @@ def answering(data: bytes, *, keep: bool = True) -> Script:
 
 
 class ScriptedUpstream:
-    """Listens on a free port of 127.0.0.1. `script` answers all requests, unless `at` has one for the path."""
+    """Listens on a free port of 127.0.0.1. `script` responds to all requests, unless `at` has a script for the path."""
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self._tls = tls
@@ -71,12 +71,12 @@ class ScriptedUpstream:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def reset(self) -> None:
-        """Forgets what was asked and told, between tests."""
+        """Resets requests and scripts between tests."""
         with self._changed:
             self.requests: list[Received] = []
             self.script: Script = answering(OK)
             self.at: dict[str, Script] = {}
-            # Read the head alone and leave the body to the script.
+            # Reads the head only and leaves the body to the script.
             self.reads_bodies = True
 
     def answers(self, data: bytes, *, keep: bool = True) -> None:
@@ -88,7 +88,7 @@ class ScriptedUpstream:
         return self.requests[0]
 
     def wait_until(self, condition: Callable[[], bool], seconds: float = 10) -> bool:
-        """Waits for something that this upstream sees to become true."""
+        """Waits until the condition is true; it is checked after each request."""
         with self._changed:
             return self._changed.wait_for(condition, seconds)
 
@@ -106,7 +106,7 @@ class ScriptedUpstream:
                 connection, _ = self._listener.accept()
             except OSError:
                 return
-            # What a script sends in several pieces would else wait for the gateway's delayed acknowledgements.
+            # Otherwise several small writes would wait for delayed acknowledgements.
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.connections += 1
             self._open.add(connection)
@@ -146,7 +146,7 @@ class ScriptedUpstream:
 
 
 def read_body(received: Received) -> None:
-    """Reads the request's body by its framing, as far as it comes."""
+    """Reads the body by its framing, as far as it arrives."""
     read, readline = received.stream.read, received.stream.readline
     if received.values("transfer-encoding"):
         while True:

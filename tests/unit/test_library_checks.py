@@ -1,4 +1,4 @@
-"""An upgrade of a library that would switch off a part of the gateway is noticed at start.
+"""The checks at start detect an upgraded library that would disable a part of the gateway.
 
 Each check fails where what it is about is taken away, and names the library."""
 
@@ -49,13 +49,13 @@ def replaced(owner: Any, name: str, by: Any = nothing) -> Change:
 
 
 def another_parser(cfg: Any, source: Any, source_addr: Any, http2_connection: bool = False) -> Any:
-    """As if the class were looked up elsewhere, so that the gateway's is never used."""
+    """The library looks the class up elsewhere, so that the gateway's is not used."""
     del http2_connection
     return gunicorn.http.parser.RequestParser(cfg, source, source_addr)
 
 
 def decode_without_claims_hook(self: Any, token: str, key: Any, **_: Any) -> dict[str, Any]:
-    """As if PyJWT checked claims by another method than the one that the gateway overrides."""
+    """PyJWT checks claims in another method than the one that the gateway overrides."""
     decoded: dict[str, Any] = self._jws.decode_complete(token, key, [key.algorithm_name])
     return decoded | {"payload": self._decode_payload(decoded)}
 
@@ -70,14 +70,14 @@ def decode_without_payload_hook(self: Any, token: str, key: Any, **more: Any) ->
 def decode_with_another_reader(
     self: Any, token: str, key: Any, algorithms: Any, options: Any = None, **_: Any
 ) -> dict[str, Any]:
-    """As if PyJWT took tokens apart by another method."""
+    """PyJWT parses tokens in another method."""
     payload, signed, header, signature = jwt.PyJWS._load(self, token)
     self._verify_signature(signed, header, signature, key, algorithms, options=options)
     return {"payload": payload, "header": header, "signature": signature}
 
 
 def limiter_with_another_check(self: Any, app: Flask) -> None:
-    """As if Flask-Limiter checked by another method; its other hooks are there."""
+    """Flask-Limiter checks limits in another method; its other hooks are unchanged."""
     for register in (app.after_request, app.teardown_request):
         hook = lambda given: given  # noqa: E731
         hook.__module__ = "flask_limiter.hooks"
@@ -158,7 +158,7 @@ def test_all_settings_of_the_configuration_file_are_checked() -> None:
 
 @pytest.mark.parametrize("command", [["gunicorn", "wsgi:app"], ["flask", "check"]], ids=["gunicorn", "check"])
 def test_nothing_starts_then_and_the_message_names_the_library(tmp_path: Path, command: Sequence[str]) -> None:
-    # Python runs it before anything else.
+    # Python runs this file before anything else.
     (tmp_path / "sitecustomize.py").write_text("import jwt\ndel jwt.PyJWT._validate_iss\n")
     environ = clean_environment() | {
         "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)]),

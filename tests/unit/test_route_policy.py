@@ -1,4 +1,4 @@
-"""Policies: one per mapping, what a route leaves out is its service's, and the most specific one counts."""
+"""Route policies: inheritance from the service, and precedence of the most specific one."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tests.support.gateway import GatewayProcess
 from tests.support.tokens import SECRET, bearer
 from tests.support.upstream import ScriptedUpstream
 
-# Of a service that says nothing of them.
+# The values of a service without settings.
 LIMITS = Timeouts(2, 30, 30)
 
 
 def policies(**values: Any) -> dict[str, RoutePolicy]:
-    """The policies of the devices service with these values, by their names."""
+    """The policies of the service devices with these settings, by name."""
     found = loaded(devices(**values))
     return {policy.name: policy for policy in policies_of(found) if policy.service == "devices"}
 
@@ -88,7 +88,7 @@ def test_what_a_route_leaves_out_is_its_services() -> None:
     assert found["devices.a"] == RoutePolicy(
         "devices", "devices.a", "/api/devices/a", (), True, ("devices:read",), True, quota(service), LIMITS
     )
-    # An empty list: the gateway's defaults.
+    # An empty list means the gateway's default.
     assert found["devices.b_get"] == RoutePolicy(
         "devices", "devices.b_get", "/api/devices/b", ("GET",), False, (), True, quota(), LIMITS
     )
@@ -179,7 +179,7 @@ SCOPES = "devices below-put a a-get prefix-post any-delete b b-c b-patch log inn
 
 @pytest.fixture(scope="module")
 def guarded(start_gateway: Callable[..., GatewayProcess], module_upstream: ScriptedUpstream) -> GatewayProcess:
-    """A gateway where each policy asks for a scope of its own, named like its route."""
+    """A gateway whose policies each require a scope with the name of the route."""
     routes = [
         route("/**", "PUT", scopes=["below-put"]),
         route("/a", scopes=["a"]),

@@ -104,7 +104,7 @@ def eventually(condition: Callable[[], bool], seconds: float = 20) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
-        # Between two looks; nothing depends on how long.
+        # Pause between two polls; its length does not matter.
         time.sleep(0.002)
 
 
