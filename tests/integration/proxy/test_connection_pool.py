@@ -1,4 +1,4 @@
-"""Idle connections to services: which request may use them, what comes on them, and when they are closed."""
+"""Idle connections to services: which request may use them, stray bytes on them, and when they are closed."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ POISON = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison"
 NONE = b"HTTP/1.1 204 No Content\r\n"
 UNCHANGED = b"HTTP/1.1 304 Not Modified\r\n"
 STRAY_BYTES = [b"abcd", b"\r\n", b"0\r\n\r\n", b"HTTP/2", b"HTTX/1.1 200 OK\r\n\r\n"]
-# Which begin as an answer does.
+# Bytes that could be the start of a response.
 STRAY_BEGINNINGS = [b"HTTP/1.1 ", b"HTTP/1.1 200", b"HTTP/1.1 200 OK\r\nX"]
 
 
-class Gateway:
-    """The gateway's side of a service, in this process. `now` is the clock of its idle connections."""
+class Sender:
+    """A connection pool in this process. `now` is its clock."""
 
     def __init__(self, upstream: ScriptedUpstream, ca_file: Path | None) -> None:
         self.now = 1000.0
@@ -47,11 +47,11 @@ class Gateway:
         settings = self._settings.model_copy(update={"keepalive_idle_seconds": seconds})
         self.pool = UpstreamConnectionPool(settings, "x", lambda: self.now)
 
-    def ask(
+    def send(
         self, method: str, path: str, content: bytes = b"", client: socket.socket | None = None
     ) -> tuple[int, bytes]:
         def send_interim(_: ResponseHead, client: socket.socket | None = client) -> None:
-            """Holds on to the client, as that of a request does."""
+            """Refers to the client's socket, as the callback of a real request does."""
 
         fields = [("Host", "x"), ("Content-Length", str(len(content)))]
         limits = Timeouts(5, 5, 5)
@@ -83,14 +83,14 @@ def service(
 
 
 @pytest.fixture
-def ours(service: ScriptedUpstream, authority: Authority) -> Iterator[Gateway]:
-    gateway = Gateway(service, authority.ca_file if service.url.startswith("https") else None)
-    yield gateway
-    gateway.pool.close_idle()
+def sender(service: ScriptedUpstream, authority: Authority) -> Iterator[Sender]:
+    sender = Sender(service, authority.ca_file if service.url.startswith("https") else None)
+    yield sender
+    sender.pool.close_idle()
 
 
 def then_late(first: bytes, late: bytes) -> Callable[[Received, socket.socket], bool]:
-    """Answers with `first`; the bytes that are late come when the connection is used again."""
+    """Responds to /first with `first`, and sends the late bytes when that connection is used again."""
     used: set[int] = set()
 
     def script(received: Received, connection: socket.socket) -> bool:
@@ -106,8 +106,8 @@ def then_late(first: bytes, late: bytes) -> Callable[[Received, socket.socket], 
     return script
 
 
-class TestContentThatCannotBeThere:
-    @pytest.mark.parametrize("late", [b"abcd", POISON], ids=["bytes", "an answer"])
+class TestContentOfResponsesWithoutContent:
+    @pytest.mark.parametrize("late", [b"abcd", POISON], ids=["bytes", "a response"])
     @pytest.mark.parametrize(
         "first",
         [
@@ -118,15 +118,15 @@ class TestContentThatCannotBeThere:
             b"HTTP/1.1 103 Early Hints\r\nTransfer-Encoding: chunked\r\n\r\n" + NONE + b"\r\n",
         ],
     )
-    def test_a_connection_on_which_it_is_announced_is_not_used_again(
-        self, service: ScriptedUpstream, ours: Gateway, first: bytes, late: bytes
+    def test_a_connection_on_which_content_was_announced_is_not_reused(
+        self, service: ScriptedUpstream, sender: Sender, first: bytes, late: bytes
     ) -> None:
         service.script = then_late(first, late)
-        assert ours.ask("GET", "/first")[1] == b""
-        assert ours.pool.idle_count(ours.target) == 0
-        assert ours.ask("GET", "/next") == (200, b'{"ok":true}')
+        assert sender.send("GET", "/first")[1] == b""
+        assert sender.pool.idle_count(sender.target) == 0
+        assert sender.send("GET", "/next") == (200, b'{"ok":true}')
 
-    @pytest.mark.parametrize("late", [b"abcd", POISON], ids=["bytes", "an answer"])
+    @pytest.mark.parametrize("late", [b"abcd", POISON], ids=["bytes", "a response"])
     @pytest.mark.parametrize(
         ("method", "first"),
         [
@@ -137,23 +137,23 @@ class TestContentThatCannotBeThere:
             ("GET", UNCHANGED + b"\r\n"),
         ],
     )
-    def test_a_connection_rests_where_it_may_still_come(
-        self, service: ScriptedUpstream, ours: Gateway, method: str, first: bytes, late: bytes
+    def test_a_connection_is_quarantined_while_content_may_still_arrive(
+        self, service: ScriptedUpstream, sender: Sender, method: str, first: bytes, late: bytes
     ) -> None:
         service.script = then_late(first, late)
-        ours.ask(method, "/first")
-        ours.now += QUARANTINE_SECONDS * 0.99
-        assert ours.ask("GET", "/next") == (200, b'{"ok":true}')
+        sender.send(method, "/first")
+        sender.now += QUARANTINE_SECONDS * 0.99
+        assert sender.send("GET", "/next") == (200, b'{"ok":true}')
         assert len({request.connection for request in service.requests}) == 2
 
-    def test_a_connection_that_has_rested_is_used_again(self, service: ScriptedUpstream, ours: Gateway) -> None:
+    def test_a_connection_is_reused_after_its_quarantine(self, service: ScriptedUpstream, sender: Sender) -> None:
         service.answers(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n")
         for _ in range(3):
-            ours.ask("HEAD", "/first")
-            ours.now += QUARANTINE_SECONDS
+            sender.send("HEAD", "/first")
+            sender.now += QUARANTINE_SECONDS
         assert len({request.connection for request in service.requests}) == 1
 
-    def test_what_comes_while_it_rests_answers_nobody(self, service: ScriptedUpstream, ours: Gateway) -> None:
+    def test_bytes_received_in_quarantine_are_no_response(self, service: ScriptedUpstream, sender: Sender) -> None:
         connections: list[socket.socket] = []
 
         def script(received: Received, connection: socket.socket) -> bool:
@@ -162,136 +162,136 @@ class TestContentThatCannotBeThere:
             return True
 
         service.script = script
-        ours.ask("GET", "/first")
+        sender.send("GET", "/first")
         connections[0].sendall(POISON)
-        ours.now += QUARANTINE_SECONDS
-        assert ours.ask("GET", "/next") == (200, b'{"ok":true}')
+        sender.now += QUARANTINE_SECONDS
+        assert sender.send("GET", "/next") == (200, b'{"ok":true}')
         assert len({request.connection for request in service.requests}) == 2
 
     @pytest.mark.parametrize("first", [NONE + b"\r\n", NONE + b"Content-Length: 0\r\n\r\n"])
-    def test_an_answer_that_announces_none_costs_no_connection(
-        self, service: ScriptedUpstream, ours: Gateway, first: bytes
+    def test_a_connection_is_reused_after_a_204_without_content(
+        self, service: ScriptedUpstream, sender: Sender, first: bytes
     ) -> None:
         service.answers(first)
         for _ in range(3):
-            assert ours.ask("DELETE", "/first") == (204, b"")
+            assert sender.send("DELETE", "/first") == (204, b"")
         assert len({request.connection for request in service.requests}) == 1
 
 
-class TestBytesThatBelongToNoRequest:
-    """A service sends bytes of an earlier answer when it has got the next request already."""
+class TestStrayBytes:
+    """The service sends bytes of an earlier response after it has received the next request."""
 
     @pytest.mark.parametrize("late", STRAY_BYTES + STRAY_BEGINNINGS)
-    def test_a_request_that_may_happen_twice_is_sent_again(
-        self, service: ScriptedUpstream, ours: Gateway, late: bytes
-    ) -> None:
+    def test_a_repeatable_request_is_sent_again(self, service: ScriptedUpstream, sender: Sender, late: bytes) -> None:
         service.script = then_late(OK, late)
-        ours.ask("GET", "/first")
-        assert ours.ask("GET", "/next") == (200, b'{"ok":true}')
+        sender.send("GET", "/first")
+        assert sender.send("GET", "/next") == (200, b'{"ok":true}')
         assert [request.target for request in service.requests] == ["/first", "/next", "/next"]
 
     @pytest.mark.parametrize("late", STRAY_BYTES)
-    def test_any_other_fails_without_blame_for_the_service(
-        self, service: ScriptedUpstream, ours: Gateway, late: bytes
-    ) -> None:
+    def test_any_other_request_fails_as_stale(self, service: ScriptedUpstream, sender: Sender, late: bytes) -> None:
         service.script = then_late(OK, late)
-        ours.ask("GET", "/first")
+        sender.send("GET", "/first")
         with pytest.raises(UpstreamConnectionStale):
-            ours.ask("POST", "/next")
+            sender.send("POST", "/next")
         assert [request.target for request in service.requests] == ["/first", "/next"]
 
-    def test_malformed_answers_of_a_service_are_its_fault_after_the_second(
-        self, service: ScriptedUpstream, ours: Gateway
-    ) -> None:
-        ours.ask("GET", "/first")
+    def test_a_second_malformed_response_is_a_protocol_error(self, service: ScriptedUpstream, sender: Sender) -> None:
+        sender.send("GET", "/first")
         service.answers(b"HTTP/1.1 200 OK\r\nX-A\r\n\r\n")
         with pytest.raises(UpstreamProtocolError):
-            ours.ask("GET", "/next")
+            sender.send("GET", "/next")
         assert len(service.requests) == 3
 
-    def test_on_a_new_connection_they_are_the_services_fault(self, service: ScriptedUpstream, ours: Gateway) -> None:
+    def test_stray_bytes_on_a_new_connection_are_a_protocol_error(
+        self, service: ScriptedUpstream, sender: Sender
+    ) -> None:
         service.answers(b"abcd")
         with pytest.raises(UpstreamProtocolError):
-            ours.ask("GET", "/first")
+            sender.send("GET", "/first")
         assert len(service.requests) == 1
 
 
-class TestRequestsThatCannotBeRepeated:
-    def test_they_use_connections_that_were_used_a_moment_ago(self, service: ScriptedUpstream, ours: Gateway) -> None:
+class TestRequestsThatAreNotRepeatable:
+    def test_they_reuse_fresh_connections(self, service: ScriptedUpstream, sender: Sender) -> None:
         for _ in range(3):
-            ours.ask("POST", "/", b"x")
-            ours.now += FRESH_SECONDS
+            sender.send("POST", "/", b"x")
+            sender.now += FRESH_SECONDS
         assert len({request.connection for request in service.requests}) == 1
 
-    def test_they_use_no_others(self, service: ScriptedUpstream, ours: Gateway) -> None:
+    def test_they_do_not_reuse_older_connections(self, service: ScriptedUpstream, sender: Sender) -> None:
         for method in ("POST", "POST", "PATCH", "GET"):
-            ours.ask(method, "/", b"x")
-            ours.now += FRESH_SECONDS + 0.01
-        # Those are still there for requests that can be repeated.
+            sender.send(method, "/", b"x")
+            sender.now += FRESH_SECONDS + 0.01
+        # The older connections remain for repeatable requests.
         assert [request.connection for request in service.requests][3] == service.requests[2].connection
         assert len({request.connection for request in service.requests}) == 3
 
-    def test_the_end_of_an_idle_connection_under_one_is_not_the_services_failure(
-        self, service: ScriptedUpstream, ours: Gateway
+    def test_an_idle_connection_that_is_closed_under_one_is_stale(
+        self, service: ScriptedUpstream, sender: Sender
     ) -> None:
         def script(received: Received, connection: socket.socket) -> bool:
             connection.sendall(OK if received.target == "/first" else b"")
             return received.target == "/first"
 
         service.script = script
-        ours.ask("POST", "/first")
+        sender.send("POST", "/first")
         with pytest.raises(UpstreamConnectionStale):
-            ours.ask("POST", "/next")
+            sender.send("POST", "/next")
 
     @pytest.mark.parametrize("service_seconds", [5.0, 2.0], ids=["uvicorn", "gunicorn"])
-    def test_by_default_none_meets_a_service_that_closes_idle_connections(
-        self, service: ScriptedUpstream, ours: Gateway, service_seconds: float
+    def test_default_settings_avoid_services_that_close_idle_connections(
+        self, service: ScriptedUpstream, sender: Sender, service_seconds: float
     ) -> None:
-        """It closes at the moment at which the request arrives, whenever it may."""
+        """The service closes an idle connection at the worst moment: when a request arrives."""
         used: dict[int, float] = {}
 
         def script(received: Received, connection: socket.socket) -> bool:
-            if ours.now - used.get(received.connection, ours.now) > service_seconds - 0.1:
+            if sender.now - used.get(received.connection, sender.now) > service_seconds - 0.1:
                 return False
-            used[received.connection] = ours.now
+            used[received.connection] = sender.now
             connection.sendall(OK)
             return True
 
         service.script = script
-        ours.set_idle_seconds(ServiceSettings.model_fields["keepalive_idle_seconds"].default)
+        sender.set_idle_seconds(ServiceSettings.model_fields["keepalive_idle_seconds"].default)
         for number in range(60):
-            assert ours.ask("POST", "/", b"x")[0] == 200
-            ours.now += number / 10
+            assert sender.send("POST", "/", b"x")[0] == 200
+            sender.now += number / 10
 
-    def test_the_end_of_a_new_connection_is(self, service: ScriptedUpstream, ours: Gateway) -> None:
+    def test_a_new_connection_that_is_closed_under_one_is_a_failure(
+        self, service: ScriptedUpstream, sender: Sender
+    ) -> None:
         service.answers(b"", keep=False)
         with pytest.raises(UpstreamConnectError) as caught:
-            ours.ask("POST", "/first")
+            sender.send("POST", "/first")
         assert not isinstance(caught.value, UpstreamConnectionStale)
 
-    def test_an_end_in_the_middle_of_a_head_is(self, service: ScriptedUpstream, ours: Gateway) -> None:
+    def test_a_connection_that_is_closed_within_a_head_is_a_failure(
+        self, service: ScriptedUpstream, sender: Sender
+    ) -> None:
         def script(received: Received, connection: socket.socket) -> bool:
             connection.sendall(OK if received.target == "/first" else b"HTTP/1.1 2")
             return received.target == "/first"
 
         service.script = script
-        ours.ask("POST", "/first")
+        sender.send("POST", "/first")
         with pytest.raises(UpstreamConnectError) as caught:
-            ours.ask("POST", "/next")
+            sender.send("POST", "/next")
         assert not isinstance(caught.value, UpstreamConnectionStale)
 
 
-def test_an_idle_connection_holds_nothing_of_the_client(service: ScriptedUpstream, ours: Gateway) -> None:
+def test_an_idle_connection_does_not_keep_the_clients_socket_alive(service: ScriptedUpstream, sender: Sender) -> None:
     client, other = socket.socketpair()
     with client, other:
         held = weakref.ref(client)
-        ours.ask("GET", "/", client=client)
+        sender.send("GET", "/", client=client)
     del client
-    assert ours.pool.idle_count(ours.target) == 1
+    assert sender.pool.idle_count(sender.target) == 1
     assert held() is None
 
 
-class TestTime:
+class TestIdleTime:
     @pytest.mark.parametrize(
         ("field", "seconds"),
         [
@@ -305,45 +305,45 @@ class TestTime:
             (b"Keep-Alive: timeout=x", 60),
         ],
     )
-    def test_a_connection_is_used_until_its_time_is_over(
-        self, service: ScriptedUpstream, ours: Gateway, field: bytes, seconds: float
+    def test_a_connection_is_reused_until_its_idle_time_is_over(
+        self, service: ScriptedUpstream, sender: Sender, field: bytes, seconds: float
     ) -> None:
         service.answers(OK.replace(b"\r\n\r\n", b"\r\n" + field + b"\r\n\r\n", 1))
         for _ in range(2):
-            ours.ask("GET", "/")
-            ours.now += seconds - 0.01
-        ours.ask("GET", "/")
-        ours.now += seconds
-        ours.ask("GET", "/")
+            sender.send("GET", "/")
+            sender.now += seconds - 0.01
+        sender.send("GET", "/")
+        sender.now += seconds
+        sender.send("GET", "/")
         numbers = [request.connection for request in service.requests]
         assert numbers[0] == numbers[1] == numbers[2] != numbers[3]
 
-    def test_one_that_a_service_does_not_keep_is_not_kept(self, service: ScriptedUpstream, ours: Gateway) -> None:
+    def test_a_keep_alive_timeout_of_zero_is_respected(self, service: ScriptedUpstream, sender: Sender) -> None:
         service.answers(OK.replace(b"\r\n\r\n", b"\r\nKeep-Alive: timeout=0\r\n\r\n", 1))
-        ours.ask("GET", "/")
-        assert ours.pool.idle_count(ours.target) == 0
+        sender.send("GET", "/")
+        assert sender.pool.idle_count(sender.target) == 0
 
-    def test_it_is_closed_without_traffic(self, service: ScriptedUpstream, ours: Gateway) -> None:
-        ours.ask("GET", "/")
-        ours.pool.close_expired()
-        assert ours.pool.idle_count(ours.target) == 1
-        ours.now += 60
-        # Nobody asks: the background thread of this process does it.
+    def test_an_expired_connection_is_closed_without_traffic(self, service: ScriptedUpstream, sender: Sender) -> None:
+        sender.send("GET", "/")
+        sender.pool.close_expired()
+        assert sender.pool.idle_count(sender.target) == 1
+        sender.now += 60
+        # The background thread closes it.
         number = service.requests[0].connection
         assert service.wait_until(lambda: number in service.closed_connections)
-        assert ours.pool.idle_count(ours.target) == 0
+        assert sender.pool.idle_count(sender.target) == 0
 
-    def test_what_the_service_closes_is_closed_here_too(self, service: ScriptedUpstream, ours: Gateway) -> None:
+    def test_a_connection_closed_by_the_service_is_closed(self, service: ScriptedUpstream, sender: Sender) -> None:
         service.answers(OK, keep=False)
-        ours.ask("GET", "/")
+        sender.send("GET", "/")
         number = service.requests[0].connection
         assert service.wait_until(lambda: number in service.closed_connections)
         deadline = threading.Event()
         for _ in range(200):
-            if not ours.pool.idle_count(ours.target):
+            if not sender.pool.idle_count(sender.target):
                 break
             deadline.wait(0.05)
-        assert ours.pool.idle_count(ours.target) == 0
+        assert sender.pool.idle_count(sender.target) == 0
 
 
 @pytest.fixture(scope="module")
@@ -364,10 +364,8 @@ def gateway(start_gateway: Callable[..., GatewayProcess], module_upstream: Scrip
     )
 
 
-class TestTheGateway:
-    def test_the_end_of_an_idle_connection_opens_no_breaker(
-        self, gateway: GatewayProcess, upstream: ScriptedUpstream
-    ) -> None:
+class TestInAGateway:
+    def test_stale_connections_open_no_breaker(self, gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
         seen: set[int] = set()
 
         def script(received: Received, connection: socket.socket) -> bool:
@@ -384,7 +382,7 @@ class TestTheGateway:
         line = gateway.wait_for_log(lambda line: line["status"] == 502)
         assert [one["outcome"] for one in line["attempts"]] == ["stale connection"]
 
-    def test_idle_connections_are_given_back_where_descriptors_run_out(
+    def test_idle_connections_are_closed_when_descriptors_run_out(
         self, gateway: GatewayProcess, upstream: ScriptedUpstream
     ) -> None:
         together = threading.Barrier(10)
@@ -405,7 +403,7 @@ class TestTheGateway:
         before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
         try:
             resource.prlimit(pid, resource.RLIMIT_NOFILE, (open_now, before[1]))
-            # Another service, so none of the idle connections is one for it.
+            # A request to another service needs a new connection.
             clients[0].send(request_bytes("GET", "/brief"))
             assert clients[0].reply().status == 200
         finally:

@@ -1,4 +1,4 @@
-"""What arrives at a service, byte for byte, and what comes back."""
+"""Requests arrive at the service, and responses at the client, byte for byte."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_path_and_query_arrive_as_they_were_sent(
 
 
 @pytest.mark.parametrize("target", ["/api/devicesX", "/api/device", "/api", "/", "/api/devices.json", "//api/devices"])
-def test_a_path_outside_the_prefixes_reaches_nobody(
+def test_a_path_outside_the_prefixes_is_not_forwarded(
     gateway: GatewayProcess, upstream: ScriptedUpstream, target: str
 ) -> None:
     reply = gateway.get(target, bearer())
@@ -73,7 +73,7 @@ def test_methods_that_would_leak_or_tunnel_are_refused(
     assert upstream.requests == []
 
 
-def test_no_field_is_invented_for_the_client(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+def test_no_header_is_added_beyond_the_gateways_own(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
     gateway.get("/api/devices", bearer(), ("X-Request-Id", "abc"))
     names = sorted(name.lower() for name, _ in upstream.only.fields)
     assert names == [
@@ -91,7 +91,9 @@ def test_no_field_is_invented_for_the_client(gateway: GatewayProcess, upstream: 
     ]
 
 
-def test_duplicate_request_fields_stay_apart_and_in_order(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+def test_duplicate_request_headers_stay_separate_and_in_order(
+    gateway: GatewayProcess, upstream: ScriptedUpstream
+) -> None:
     gateway.get(
         "/api/devices", bearer(), ("Accept", "a"), ("X-Tag", "1"), ("Accept", "b"), ("Cookie", "x=1"), ("Cookie", "y=2")
     )
@@ -109,7 +111,7 @@ def test_cookies_of_one_client_never_reach_another_request(gateway: GatewayProce
     assert all(request.values("cookie") == [] for request in upstream.requests)
 
 
-def test_two_set_cookie_fields_arrive_as_two(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+def test_set_cookie_headers_stay_separate(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
     upstream.answers(
         b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nSet-Cookie: a=1; Expires=Mon, 23 Nov 2026 00:00:00 GMT\r\n"
         b"Set-Cookie: b=2\r\n\r\n"
@@ -119,15 +121,13 @@ def test_two_set_cookie_fields_arrive_as_two(gateway: GatewayProcess, upstream: 
 
 
 @pytest.mark.parametrize("line", ["HTTP/1.1 299 ", "HTTP/1.1 299"])
-def test_where_no_reason_is_given_none_is_made_up(
-    gateway: GatewayProcess, upstream: ScriptedUpstream, line: str
-) -> None:
+def test_an_empty_reason_stays_empty(gateway: GatewayProcess, upstream: ScriptedUpstream, line: str) -> None:
     upstream.answers(line.encode() + b"\r\nContent-Length: 0\r\n\r\n")
     reply = gateway.get("/api/devices", bearer())
     assert (reply.status, reply.reason) == (299, "")
 
 
-def test_status_reason_fields_and_coded_body_come_back_unchanged(
+def test_status_reason_headers_and_encoded_body_are_unchanged(
     gateway: GatewayProcess, upstream: ScriptedUpstream
 ) -> None:
     coded = bytes(range(256))
@@ -146,15 +146,13 @@ def test_status_reason_fields_and_coded_body_come_back_unchanged(
     assert reply.value("Content-Type") is None
 
 
-def test_an_upstreams_own_error_is_told_apart_from_the_gateways(
-    gateway: GatewayProcess, upstream: ScriptedUpstream
-) -> None:
+def test_an_upstream_can_not_set_x_gateway_error(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
     upstream.answers(b"HTTP/1.1 502 Bad Gateway\r\nX-Gateway-Error: quota_exceeded\r\nContent-Length: 2\r\n\r\nup")
     reply = gateway.get("/api/devices", bearer())
     assert (reply.status, reply.body, reply.value("X-Gateway-Error")) == (502, b"up", None)
 
 
-def test_a_body_with_its_length_arrives_with_it(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+def test_a_body_with_content_length_keeps_it(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
     body = bytes(range(256)) * 1000
     assert gateway.request("POST", "/api/devices", [bearer()], body).status == 200
     assert upstream.only.body == body
@@ -162,7 +160,7 @@ def test_a_body_with_its_length_arrives_with_it(gateway: GatewayProcess, upstrea
     assert upstream.only.values("transfer-encoding") == []
 
 
-def test_a_chunked_body_arrives_chunked_and_whole(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+def test_a_chunked_body_arrives_chunked_and_complete(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
     data = request_bytes("POST", "/api/devices", [bearer(), ("Transfer-Encoding", "chunked")])
     reply = exchange(gateway.port, data + b"5\r\nhello\r\n6;x=y\r\n world\r\n0\r\nX-Trailer: 1\r\n\r\n")
     assert reply.status == 200
@@ -172,17 +170,17 @@ def test_a_chunked_body_arrives_chunked_and_whole(gateway: GatewayProcess, upstr
     assert upstream.only.values("content-length") == []
 
 
-def test_connections_are_used_again_on_both_sides(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+def test_connections_are_reused_on_both_sides(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
     before = upstream.connections
     with Connection(gateway.port) as connection:
         for _ in range(5):
             connection.send(request_bytes("GET", "/api/devices", [bearer()]))
             assert connection.reply().status == 200
-    # One connection of the client is served by one worker, so at most one of the worker's own was needed.
+    # One client connection is served by one worker, which needs at most one upstream connection.
     assert upstream.connections - before <= 1
 
 
-def test_a_request_id_is_kept_where_it_is_harmless_and_made_where_not(
+def test_a_harmless_request_id_is_kept_and_any_other_replaced(
     gateway: GatewayProcess, upstream: ScriptedUpstream
 ) -> None:
     assert gateway.get("/api/devices", bearer(), ("X-Request-Id", "abc-123")).value("X-Request-Id") == "abc-123"
@@ -191,7 +189,7 @@ def test_a_request_id_is_kept_where_it_is_harmless_and_made_where_not(
     assert [request.values("x-request-id") for request in upstream.requests] == [["abc-123"], [made]]
 
 
-def test_netrc_and_proxy_variables_of_the_machine_change_nothing(
+def test_netrc_and_proxy_variables_are_ignored(
     upstream: ScriptedUpstream, start_gateway: object, tmp_path: object
 ) -> None:
     (tmp_path / ".netrc").write_text("machine 127.0.0.1 login a password b\n")  # type: ignore[operator]

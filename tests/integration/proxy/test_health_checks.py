@@ -1,4 +1,4 @@
-"""Health checks and fetched documents: the time they have, the Host they ask with, and what operators are told."""
+"""Health checks and fetched documents: their timeouts, their Host header, and what is logged."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tests.support.upstream import OK, Received, Script, ScriptedUpstream, answe
 
 HOST = "devices.example.com:8080"
 UNKNOWN = "/unknown?key=hunter2"
-# What would be waited for, if the service's own limits held.
+# Timeouts of the service, which don't apply to health checks and documents.
 LONG = {"head_timeout_seconds": 3600, "read_timeout_seconds": 3600, "connect_timeout_seconds": 3600}
 DOCUMENT = b'{"openapi":"3.1.0","info":{"title":"t","version":"1"},"paths":{"/x":{"get":{"responses":{}}}}}'
 
 
 def by_host(good: bytes) -> Script:
-    """As Django with ALLOWED_HOSTS."""
+    """Refuses other Host headers, as Django does with ALLOWED_HOSTS."""
 
     def script(received: Received, connection: socket.socket) -> bool:
         is_known = received.values("Host") == [HOST]
@@ -39,7 +39,7 @@ def ok(body: bytes) -> bytes:
 
 
 class Endless:
-    """Sends the beginning, then a byte now and then; nobody waits for its end."""
+    """Sends the beginning, then a piece every 50 ms without end."""
 
     def __init__(self, beginning: bytes, piece: bytes) -> None:
         self._beginning, self._piece = beginning, piece
@@ -74,7 +74,7 @@ def gateway(
         own |= {"prefix": f"/api/{name}", "targets": [module_upstream.url], "health": health, "auth": "none"}
         own["health"] |= {"healthy_after": 1, "min_available": 0}
     services["unknown"]["health"]["path"] = UNKNOWN
-    # Asked once, and by one failed check nothing is known.
+    # Checked once; one failed check is fewer than unhealthy_after.
     seldom = {"path": "/unknown", "interval_seconds": 3600, "unhealthy_after": 2}
     services["seldom"] = {"prefix": "/api/seldom", "targets": [module_upstream.url], "health": seldom}
     scripts: dict[str, Script] = {
@@ -89,7 +89,7 @@ def gateway(
 
 @pytest.fixture
 def upstream(module_upstream: ScriptedUpstream) -> ScriptedUpstream:
-    """With the scripts of all tests: the gateway asks all the time."""
+    """Keeps the scripts of all tests, as the gateway sends health checks all the time."""
     return module_upstream
 
 
@@ -97,7 +97,7 @@ def lines_of(gateway: GatewayProcess, service: str) -> list[str]:
     return [line for line in gateway.output().splitlines() if line.startswith(f"{service}: ")]
 
 
-def test_a_service_is_asked_with_the_host_that_it_is_known_by(
+def test_checks_documents_and_requests_use_the_configured_host(
     gateway: GatewayProcess, upstream: ScriptedUpstream
 ) -> None:
     assert upstream.wait_until(lambda: sum(one.target == "/known" for one in upstream.requests) > 4)
@@ -105,23 +105,23 @@ def test_a_service_is_asked_with_the_host_that_it_is_known_by(
     moved = f"HTTP/1.1 302 Found\r\nLocation: http://{HOST}/y\r\nContent-Length: 0\r\n\r\n"
     upstream.at["/x"] = answering(moved.encode())
     reply = gateway.get("/api/known/x")
-    # By which it names itself, too.
+    # The service also uses that host in redirects.
     assert reply.value("Location") == "/api/known/y"
-    asked = {name: [one.values("Host") for one in upstream.requests if one.target == name] for name in ("/x", "/known")}
-    assert asked["/x"] == [[HOST]]
-    assert all(values == [HOST] for values in asked["/known"])
+    hosts = {name: [one.values("Host") for one in upstream.requests if one.target == name] for name in ("/x", "/known")}
+    assert hosts["/x"] == [[HOST]]
+    assert all(values == [HOST] for values in hosts["/known"])
     gateway.wait_until(lambda: "/api/known/x" in gateway.get("/openapi/known.json").json().get("paths", {}), "know it")
 
 
-def test_a_target_is_neither_well_nor_unwell_before_a_check_has_found_out(gateway: GatewayProcess) -> None:
-    def told() -> dict[str, tuple[str, str]]:
+def test_the_health_of_a_target_is_unknown_before_enough_checks(gateway: GatewayProcess) -> None:
+    def states() -> dict[str, tuple[str, str]]:
         services = gateway.get("/status").json()["services"]
         return {one["name"]: (one["targets"][0]["health"], one["state"]) for one in services}
 
     expected = {"known": ("well", "up"), "unknown": ("unwell", "failing"), "patient": ("unwell", "failing")}
-    gateway.wait_until(lambda: told().items() >= expected.items(), "find out")
-    assert told()["seldom"] == ("unknown", "unknown")
-    # Looked at each second.
+    gateway.wait_until(lambda: states().items() >= expected.items(), "find out")
+    assert states()["seldom"] == ("unknown", "unknown")
+    # The gauges are updated once a second.
     figures = {name: 1.0 if name == "seldom" else 0.0 for name in ("seldom", "known", "unknown", "patient")}
 
     def unknown() -> dict[str, float]:
@@ -129,18 +129,18 @@ def test_a_target_is_neither_well_nor_unwell_before_a_check_has_found_out(gatewa
         found = re.findall(r'^gateway_target_unknown\{service="(\w+)",[^}]*\} ([0-9.]+)$', text, re.MULTILINE)
         return {service: float(number) for service, number in found}
 
-    gateway.wait_until(lambda: unknown().items() >= figures.items(), "look at its targets")
+    gateway.wait_until(lambda: unknown().items() >= figures.items(), "update its gauges")
 
 
-def test_a_check_that_has_never_passed_says_so_once_with_what_was_answered(
+def test_a_check_that_has_never_passed_is_logged_once_with_its_result(
     gateway: GatewayProcess, upstream: ScriptedUpstream
 ) -> None:
-    def asked() -> int:
+    def checks() -> int:
         return sum(one.target == UNKNOWN for one in upstream.requests)
 
     gateway.wait_until(lambda: bool(lines_of(gateway, "unknown")), "notice")
-    before = asked()
-    assert upstream.wait_until(lambda: asked() > before + 4)
+    before = checks()
+    assert upstream.wait_until(lambda: checks() > before + 4)
     authority = f"127.0.0.1:{upstream.port}"
     assert lines_of(gateway, "unknown") == [
         f"unknown: http://{authority} fails its health check, and has not passed one since this worker started: "
@@ -148,8 +148,8 @@ def test_a_check_that_has_never_passed_says_so_once_with_what_was_answered(
     ]
 
 
-def test_a_check_that_passed_before_is_told_apart(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
-    # A check that has passed at least once.
+def test_failure_and_recovery_of_a_passed_check_are_logged(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+    # At least one check has passed by now.
     assert upstream.wait_until(lambda: sum(one.target == "/restless" for one in upstream.requests) > 2)
     upstream.at["/restless"] = answering(b"HTTP/1.1 503 Ill\r\nContent-Length: 0\r\n\r\n")
     gateway.wait_until(lambda: len(lines_of(gateway, "restless")) == 1, "notice")
@@ -162,7 +162,7 @@ def test_a_check_that_passed_before_is_told_apart(gateway: GatewayProcess, upstr
     ]
 
 
-def test_a_check_has_its_own_patience(gateway: GatewayProcess) -> None:
+def test_a_check_has_its_own_timeout(gateway: GatewayProcess) -> None:
     gateway.wait_until(lambda: bool(lines_of(gateway, "patient")), "give up waiting")
     assert "the service did not respond in time" in lines_of(gateway, "patient")[0]
 
@@ -177,7 +177,7 @@ def test_a_check_has_its_own_patience(gateway: GatewayProcess) -> None:
     ],
     ids=["head", "chunks", "chunk extension", "silence"],
 )
-def test_a_document_has_its_own_patience(monkeypatch: pytest.MonkeyPatch, beginning: bytes, piece: bytes) -> None:
+def test_a_document_fetch_has_its_own_timeout(monkeypatch: pytest.MonkeyPatch, beginning: bytes, piece: bytes) -> None:
     monkeypatch.setattr(fetching, "TOTAL_SECONDS", 0.3)
     for name in ("read_timeout_seconds", "head_timeout_seconds"):
         monkeypatch.setitem(fetching.PATIENCE, name, 3600)
@@ -192,8 +192,8 @@ def test_a_document_has_its_own_patience(monkeypatch: pytest.MonkeyPatch, beginn
         service.close()
 
 
-def test_a_document_is_not_asked_for_by_the_limits_of_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither by longer ones nor, as here, by shorter ones."""
+def test_a_document_fetch_ignores_the_timeouts_of_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Longer ones are tested above, shorter ones here."""
     service, released = ScriptedUpstream(), threading.Event()
 
     def wait(_: Received, connection: socket.socket) -> bool:

@@ -1,4 +1,4 @@
-"""What many uploads that hardly come in can take from a service, and from its other callers."""
+"""In-flight limits: slow uploads and busy callers leave slots to others."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def gateway(start_gateway: Callable[..., GatewayProcess], module_upstream: Scrip
 
 @pytest.fixture
 def uploads(gateway: GatewayProcess) -> Iterator[Callable[..., Connection]]:
-    """Begins an upload, of which no more than the first bytes come. It ends with the test, and its slot is free."""
+    """Begins an upload and sends only its first bytes. It ends with the test, which waits until its slot is free."""
     with ExitStack() as stack:
 
         def begin(gateway: GatewayProcess, path: str, *fields: tuple[str, str]) -> Connection:
@@ -52,13 +52,13 @@ def uploads(gateway: GatewayProcess) -> Iterator[Callable[..., Connection]]:
 
 
 def in_flight(gateway: GatewayProcess) -> float:
-    """Of all services, as the metrics have it."""
+    """Requests in flight of all services, from the metrics."""
     metrics = gateway.get("/metrics").body.decode()
     return sum(map(float, re.findall(r"^gateway_requests_in_flight\{.*\} (.*)$", metrics, re.MULTILINE)))
 
 
 def refusals(upstream: ScriptedUpstream, begun: Sequence[Connection], path: str = "/api/open") -> list[Reply]:
-    """The replies to those that were refused, once each was refused or has reached the service."""
+    """Waits until each upload was refused or has reached the service. Returns the replies to the refused ones."""
     refused: list[Connection] = []
 
     def are_settled() -> bool:
@@ -74,7 +74,7 @@ def refusals(upstream: ScriptedUpstream, begun: Sequence[Connection], path: str 
     return [one.reply("POST") for one in refused]
 
 
-def of_address(number: int) -> tuple[str, str]:
+def from_address(number: int) -> tuple[str, str]:
     return "X-Forwarded-For", f"192.0.2.{number}"
 
 
@@ -83,23 +83,23 @@ def check_refused(reply: Reply, why: str) -> None:
     assert why in reply.json()["detail"]
 
 
-def test_slow_uploads_leave_a_service_to_others(
+def test_slow_uploads_leave_slots_to_other_requests(
     gateway: GatewayProcess, upstream: ScriptedUpstream, uploads: Callable[..., Connection]
 ) -> None:
     begun = []
     for number in range(410):
         framing = CHUNKED if number % 2 else LONG
-        begun.append(uploads(gateway, "/api/open", of_address(number % 8), framing))
-    # Half of the slots for uploads; each caller would have a quarter.
+        begun.append(uploads(gateway, "/api/open", from_address(number % 8), framing))
+    # Uploads may take half of the slots, those of one caller a quarter.
     replies = refusals(upstream, begun)
     assert len(replies) == len(begun) - SLOTS // 2
     for reply in replies:
         check_refused(reply, "uploads in flight")
     assert len(upstream.requests) == SLOTS // 2
-    # Also for those same callers, as long as they have something else to ask or to send.
+    # The same callers can still send small requests.
     for number in range(8):
-        assert gateway.request("GET", "/api/open", [of_address(number)]).status == 200
-        assert gateway.request("POST", "/api/open", [of_address(number)], b"x" * 60_000).status == 200
+        assert gateway.request("GET", "/api/open", [from_address(number)]).status == 200
+        assert gateway.request("POST", "/api/open", [from_address(number)], b"x" * 60_000).status == 200
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_slow_uploads_leave_a_service_to_others(
         (["2001:db8::1", "2001:db8:0:1::1"], SLOTS // 2),
     ],
 )
-def test_one_caller_leaves_other_callers_some_uploads(
+def test_uploads_of_one_caller_leave_slots_to_other_callers(
     gateway: GatewayProcess,
     upstream: ScriptedUpstream,
     uploads: Callable[..., Connection],
@@ -127,10 +127,10 @@ def test_one_caller_leaves_other_callers_some_uploads(
         for reply in replies:
             check_refused(reply, "this caller has reached its limit of uploads in flight")
         large = b"x" * 100_000
-        assert gateway.request("POST", "/api/open", [of_address(9)], large).status == 200
+        assert gateway.request("POST", "/api/open", [from_address(9)], large).status == 200
 
 
-def test_an_upload_that_is_whole_is_a_request_as_any_other(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+def test_a_completed_upload_no_longer_counts_as_upload(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
     released = threading.Event()
 
     def wait(_: Received, connection: Any) -> bool:
@@ -141,17 +141,17 @@ def test_an_upload_that_is_whole_is_a_request_as_any_other(gateway: GatewayProce
     upstream.script = wait
     with ThreadPoolExecutor(SLOTS) as pool:
         large = b"x" * 100_000
-        asked: list[Future[Reply]] = []
-        while len(asked) < SLOTS:
-            asked.append(pool.submit(gateway.request, "POST", "/api/open", [of_address(1)], large))
-            assert upstream.wait_until(lambda: sum(one.is_whole for one in upstream.requests) == len(asked))
+        sent: list[Future[Reply]] = []
+        while len(sent) < SLOTS:
+            sent.append(pool.submit(gateway.request, "POST", "/api/open", [from_address(1)], large))
+            assert upstream.wait_until(lambda: sum(one.is_whole for one in upstream.requests) == len(sent))
         check_refused(gateway.get("/api/open"), "requests in flight")
         released.set()
-        assert Counter(one.result().status for one in asked) == {200: SLOTS}
+        assert Counter(one.result().status for one in sent) == {200: SLOTS}
     assert gateway.get("/api/open").status == 200
 
 
-def test_one_slot_is_enough_for_uploads_too(
+def test_max_in_flight_of_one_allows_uploads(
     gateway: GatewayProcess, upstream: ScriptedUpstream, uploads: Callable[..., Connection]
 ) -> None:
     assert gateway.request("POST", "/api/narrow", (), b"x" * 100_000).status == 200
@@ -163,25 +163,25 @@ def test_one_slot_is_enough_for_uploads_too(
     assert gateway.get("/api/narrow").status == 200
 
 
-def test_slots_come_back_from_uploads_that_are_given_up(
+def test_aborted_uploads_release_their_slots(
     gateway: GatewayProcess, upstream: ScriptedUpstream, uploads: Callable[..., Connection]
 ) -> None:
     attempts = itertools.count()
 
     def fit() -> bool:
         path = f"/api/open/{next(attempts)}"
-        begun = [uploads(gateway, path, of_address(number), CHUNKED) for number in range(SLOTS // 2)]
+        begun = [uploads(gateway, path, from_address(number), CHUNKED) for number in range(SLOTS // 2)]
         refused = refusals(upstream, begun, path)
         for one in begun:
             one.socket.close()
         return not refused
 
-    # Each of them takes all slots for uploads, as soon as those of the one before are free.
+    # Each round takes all upload slots, once those of the round before are free.
     for _ in range(5):
         gateway.wait_until(fit, "have all slots again")
 
 
-def test_requests_of_one_caller_can_be_bounded(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+def test_max_in_flight_per_caller(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
     released = threading.Event()
 
     def wait(_: Received, connection: Any) -> bool:
@@ -191,12 +191,12 @@ def test_requests_of_one_caller_can_be_bounded(gateway: GatewayProcess, upstream
 
     upstream.at["/api/fair/slow"] = wait
     with ThreadPoolExecutor(2) as pool:
-        asked = [pool.submit(gateway.get, "/api/fair/slow", bearer("ada")) for _ in range(2)]
+        sent = [pool.submit(gateway.get, "/api/fair/slow", bearer("ada")) for _ in range(2)]
         assert upstream.wait_until(lambda: len(upstream.requests) == 2)
         check_refused(
             gateway.get("/api/fair", bearer("ada")), "this caller has reached its limit of requests in flight"
         )
         assert gateway.get("/api/fair", bearer("bob")).status == 200
         released.set()
-        assert [one.result().status for one in asked] == [200] * 2
+        assert [one.result().status for one in sent] == [200] * 2
     assert gateway.get("/api/fair", bearer("ada")).status == 200

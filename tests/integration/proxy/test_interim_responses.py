@@ -1,4 +1,4 @@
-"""Interim answers (1xx) of services: passed on at once, bounded, and never taken for the answer (RFC 9110 15.2)."""
+"""Interim responses (1xx) are passed on at once, limited, and never mistaken for the final one (RFC 9110 15.2)."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def read_until(sock: socket.socket, mark: bytes) -> bytes:
     return data
 
 
-def raw_answer(gateway: GatewayProcess, request: bytes) -> bytes:
+def raw_response(gateway: GatewayProcess, request: bytes) -> bytes:
     with Connection(gateway.port) as connection:
         connection.send(request.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n", 1))
         return connection.rest()
@@ -49,7 +49,9 @@ def raw_answer(gateway: GatewayProcess, request: bytes) -> bytes:
 GET = request_bytes("GET", "/devices")
 
 
-def test_they_reach_the_client_before_the_answer(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+def test_interim_responses_reach_the_client_before_the_final_one(
+    gateway: GatewayProcess, upstream: ScriptedUpstream
+) -> None:
     seen = threading.Event()
 
     def script(_: Received, connection: socket.socket) -> bool:
@@ -65,49 +67,53 @@ def test_they_reach_the_client_before_the_answer(gateway: GatewayProcess, upstre
         seen.set()
         reply = connection.reply()
         assert (reply.status, reply.body, reply.values("Link")) == (200, b'{"ok":true}', [])
-        # The connection is in step.
+        # The connection can be reused.
         upstream.answers(OK)
         connection.send(GET)
         assert connection.reply().status == 200
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "DELETE"])
-def test_all_but_100_pass_in_order(gateway: GatewayProcess, upstream: ScriptedUpstream, method: str) -> None:
+def test_all_but_100_are_passed_on_in_order(gateway: GatewayProcess, upstream: ScriptedUpstream, method: str) -> None:
     upstream.answers(CONTINUE + PROCESSING + HINTS + CONTINUE + UNKNOWN + OK)
-    answer = raw_answer(gateway, request_bytes(method, "/devices", (), b"x" if method == "POST" else None))
-    assert answer.startswith(PROCESSING + HINTS + UNKNOWN + b"HTTP/1.1 200 OK\r\n")
-    assert answer.count(b"HTTP/1.1 ") == 4
+    response = raw_response(gateway, request_bytes(method, "/devices", (), b"x" if method == "POST" else None))
+    assert response.startswith(PROCESSING + HINTS + UNKNOWN + b"HTTP/1.1 200 OK\r\n")
+    assert response.count(b"HTTP/1.1 ") == 4
 
 
-def test_none_goes_to_a_client_of_http_1_0(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+def test_a_client_of_http_1_0_receives_none(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
     upstream.answers(PROCESSING + HINTS + OK)
-    answer = raw_answer(gateway, GET.replace(b"HTTP/1.1", b"HTTP/1.0"))
-    assert answer.startswith(b"HTTP/1.0 200 OK\r\n")
-    assert b"HTTP/1.1" not in answer
+    response = raw_response(gateway, GET.replace(b"HTTP/1.1", b"HTTP/1.0"))
+    assert response.startswith(b"HTTP/1.0 200 OK\r\n")
+    assert b"HTTP/1.1" not in response
 
 
-def test_their_fields_are_filtered_as_those_of_answers_are(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+def test_their_headers_are_filtered_like_those_of_final_responses(
+    gateway: GatewayProcess, upstream: ScriptedUpstream
+) -> None:
     upstream.answers(
         b"HTTP/1.1 103 Early Hints\r\nX-Kept: 1\r\nConnection: X-Private\r\nX-Private: 1\r\nKeep-Alive: timeout=5\r\n"
         b"Access-Control-Allow-Origin: *\r\nX-Request-Id: theirs\r\nX-Gateway-Error: theirs\r\nUpgrade: h2c\r\n"
         b"Location: " + upstream.url.encode() + b"/devices/x\r\n\r\n" + OK
     )
-    answer = raw_answer(gateway, request_bytes("GET", "/devices", [("Origin", "https://app.test")]))
-    assert answer.startswith(
+    response = raw_response(gateway, request_bytes("GET", "/devices", [("Origin", "https://app.test")]))
+    assert response.startswith(
         b"HTTP/1.1 103 Early Hints\r\nX-Kept: 1\r\nLocation: /devices/x\r\n\r\nHTTP/1.1 200 OK\r\n"
     )
 
 
 @pytest.mark.parametrize("framing", [b"Content-Length: 5", b"Transfer-Encoding: chunked"])
-def test_one_that_announces_content_has_none(
+def test_content_announced_by_an_interim_response_is_ignored(
     gateway: GatewayProcess, upstream: ScriptedUpstream, framing: bytes
 ) -> None:
     upstream.answers(b"HTTP/1.1 103 Early Hints\r\n" + framing + b"\r\n\r\n" + OK)
-    answer = raw_answer(gateway, GET)
-    assert answer.startswith(b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\n")
+    response = raw_response(gateway, GET)
+    assert response.startswith(b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\n")
 
 
-def test_they_pass_while_the_request_is_sent(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+def test_they_are_passed_on_while_the_request_is_being_sent(
+    gateway: GatewayProcess, upstream: ScriptedUpstream
+) -> None:
     seen = threading.Event()
 
     def script(received: Received, connection: socket.socket) -> bool:
@@ -129,7 +135,7 @@ def test_they_pass_while_the_request_is_sent(gateway: GatewayProcess, upstream: 
         assert read_until(connection.socket, b'{"ok":true}').startswith(HINTS + b"HTTP/1.1 200 OK\r\n")
 
 
-def test_an_expectation_is_answered_once(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+def test_the_client_receives_one_100_continue(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
     upstream.answers(CONTINUE + OK)
     with Connection(gateway.port) as connection:
         connection.send(request_bytes("PUT", "/devices", [("Expect", "100-continue"), ("Content-Length", "1")]))
@@ -138,9 +144,9 @@ def test_an_expectation_is_answered_once(gateway: GatewayProcess, upstream: Scri
         assert read_until(connection.socket, b'{"ok":true}').startswith(b"HTTP/1.1 200 OK\r\n")
 
 
-def test_a_few_are_let_through(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+def test_32_are_passed_on(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
     upstream.answers(PROCESSING * 32 + OK)
-    assert raw_answer(gateway, GET).count(PROCESSING) == 32
+    assert raw_response(gateway, GET).count(PROCESSING) == 32
 
 
 @pytest.mark.parametrize(
@@ -153,21 +159,21 @@ def test_a_few_are_let_through(gateway: GatewayProcess, upstream: ScriptedUpstre
     ids=["many", "large", "endless"],
 )
 @pytest.mark.parametrize("method", ["GET", "PUT"])
-def test_their_number_and_size_are_bounded(
+def test_their_number_and_size_are_limited(
     gateway: GatewayProcess, upstream: ScriptedUpstream, interim: bytes, method: str
 ) -> None:
     upstream.answers(interim + OK)
     body = b"x" * 200_000 if method == "PUT" else None
-    answer = raw_answer(gateway, request_bytes(method, "/devices", (), body))
-    assert b"HTTP/1.1 502 Bad Gateway\r\n" in answer
-    assert b"X-Gateway-Error: upstream_protocol\r\n" in answer
+    response = raw_response(gateway, request_bytes(method, "/devices", (), body))
+    assert b"HTTP/1.1 502 Bad Gateway\r\n" in response
+    assert b"X-Gateway-Error: upstream_protocol\r\n" in response
     used = {request.connection for request in upstream.requests}
     assert upstream.wait_until(lambda: used <= set(upstream.closed_connections))
 
 
-def test_a_switch_of_protocols_is_none(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+def test_101_is_a_502(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
     upstream.answers(PROCESSING + b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n")
-    assert b"HTTP/1.1 502 Bad Gateway\r\n" in raw_answer(gateway, GET)
+    assert b"HTTP/1.1 502 Bad Gateway\r\n" in raw_response(gateway, GET)
 
 
 @pytest.mark.parametrize(
@@ -175,10 +181,9 @@ def test_a_switch_of_protocols_is_none(gateway: GatewayProcess, upstream: Script
     [(HINTS, 502), (b"HTTP/1.1 103 Early Hints\r\n" + b"X-A: 1\r\n" * 2000 + b"\r\n", 502), (b"H", 502), (b"", 504)],
     ids=["without end", "large", "no head at all", "one byte at a time"],
 )
-def test_a_service_that_never_stops_holds_nobody(
+def test_an_endless_head_ends_at_the_head_timeout_and_delays_no_other_service(
     gateway: GatewayProcess, upstream: ScriptedUpstream, piece: bytes, status: int
 ) -> None:
-    """Not the other services' clients, and its own no longer than head_timeout_seconds."""
     ended = threading.Event()
 
     def flood(_: Received, connection: socket.socket) -> bool:
@@ -187,14 +192,14 @@ def test_a_service_that_never_stops_holds_nobody(
         while not ended.is_set():
             connection.sendall(piece or b"a")
             if not piece:
-                # Sooner than the gateway's shortest wait ends.
+                # Shorter than the gateway's shortest wait.
                 ended.wait(0.0002)
         return False
 
     upstream.at["/hurried"] = flood
     replies: list[bytes] = []
     floods = [
-        threading.Thread(target=lambda: replies.append(raw_answer(gateway, request_bytes("GET", "/hurried"))))
+        threading.Thread(target=lambda: replies.append(raw_response(gateway, request_bytes("GET", "/hurried"))))
         for _ in range(2)
     ]
     for one in floods:

@@ -1,8 +1,8 @@
-"""No spelling of a path reaches a service, a policy or a path that its decision was not made for.
+"""No spelling of a path bypasses a policy.
 
-The upstream is read as servers of several kinds would read its paths: decoding once or twice, merging slashes, turning
-backslashes, cutting off parameters, resolving dot segments, without regard to case, to dots and blanks at the ends of
-segments, or to the form of letters (NFKC), and whatever they make of bytes that are not UTF-8.
+The paths that reach the upstream are interpreted as many kinds of servers would: they decode once or repeatedly, merge
+slashes, turn backslashes into slashes, remove parameters, resolve dot segments, ignore case or dots and spaces at the
+ends of segments, normalize characters (NFKC), and decode bytes that are not UTF-8 in several ways.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def guarded(start_gateway: Callable[..., GatewayProcess], module_upstream: Scrip
 
 
 def readings(target: str) -> set[str]:
-    """The paths that servers could take a request target for."""
+    """The paths that servers could read in a request target."""
     raw = target.partition("?")[0]
     found = set()
     no_or_yes = (False, True)
@@ -98,20 +98,20 @@ def readings(target: str) -> set[str]:
         if merged:
             path = re.sub("/+", "/", path)
         if trimmed:
-            path = "/".join(cut(segment) for segment in path.split("/"))
+            path = "/".join(trim(segment) for segment in path.split("/"))
         if caseless:
             path = path.upper().lower()
         found |= {path, posixpath.normpath(path) if path.startswith("/") else path}
     return found
 
 
-def cut(segment: str) -> str:
-    """As Windows does with the name of a file."""
+def trim(segment: str) -> str:
+    """The segment as Windows reads a file name."""
     return segment if segment in (".", "..") else segment.partition("::$")[0].rstrip(" .")
 
 
 def overlong(octets: bytes) -> str:
-    """As decoders that take two bytes for any character do."""
+    """The text as decoders read it that accept overlong sequences of two bytes."""
     pairs = re.compile(rb"[\xc0\xc1][\x80-\xbf]")
     return pairs.sub(lambda pair: bytes([(pair[0][0] & 1) << 6 | pair[0][1] & 63]), octets).decode("utf-8", "replace")
 
@@ -128,10 +128,10 @@ def is_below(path: str, prefix: str) -> bool:
     return path == prefix or path.startswith(prefix + "/")
 
 
-def ask(
+def send(
     gateway: GatewayProcess, upstream: ScriptedUpstream, path: str, *fields: tuple[str, str]
 ) -> tuple[int, list[str]]:
-    """The answer's status, and what reached the upstream."""
+    """The status of the response, and the request targets that reached the upstream."""
     upstream.reset()
     with Connection(gateway.port) as connection:
         connection.send(request_bytes("GET", path, [("Connection", "close"), *fields], host="localhost"))
@@ -161,10 +161,10 @@ EXAMPLES = settings(max_examples=400, deadline=None, suppress_health_check=[Heal
 @example(path="/api/devices%ef%bc%8fadmin")
 @example(path="/api/devices/x/%ef%bc%8e%ef%bc%8e/admin")
 @given(path=PATHS)
-def test_a_token_without_the_scope_gets_nowhere_near_the_admin_route(
+def test_a_token_without_the_scope_never_reaches_the_admin_route(
     guarded: GatewayProcess, module_upstream: ScriptedUpstream, path: str
 ) -> None:
-    status, arrived = ask(guarded, module_upstream, path, bearer())
+    status, arrived = send(guarded, module_upstream, path, bearer())
     assert status in (200, 400, 403, 404)
     for target in arrived:
         assert target == path
@@ -180,10 +180,10 @@ def test_a_token_without_the_scope_gets_nowhere_near_the_admin_route(
 @example(path="/api/devices/PUBLIC")
 @example(path="/api/devices/public.")
 @given(path=PATHS)
-def test_without_a_token_only_the_public_route_is_reached(
+def test_a_request_without_token_reaches_the_public_route_only(
     guarded: GatewayProcess, module_upstream: ScriptedUpstream, path: str
 ) -> None:
-    status, arrived = ask(guarded, module_upstream, path)
+    status, arrived = send(guarded, module_upstream, path)
     assert status in (200, 400, 401, 404)
     for target in arrived:
         assert target == path
@@ -209,10 +209,10 @@ def test_without_a_token_only_the_public_route_is_reached(
 @example(path="/api/open/x%5c..%5cadmin")
 @example(path="/api%2fopen/1")
 @given(path=TAILS.map(lambda tail: "/api/open" + tail))
-def test_encoded_slashes_where_they_are_allowed_lead_nowhere_else(
+def test_allowed_encoded_slashes_never_leave_the_service_or_reach_its_admin_route(
     guarded: GatewayProcess, module_upstream: ScriptedUpstream, path: str
 ) -> None:
-    status, arrived = ask(guarded, module_upstream, path, bearer())
+    status, arrived = send(guarded, module_upstream, path, bearer())
     assert status in (200, 400, 403, 404)
     for target in arrived:
         for reading in readings(target):
@@ -223,14 +223,14 @@ def test_encoded_slashes_where_they_are_allowed_lead_nowhere_else(
 @pytest.mark.parametrize(
     "path", ["/api/open/a%2Fb%2fc", "/api/open/a%5C", "/api/open/%FF%FE", "/api/open/a%252Fb", "/api/open/M%FCnchen/A"]
 )
-def test_encoded_slashes_and_more_are_forwarded_as_they_are_where_they_are_allowed(
+def test_allowed_encodings_are_forwarded_unchanged(
     guarded: GatewayProcess, module_upstream: ScriptedUpstream, path: str
 ) -> None:
-    assert ask(guarded, module_upstream, path, bearer()) == (200, [path])
+    assert send(guarded, module_upstream, path, bearer()) == (200, [path])
 
 
 @pytest.mark.parametrize("path", ["/api%2Fopen", "/api%2Fopen/x", "/api/open%2Fx", "/api%5Copen%2Fx", "/%2Fapi/open"])
-def test_an_encoded_slash_is_no_part_of_a_prefix(guarded: GatewayProcess, path: str) -> None:
+def test_an_encoded_slash_is_not_part_of_a_prefix(guarded: GatewayProcess, path: str) -> None:
     reply = guarded.get(path, bearer())
     assert (reply.status, reply.value("X-Gateway-Error")) == (404, "no_route")
 
@@ -241,7 +241,7 @@ def test_an_encoded_slash_is_no_part_of_a_prefix(guarded: GatewayProcess, path: 
         ("/api/open/admin%2Fx", 400),
         ("/api/open/x%2Fadmin", 200),
         ("/api/open/x%2Fsecret", 400),
-        # Of three dots in one letter, those that trim segments leave nothing, and others all.
+        # NFKC turns the ellipsis into three dots, which some servers then trim.
         ("/api/open/%E2%80%A6%252Fsecret", 400),
         ("/api/open/%E2%80%A6/secret", 400),
         ("/api/devices/ADMIN/x", 400),
@@ -259,15 +259,15 @@ def test_an_encoded_slash_is_no_part_of_a_prefix(guarded: GatewayProcess, path: 
         ("/api/Devices", 404),
     ],
 )
-def test_case_and_ends_matter_only_where_a_policy_does(
+def test_case_and_trailing_dots_are_refused_only_if_they_could_change_the_policy(
     guarded: GatewayProcess, module_upstream: ScriptedUpstream, path: str, status: int
 ) -> None:
     token = bearer(scope="admin")
-    assert ask(guarded, module_upstream, path, token) == (status, [path] if status == 200 else [])
+    assert send(guarded, module_upstream, path, token) == (status, [path] if status == 200 else [])
 
 
 @pytest.mark.parametrize("path", ["/api/devices/a%2Fb", "/api/devices/a%5Cb"])
-def test_encoded_slashes_are_refused_with_the_settings_name(guarded: GatewayProcess, path: str) -> None:
+def test_a_refused_encoded_slash_names_the_setting(guarded: GatewayProcess, path: str) -> None:
     reply = guarded.get(path, bearer())
     assert (reply.status, reply.value("X-Gateway-Error")) == (400, "bad_path")
     assert "encoded_slashes" in reply.json()["detail"]
@@ -275,7 +275,7 @@ def test_encoded_slashes_are_refused_with_the_settings_name(guarded: GatewayProc
 
 @pytest.fixture(scope="module")
 def rooted(start_gateway: Callable[..., GatewayProcess], module_upstream: ScriptedUpstream) -> GatewayProcess:
-    """A service at / that is open but for one route, and beside it one at the same target that needs a scope."""
+    """A service at / with one route that needs a token, and another service at the same target that needs a scope."""
     own = {"path": "/docs/private/**", "scopes": ["admin"]}
     services = {
         "web": {
@@ -313,7 +313,7 @@ def rooted(start_gateway: Callable[..., GatewayProcess], module_upstream: Script
         ("/.well-known/acme-challenge/x", 200),
         ("/docs/private/x", 401),
         ("/docs/Private/x", 400),
-        # The gateway's own, which services that know no case have as well.
+        # A server that ignores case could serve its own /metrics.
         ("/Metrics", 400),
         ("/Mixed/x", 200),
         ("/Mixed/Admin", 401),
@@ -322,16 +322,16 @@ def rooted(start_gateway: Callable[..., GatewayProcess], module_upstream: Script
         ("/mixed/x", 400),
     ],
 )
-def test_a_service_at_the_root_gets_what_is_nobody_elses(
+def test_a_service_at_the_root_receives_all_other_paths(
     rooted: GatewayProcess, module_upstream: ScriptedUpstream, path: str, status: int
 ) -> None:
-    assert ask(rooted, module_upstream, path) == (status, [path] if status == 200 else [])
+    assert send(rooted, module_upstream, path) == (status, [path] if status == 200 else [])
 
 
 @pytest.mark.parametrize("path", ["/docs", "/docs/page.js", "/status", "/status/page.js", "/metrics"])
-def test_the_gateways_own_names_stay_its_own(
+def test_the_gateways_own_paths_are_never_forwarded(
     rooted: GatewayProcess, module_upstream: ScriptedUpstream, path: str
 ) -> None:
-    status, arrived = ask(rooted, module_upstream, path)
-    # Some of them have the services' documents fetched.
+    status, arrived = send(rooted, module_upstream, path)
+    # /docs makes the gateway fetch the services' documents.
     assert (status, path in arrived) == (200, False)

@@ -1,4 +1,4 @@
-"""A service with several prefixes, and prefixes that are another one at the service."""
+"""Services with several prefixes, and prefixes that are stripped or replaced."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def gateway(start_gateway: Callable[..., GatewayProcess], module_upstream: Scrip
 
 
 @pytest.mark.parametrize(
-    ("asked", "arrives"),
+    ("requested", "received"),
     [
         ("/api/v1/auth", "/inner/auth"),
         ("/api/v1/auth/", "/inner/auth/"),
@@ -74,17 +74,17 @@ def gateway(start_gateway: Callable[..., GatewayProcess], module_upstream: Scrip
         ("/s2", "/"),
     ],
 )
-def test_what_the_service_is_asked_for(
-    gateway: GatewayProcess, upstream: ScriptedUpstream, asked: str, arrives: str
+def test_the_path_and_prefix_that_the_service_receives(
+    gateway: GatewayProcess, upstream: ScriptedUpstream, requested: str, received: str
 ) -> None:
-    assert gateway.get(asked, bearer(sub=asked)).status == 200
-    (received,) = upstream.requests
-    assert received.target == arrives
-    assert received.values("X-Forwarded-Prefix") == ([asked[:3]] if asked.startswith("/s") else [])
+    assert gateway.get(requested, bearer(sub=requested)).status == 200
+    assert upstream.only.target == received
+    prefix = [requested[:3]] if requested.startswith("/s") else []
+    assert upstream.only.values("X-Forwarded-Prefix") == prefix
 
 
 @pytest.mark.parametrize("prefix", ["/api/v1/auth", "/api/auth", "/api/%61uth"])
-def test_policies_of_routes_hold_below_each_prefix_that_leads_to_the_same(
+def test_routes_apply_below_each_prefix_that_maps_to_the_same_path(
     gateway: GatewayProcess, upstream: ScriptedUpstream, prefix: str
 ) -> None:
     assert gateway.request("POST", f"{prefix}/login").status == 200
@@ -96,17 +96,17 @@ def test_policies_of_routes_hold_below_each_prefix_that_leads_to_the_same(
     assert len(upstream.requests) == 2
 
 
-def test_where_paths_stay_a_route_is_where_it_was_written(gateway: GatewayProcess) -> None:
+def test_without_target_prefix_a_route_applies_to_its_own_prefix_only(gateway: GatewayProcess) -> None:
     assert [gateway.get(path).status for path in ("/k2/open", "/k1/open")] == [200, 401]
 
 
-def test_one_limit_for_all_prefixes(gateway: GatewayProcess) -> None:
+def test_all_prefixes_share_one_limit(gateway: GatewayProcess) -> None:
     paths = ("/k1/a", "/k2/a", "/k1", "/k2")
     assert [gateway.get(path, bearer(sub="counted")).status for path in paths] == [200, 200, 200, 429]
 
 
 @pytest.mark.parametrize(
-    ("asked", "told", "becomes"),
+    ("requested", "location", "expected"),
     [
         ("/api/v1/auth/x", "/inner/auth/login", "/api/v1/auth/login"),
         ("/api/auth/x", "/inner/auth/login?next=/inner/auth", "/api/auth/login?next=/inner/auth"),
@@ -125,27 +125,27 @@ def test_one_limit_for_all_prefixes(gateway: GatewayProcess) -> None:
         ("/k2/x", "/y", "/y"),
     ],
 )
-def test_redirects_lead_back_the_way_that_the_client_came(
-    gateway: GatewayProcess, upstream: ScriptedUpstream, asked: str, told: str, becomes: str
+def test_redirects_use_the_prefix_of_the_request(
+    gateway: GatewayProcess, upstream: ScriptedUpstream, requested: str, location: str, expected: str
 ) -> None:
-    upstream.script = answering(f"HTTP/1.1 303 x\r\nLocation: {told}\r\nContent-Length: 0\r\n\r\n".encode())
-    reply = gateway.get(asked, bearer(sub=f"{asked} {told}"))
-    assert reply.value("Location") == becomes
-    if told.startswith("/inner"):
-        # So does a URL of the target's, and of the client's host.
-        url = f"{upstream.url}{told}"
+    upstream.script = answering(f"HTTP/1.1 303 x\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n".encode())
+    reply = gateway.get(requested, bearer(sub=f"{requested} {location}"))
+    assert reply.value("Location") == expected
+    if location.startswith("/inner"):
+        # An absolute URL of the target is rewritten in the same way.
+        url = f"{upstream.url}{location}"
         upstream.script = answering(f"HTTP/1.1 303 x\r\nLocation: {url}\r\nContent-Length: 0\r\n\r\n".encode())
-        assert gateway.get(asked, bearer(sub=f"{asked} {url}")).value("Location") == becomes
+        assert gateway.get(requested, bearer(sub=f"{requested} {url}")).value("Location") == expected
 
 
-def test_paths_of_cookies_follow(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+def test_cookie_paths_use_the_prefix_of_the_request(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
     cookies = "Set-Cookie: a=1; Path=/inner/auth\r\nSet-Cookie: b=1; Path=/\r\nSet-Cookie: c=1; Path=/inner/auth/me\r\n"
     upstream.script = answering(f"HTTP/1.1 200 OK\r\n{cookies}Content-Length: 0\r\n\r\n".encode())
     reply = gateway.get("/api/auth/x", bearer())
     assert reply.values("Set-Cookie") == ["a=1; Path=/api/auth", "b=1; Path=/", "c=1; Path=/api/auth/me"]
 
 
-def test_the_document_has_each_operation_once_where_clients_call_it(
+def test_the_document_has_each_operation_once_below_the_first_prefix(
     gateway: GatewayProcess, upstream: ScriptedUpstream
 ) -> None:
     body = json.dumps(DOCUMENT).encode()
@@ -159,10 +159,10 @@ def test_the_document_has_each_operation_once_where_clients_call_it(
     gateway.wait_until(lambda: bool(paths()), "make the document")
     assert paths() == {"/api/v1/auth/known", "/api/v1/auth"}
     statuses = {}
-    asked = ["/api/v1/known/known", "/api/known/known", "/api/known", "/api/known/more", "/api/v1/known/more"]
-    # One of its prefixes is also the one that the service knows.
-    asked += ["/renamed/known", "/inner/auth/known", "/inner/auth/more"]
-    for path in asked:
+    paths_below = ["/api/v1/known/known", "/api/known/known", "/api/known", "/api/known/more", "/api/v1/known/more"]
+    # One of its prefixes is also its target_prefix.
+    paths_below += ["/renamed/known", "/inner/auth/known", "/inner/auth/more"]
+    for path in paths_below:
         statuses[path] = gateway.get(path, bearer()).status
     assert statuses == {
         "/renamed/known": 200,
@@ -196,5 +196,5 @@ def test_the_document_has_each_operation_once_where_clients_call_it(
         ),
     ],
 )
-def test_prefixes_that_are_refused(service: dict[str, Any], error: str) -> None:
+def test_invalid_prefixes_are_refused(service: dict[str, Any], error: str) -> None:
     assert f"services.devices.{error}" in errors_of(devices(**service))

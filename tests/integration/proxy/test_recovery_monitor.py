@@ -1,4 +1,4 @@
-"""A target that works again is noticed before its breaker would let a request try: by connecting to it, by its health
+"""The breaker of a target that works again closes before its open time is over: by a connection attempt, by a health
 check, and by another worker. The breakers here stay open for longer than any test waits."""
 
 from __future__ import annotations
@@ -65,28 +65,28 @@ def reset(_: Received, connection: socket.socket) -> bool:
 
 
 @pytest.mark.parametrize(("service", "count"), [("lone", 1), ("paired", 2), ("eager", 2)])
-def test_targets_that_take_connections_again_are_asked_by_all_workers(
+def test_targets_that_accept_connections_again_are_used_by_all_workers(
     gateway: GatewayProcess, restless: list[FaultyService], service: str, count: int
 ) -> None:
-    def ask() -> str:
-        """Over a connection of its own, so that each worker is asked."""
+    def send() -> str:
+        """Opens a new connection, so that the requests are spread over the workers."""
         reply = gateway.get(f"/api/{service}", bearer())
         return f"{reply.status} {reply.value('X-Gateway-Error') or ''}".strip()
 
     targets = restless[:count]
-    with asking([ask] * 8, 0.02) as load:
+    with asking([send] * 8, 0.02) as load:
         load.wait_for(20, "200")
         for one in targets:
             one.refuse()
         for one in targets:
-            gateway.wait_until(partial(are_open, gateway, service, one.url, 2), "leave it alone")
+            gateway.wait_until(partial(are_open, gateway, service, one.url, 2), "open the breaker")
         for one in targets:
             one.become("good")
         for one in targets:
-            gateway.wait_until(partial(are_open, gateway, service, one.url, 0), "find it again")
+            gateway.wait_until(partial(are_open, gateway, service, one.url, 0), "close the breaker")
     assert load.outcomes.keys() <= {"200", UNREACHABLE, OPEN}
     assert [gateway.get(f"/api/{service}", bearer()).status for _ in range(20)] == [200] * 20
-    # Each worker said so for each.
+    # Each worker has logged this for each target.
     lines = gateway.output().splitlines()
     assert all(sum(f"{service}: requests go to {one.url} again" in line for line in lines) == 2 for one in targets)
 
@@ -95,20 +95,20 @@ def test_a_passed_health_check_closes_a_breaker(gateway: GatewayProcess, upstrea
     upstream.script = reset
     upstream.at["/health"] = answering(b"HTTP/1.1 503 Ill\r\nContent-Length: 0\r\n\r\n")
 
-    def is_left_alone() -> bool:
+    def is_open_everywhere() -> bool:
         gateway.get("/api/checked", bearer())
         return are_open(gateway, "checked", upstream.url, 2)
 
-    gateway.wait_until(is_left_alone, "leave it alone")
-    # That it takes connections says nothing: it did all the time.
+    gateway.wait_until(is_open_everywhere, "open the breaker")
+    # The target accepts connections, as it did before, so this does not close the breaker.
     assert gateway.get("/api/checked", bearer()).value("X-Gateway-Error") == "upstream_open"
     upstream.answers(OK)
     upstream.at["/health"] = answering(b"HTTP/1.1 204 Fine\r\n\r\n")
-    gateway.wait_until(lambda: are_open(gateway, "checked", upstream.url, 0), "find it again")
+    gateway.wait_until(lambda: are_open(gateway, "checked", upstream.url, 0), "close the breaker")
     assert [gateway.get("/api/checked", bearer()).status for _ in range(10)] == [200] * 10
 
 
-def test_health_checks_begin_with_the_worker_and_not_with_a_request(
+def test_health_checks_start_with_the_worker(
     start_gateway: Callable[..., GatewayProcess], upstream: ScriptedUpstream
 ) -> None:
     health = {"path": "/well", "interval_seconds": 0.2}
@@ -117,7 +117,7 @@ def test_health_checks_begin_with_the_worker_and_not_with_a_request(
 
 
 class Workers:
-    """Two workers' parts of one service, in this process."""
+    """The balancers and monitors of two workers for one service, in this process."""
 
     def __init__(self, target: str, redis: SharedRedis) -> None:
         self.target = target
@@ -130,64 +130,64 @@ class Workers:
         for breaker in self.breakers:
             for _ in range(3):
                 breaker.failed(breaker.acquire())
-        self.look()
+        self.examine()
 
-    def look(self) -> None:
+    def examine(self) -> None:
         for recovery in self.recoveries:
             recovery.examine()
 
 
 @pytest.fixture
-def mute() -> Iterator[str]:
-    """A target that takes connections, so that connecting tells nothing."""
+def unresponsive() -> Iterator[str]:
+    """A target that accepts connections and never responds, so connecting shows nothing."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
-def test_a_worker_that_sees_a_target_work_tells_the_others(server: RedisServer, mute: str) -> None:
+def test_a_recovery_seen_by_one_worker_closes_the_breakers_of_others(server: RedisServer, unresponsive: str) -> None:
     redis = SharedRedis(server.url, 1)
-    first, second = (workers := Workers(mute, redis)).breakers
-    # A recovery from before the outage means nothing.
-    SharedRecoveries(redis).publish("x", Target.parse(mute), 5)
+    first, second = (workers := Workers(unresponsive, redis)).breakers
+    # A recovery from before the outage does not count.
+    SharedRecoveries(redis).publish("x", Target.parse(unresponsive), 5)
     for _ in range(5):
-        workers.look()
+        workers.examine()
     assert first.is_open
     assert second.is_open
     assert first.recovered(time.monotonic())
 
-    def both_know() -> bool:
-        workers.look()
+    def are_both_closed() -> bool:
+        workers.examine()
         return not second.is_open
 
-    wait_until(both_know, "the other worker knows")
+    wait_until(are_both_closed, "the other worker closes its breaker")
     assert server.ask("KEYS", "gateway:recovery:*")
     assert all(0 < server.ask("TTL", key) <= 60 for key in server.ask("KEYS", "gateway:recovery:*"))
 
 
-def test_recoveries_are_no_ones_business_where_redis_is_gone(mute: str) -> None:
+def test_without_redis_each_worker_relies_on_its_own_observations(unresponsive: str) -> None:
     redis = SharedRedis(f"redis://127.0.0.1:{free_port()}/0", 0.1)
     with pytest.raises(FAILURES):
-        SharedRecoveries(redis).seconds_since("x", Target.parse(mute))
-    first, second = (workers := Workers(mute, redis)).breakers
+        SharedRecoveries(redis).seconds_since("x", Target.parse(unresponsive))
+    first, second = (workers := Workers(unresponsive, redis)).breakers
     assert first.recovered(time.monotonic())
-    workers.look()
+    workers.examine()
     assert not first.is_open
     assert second.is_open
 
 
-def test_a_target_that_was_reachable_all_the_time_is_left_to_requests(server: RedisServer, mute: str) -> None:
-    workers = Workers(mute, SharedRedis(server.url, 1))
-    watched = workers.recoveries[0]._targets[0]
-    wait_until(lambda: watched.is_reachable, "it has connected")
+def test_a_target_that_stayed_reachable_needs_a_probe(server: RedisServer, unresponsive: str) -> None:
+    workers = Workers(unresponsive, SharedRedis(server.url, 1))
+    monitored = workers.recoveries[0]._targets[0]
+    wait_until(lambda: monitored.is_reachable, "it has connected")
     for _ in range(3):
-        workers.look()
+        workers.examine()
     assert workers.breakers[0].is_open
-    # Each further failure has it look again: the target may have gone by now.
+    # After each further failure the monitor connects again: the target may be unreachable by now.
     workers.breakers[0]._open(time.monotonic(), time.monotonic())
-    workers.look()
-    assert watched.opened_at == workers.breakers[0].opened_at
+    workers.examine()
+    assert monitored.opened_at == workers.breakers[0].opened_at
 
 
-def test_the_loopback_address_of_each_machine_is_another_target() -> None:
+def test_is_loopback() -> None:
     assert [is_loopback(host) for host in ("127.0.0.1", "127.9.9.9", "::1", "localhost")] == [True] * 4
     assert not any(is_loopback(host) for host in ("10.0.0.1", "::2", "localhost.example.com", "devices"))

@@ -1,4 +1,4 @@
-"""Bodies as they come: nothing held back, nothing finished that was not, nobody waited for who has left."""
+"""Streamed responses: forwarded at once, never completed on the upstream's behalf, ended when the client leaves."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ GET = request_bytes("GET", "/api/devices", [bearer()])
 
 
 def reset(connection: socket.socket) -> bool:
-    """Has the upstream's connection end with a reset instead of an orderly end."""
+    """Makes the close of the upstream's connection a reset."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     return False
 
@@ -38,7 +38,7 @@ def read_until(sock: socket.socket, mark: bytes) -> bytes:
     ("head", "event"),
     [
         (CHUNKED, b"e\r\ndata: first\r\n\r\n\r\n"),
-        # The chunk's own end has not even come yet.
+        # The chunk is not complete yet.
         (CHUNKED, b"e\r\ndata: first\r\n\r\n"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", b"data: first\r\n\r\n"),
         (b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", b"data: first\r\n\r\n"),
@@ -51,7 +51,7 @@ def test_an_event_reaches_the_client_while_the_upstream_is_still_open(
 
     def stream(_: Received, connection: socket.socket) -> bool:
         connection.sendall(head + event)
-        # Were it held back, this would wait for ever, and the client's read would time out.
+        # If the gateway held the event back, the client's read would time out.
         return seen.wait(15) and False
 
     upstream.script = stream
@@ -79,7 +79,7 @@ def test_the_head_of_a_silent_stream_reaches_the_client_before_its_first_event(
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\npart",
         CHUNKED + b"4\r\npart\r\n",
@@ -88,10 +88,10 @@ def test_the_head_of_a_silent_stream_reaches_the_client_before_its_first_event(
         CHUNKED + b"8\r\npart",
     ],
 )
-def test_an_answer_cut_after_its_head_is_cut_for_the_client_too(
-    gateway: GatewayProcess, upstream: ScriptedUpstream, answer: bytes
+def test_a_response_truncated_after_its_head_is_truncated_for_the_client(
+    gateway: GatewayProcess, upstream: ScriptedUpstream, response: bytes
 ) -> None:
-    upstream.answers(answer, keep=False)
+    upstream.answers(response, keep=False)
     with Connection(gateway.port) as connection:
         connection.send(GET)
         data = connection.rest()
@@ -101,16 +101,16 @@ def test_an_answer_cut_after_its_head_is_cut_for_the_client_too(
     assert gateway.wait_for_log(lambda line: line["error"] == "upstream_aborted")["status"] == 200
 
 
-def test_an_answer_without_length_that_ends_by_a_reset_is_cut(
+def test_a_response_without_length_that_ends_with_a_reset_is_truncated(
     gateway: GatewayProcess, upstream: ScriptedUpstream
 ) -> None:
     seen = threading.Event()
 
-    def cut(_: Received, connection: socket.socket) -> bool:
+    def truncate(_: Received, connection: socket.socket) -> bool:
         connection.sendall(UNFRAMED + b"part")
         return seen.wait(15) and reset(connection)
 
-    upstream.script = cut
+    upstream.script = truncate
     with Connection(gateway.port) as connection:
         connection.send(request_bytes("GET", "/api/devices/reset", [bearer()]))
         data = read_until(connection.socket, b"part\r\n")
@@ -125,7 +125,7 @@ def test_an_answer_without_length_that_ends_by_a_reset_is_cut(
     [
         (CHUNKED, b"4\r\npart\r\n", False),
         (CHUNKED, b"4\r\npart\r\n", True),
-        # A head alone would be an empty document.
+        # A head alone would be a complete empty document.
         (CHUNKED, b"", False),
         (UNFRAMED, b"part", True),
         (UNFRAMED, b"", True),
@@ -136,12 +136,12 @@ def test_a_client_of_http_1_0_gets_a_reset_instead_of_an_orderly_end(
 ) -> None:
     seen = threading.Event()
 
-    def cut(_: Received, connection: socket.socket) -> bool:
+    def truncate(_: Received, connection: socket.socket) -> bool:
         connection.sendall(head + part)
         seen.wait(15)
         return reset(connection) if is_reset else False
 
-    upstream.script = cut
+    upstream.script = truncate
     with Connection(gateway.port) as connection:
         connection.send(GET.replace(b"HTTP/1.1", b"HTTP/1.0"))
         read_until(connection.socket, b"part" if part else b"\r\n\r\n")
@@ -150,16 +150,14 @@ def test_a_client_of_http_1_0_gets_a_reset_instead_of_an_orderly_end(
             read_until(connection.socket, b"never comes")
 
 
-def test_an_answer_that_ends_before_its_first_byte_is_a_502(
-    gateway: GatewayProcess, upstream: ScriptedUpstream
-) -> None:
+def test_a_response_that_ends_before_its_body_is_a_502(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
     upstream.answers(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n", keep=False)
     reply = gateway.get("/api/devices", bearer())
     assert (reply.status, reply.value("X-Gateway-Error")) == (502, "upstream_protocol")
 
 
 class TestClientLeaves:
-    """A client that goes away ends its service's work."""
+    """If the client leaves, the gateway closes the upstream connection."""
 
     def hang_after(self, upstream: ScriptedUpstream, data: bytes) -> threading.Event:
         ended = threading.Event()
@@ -189,7 +187,7 @@ class TestClientLeaves:
             read_until(connection.socket, b"part")
         assert ended.wait(10)
 
-    def test_with_a_reset(self, gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+    def test_by_a_reset(self, gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
         ended = self.hang_after(upstream, CHUNKED + b"4\r\npart\r\n")
         with Connection(gateway.port) as connection:
             connection.send(GET)
@@ -197,7 +195,7 @@ class TestClientLeaves:
             connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         assert ended.wait(10)
 
-    def test_one_that_has_sent_its_next_request_is_waited_for(
+    def test_a_pipelined_request_does_not_count_as_leaving(
         self, gateway: GatewayProcess, upstream: ScriptedUpstream
     ) -> None:
         release = threading.Event()
@@ -222,7 +220,7 @@ class TestClientLeaves:
 
 @pytest.fixture(scope="module")
 def impatient(start_gateway: Callable[..., GatewayProcess], module_upstream: ScriptedUpstream) -> GatewayProcess:
-    """Waits 1 s for upstreams; devices' in-flight limit is 2 for its only worker."""
+    """A gateway with read timeouts of 1 s, one worker, and an in-flight limit of 2 for devices."""
     services = four_services(module_upstream.url)
     for service in services["services"].values():
         service["read_timeout_seconds"] = 1
@@ -233,19 +231,23 @@ def impatient(start_gateway: Callable[..., GatewayProcess], module_upstream: Scr
 
 
 class TestSlowUpstreams:
-    """Time limits and the bulkhead."""
+    """Timeouts, and in-flight limits as bulkheads between services."""
 
-    def test_one_that_never_answers_is_a_504(self, impatient: GatewayProcess, upstream: ScriptedUpstream) -> None:
+    def test_an_upstream_that_never_responds_is_a_504(
+        self, impatient: GatewayProcess, upstream: ScriptedUpstream
+    ) -> None:
         silence = threading.Event()
         upstream.script = lambda *_: silence.wait(15) and False
         reply = impatient.get("/api/livestreams", bearer())
         silence.set()
         assert (reply.status, reply.value("X-Gateway-Error")) == (504, "upstream_timeout")
 
-    def test_one_that_dribbles_its_head_is_a_504(self, impatient: GatewayProcess, upstream: ScriptedUpstream) -> None:
+    def test_a_head_sent_one_byte_at_a_time_is_a_504(
+        self, impatient: GatewayProcess, upstream: ScriptedUpstream
+    ) -> None:
         silence = threading.Event()
 
-        def dribble(_request: Received, connection: socket.socket) -> bool:
+        def send_byte_by_byte(_request: Received, connection: socket.socket) -> bool:
             connection.sendall(b"HTTP/1.1 200 OK\r\nX-A: ")
             for _ in range(100):
                 connection.sendall(b"a")
@@ -253,12 +255,12 @@ class TestSlowUpstreams:
                     break
             return False
 
-        upstream.script = dribble
+        upstream.script = send_byte_by_byte
         reply = impatient.get("/api/livestreams", bearer())
         silence.set()
         assert (reply.status, reply.value("X-Gateway-Error")) == (504, "upstream_timeout")
 
-    def test_one_that_stops_in_its_body_cuts_the_answer(
+    def test_an_upstream_that_stops_within_its_body_truncates_the_response(
         self, impatient: GatewayProcess, upstream: ScriptedUpstream
     ) -> None:
         silence = threading.Event()
@@ -274,13 +276,13 @@ class TestSlowUpstreams:
         silence.set()
 
     @pytest.mark.parametrize("path", ["/api/rules", "/api/auth/me"])
-    def test_one_that_is_not_there_is_a_502(self, impatient: GatewayProcess, path: str) -> None:
+    def test_an_unreachable_upstream_is_a_502(self, impatient: GatewayProcess, path: str) -> None:
         reply = impatient.get(path, bearer())
         assert (reply.status, reply.value("X-Gateway-Error")) == (502, "upstream_unreachable")
         assert b"127.0.0.1" not in reply.body
         assert b"invalid" not in reply.body
 
-    def test_one_that_hangs_fills_its_own_places_only(
+    def test_an_upstream_that_hangs_fills_its_own_slots_only(
         self, impatient: GatewayProcess, upstream: ScriptedUpstream
     ) -> None:
         release = threading.Event()

@@ -1,4 +1,4 @@
-"""Several targets: where requests go while some of them fail, what is sent again, and how long anything may take."""
+"""Services with several targets: balancing, retries, breakers, health checks and timeouts."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from tests.support.gateway import GatewayProcess
 from tests.support.tokens import bearer
 from tests.support.upstream import OK, Received, ScriptedUpstream, answering
 
-# Nobody listens there.
+# Nothing listens on this port.
 DEAD = "http://127.0.0.1:1"
 NEVER_AGAIN = {"failures": 3, "open_seconds": 30, "max_open_seconds": 30}
-# One for each test, as what is known of targets stays known.
+# One service per test, as the state of targets outlasts a test.
 SERVICES: dict[str, dict[str, Any]] = {
     "spread": {"weights": [3, 1]},
     "refusing_get": {"targets": "dead first"},
@@ -62,7 +62,7 @@ def second(module_second: ScriptedUpstream) -> ScriptedUpstream:
 def gateway(
     start_gateway: Callable[..., GatewayProcess], module_upstream: ScriptedUpstream, module_second: ScriptedUpstream
 ) -> GatewayProcess:
-    """One with SERVICES, and with one worker, as what is known of targets is each worker's own."""
+    """A gateway with SERVICES. It has one worker, as each worker has its own state of the targets."""
     urls = {"first": module_upstream.url, "second": module_second.url, "dead": DEAD}
     services = {}
     for name, own in SERVICES.items():
@@ -72,12 +72,12 @@ def gateway(
 
 
 def reset(_: Received, connection: socket.socket) -> bool:
-    """Ends the connection without an answer."""
+    """Closes the connection without a response."""
     connection.shutdown(socket.SHUT_RDWR)
     return False
 
 
-def ask(gateway: GatewayProcess, path: str, method: str = "GET", body: bytes | None = None) -> Reply:
+def send(gateway: GatewayProcess, path: str, method: str = "GET", body: bytes | None = None) -> Reply:
     return gateway.request(method, f"/api/{path}", [bearer()], body)
 
 
@@ -89,43 +89,43 @@ def test_requests_are_spread_over_targets(
     gateway: GatewayProcess, upstream: ScriptedUpstream, second: ScriptedUpstream
 ) -> None:
     for _ in range(8):
-        assert ask(gateway, "spread").status == 200
+        assert send(gateway, "spread").status == 200
     assert (len(upstream.requests), len(second.requests)) == (6, 2)
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_a_target_that_refuses_costs_no_request(
+def test_a_target_that_refuses_connections_fails_no_request(
     gateway: GatewayProcess, upstream: ScriptedUpstream, method: str
 ) -> None:
     service = f"refusing_{method.lower()}"
-    replies = [ask(gateway, service, method, b"body" if method == "POST" else None) for _ in range(20)]
+    replies = [send(gateway, service, method, b"body" if method == "POST" else None) for _ in range(20)]
     assert Counter(reply.status for reply in replies) == {200: 20}
     assert len(upstream.requests) == 20
-    # After some failures it is not even tried: five in a row, and then one now and then.
+    # After five consecutive failures, the breaker allows a probe now and then.
     assert 5 <= counted(gateway, "gateway_retries_total", service=service) <= 8
     assert f"{service}: the breaker of {DEAD} opened" in gateway.output()
     logged = gateway.wait_for_log(lambda line: line["service"] == service and len(line["attempts"] or ()) > 1)
     assert [one["outcome"] for one in logged["attempts"]] == ["upstream_unreachable", "answered"]
-    # That is for operators.
+    # Neither the client nor the upstream learns of the attempts.
     assert not [name for name, _ in replies[0].fields if "attempt" in name.lower()]
     assert upstream.requests[-1].values("X-Gateway-Attempts") == []
 
 
-def test_after_a_reset_only_what_may_happen_twice_is_sent_again(
+def test_only_idempotent_requests_are_retried_after_a_reset(
     gateway: GatewayProcess, upstream: ScriptedUpstream, second: ScriptedUpstream
 ) -> None:
     upstream.script = reset
-    assert [ask(gateway, "resetting").status for _ in range(6)] == [200] * 6
-    assert [ask(gateway, "resetting", "PUT", b"x" * 1000).status for _ in range(4)] == [200] * 4
-    assert Counter(code(ask(gateway, "resetting", "POST", b"x")) for _ in range(6)) == {
+    assert [send(gateway, "resetting").status for _ in range(6)] == [200] * 6
+    assert [send(gateway, "resetting", "PUT", b"x" * 1000).status for _ in range(4)] == [200] * 4
+    assert Counter(code(send(gateway, "resetting", "POST", b"x")) for _ in range(6)) == {
         (200, None): 3,
         (502, "upstream_unreachable"): 3,
     }
-    # Each arrived once, wherever that was.
+    # Each POST arrived once.
     posts = [one for one in (*upstream.requests, *second.requests) if one.method == "POST"]
     assert len(posts) == 6
-    # A large body is not kept, so it can't be sent again.
-    large = [code(ask(gateway, "resetting", "PUT", b"x" * 200_000)) for _ in range(2)]
+    # A large body is streamed and not stored, so it can't be sent again.
+    large = [code(send(gateway, "resetting", "PUT", b"x" * 200_000)) for _ in range(2)]
     assert sorted(large) == [(200, None), (502, "upstream_unreachable")]
 
 
@@ -134,34 +134,32 @@ def test_retries_do_not_multiply_an_outage(
 ) -> None:
     upstream.script = second.script = reset
     for _ in range(100):
-        assert ask(gateway, "outage").status == 502
-    # Ten saved up, and a fifth of the requests.
+        assert send(gateway, "outage").status == 502
+    # Ten saved retries, and a fifth of the requests.
     assert 100 < len(upstream.requests) + len(second.requests) <= 131
 
 
-def test_a_service_that_fails_is_left_alone_and_found_again(
-    gateway: GatewayProcess, upstream: ScriptedUpstream
-) -> None:
+def test_the_breaker_opens_and_closes_again(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
     upstream.script = reset
-    assert [code(ask(gateway, "failing")) for _ in range(3)] == [(502, "upstream_unreachable")] * 3
-    refused = ask(gateway, "failing")
+    assert [code(send(gateway, "failing")) for _ in range(3)] == [(502, "upstream_unreachable")] * 3
+    refused = send(gateway, "failing")
     assert code(refused) == (503, "upstream_open")
     assert int(refused.value("Retry-After") or "") >= 1
     assert len(upstream.requests) == 3
     upstream.answers(OK)
-    gateway.wait_until(lambda: ask(gateway, "failing").status == 200, "find the service again")
-    assert [ask(gateway, "failing").status for _ in range(5)] == [200] * 5
+    gateway.wait_until(lambda: send(gateway, "failing").status == 200, "close the breaker")
+    assert [send(gateway, "failing").status for _ in range(5)] == [200] * 5
 
 
-def test_a_pause_that_a_target_asks_for_is_given(
+def test_retry_after_of_a_503_is_respected(
     gateway: GatewayProcess, upstream: ScriptedUpstream, second: ScriptedUpstream
 ) -> None:
     upstream.answers(b"HTTP/1.1 503 Busy\r\nRetry-After: 20\r\nContent-Length: 0\r\n\r\n")
-    # Its answer is the client's: it may have begun to do what it was asked.
-    assert Counter(ask(gateway, "busy").status for _ in range(20)) == {503: 1, 200: 19}
+    # The 503 itself goes to the client, as the target may have begun to process the request.
+    assert Counter(send(gateway, "busy").status for _ in range(20)) == {503: 1, 200: 19}
 
 
-def test_a_caller_stays_with_its_target(
+def test_balancing_by_principal_keeps_the_target(
     gateway: GatewayProcess, upstream: ScriptedUpstream, second: ScriptedUpstream
 ) -> None:
     for subject in ("ada", "bob", "eve", "joe", "sue", "tim"):
@@ -172,25 +170,25 @@ def test_a_caller_stays_with_its_target(
         assert sorted((after[0] - before[0], after[1] - before[1])) == [0, 4]
 
 
-def test_time_limits_of_a_route_and_for_the_head(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+def test_head_timeout_of_a_route(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
     released = threading.Event()
 
-    def dribble(_: Received, connection: socket.socket) -> bool:
-        """A head that never ends, a byte at a time: no pause between bytes is long."""
+    def send_byte_by_byte(_: Received, connection: socket.socket) -> bool:
+        """Sends an endless head one byte at a time, with short pauses."""
         connection.sendall(b"HTTP/1.1 200 OK\r\nX: ")
         while not released.wait(0.05):
             connection.sendall(b"x")
         return False
 
-    upstream.at["/api/slow/head"] = dribble
+    upstream.at["/api/slow/head"] = send_byte_by_byte
     try:
-        assert code(ask(gateway, "slow/head")) == (504, "upstream_timeout")
-        assert ask(gateway, "slow").status == 200
+        assert code(send(gateway, "slow/head")) == (504, "upstream_timeout")
+        assert send(gateway, "slow").status == 200
     finally:
         released.set()
 
 
-def test_targets_have_places_of_their_own(
+def test_max_in_flight_per_target(
     gateway: GatewayProcess, upstream: ScriptedUpstream, second: ScriptedUpstream
 ) -> None:
     released = threading.Event()
@@ -204,22 +202,22 @@ def test_targets_have_places_of_their_own(
     with ThreadPoolExecutor(2) as pool:
         hanging = []
         while len(upstream.requests) < 2:
-            # Every second one goes to the target that hangs, until it has as many as it may.
-            hanging.append(pool.submit(ask, gateway, "hanging"))
+            # Every second request goes to the target that hangs, until it has reached its limit.
+            hanging.append(pool.submit(send, gateway, "hanging"))
             gateway.wait_until(lambda: len(upstream.requests) + len(second.requests) >= len(hanging), "forward it")
-        assert [ask(gateway, "hanging").status for _ in range(6)] == [200] * 6
+        assert [send(gateway, "hanging").status for _ in range(6)] == [200] * 6
         assert len(upstream.requests) == 2
         released.set()
         assert {one.result().status for one in hanging} == {200}
 
 
-def test_clients_that_dribble_their_bodies_take_no_places(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+def test_slow_small_bodies_take_no_in_flight_slot(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
     data = request_bytes("POST", "/api/narrow", [bearer()], b"x" * 1000)
     slow = [Connection(gateway.port) for _ in range(6)]
     try:
         for one in slow:
             one.send(data[:-500])
-        assert [ask(gateway, "narrow").status for _ in range(5)] == [200] * 5
+        assert [send(gateway, "narrow").status for _ in range(5)] == [200] * 5
         for one in slow:
             one.send(data[-500:])
             assert one.reply("POST").status == 200
@@ -229,34 +227,34 @@ def test_clients_that_dribble_their_bodies_take_no_places(gateway: GatewayProces
     assert [one.body for one in upstream.requests if one.method == "POST"] == [b"x" * 1000] * 6
 
 
-def test_a_target_that_says_it_is_ill_gets_no_requests_until_it_is_well(
+def test_an_unhealthy_target_receives_no_requests_until_it_is_healthy(
     start_gateway: Callable[..., GatewayProcess], upstream: ScriptedUpstream, second: ScriptedUpstream
 ) -> None:
-    well = b"HTTP/1.1 204 Fine\r\n\r\n"
+    healthy = b"HTTP/1.1 204 Fine\r\n\r\n"
     upstream.at["/health"] = answering(b"HTTP/1.1 503 Ill\r\nContent-Length: 0\r\n\r\n")
-    second.at["/health"] = answering(well)
+    second.at["/health"] = answering(healthy)
     health = {"path": "/health", "interval_seconds": 0.2, "unhealthy_after": 2, "healthy_after": 2}
     devices = {"targets": [upstream.url, second.url], "balancing": "round_robin", "health": health}
     gateway = start_gateway({"services": {"devices": devices}}, workers=1)
-    assert ask(gateway, "devices").status == 200
+    assert send(gateway, "devices").status == 200
     gateway.wait_until(lambda: f"{upstream.url} fails its health check" in gateway.output(), "notice")
 
     def requests_to_the_first() -> int:
         before = sum(one.target == "/api/devices" for one in upstream.requests)
-        assert [ask(gateway, "devices").status for _ in range(6)] == [200] * 6
+        assert [send(gateway, "devices").status for _ in range(6)] == [200] * 6
         return sum(one.target == "/api/devices" for one in upstream.requests) - before
 
     assert requests_to_the_first() == 0
-    # When the other one is ill as well, the question is more likely to be wrong.
+    # If both targets are unhealthy, health results are ignored.
     second.at["/health"] = upstream.at["/health"]
     gateway.wait_until(lambda: f"{second.url} fails its health check" in gateway.output(), "notice")
     assert requests_to_the_first() == 3
-    upstream.at["/health"] = answering(well)
+    upstream.at["/health"] = answering(healthy)
     gateway.wait_until(lambda: f"{upstream.url} passes its health check again" in gateway.output(), "notice")
     assert requests_to_the_first() == 6
 
 
-def ended_after(data: bytes) -> Callable[[Received, socket.socket], bool]:
+def closing_after(data: bytes) -> Callable[[Received, socket.socket], bool]:
     def script(_: Received, connection: socket.socket) -> bool:
         connection.sendall(data)
         connection.shutdown(socket.SHUT_RDWR)
@@ -265,7 +263,7 @@ def ended_after(data: bytes) -> Callable[[Received, socket.socket], bool]:
     return script
 
 
-def test_an_answer_that_fails_before_its_body_is_a_failure_of_its_target(
+def test_a_response_that_fails_before_its_body_counts_as_failure_of_the_target(
     gateway: GatewayProcess, upstream: ScriptedUpstream
 ) -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
@@ -276,47 +274,45 @@ def test_an_answer_that_fails_before_its_body_is_a_failure_of_its_target(
         released.wait(30)
         return False
 
-    upstream.script = ended_after(head)
+    upstream.script = closing_after(head)
     upstream.at["/api/stopping/stops"] = stop_after_the_head
     try:
-        assert code(ask(gateway, "stopping/stops")) == (504, "upstream_timeout")
+        assert code(send(gateway, "stopping/stops")) == (504, "upstream_timeout")
     finally:
         released.set()
-    told = [code(ask(gateway, "stopping")) for _ in range(3)]
-    assert told == [(502, "upstream_protocol")] * 2 + [(503, "upstream_open")]
+    codes = [code(send(gateway, "stopping")) for _ in range(3)]
+    assert codes == [(502, "upstream_protocol")] * 2 + [(503, "upstream_open")]
 
 
-def test_a_target_that_breaks_off_its_answers_is_left_alone(
-    gateway: GatewayProcess, upstream: ScriptedUpstream
-) -> None:
-    cut = ended_after(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nbegun")
-    silent = ended_after(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
-    upstream.script = cut
+def test_truncated_responses_open_the_breaker(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+    truncated = closing_after(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nbegun")
+    silent = closing_after(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+    upstream.script = truncated
     upstream.at["/api/breaking/events"] = silent
 
-    def is_cut(path: str) -> bool:
+    def is_truncated(path: str) -> bool:
         with pytest.raises((IncompleteRead, ConnectionResetError)):
-            ask(gateway, path)
+            send(gateway, path)
         return True
 
-    # Streams often end so.
-    assert [is_cut("breaking/events") for _ in range(5)]
-    assert [is_cut("breaking") for _ in range(2)]
+    # Many services end their event streams like this.
+    assert [is_truncated("breaking/events") for _ in range(5)]
+    assert [is_truncated("breaking") for _ in range(2)]
     upstream.script = answering(OK)
-    assert ask(gateway, "breaking").status == 200
-    # One that came to its end was in between.
-    upstream.script = cut
-    assert [is_cut("breaking") for _ in range(3)]
-    assert code(ask(gateway, "breaking")) == (503, "upstream_open")
+    assert send(gateway, "breaking").status == 200
+    # A complete response resets the count.
+    upstream.script = truncated
+    assert [is_truncated("breaking") for _ in range(3)]
+    assert code(send(gateway, "breaking")) == (503, "upstream_open")
     assert f"breaking: the breaker of {upstream.url} opened" in gateway.output()
 
 
-def test_a_slow_upload_keeps_nobody_from_a_service_that_works(
+def test_a_slow_upload_as_probe_does_not_block_other_requests(
     gateway: GatewayProcess, upstream: ScriptedUpstream
 ) -> None:
     upstream.script = reset
     gateway.wait_until(
-        lambda: gateway.get("/api/uploading", bearer()).value("X-Gateway-Error") == "upstream_open", "leave it alone"
+        lambda: gateway.get("/api/uploading", bearer()).value("X-Gateway-Error") == "upstream_open", "open the breaker"
     )
     upstream.answers(OK)
     head = request_bytes("POST", "/api/uploading", [bearer(), ("Transfer-Encoding", "chunked")])
@@ -326,13 +322,13 @@ def test_a_slow_upload_keeps_nobody_from_a_service_that_works(
         return sum(one.method == "POST" for one in upstream.requests)
 
     def is_uploading() -> bool:
-        """Whether an upload got through to the service; others are refused until one may try."""
+        """Whether an upload has reached the service. It is refused until the breaker allows a probe."""
         uploads.append(Connection(gateway.port))
         uploads[-1].send(head + b"1\r\nx\r\n")
         return upstream.wait_until(lambda: posts() > 0, 0.1)
 
     try:
-        gateway.wait_until(is_uploading, "let an upload try")
+        gateway.wait_until(is_uploading, "allow an upload as probe")
         gateway.wait_until(
             lambda: [gateway.get("/api/uploading", bearer()).status for _ in range(10)] == [200] * 10, "serve others"
         )

@@ -1,4 +1,4 @@
-"""Uploads in any pieces, cut at any moment, refused early: what arrives is what was sent, or is no whole request."""
+"""Uploads in any pieces, aborted at any moment or refused early arrive as they were sent or stay incomplete."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SIZES = st.lists(st.one_of(st.integers(1, 40), st.integers(1, 70_000)), min_size
 
 @pytest.fixture(scope="module")
 def gateway(start_gateway: Callable[..., GatewayProcess], module_upstream: ScriptedUpstream) -> GatewayProcess:
-    """One worker, whose places and descriptors can be counted."""
+    """A gateway with one worker, whose in-flight slots and descriptors are counted."""
     tree = four_services(module_upstream.url) | {"ratelimit": {"enabled": False}}
     gateway = start_gateway(tree, workers=1)
     gateway.get("/api/devices", bearer())
@@ -38,7 +38,7 @@ def gateway(start_gateway: Callable[..., GatewayProcess], module_upstream: Scrip
 
 @pytest.fixture
 def leaves_nothing(gateway: GatewayProcess) -> Iterator[None]:
-    """Fails where anything of a request is still held when all have ended: a slot, or a descriptor of an upload."""
+    """Fails if a slot or a descriptor of an upload is still held after all requests have ended."""
     before = pipes_of(gateway)
     yield
 
@@ -47,11 +47,11 @@ def leaves_nothing(gateway: GatewayProcess) -> Iterator[None]:
         taken = [line for line in lines if line.startswith("gateway_requests_in_flight{")]
         return bool(taken) and all(line.endswith(" 0.0") for line in taken) and pipes_of(gateway) == before
 
-    gateway.wait_until(is_idle, "give back what its requests held")
+    gateway.wait_until(is_idle, "release slots and descriptors")
 
 
 def pipes_of(gateway: GatewayProcess) -> int:
-    """How many ends of pipes its worker has open."""
+    """The number of pipe descriptors of the worker."""
     [worker], links = gateway.worker_pids(), list[str]()
     for descriptor in Path(f"/proc/{worker}/fd").iterdir():
         with suppress(OSError):
@@ -60,7 +60,7 @@ def pipes_of(gateway: GatewayProcess) -> int:
 
 
 def echo(request: Received, connection: socket.socket) -> bool:
-    """Answers each piece as it comes, until the body ends."""
+    """Sends each piece of the body back as it arrives."""
     connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
     left = int((request.values("content-length") or ["-1"])[0])
     while left:
@@ -81,7 +81,7 @@ def echo(request: Received, connection: socket.socket) -> bool:
     return True
 
 
-def read_and_answer(request: Received, connection: socket.socket) -> bool:
+def read_and_respond(request: Received, connection: socket.socket) -> bool:
     read_body(request)
     connection.sendall(OK)
     return True
@@ -95,7 +95,7 @@ def test_any_body_in_any_pieces_arrives_as_it_was_sent(
     upstream.reset()
     upstream.reads_bodies = False
     is_echo = data.draw(st.booleans())
-    upstream.script = echo if is_echo else read_and_answer
+    upstream.script = echo if is_echo else read_and_respond
     bodies, message = list[bytes](), b""
     for _ in range(data.draw(st.integers(1, 3))):
         chunks = [os.urandom(size) for size in data.draw(SIZES)]
@@ -114,7 +114,7 @@ def test_any_body_in_any_pieces_arrives_as_it_was_sent(
         connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
         def send() -> None:
-            # What is left behind a refusal has nobody to take it; then the answers say what was wrong.
+            # After an early response the gateway may close. The assertions below check the responses.
             with suppress(OSError):
                 begun = 0
                 for end in ends:
@@ -123,31 +123,31 @@ def test_any_body_in_any_pieces_arrives_as_it_was_sent(
 
         sender = threading.Thread(target=send)
         sender.start()
-        answered = connection.rest()
+        responses = connection.rest()
         sender.join()
     arrived = [(request.body, request.is_whole) for request in upstream.requests]
-    # An answer that begins before its request is whole ends the connection, so what is behind it is not read.
+    # A response that begins before its request is complete closes the connection, so later requests are not read.
     count = len(arrived)
     assert arrived == [(body, True) for body in bodies[:count]]
-    assert answered.count(b"HTTP/1.1 200 OK\r\n") == count + (b'"alive"' in answered)
+    assert responses.count(b"HTTP/1.1 200 OK\r\n") == count + (b'"alive"' in responses)
     assert count >= 1
     if not is_echo:
-        assert b'"alive"' in answered
+        assert b'"alive"' in responses
 
 
 @EXAMPLES
 @given(st.data())
-def test_an_upload_that_ends_at_any_moment_is_never_finished(
+def test_an_upload_aborted_at_any_moment_is_never_completed(
     gateway: GatewayProcess, upstream: ScriptedUpstream, data: st.DataObject
 ) -> None:
     upstream.reset()
     upstream.reads_bodies = False
     ends, finished = threading.Event(), list[bool]()
 
-    def cut_or_cutting(request: Received, connection: socket.socket) -> bool:
+    def abort_or_be_aborted(request: Received, connection: socket.socket) -> bool:
         if is_clients:
             with suppress(OSError, AssertionError, ValueError):
-                (echo if is_echo else read_and_answer)(request, connection)
+                (echo if is_echo else read_and_respond)(request, connection)
             finished.append(request.is_whole)
         else:
             request.stream.read1(after)
@@ -156,7 +156,7 @@ def test_an_upload_that_ends_at_any_moment_is_never_finished(
         ends.set()
         return False
 
-    upstream.script = cut_or_cutting
+    upstream.script = abort_or_be_aborted
     is_clients, is_echo, is_reset = (data.draw(st.booleans()) for _ in range(3))
     after = data.draw(st.integers(0, 100_000))
     body = os.urandom(100_001)
@@ -174,19 +174,19 @@ def test_an_upload_that_ends_at_any_moment_is_never_finished(
                 connection.send(message)
             assert connection.reply("POST").status == 502
     if is_clients and not upstream.wait_until(lambda: bool(upstream.requests), 0.2):
-        # The gateway had not even asked before it saw that its client had left.
+        # The gateway noticed that the client had left before it forwarded anything.
         return
     assert ends.wait(10)
     assert True not in finished
 
 
-@pytest.mark.parametrize("answer", [b"422 Unprocessable Content", b"200 OK"])
-def test_each_of_many_clients_sees_an_early_answer(
-    gateway: GatewayProcess, upstream: ScriptedUpstream, answer: bytes
+@pytest.mark.parametrize("status", [b"422 Unprocessable Content", b"200 OK"])
+def test_an_early_response_reaches_each_of_many_clients(
+    gateway: GatewayProcess, upstream: ScriptedUpstream, status: bytes
 ) -> None:
-    """Also where it ends its connection, as nobody reads the rest: the refused clients would else see a reset."""
+    """The gateway closes these connections without a reset, which would discard the response at the client."""
     upstream.reads_bodies = False
-    upstream.answers(b"HTTP/1.1 %b\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno" % answer, keep=False)
+    upstream.answers(b"HTTP/1.1 %b\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno" % status, keep=False)
     seen = Counter[int]()
 
     def upload() -> None:
@@ -200,4 +200,4 @@ def test_each_of_many_clients_sees_an_early_answer(
         client.start()
     for client in clients:
         client.join()
-    assert seen == {int(answer[:3]): REFUSALS // CLIENTS * CLIENTS}
+    assert seen == {int(status[:3]): REFUSALS // CLIENTS * CLIENTS}

@@ -1,4 +1,4 @@
-"""Requests' bodies on their way: each piece as it comes, both directions at the same time."""
+"""Streamed request bodies: forwarded piece by piece, while the response is already read."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ STREAM_HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 @pytest.fixture(scope="module")
 def eager() -> Iterator[socket.socket]:
-    """Where a service listens that responds before it is asked."""
+    """A listener for a service that responds before it has received a request."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield listener
 
 
 @pytest.fixture(scope="module")
 def impatient(start_gateway: StartGateway, module_upstream: ScriptedUpstream, eager: socket.socket) -> GatewayProcess:
-    """A gateway that waits half a second for its services, one of which is eager, and a second for a whole body."""
+    """A gateway with a read timeout of 0.5 s, a body timeout of 1 s, and rules as the eager service."""
     tree = four_services(module_upstream.url)
     tree["services"]["devices"]["read_timeout_seconds"] = 0.5
     tree["services"]["rules"]["targets"] = [f"http://127.0.0.1:{eager.getsockname()[1]}"]
@@ -73,7 +73,7 @@ def echo(request: Received, connection: socket.socket) -> bool:
 
 
 @pytest.mark.parametrize("length", [None, 200_000])
-def test_each_piece_of_a_body_arrives_as_it_comes(
+def test_each_piece_of_a_body_is_forwarded_at_once(
     gateway: GatewayProcess, upstream: ScriptedUpstream, length: int | None
 ) -> None:
     upstream.reads_bodies = False
@@ -100,8 +100,8 @@ def test_each_piece_of_a_body_arrives_as_it_comes(
     assert arrived == ([b"six!"] * 3 if length else [chunk(b"six!")] * 3)
 
 
-def test_a_service_that_answers_while_it_reads(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
-    """Neither side could go on if the gateway read nothing of the answer before it has sent all of the request."""
+def test_a_service_that_responds_while_it_reads(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+    """There would be a deadlock if the gateway read no response before it had sent the whole request."""
     upstream.reads_bodies = False
     upstream.script = echo
     body = os.urandom(16 * MIB)
@@ -114,10 +114,10 @@ def test_a_service_that_answers_while_it_reads(gateway: GatewayProcess, upstream
     assert reply.body == body
 
 
-def test_a_client_that_pauses_in_reading_is_no_failure_of_the_service(
+def test_a_client_that_pauses_reading_causes_no_upstream_timeout(
     start_gateway: StartGateway, upstream: ScriptedUpstream
 ) -> None:
-    """The service can't go on reading as long as nobody takes what it answers."""
+    """The service can't read on as long as the client does not read its response."""
     upstream.reads_bodies = False
     upstream.script = echo
     settings = four_services(upstream.url)
@@ -128,15 +128,13 @@ def test_a_client_that_pauses_in_reading_is_no_failure_of_the_service(
         connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         sender = threading.Thread(target=connection.send, args=(post(length=len(body)) + body,))
         sender.start()
-        # By then nothing moves any more, and for longer than a service may be silent.
+        # Nothing moves for longer than the read timeout.
         time.sleep(2)
         assert connection.reply("POST").body == body
         sender.join()
 
 
-def test_the_head_of_an_early_answer_and_what_streams_behind_it(
-    gateway: GatewayProcess, upstream: ScriptedUpstream
-) -> None:
+def test_head_and_body_of_an_early_response_are_streamed(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
     upstream.reads_bodies = False
 
     def shout(request: Received, connection: socket.socket) -> bool:
@@ -163,7 +161,7 @@ def test_the_head_of_an_early_answer_and_what_streams_behind_it(
 
 
 @pytest.mark.parametrize(
-    ("method", "answer"),
+    ("method", "response"),
     [
         ("POST", OK),
         ("POST", b"HTTP/1.1 204 No Content\r\n\r\n"),
@@ -171,43 +169,43 @@ def test_the_head_of_an_early_answer_and_what_streams_behind_it(
         ("HEAD", STREAM_HEAD),
     ],
 )
-def test_an_answer_that_is_complete_before_the_request_is(
-    gateway: GatewayProcess, upstream: ScriptedUpstream, method: str, answer: bytes
+def test_a_response_that_is_complete_before_its_request(
+    gateway: GatewayProcess, upstream: ScriptedUpstream, method: str, response: bytes
 ) -> None:
     upstream.reads_bodies = False
     arrived, has_arrived = list[bytes](), threading.Event()
 
-    def answer_first(request: Received, connection: socket.socket) -> bool:
-        connection.sendall(answer)
+    def respond_first(request: Received, connection: socket.socket) -> bool:
+        connection.sendall(response)
         arrived.append(request.stream.read(3 * MIB))
         has_arrived.set()
         return True
 
-    upstream.script = answer_first
+    upstream.script = respond_first
     body = os.urandom(3 * MIB)
     with Connection(gateway.port) as connection:
         connection.send(post(length=len(body)).replace(b"POST", method.encode(), 1) + body[:1000])
-        # The client sees all of it while it still sends, and the service gets the rest.
-        assert connection.reply(method).status == int(answer[9:12])
+        # The client receives the whole response while it still sends, and the service receives the rest.
+        assert connection.reply(method).status == int(response[9:12])
         connection.send(body[1000:])
         assert has_arrived.wait(10)
     assert arrived == [body]
 
 
-def test_a_service_that_answers_and_takes_no_more_of_the_request_is_not_waited_for_any_longer(
+def test_a_service_that_responds_and_stops_reading_ends_the_upload(
     impatient: GatewayProcess, upstream: ScriptedUpstream
 ) -> None:
     upstream.reads_bodies, has_ended = False, threading.Event()
 
-    def answer_alone(_: Received, connection: socket.socket) -> bool:
+    def respond_without_reading(_: Received, connection: socket.socket) -> bool:
         connection.sendall(OK)
         # Stays connected and reads nothing.
         has_ended.wait(60)
         return False
 
-    upstream.script = answer_alone
+    upstream.script = respond_without_reading
     with Connection(impatient.port, timeout=1) as connection:
-        # As much as it takes, which is not all.
+        # The gateway accepts a part of the body.
         with suppress(OSError):
             connection.send(post(("X-Request-Id", "unread"), length=100 * MIB) + bytes(50 * MIB))
         assert connection.reply("POST").status == 200
@@ -217,16 +215,16 @@ def test_a_service_that_answers_and_takes_no_more_of_the_request_is_not_waited_f
             has_ended.set()
 
 
-def test_nothing_is_said_about_an_expectation_behind_the_head_of_the_response(
+def test_100_continue_is_not_sent_after_the_head_of_the_response(
     impatient: GatewayProcess, eager: socket.socket
 ) -> None:
-    """100 Continue would be taken for a part of the response there."""
+    """It would become part of the response."""
     head = post(CONTINUE).replace(b"/api/devices", b"/api/rules")
 
     def serve() -> None:
         service, _ = eager.accept()
         with service:
-            # Mostly, it is there before the gateway looks for it.
+            # This usually arrives before the gateway reads.
             service.sendall(STREAM_HEAD + chunk(b"one"))
             received_until(service, b"piece")
             service.sendall(chunk(b"two") + b"0\r\n\r\n")
@@ -242,22 +240,22 @@ def test_nothing_is_said_about_an_expectation_behind_the_head_of_the_response(
             received += received_until(connection.socket, b"0\r\n\r\n")
             connection.send(b"0\r\n\r\n")
             serving.join(20)
-        _, _, behind_head = received.partition(b"HTTP/1.1 200 OK\r\n")
-        assert behind_head.endswith(b"\r\n\r\n" + chunk(b"one") + chunk(b"two") + b"0\r\n\r\n")
+        _, _, after_head = received.partition(b"HTTP/1.1 200 OK\r\n")
+        assert after_head.endswith(b"\r\n\r\n" + chunk(b"one") + chunk(b"two") + b"0\r\n\r\n")
 
 
 def test_an_early_refusal_ends_the_upload(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
     upstream.reads_bodies = False
     upstream.answers(b"HTTP/1.1 422 Unprocessable Content\r\nContent-Length: 2\r\n\r\nno")
     with Connection(gateway.port) as connection:
-        # Nothing of the body is ever sent.
+        # The client never sends the body.
         connection.send(post(length=10 * MIB))
         reply = connection.reply("POST")
     assert (reply.status, reply.body, reply.value("Connection")) == (422, b"no", "close")
     assert upstream.wait_until(lambda: len(upstream.closed_connections) == upstream.connections)
 
 
-def test_a_service_that_closes_while_it_is_sent_the_body(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+def test_a_service_that_closes_during_the_upload_is_a_502(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
     upstream.reads_bodies = False
     upstream.script = lambda *_: False
     with Connection(gateway.port) as connection:
@@ -267,12 +265,12 @@ def test_a_service_that_closes_while_it_is_sent_the_body(gateway: GatewayProcess
 
 
 @pytest.mark.parametrize("sent", [chunk(b"part"), chunk(b"part") + b"5\r\nhel", chunk(b"part") + b"zz\r\n"])
-def test_a_body_that_is_cut_is_never_finished(gateway: GatewayProcess, upstream: ScriptedUpstream, sent: bytes) -> None:
+def test_a_truncated_body_is_never_completed(gateway: GatewayProcess, upstream: ScriptedUpstream, sent: bytes) -> None:
     with Connection(gateway.port) as connection:
         connection.send(post() + sent)
         connection.socket.shutdown(socket.SHUT_WR)
         connection.rest()
-    # What the gateway gave up at once may arrive later than its answer.
+    # The request may reach the service after the response has reached the client.
     assert upstream.wait_until(lambda: len(upstream.requests) == 1)
     assert upstream.wait_until(lambda: upstream.only.connection in upstream.closed_connections)
     assert [request.is_whole for request in upstream.requests] == [False]
@@ -280,7 +278,7 @@ def test_a_body_that_is_cut_is_never_finished(gateway: GatewayProcess, upstream:
     assert line["attempts"][-1]["outcome"] == "given up"
 
 
-def test_a_body_that_is_cut_while_the_answer_streams_cuts_the_answer(
+def test_a_body_truncated_during_the_response_truncates_the_response(
     gateway: GatewayProcess, upstream: ScriptedUpstream
 ) -> None:
     upstream.reads_bodies = False
@@ -299,7 +297,7 @@ def test_a_body_that_is_cut_while_the_answer_streams_cuts_the_answer(
     assert upstream.wait_until(lambda: len(upstream.closed_connections) == upstream.connections)
 
 
-def test_an_answer_without_length_that_is_reset_while_the_request_is_sent_is_cut(
+def test_a_response_without_length_that_is_reset_during_the_upload_is_truncated(
     gateway: GatewayProcess, upstream: ScriptedUpstream
 ) -> None:
     upstream.reads_bodies = False
@@ -331,7 +329,7 @@ def test_an_answer_without_length_that_is_reset_while_the_request_is_sent_is_cut
     assert b"0\r\n\r\n" not in rest
 
 
-def test_a_body_over_the_limit_while_the_answer_streams_cuts_the_answer(
+def test_a_body_over_the_limit_during_the_response_truncates_the_response(
     start_gateway: StartGateway, upstream: ScriptedUpstream
 ) -> None:
     settings = four_services(upstream.url)
@@ -349,25 +347,25 @@ def test_a_body_over_the_limit_while_the_answer_streams_cuts_the_answer(
         received_until(connection.socket, b"begun")
         connection.send(chunk(b"a" * 900))
         assert b"0\r\n\r\n" not in connection.rest()
-    # Before the answer has begun it is refused.
+    # Before the response has begun, the request is refused.
     upstream.script = lambda request, _: request.stream.read() == b"x"
     with Connection(gateway.port) as connection:
         connection.send(post() + chunk(b"a" * 900) + chunk(b"a" * 900))
         assert connection.reply("POST").status == 413
-    # The head of it may arrive later than the refusal.
+    # The request's head may reach the service after the refusal has reached the client.
     assert upstream.wait_until(lambda: len(upstream.requests) == 2)
 
 
-def test_a_chunked_body_that_has_arrived_with_its_head_is_no_upload(
+def test_a_chunked_body_that_arrives_with_its_head_is_buffered(
     gateway: GatewayProcess, upstream: ScriptedUpstream
 ) -> None:
     with Connection(gateway.port) as connection:
         connection.send((post() + chunk(b"bo") + chunk(b"dy") + b"0\r\nX-A: 1\r\n\r\n") * 2)
         # Both responses may arrive at once.
-        answers = b""
-        while answers.count(b'{"ok":true}') < 2:
-            answers += received_until(connection.socket, b"}")
-        assert answers.count(b"HTTP/1.1 200 OK\r\n") == 2
+        responses = b""
+        while responses.count(b'{"ok":true}') < 2:
+            responses += received_until(connection.socket, b"}")
+        assert responses.count(b"HTTP/1.1 200 OK\r\n") == 2
         connection.send(post() + b"0\r\n\r\n")
         assert connection.reply("POST").status == 200
     assert [request.body for request in upstream.requests] == [b"body", b"body", b""]
@@ -375,22 +373,22 @@ def test_a_chunked_body_that_has_arrived_with_its_head_is_no_upload(
     assert gateway.wait_for_log(lambda line: line["received_bytes"] == 4)
 
 
-def test_pipelined_requests_behind_chunked_bodies(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+def test_pipelined_requests_after_chunked_bodies(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
     requests = [post() + chunk(b"a" * 70_000) + chunk(b"%d" % number) + b"0\r\n\r\n" for number in range(3)]
     requests.append(request_bytes("GET", "/healthz"))
     with Connection(gateway.port) as connection:
         sender = threading.Thread(target=connection.send, args=(b"".join(requests),))
         sender.start()
-        answers = received_until(connection.socket, b'"alive"')
+        responses = received_until(connection.socket, b'"alive"')
         sender.join()
-    assert answers.count(b"HTTP/1.1 200 OK\r\n") == 4
+    assert responses.count(b"HTTP/1.1 200 OK\r\n") == 4
     assert [request.body[70_000:] for request in upstream.requests] == [b"0", b"1", b"2"]
 
 
-def test_a_client_that_leaves_behind_bytes_that_nobody_reads_is_noticed(
+def test_a_client_that_leaves_after_a_pipelined_request_is_noticed(
     gateway: GatewayProcess, upstream: ScriptedUpstream
 ) -> None:
-    """Its next request is on the connection already, and would hide that the connection has ended."""
+    """A plain read event would not show the end of the connection, as there are bytes before it."""
     left = threading.Event()
 
     def hang(_: Received, connection: socket.socket) -> bool:
@@ -406,19 +404,19 @@ def test_a_client_that_leaves_behind_bytes_that_nobody_reads_is_noticed(
     assert left.wait(10)
 
 
-def test_an_answer_before_a_small_body_is_seen_where_the_connection_ends_with_it(gateway: GatewayProcess) -> None:
+def test_a_refusal_before_a_small_body_is_not_lost_when_the_connection_closes(gateway: GatewayProcess) -> None:
     fields = [("Content-Length", "2000"), ("Connection", "close")]
     with Connection(gateway.port) as connection:
         connection.send(request_bytes("POST", "/api/devices", fields))
         assert connection.reply("POST").status == 401
-        # A client that is still sending would not even read the answer if this failed.
+        # If sending failed here, a client that is still sending would not read the response.
         for _ in range(20):
             connection.send(bytes(100))
             assert connection.socket.recv(1) == b""
 
 
-def test_the_log_does_not_count_lingering(gateway: GatewayProcess) -> None:
-    """A refused client may go on sending its body for a while; its request has ended before."""
+def test_the_logged_time_excludes_lingering(gateway: GatewayProcess) -> None:
+    """A refused client may send its body for a while after its request has ended."""
     fields = [("Content-Length", "1000000"), ("X-Request-Id", "lingers")]
     with Connection(gateway.port) as connection:
         connection.send(request_bytes("POST", "/api/devices", fields))
@@ -427,13 +425,11 @@ def test_the_log_does_not_count_lingering(gateway: GatewayProcess) -> None:
     assert line["seconds"] < LINGER_SECONDS
 
 
-def test_a_body_has_a_time_limit_however_steadily_it_comes(
-    impatient: GatewayProcess, upstream: ScriptedUpstream
-) -> None:
+def test_a_steady_body_ends_at_the_body_timeout(impatient: GatewayProcess, upstream: ScriptedUpstream) -> None:
     with Connection(impatient.port) as connection:
         connection.send(post())
         with suppress(OSError):
-            # Until the gateway ends it: no single piece is late, and they come fast enough.
+            # Until the gateway closes: each piece is in time, and the rate is high enough.
             while not is_readable(connection.socket):
                 connection.send(chunk(b"a" * 100))
         assert connection.rest().startswith(b"HTTP/1.1 400 ")

@@ -1,4 +1,4 @@
-"""Uploads over TLS, of clients and to services."""
+"""Uploads over TLS, from clients and to services."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def gateway(start_gateway: StartGateway, module_upstream: ScriptedUpstream, auth
 
 @contextmanager
 def connected(gateway: GatewayProcess, authority: Authority) -> Iterator[ssl.SSLSocket]:
-    """A connection of a client that takes no end without close_notify for one."""
+    """A client's connection that requires close_notify at its end."""
     context = ssl.create_default_context(cafile=authority.ca_file)
     with (
         socket.create_connection(("127.0.0.1", gateway.port), 20) as plain,
@@ -55,8 +55,8 @@ def received_until(sock: ssl.SSLSocket, mark: bytes) -> bytes:
     return data
 
 
-def uploaded(gateway: GatewayProcess, authority: Authority, *fields: tuple[str, str]) -> int:
-    """The status that Python's own client sees, which sends all of its body before it reads."""
+def upload(gateway: GatewayProcess, authority: Authority, *fields: tuple[str, str]) -> int:
+    """The status that http.client receives. It sends its whole body before it reads."""
     context = ssl.create_default_context(cafile=authority.ca_file)
     client = HTTPSConnection("127.0.0.1", gateway.port, context=context, timeout=20)
     try:
@@ -66,22 +66,22 @@ def uploaded(gateway: GatewayProcess, authority: Authority, *fields: tuple[str, 
         client.close()
 
 
-def test_refused_uploads_see_their_refusal(
+def test_refusals_reach_clients_that_are_still_sending(
     gateway: GatewayProcess, upstream: ScriptedUpstream, authority: Authority
 ) -> None:
-    assert [uploaded(gateway, authority) for _ in range(20)] == [401] * 20
-    # Also those that the service refuses, while they are sent.
+    assert [upload(gateway, authority) for _ in range(20)] == [401] * 20
+    # The service refuses these while they are being sent.
     upstream.reads_bodies = False
     upstream.answers(b"HTTP/1.1 422 X\r\nContent-Length: 0\r\n\r\n", keep=False)
-    assert [uploaded(gateway, authority, bearer()) for _ in range(20)] == [422] * 20
+    assert [upload(gateway, authority, bearer()) for _ in range(20)] == [422] * 20
 
 
-def test_an_upload_goes_through(gateway: GatewayProcess, upstream: ScriptedUpstream, authority: Authority) -> None:
-    assert uploaded(gateway, authority, bearer()) == 200
+def test_an_upload_arrives(gateway: GatewayProcess, upstream: ScriptedUpstream, authority: Authority) -> None:
+    assert upload(gateway, authority, bearer()) == 200
     assert upstream.only.body == bytes(2 * MIB)
 
 
-def test_an_answer_that_ends_with_its_connection_is_seen_to_have_ended(
+def test_a_response_that_ends_with_the_connection_ends_with_close_notify(
     gateway: GatewayProcess, authority: Authority
 ) -> None:
     with connected(gateway, authority) as sock:
@@ -109,7 +109,7 @@ def test_both_directions_at_the_same_time(
     body, got = os.urandom(8 * MIB), bytearray()
     with connected(gateway, authority) as sock:
         sock.sendall(request_bytes("POST", "/api/devices", [bearer(), ("Content-Length", str(len(body)))]))
-        # One thread: OpenSSL's connections are not for two.
+        # One thread, as OpenSSL connections are not thread-safe.
         sock.setblocking(False)
         sent = 0
         deadline = time.monotonic() + 30
@@ -129,7 +129,7 @@ def test_both_directions_at_the_same_time(
 
 
 @pytest.mark.parametrize("is_reset", [False, True])
-def test_a_client_that_leaves_is_noticed_behind_its_close_notify(
+def test_a_client_that_leaves_is_noticed_despite_its_close_notify(
     gateway: GatewayProcess, upstream: ScriptedUpstream, authority: Authority, is_reset: bool
 ) -> None:
     left = threading.Event()
@@ -146,7 +146,7 @@ def test_a_client_that_leaves_is_noticed_behind_its_close_notify(
         assert upstream.wait_until(lambda: len(upstream.requests) == 1)
         sock.settimeout(0)
         with suppress(OSError):
-            # Says that it leaves, without waiting for the gateway to say so, too.
+            # Sends close_notify without waiting for the gateway's.
             sock.unwrap()
         if is_reset:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
@@ -163,17 +163,16 @@ def service(authority: Authority) -> Iterator[ScriptedUpstream]:
     service.close()
 
 
-def test_a_slow_upload_to_a_service(
+def test_session_tickets_are_not_taken_for_a_response_during_a_slow_upload(
     start_gateway: StartGateway, service: ScriptedUpstream, authority: Authority
 ) -> None:
-    """What TLS itself sends to the gateway, session tickets for example, begins no answer."""
     settings = four_services(service.url)
     settings["services"]["devices"] |= {"ca_file": str(authority.ca_file), "read_timeout_seconds": 0.5}
     gateway = start_gateway(settings, workers=1)
     with Connection(gateway.port) as connection:
         connection.send(request_bytes("POST", "/api/devices", [bearer(), ("Transfer-Encoding", "chunked")]))
         for _ in range(4):
-            # TaskGroup longer than the service may be silent.
+            # In all, longer than the read timeout.
             time.sleep(0.3)
             connection.send(b"5\r\npiece\r\n")
         connection.send(b"0\r\n\r\n")

@@ -1,4 +1,4 @@
-"""Services that send whatever they like over connections that are kept: each request gets its own answer or none."""
+"""Services that send arbitrary bytes on reused connections: each request gets its own response or an error."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ def pool_for(service: ScriptedUpstream, authority: Authority) -> UpstreamConnect
     return UpstreamConnectionPool(ServiceSettings(prefix="/x", targets=(service.url,), ca_file=ca_file), "x")
 
 
-def ask(pool: UpstreamConnectionPool, service: ScriptedUpstream, method: str, path: str) -> tuple[int, bytes] | None:
-    """Status and body; None where there is no whole answer."""
+def send(pool: UpstreamConnectionPool, service: ScriptedUpstream, method: str, path: str) -> tuple[int, bytes] | None:
+    """Status and body; None without a complete response."""
     request = UpstreamRequest(method, Target.parse(service.url), path, [("Host", "x")], b"", Timeouts(5, 5, 5))
     try:
         head, body = round_trip(pool, request)
@@ -69,7 +69,7 @@ def ask(pool: UpstreamConnectionPool, service: ScriptedUpstream, method: str, pa
 
 @dataclass
 class Step:
-    """A request, and all that the service sends before it waits for the next one."""
+    """A request, and everything that the service sends before it reads the next one."""
 
     method: str
     status: int
@@ -77,7 +77,7 @@ class Step:
     interim: Sequence[bytes]
     stray: bytes
 
-    def answer(self, path: bytes) -> bytes:
+    def response(self, path: bytes) -> bytes:
         body = b"for " + path
         head = b"".join(self.interim) + b"HTTP/1.1 %d X\r\n" % self.status
         if self.framing == "length":
@@ -116,19 +116,21 @@ STEPS = st.builds(
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(steps=st.lists(STEPS, min_size=2, max_size=6))
-def test_nobody_gets_bytes_of_another(service: ScriptedUpstream, authority: Authority, steps: list[Step]) -> None:
+def test_no_request_receives_bytes_of_another_response(
+    service: ScriptedUpstream, authority: Authority, steps: list[Step]
+) -> None:
     def script(received: Received, connection: socket.socket) -> bool:
-        connection.sendall(steps[int(received.target[1:])].answer(received.target.encode()))
+        connection.sendall(steps[int(received.target[1:])].response(received.target.encode()))
         return True
 
     service.script = script
     pool = pool_for(service, authority)
     for number, step in enumerate(steps):
-        answer = ask(pool, service, step.method, f"/{number}")
+        response = send(pool, service, step.method, f"/{number}")
         has_body = step.method != "HEAD" and step.status not in (204, 304) and step.framing != "none"
-        # What may be repeated has its answer also where the last one left its connection unusable.
-        assert answer in [(step.status, b"for /%d" % number if has_body else b""), None]
-        assert answer is not None or step.method == "POST"
+        # A repeatable request gets its response even if the step before left its connection unusable.
+        assert response in [(step.status, b"for /%d" % number if has_body else b""), None]
+        assert response is not None or step.method == "POST"
     pool.close_idle()
 
 
@@ -142,7 +144,7 @@ WHOLE = {
 
 @pytest.mark.parametrize("end", ["orderly", "reset"])
 @pytest.mark.parametrize("framing", WHOLE)
-def test_an_answer_that_ends_at_any_byte_is_whole_or_none(
+def test_a_response_that_ends_at_any_byte_is_complete_or_an_error(
     service: ScriptedUpstream, authority: Authority, framing: str, end: str
 ) -> None:
     whole = WHOLE[framing]
@@ -158,25 +160,27 @@ def test_an_answer_that_ends_at_any_byte_is_whole_or_none(
     service.script = script
     pool = pool_for(service, authority)
     for length in range(len(whole) + 1):
-        answer = ask(pool, service, "GET", f"/{length}")
+        response = send(pool, service, "GET", f"/{length}")
         if framing == "until the end" and end == "orderly" and length >= len(HEAD) + 2:
-            assert answer == (200, whole[len(HEAD) + 2 : length])
+            assert response == (200, whole[len(HEAD) + 2 : length])
         elif framing != "until the end" and end == "orderly" and length == len(whole):
-            assert answer == (200, b"whole")
+            assert response == (200, b"whole")
         else:
             # A reset may overtake what was sent before it.
-            assert answer is None or (framing != "until the end" and length == len(whole) and answer == (200, b"whole"))
+            assert response is None or (
+                framing != "until the end" and length == len(whole) and response == (200, b"whole")
+            )
     pool.close_idle()
 
 
 @pytest.mark.parametrize("end", ["orderly", "cut"])
-def test_a_document_that_is_cut_is_none(service: ScriptedUpstream, authority: Authority, end: str) -> None:
+def test_a_truncated_document_is_an_error(service: ScriptedUpstream, authority: Authority, end: str) -> None:
     def script(_: Received, connection: socket.socket) -> bool:
         connection.sendall(WHOLE["until the end"])
         if end == "orderly" and isinstance(connection, ssl.SSLSocket):
             connection.unwrap()
         elif end == "cut" and isinstance(connection, ssl.SSLSocket):
-            # What anybody on the way can do.
+            # Anyone on the network path can do this.
             connection.shutdown(socket.SHUT_WR)
         elif end == "cut":
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -193,10 +197,10 @@ def test_a_document_that_is_cut_is_none(service: ScriptedUpstream, authority: Au
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(data=st.binary(max_size=300), prefix=st.sampled_from([b"", b"HTTP/1.1 ", HEAD, HEAD + b"Content-Length: "]))
-def test_any_bytes_are_an_answer_or_a_failure(
+def test_any_bytes_are_a_response_or_an_error(
     service: ScriptedUpstream, authority: Authority, data: bytes, prefix: bytes
 ) -> None:
-    """And the next request has its own answer."""
+    """The next request gets its own response."""
 
     def script(received: Received, connection: socket.socket) -> bool:
         connection.sendall(prefix + data if received.target == "/first" else WHOLE["length"])
@@ -205,6 +209,6 @@ def test_any_bytes_are_an_answer_or_a_failure(
     service.script = script
     pool = pool_for(service, authority)
     for _ in range(2):
-        ask(pool, service, "GET", "/first")
-        assert ask(pool, service, "GET", "/next") == (200, b"whole")
+        send(pool, service, "GET", "/first")
+        assert send(pool, service, "GET", "/next") == (200, b"whole")
     pool.close_idle()

@@ -1,4 +1,4 @@
-"""Services behind TLS: verified, by a private authority where one is configured, with a client certificate."""
+"""Services with TLS: their certificates are verified, and the gateway presents its client certificate."""
 
 from __future__ import annotations
 
@@ -21,10 +21,12 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(tmp_path_factory.mktemp("authority"))
 
 
-def server_context(authority: Authority, certificate: tuple[Path, Path], *, asks: bool = False) -> ssl.SSLContext:
+def server_context(
+    authority: Authority, certificate: tuple[Path, Path], *, needs_client_certificate: bool = False
+) -> ssl.SSLContext:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(*certificate)
-    if asks:
+    if needs_client_certificate:
         context.verify_mode = ssl.CERT_REQUIRED
         context.load_verify_locations(authority.ca_file)
     return context
@@ -35,7 +37,7 @@ def upstreams(authority: Authority) -> Iterator[dict[str, ScriptedUpstream]]:
     good = authority.issue("good", "127.0.0.1", "localhost")
     started = {
         "good": ScriptedUpstream(server_context(authority, good)),
-        "asking": ScriptedUpstream(server_context(authority, good, asks=True)),
+        "needs certificate": ScriptedUpstream(server_context(authority, good, needs_client_certificate=True)),
         "misnamed": ScriptedUpstream(server_context(authority, authority.issue("misnamed", "other.test"))),
     }
     yield started
@@ -55,10 +57,10 @@ def gateway(
                 "good": {"prefix": "/good", "targets": [upstreams["good"].url], **private},
                 "unknown": {"prefix": "/unknown", "targets": [upstreams["good"].url], "auth": "none"},
                 "misnamed": {"prefix": "/misnamed", "targets": [upstreams["misnamed"].url], **private},
-                "anonymous": {"prefix": "/anonymous", "targets": [upstreams["asking"].url], **private},
+                "anonymous": {"prefix": "/anonymous", "targets": [upstreams["needs certificate"].url], **private},
                 "known": {
                     "prefix": "/known",
-                    "targets": [upstreams["asking"].url],
+                    "targets": [upstreams["needs certificate"].url],
                     "client_certificate_file": str(certificate),
                     "client_key_file": str(key),
                     **private,
@@ -74,7 +76,7 @@ def gateway(
     )
 
 
-def test_a_service_of_the_private_authority_is_reached(
+def test_a_service_of_a_private_authority_is_reached(
     gateway: GatewayProcess, upstreams: dict[str, ScriptedUpstream]
 ) -> None:
     upstreams["good"].reset()
@@ -88,7 +90,7 @@ def test_a_service_of_the_private_authority_is_reached(
 
 
 @pytest.mark.parametrize("path", ["/unknown", "/misnamed", "/plain"])
-def test_one_that_can_not_be_verified_is_not_asked(
+def test_a_service_that_can_not_be_verified_receives_nothing(
     gateway: GatewayProcess, upstreams: dict[str, ScriptedUpstream], path: str
 ) -> None:
     for upstream in upstreams.values():
@@ -98,20 +100,20 @@ def test_one_that_can_not_be_verified_is_not_asked(
     assert all(upstream.requests == [] for upstream in upstreams.values())
 
 
-def test_the_client_certificate_is_shown_where_there_is_one(
+def test_a_configured_client_certificate_is_presented(
     gateway: GatewayProcess, upstreams: dict[str, ScriptedUpstream]
 ) -> None:
-    upstreams["asking"].reset()
+    upstreams["needs certificate"].reset()
     assert gateway.get("/known").status == 200
     assert gateway.get("/anonymous").status == 502
-    assert [request.target for request in upstreams["asking"].requests] == ["/known"]
+    assert [request.target for request in upstreams["needs certificate"].requests] == ["/known"]
 
 
 @pytest.mark.parametrize("is_orderly", [True, False], ids=["close_notify", "cut"])
-def test_the_end_of_tls_without_close_notify_is_not_the_end_of_an_answer(
+def test_a_response_without_length_needs_close_notify_at_its_end(
     gateway: GatewayProcess, upstreams: dict[str, ScriptedUpstream], is_orderly: bool
 ) -> None:
-    """Anybody on the way can end a connection of TCP (RFC 9112 9.8)."""
+    """Anyone on the network path can end a TCP connection (RFC 9112 9.8)."""
 
     def until_the_end(_: Received, connection: socket.socket) -> bool:
         connection.sendall(b"HTTP/1.1 200 OK\r\n\r\npart")

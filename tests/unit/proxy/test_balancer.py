@@ -1,4 +1,4 @@
-"""Which target a request goes to."""
+"""Which target the balancer chooses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.unit.proxy.test_breaker import Clock, fail
 def balancer(count: int = 3, **settings: Any) -> tuple[Balancer, Clock]:
     clock = Clock()
     targets = tuple(f"http://t{number}" for number in range(count))
-    chance = random.Random(7).random  # noqa: S311 - chance, no secret
+    chance = random.Random(7).random  # noqa: S311 - chance, not a secret
     return Balancer(ServiceSettings(prefix="/x", targets=targets, **settings), clock, chance), clock
 
 
@@ -29,7 +29,7 @@ def chosen(one: Balancer, times: int, caller: str = "ada") -> Counter[str]:
     return Counter(name(one.choose(caller)) for _ in range(times))
 
 
-def test_less_busy_targets_get_more() -> None:
+def test_less_busy_targets_are_preferred() -> None:
     one, _ = balancer()
     for _ in range(300):
         one.choose("ada").in_flight += 1
@@ -37,12 +37,12 @@ def test_less_busy_targets_get_more() -> None:
     assert max(in_flight) - min(in_flight) <= 6
     one.states[0].in_flight = 10_000
     found = chosen(one, 900)
-    # Only where both of the two looked at are the busy one.
+    # Chosen only if both random candidates are the busy target.
     assert found["t0"] < 200
 
 
 @pytest.mark.parametrize("balancing", ["least", "round_robin", "principal"])
-def test_weights_are_kept(balancing: Any) -> None:
+def test_weights_are_respected(balancing: Any) -> None:
     one, _ = balancer(2, weights=(95, 5), balancing=balancing)
     found: Counter[str] = Counter()
     for number in range(4000):
@@ -58,7 +58,7 @@ def test_round_robin_is_even_and_mixed() -> None:
     assert chosen(one, 9) == {"t0": 3, "t1": 3, "t2": 3}
 
 
-def test_a_weight_of_nothing_gets_nothing() -> None:
+def test_a_target_of_weight_zero_is_never_chosen() -> None:
     one, _ = balancer(2, weights=(1, 0))
     assert chosen(one, 50) == {"t0": 50}
     fail(one.states[0].breaker, 5)
@@ -66,7 +66,7 @@ def test_a_weight_of_nothing_gets_nothing() -> None:
         one.choose("ada")
 
 
-def test_a_principal_stays_with_its_target_and_few_move_when_one_goes() -> None:
+def test_a_principal_keeps_its_target_unless_that_target_fails() -> None:
     one, _ = balancer(5, balancing="principal")
     before = {f"caller-{number}": name(one.choose(f"caller-{number}")) for number in range(500)}
     assert all(name(one.choose(caller)) == target for caller, target in before.items())
@@ -76,7 +76,7 @@ def test_a_principal_stays_with_its_target_and_few_move_when_one_goes() -> None:
     assert {before[caller] for caller in moved} == {"t2"}
 
 
-def test_failing_targets_are_left_alone_and_tried_again() -> None:
+def test_a_target_with_an_open_breaker_is_skipped_until_half_open() -> None:
     one, clock = balancer()
     fail(one.states[0].breaker, 5)
     assert chosen(one, 50)["t0"] == 0
@@ -84,7 +84,7 @@ def test_failing_targets_are_left_alone_and_tried_again() -> None:
     assert chosen(one, 50)["t0"] > 0
 
 
-def test_when_all_fail_it_is_told_when_to_come_back() -> None:
+def test_retry_after_is_the_shortest_wait_of_all_open_breakers() -> None:
     one, clock = balancer(2, breaker={"open_seconds": 4})
     fail(one.states[0].breaker, 5)
     clock.now += 1.5
@@ -94,7 +94,7 @@ def test_when_all_fail_it_is_told_when_to_come_back() -> None:
     assert ("Retry-After", "3") in caught.value.headers
 
 
-def test_a_lone_target_is_left_alone_too() -> None:
+def test_a_lone_target_with_an_open_breaker_is_refused_until_half_open() -> None:
     one, clock = balancer(1)
     fail(one.states[0].breaker, 5)
     with pytest.raises(UpstreamOpen):
@@ -103,7 +103,7 @@ def test_a_lone_target_is_left_alone_too() -> None:
     assert name(one.choose("ada")) == "t0"
 
 
-def test_places_per_target() -> None:
+def test_max_in_flight_per_target() -> None:
     one, _ = balancer(2, max_in_flight_per_target=3)
     for _ in range(6):
         one.choose("ada").in_flight += 1
@@ -112,19 +112,19 @@ def test_places_per_target() -> None:
         one.choose("ada")
 
 
-def test_targets_that_say_they_are_ill_get_nothing_unless_hardly_any_is_well() -> None:
+def test_unhealthy_targets_are_skipped_above_the_panic_threshold() -> None:
     one, _ = balancer(3, health={"path": "/health", "min_available": 2})
     one.states[0].is_healthy = False
     assert chosen(one, 50)["t0"] == 0
     one.states[1].is_healthy = False
-    # One is fewer than two: more likely the question is wrong.
+    # One healthy target is fewer than min_available = 2: health results are ignored.
     assert set(chosen(one, 100)) == {"t0", "t1", "t2"}
     one, _ = balancer(2, health={"path": "/health", "min_available": 0})
     one.states[0].is_healthy = one.states[1].is_healthy = False
     assert set(chosen(one, 50)) == {"t0", "t1"}
 
 
-def test_a_resting_target_is_the_last_choice() -> None:
+def test_a_resting_target_is_chosen_only_if_all_rest() -> None:
     one, _ = balancer(2)
     one.states[0].breaker.rest(10)
     assert chosen(one, 50) == {"t1": 50}
@@ -132,7 +132,7 @@ def test_a_resting_target_is_the_last_choice() -> None:
     assert set(chosen(one, 50)) == {"t0", "t1"}
 
 
-def test_another_one_is_one_that_was_not_tried() -> None:
+def test_choose_another_returns_untried_targets_only() -> None:
     one, _ = balancer(3)
     tried = [one.choose("ada")]
     while (state := one.choose_another("ada", tried)) is not None:

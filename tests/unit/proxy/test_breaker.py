@@ -1,4 +1,4 @@
-"""The breaker: when it opens, who tries, and how long it stays open."""
+"""The breaker: when it opens, which requests are probes, and how long it stays open."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def breaker(**settings: Any) -> tuple[Breaker, Clock]:
 
 
 def fail(one: Breaker, times: int = 1) -> bool:
-    """Whether the last of so many failing requests opened it."""
+    """Returns whether the last of so many failures opened the breaker."""
     opened = False
     for _ in range(times):
         opened = one.failed(one.acquire())
@@ -47,7 +47,7 @@ def succeed(one: Breaker, times: int = 1) -> None:
         one.succeeded(one.acquire())
 
 
-def test_it_opens_after_failures_in_a_row_and_not_before() -> None:
+def test_consecutive_failures_open_it() -> None:
     one, _ = breaker(failures=3)
     assert not fail(one, 2)
     succeed(one)
@@ -58,30 +58,30 @@ def test_it_opens_after_failures_in_a_row_and_not_before() -> None:
     assert one.seconds_until_next_try() == 1
 
 
-def test_it_opens_by_the_share_of_failures_too() -> None:
+def test_the_share_of_failures_opens_it() -> None:
     one, clock = breaker(failures=100, failure_ratio=0.5, min_requests=10, window_seconds=10)
     opened = []
     for _ in range(10):
         opened.append(fail(one))
         succeed(one)
-    # The first one that succeeded before anything failed is not counted; at ten requests half of them have failed.
+    # Successes before the first failure are not counted. At ten requests, half of them have failed.
     assert opened.count(True) == 1
     one, clock = breaker(failures=100, failure_ratio=0.5, min_requests=10, window_seconds=10)
     for _ in range(20):
-        # The same share, spread over so long a time that it never is ten requests.
+        # The same share, but never ten requests within the window.
         assert not fail(one)
         succeed(one)
         clock.now += 5
 
 
-def test_a_good_share_keeps_it_closed() -> None:
+def test_a_small_share_of_failures_does_not_open_it() -> None:
     one, _ = breaker(failures=100, failure_ratio=0.5, min_requests=10)
     for _ in range(50):
         assert not fail(one)
         succeed(one, 3)
 
 
-def test_half_open_lets_one_request_try_whose_outcome_decides() -> None:
+def test_half_open_allows_one_probe_which_decides() -> None:
     one, clock = breaker(failures=1, open_seconds=2)
     fail(one)
     clock.now += 1.9
@@ -96,7 +96,7 @@ def test_half_open_lets_one_request_try_whose_outcome_decides() -> None:
     assert not one.is_open
 
 
-def test_each_time_that_it_fails_again_it_stays_open_twice_as_long_up_to_a_bound() -> None:
+def test_each_failed_probe_doubles_the_open_time_up_to_a_maximum() -> None:
     one, clock = breaker(failures=1, open_seconds=1, max_open_seconds=5)
     waits = []
     for _ in range(5):
@@ -110,11 +110,11 @@ def test_each_time_that_it_fails_again_it_stays_open_twice_as_long_up_to_a_bound
     assert one.seconds_until_next_try() == 1
 
 
-def test_requests_that_were_sent_before_it_opened_change_nothing() -> None:
+def test_outcomes_of_requests_sent_before_it_opened_do_not_count() -> None:
     one, clock = breaker(failures=2)
     older = [one.acquire() for _ in range(4)]
     assert fail(one, 2)
-    # While it is open, while a probe is under way, and when it is closed again.
+    # While it is open, while a probe is in flight, and after it has closed.
     assert not one.failed(older[0])
     assert one.seconds_until_next_try() == 1
     one.succeeded(older[1])
@@ -132,7 +132,7 @@ def test_requests_that_were_sent_before_it_opened_change_nothing() -> None:
     assert one.allows()
 
 
-def test_one_that_left_while_it_tried_lets_another_try() -> None:
+def test_an_abandoned_probe_allows_another() -> None:
     one, clock = breaker(failures=1)
     fail(one)
     clock.now += 1
@@ -140,7 +140,7 @@ def test_one_that_left_while_it_tried_lets_another_try() -> None:
     assert one.allows()
 
 
-def test_a_target_without_others_is_tried_again_as_soon_each_time() -> None:
+def test_the_open_time_does_not_grow_without_another_target() -> None:
     one, clock = breaker(failures=1, open_seconds=1)
     for _ in range(5):
         assert fail(one)
@@ -161,9 +161,7 @@ def test_a_target_without_others_is_tried_again_as_soon_each_time() -> None:
         (False, False, None),
     ],
 )
-def test_a_probe_that_takes_long_makes_room_for_another(
-    is_streamed: bool, is_alone: bool, seconds: float | None
-) -> None:
+def test_a_slow_probe_allows_another(is_streamed: bool, is_alone: bool, seconds: float | None) -> None:
     one, clock = breaker(failures=1)
     fail(one)
     clock.now += 1
@@ -176,7 +174,7 @@ def test_a_probe_that_takes_long_makes_room_for_another(
     clock.now += seconds
     assert one.allows(is_alone)
     second = one.acquire()
-    # The failure of the first does not count any more; the first success does, whichever it is of.
+    # The failure of the first probe no longer counts. The first success does, of whichever probe it is.
     assert not one.failed(first)
     assert not one.allows(is_alone)
     third = one.acquire()
@@ -187,7 +185,7 @@ def test_a_probe_that_takes_long_makes_room_for_another(
     assert one.allows()
 
 
-def test_a_probe_that_took_long_to_fail_was_pause_enough_for_a_target_without_others() -> None:
+def test_without_another_target_the_open_time_counts_from_the_start_of_the_failed_probe() -> None:
     one, clock = breaker(failures=1, open_seconds=1)
     fail(one)
     clock.now += 1
@@ -201,12 +199,12 @@ def test_a_probe_that_took_long_to_fail_was_pause_enough_for_a_target_without_ot
     clock.now += 0.25
     assert one.allows(is_alone=True)
     assert not one.allows()
-    # What was seen while the probe waited in vain is newer than what the probe says.
+    # A recovery seen while the probe was waiting is newer than the probe's failure.
     assert not one.recovered(sent_at)
     assert one.recovered(sent_at + 0.5)
 
 
-def test_it_is_closed_by_whoever_has_seen_the_target_work_since() -> None:
+def test_a_recovery_seen_after_it_opened_closes_it() -> None:
     one, clock = breaker(failures=1, open_seconds=30)
     assert not one.recovered(clock.now)
     fail(one)
@@ -218,21 +216,21 @@ def test_it_is_closed_by_whoever_has_seen_the_target_work_since() -> None:
     assert one.recovered(clock.now)
     assert one.opened_at is None
     assert one.allows()
-    # What becomes of the probe decides nothing any more.
+    # The outcome of the probe no longer counts.
     assert not one.failed(probe)
     assert one.allows()
-    # It begins anew.
+    # The open time starts from its first value again.
     fail(one)
     assert one.seconds_until_next_try() == 30
 
 
-def test_it_remembers_no_more_than_its_window() -> None:
+def test_it_stores_no_more_than_its_window() -> None:
     one, clock = breaker(window_seconds=10)
     fail(one)
     for _ in range(5000):
         succeed(one)
         clock.now += 0.01
-    # After its window the failure is forgotten, and then there is nothing to count.
+    # After the window the failure is dropped, and successes are stored only beside failures.
     assert len(one._recent) + len(one._failures) == 0
     for _ in range(5000):
         fail(one)
@@ -241,25 +239,25 @@ def test_it_remembers_no_more_than_its_window() -> None:
     assert len(one._recent) <= 4100
 
 
-def test_it_can_be_switched_off() -> None:
+def test_zero_failures_disable_it() -> None:
     one, _ = breaker(failures=0)
     assert not fail(one, 100)
     assert one.allows()
 
 
-@pytest.mark.parametrize(("asked", "kept"), [(5, 5), (10_000, MAX_REST_SECONDS)])
-def test_a_target_rests_as_long_as_it_asks_within_bounds(asked: float, kept: float) -> None:
+@pytest.mark.parametrize(("requested", "applied"), [(5, 5), (10_000, MAX_REST_SECONDS)])
+def test_a_target_rests_for_the_requested_time_up_to_a_maximum(requested: float, applied: float) -> None:
     one, clock = breaker()
     assert not one.is_resting
-    one.rest(asked)
-    clock.now += kept - 0.1
+    one.rest(requested)
+    clock.now += applied - 0.1
     assert one.is_resting
     assert one.allows()
     clock.now += 0.2
     assert not one.is_resting
 
 
-def test_its_state_is_told_in_a_word() -> None:
+def test_state_follows_failures_and_probes() -> None:
     one, clock = breaker(failures=1, open_seconds=2)
     states = [one.state]
     fail(one)
@@ -276,7 +274,7 @@ def test_its_state_is_told_in_a_word() -> None:
     assert states == ["closed", "open", "half-open", "half-open", "open", "closed"]
 
 
-def test_it_opens_after_answers_that_broke_off_with_none_whole_in_between() -> None:
+def test_consecutive_truncated_bodies_open_it() -> None:
     one, clock = breaker(failures=3)
 
     def cut() -> bool:
@@ -292,7 +290,7 @@ def test_it_opens_after_answers_that_broke_off_with_none_whole_in_between() -> N
     assert [cut(), cut(), cut()] == [False, False, True]
     assert not one.allows()
     clock.now += 1
-    # Its beginning closes the breaker, its end opens it again.
+    # The head of the response closes the breaker, its truncated body opens it again.
     assert cut()
     assert not one.allows()
     never, _ = breaker(failures=0)
@@ -301,7 +299,7 @@ def test_it_opens_after_answers_that_broke_off_with_none_whole_in_between() -> N
 
 @dataclass(frozen=True)
 class Sent:
-    """An attempt that has not ended. `opening`: how often the breaker had opened before."""
+    """An attempt that has not ended. `opening` is how often the breaker had opened before."""
 
     permit: int
     opening: int
@@ -309,9 +307,8 @@ class Sent:
 
 
 class BreakerMachine(RuleBasedStateMachine):
-    """Requests are sent and end in any order, and the target is seen to work in between. What must hold: only a probe
-    of the current outage or a recovery closes the breaker, only failures since it closed open it, and it never refuses
-    for longer than it may."""
+    """Requests are sent and end in any order, with recoveries in between. Invariants: only a probe of the current
+    outage or a recovery closes the breaker; only failures since it closed open it; it refuses for a limited time."""
 
     attempts: Bundle[Sent] = Bundle("attempts")
 
@@ -330,7 +327,7 @@ class BreakerMachine(RuleBasedStateMachine):
         sent = Sent(self.breaker.acquire(is_streamed), self.openings, was_open)
         self.running.append(sent)
         if was_open:
-            # There is but one at a time, until it has taken long.
+            # A second probe is allowed only after some time.
             assert not self.breaker.allows(is_alone)
         return sent
 
@@ -361,7 +358,7 @@ class BreakerMachine(RuleBasedStateMachine):
             assert sent.opening == self.openings
             self.openings += 1
         elif before is not None and after is not None:
-            # It is not lengthened either.
+            # The open time is not extended either.
             assert after == before
 
     @rule(ago=st.floats(0, 3))
@@ -371,7 +368,7 @@ class BreakerMachine(RuleBasedStateMachine):
         if opened_at is None or opened_at < self.clock.now - ago:
             assert closed == (opened_at is not None)
         elif closed:
-            # The probe that failed at last was sent before.
+            # The recovery was seen after the failed probe was sent.
             assert self.breaker._failing_since < self.clock.now - ago
 
     @rule(seconds=st.sampled_from([0.1, 0.5, 1.0, 2.0, 10.0]))
@@ -380,7 +377,7 @@ class BreakerMachine(RuleBasedStateMachine):
 
     @invariant()
     def no_permit_is_lost(self) -> None:
-        """However many requests are still under way: a service without another target is asked again soon."""
+        """However many requests are in flight, a service without another target gets a probe soon."""
         now, self.clock.now = self.clock.now, self.clock.now + 1 + LONE_PROBE_SECONDS
         assert self.breaker.allows(is_alone=True)
         if not any(sent.is_probe for sent in self.running):
@@ -389,7 +386,7 @@ class BreakerMachine(RuleBasedStateMachine):
         self.clock.now = now
 
 
-def test_requests_that_end_in_any_order_neither_close_it_wrongly_nor_keep_it_open() -> None:
+def test_invariants_hold_for_requests_in_any_order() -> None:
     run_state_machine_as_test(
         BreakerMachine, settings=settings(max_examples=150, stateful_step_count=40, deadline=None)
     )

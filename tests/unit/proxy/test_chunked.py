@@ -1,4 +1,4 @@
-"""Chunked bodies, however their bytes arrive."""
+"""The chunked coding, however its bytes are split."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TRAILERS = st.lists(st.sampled_from([b"X-A: 1\r\n", b"Empty:\r\n"]), max_size=3)
 
 
 def decoded(pieces: list[bytes], limit: int = 1 << 16) -> tuple[list[bytes], ChunkDecoder]:
-    """What comes out after each of the pieces has been fed."""
+    """The pieces of data that the decoder returns, fed one piece after another."""
     decoder, found = ChunkDecoder(RESPONSE_CHUNK_LINE), []
     for piece in pieces:
         decoder.feed(piece)
@@ -36,21 +36,21 @@ def decoded(pieces: list[bytes], limit: int = 1 << 16) -> tuple[list[bytes], Chu
     st.lists(st.integers(0, 400), max_size=20),
     st.sampled_from([1, 3, 1 << 16]),
 )
-def test_any_chunks_in_any_pieces_are_the_data(
-    chunks: list[tuple[bytes, str, str]], trailers: list[bytes], behind: bytes, cuts: list[int], limit: int
+def test_any_chunks_in_any_pieces_decode_to_their_data(
+    chunks: list[tuple[bytes, str, str]], trailers: list[bytes], after: bytes, cuts: list[int], limit: int
 ) -> None:
     body = b"".join(
         (size % len(data) + extension).encode("latin-1") + b"\r\n" + data + b"\r\n" for data, size, extension in chunks
     )
-    whole = body + b"0\r\n" + b"".join(trailers) + b"\r\n" + behind
+    whole = body + b"0\r\n" + b"".join(trailers) + b"\r\n" + after
     ends = sorted({0, len(whole), *(cut % (len(whole) + 1) for cut in cuts)})
     found, decoder = decoded([whole[start:end] for start, end in pairwise(ends)], limit)
     assert b"".join(found) == b"".join(data for data, _, _ in chunks)
-    assert (decoder.is_ended, decoder.rest) == (True, behind)
+    assert (decoder.is_ended, decoder.rest) == (True, after)
 
 
 @given(st.binary(max_size=60), st.integers(1, 60))
-def test_any_bytes_are_chunks_or_malformed_wherever_they_are_cut(data: bytes, cut: int) -> None:
+def test_the_result_for_any_bytes_does_not_depend_on_how_they_are_split(data: bytes, cut: int) -> None:
     outcomes: list[tuple[bytes, bool] | None] = []
     for pieces in ([data], [data[:cut], data[cut:]], [data[index : index + 1] for index in range(len(data))]):
         try:
@@ -62,7 +62,7 @@ def test_any_bytes_are_chunks_or_malformed_wherever_they_are_cut(data: bytes, cu
     assert len(set(outcomes)) == 1
 
 
-def test_data_does_not_wait_for_what_comes_after_it() -> None:
+def test_data_is_returned_before_its_chunk_is_complete() -> None:
     decoder = ChunkDecoder(REQUEST_CHUNK_LINE)
     decoder.feed(b"5\r\nhel")
     assert decoder.take(100) == b"hel"
@@ -87,21 +87,21 @@ def test_data_does_not_wait_for_what_comes_after_it() -> None:
         b"0\r\n" + b"A: aaaaaaaaaa\r\n" * 6000 + b"\r\n",
     ],
 )
-def test_what_is_not_chunked_as_it_should_be_is_malformed(body: bytes) -> None:
+def test_malformed_chunks_are_refused(body: bytes) -> None:
     with pytest.raises(MalformedChunks):
         decoded([body])
 
 
-def test_small_chunks_are_fine_and_padding_without_measure_is_not() -> None:
+def test_many_small_chunks_pass_and_excessive_extensions_are_refused() -> None:
     small = b"1\r\na\r\n" * 100_000
     assert b"".join(decoded([small])[0]) == b"a" * 100_000
     with pytest.raises(MalformedChunks):
         decoded([(b"1;" + b"p" * 1000 + b"\r\na\r\n") * 20])
-    # As much as data that is worth it may have.
+    # The same extensions are allowed beside more data.
     decoded([(b"1000;" + b"p" * 1000 + b"\r\n" + b"a" * 0x1000 + b"\r\n") * 20])
 
 
-def test_one_call_does_a_bounded_amount_of_work() -> None:
+def test_one_call_decodes_a_bounded_number_of_chunks() -> None:
     decoder = ChunkDecoder(REQUEST_CHUNK_LINE)
     decoder.feed(b"1\r\na\r\n" * 10_000)
     assert 0 < len(decoder.take(1 << 16)) <= 1000
@@ -113,12 +113,12 @@ LINES = st.lists(st.sampled_from(PARTS), max_size=8).map(lambda parts: "".join(p
 
 class NoTrailers:
     def parse_headers(self, data: bytes, **_: bool) -> None:
-        # There is no colon among the parts.
+        # PARTS has no colon, so there is no valid trailer.
         raise InvalidHeader(data)
 
 
 @given(LINES)
-def test_of_clients_the_same_is_taken_as_by_gunicorns_own_reader(line: bytes) -> None:
+def test_requests_are_accepted_exactly_as_by_gunicorns_reader(line: bytes) -> None:
     body = line + b"\r\na\r\n0\r\n\r\n"
     reader = ChunkedReader(NoTrailers(), IterUnreader([body]))
     expected: bytes | None
@@ -139,5 +139,5 @@ def test_of_clients_the_same_is_taken_as_by_gunicorns_own_reader(line: bytes) ->
     assert data == expected
 
 
-def test_services_may_fill_up_the_line_of_a_chunk() -> None:
+def test_services_may_pad_the_first_line_of_a_chunk() -> None:
     assert b"".join(decoded([b"1  \r\na\r\n1 ;\xff\r\nb\r\n0 \r\n\r\n"])[0]) == b"ab"

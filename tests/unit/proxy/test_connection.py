@@ -1,4 +1,4 @@
-"""A connection to a service, over the system's sockets."""
+"""A connection to a service over a real socket."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from gateway.proxy.connection_errors import ConnectionAborted, ConnectionClosed
 from gateway.proxy.timeouts import Timeouts
 
 
-def test_a_reset_that_sending_has_noticed_is_no_orderly_end_for_whoever_reads() -> None:
-    """The system tells of a reset only once: what is read after that looks like an end."""
+def test_a_reset_reported_to_a_send_is_not_an_orderly_end_for_a_read() -> None:
+    """The system reports a reset once; a read after it sees an orderly end."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         connection = UpstreamConnection(socket.create_connection(listener.getsockname(), 10))
         connection.begin_round_trip(None, Timeouts(10, 10, 10))

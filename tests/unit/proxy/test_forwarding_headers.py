@@ -1,4 +1,4 @@
-"""Who the client is: by hops, by either family of forwarding fields, and what services learn of it."""
+"""The client's address, scheme and host by trusted hops, for both families of forwarding headers."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def value(client: ClientInfo, name: str) -> str:
         ("unix:", "unknown"),
     ],
 )
-def test_a_node_is_an_address_or_not_known(text: str, node: str) -> None:
+def test_a_node_is_an_address_or_unknown(text: str, node: str) -> None:
     assert node_in(text) == node
 
 
@@ -76,7 +76,7 @@ def test_a_node_is_an_address_or_not_known(text: str, node: str) -> None:
         ("for=", None),
     ],
 )
-def test_a_line_of_forwarded_is_read_by_its_grammar(text: str, elements: list[dict[str, str]] | None) -> None:
+def test_a_line_of_forwarded_is_parsed_by_its_grammar(text: str, elements: list[dict[str, str]] | None) -> None:
     assert elements_of(text) == elements
 
 
@@ -96,7 +96,7 @@ def test_without_trusted_hops_only_the_connection_counts() -> None:
     )
 
 
-def test_each_field_is_read_by_hop() -> None:
+def test_x_forwarded_headers_are_read_by_trusted_hops() -> None:
     client = behind(2, "6.6.6.6, 203.0.113.9:4711, 10.0.0.2", "ftp,https, http", "evil.test, shop.test, inner.test")
     assert client[:4] == (PROXY, "203.0.113.9", "https", "shop.test")
     assert value(client, "X-Forwarded-For") == "203.0.113.9, 10.0.0.2, 10.0.0.1"
@@ -104,11 +104,11 @@ def test_each_field_is_read_by_hop() -> None:
     assert value(client, "X-Forwarded-Host") == "shop.test"
     assert value(client, "Forwarded") == ('for=203.0.113.9;proto=https;host="shop.test", for=10.0.0.2, for=10.0.0.1')
     assert behind(1, "6.6.6.6, 203.0.113.9", "https, http", "a.test, b.test")[1:4] == ("203.0.113.9", "http", "b.test")
-    # Of fewer entries than proxies the first one.
+    # With fewer entries than trusted hops, the first entry counts.
     assert behind(3, "203.0.113.9", "https", "shop.test")[1:4] == ("203.0.113.9", "https", "shop.test")
 
 
-def test_elements_of_forwarded_are_read_by_hop() -> None:
+def test_forwarded_is_read_by_trusted_hops() -> None:
     lines = ('for=6.6.6.6;proto=ftp, for="[2001:db8::1]:4711";proto=https', "for=10.0.0.2;host=inner.test")
     client = forwarded(2, *lines)
     assert client[:4] == (PROXY, "2001:db8::1", "https", "inner.test")
@@ -119,7 +119,7 @@ def test_elements_of_forwarded_are_read_by_hop() -> None:
     assert forwarded(1, *lines)[1:4] == ("10.0.0.2", "http", "inner.test")
 
 
-def test_a_client_that_can_not_be_known_is_counted_as_its_connection_and_told_as_unknown() -> None:
+def test_an_unknown_client_has_the_address_of_its_connection_and_is_forwarded_as_unknown() -> None:
     for client in (behind(2, "unknown, 10.0.0.2"), forwarded(2, "for=unknown, for=10.0.0.2")):
         assert client.address == PROXY
         assert value(client, "X-Forwarded-For") == "unknown, 10.0.0.2, 10.0.0.1"
@@ -134,15 +134,15 @@ def test_a_client_that_can_not_be_known_is_counted_as_its_connection_and_told_as
     "line",
     ['for="6.6.6.6, for=203.0.113.9', 'for="x, for="203.0.113.9"', "for=6.6.6.6;for=6.6.6.7, for=203.0.113.9"],
 )
-def test_a_line_that_a_client_began_and_spoiled_is_not_believed(line: str) -> None:
+def test_a_malformed_line_of_the_client_is_ignored(line: str) -> None:
     client = forwarded(1, line)
     assert client.address == PROXY
-    # The proxy that adds a line of its own is.
+    # A line that a proxy has added counts.
     assert forwarded(1, line, "for=203.0.113.9;proto=https")[1:3] == ("203.0.113.9", "https")
     assert forwarded(2, line, "for=203.0.113.9").address == PROXY
 
 
-def test_what_is_no_scheme_or_host_is_not_taken_over() -> None:
+def test_invalid_schemes_and_hosts_are_ignored() -> None:
     assert behind(1, proto="javascript", host='x";for=6.6.6.6')[2:4] == ("http", "internal:8000")
     assert behind(1, proto="HTTPS", host="[2001:db8::1]:443")[2:4] == ("https", "[2001:db8::1]:443")
     for host in ("a b", "user@x", "x:abc", "[::1", "x\\", "a/b", "é"):
@@ -167,17 +167,17 @@ LINES = st.lists(
 
 @given(st.integers(1, 4), LISTS, LISTS, LISTS)
 @example(1, "1.2.3.4:5", 'https"', 'x", for=6.6.6.6;host="y')
-def test_what_services_get_is_what_was_accepted(hops: int, for_: str, proto: str, host: str) -> None:
-    check_fields(behind(hops, for_, proto, host), hops)
+def test_forwarding_headers_agree_with_the_accepted_client(hops: int, for_: str, proto: str, host: str) -> None:
+    check_headers(behind(hops, for_, proto, host), hops)
 
 
 @given(st.integers(1, 4), LINES)
-def test_what_services_get_is_what_was_accepted_of_forwarded(hops: int, lines: tuple[str, ...]) -> None:
-    check_fields(forwarded(hops, *lines), hops)
+def test_forwarding_headers_agree_with_the_accepted_client_for_forwarded(hops: int, lines: tuple[str, ...]) -> None:
+    check_headers(forwarded(hops, *lines), hops)
 
 
-def check_fields(client: ClientInfo, hops: int) -> None:
-    """All fields say the same, by the grammars that services read them by."""
+def check_headers(client: ClientInfo, hops: int) -> None:
+    """All forwarding headers are valid and name the same client."""
     addresses = value(client, "X-Forwarded-For").split(", ")
     elements = elements_of(value(client, "Forwarded"))
     assert elements is not None

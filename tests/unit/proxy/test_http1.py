@@ -1,4 +1,4 @@
-"""Heads as bytes."""
+"""Parsing and writing of message heads."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ VALUES = st.text(st.characters(min_codepoint=0x20, max_codepoint=0xFF, exclude_c
 
 
 @given(st.lists(st.tuples(NAMES, VALUES), max_size=10), st.integers(200, 599), VALUES)
-def test_fields_are_read_as_they_were_written(fields: list[tuple[str, str]], status: int, reason: str) -> None:
+def test_headers_are_parsed_as_they_were_written(fields: list[tuple[str, str]], status: int, reason: str) -> None:
     lines = [f"HTTP/1.1 {status} {reason}", *(f"{name}:{value}" for name, value in fields), "", ""]
     head = parse_response_head("\r\n".join(lines).encode("latin-1"), "GET")
     assert (head.status, head.reason) == (status, reason)
@@ -27,7 +27,7 @@ def test_fields_are_read_as_they_were_written(fields: list[tuple[str, str]], sta
 
 
 @given(st.binary(max_size=200))
-def test_any_bytes_are_a_head_or_malformed(data: bytes) -> None:
+def test_any_bytes_are_parsed_or_refused(data: bytes) -> None:
     try:
         head = parse_response_head(b"HTTP/1.1 200 OK\r\n" + data + b"\r\n\r\n", "GET")
     except UpstreamProtocolError:

@@ -1,4 +1,4 @@
-"""Request targets: which are safe, and what is decided on."""
+"""Which request targets are accepted, and their decoded paths."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from gateway.proxy.path_validation import RequestTarget, alternative_readings, c
         ("/.well-known/x", RequestTarget("/.well-known/x", None, "/.well-known/x", is_ambiguous=False)),
     ],
 )
-def test_a_safe_target_is_taken_apart(raw: str, target: RequestTarget) -> None:
+def test_a_safe_target_is_parsed(raw: str, target: RequestTarget) -> None:
     assert parse_request_target(raw) == target
 
 
@@ -54,14 +54,14 @@ def test_an_unsafe_target_is_refused(raw: str) -> None:
         parse_request_target(raw)
 
 
-def test_encoded_slashes_are_taken_where_they_are_allowed_but_no_dot_segment_behind_them() -> None:
+def test_encoded_slashes_can_be_allowed_but_never_with_dot_segments() -> None:
     assert parse_request_target("/a%2Fb%5cc", encoded_slashes=True).path == "/a%2Fb%5cc"
     for raw in ("/a%2f..%2fb", "/a%5c..%5cb", "/..%2fb", "/a%2f%2e%2e"):
         with pytest.raises(BadPath):
             parse_request_target(raw, encoded_slashes=True)
 
 
-def test_more_is_taken_where_encoded_slashes_are() -> None:
+def test_other_encodings_are_allowed_together_with_encoded_slashes() -> None:
     for raw, path in [("/%FF%fe", "/\ufffd\ufffd"), ("/a%252Fb", "/a%2Fb"), ("/%255c", "/%5c"), ("/%E9", "/\ufffd")]:
         assert parse_request_target(raw, encoded_slashes=True) == RequestTarget(raw, None, path, is_ambiguous=True)
     for raw in ("/a%252F..%252Fb", "/%252e", "/%252500", "/%25252e", "/%FF%2F..", "/a%20%2F.%20./"):
@@ -90,7 +90,7 @@ def test_more_is_taken_where_encoded_slashes_are() -> None:
         ("/%25C1%25A1", "/a"),
     ],
 )
-def test_a_doubtful_path_is_read_as_servers_do(raw: str, reading: str) -> None:
+def test_alternative_readings_of_an_ambiguous_path(raw: str, reading: str) -> None:
     assert reading in alternative_readings(raw)
 
 
@@ -114,23 +114,23 @@ def test_a_dot_segment_in_any_reading_is_refused(raw: str) -> None:
         ("/.../a", "//a"),
     ],
 )
-def test_segments_are_trimmed_as_windows_does(path: str, found: str) -> None:
+def test_segments_are_trimmed_as_by_windows(path: str, found: str) -> None:
     assert trimmed(path) == found
 
 
 @pytest.mark.parametrize(("path", "found"), [("/A/bC", "/a/bc"), ("/\u212a", "/k"), ("/\u017f\u0131", "/si")])
-def test_a_path_has_no_case(path: str, found: str) -> None:
+def test_caseless_paths(path: str, found: str) -> None:
     assert caseless(path) == found
 
 
-def test_a_path_wrapped_in_many_layers_is_refused_and_not_unwrapped_for_ever() -> None:
+def test_a_path_with_thousands_of_escape_layers_is_refused() -> None:
     assert "/admin" in alternative_readings("/%61dmin")
     with pytest.raises(BadPath):
         alternative_readings("/%" + "25" * 4000 + "41")
 
 
 @given(st.text(max_size=60))
-def test_any_text_is_taken_apart_or_refused(text: str) -> None:
+def test_any_text_is_parsed_or_refused(text: str) -> None:
     try:
         target = parse_request_target("/" + text)
     except BadPath:
@@ -140,7 +140,7 @@ def test_any_text_is_taken_apart_or_refused(text: str) -> None:
 
 
 @given(st.text("/.-~_aZ0%;\\: é", max_size=14).map("/".__add__))
-def test_a_plain_path_is_what_a_closer_look_finds_plain(raw: str) -> None:
+def test_the_fast_path_agrees_with_the_full_check(raw: str) -> None:
     with pytest.MonkeyPatch.context() as patched:
         at_once = reading(raw)
         patched.setattr(path_validation, "PLAIN", re.compile("(?!)"))

@@ -1,4 +1,4 @@
-"""Redirects and cookies' paths as clients of the gateway can use them."""
+"""Rewritten redirects and cookie paths."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ PLAIN = ResponseRewriter(
 )
 
 
-def places(**values: Any) -> ResponseRewriter:
+def rewriter(**values: Any) -> ResponseRewriter:
     return PLAIN._replace(**values)
 
 
 def stripping(path: str, base: str = "") -> ResponseRewriter:
-    """Of a service behind /api/x, which is asked for the path alone."""
-    return places(
+    """For a service whose prefix /api/x is stripped."""
+    return rewriter(
         client_request_target="/api/x" + path.rstrip("/"),
         service_path=base + path,
         base_path=base,
@@ -63,7 +63,7 @@ def stripping(path: str, base: str = "") -> ResponseRewriter:
         ("/", "", "/api/x", "/api/x/"),
         ("/../a", "", "/api/x", "/api/x/a"),
         ("http://t:1/v2/a", "/v2", "/api/x", "/api/x/a"),
-        # By a service that honours X-Forwarded-Prefix.
+        # From a service that uses X-Forwarded-Prefix.
         ("/api/x/a", "", "/api/x", "/api/x/a"),
         ("/api/x", "", "/api/x", "/api/x"),
         ("/api/x/v2/a", "/v2", "/api/x", "/api/x/a"),
@@ -72,16 +72,14 @@ def stripping(path: str, base: str = "") -> ResponseRewriter:
         ("", "", "/api/x", ""),
     ],
 )
-def test_a_location_names_the_gateway_only_where_it_named_the_target(
-    value: str, base: str, prefix: str, expected: str
-) -> None:
-    assert places(base_path=base, client_prefix=prefix).location(value) == expected
+def test_only_locations_at_the_target_are_rewritten(value: str, base: str, prefix: str, expected: str) -> None:
+    assert rewriter(base_path=base, client_prefix=prefix).location(value) == expected
 
 
 @pytest.mark.parametrize(
     ("value", "values", "expected"),
     [
-        # The scheme is neither the client's nor the target's: a redirect to https, say.
+        # The scheme is neither the client's nor the target's, as in a redirect to https.
         ("https://t:1/a", {}, "https://t:1/a"),
         ("https://shop.test/a", {"service_hosts": ("t:1", "shop.test")}, "https://shop.test/a"),
         ("https://shop.test/a", {"service_hosts": ("t:1", "shop.test"), "client_scheme": "https"}, "/a"),
@@ -94,24 +92,24 @@ def test_a_location_names_the_gateway_only_where_it_named_the_target(
         ("https://shop.test/a", {"service_hosts": ("t:1", "shop.test:443"), "client_scheme": "https"}, "/a"),
         ("https://shop.test:443/a", {"service_hosts": ("t:1", "shop.test"), "client_scheme": "https"}, "/a"),
         ("http://[::1]:80/a", {"service_hosts": ("t:1", "[::1]")}, "/a"),
-        # The target is another name of the service's.
+        # The service is named by its target, too.
         ("http://t:1/a", {"service_hosts": ("t:1", "shop.test")}, "/a"),
     ],
 )
-def test_a_location_is_made_relative_by_scheme_and_name(value: str, values: dict[str, Any], expected: str) -> None:
-    assert places(**values).location(value) == expected
+def test_a_location_is_made_relative_by_scheme_and_host(value: str, values: dict[str, Any], expected: str) -> None:
+    assert rewriter(**values).location(value) == expected
 
 
-def test_a_redirect_to_https_of_what_was_asked_stays_one() -> None:
-    asked = places(
+def test_a_redirect_of_the_same_url_to_https_is_not_rewritten() -> None:
+    same_host = rewriter(
         service_hosts=("t:1", "shop.test"),
         client_host="shop.test",
         target_scheme="https",
         client_request_target="/api/x?a",
     )
-    assert asked.location("https://shop.test/api/x?a") == "https://shop.test/api/x?a"
-    assert asked.location("https://shop.test/api/x/?a") == "/api/x/?a"
-    assert asked.location("http://shop.test/api/x?a") == "/api/x?a"
+    assert same_host.location("https://shop.test/api/x?a") == "https://shop.test/api/x?a"
+    assert same_host.location("https://shop.test/api/x/?a") == "/api/x/?a"
+    assert same_host.location("http://shop.test/api/x?a") == "/api/x?a"
 
 
 @pytest.mark.parametrize(
@@ -127,11 +125,13 @@ def test_a_redirect_to_https_of_what_was_asked_stays_one() -> None:
         ("/a/b", "", "../c", "/api/x/c"),
         ("/a/b", "", "../../../c/..", "/api/x/"),
         ("/a/b", "/v2", "../c/", "/api/x/c/"),
-        # A path of the service's own that looks like the prefix.
+        # A path of the service that looks like the prefix.
         ("/api/x/b", "", "c", "/api/x/api/x/c"),
     ],
 )
-def test_a_relative_reference_is_to_what_the_service_was_asked(path: str, base: str, value: str, expected: str) -> None:
+def test_relative_references_are_resolved_against_the_path_that_the_service_received(
+    path: str, base: str, value: str, expected: str
+) -> None:
     assert stripping(path, base).location(value) == expected
 
 
@@ -153,15 +153,15 @@ def test_a_relative_reference_is_to_what_the_service_was_asked(path: str, base: 
         ("__Secure-a=1; Path=/; Secure", "", "/api/x", "__Secure-a=1; Path=/api/x; Secure"),
     ],
 )
-def test_a_cookies_path_gets_the_prefix_back(value: str, base: str, prefix: str, expected: str) -> None:
-    assert places(base_path=base, client_prefix=prefix).cookie(value) == expected
+def test_the_prefix_is_restored_in_cookie_paths(value: str, base: str, prefix: str, expected: str) -> None:
+    assert rewriter(base_path=base, client_prefix=prefix).cookie(value) == expected
 
 
 @given(st.text("/.ab", max_size=12).map("/".__add__))
 @example("/..")
 @example("/a/./")
-def test_dot_segments_go_as_browsers_let_them_go(path: str) -> None:
-    # Python's urljoin loses empty segments.
+def test_dot_segments_are_removed_as_by_urljoin(path: str) -> None:
+    # urljoin drops empty segments.
     if "//" not in path:
         assert urljoin("http://h/", path).removeprefix("http://h") == without_dot_segments(path)
 
@@ -175,10 +175,12 @@ PIECES = st.sampled_from([*"/\\?#:@.\tab", "//", "t:1", "t:1", "http://", "http:
 )
 @example("http://t:1/\\a.b/", "", "", "http")
 @example("http://t:1\t/\t/a.b/", "/v2", "", "http")
-def test_what_is_made_relative_never_names_another_host(value: str, base: str, prefix: str, scheme: str) -> None:
-    found = places(base_path=base, client_prefix=prefix, client_scheme=scheme, service_path=base + "/1").location(value)
+def test_a_rewritten_location_never_names_another_host(value: str, base: str, prefix: str, scheme: str) -> None:
+    found = rewriter(base_path=base, client_prefix=prefix, client_scheme=scheme, service_path=base + "/1").location(
+        value
+    )
     if found != value:
-        # As browsers read it (URL, 4.4): no tab anywhere, and a backslash is a slash.
+        # As browsers parse it (WHATWG URL 4.4): tabs are ignored, a backslash is a slash.
         seen = found.replace("\t", "").replace("\\", "/")
         assert seen.startswith("/")
         assert not seen.startswith("//")

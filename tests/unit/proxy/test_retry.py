@@ -1,4 +1,4 @@
-"""Which failures allow another attempt, and how many there may be."""
+"""Which failures may be retried, how often, and after how long."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ def streamed(read: bool) -> RequestBody:
         (UpstreamProtocolError(), "GET", b"", False),
     ],
 )
-def test_only_what_is_safe_is_sent_again(error: UpstreamError, method: str, body: bytes, expected: bool) -> None:
+def test_only_safe_requests_are_retried(error: UpstreamError, method: str, body: bytes, expected: bool) -> None:
     assert may_retry(error, method, body) is expected
 
 
-def test_no_more_than_the_share_of_requests_is_sent_again() -> None:
+def test_retries_are_limited_to_a_share_of_requests() -> None:
     budget = RetryBudget(0.2)
     spent = 0
     for _ in range(1000):
@@ -55,7 +55,7 @@ def test_no_more_than_the_share_of_requests_is_sent_again() -> None:
     assert not RetryBudget(0).spend()
 
 
-def test_the_wait_grows_and_is_left_to_chance() -> None:
+def test_backoff_is_exponential_with_full_jitter() -> None:
     longest = [backoff_seconds(attempts, lambda: 1.0) for attempts in range(1, 8)]
     assert longest[0] == 2 * BASE_SECONDS
     assert longest == sorted(longest)

@@ -1,4 +1,4 @@
-"""What of a request goes on, what is made anew, and how its body is framed."""
+"""Which parts of a request are forwarded, replaced or refused, and how its body is framed."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from tests.support.upstream import OK, Received, ScriptedUpstream
 
 @pytest.fixture(scope="module")
 def small_bodies(start_gateway: Callable[..., GatewayProcess], module_upstream: ScriptedUpstream) -> GatewayProcess:
-    """A gateway that takes 100 kB at most, and waits 1 s at most for a client."""
+    """A gateway with a body limit of 100 kB and a client timeout of 1 s."""
     services = four_services(module_upstream.url)
     services["services"]["devices"]["max_body_bytes"] = 100_000
     return start_gateway(services | {"server": {"client_timeout_seconds": 1}})
 
 
-def test_connection_specific_fields_stay_behind(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+def test_hop_by_hop_headers_are_not_forwarded(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
     fields = [
         ("Connection", "X-Private, keep-alive"),
         ("X-Private", "1"),
@@ -40,7 +40,9 @@ def test_connection_specific_fields_stay_behind(gateway: GatewayProcess, upstrea
     assert "x-kept" in names
 
 
-def test_connection_cannot_strip_what_the_gateway_sets(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+def test_connection_can_not_remove_headers_that_the_gateway_sets(
+    gateway: GatewayProcess, upstream: ScriptedUpstream
+) -> None:
     named = "X-User-Id, X-User-Subject, X-Forwarded-For, X-Request-Id, Host, Content-Length, Via, Forwarded"
     gateway.request("POST", "/api/devices", [bearer(), ("Connection", named)], b"body")
     arrived = upstream.only
@@ -52,7 +54,7 @@ def test_connection_cannot_strip_what_the_gateway_sets(gateway: GatewayProcess, 
     assert arrived.body == b"body"
 
 
-def test_forwarding_fields_of_an_untrusted_client_are_replaced(
+def test_forwarding_headers_of_an_untrusted_client_are_replaced(
     gateway: GatewayProcess, upstream: ScriptedUpstream
 ) -> None:
     gateway.get(
@@ -95,13 +97,13 @@ FAMILIES = ["x-forwarded", "forwarded"]
 def behind_two(
     request: pytest.FixtureRequest, start_gateway: Callable[..., GatewayProcess], module_upstream: ScriptedUpstream
 ) -> tuple[str, GatewayProcess]:
-    """The family that the two proxies in front write, and the gateway behind them; rules has the client's Host."""
+    """The family of headers that two trusted proxies write, and a gateway behind them. Rules preserves the Host."""
     settings = four_services(module_upstream.url) | {"proxy": {"trusted_hops": 2, "forwarding_fields": request.param}}
     settings["services"]["rules"] |= {"preserve_host": True}
     return request.param, start_gateway(settings, workers=1)
 
 
-def test_services_learn_of_the_client_what_was_accepted(
+def test_services_receive_the_accepted_client_and_nothing_forged(
     behind_two: tuple[str, GatewayProcess], upstream: ScriptedUpstream
 ) -> None:
     family, gateway = behind_two
@@ -121,7 +123,7 @@ def test_services_learn_of_the_client_what_was_accepted(
             ("Forwarded", "for=10.0.0.2;proto=http;host=10.0.0.2"),
         ],
     }
-    # The other family passes through the proxies, so it is anybody's word.
+    # The proxies do not replace headers of the other family, so clients can forge them.
     forged = {
         "x-forwarded": [("Forwarded", "for=7.7.7.7;proto=http;host=evil.test")],
         "forwarded": [
@@ -142,13 +144,13 @@ def test_services_learn_of_the_client_what_was_accepted(
     assert arrived.values("host") == ["shop.test"]
     line = gateway.wait_for_log(lambda line: line["request_id"] == reply.value("X-Request-Id"))
     assert line["client"] == "2001:db8::9"
-    # An https page's redirect is followed by https, whatever the service knows of that.
+    # The client uses https, whatever scheme the service puts into its redirects.
     for location in ("http://shop.test/api/rules/", "https://shop.test:443/api/rules/"):
         upstream.answers(b"HTTP/1.1 307 X\r\nLocation: %b\r\nContent-Length: 0\r\n\r\n" % location.encode())
         assert gateway.get("/api/rules", bearer(), *written[family]).value("Location") == "/api/rules/"
 
 
-def test_what_is_no_address_scheme_or_host_is_not_passed_on(
+def test_invalid_addresses_schemes_and_hosts_are_not_forwarded(
     behind_two: tuple[str, GatewayProcess], upstream: ScriptedUpstream
 ) -> None:
     family, gateway = behind_two
@@ -171,7 +173,7 @@ def test_what_is_no_address_scheme_or_host_is_not_passed_on(
 
 
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6 here")
-def test_an_ipv4_client_of_an_ipv6_socket_is_one(
+def test_an_ipv4_client_of_an_ipv6_socket_has_an_ipv4_address(
     start_gateway: Callable[..., GatewayProcess], upstream: ScriptedUpstream
 ) -> None:
     settings = four_services(upstream.url) | {
@@ -188,7 +190,7 @@ def test_an_ipv4_client_of_an_ipv6_socket_is_one(
 
 @pytest.fixture(scope="module")
 def rearranged(start_gateway: Callable[..., GatewayProcess], module_upstream: ScriptedUpstream) -> GatewayProcess:
-    """Rules has the client's Host, rules and devices are asked without their prefix."""
+    """Rules and livestreams preserve the Host; the prefixes of rules and devices are stripped."""
     settings = four_services(module_upstream.url)
     settings["services"]["rules"] |= {"preserve_host": True, "strip_prefix": True}
     settings["services"]["devices"] |= {"strip_prefix": True}
@@ -196,7 +198,7 @@ def rearranged(start_gateway: Callable[..., GatewayProcess], module_upstream: Sc
     return start_gateway(settings, workers=1)
 
 
-def test_the_host_is_the_targets_or_the_clients(rearranged: GatewayProcess, upstream: ScriptedUpstream) -> None:
+def test_preserve_host_and_strip_prefix(rearranged: GatewayProcess, upstream: ScriptedUpstream) -> None:
     rearranged.get("/api/rules/1?x", bearer(), ("X-Forwarded-Prefix", "/evil"))
     assert upstream.only.values("host") == ["gateway.test"]
     assert upstream.only.values("x-forwarded-prefix") == ["/api/rules"]
@@ -209,7 +211,7 @@ def test_the_host_is_the_targets_or_the_clients(rearranged: GatewayProcess, upst
 @pytest.mark.parametrize(
     ("path", "location", "expected"),
     [
-        # A redirect comes back to where the client can follow it, however the service writes it.
+        # The client can follow the redirect, in whatever form the service writes it.
         ("/api/rules/1", "/2", "/api/rules/2"),
         ("/api/rules/1", "http://gateway.test/2", "/api/rules/2"),
         ("/api/rules/1", "http://Gateway.Test:80/2", "/api/rules/2"),
@@ -219,17 +221,17 @@ def test_the_host_is_the_targets_or_the_clients(rearranged: GatewayProcess, upst
         ("/api/rules", "../2?a", "/api/rules/2?a"),
         ("/api/rules", "?a", "?a"),
         ("/api/devices", "TARGET/", "/api/devices/"),
-        # By a service that honours X-Forwarded-Prefix.
+        # From a service that uses X-Forwarded-Prefix.
         ("/api/rules/1", "/api/rules/2", "/api/rules/2"),
         ("/api/rules/1", "http://gateway.test/api/rules/2", "/api/rules/2"),
-        # One to https would never end if it were made relative.
+        # A redirect to https would loop if it were made relative.
         ("/api/livestreams/1", "https://gateway.test/api/livestreams/1", "https://gateway.test/api/livestreams/1"),
         ("/api/livestreams", r"TARGET/\evil.com/", "/evil.com/"),
         ("/api/livestreams", "TARGET/\t/evil.com/", "/evil.com/"),
     ],
 )
 @pytest.mark.parametrize("field", ["Location", "Content-Location"])
-def test_a_redirect_leads_to_where_the_service_meant(
+def test_redirects_are_rewritten_for_the_client(
     rearranged: GatewayProcess, upstream: ScriptedUpstream, field: str, path: str, location: str, expected: str
 ) -> None:
     value = location.replace("TARGET", upstream.url).encode()
@@ -237,7 +239,9 @@ def test_a_redirect_leads_to_where_the_service_meant(
     assert rearranged.get(path, bearer()).value(field) == expected
 
 
-def test_what_is_behind_a_stripped_prefix_is_no_host(rearranged: GatewayProcess, upstream: ScriptedUpstream) -> None:
+def test_two_slashes_after_a_stripped_prefix_are_refused(
+    rearranged: GatewayProcess, upstream: ScriptedUpstream
+) -> None:
     reply = rearranged.get("/api/rules//evil.test/x", bearer())
     assert (reply.status, reply.value("X-Gateway-Error")) == (400, "bad_path")
     assert upstream.requests == []
@@ -245,9 +249,7 @@ def test_what_is_behind_a_stripped_prefix_is_no_host(rearranged: GatewayProcess,
     assert upstream.only.target == "/1//x"
 
 
-def test_cookies_are_for_the_path_by_which_the_client_asks(
-    rearranged: GatewayProcess, upstream: ScriptedUpstream
-) -> None:
+def test_cookie_paths_are_rewritten_for_the_client(rearranged: GatewayProcess, upstream: ScriptedUpstream) -> None:
     cookies = [b"a=1; Path=/; HttpOnly", b"b=Path=/;path=/x ; Secure", b"c=1; Path=/api/rules/y", b"__Host-d=1; Path=/"]
     head = b"HTTP/1.1 200 X\r\n%bContent-Length: 0\r\n\r\n" % b"".join(b"Set-Cookie: %b\r\n" % one for one in cookies)
     upstream.answers(head)
@@ -268,14 +270,14 @@ def test_cookies_are_for_the_path_by_which_the_client_asks(
         ("OPTIONS", ["1"], ["0"]),
         ("OPTIONS", ["0000000000005"], ["4"]),
         ("OPTIONS", ["9" * 5000], ["999"]),
-        # Not one number, so it says nothing.
+        # Anything but one number is ignored.
         ("OPTIONS", ["-1"], ["-1"]),
         ("OPTIONS", ["0", "5"], ["0", "5"]),
-        # Other methods don't count.
+        # Max-Forwards applies to OPTIONS only, as TRACE is refused.
         ("GET", ["0"], ["0"]),
     ],
 )
-def test_an_options_request_is_forwarded_as_often_as_it_says(
+def test_max_forwards_of_options(
     gateway: GatewayProcess, upstream: ScriptedUpstream, method: str, sent: list[str], arrives: list[str] | None
 ) -> None:
     fields = [("Max-Forwards", value) for value in sent]
@@ -288,7 +290,7 @@ def test_an_options_request_is_forwarded_as_often_as_it_says(
 
 
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
-def test_via_tells_by_which_version_a_request_came(
+def test_via_has_the_version_of_the_received_request(
     gateway: GatewayProcess, upstream: ScriptedUpstream, version: str
 ) -> None:
     data = request_bytes("GET", "/api/devices", [bearer(), ("Via", "1.0 front")])
@@ -297,7 +299,9 @@ def test_via_tells_by_which_version_a_request_came(
 
 
 @pytest.mark.parametrize("upgrade", ["websocket", "WebSocket", "h2c, websocket"])
-def test_a_websocket_is_refused_and_said_so(gateway: GatewayProcess, upstream: ScriptedUpstream, upgrade: str) -> None:
+def test_a_websocket_handshake_is_refused_with_501(
+    gateway: GatewayProcess, upstream: ScriptedUpstream, upgrade: str
+) -> None:
     fields = [bearer(), ("Connection", "Upgrade"), ("Upgrade", upgrade), ("Sec-WebSocket-Version", "13")]
     reply = gateway.get("/api/devices", *fields)
     assert (reply.status, reply.value("X-Gateway-Error")) == (501, "upgrade_refused")
@@ -305,7 +309,7 @@ def test_a_websocket_is_refused_and_said_so(gateway: GatewayProcess, upstream: S
     assert upstream.requests == []
 
 
-def test_absolute_form_goes_where_its_path_says(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+def test_absolute_form_is_routed_by_its_path(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
     reply = gateway.get("http://other.test/api/devices/1?x=http://y", bearer())
     assert reply.status == 200
     assert upstream.only.target == "/api/devices/1?x=http://y"
@@ -323,7 +327,7 @@ def test_absolute_form_goes_where_its_path_says(gateway: GatewayProcess, upstrea
         ("GET", "/api/devices#fragment"),
     ],
 )
-def test_other_forms_of_target_are_refused(
+def test_other_forms_of_request_target_are_refused(
     gateway: GatewayProcess, upstream: ScriptedUpstream, method: str, target: str
 ) -> None:
     reply = gateway.request(method, target, [bearer()])
@@ -337,7 +341,7 @@ class TestExpect:
 
     head = request_bytes("POST", "/api/devices", [bearer(), ("Expect", "100-continue"), ("Content-Length", "4")])
 
-    def test_the_body_is_asked_for_once_it_is_wanted(self, gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+    def test_an_accepted_request_gets_100_continue(self, gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
         with Connection(gateway.port) as connection:
             connection.send(self.head)
             assert connection.socket.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -346,13 +350,13 @@ class TestExpect:
         assert upstream.only.body == b"body"
         assert upstream.only.values("expect") == []
 
-    def test_a_refused_request_is_not_asked_for_its_body(self, gateway: GatewayProcess) -> None:
+    def test_a_refused_request_gets_no_100_continue(self, gateway: GatewayProcess) -> None:
         head = request_bytes("POST", "/api/devices", [("Expect", "100-continue"), ("Content-Length", "4")])
         with Connection(gateway.port) as connection:
             connection.send(head)
             reply = connection.reply("POST")
             assert reply.status == 401
-            # Whether the body still comes can't be known, so nothing else is read from this connection.
+            # The client may or may not send the body, so the connection can't be reused.
             assert reply.value("Connection") == "close"
             assert connection.rest() == b""
 
@@ -364,7 +368,7 @@ class TestExpect:
 class TestBodyLimit:
     """max_body_bytes."""
 
-    def test_a_length_over_the_limit_is_refused_before_anything_is_sent(
+    def test_a_content_length_over_the_limit_is_refused_before_anything_is_forwarded(
         self, small_bodies: GatewayProcess, upstream: ScriptedUpstream
     ) -> None:
         reply = small_bodies.request("POST", "/api/devices", [bearer()], b"x" * 100_001)
@@ -375,7 +379,7 @@ class TestBodyLimit:
         assert small_bodies.request("POST", "/api/devices", [bearer()], b"x" * 100_000).status == 200
         assert len(upstream.only.body) == 100_000
 
-    def test_a_chunked_body_is_cut_where_it_passes_the_limit(
+    def test_a_chunked_body_over_the_limit_is_never_completed(
         self, small_bodies: GatewayProcess, upstream: ScriptedUpstream
     ) -> None:
         head = request_bytes("POST", "/api/devices", [bearer(), ("Transfer-Encoding", "chunked")])
@@ -386,7 +390,7 @@ class TestBodyLimit:
         assert upstream.wait_until(lambda: upstream.only.connection in upstream.closed_connections)
         assert not upstream.only.is_whole
 
-    def test_the_refusal_arrives_at_a_client_that_is_still_sending(self, small_bodies: GatewayProcess) -> None:
+    def test_the_refusal_reaches_a_client_that_is_still_sending(self, small_bodies: GatewayProcess) -> None:
         with Connection(small_bodies.port) as connection:
             connection.send(request_bytes("POST", "/api/devices", [bearer(), ("Content-Length", "2000000")]))
             connection.send(b"x" * 2_000_000)
@@ -394,7 +398,7 @@ class TestBodyLimit:
 
 
 class TestUnfinishedBodies:
-    """A body that does not come to its end is never finished on the client's behalf."""
+    """The gateway never completes a body that the client has not completed."""
 
     @pytest.mark.parametrize(
         ("fields", "part"),
@@ -405,7 +409,7 @@ class TestUnfinishedBodies:
             ([("Transfer-Encoding", "chunked")], b"5\r\nhello\r\nzz\r\nworld\r\n0\r\n\r\n"),
         ],
     )
-    def test_the_upstream_sees_it_cut(
+    def test_a_truncated_body_stays_truncated_upstream(
         self, gateway: GatewayProcess, upstream: ScriptedUpstream, fields: list[tuple[str, str]], part: bytes
     ) -> None:
         with Connection(gateway.port) as connection:
@@ -416,24 +420,28 @@ class TestUnfinishedBodies:
             assert upstream.wait_until(lambda: upstream.only.connection in upstream.closed_connections)
             assert not upstream.only.is_whole
 
-    def test_a_small_one_never_reaches_the_upstream(self, gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+    def test_a_truncated_small_body_is_not_forwarded(self, gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
         with Connection(gateway.port) as connection:
             connection.send(request_bytes("POST", "/api/devices", [bearer(), ("Content-Length", "10")]) + b"12345")
             connection.socket.shutdown(socket.SHUT_WR)
-            answer = connection.rest()
-        assert b" 400 " in answer.split(b"\r\n")[0]
+            response = connection.rest()
+        assert b" 400 " in response.split(b"\r\n")[0]
         assert upstream.requests == []
 
-    def test_one_that_stalls_is_ended(self, small_bodies: GatewayProcess, upstream: ScriptedUpstream) -> None:
+    def test_a_stalled_body_ends_at_the_client_timeout(
+        self, small_bodies: GatewayProcess, upstream: ScriptedUpstream
+    ) -> None:
         with Connection(small_bodies.port) as connection:
             connection.send(request_bytes("POST", "/api/devices", [bearer(), ("Content-Length", "10")]) + b"12345")
-            answer = connection.rest()
-        assert b" 400 " in answer.split(b"\r\n")[0]
-        assert b"Connection: close" in answer
+            response = connection.rest()
+        assert b" 400 " in response.split(b"\r\n")[0]
+        assert b"Connection: close" in response
         assert upstream.requests == []
 
 
-def test_an_upstream_that_refuses_a_body_early_is_heard(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+def test_an_early_refusal_of_the_upstream_reaches_the_client(
+    gateway: GatewayProcess, upstream: ScriptedUpstream
+) -> None:
     upstream.reads_bodies = False
 
     def refuse(request: Received, connection: socket.socket) -> bool:
@@ -448,7 +456,7 @@ def test_an_upstream_that_refuses_a_body_early_is_heard(gateway: GatewayProcess,
     assert (reply.status, reply.body) == (422, b"no")
 
 
-def test_an_upstream_that_answers_while_it_reads_gets_the_whole_body(
+def test_an_upstream_that_sends_an_interim_response_receives_the_whole_body(
     gateway: GatewayProcess, upstream: ScriptedUpstream
 ) -> None:
     upstream.reads_bodies = False
@@ -466,13 +474,13 @@ def test_an_upstream_that_answers_while_it_reads_gets_the_whole_body(
     upstream.script = interim_first
     with Connection(gateway.port) as connection:
         connection.send(request_bytes("POST", "/api/devices", [bearer(), ("Connection", "close")], b"x" * 3_000_000))
-        answers = connection.rest()
-    assert answers.startswith(b"HTTP/1.1 102 Processing\r\n")
-    assert answers.count(b"HTTP/1.1 200 OK\r\n") == 1
+        responses = connection.rest()
+    assert responses.startswith(b"HTTP/1.1 102 Processing\r\n")
+    assert responses.count(b"HTTP/1.1 200 OK\r\n") == 1
     assert arrived == [3_000_000]
 
 
-def test_pipelined_requests_are_answered_in_turn(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+def test_responses_to_pipelined_requests_are_in_order(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
     def echo(request: Received, connection: socket.socket) -> bool:
         body = request.target.encode()
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
@@ -491,9 +499,7 @@ def test_pipelined_requests_are_answered_in_turn(gateway: GatewayProcess, upstre
 
 
 @pytest.mark.parametrize("fields", [[("Connection", "close, X-A")], [("Connection", "X-A"), ("Connection", "Close")]])
-def test_a_connection_is_closed_however_the_client_says_so(
-    gateway: GatewayProcess, fields: list[tuple[str, str]]
-) -> None:
+def test_connection_close_is_respected_in_any_form(gateway: GatewayProcess, fields: list[tuple[str, str]]) -> None:
     with Connection(gateway.port) as connection:
         connection.send(request_bytes("GET", "/api/devices", [bearer(), *fields]))
         reply = connection.reply()

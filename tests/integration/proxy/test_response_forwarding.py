@@ -1,4 +1,4 @@
-"""What of an answer comes back, and which answers are not believed."""
+"""Which parts of a response reach the client, and which responses are refused."""
 
 from __future__ import annotations
 
@@ -14,17 +14,15 @@ from tests.support.upstream import OK, Received, ScriptedUpstream
 HEAD_200 = b"HTTP/1.1 200 OK\r\n"
 
 
-def raw_answer(gateway: GatewayProcess, method: str = "GET", version: str = "1.1") -> bytes:
-    """All bytes of the answer to one request on a connection that ends with it."""
+def raw_response(gateway: GatewayProcess, method: str = "GET", version: str = "1.1") -> bytes:
+    """All bytes of the response to a request with `Connection: close`."""
     data = request_bytes(method, "/api/devices", [bearer(), ("Connection", "close")])
     with Connection(gateway.port) as connection:
         connection.send(data.replace(b"HTTP/1.1", b"HTTP/" + version.encode()))
         return connection.rest()
 
 
-def test_hop_by_hop_fields_and_what_connection_names_stay_behind(
-    gateway: GatewayProcess, upstream: ScriptedUpstream
-) -> None:
+def test_hop_by_hop_headers_do_not_reach_the_client(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
     upstream.answers(
         HEAD_200 + b"Connection: X-Private\r\nX-Private: 1\r\nKeep-Alive: timeout=5\r\nTrailer: X-Sum\r\n"
         b'Upgrade: h2c\r\nProxy-Authenticate: Basic\r\nAlt-Svc: h3=":8443"\r\nX-Kept: 1\r\nContent-Length: 0\r\n\r\n'
@@ -36,12 +34,12 @@ def test_hop_by_hop_fields_and_what_connection_names_stay_behind(
     assert reply.value("Connection") == "keep-alive"
 
 
-def test_an_answer_to_head_has_its_fields_and_no_body(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+def test_a_response_to_head_has_its_headers_and_no_body(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
     upstream.answers(HEAD_200 + b"Content-Length: 1234\r\nContent-Type: image/png\r\n\r\n")
-    answer = raw_answer(gateway, "HEAD")
-    assert answer.endswith(b"\r\n\r\n")
-    assert b"Content-Length: 1234\r\n" in answer
-    assert b"Content-Type: image/png\r\n" in answer
+    response = raw_response(gateway, "HEAD")
+    assert response.endswith(b"\r\n\r\n")
+    assert b"Content-Length: 1234\r\n" in response
+    assert b"Content-Type: image/png\r\n" in response
 
 
 @pytest.mark.parametrize(
@@ -53,20 +51,20 @@ def test_an_answer_to_head_has_its_fields_and_no_body(gateway: GatewayProcess, u
         (b"HTTP/1.1 304 Not Modified\r\n", b"Content-Type: text/css\r\nLast-Modified: x\r\n"),
     ],
 )
-def test_answers_without_body_keep_their_fields(
+def test_responses_without_content_keep_their_headers(
     gateway: GatewayProcess, upstream: ScriptedUpstream, start: bytes, field: bytes
 ) -> None:
     upstream.answers(start + field + b"\r\n")
-    answer = raw_answer(gateway)
-    assert answer.startswith(start)
-    assert answer.endswith(b"\r\n\r\n")
-    assert field in answer
-    # The connection to the upstream is in step: the next answer is the next request's.
+    response = raw_response(gateway)
+    assert response.startswith(start)
+    assert response.endswith(b"\r\n\r\n")
+    assert field in response
+    # The upstream connection can be reused.
     upstream.answers(OK)
     assert gateway.get("/api/devices", bearer()).body == b'{"ok":true}'
 
 
-def test_a_chunked_answer_comes_back_whole_without_its_trailers(
+def test_a_chunked_response_is_complete_and_without_trailers(
     gateway: GatewayProcess, upstream: ScriptedUpstream
 ) -> None:
     upstream.answers(
@@ -80,17 +78,17 @@ def test_a_chunked_answer_comes_back_whole_without_its_trailers(
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         b"HTTP/1.0 200 OK\r\n\r\nuntil the end",
         b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nuntil the end",
         b"HTTP/1.1 200 OK\r\n\r\nuntil the end",
     ],
 )
-def test_a_body_that_ends_with_the_connection_is_framed_anew(
-    gateway: GatewayProcess, upstream: ScriptedUpstream, answer: bytes
+def test_a_body_that_ends_with_the_upstream_connection_becomes_chunked(
+    gateway: GatewayProcess, upstream: ScriptedUpstream, response: bytes
 ) -> None:
-    upstream.answers(answer, keep=False)
+    upstream.answers(response, keep=False)
     reply = gateway.get("/api/devices", bearer())
     assert (reply.status, reply.body) == (200, b"until the end")
     assert reply.value("Transfer-Encoding") == "chunked"
@@ -100,16 +98,16 @@ def test_a_client_of_http_1_0_gets_a_body_that_ends_with_the_connection(
     gateway: GatewayProcess, upstream: ScriptedUpstream
 ) -> None:
     upstream.answers(HEAD_200 + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n")
-    answer = raw_answer(gateway, version="1.0")
-    assert b"Transfer-Encoding" not in answer
-    assert answer.endswith(b"\r\n\r\nhello")
+    response = raw_response(gateway, version="1.0")
+    assert b"Transfer-Encoding" not in response
+    assert response.endswith(b"\r\n\r\nhello")
 
 
 class TestLocation:
-    """Redirects are passed on; only the target's own name is taken out of them."""
+    """Redirects are passed on, not followed. Only URLs at the target itself are made relative."""
 
     @pytest.mark.parametrize("field", ["Location", "Content-Location"])
-    def test_the_targets_own_name_is_taken_out(
+    def test_a_url_at_the_target_is_made_relative(
         self, gateway: GatewayProcess, upstream: ScriptedUpstream, field: str
     ) -> None:
         upstream.answers(
@@ -132,13 +130,13 @@ class TestLocation:
             "mailto:a@example.com",
         ],
     )
-    def test_any_other_place_stays_as_it_is(
+    def test_any_other_reference_is_unchanged(
         self, gateway: GatewayProcess, upstream: ScriptedUpstream, value: str
     ) -> None:
         upstream.answers(b"HTTP/1.1 302 Found\r\nLocation: %b\r\nContent-Length: 0\r\n\r\n" % value.encode())
         assert gateway.get("/api/devices", bearer()).value("Location") == value
 
-    def test_a_port_that_only_begins_the_same_is_another_place(
+    def test_a_port_with_the_same_first_digits_is_another_host(
         self, gateway: GatewayProcess, upstream: ScriptedUpstream
     ) -> None:
         value = upstream.url + "0/api/devices"
@@ -175,19 +173,19 @@ MALFORMED = {
 }
 
 
-@pytest.mark.parametrize("answer", MALFORMED.values(), ids=MALFORMED.keys())
-def test_an_answer_that_can_be_read_in_two_ways_is_a_502(
-    gateway: GatewayProcess, upstream: ScriptedUpstream, answer: bytes
-) -> None:
-    upstream.answers(answer)
+@pytest.mark.parametrize("response", MALFORMED.values(), ids=MALFORMED.keys())
+def test_a_malformed_response_is_a_502(gateway: GatewayProcess, upstream: ScriptedUpstream, response: bytes) -> None:
+    upstream.answers(response)
     reply = gateway.get("/api/devices", bearer())
     assert (reply.status, reply.value("X-Gateway-Error")) == (502, "upstream_protocol")
-    # On a connection that was idle it may belong to an earlier request, so the service is asked once more.
+    # On a reused connection the bytes may belong to an earlier response, so the request is sent twice there.
     used = {request.connection for request in upstream.requests}
     assert upstream.wait_until(lambda: used <= set(upstream.closed_connections))
 
 
-def test_bytes_after_an_answer_spoil_the_connection(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+def test_a_connection_with_bytes_after_the_response_is_not_reused(
+    gateway: GatewayProcess, upstream: ScriptedUpstream
+) -> None:
     upstream.answers(OK + b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison")
     for _ in range(6):
         assert gateway.get("/api/devices", bearer()).body == b'{"ok":true}'
@@ -195,18 +193,18 @@ def test_bytes_after_an_answer_spoil_the_connection(gateway: GatewayProcess, ups
 
 
 class TestStaleConnections:
-    """A kept-alive connection that the upstream has closed."""
+    """Idle connections that the upstream closes."""
 
     def close_after(self, upstream: ScriptedUpstream) -> None:
         def once(request: Received, connection: socket.socket) -> bool:
-            # It says nothing of closing, and closes.
+            # Closes without `Connection: close`.
             connection.sendall(OK)
             return False
 
         upstream.script = once
 
     @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
-    def test_one_that_has_ended_is_replaced_invisibly(
+    def test_a_closed_idle_connection_is_replaced(
         self, gateway: GatewayProcess, upstream: ScriptedUpstream, method: str
     ) -> None:
         self.close_after(upstream)
@@ -215,24 +213,26 @@ class TestStaleConnections:
             assert gateway.request(method, "/api/devices", [bearer()]).status == 200
             assert upstream.wait_until(lambda number=number: len(upstream.closed_connections) > number)  # type: ignore[misc]
 
-    def test_what_comes_on_it_unasked_answers_nobody(self, gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
-        kept: list[socket.socket] = []
+    def test_a_response_without_a_request_is_discarded(
+        self, gateway: GatewayProcess, upstream: ScriptedUpstream
+    ) -> None:
+        connections: list[socket.socket] = []
 
         def script(request: Received, connection: socket.socket) -> bool:
-            kept.append(connection)
+            connections.append(connection)
             connection.sendall(OK)
             return True
 
         upstream.script = script
-        # One client connection: one worker, which would take the kept connection again.
+        # One client connection is served by one worker, which would reuse the idle connection.
         with Connection(gateway.port) as connection:
             for method in ("GET", "POST", "GET"):
                 connection.send(request_bytes(method, "/api/devices", [bearer()]))
                 assert connection.reply(method).status == 200
-                kept[-1].sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+                connections[-1].sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
         assert len({request.connection for request in upstream.requests}) == 3
 
-    def reset_when_asked_again(self, upstream: ScriptedUpstream) -> None:
+    def close_on_second_request(self, upstream: ScriptedUpstream) -> None:
         seen: set[int] = set()
 
         def script(request: Received, connection: socket.socket) -> bool:
@@ -244,18 +244,18 @@ class TestStaleConnections:
 
         upstream.script = script
 
-    def test_one_that_ends_under_a_get_is_replaced_too(
+    def test_get_is_sent_again_if_its_connection_is_closed(
         self, gateway: GatewayProcess, upstream: ScriptedUpstream
     ) -> None:
-        self.reset_when_asked_again(upstream)
+        self.close_on_second_request(upstream)
         for _ in range(10):
             assert gateway.get("/api/devices", bearer()).status == 200
 
-    def test_a_post_is_not_replayed_after_upstream_reset(
+    def test_post_is_not_replayed_if_its_connection_is_closed(
         self, gateway: GatewayProcess, upstream: ScriptedUpstream
     ) -> None:
-        self.reset_when_asked_again(upstream)
-        # One client connection: one worker, whose kept connection the second request meets.
+        self.close_on_second_request(upstream)
+        # One client connection is served by one worker, so the second request uses the idle connection.
         with Connection(gateway.port) as connection:
             statuses = []
             for number in range(2):
