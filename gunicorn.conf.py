@@ -19,7 +19,7 @@ from gateway.gunicorn.gevent_worker import WORKER_CLASS
 from gateway.gunicorn.listeners import Listeners
 from gateway.gunicorn.parser_settings import MESSAGE_RULES
 from gateway.gunicorn.patches import replace_parts
-from gateway.redis.embedded import EmbeddedRedis
+from gateway.redis.private_server import PrivateRedis
 from gateway.system.stderr import wait_for_no_reader
 from gateway.telemetry.metrics.worker_files import enter_slot, free_slot, release_slot
 from gateway.telemetry.telemetry import telemetry_of
@@ -56,7 +56,7 @@ def on_starting(server):
     server.care = ArbiterExtension(server, MASTER.listeners)
     if MASTER.in_force.redis_url is None:
         try:
-            server.care.redis = EmbeddedRedis.start()
+            server.care.redis = PrivateRedis.start()
         except ConfigurationError as error:
             sys.exit("The configuration can't be used:\n" + error.listing())
         MASTER.use_embedded_redis(server.care.redis.url)

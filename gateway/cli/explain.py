@@ -14,7 +14,7 @@ from gateway.cli.parameter_types import ADDRESS, HEADER_FIELD
 from gateway.cli.redis import TIMEOUT_SECONDS
 from gateway.config import Settings
 from gateway.config.load import instance_folder
-from gateway.redis.embedded import noted_url_of
+from gateway.redis.private_server import find_private_redis
 
 if TYPE_CHECKING:
     from gateway.explain.dry_run import BuildApp
@@ -68,7 +68,7 @@ def explain_command(settings: Settings, build_app: BuildApp) -> click.Command:
             if "\r" in text or "\n" in text:
                 # The text is not quoted, because it may be the token.
                 raise click.UsageError("method, URL, token and headers must not have line breaks")
-        private_redis = noted_url_of(settings.server.addresses, instance_folder())
+        private_redis = find_private_redis(settings.server.addresses, instance_folder())
         found = explanation.explain(settings, build_app, simulated, private_redis, TIMEOUT_SECONDS)
         if as_json:
             click.echo(json.dumps(found.as_document(), indent=2))

@@ -9,7 +9,7 @@ from gateway.cli.output import CouldNotRun
 from gateway.config import Settings
 from gateway.config.load import instance_folder
 from gateway.redis.client import FAILURES, SharedRedis
-from gateway.redis.embedded import noted_url_of
+from gateway.redis.private_server import find_private_redis
 
 # Longer than redis_timeout_seconds, for which requests wait: a person can wait.
 TIMEOUT_SECONDS = 5.0
@@ -20,7 +20,7 @@ def shared_redis(settings: Settings) -> Iterator[SharedRedis]:
     """The configured Redis, or else the private one of the gateway on this machine. Raises CouldNotRun if there is
     neither, or if Redis fails."""
     addresses = ", ".join(settings.server.addresses)
-    private = None if settings.redis_url else noted_url_of(settings.server.addresses, instance_folder())
+    private = None if settings.redis_url else find_private_redis(settings.server.addresses, instance_folder())
     url = settings.redis_url.get_secret_value() if settings.redis_url else private
     if url is None:
         raise CouldNotRun(f"redis_url: is not set, and no gateway with a private Redis listens at {addresses}")

@@ -15,7 +15,7 @@ from typing import Any
 from gateway.config.load import instance_folder
 from gateway.gunicorn.base_worker import SIGNALS_OF_THE_MASTER
 from gateway.gunicorn.listeners import Listeners
-from gateway.redis.embedded import EmbeddedRedis, note_file
+from gateway.redis.private_server import PrivateRedis, url_file
 from gateway.system.shutdown import GATEWAY_SHUTDOWN
 
 RETRY_SECONDS = 1.0
@@ -34,7 +34,7 @@ class ArbiterExtension:
     signal has come."""
 
     def __init__(self, server: Any, listeners: Listeners) -> None:
-        self.redis: EmbeddedRedis | None = None
+        self.redis: PrivateRedis | None = None
         self._server = server
         self._listeners = listeners
         self._stop, self._reload = server.stop, server.reload
@@ -89,7 +89,7 @@ class ArbiterExtension:
         """Has as many workers as there should be beside those that finish their last requests, which may take long.
         Old ones end when new ones serve."""
         if self.redis is not None:
-            self.redis.revive()
+            self.redis.restart_if_ended()
         server = self._server
         workers = sorted(server.WORKERS.values(), key=lambda worker: worker.age)
         staying = [worker for worker in workers if not worker.is_leaving.is_raised]
@@ -118,7 +118,7 @@ class ArbiterExtension:
         """Tells commands where the private Redis is, by each address that is listened at. Not before it is: a gateway
         that finds its port taken must not take the other one's place."""
         if self.redis is not None:
-            self.redis.note([note_file(instance_folder(), address) for address in self._listeners.addresses])
+            self.redis.write_url_files([url_file(instance_folder(), address) for address in self._listeners.addresses])
 
     def _has_spawned(self) -> bool:
         """Where the system has no process to give, it is tried again a second later: the whole would end otherwise."""

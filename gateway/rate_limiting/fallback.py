@@ -19,8 +19,8 @@ from gateway.rate_limiting.local_counters import LocalCounters
 from gateway.rate_limiting.models import LimitCheck, LimitResult, RevocationLookup
 from gateway.rate_limiting.redis_breaker import RedisBreaker
 from gateway.rate_limiting.redis_counters import RedisCounters
+from gateway.redis.addresses import Address
 from gateway.redis.client import FAILURES
-from gateway.redis.first_response import Address
 from gateway.telemetry.metrics.registry import Metrics
 
 log = logging.getLogger(__name__)

@@ -56,7 +56,7 @@ class RateLimitState:
     checks: list[LimitCheck] = field(default_factory=list)
     # The name of each limit in response headers and problem documents, in the order of `checks`.
     names: tuple[str, ...] = ()
-    # Selects the cluster node; see `gateway.redis.hash_tags`.
+    # Selects the cluster node; see HashTags in `gateway.redis.cluster`.
     partition_key: str = ""
     # In observe mode an exceeded limit is reported, not enforced.
     observed: bool = False

@@ -10,8 +10,8 @@ from typing import Any
 from redis.exceptions import InvalidResponse, NoScriptError, TryAgainError
 
 from gateway.rate_limiting.models import LimitCheck, LimitResult, RevocationLookup
+from gateway.redis.addresses import Address
 from gateway.redis.client import SharedRedis
-from gateway.redis.first_response import Address
 
 PREFIX = "gateway:quota:"
 SCRIPT = Path(__file__).with_name("consume_limits.lua").read_text()

@@ -1,1 +1,8 @@
-"""Redis: the client that never makes a request wait, and the server of one's own where none is configured."""
+"""Redis: the client that gateways share their counters, revocations and documents with, and the private server that is
+started if none is configured.
+
+`client` is what other packages use. Below it: `multiplexed`, the one connection that all requests of a worker share;
+`cluster` and `sentinel`, the clients of several servers, which ask all of them at once (`first_response`) and check the
+`addresses` that these return; `connection_classes` and `tls`, how a connection is made within its timeout.
+`private_server` starts a Redis of the gateway's own.
+"""

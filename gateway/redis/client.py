@@ -15,9 +15,8 @@ from redis.retry import Retry
 
 from gateway.config import Settings
 from gateway.config.redis_url import RedisAddress, parse_redis_url
-from gateway.redis.cluster import ClusterClient
+from gateway.redis.cluster import CLUSTER_PARTITIONS, ClusterClient, HashTags
 from gateway.redis.connection_classes import use_own_connections
-from gateway.redis.hash_tags import CLUSTER_PARTITIONS, HashTags
 from gateway.redis.multiplexed import MultiplexedClient
 from gateway.redis.sentinel import master_client
 

@@ -1,9 +1,9 @@
-"""A cluster, asked within the same time as a single server.
+"""A Redis Cluster client that takes no longer than the timeout, as with a single server; and the hash tags of keys.
 
-redis-py's own client sleeps while a slot is moved or a master replaced, asks all nodes one after the other for the
-slots when one fails, each waiting request anew, and has no pool in which a request waits for a connection. Here a
-request is sent to the slot's node, follows redirections, and fails at once where that node does, unless others say that
-the slot is another's by now.
+redis-py's own client sleeps while a slot is moved or a master is replaced, asks one node after the other for the slots
+after a failure, once per waiting request, and has no pool in which a request waits for a connection. This client sends
+a command to the node of its slot, follows redirections, and fails at once if that node fails, unless the other nodes
+say that the slot has moved.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
+from zlib import crc32
 
 from redis import Redis
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
@@ -24,16 +25,37 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeout
 
-from gateway.redis.first_response import Address, FirstAnswer, node_address
+from gateway.redis.addresses import Address, node_address
+from gateway.redis.first_response import FirstResponse
 
-# Each is one round trip. More of them in a row mean nodes that send requests to and fro.
+# Each redirection is one round trip. More in a row mean nodes that redirect to each other.
 MAX_REDIRECTIONS = 5
-# Any of them knows about all slots.
-MAX_ASKED_FOR_SLOTS = 6
+# Every node knows all slots.
+MAX_NODES_ASKED_FOR_SLOTS = 6
+# How many hash tags a cluster's keys are spread over.
+CLUSTER_PARTITIONS = 64
+
+
+class HashTags:
+    """The beginnings of keys. In a cluster one call can only touch keys of one slot, so everything that a request needs
+    is in one partition: its keys have the same hash tag, the part in braces, which alone determines the slot. Without a
+    cluster there is one partition and no tag.
+
+    `tags` has the beginning of the keys of each partition, `any_tag` is a pattern that matches all of them."""
+
+    def __init__(self, count: int = 1, prefix: str = "") -> None:
+        """`prefix` must not contain braces: the first pair of braces in a key is the tag."""
+        self.tags = [f"{prefix}{{{number}}}" for number in range(count)] if count > 1 else [prefix]
+        self.any_tag = f"{prefix}{{*}}" if count > 1 else prefix
+
+    def tag_for(self, partition_key: str) -> str:
+        """Always the same tag for the same text; different texts are spread evenly."""
+        tags = self.tags
+        return tags[crc32(partition_key.encode("utf-8", "surrogatepass")) % len(tags)] if len(tags) > 1 else tags[0]
 
 
 class ClusterClient:
-    """`connect` makes the client of one node; nothing connects before the first command.
+    """`connect` makes the client of one node. Nothing connects before the first command.
 
     Methods raise RedisError or OSError."""
 
@@ -44,8 +66,8 @@ class ClusterClient:
         self._owners: dict[int, Address] = {}
         # The nodes that have slots.
         self.addresses: frozenset[Address] = frozenset()
-        self._must_ask = True
-        self._slots = FirstAnswer(self._slots_by, timeout_seconds)
+        self._must_refresh = True
+        self._slots = FirstResponse(self._slots_by, timeout_seconds)
 
     def run(self, key: str, *command: str | int | bytes) -> Any:
         """Runs a command on the node that has the key."""
@@ -63,26 +85,26 @@ class ClusterClient:
                     self._owners[slot] = address
                     self.addresses |= {address}
             except RedisConnectionError:
-                # Where it is gone, others may know already who has its slots now. A charge that it still counted and
-                # passed on is counted twice then, which lets nobody have more than the limit.
-                self._must_ask = True
+                # The node is gone, and another may have its slots already. If the node had counted and replicated the
+                # command, it is counted twice, which never lets a caller exceed its limit.
+                self._must_refresh = True
                 if (owner := self._owner(slot)) == address:
                     raise
                 address, is_asking = owner, False
             except (RedisTimeout, ClusterDownError, InvalidResponse, OSError):
-                # Its slots may be another's soon. A second wait would be one too many.
-                self._must_ask = True
+                # Another node may have the slots soon, but the request must not wait for a second timeout.
+                self._must_refresh = True
                 raise
-        raise ClusterError("sent from node to node without end")
+        raise ClusterError("the nodes redirect to each other")
 
     def node_of(self, key: str) -> Address | None:
-        """The node that has the key as far as is known; None where none is known to have it. Asks nobody."""
+        """The node that has the key, as last known; None if none is known. Sends nothing."""
         return self._owners.get(key_slot(key.encode()))
 
     def masters(self) -> Iterator[Redis]:
         """A client of each node that has slots."""
-        if self._must_ask:
-            self._ask_for_slots()
+        if self._must_refresh:
+            self._refresh_slots()
         for address in sorted(set(self._owners.values())):
             yield self._node(address)
 
@@ -91,34 +113,34 @@ class ClusterClient:
             node.close()
 
     def _owner(self, slot: int) -> Address:
-        if self._must_ask:
-            self._ask_for_slots()
+        if self._must_refresh:
+            self._refresh_slots()
         try:
             return self._owners[slot]
         except KeyError:
-            self._must_ask = True
+            self._must_refresh = True
             raise ClusterDownError(f"no node has slot {slot}") from None
 
-    def _ask_for_slots(self) -> None:
+    def _refresh_slots(self) -> None:
         known = list(self._nodes)
         random.shuffle(known)
-        # What is configured is asked even so: its names may stand for other nodes by now.
-        asked = list(dict.fromkeys([*self._seeds, *known]))[: max(MAX_ASKED_FOR_SLOTS, len(self._seeds))]
+        # The seeds are asked even if other nodes are known: their names may resolve to other nodes by now.
+        asked = list(dict.fromkeys([*self._seeds, *known]))[: max(MAX_NODES_ASKED_FOR_SLOTS, len(self._seeds))]
         owners = self._slots.get(asked)
         self._owners = dict(owners)
         self.addresses = frozenset(owners.values())
-        self._must_ask = False
+        self._must_refresh = False
         for address in set(self._nodes) - self.addresses - set(self._seeds):
-            # Another thread may have done it just now.
+            # Another thread may have removed it.
             if (gone := self._nodes.pop(address, None)) is not None:
                 gone.connection_pool.disconnect(inuse_connections=False)
 
     def _slots_by(self, address: Address) -> dict[int, Address]:
-        """Which node has which slot, according to this one."""
+        """The node of each slot, according to this node."""
         ranges: Any = self._send(address, False, ["CLUSTER SLOTS"])
         owners: dict[int, Address] = {}
         for first, last, (host, port, *_), *_ in ranges:
-            # A node that doesn't know an address leaves it out: it is the one by which it was asked.
+            # An empty host stands for the address of the node that replies.
             owner = node_address(host.decode() if host and host != b"?" else address[0], port)
             if not 0 <= first <= last < REDIS_CLUSTER_HASH_SLOTS:
                 raise InvalidResponse("not a range of slots")
@@ -132,14 +154,14 @@ class ClusterClient:
         try:
             if not is_asking:
                 return node.execute_command(*command)
-            # It holds for the next command on the same connection.
+            # ASKING applies to the next command on the same connection.
             pipeline = node.pipeline(transaction=False)
             return pipeline.execute_command("ASKING").execute_command(*command).execute()[-1]
         except ValueError as error:
-            # redis-py reads a redirection that way; as any failure of the node's, it must not be one of the gateway's.
-            raise InvalidResponse("not an address that can be read") from error
+            # redis-py raises it for a redirection that it can't parse.
+            raise InvalidResponse("the node's reply can't be parsed") from error
 
     def _node(self, address: Address) -> Redis:
         node = self._nodes.get(address)
-        # Two threads may make one at once; the one that is kept is used by both.
+        # If two threads create a client at once, both use the one that was stored first.
         return node if node is not None else self._nodes.setdefault(address, self._connect(*address))

@@ -1,4 +1,4 @@
-"""How connections to Redis are made: in the time that they may take, whatever its name server does."""
+"""redis-py's connection classes, which connect within their timeout even if the name server hangs."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import time
 from redis import Redis
 from redis.connection import Connection, SSLConnection
 
-from gateway.redis.tls import make_context, stamp
+from gateway.redis.tls import file_version, make_context
 from gateway.system.tcp import connect_to_any
 
 
 class TimedConnection(Connection):
-    """redis-py waits for the look-up of a name without end, and for each of its addresses anew."""
+    """redis-py resolves the name without a timeout, and applies the timeout to each of its addresses in turn."""
 
     def _connect(self) -> socket.socket:
-        # There always is one: that of `client.connection_options`, or the URL's own.
+        # Always set: by `client.connection_options` or by the URL.
         seconds = self.socket_connect_timeout or 0
         sock = connect_to_any(self.host, self.port, time.monotonic() + seconds)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -30,14 +30,14 @@ class TimedConnection(Connection):
 
 
 class TlsConnection(SSLConnection, TimedConnection):
-    """The same by TLS, with shared contexts. An authority that is configured is the only one that is believed."""
+    """The same with TLS. If an authority is configured, the system's authorities are not trusted."""
 
     def _wrap_socket_with_ssl(self, sock: socket.socket) -> ssl.SSLSocket:
         context = make_context(
-            stamp(self.ca_certs),
-            stamp(self.ca_path),
-            stamp(self.certfile),
-            stamp(self.keyfile),
+            file_version(self.ca_certs),
+            file_version(self.ca_path),
+            file_version(self.certfile),
+            file_version(self.keyfile),
             self.certificate_password,
             self.cert_reqs,
             bool(self.check_hostname),
@@ -49,6 +49,6 @@ OWN_CLASSES: dict[type, type] = {Connection: TimedConnection, SSLConnection: Tls
 
 
 def use_own_connections(client: Redis) -> None:
-    """Has the client's connections made as above; those to a unix socket stay redis-py's."""
+    """Makes the client use the classes above. For unix sockets redis-py's own class stays."""
     pool = client.connection_pool
     pool.connection_class = OWN_CLASSES.get(pool.connection_class, pool.connection_class)

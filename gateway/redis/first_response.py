@@ -1,9 +1,7 @@
-"""A question to several servers of which any may hang: where is the master, who has which slots. And the addresses that
-they tell."""
+"""One question to several servers, any of which may hang: where is the master, which node has which slots."""
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterable
 from queue import Empty, SimpleQueue
@@ -14,74 +12,63 @@ from redis import RedisError
 from redis.exceptions import InvalidResponse
 from redis.exceptions import TimeoutError as RedisTimeout
 
-Address = tuple[str, int]
-
-# A name or an address of any family.
-HOST = re.compile(r"[A-Za-z0-9_.:%-]{1,255}")
-
 Server = TypeVar("Server")
-Answer = TypeVar("Answer")
+Response = TypeVar("Response")
 
 
-class FirstAnswer(Generic[Server, Answer]):
-    """Asks all servers at once and takes the first answer: one that hangs holds up nobody.
+class FirstResponse(Generic[Server, Response]):
+    """Asks all servers at once and returns the first response, so that a server that hangs delays nobody.
 
-    `ask` returns it, or raises a RedisError or OSError where that server has none to give."""
+    `ask` returns a server's response, or raises RedisError or OSError."""
 
-    def __init__(self, ask: Callable[[Server], Answer], timeout_seconds: float) -> None:
+    def __init__(self, ask: Callable[[Server], Response], timeout_seconds: float) -> None:
         self._ask = ask
         self._timeout_seconds = timeout_seconds
         self._lock = Lock()
-        self._answered_at = float("-inf")
-        self._answers: list[Answer] = []
-        self._failure: Exception = RedisTimeout("nobody was asked")
+        self._asked_until = float("-inf")
+        # One response, or none if the last attempt failed.
+        self._responses: list[Response] = []
+        self._failure: Exception = RedisTimeout("no server was asked")
 
-    def get(self, servers: Iterable[Server]) -> Answer:
-        """Waits no longer than the timeout. Raises RedisError or OSError where there is no answer in that time."""
+    def get(self, servers: Iterable[Server]) -> Response:
+        """Waits no longer than the timeout. Raises RedisError or OSError if no server responds by then."""
         wanted_at = time.monotonic()
         with self._lock:
-            # What was answered while this one waited for the lock is as good as an answer of its own. Without that,
-            # many requests at once would wait for one timeout after the other.
-            if self._answered_at < wanted_at:
-                self._answers = []
+            # A result that arrived while this caller waited for the lock is recent enough. If each caller asked again,
+            # many at once would wait for one timeout after the other.
+            if self._asked_until < wanted_at:
+                self._responses = []
                 try:
-                    self._answers = [self._ask_all(list(servers))]
+                    self._responses = [self._ask_all(list(servers))]
                 except (RedisError, OSError) as error:
                     self._failure = error
-                self._answered_at = time.monotonic()
-            for answer in self._answers:
-                return answer
+                self._asked_until = time.monotonic()
+            for response in self._responses:
+                return response
             raise self._failure.with_traceback(None)
 
-    def _ask_all(self, servers: list[Server]) -> Answer:
-        answers: SimpleQueue[Answer | Exception] = SimpleQueue()
+    def _ask_all(self, servers: list[Server]) -> Response:
+        responses: SimpleQueue[Response | Exception] = SimpleQueue()
 
         def ask(server: Server) -> None:
             try:
-                answers.put(self._ask(server))
+                responses.put(self._ask(server))
             except (RedisError, OSError) as error:
-                answers.put(error)
+                responses.put(error)
             except Exception as error:
-                # It answered something else than what was asked: whoever that is, it is not the one that is wanted.
-                answers.put(InvalidResponse(f"not an answer to the question ({type(error).__name__})"))
+                # The response has another structure: this is not the expected kind of server.
+                responses.put(InvalidResponse(f"an unexpected response ({type(error).__name__})"))
 
         deadline = time.monotonic() + self._timeout_seconds
         for server in servers:
             Thread(target=ask, args=(server,), daemon=True).start()
-        failure: Exception = RedisTimeout("nobody answers")
+        failure: Exception = RedisTimeout("no server responds")
         for _ in servers:
             try:
-                answer = answers.get(timeout=max(0.0, deadline - time.monotonic()))
+                response = responses.get(timeout=max(0.0, deadline - time.monotonic()))
             except Empty:
                 break
-            if not isinstance(answer, Exception):
-                return answer
-            failure = answer
+            if not isinstance(response, Exception):
+                return response
+            failure = response
         raise failure
-
-
-def node_address(host: object, port: object) -> Address:
-    """The address of a server as another one tells it. Raises InvalidResponse where there can't be one."""
-    if not isinstance(host, str) or HOST.fullmatch(host) is None or not isinstance(port, int) or not 0 < port < 65536:
-        raise InvalidResponse("not the address of a server")
-    return host, port

@@ -1,4 +1,5 @@
-"""A master behind sentinels: who it is is asked for each new connection, and connections to another one end."""
+"""The client of a master behind sentinels. Each new connection asks the sentinels for the master's address; connections
+to a former master are closed."""
 
 from __future__ import annotations
 
@@ -15,41 +16,43 @@ from redis.sentinel import (
     SentinelManagedConnection,
 )
 
+from gateway.redis.addresses import Address, node_address
 from gateway.redis.connection_classes import TimedConnection, TlsConnection, use_own_connections
-from gateway.redis.first_response import Address, FirstAnswer, node_address
+from gateway.redis.first_response import FirstResponse
 
 
 class Sentinels(Sentinel):
-    """redis-py asks one sentinel after the other, so that each that hangs costs a timeout for each new connection."""
+    """Asks all sentinels at once. redis-py asks one after the other, so that each one that hangs would add a timeout
+    to every new connection."""
 
     def __init__(self, nodes: list[Address], timeout_seconds: float, options: dict[str, Any], **more: Any) -> None:
         super().__init__(nodes, sentinel_kwargs=options, **more)  # type: ignore[no-untyped-call]
         self._timeout_seconds = timeout_seconds
-        self._questions: dict[str, FirstAnswer[Redis, Address]] = {}
-        self._last: dict[str, Address] = {}
+        self._lookups: dict[str, FirstResponse[Redis, Address]] = {}
+        self._last_known: dict[str, Address] = {}
 
     def discover_master(self, service_name: str) -> Address:
-        """Raises RedisError or OSError where no sentinel knows a master that is up."""
-        question = self._questions.setdefault(
-            service_name, FirstAnswer(lambda sentinel: self._ask(sentinel, service_name), self._timeout_seconds)
+        """Raises RedisError or OSError if no sentinel knows a master that is up."""
+        lookup = self._lookups.setdefault(
+            service_name, FirstResponse(lambda sentinel: self._ask(sentinel, service_name), self._timeout_seconds)
         )
         try:
-            master = question.get(self.sentinels)
+            master = lookup.get(self.sentinels)
         except MasterNotFoundError:
             raise
         except (RedisConnectionError, RedisTimeout, OSError):
-            # Without sentinels nobody fails over, and the master goes on.
-            if service_name in self._last:
-                return self._last[service_name]
+            # Without sentinels there is no failover, so the last known master still is the master.
+            if service_name in self._last_known:
+                return self._last_known[service_name]
             raise
-        self._last[service_name] = master
+        self._last_known[service_name] = master
         return master
 
     def _ask(self, sentinel: Redis, service_name: str) -> Address:
         masters: Any = sentinel.sentinel_masters()
         state = masters.get(service_name)
         if not state or not self.check_master_state(state, service_name):  # type: ignore[no-untyped-call]
-            raise MasterNotFoundError(f"no master that is up is called {service_name!r}")
+            raise MasterNotFoundError(f"no master named {service_name!r} is up")
         return node_address(state["ip"], state["port"])
 
 
@@ -62,14 +65,14 @@ class MasterTlsConnection(SentinelManagedConnection, TlsConnection):
 
 
 class MasterPool(SentinelConnectionPool, BlockingConnectionPool):
-    """Waits for a free connection, as the pool for a single server does."""
+    """A request that finds all connections in use waits for one, as with a single server."""
 
     def owns_connection(self, connection: ConnectionInterface) -> bool:
-        # redis-py's gives up connections whose master is not known, and keeps each in a list for ever.
+        # redis-py's pool disowns connections while the master is unknown, but never removes them from its list.
         return bool(BlockingConnectionPool.owns_connection(self, connection))  # type: ignore[arg-type]
 
     def release(self, connection: Any) -> None:
-        # One that was in use when the master changed asks again the next time.
+        # The master changed while the connection was in use: it asks for the master again when it is used next.
         if (connection.host, connection.port) != self.master_address:
             connection.disconnect()
         super().release(connection)  # type: ignore[no-untyped-call]
@@ -84,7 +87,7 @@ def master_client(
     options: dict[str, Any],
     sentinel_options: dict[str, Any],
 ) -> Redis:
-    """A client of the master of that name. Connects when first used."""
+    """A client of the master with this name. Connects on first use."""
     sentinels = Sentinels(nodes, timeout_seconds, sentinel_options | ({"ssl": True} if is_tls else {}), **options)
     for sentinel in sentinels.sentinels:
         use_own_connections(sentinel)

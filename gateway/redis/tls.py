@@ -1,8 +1,8 @@
-"""Certificates for TLS to Redis, which are not read anew for each connection.
+"""TLS contexts for connections to Redis, created once and not per connection.
 
-redis-py makes a context for every one and reads all the system's authorities into it: some fifty milliseconds in which
-a worker does nothing else. Here a context is made once, and again when a file changes (of those that are configured;
-the system's authorities are read once).
+redis-py creates a context for each connection and loads all of the system's authorities into it: about 50 ms during
+which the worker does nothing else. Here a context is reused until one of the configured files changes. The system's
+authorities are loaded once per process.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ import ssl
 from functools import lru_cache
 from typing import Any
 
-Stamp = tuple[str, int, int] | None
+# Path, modification time and inode.
+FileVersion = tuple[str, int, int] | None
 
 
-def stamp(path: str | None) -> Stamp:
-    """The path, and what tells that the file there is another one. Raises OSError where there is none."""
+def file_version(path: str | None) -> FileVersion:
+    """Differs as soon as another file is at the path. Raises OSError if there is no file."""
     if path is None:
         return None
     found = os.stat(path)
@@ -25,17 +26,17 @@ def stamp(path: str | None) -> Stamp:
 
 @lru_cache(maxsize=8)
 def make_context(
-    ca_file: Stamp,
-    ca_folder: Stamp,
-    certificate: Stamp,
-    key: Stamp,
+    ca_file: FileVersion,
+    ca_folder: FileVersion,
+    certificate: FileVersion,
+    key: FileVersion,
     key_password: str | None,
     verify_mode: ssl.VerifyMode,
     check_hostname: bool,
 ) -> ssl.SSLContext:
     authorities: dict[str, Any] = {"cafile": ca_file and ca_file[0], "capath": ca_folder and ca_folder[0]}
     context = ssl.create_default_context(**authorities)
-    # In this order: without verification there can be no check of names, and Python says so at the assignment.
+    # In this order: CERT_NONE can't be assigned while check_hostname is set.
     context.check_hostname = check_hostname and verify_mode != ssl.CERT_NONE
     context.verify_mode = verify_mode
     if certificate or key:

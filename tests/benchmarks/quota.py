@@ -18,7 +18,7 @@ from gateway.rate_limiting.limit_sets import Caller, make_limit_set
 from gateway.rate_limiting.local_counters import LocalCounters
 from gateway.rate_limiting.redis_counters import RedisCounters
 from gateway.redis.client import SharedRedis
-from gateway.redis.embedded import EmbeddedRedis
+from gateway.redis.private_server import PrivateRedis
 from gateway.telemetry.metrics.registry import Metrics
 from gateway.tokens.principal import Principal
 from tests.benchmarks.load import counted_rounds
@@ -61,7 +61,7 @@ def checks(url: str) -> dict[str, Callable[[], object]]:
 
 
 def main() -> None:
-    server = EmbeddedRedis.start()
+    server = PrivateRedis.start()
     try:
         named = checks(server.url)
         found: dict[str, list[tuple[float, float]]] = {name: [] for name in named}

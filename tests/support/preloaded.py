@@ -41,7 +41,7 @@ MODULES = {
         "gunicorn.app.wsgiapp gunicorn.http.wsgi gunicorn.workers.ggevent gateway.application gateway.config.load "
         "gateway.gunicorn.arbiter_extension gateway.gunicorn.gevent_worker gateway.gunicorn.listeners "
         "gateway.gunicorn.master_config gateway.gunicorn.parser_settings gateway.gunicorn.patches "
-        "gateway.library_checks gateway.redis.embedded gateway.telemetry.telemetry prometheus_client.multiprocess"
+        "gateway.library_checks gateway.redis.private_server gateway.telemetry.telemetry prometheus_client.multiprocess"
     ),
     "flask": (
         "flask.cli gateway.application gateway.cli.broken_configuration gateway.config.load gateway.library_checks"

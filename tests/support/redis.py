@@ -19,7 +19,7 @@ from typing import Any, TypeVar, cast
 from redis import Redis
 
 from gateway.redis.client import SharedRedis
-from gateway.redis.embedded import find_program
+from gateway.redis.private_server import find_program
 from gateway.system.processes import Child
 from gateway.tokens.revocation import Revocations
 from tests.support.gateway import GatewayProcess

@@ -13,7 +13,7 @@ from typing import Any
 
 from redis import Redis
 
-from gateway.redis.embedded import find_program
+from gateway.redis.private_server import find_program
 from gateway.system.processes import Child
 from tests.support.redis import free_port, is_stopped, wait_until
 

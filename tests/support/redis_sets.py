@@ -9,7 +9,7 @@ from contextlib import ExitStack
 
 from redis.crc import key_slot
 
-from gateway.redis.hash_tags import CLUSTER_PARTITIONS, HashTags
+from gateway.redis.cluster import CLUSTER_PARTITIONS, HashTags
 from tests.support.redis import free_port, wait_until
 from tests.support.redis_node import Node
 

@@ -48,7 +48,7 @@ def test_a_killed_private_redis_is_replaced_and_takes_part_in_the_end(start_gate
         (victim,) = set(children_of(gateway.process.pid)) - set(gateway.worker_pids())
         os.kill(victim, signal.SIGKILL)
         gateway.wait_until(
-            lambda count=count: gateway.output().count("another one takes its place") == count,  # type: ignore[misc]
+            lambda count=count: gateway.output().count("it is started again") == count,  # type: ignore[misc]
             "replace it",
         )
         gateway.wait_until(lambda: gateway.get("/readyz").json()["redis"] == "ok", "find it")
@@ -84,7 +84,7 @@ def test_a_private_redis_that_dies_during_a_reload_is_replaced_before_its_end(
             gateway.wait_until(lambda: gateway.output().count("Booting worker") == 2, "reload")
             os.kill(redis, signal.SIGKILL)
             # Well before the time that old workers have to end.
-            gateway.wait_until(lambda: "another one takes its place" in gateway.output(), "replace it", 20)
+            gateway.wait_until(lambda: "it is started again" in gateway.output(), "replace it", 20)
             released.set()
             assert connection.reply().body == b"done"
     finally:

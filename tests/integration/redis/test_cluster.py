@@ -13,7 +13,7 @@ import pytest
 from gateway.rate_limiting.models import LimitCheck, RevocationLookup
 from gateway.rate_limiting.redis_counters import RedisCounters
 from gateway.redis.client import FAILURES, SharedRedis
-from gateway.redis.hash_tags import CLUSTER_PARTITIONS
+from gateway.redis.cluster import CLUSTER_PARTITIONS
 from gateway.tokens.revocation import Revocations
 from tests.support.commands import flask
 from tests.support.gateway import GatewayProcess

@@ -326,7 +326,7 @@ def test_without_a_configured_redis_the_death_of_the_private_one_is_survived(
     counts = Counter(reply.status for reply in burst(gateway))
     assert counts.keys() <= {200, 429}
     assert counts[200] >= LIMIT
-    gateway.wait_until(lambda: "another one takes its place" in gateway.output(), "replace it")
+    gateway.wait_until(lambda: "it is started again" in gateway.output(), "replace it")
     wait_for_redis(gateway)
     check_counting(gateway=gateway)
 

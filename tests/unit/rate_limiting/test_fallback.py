@@ -26,7 +26,7 @@ from gateway.rate_limiting.local_counters import LocalCounters
 from gateway.rate_limiting.models import LimitCheck, LimitResult, RateLimitState, RevocationLookup
 from gateway.rate_limiting.redis_breaker import PAUSE_SECONDS
 from gateway.rate_limiting.redis_counters import RedisCounters
-from gateway.redis.first_response import Address
+from gateway.redis.addresses import Address
 from gateway.telemetry.metrics.registry import Metrics
 
 FROM_REDIS = LimitResult(True, 99, 5, 0, 100)

