@@ -17,6 +17,7 @@ import yaml
 from gateway.config import load_settings
 from gateway.errors import GatewayError
 from gateway.stages.finish import ABORTED, GONE
+from tests.support.client import exchange, request_bytes
 from tests.support.documentation import PAGES, blocks, commands, section
 from tests.support.gateway import BUILT_IN, ROOT, clean_environment
 from tests.support.redis import wait_until
@@ -80,6 +81,11 @@ class Installation:
         del self._environ["GATEWAY_CONFIG"]
         wanted = {"GATEWAY_SERVER__BIND": "127.0.0.1:8000", **environ}
         self._environ |= {name: self.with_own_ports(value) for name, value in wanted.items()}
+
+    @property
+    def port(self) -> int:
+        """The gateway's."""
+        return int(self._ports["8000"])
 
     def with_own_ports(self, text: str) -> str:
         """A page's text with this installation's ports."""
@@ -146,6 +152,9 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
     }
     installation = Installation(tmp_path_factory.mktemp("installation"), targets)
     with installation.demo():
+        # Until the documents have been fetched, which takes longer on a busy machine, it is a 503.
+        request = request_bytes("GET", "/openapi.json")
+        wait_until(lambda: exchange(installation.port, request).status == 200, "the API document is there")
         yield installation
 
 
