@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 # The client's headers of these names are never forwarded; `Trace.headers` replaces them.
 TRACE_HEADERS = frozenset(["traceparent", "tracestate"])
@@ -26,24 +26,9 @@ RandomBits = Callable[[int], int]
 
 
 @dataclass(slots=True)
-class UpstreamCall:
-    """One attempt to get a response from a target, as a span needs it. `outcome` is that of `Attempt`, `url` has no
-    query. Times are monotonic seconds; `ended` is when the response's head arrived or the attempt failed."""
-
-    span_id: str
-    url: str
-    host: str
-    port: int
-    outcome: str
-    status: int | None
-    started: float
-    ended: float
-
-
-@dataclass(slots=True)
 class Trace:
     """The trace of one request. `parent_id` is the client's span, empty if the trace starts here. `span_id` is sent to
-    the upstream as its parent. If `is_recorded`, spans will be exported, and `calls` collects the attempts for them."""
+    the upstream as its parent. If `is_recorded`, spans will be exported."""
 
     trace_id: str
     parent_id: str
@@ -52,13 +37,13 @@ class Trace:
     state: str
     is_recorded: bool
     random_bits: RandomBits
-    calls: list[UpstreamCall] = field(default_factory=list)
 
-    def start_call(self) -> None:
-        """Called before each attempt. If spans are recorded, the attempt gets a span id; otherwise the upstream's
-        parent would be a span that is never exported."""
+    def start_attempt(self) -> str:
+        """Called before each attempt. Returns its span id. If spans are recorded, each attempt has its own; otherwise
+        the upstream's parent would be a span that is never exported."""
         if self.is_recorded:
             self.span_id = new_id(self.random_bits, 64)
+        return self.span_id
 
     def headers(self) -> list[tuple[str, str]]:
         """The headers for the upstream, in version 00."""

@@ -12,19 +12,30 @@ from gateway.proxy.path_validation import RequestTarget
 from gateway.proxy.prefix_mapping import UNCHANGED, PrefixMapping
 from gateway.proxy.request_body import Readable
 from gateway.proxy.response_body import ResponseBody
+from gateway.proxy.target import Target
 from gateway.proxy.timeouts import Timeouts
 from gateway.trace_context import Trace
 
 
 @dataclass(slots=True)
 class Attempt:
-    """One attempt to get a response from a target, for the access log. `target` is the target's URL. `outcome` is
-    `answered`, the code of the error, `stale connection`, or `given up` (the client left, for example). `seconds` ends
-    with the response's head and, unless the response is a stream, the first piece of its body."""
+    """One attempt to get a response from a target, for the access log and for spans. `outcome` is `answered`, the code
+    of the error, `stale connection`, or `given up` (the client left, for example). `status` is None without a response.
+    Times are monotonic seconds. `ended` is when the attempt failed, or when the response's head and the first piece of
+    its body had arrived (of a stream, the head alone)."""
 
-    target: str
+    target: Target
+    request_target: str
     outcome: str
-    seconds: float
+    status: int | None
+    started: float
+    ended: float
+    span_id: str
+
+    @property
+    def url(self) -> str:
+        """The URL without its query."""
+        return self.target.origin + self.request_target.partition("?")[0]
 
 
 @dataclass(slots=True)

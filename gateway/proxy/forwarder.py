@@ -32,8 +32,6 @@ from gateway.proxy.retry import RetryBudget, backoff_seconds, may_retry
 from gateway.proxy.round_trip import UpstreamRequest
 from gateway.proxy.session import ServiceSession
 from gateway.proxy.target import Target
-from gateway.timestamps import to_microseconds
-from gateway.trace_context import UpstreamCall
 
 
 class Observer(Protocol):
@@ -128,17 +126,18 @@ class Forwarder:
     ) -> ForwardResponse:
         """Makes one attempt at one target, and records its outcome with the target's breaker."""
         target, breaker, started = state.target, state.breaker, self._clock()
-        outcome, status, trace = "answered", None, request.trace
-        if trace is not None:
-            trace.start_call()
+        outcome, status, request_target, span_id = "answered", None, "", ""
+        if request.trace is not None:
+            span_id = request.trace.start_attempt()
         state.in_flight += 1
         permit = breaker.acquire(isinstance(body, RequestBody))
         try:
+            request_target = self.request_target_for(request, target)
             head, response_body = self._session.send_ready(
                 UpstreamRequest(
                     request.method,
                     target,
-                    self.request_target_for(request, target),
+                    request_target,
                     self.headers_for(request, target),
                     body,
                     request.timeouts,
@@ -164,13 +163,8 @@ class Forwarder:
             breaker.abandoned(permit)
             raise
         finally:
-            ended = self._clock()
-            request.attempts.append(Attempt(target.url, outcome, to_microseconds(ended - started)))
-            if trace is not None and trace.is_recorded:
-                url = target.origin + self.request_target_for(request, target).partition("?")[0]
-                trace.calls.append(
-                    UpstreamCall(trace.span_id, url, target.host, target.port, outcome, status, started, ended)
-                )
+            attempt = Attempt(target, request_target, outcome, status, started, self._clock(), span_id)
+            request.attempts.append(attempt)
         breaker.succeeded(permit)
         if head.status == 503:
             rest_if_requested(breaker, head.headers)

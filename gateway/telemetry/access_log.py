@@ -89,7 +89,8 @@ def fields_of(record: RequestRecord, settings: LogSettings, redaction: PathRedac
         "error": exchange.error_code or None,
         "cause": clipped(exchange.error_cause) or None,
         "attempts": [
-            {"target": one.target, "outcome": one.outcome, "seconds": one.seconds} for one in exchange.attempts
+            {"target": one.target.url, "outcome": one.outcome, "seconds": to_microseconds(one.ended - one.started)}
+            for one in exchange.attempts
         ]
         or None,
         "received_bytes": getattr(exchange.environ["wsgi.input"], "received", 0),

@@ -74,10 +74,9 @@ class SpanRecorder:
             if exchange.response_facts is None or exchange.trace is None:
                 continue
             outer = server_span(exchange, exchange.response_facts, record.ended, self._redaction.path_of(exchange))
-            for call in exchange.trace.calls:
-                call.url = self._redaction.upstream_url(exchange, call.url)
+            urls = [self._redaction.upstream_url(exchange, attempt.url) for attempt in exchange.attempts]
             try:
-                self._export.send(exchange.trace, outer, inner_spans(exchange, exchange.trace))
+                self._export.send(exchange.trace, outer, inner_spans(exchange, urls))
             except Exception:
                 # Logged once: it would probably happen for each request.
                 if not self._has_failed:

@@ -133,7 +133,7 @@ def test_a_valid_state_is_forwarded_and_shortened_to_512_bytes(value: str, forwa
 def test_without_spans_the_upstreams_parent_is_the_clients_span() -> None:
     for trace in (started(VALID), started(f"00-{TRACE_ID}-{PARENT_ID}-00", is_exporting=True)):
         assert not trace.is_recorded
-        trace.start_call()
+        trace.start_attempt()
         assert sent(trace)["Traceparent"][:-2] == VALID[:-2]
 
 
@@ -141,7 +141,7 @@ def test_with_spans_each_attempt_has_a_span_id() -> None:
     trace = started(VALID, "a=1", is_exporting=True)
     seen = {PARENT_ID}
     for _ in range(3):
-        trace.start_call()
+        trace.start_attempt()
         version, trace_id, parent_id, flags = sent(trace)["Traceparent"].split("-")
         assert (version, trace_id, flags) == ("00", TRACE_ID, "01")
         assert sent(trace)["Tracestate"] == "a=1"
@@ -162,7 +162,7 @@ def test_the_sample_ratio_applies_to_traces_that_start_here() -> None:
 
 def test_no_id_is_all_zero() -> None:
     trace = Propagator(1, lambda _: 0, is_exporting=True).start_trace(None, None)
-    trace.start_call()
+    trace.start_attempt()
     assert SENT.fullmatch(sent(trace)["Traceparent"])
 
 

@@ -4,12 +4,12 @@ token, query or subject."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from gateway.context import Exchange, ResponseFacts
-from gateway.trace_context import Trace, UpstreamCall
+from gateway.proxy.forward_request import Attempt
 
 Attributes = dict[str, str | int | bool]
 Kind = Literal["server", "internal", "client"]
@@ -67,30 +67,31 @@ def server_span(exchange: Exchange, served: ResponseFacts, ended: float, path: s
     )
 
 
-def inner_spans(exchange: Exchange, trace: Trace) -> Iterator[SpanRecord]:
-    """The waits within the request: for Redis, and for each attempt at an upstream."""
+def inner_spans(exchange: Exchange, urls: Sequence[str]) -> Iterator[SpanRecord]:
+    """The waits within the request: for Redis, and for each attempt at an upstream. `urls` are the redacted URLs of the
+    attempts."""
     quota = exchange.limits
     if quota.ended_at:
         attributes: Attributes = {"gateway.quota.passed": quota.passed} if quota.results else {}
         yield SpanRecord("quota", "internal", quota.started_at, quota.ended_at, attributes)
-    for number, call in enumerate(trace.calls):
-        yield call_span(exchange, call, number)
+    for number, (attempt, url) in enumerate(zip(exchange.attempts, urls, strict=True)):
+        yield attempt_span(exchange, attempt, url, number)
 
 
-def call_span(exchange: Exchange, call: UpstreamCall, number: int) -> SpanRecord:
+def attempt_span(exchange: Exchange, attempt: Attempt, url: str, number: int) -> SpanRecord:
     attributes = method_attributes(exchange.method)
-    attributes |= {"url.full": call.url, "server.address": call.host, "server.port": call.port}
-    is_error = call.status is None or call.status >= 400
-    if call.status is not None:
-        attributes["http.response.status_code"] = call.status
+    attributes |= {"url.full": url, "server.address": attempt.target.host, "server.port": attempt.target.port}
+    is_error = attempt.status is None or attempt.status >= 400
+    if attempt.status is not None:
+        attributes["http.response.status_code"] = attempt.status
     if is_error:
-        attributes["error.type"] = call.outcome.replace(" ", "_") if call.status is None else str(call.status)
+        attributes["error.type"] = attempt.outcome.replace(" ", "_") if attempt.status is None else str(attempt.status)
     if number:
         attributes["http.request.resend_count"] = number
     if exchange.policy is not None:
         attributes["gateway.service"] = exchange.policy.service
     return SpanRecord(
-        method_name(exchange.method), "client", call.started, call.ended, attributes, is_error, call.span_id
+        method_name(exchange.method), "client", attempt.started, attempt.ended, attributes, is_error, attempt.span_id
     )
 
 
