@@ -11,11 +11,10 @@ from gateway.config import BreakerSettings
 
 # The longest pause that a target can request by Retry-After (RFC 9110 10.2.3).
 MAX_REST_SECONDS = 30.0
-# How long a probe stays the only request to its target.
-#
-# A streamed upload: its response comes when the upload has ended, perhaps hours later.
+# How long a streamed upload that is a probe stays the only request to its target: the response comes when the upload
+# has ended, perhaps hours later.
 UPLOAD_PROBE_SECONDS = 0.5
-# Any other request, if the service has no other target: the probe may be a long poll of a service that works.
+# The same for any other probe, if the service has no other target: it may be a long poll of a service that works.
 LONE_PROBE_SECONDS = 1.0
 
 State = Literal["closed", "open", "half-open"]
@@ -50,7 +49,7 @@ class Breaker:
         self._failing_since = 0.0
         # The number of the state in which the breaker opened. The permits of probes are larger.
         self._opening_number = 0
-        # When the latest probe was sent; None if there is none.
+        # When the latest probe was sent; None if no probe is in flight.
         self._probe_began: float | None = None
         self._is_probe_streamed = False
         self._rest_until = 0.0
@@ -149,7 +148,7 @@ class Breaker:
         unless the target has failed since. Returns whether this closed the breaker."""
         if not self._openings or seen_at <= self._failing_since:
             return False
-        # The outcome of a probe that is under way no longer counts.
+        # The outcome of a probe that is in flight no longer counts.
         self._close(self._number + 1)
         return True
 
@@ -182,7 +181,7 @@ class Breaker:
         )
 
     def _probe_until(self, is_alone: bool) -> float:
-        """When another probe may be sent, if none has returned."""
+        """When another probe may be sent although one is in flight."""
         if self._probe_began is None:
             return -math.inf
         if self._is_probe_streamed:

@@ -8,7 +8,7 @@ from gateway.http_fields import TEXT, TOKEN
 from gateway.proxy.http1 import MAX_HEAD_BYTES
 
 MAX_LINE_BYTES = 4096
-# Chunks that one call decodes at most: between two calls, other greenlets can run.
+# The maximum number of chunks that one call decodes, so that other greenlets can run between two calls.
 MAX_CHUNKS_PER_CALL = 500
 # Bytes beside the data that each chunk may have: 16, and twice the size of its data. All chunks of a body together may
 # exceed this by MAX_EXCESS_BYTES. Padding in chunk extensions would cost a server far more than the data is worth.

@@ -153,7 +153,7 @@ class UpstreamConnection:
         return time.monotonic() - self._upload_seconds
 
     def read_deadline(self) -> float:
-        """When the next bytes must have arrived, by `now`."""
+        """When the next bytes must have arrived, as a time of `now`."""
         return self.now() + self._read_timeout_seconds
 
     def read_some(self, limit: int, deadline: float | None = None) -> bytes:
@@ -169,7 +169,7 @@ class UpstreamConnection:
         return data
 
     def receive(self, deadline: float) -> bytes:
-        """Receives at least one byte from the socket. `deadline` is by `now`.
+        """Receives at least one byte from the socket. `deadline` is a time of `now`.
 
         Raises ConnectionClosed, UpstreamTimeout, ClientDisconnected, WorkerShuttingDown or Overloaded, and what has
         stopped the request's own body."""

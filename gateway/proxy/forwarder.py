@@ -221,8 +221,7 @@ class Forwarder:
         return self._settings.host or target.authority
 
     def headers_for(self, request: ForwardRequest, target: Target) -> HeaderPairs:
-        """The headers for the upstream. Raises UpgradeRefused for a WebSocket handshake, as only the client's half of
-        it would reach the upstream."""
+        """The headers for the upstream. Raises UpgradeRefused for a WebSocket handshake, which can't be forwarded."""
         if any(name.lower() == "upgrade" and "websocket" in value.lower() for name, value in request.headers):
             raise UpgradeRefused()
         passing = headers_for_upstream(request.headers, self._identity_names)

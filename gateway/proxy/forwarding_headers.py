@@ -23,7 +23,7 @@ SCHEMES = frozenset(["http", "https"])
 # The number of cached clients, and the longest text by which one is cached: together less than 2 MB.
 CACHED_CLIENTS = 1024
 MAX_CACHED_CHARACTERS = 512
-# An internet provider gives a customer at least this network. A single address would be one of very many.
+# An internet provider gives each customer a /64 network or more, so a customer has very many addresses.
 IPV6_PREFIX = 64
 
 # RFC 7239 6: an address, an IPv6 one in brackets, perhaps with a port, which may be obfuscated.

@@ -1,4 +1,4 @@
-"""Which headers are forwarded in each direction, which are dropped, and which count forwards. Pure functions."""
+"""Which headers are forwarded in each direction, and Max-Forwards. Pure functions over lists of (name, value)."""
 
 from __future__ import annotations
 

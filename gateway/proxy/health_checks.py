@@ -24,18 +24,6 @@ TICK_SECONDS = 0.2
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class CheckResult:
-    """`request` describes what was sent, `outcome` is the status or the error."""
-
-    passed: bool
-    request: str
-    outcome: str
-
-    def __str__(self) -> str:
-        return f"{self.request}: {self.outcome}"
-
-
 @dataclass(slots=True, eq=False)
 class CheckedTarget:
     """A target with a health check. `contrary_results` counts the consecutive results that contradict the target's
@@ -49,9 +37,9 @@ class CheckedTarget:
     contrary_results: int = 0
     has_passed: bool = False
 
-    def check(self) -> CheckResult | None:
-        """A check passes if the target responds in time with a status below 400. Returns None if this process is out of
-        resources, which says nothing about the target."""
+    def check(self) -> tuple[bool, str] | None:
+        """(whether the target responds in time with a status below 400, the request and its result for the log). None
+        if this process is out of resources, which says nothing about the target."""
         health, target = self.settings.health, self.state.target
         url = target.url + (health.path or "")
         path = target.base_path + redact_url(health.path or "")
@@ -64,15 +52,15 @@ class CheckedTarget:
                 stream=True,
                 timeout=health.timeout_seconds,
             ) as response:
-                return CheckResult(response.status_code < 400, request, f"status {response.status_code}")
+                return response.status_code < 400, f"{request}: status {response.status_code}"
         except Overloaded:
             return None
         except (UpstreamError, StreamAborted, requests.RequestException) as error:
             cause = f" ({describe(error.__cause__)})" if error.__cause__ else ""
-            return CheckResult(False, request, f"{error}{cause}")
+            return False, f"{request}: {error}{cause}"
         except Exception as error:
             log.exception("a health check failed unexpectedly")
-            return CheckResult(False, request, describe(error))
+            return False, f"{request}: {describe(error)}"
 
     def update(self, passed: bool) -> bool:
         """Records a result. Returns whether it changes the target's verdict."""
@@ -134,16 +122,17 @@ class HealthChecks:
         result = target.check()
         if result is None:
             return
-        if result.passed:
+        passed, description = result
+        if passed:
             target.state.breaker.recovered(began)
         had_passed = target.has_passed
-        if not target.update(result.passed):
+        if not target.update(passed):
             return
         url = target.state.target.url
-        if result.passed:
+        if passed:
             log.warning("%s: %s passes its health check again", target.service, url)
         elif had_passed:
-            log.warning("%s: %s fails its health check: %s", target.service, url, result)
+            log.warning("%s: %s fails its health check: %s", target.service, url, description)
         else:
             text = "%s: %s fails its health check, and has not passed one since this worker started: %s"
-            log.warning(text, target.service, url, result)
+            log.warning(text, target.service, url, description)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -51,7 +52,7 @@ class MonitoredTarget:
     connect_seconds: float
     opened_at: float | None = None
     # Whether a connection attempt has failed in this outage.
-    is_unreachable: bool = False
+    was_unreachable: bool = False
     # Whether the target accepts connections, so that further attempts would show nothing.
     is_reachable: bool = False
     next_attempt_at: float = 0.0
@@ -59,7 +60,7 @@ class MonitoredTarget:
 
     def record_opening(self, opened_at: float) -> None:
         if self.opened_at is None:
-            self.is_unreachable = False
+            self.was_unreachable = False
             self.pause_seconds = FIRST_PAUSE_SECONDS
             self.next_attempt_at = 0.0
         self.opened_at, self.is_reachable = opened_at, False
@@ -113,7 +114,7 @@ class RecoveryMonitor:
             if opened_at != target.opened_at:
                 target.record_opening(opened_at)
             if not target.is_reachable and target.next_attempt_at <= now:
-                # Holds if the attempt can't begin for lack of a thread; a completed attempt sets an earlier time.
+                # Applies only if no thread can be started for the attempt. A completed attempt sets an earlier time.
                 target.next_attempt_at = now + target.connect_seconds + target.pause_seconds
                 self._attempts.begin([partial(self._try_to_connect, target)])
         if outages and self._next_read_at <= now:
@@ -127,9 +128,9 @@ class RecoveryMonitor:
             connect_to_any(target.host, target.port, time.monotonic() + monitored.connect_seconds).close()
         except OSError as error:
             if not is_exhaustion(error):
-                monitored.is_unreachable = True
+                monitored.was_unreachable = True
         else:
-            if not monitored.is_unreachable:
+            if not monitored.was_unreachable:
                 monitored.is_reachable = True
             elif monitored.state.breaker.recovered(began):
                 self._end_outage(monitored, self._clock() - began)
@@ -140,10 +141,9 @@ class RecoveryMonitor:
         """This worker has seen the target work, at most so many seconds ago, and has closed the breaker."""
         self._log_end(target)
         if self._shared is not None:
-            try:
+            # If Redis fails, the other workers rely on their own monitors.
+            with suppress(*FAILURES):
                 self._shared.publish(target.service, target.state.target, seconds_ago)
-            except FAILURES:
-                """The other workers monitor the target themselves."""
 
     def _read_shared(self, outages: Iterable[MonitoredTarget]) -> None:
         if self._shared is None:

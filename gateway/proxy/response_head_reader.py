@@ -27,7 +27,7 @@ class ResponseHeadReader:
         "_method",
         "_send_interim",
         "has_read_head",
-        "is_started",
+        "has_started",
     )
 
     def __init__(
@@ -41,7 +41,7 @@ class ResponseHeadReader:
         # False once an interim head has announced content, which such a response can't have.
         self._is_in_step = True
         # Whether a byte of the response has arrived, and whether a head has been read.
-        self.is_started = self.has_read_head = False
+        self.has_started = self.has_read_head = False
 
     def read(self, timeout_seconds: float) -> ResponseHead:
         """Reads the head of the final response; interim responses (1xx, RFC 9110 15.2) before it go to the client.
@@ -68,7 +68,7 @@ class ResponseHeadReader:
             # Nearly all heads arrive in one piece.
             end = data.find(END_OF_HEAD) + len(END_OF_HEAD)
             if data.startswith(START_OF_RESPONSE) and len(END_OF_HEAD) <= end <= self._head_bytes_left:
-                self.is_started = True
+                self.has_started = True
                 connection.buffer += data[end:]
                 return data[:end]
             connection.buffer += data
@@ -81,12 +81,12 @@ class ResponseHeadReader:
         buffer = self._connection.buffer
         while not buffer.startswith(START_OF_RESPONSE):
             if buffer and not START_OF_RESPONSE.startswith(bytes(buffer[: len(START_OF_RESPONSE)])):
-                if self._connection.was_idle and not self.is_started:
+                if self._connection.was_idle and not self.has_started:
                     raise ConnectionClosed
                 raise UpstreamProtocolError("the status line is malformed")
-            self.is_started = bool(buffer)
+            self.has_started = bool(buffer)
             buffer += self._connection.receive(deadline)
-        self.is_started = True
+        self.has_started = True
 
     def _read_to_end_of_head(self, deadline: float) -> bytes:
         buffer, searched = self._connection.buffer, 0

@@ -84,7 +84,7 @@ def round_trip_on(
             connection.stop_upload()
     except ConnectionClosed as error:
         connection.close()
-        if connection.was_idle and not reader.is_started:
+        if connection.was_idle and not reader.has_started:
             raise UpstreamConnectionStale("the service closed its idle connection") from error
         raise UpstreamConnectError("the service closed the connection") from error
     except BaseException:
