@@ -1,4 +1,4 @@
-"""Settings and errors of trees that are written as in the TOML file, and set as variables."""
+"""Settings and errors of trees as in the TOML file. They are set as variables."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def errors_of(tree: Mapping[str, Any]) -> list[str]:
 
 
 def errors_in(environ: Mapping[str, str]) -> list[str]:
-    """Without proposals and the variables that made them, which `errors_with_help` has."""
+    """The errors without the suggested names and the variables, which `errors_with_help` includes."""
     return [re.sub(r"(?<=.)(; did you mean [^ ]+\?)?( \(from .+\))?$", "", line) for line in errors_with_help(environ)]
 
 
@@ -36,8 +36,13 @@ def errors_with_help(environ: Mapping[str, str]) -> list[str]:
 
 
 def devices(**values: Any) -> dict[str, Any]:
-    """The tree that sets these values of the built-in service."""
+    """A tree that sets these values of the built-in service `devices`."""
     return {"services": {"devices": values}}
+
+
+def route(path: str, *methods: str) -> dict[str, Any]:
+    """A route below the prefix of the built-in service `devices`."""
+    return {"path": f"/api/devices/{path}", "methods": list(methods)}
 
 
 def settings_or_error(environ: Mapping[str, str]) -> Settings | ConfigurationError:

@@ -1,4 +1,4 @@
-"""The JSON schema of gateway.toml accepts what the gateway accepts, and refuses typical errors."""
+"""The JSON schema of gateway.toml accepts what the gateway accepts, and refuses typical mistakes."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_units_of_limits(unit: str) -> None:
         ("[services.devices.routes]\npath = '/api/devices/x'\n", "$.services.devices.routes"),
     ],
 )
-def test_typical_mistakes(toml: str, path: str) -> None:
+def test_typical_errors(toml: str, path: str) -> None:
     (error,) = errors_in(toml)
     assert error.partition(": ")[0] == path
 

@@ -1,4 +1,4 @@
-"""How limits are written."""
+"""Limits as they are written."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_one_text_may_hold_several() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("", "must be like"),
         ("300", "must be like"),
@@ -79,8 +79,8 @@ def test_one_text_may_hold_several() -> None:
         ("5/second by header:a:b", "counts by principal"),
     ],
 )
-def test_a_mistake_is_told(text: str, told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_invalid_limits(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         parse_limits(text)
 
 

@@ -1,4 +1,4 @@
-"""Secrets are in no error, in no exception's chain, and in nothing that settings print."""
+"""Neither errors nor printed settings contain a secret."""
 
 from __future__ import annotations
 
@@ -11,15 +11,19 @@ from hypothesis import strategies as st
 
 from gateway.config import Settings
 from gateway.errors import ConfigurationError
-from tests.support.configuration import settings_or_error
+from tests.support.configuration import (
+    settings_or_error,
+)
 from tests.support.environments import ENVIRONMENTS, TEXTS
 
 HIDDEN = "hunter2-hunter2-hunter2-hunter2-hunter2"
+
+
 PEM = f"-----BEGIN PRIVATE KEY-----\n{HIDDEN}"
 
 
 def everything_said(error: BaseException) -> str:
-    """All that could be printed about an error and what led to it."""
+    """All that could be printed about an error and its causes."""
     said = "".join(traceback.format_exception(error))
     chain: BaseException | None = error
     while chain is not None:
@@ -73,7 +77,7 @@ def error_of(environ: dict[str, str]) -> ConfigurationError:
         {"GATEWAY_TRACING__OTLP_ENDPOINT": f"http://h/?key={HIDDEN}"},
     ],
 )
-def test_no_secret_is_told_with_a_mistake(environ: dict[str, str]) -> None:
+def test_no_error_contains_a_secret(environ: dict[str, str]) -> None:
     error = error_of(environ)
     assert "hunter2" not in everything_said(error) + error.listing()
 
@@ -104,7 +108,7 @@ def test_no_secret_is_told_with_a_mistake(environ: dict[str, str]) -> None:
         "unix://:hunter2@",
     ],
 )
-def test_redis_urls_are_refused_without_telling_the_password(url: str) -> None:
+def test_errors_about_redis_urls_do_not_contain_the_password(url: str) -> None:
     error = error_of({"REDIS_URL": url})
     assert [line.partition(":")[0] for line in error.errors] == ["redis_url"]
     assert "hunter2" not in everything_said(error)
@@ -122,7 +126,7 @@ def test_redis_urls_are_refused_without_telling_the_password(url: str) -> None:
         f'redis_url = ["redis://:{HIDDEN}@h"]',
     ],
 )
-def test_no_secret_in_a_file_is_told(content: str, tmp_path: Path) -> None:
+def test_errors_about_a_file_do_not_contain_a_secret(content: str, tmp_path: Path) -> None:
     (tmp_path / "gateway.toml").write_text(content)
     assert "hunter2" not in everything_said(error_of({"GATEWAY_CONFIG": str(tmp_path / "gateway.toml")}))
 

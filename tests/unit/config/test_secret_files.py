@@ -1,79 +1,19 @@
-"""Settings that would have no effect are errors: whoever wrote them relies on them."""
+"""Secrets in files of their own."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from gateway.config import load_settings
-from tests.support.configuration import devices, errors_of, errors_with_help, loaded
+from tests.support.configuration import (
+    errors_of,
+    errors_with_help,
+    loaded,
+)
 from tests.support.gateway import variables
 from tests.support.tokens import SECRET
-
-TWO = ["http://a:1", "http://b:1"]
-
-
-@pytest.mark.parametrize(
-    ("service", "error"),
-    [
-        ({"breaker": {"open_seconds": 31}}, "breaker.open_seconds: 31 is over max_open_seconds (30)"),
-        ({"breaker": {"max_open_seconds": 0.5}}, "breaker.open_seconds: 1 is over max_open_seconds (0.5)"),
-        ({"targets": TWO, "health": {"path": "/h", "min_available": 3}}, "health.min_available: 3 of 2 targets"),
-        (
-            {"health": {"interval_seconds": 5}},
-            "health.interval_seconds: has no effect without path",
-        ),
-        ({"max_in_flight_per_target": 401}, "max_in_flight_per_target: 401 is over max_in_flight (400)"),
-        (
-            {"max_uploads_in_flight": 0.1, "max_uploads_in_flight_per_caller": 0.2},
-            "max_uploads_in_flight_per_caller: 0.2 is over max_uploads_in_flight (0.1)",
-        ),
-    ],
-)
-def test_of_a_service(service: dict[str, Any], error: str) -> None:
-    assert errors_of(devices(**service)) == [f"services.devices.{error}"]
-
-
-@pytest.mark.parametrize("other", ["http://a", "http://a:80", "http://A", "http://a/", "HTTP://a:80/", "http://a."])
-def test_a_target_that_is_there_already(other: str) -> None:
-    (line,) = errors_of(devices(targets=["http://a", "http://b", other]))
-    assert line.startswith("services.devices.targets[2]: ")
-    assert line.endswith(" is the same target as 'http://a'; use weights for a larger share")
-
-
-@pytest.mark.parametrize(
-    "service",
-    [
-        {"targets": ["http://a", "https://a", "http://a:81", "http://a/x", "http://a/X"]},
-        {"targets": TWO, "health": {"path": "/h", "min_available": 2}},
-        {"breaker": {"open_seconds": 30}},
-        # What is as it would be anyway is no error, so that whole tables can be copied.
-        {"health": {"interval_seconds": 10, "timeout_seconds": 2, "min_available": 1}},
-        {"max_uploads_in_flight": 0.1},
-    ],
-)
-def test_what_has_an_effect(service: dict[str, Any]) -> None:
-    loaded(devices(**service))
-
-
-@pytest.mark.parametrize(
-    ("tree", "error"),
-    [
-        ({"jwt": {"jwks_refresh_seconds": 60}}, "jwt.jwks_refresh_seconds: needs jwks_url"),
-        (
-            {"server": {"connections_per_client": 3000}},
-            "server.connections_per_client: is over connections_per_worker (2000)",
-        ),
-        ({"redis_prefix": "{shop}"}, "redis_prefix: must be letters, digits and . _ : - such as shop:, got '{shop}'"),
-    ],
-)
-def test_of_the_whole(tree: dict[str, Any], error: str) -> None:
-    assert errors_of(tree) == [error]
-
-
-# --- secrets in files
 
 
 @pytest.mark.parametrize("end", ["", "\n", "\r\n"])
@@ -91,7 +31,7 @@ def test_a_secret_from_a_file(end: str, tmp_path: Path) -> None:
     assert first.secret.get_secret_value() == SECRET
 
 
-def test_only_one_newline_is_taken_off(tmp_path: Path) -> None:
+def test_only_one_newline_is_removed(tmp_path: Path) -> None:
     file = tmp_path / "secret"
     file.write_text(f" {SECRET}\n\n")
     found = loaded({"jwt": {"secret_file": str(file)}}).jwt.secret
@@ -99,7 +39,7 @@ def test_only_one_newline_is_taken_off(tmp_path: Path) -> None:
     assert found.get_secret_value() == f" {SECRET}\n"
 
 
-def test_files_of_secrets_that_can_not_be_used(tmp_path: Path) -> None:
+def test_unusable_files(tmp_path: Path) -> None:
     missing, short, latin, large = (tmp_path / name for name in ("missing", "short", "latin", "large"))
     short.write_text("hunter2")
     latin.write_bytes(b"\xffhunter2" * 9)
@@ -129,7 +69,7 @@ def test_a_secret_and_its_file_are_not_both_given(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["", "a\nb", "-----BEGIN PRIVATE KEY-----", "a\0b"])
-def test_paths_of_secrets_that_are_none(path: str, tmp_path: Path) -> None:
+def test_invalid_paths(path: str, tmp_path: Path) -> None:
     file = tmp_path / "gateway.toml"
     file.write_text(f'[jwt]\nsecret_file = "{path.encode("unicode_escape").decode()}"\n'.replace("\\x00", "\\u0000"))
     (line,) = errors_with_help({"GATEWAY_CONFIG": str(file)})
@@ -137,5 +77,5 @@ def test_paths_of_secrets_that_are_none(path: str, tmp_path: Path) -> None:
     assert "PRIVATE" not in line
 
 
-def test_without_any_file_nothing_changes() -> None:
+def test_without_a_file() -> None:
     assert load_settings({}).jwt.secret_file is None
