@@ -62,6 +62,16 @@ class Connection:
         return data
 
 
+def read_until(sock: socket.socket, mark: bytes) -> bytes:
+    """Receives until `mark` has arrived. Returns all bytes received."""
+    data = b""
+    while mark not in data:
+        piece = sock.recv(65536)
+        assert piece, data
+        data += piece
+    return data
+
+
 def request_bytes(
     method: str,
     target: str,

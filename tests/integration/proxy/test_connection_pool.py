@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import resource
 import socket
-import ssl
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -58,28 +57,6 @@ class Sender:
         request = UpstreamRequest(method, self.target, path, fields, content, limits, client, send_interim)
         head, body = round_trip(self.pool, request)
         return head.status, b"".join(body)
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture(scope="module")
-def tls_upstream(authority: Authority) -> Iterator[ScriptedUpstream]:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(*authority.issue("good", "127.0.0.1"))
-    upstream = ScriptedUpstream(context)
-    yield upstream
-    upstream.close()
-
-
-@pytest.fixture(params=["plain", "tls"])
-def service(
-    request: pytest.FixtureRequest, upstream: ScriptedUpstream, tls_upstream: ScriptedUpstream
-) -> ScriptedUpstream:
-    tls_upstream.reset()
-    return upstream if request.param == "plain" else tls_upstream
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.client import Connection, request_bytes
+from tests.support.client import Connection, read_until, request_bytes
 from tests.support.gateway import GatewayProcess
 from tests.support.greenlet_watch import assert_no_greenlet_ran_long, start_watched
 from tests.support.upstream import OK, Received, ScriptedUpstream
@@ -29,15 +29,6 @@ def gateway(start_gateway: Callable[..., GatewayProcess], module_upstream: Scrip
     }
     cors = {"origins": ["https://app.test"]}
     return start_watched(start_gateway, {"default_services": False, "services": services, "cors": cors})
-
-
-def read_until(sock: socket.socket, mark: bytes) -> bytes:
-    data = b""
-    while mark not in data:
-        piece = sock.recv(65536)
-        assert piece, data
-        data += piece
-    return data
 
 
 def raw_response(gateway: GatewayProcess, request: bytes) -> bytes:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.client import Connection, request_bytes
+from tests.support.client import Connection, read_until, request_bytes
 from tests.support.gateway import GatewayProcess, four_services
 from tests.support.tokens import bearer
 from tests.support.upstream import OK, Received, ScriptedUpstream
@@ -23,15 +23,6 @@ def reset(connection: socket.socket) -> bool:
     """Makes the close of the upstream's connection a reset."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     return False
-
-
-def read_until(sock: socket.socket, mark: bytes) -> bytes:
-    data = b""
-    while mark not in data:
-        piece = sock.recv(65536)
-        assert piece, data
-        data += piece
-    return data
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from contextlib import suppress
 import pytest
 
 from gateway.gunicorn.response_writer import LINGER_SECONDS
-from tests.support.client import Connection, request_bytes
+from tests.support.client import Connection, read_until, request_bytes
 from tests.support.gateway import GatewayProcess, four_services
 from tests.support.tokens import bearer
 from tests.support.upstream import OK, Received, ScriptedUpstream
@@ -50,15 +50,6 @@ def post(*fields: tuple[str, str], length: int | None = None) -> bytes:
     """The head of a request whose body is still to be sent."""
     framing = CHUNKED if length is None else ("Content-Length", str(length))
     return request_bytes("POST", "/api/devices", [bearer(), framing, *fields])
-
-
-def received_until(connection: socket.socket, mark: bytes) -> bytes:
-    data = b""
-    while mark not in data:
-        piece = connection.recv(65536)
-        assert piece, data
-        data += piece
-    return data
 
 
 def echo(request: Received, connection: socket.socket) -> bool:
@@ -150,12 +141,12 @@ def test_head_and_body_of_an_early_response_are_streamed(gateway: GatewayProcess
     upstream.script = shout
     with Connection(gateway.port) as connection:
         connection.send(post())
-        assert received_until(connection.socket, b"\r\n\r\n").startswith(b"HTTP/1.1 200 OK\r\n")
+        assert read_until(connection.socket, b"\r\n\r\n").startswith(b"HTTP/1.1 200 OK\r\n")
         for word in (b"one", b"two"):
             connection.send(chunk(word))
-            assert received_until(connection.socket, word.upper())
+            assert read_until(connection.socket, word.upper())
         connection.send(b"0\r\n\r\n")
-        assert received_until(connection.socket, b"0\r\n\r\n")
+        assert read_until(connection.socket, b"0\r\n\r\n")
     (line,) = [gateway.wait_for_log(lambda line: line["received_bytes"] == 6)]
     assert (line["status"], line["error"]) == (200, None)
 
@@ -226,18 +217,18 @@ def test_100_continue_is_not_sent_after_the_head_of_the_response(
         with service:
             # This usually arrives before the gateway reads.
             service.sendall(STREAM_HEAD + chunk(b"one"))
-            received_until(service, b"piece")
+            read_until(service, b"piece")
             service.sendall(chunk(b"two") + b"0\r\n\r\n")
-            received_until(service, b"0\r\n\r\n")
+            read_until(service, b"0\r\n\r\n")
 
     for _ in range(10):
         serving = threading.Thread(target=serve)
         serving.start()
         with Connection(impatient.port) as connection:
             connection.send(head)
-            received = received_until(connection.socket, b"one")
+            received = read_until(connection.socket, b"one")
             connection.send(chunk(b"piece"))
-            received += received_until(connection.socket, b"0\r\n\r\n")
+            received += read_until(connection.socket, b"0\r\n\r\n")
             connection.send(b"0\r\n\r\n")
             serving.join(20)
         _, _, after_head = received.partition(b"HTTP/1.1 200 OK\r\n")
@@ -290,7 +281,7 @@ def test_a_body_truncated_during_the_response_truncates_the_response(
     upstream.script = begin
     with Connection(gateway.port) as connection:
         connection.send(post())
-        received_until(connection.socket, b"begun")
+        read_until(connection.socket, b"begun")
         connection.send(b"zz\r\n")
         rest = connection.rest()
     assert b"0\r\n\r\n" not in rest
@@ -312,7 +303,7 @@ def test_a_response_without_length_that_is_reset_during_the_upload_is_truncated(
     upstream.script = reset
     with Connection(gateway.port) as connection:
         connection.send(post(length=10 * MIB))
-        received_until(connection.socket, b"part\r\n")
+        read_until(connection.socket, b"part\r\n")
         stop = threading.Event()
 
         def go_on() -> None:
@@ -344,7 +335,7 @@ def test_a_body_over_the_limit_during_the_response_truncates_the_response(
     upstream.script = begin
     with Connection(gateway.port) as connection:
         connection.send(post() + chunk(b"a" * 900))
-        received_until(connection.socket, b"begun")
+        read_until(connection.socket, b"begun")
         connection.send(chunk(b"a" * 900))
         assert b"0\r\n\r\n" not in connection.rest()
     # Before the response has begun, the request is refused.
@@ -364,7 +355,7 @@ def test_a_chunked_body_that_arrives_with_its_head_is_buffered(
         # Both responses may arrive at once.
         responses = b""
         while responses.count(b'{"ok":true}') < 2:
-            responses += received_until(connection.socket, b"}")
+            responses += read_until(connection.socket, b"}")
         assert responses.count(b"HTTP/1.1 200 OK\r\n") == 2
         connection.send(post() + b"0\r\n\r\n")
         assert connection.reply("POST").status == 200
@@ -379,7 +370,7 @@ def test_pipelined_requests_after_chunked_bodies(gateway: GatewayProcess, upstre
     with Connection(gateway.port) as connection:
         sender = threading.Thread(target=connection.send, args=(b"".join(requests),))
         sender.start()
-        responses = received_until(connection.socket, b'"alive"')
+        responses = read_until(connection.socket, b'"alive"')
         sender.join()
     assert responses.count(b"HTTP/1.1 200 OK\r\n") == 4
     assert [request.body[70_000:] for request in upstream.requests] == [b"0", b"1", b"2"]

@@ -14,18 +14,13 @@ from http.client import HTTPSConnection
 import pytest
 
 from tests.support.certificates import Authority
-from tests.support.client import Connection, request_bytes
+from tests.support.client import Connection, read_until, request_bytes
 from tests.support.gateway import GatewayProcess, four_services
 from tests.support.tokens import bearer
 from tests.support.upstream import Received, ScriptedUpstream
 
 StartGateway = Callable[..., GatewayProcess]
 MIB = 1 << 20
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("authority"))
 
 
 @pytest.fixture(scope="module")
@@ -44,15 +39,6 @@ def connected(gateway: GatewayProcess, authority: Authority) -> Iterator[ssl.SSL
         context.wrap_socket(plain, server_hostname="127.0.0.1", suppress_ragged_eofs=False) as sock,
     ):
         yield sock
-
-
-def received_until(sock: ssl.SSLSocket, mark: bytes) -> bytes:
-    data = b""
-    while mark not in data:
-        piece = sock.recv(65536)
-        assert piece, data
-        data += piece
-    return data
 
 
 def upload(gateway: GatewayProcess, authority: Authority, *fields: tuple[str, str]) -> int:
@@ -86,7 +72,7 @@ def test_a_response_that_ends_with_the_connection_ends_with_close_notify(
 ) -> None:
     with connected(gateway, authority) as sock:
         sock.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
-        received_until(sock, b'"alive"')
+        read_until(sock, b'"alive"')
         while sock.recv(100):
             pass
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,28 +24,6 @@ from tests.support.certificates import Authority
 from tests.support.upstream import Received, ScriptedUpstream
 
 POISON = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison"
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture(scope="module")
-def tls_upstream(authority: Authority) -> Iterator[ScriptedUpstream]:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(*authority.issue("good", "127.0.0.1"))
-    upstream = ScriptedUpstream(context)
-    yield upstream
-    upstream.close()
-
-
-@pytest.fixture(params=["plain", "tls"])
-def service(
-    request: pytest.FixtureRequest, upstream: ScriptedUpstream, tls_upstream: ScriptedUpstream
-) -> ScriptedUpstream:
-    tls_upstream.reset()
-    return upstream if request.param == "plain" else tls_upstream
 
 
 def ca_file_for(service: ScriptedUpstream, authority: Authority) -> Path | None:

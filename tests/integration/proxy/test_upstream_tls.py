@@ -16,11 +16,6 @@ from tests.support.tokens import bearer
 from tests.support.upstream import Received, ScriptedUpstream
 
 
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
 def server_context(
     authority: Authority, certificate: tuple[Path, Path], *, needs_client_certificate: bool = False
 ) -> ssl.SSLContext:
