@@ -35,7 +35,7 @@ from gateway.stages.path_check import PathCheck
 from gateway.stages.rate_limit import make_limiter
 from gateway.stages.start import RequestStart
 from gateway.status.factory import make_status
-from gateway.status.service_documents import DocumentsWatch
+from gateway.status.service_documents import ServiceDocuments
 from gateway.status.worker_state import LiveService, WorkerState
 from gateway.system.shutdown import GATEWAY_SHUTDOWN, WORKER_SHUTDOWN
 from gateway.telemetry.forwarder_observer import ForwarderObserver
@@ -102,10 +102,10 @@ def build(settings: Settings, dependencies: Dependencies = DEFAULTS) -> Flask:
     rate_limit_headers.install(app, metrics)
     catalog, refresher = make_catalog(settings, policies, dependencies.refresher)
     operation_check = OperationCheck(catalog, refresher, metrics)
-    documents = DocumentsWatch(catalog, refresher, settings.docs.enabled)
-    status, present = make_status(settings, telemetry.rolling_stats, rate_limiter, issuers, documents)
+    documents = ServiceDocuments(catalog, refresher, settings.docs.enabled)
+    status, worker_state = make_status(settings, telemetry.rolling_stats, rate_limiter, issuers, documents)
     telemetry.status = status
-    telemetry.gauges = Gauges(metrics, present, refresher, time.time)
+    telemetry.gauges = Gauges(metrics, worker_state, refresher, time.time)
 
     app.register_blueprint(health_blueprint(rate_limiter, issuers, GATEWAY_SHUTDOWN))
     operators = OperatorsOnly(settings.admin)
@@ -120,7 +120,7 @@ def build(settings: Settings, dependencies: Dependencies = DEFAULTS) -> Flask:
     recovery = RecoveryMonitor(time.monotonic, SharedRecoveries(redis) if redis is not None else None)
     guards = [authentication.authorize, operation_check.check]
     # After the gateway's own routes: of two rules for one path the first one wins.
-    add_services(app, settings, policies, guards, metrics, dependencies, present, recovery)
+    add_services(app, settings, policies, guards, metrics, dependencies, worker_state, recovery)
     path_check.prepare()
     problems.install(app)
     register_commands(app, settings, build)
@@ -142,7 +142,7 @@ def add_services(
     guards: Sequence[Callable[[], None]],
     metrics: Metrics,
     dependencies: Dependencies,
-    present: WorkerState,
+    worker_state: WorkerState,
     recovery: RecoveryMonitor,
 ) -> None:
     """Registers one blueprint per service: its guards, then the forwarder with a connection pool of its own."""
@@ -167,7 +167,7 @@ def add_services(
             ForwarderObserver(name, metrics),
         )
         has_health_checks = service.health.path is not None
-        present.add(
+        worker_state.add(
             name,
             LiveService(service.prefix, forwarder, service.max_in_flight, balancer.states, session, has_health_checks),
         )

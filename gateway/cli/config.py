@@ -15,7 +15,7 @@ from gateway.config.json_schema import json_schema
 from gateway.config.key_paths import KeyPath, full_name
 from gateway.config.load import Loaded, instance_folder, load
 from gateway.config.origins import leaves_of
-from gateway.status.redaction import masked_configuration
+from gateway.status.redaction import redacted_configuration
 
 # Settings that `with_keys` adds, and the files that their values are stored in.
 GENERATED: dict[KeyPath, str] = {("jwt", "secret"): "jwt-secret", ("identity", "private_key_file"): "identity-key.pem"}
@@ -34,7 +34,7 @@ def config_command(settings: Settings) -> click.Command:
         loaded = load()
         values = [
             {"name": full_name(path), "value": value, **origin_of(path, value, loaded)}
-            for path, value in leaves_of(masked_configuration(settings))
+            for path, value in leaves_of(redacted_configuration(settings))
         ]
         if as_json:
             file = str(loaded.file) if loaded.file else None

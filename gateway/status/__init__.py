@@ -1,6 +1,9 @@
-"""What operators see at `/status`: the figures of all workers of all gateways that share the Redis. No Flask.
+"""The figures of `/status`, over all workers of all gateways that share a Redis. No Flask.
 
-`recent` counts what one worker saw of late, `present` tells how it is now, `reports` is how both are written for the
-others, `sharing` passes them on, `summary` adds them up; `masking` shows the configuration without its secrets, and
-`desk` makes of all that the document which the page shows.
+Each worker counts requests in `rolling_stats` and describes its present state in `worker_state`. `publisher` writes
+both to Redis in the form of `report_schema`. `summary` adds up the workers' reports: `series` and `latency` calculate
+the figures over time, `service_health` the state of a service. `document` turns the summary, the states of the API
+documents (`service_documents`) and the redacted configuration (`redaction`) into JSON. `factory` assembles the parts.
+
+Report: the present state of one worker. Slot: the requests of ten seconds. History: a worker's finished slots.
 """

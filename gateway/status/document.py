@@ -1,4 +1,4 @@
-"""The document of `/status`, made of what all workers tell, at most once a second however many ask for it."""
+"""The JSON document of `/status`, built from what all workers published, at most once a second per worker."""
 
 from __future__ import annotations
 
@@ -11,92 +11,98 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from gateway.redis.client import FAILURES
-from gateway.status.publisher import Sharing, StatusStore
+from gateway.status.publisher import Publisher, StatusStore
 from gateway.status.report_schema import read_history, read_report
 from gateway.status.rolling_stats import RollingStats
-from gateway.status.service_documents import DocumentsWatch
-from gateway.status.summary import Told, summarized
+from gateway.status.service_documents import ServiceDocuments
+from gateway.status.summary import WorkerData, summarize
 from gateway.status.worker_state import WorkerState
 from gateway.system.native_threads import run_in_native_thread
 from gateway.timestamps import iso
 
-GOOD_FOR_SECONDS = 1.0
-ALONE = "There is no Redis that others share: these are the figures of one worker alone."
+CACHE_SECONDS = 1.0
+NO_SHARED_REDIS = "Without a Redis that all workers share, these are the figures of one worker only."
+# Settings that differ between gateways of equal behaviour: where they listen, and how they reach Redis.
+MACHINE_SETTINGS = frozenset({"server", "redis_url"})
 
-OWN_SETTINGS = frozenset({"server", "redis_url"})
-
-
-Texts = Mapping[str, tuple[bytes | str | None, bytes | str | None]]
+# The report and the history of each worker, as JSON.
+WorkerTexts = Mapping[str, tuple[bytes | str | None, bytes | str | None]]
 
 
 class StatusDocument:
-    """`store` and `sharing` are None without Redis; `clock` is seconds since 1970."""
+    """`store` and `publisher` are None without Redis. `clock` returns seconds since 1970."""
 
     def __init__(
         self,
-        present: WorkerState,
-        recent: RollingStats,
+        worker_state: WorkerState,
+        rolling_stats: RollingStats,
         store: StatusStore | None,
-        sharing: Sharing | None,
-        documents: DocumentsWatch,
+        publisher: Publisher | None,
+        documents: ServiceDocuments,
         configuration: Mapping[str, Any],
         not_default: Sequence[str],
         clock: Callable[[], float],
     ) -> None:
-        self._present = present
-        self._recent = recent
+        self._worker_state = worker_state
+        self._rolling_stats = rolling_stats
         self._store = store
-        self._sharing = sharing
+        self._publisher = publisher
         self._documents = documents
         self._configuration = configuration
         self._not_default = not_default
         self._clock = clock
         self._lock = Lock()
-        self._made_at = float("-inf")
-        self._made = b""
+        self._built_at = float("-inf")
+        self._json = b""
 
     def start(self) -> None:
-        """Begins to tell the other workers, once in each process; not before it is forked."""
-        if self._sharing is not None:
-            self._sharing.start()
+        """Starts to publish the state of this worker, once per process. Call it after the fork."""
+        if self._publisher is not None:
+            self._publisher.start()
 
-    def document(self) -> bytes:
-        """The document as JSON. Waits for Redis no longer than its client does, and never fails because of it."""
+    def to_json(self) -> bytes:
+        """Never fails because of Redis, and waits for Redis no longer than the store's client does."""
         self.start()
         self._documents.start()
         with self._lock:
             now = self._clock()
-            if not 0 <= now - self._made_at < GOOD_FOR_SECONDS:
-                texts, failure = self._gathered()
-                self._made = run_in_native_thread(lambda: self._written(texts, failure, now))
-                self._made_at = now
-            return self._made
+            if not 0 <= now - self._built_at < CACHE_SECONDS:
+                texts, failure = self._collect()
+                self._json = run_in_native_thread(lambda: self._build(texts, failure, now))
+                self._built_at = now
+            return self._json
 
-    def _gathered(self) -> tuple[Texts, Exception | None]:
-        """What all workers tell, this one at first hand, and why it can't be had of the others."""
-        own: Texts = {self._present.worker(): (self._present.report(), self._recent.finished())}
-        if self._store is None or self._sharing is None:
+    def _collect(self) -> tuple[WorkerTexts, Exception | None]:
+        """What all workers published, and the present state of this one. With Redis' failure, only the latter."""
+        own: WorkerTexts = {
+            self._worker_state.worker_id(): (self._worker_state.report(), self._rolling_stats.history())
+        }
+        if self._store is None or self._publisher is None:
             return own, None
-        # It has just asked in vain: whoever looks need not wait for that, too.
-        if self._sharing.failure is not None:
-            return own, self._sharing.failure
+        # The publisher has just tried, so another timeout can be spared.
+        if self._publisher.failure is not None:
+            return own, self._publisher.failure
         try:
             return {**self._store.read(), **own}, None
         except FAILURES as error:
             return own, error
 
-    def _written(self, texts: Texts, failure: Exception | None, now: float) -> bytes:
-        summary = summarized([told_by(*pair) for pair in texts.values()], now)
-        # What it refuses may be this alone: the rights for it may be missing.
+    def _build(self, texts: WorkerTexts, failure: Exception | None, now: float) -> bytes:
+        workers = [
+            WorkerData(parsed(report, read_report), parsed(history, read_history) or {})
+            for report, history in texts.values()
+        ]
+        summary = summarize(workers, now)
+        # An error response does not mean that Redis is down; the user may lack a permission for these commands.
         if failure is not None and not isinstance(failure, ResponseError):
             summary["redis"]["state"] = "down"
-        note = ALONE if self._store is None else note_of(failure) if failure is not None else ""
+        note = NO_SHARED_REDIS if self._store is None else note_of(failure) if failure is not None else ""
         document = {
             "time": iso(now),
             "is_whole": not note,
             "note": note,
             **summary,
-            "documents": self._documents.described(now),
+            "documents": self._documents.describe(now),
             "configuration": self._configuration,
             "not_default": self._not_default,
         }
@@ -104,27 +110,21 @@ class StatusDocument:
 
 
 def note_of(failure: Exception) -> str:
-    what = "refuses it" if isinstance(failure, ResponseError) else "does not answer"
-    return f"Redis {what} ({type(failure).__name__}): these are the figures of the one worker that was asked."
+    problem = "refuses the command" if isinstance(failure, ResponseError) else "does not answer"
+    return f"Redis {problem} ({type(failure).__name__}), so these are the figures of one worker only."
 
 
-def told_by(report: bytes | str | None, history: bytes | str | None) -> Told:
-    """What a worker's two values say; what can't be read says nothing."""
-    return Told(readable(report, read_report), readable(history, read_history) or {})
-
-
-def readable(text: bytes | str | None, read: Callable[[bytes | str], Any]) -> Any:
+def parsed(text: bytes | str | None, parse: Callable[[bytes | str], Any]) -> Any:
+    """None if the key has expired, or if another version of the gateway wrote something else."""
     if text is None:
         return None
     try:
-        return read(text)
+        return parse(text)
     except ValueError:
-        # Another version of the gateway may have told it.
         return None
 
 
-def tag_of(configuration: Mapping[str, Any]) -> str:
-    """The same for gateways that do the same, as far as their configurations are shown. Where they listen and by which
-    address they reach Redis is each machine's own."""
-    told = {name: value for name, value in configuration.items() if name not in OWN_SETTINGS}
-    return sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]
+def configuration_tag(configuration: Mapping[str, Any]) -> str:
+    """A short hash that is equal for gateways whose redacted settings are equal, except for MACHINE_SETTINGS."""
+    compared = {name: value for name, value in configuration.items() if name not in MACHINE_SETTINGS}
+    return sha256(json.dumps(compared, sort_keys=True).encode()).hexdigest()[:8]

@@ -1,4 +1,4 @@
-"""Builds what stands behind `/status`, by the configuration."""
+"""Assembles the parts of the status document from the settings."""
 
 from __future__ import annotations
 
@@ -8,31 +8,32 @@ from collections.abc import Sequence
 
 from gateway.config import Settings
 from gateway.redis.client import SharedRedis
-from gateway.status.document import StatusDocument, tag_of
-from gateway.status.publisher import Sharing, StatusStore
-from gateway.status.redaction import masked_configuration, names_not_default
+from gateway.status.document import StatusDocument, configuration_tag
+from gateway.status.publisher import Publisher, StatusStore
+from gateway.status.redaction import names_not_default, redacted_configuration
 from gateway.status.rolling_stats import RollingStats
-from gateway.status.service_documents import DocumentsWatch
-from gateway.status.worker_state import RedisUser, WorkerState
+from gateway.status.service_documents import ServiceDocuments
+from gateway.status.worker_state import RateLimiterState, WorkerState
 from gateway.tokens.issuer import Issuer
 
-# Only who looks at the page waits for this.
-REDIS_PATIENCE_SECONDS = 1.0
+# Longer than that of requests: only the background thread and the readers of the page wait for it.
+REDIS_TIMEOUT_SECONDS = 1.0
 
 
 def make_status(
     settings: Settings,
-    recent: RollingStats,
-    rate_limiter: RedisUser,
+    rolling_stats: RollingStats,
+    rate_limiter: RateLimiterState,
     issuers: Sequence[Issuer],
-    documents: DocumentsWatch,
+    documents: ServiceDocuments,
 ) -> tuple[StatusDocument, WorkerState]:
-    """The desk, and the place where the services are to be added."""
-    configuration = masked_configuration(settings)
-    present = WorkerState(recent, rate_limiter, issuers, tag_of(configuration), time.time)
-    store = sharing = None
-    if (redis := SharedRedis.configured(settings, REDIS_PATIENCE_SECONDS)) is not None:
+    """Returns the document, and the worker state to which the services have yet to be added."""
+    configuration = redacted_configuration(settings)
+    state = WorkerState(rolling_stats, rate_limiter, issuers, configuration_tag(configuration), time.time)
+    store = publisher = None
+    if (redis := SharedRedis.configured(settings, REDIS_TIMEOUT_SECONDS)) is not None:
         store = StatusStore(redis, time.time)
-        sharing = Sharing(store, present.worker, present.report, recent.finished, random.random)
-    changed = names_not_default(settings)
-    return StatusDocument(present, recent, store, sharing, documents, configuration, changed, time.time), present
+        publisher = Publisher(store, state.worker_id, state.report, rolling_stats.history, random.random)
+    not_default = names_not_default(settings)
+    document = StatusDocument(state, rolling_stats, store, publisher, documents, configuration, not_default, time.time)
+    return document, state

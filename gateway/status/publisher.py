@@ -1,8 +1,9 @@
-"""Passes on what each worker tells of itself, by Redis: nobody waits for it, and without Redis each knows of itself.
+"""Publishes the report and the history of each worker to Redis, in the background. If Redis fails, `/status` shows only
+the worker that was asked.
 
-Of each worker there are two values: how it is now, which is gone soon after it, and its finished slots, which outlive
-it as long as they are shown, so that figures don't vanish when workers are replaced. One sorted set names them all.
-In a cluster all of that is in one partition.
+Each worker has two keys: its report, which expires soon after the worker has ended, and its history, which expires when
+it is no longer shown, so that a replaced worker's requests stay in the figures. A sorted set lists the workers. In a
+cluster all keys are in one partition.
 """
 
 from __future__ import annotations
@@ -17,20 +18,20 @@ from gateway.status.rolling_stats import SLOT_SECONDS, SLOTS
 from gateway.system.threads import PerProcessThread
 
 PREFIX = "gateway:status:"
-SHARE_SECONDS = 3.0
-# Several times as long: one late answer of Redis does not make a worker look dead.
-ALIVE_SECONDS = 12
-HISTORY_SECONDS = SLOTS * SLOT_SECONDS
-# By the clocks of the gateways, which may be wrong.
-FORGOTTEN_AFTER_SECONDS = 86400
-# The last ones; a gateway whose workers die all the time leaves many.
-MOST_WORKERS = 1000
+PUBLISH_SECONDS = 3.0
+# Several intervals, so that one slow response of Redis does not make a worker look ended.
+REPORT_TTL_SECONDS = 12
+HISTORY_TTL_SECONDS = SLOTS * SLOT_SECONDS
+# Long, as the clocks of gateways may differ.
+WORKER_TTL_SECONDS = 86400
+# The last ones to publish: a gateway whose workers crash all the time leaves many behind.
+MAX_WORKERS = 1000
 
 log = logging.getLogger(__name__)
 
 
 class StatusStore:
-    """Methods raise one of `redis.client.FAILURES` when Redis fails. `clock` is seconds since 1970."""
+    """Methods raise one of `redis.client.FAILURES` if Redis fails. `clock` returns seconds since 1970."""
 
     def __init__(self, redis: SharedRedis, clock: Callable[[], float]) -> None:
         self._redis = redis
@@ -39,19 +40,19 @@ class StatusStore:
         self._index, self._reports, self._histories = prefix + "workers", prefix + "now:", prefix + "slots:"
 
     def write_history(self, worker: str, text: str) -> None:
-        self._run("SET", self._histories + worker, text, "EX", HISTORY_SECONDS)
+        self._run("SET", self._histories + worker, text, "EX", HISTORY_TTL_SECONDS)
 
     def write_report(self, worker: str, text: str) -> None:
-        """Also has the worker among those that are read."""
+        """Also adds the worker to the set of those that `read` returns."""
         now = int(self._clock())
-        self._run("SET", self._reports + worker, text, "EX", ALIVE_SECONDS)
+        self._run("SET", self._reports + worker, text, "EX", REPORT_TTL_SECONDS)
         self._run("ZADD", self._index, now, worker)
-        self._run("EXPIRE", self._index, HISTORY_SECONDS)
-        self._run("ZREMRANGEBYSCORE", self._index, "-inf", now - FORGOTTEN_AFTER_SECONDS)
+        self._run("EXPIRE", self._index, HISTORY_TTL_SECONDS)
+        self._run("ZREMRANGEBYSCORE", self._index, "-inf", now - WORKER_TTL_SECONDS)
 
     def read(self) -> Mapping[str, tuple[bytes | None, bytes | None]]:
-        """The report and the history of each worker, as far as they are there still."""
-        workers = [name.decode("utf-8", "replace") for name in self._run("ZRANGE", self._index, -MOST_WORKERS, -1)]
+        """The report and the history of each worker; None if the key has expired."""
+        workers = [name.decode("utf-8", "replace") for name in self._run("ZRANGE", self._index, -MAX_WORKERS, -1)]
         keys = [prefix + worker for prefix in (self._reports, self._histories) for worker in workers]
         values = self._run("MGET", *keys) if keys else []
         reports, histories = values[: len(workers)], values[len(workers) :]
@@ -61,54 +62,53 @@ class StatusStore:
         return self._redis.run(self._index, *command)
 
 
-class Sharing:
-    """Has a thread of each worker tell the others. `worker` names it, `report` and `history` give what to tell as JSON;
-    `jitter` gives numbers from 0 to 1."""
+class Publisher:
+    """Publishes from one thread per process. `worker_id` names the worker, `report` and `history` return JSON, `jitter`
+    numbers from 0 to 1."""
 
     def __init__(
         self,
         store: StatusStore,
-        worker: Callable[[], str],
+        worker_id: Callable[[], str],
         report: Callable[[], str],
         history: Callable[[], str],
         jitter: Callable[[], float],
     ) -> None:
         self._store = store
-        self._worker = worker
+        self._worker_id = worker_id
         self._report = report
         self._history = history
         self._jitter = jitter
-        self._told_history = ""
+        self._published_history = ""
         self._history_due_at = 0.0
-        self._thread = PerProcessThread("status", self._keep_telling)
-        # Why the last attempt was in vain; None where it was not.
+        self._thread = PerProcessThread("status", self._publish_forever)
+        # The error of the last attempt; None if it succeeded.
         self.failure: Exception | None = None
 
     def start(self) -> None:
-        """Starts the thread of this process, once; not before it is forked."""
+        """Starts the thread of this process, once. Call it after the fork."""
         self._thread.start()
 
-    def _keep_telling(self) -> None:
+    def _publish_forever(self) -> None:
         while True:
             try:
-                self._tell()
+                self._publish()
             except FAILURES as error:
                 if self.failure is None:
-                    log.debug("the status can't be shared: %s", error)
-                # Redis may be another one when it is back, that knows of nothing.
-                self.failure, self._told_history = error.with_traceback(None), ""
+                    log.debug("the status can't be published: %s", error)
+                # The history is published again afterwards, as Redis may have lost it.
+                self.failure, self._published_history = error.with_traceback(None), ""
             except Exception:
-                # Whatever it was: without this thread the others would take this worker for dead.
-                log.exception("the status can't be shared")
+                # Without this thread, other workers would consider this one ended.
+                log.exception("the status can't be published")
             else:
                 self.failure = None
-            time.sleep(SHARE_SECONDS * (0.75 + 0.5 * self._jitter()))
+            time.sleep(PUBLISH_SECONDS * (0.75 + 0.5 * self._jitter()))
 
-    def _tell(self) -> None:
-        worker, history = self._worker(), self._history()
-        # Before the report: what has just finished is not in that any more.
-        now = time.monotonic()
-        if history != self._told_history or now >= self._history_due_at:
+    def _publish(self) -> None:
+        worker, history, now = self._worker_id(), self._history(), time.monotonic()
+        # The history first: a slot that has just finished is no longer in the report.
+        if history != self._published_history or now >= self._history_due_at:
             self._store.write_history(worker, history)
-            self._told_history, self._history_due_at = history, now + HISTORY_SECONDS / 2
+            self._published_history, self._history_due_at = history, now + HISTORY_TTL_SECONDS / 2
         self._store.write_report(worker, self._report())

@@ -1,4 +1,4 @@
-"""What a worker tells the others of itself. What comes out of Redis is checked as if anybody could have written it."""
+"""The JSON that workers publish to Redis. It is validated when read, as anybody with access to Redis may write it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gateway.status.latency import BUCKETS
 from gateway.status.rolling_stats import SLOTS
 from gateway.tokens.key_source import KeyState
 
-Health = Literal["well", "unwell", "unknown", "not asked"]
+Health = Literal["healthy", "unhealthy", "unknown", "not checked"]
 RedisState = Literal["ok", "down", "not configured"]
 
 Count = Annotated[int, Field(ge=0, le=2**53)]
@@ -21,7 +21,7 @@ Name = Annotated[str, Field(max_length=2048)]
 
 
 class Slot(NamedTuple):
-    """`recent.Slot` as it is passed on. `buckets` has those that are not empty, by their index."""
+    """A `rolling_stats.Slot`. `buckets` has the non-empty buckets by their index."""
 
     number: Count
     requests: Count
@@ -32,18 +32,19 @@ class Slot(NamedTuple):
 
 
 class Report(BaseModel):
-    # Another version of the gateway may tell more.
+    # Other versions of the gateway may send further fields.
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
 
 class TargetReport(Report):
-    """`open_seconds` is until when a request may try, where the breaker is open. `is_resting`: it asked for a pause."""
+    """`open_seconds` is the time until an open breaker lets a request through. `is_paused` is whether the target asked
+    for a pause by Retry-After."""
 
     url: Name
     health: Health
     breaker: BreakerState
     open_seconds: Amount
-    is_resting: bool
+    is_paused: bool
     in_flight: int
 
 
@@ -55,7 +56,7 @@ class ServiceReport(Report):
 
 
 class KeyReport(Report):
-    """The keys of one issuer. `age_seconds` is None where they don't age, or were never loaded."""
+    """The keys of one issuer. `age_seconds` is None if the keys are configured or were never loaded."""
 
     issuer: Name
     state: KeyState
@@ -63,8 +64,8 @@ class KeyReport(Report):
 
 
 class WorkerReport(Report):
-    """How a worker is at the moment `at` (seconds since 1970, as it sees it). `build` and `configuration` are tags by
-    which is seen if two gateways are the same."""
+    """The state of a worker at the time `at`, in seconds since 1970 by the worker's clock. `build` and `configuration`
+    are hashes that are equal for equal code and equal settings."""
 
     gateway: Name
     host: Name
@@ -79,7 +80,7 @@ class WorkerReport(Report):
     services: dict[Name, ServiceReport]
 
 
-# The finished slots of each service, the oldest first.
+# The finished slots of each service, oldest first.
 History = Mapping[str, tuple[Slot, ...]]
 HISTORY: TypeAdapter[dict[Name, tuple[Slot, ...]]] = TypeAdapter(
     dict[Name, Annotated[tuple[Slot, ...], Field(max_length=SLOTS)]]

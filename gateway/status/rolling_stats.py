@@ -1,4 +1,4 @@
-"""What one worker saw in the last 15 minutes: per service, in slots of ten seconds."""
+"""The requests that one worker served in the last 15 minutes: per service, in slots of ten seconds."""
 
 from __future__ import annotations
 
@@ -10,54 +10,53 @@ from collections.abc import Callable, Iterable
 from gateway.status.latency import BOUNDS, BUCKETS
 
 SLOT_SECONDS = 10
-# Finished ones that are told; the one that still runs comes on top.
+# The number of finished slots that are shown; the running one comes on top.
 SLOTS = 90
 RING = SLOTS + 1
 QUOTA_CODE = "quota_exceeded"
-# The head of the answer had gone out before the service failed, so its status does not say so.
+# The upstream failed after the head of its response had been sent to the client, so the status shows no error.
 ABORTED_CODE = "upstream_aborted"
 
 
 class Slot:
-    """`number` is the moment of its begin (seconds since 1970) divided by SLOT_SECONDS, so that the slots of all
-    workers are the same. `errors` are answers of 5xx and broken ones, the gateway's and the service's; `codes` counts
-    the gateway's own error codes."""
+    """`number` is the start of the slot in seconds since 1970, divided by SLOT_SECONDS, so that the slots of all
+    workers match. `errors` are 5xx and aborted responses, of the gateway and of the service; `refusals` are exceeded
+    rate limits; `codes` counts the gateway's error codes."""
 
     __slots__ = ("buckets", "codes", "errors", "number", "refusals", "requests")
 
     def __init__(self) -> None:
-        self.begin(-1)
+        self.restart(-1)
 
-    def begin(self, number: int) -> None:
+    def restart(self, number: int) -> None:
         self.number = number
         self.requests = self.errors = self.refusals = 0
         self.codes: dict[str, int] = {}
         self.buckets = [0] * BUCKETS
 
     def to_json(self) -> str:
-        """As `reports.Slot` reads it; of the buckets those that have something in them."""
+        """The JSON of a `report_schema.Slot`, without empty buckets."""
         filled = {index: count for index, count in enumerate(self.buckets) if count}
         parts = [self.number, self.requests, self.errors, self.refusals, self.codes, filled]
         return json.dumps(parts, separators=(",", ":"))
 
 
 class RollingStats:
-    """`clock` is seconds since 1970. Not locked: under threads a request in a million may be missed, which does no harm
-    to a figure; what costs nothing is worth it."""
+    """`clock` returns seconds since 1970."""
 
     def __init__(self, services: Iterable[str], clock: Callable[[], float]) -> None:
         self._clock = clock
         self._rings = {name: [Slot() for _ in range(RING)] for name in services}
-        # Slots don't change once they are finished, so each is written only once.
-        self._written: dict[str, deque[tuple[int, str]]] = {name: deque(maxlen=SLOTS) for name in self._rings}
+        # Finished slots do not change any more, so each is formatted only once.
+        self._finished: dict[str, deque[tuple[int, str]]] = {name: deque(maxlen=SLOTS) for name in self._rings}
 
     def count(self, service: str, status: int, error_code: str, seconds: float | None) -> None:
-        """Counts a finished request; `seconds` is None for a stream, whose length tells nothing. Called for each
-        request, so it costs a microsecond and no more."""
+        """Counts a finished request, in about a microsecond. `seconds` is None for a stream, whose duration says
+        nothing about the service."""
         number = int(self._clock() / SLOT_SECONDS)
         slot = self._rings[service][number % RING]
         if slot.number != number:
-            slot.begin(number)
+            slot.restart(number)
         slot.requests += 1
         if seconds is not None:
             slot.buckets[bisect_left(BOUNDS, seconds)] += 1
@@ -69,28 +68,27 @@ class RollingStats:
             slot.errors += 1
 
     def running(self) -> dict[str, str]:
-        """The slot of this moment of each service that has had a request in it, as JSON."""
+        """The JSON of the running slot of each service that has requests in it."""
         number = int(self._clock() / SLOT_SECONDS)
         slots = {name: ring[number % RING] for name, ring in self._rings.items()}
         return {name: slot.to_json() for name, slot in slots.items() if slot.number == number}
 
-    def finished(self) -> str:
-        """The finished slots of the last 15 minutes, as the JSON that `reports.History` reads. Called by one thread at
-        a time."""
+    def history(self) -> str:
+        """The JSON of a `report_schema.History`: the finished slots of the last 15 minutes. Not thread-safe."""
         now = int(self._clock() / SLOT_SECONDS)
         lists = []
         for name, ring in self._rings.items():
-            written = self._written[name]
-            # A clock that was set back leaves slots of a time to come.
-            while written and written[-1][0] >= now:
-                written.pop()
-            while written and written[0][0] < now - SLOTS:
-                written.popleft()
-            first = max(written[-1][0] + 1 if written else 0, now - SLOTS)
+            finished = self._finished[name]
+            # If the clock was set back, there are slots of the future.
+            while finished and finished[-1][0] >= now:
+                finished.pop()
+            while finished and finished[0][0] < now - SLOTS:
+                finished.popleft()
+            first = max(finished[-1][0] + 1 if finished else 0, now - SLOTS)
             for number in range(first, now):
                 slot = ring[number % RING]
                 if slot.number == number:
-                    written.append((number, slot.to_json()))
-            if written:
-                lists.append(f"{json.dumps(name)}:[{','.join(text for _, text in written)}]")
+                    finished.append((number, slot.to_json()))
+            if finished:
+                lists.append(f"{json.dumps(name)}:[{','.join(text for _, text in finished)}]")
         return f"{{{','.join(lists)}}}"

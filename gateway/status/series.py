@@ -1,8 +1,8 @@
-"""Slots of several workers added up, and the figures that are made of the sums."""
+"""Adds up the slots of several workers, and calculates a service's figures from the sums."""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,13 +12,13 @@ from gateway.status.report_schema import Slot
 from gateway.status.rolling_stats import SLOT_SECONDS, SLOTS
 
 PERCENTILES = {"p50_seconds": 0.5, "p95_seconds": 0.95, "p99_seconds": 0.99}
-# Figures of "now" are those of the running slot and of so many before it: less than a minute would jump about.
-NOW_SLOTS = 5
+# The present figures cover the running slot and this many before it: shorter periods would fluctuate too much.
+PRESENT_SLOTS = 5
 
 
 @dataclass(slots=True)
 class Sum:
-    """What was seen in one or several slots, by one or several workers."""
+    """The sum of slots."""
 
     requests: int = 0
     errors: int = 0
@@ -35,7 +35,7 @@ class Sum:
             self.buckets[index] += count
 
     def figures(self, seconds: float) -> dict[str, float | None]:
-        """Requests a second, the share of errors and the percentiles; None where there is nothing to make them of."""
+        """Requests per second, error share and percentiles. Values that need requests are None without any."""
         share = round(self.errors / self.requests, 4) if self.requests else None
         return {
             "requests_per_second": round(self.requests / seconds, 2),
@@ -48,54 +48,48 @@ def rounded(seconds: float | None) -> float | None:
     return None if seconds is None else float(f"{seconds:.3g}")
 
 
-NOTHING = Sum()
+EMPTY = Sum()
 
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """Which slots are told. `running` is the one of this moment, of which `running_seconds` have been told so far (less
-    than none, where not even the one before was told to its end); those before `told_until` have been, by everyone."""
+    """The slots to show. Of the slot `running`, the reports cover `running_seconds`; this is negative if the reports
+    are so old that they do not even cover the slot before. All reports cover the slots before `complete_until`."""
 
     running: int
     running_seconds: float
-    told_until: int
+    complete_until: int
 
     @property
     def finished(self) -> range:
-        return range(self.told_until - SLOTS, self.told_until)
+        return range(self.complete_until - SLOTS, self.complete_until)
 
     @property
-    def now(self) -> range:
-        return range(self.running - NOW_SLOTS, self.running + 1)
+    def present(self) -> range:
+        return range(self.running - PRESENT_SLOTS, self.running + 1)
 
     @property
-    def now_seconds(self) -> float:
-        return NOW_SLOTS * SLOT_SECONDS + self.running_seconds
-
-
-def added_up(slots: Iterable[Slot]) -> dict[int, Sum]:
-    """The sums by the slots' numbers."""
-    sums: dict[int, Sum] = {}
-    for slot in slots:
-        sums.setdefault(slot.number, Sum()).add(slot)
-    return sums
+    def present_seconds(self) -> float:
+        return PRESENT_SLOTS * SLOT_SECONDS + self.running_seconds
 
 
 def series(slots: Iterable[Slot], period: Period, age_seconds: float) -> dict[str, Any]:
-    """A service's figures now, over the last 15 minutes, and slot by slot. `age_seconds` is since when anybody has
-    counted: before that, no requests doesn't mean that there were none."""
+    """A service's present figures, those of the last 15 minutes, and those of each slot. `age_seconds` is how long the
+    oldest worker has counted; rates are not calculated over a longer time."""
     slots = [slot for slot in slots if period.running - SLOTS <= slot.number <= period.running]
-    by_number, now, whole = added_up(slots), Sum(), Sum()
+    by_number: defaultdict[int, Sum] = defaultdict(Sum)
+    present, total = Sum(), Sum()
     for slot in slots:
-        whole.add(slot)
-        if slot.number in period.now:
-            now.add(slot)
-    points = [by_number.get(number, NOTHING).figures(SLOT_SECONDS) for number in period.finished]
+        by_number[slot.number].add(slot)
+        total.add(slot)
+        if slot.number in period.present:
+            present.add(slot)
+    points = [by_number.get(number, EMPTY).figures(SLOT_SECONDS) for number in period.finished]
     return {
-        **now.figures(max(1.0, min(period.now_seconds, age_seconds))),
-        "requests": whole.requests,
-        "errors": whole.errors,
-        "quota_refusals": whole.refusals,
-        "codes": dict(whole.codes.most_common()),
+        **present.figures(max(1.0, min(period.present_seconds, age_seconds))),
+        "requests": total.requests,
+        "errors": total.errors,
+        "quota_refusals": total.refusals,
+        "codes": dict(total.codes.most_common()),
         "history": {name: [point[name] for point in points] for name in points[0]},
     }

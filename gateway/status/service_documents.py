@@ -1,4 +1,4 @@
-"""What is known of the services' documents, and where they and the configuration disagree."""
+"""The states of the services' API documents, and where they and the configuration disagree (drift)."""
 
 from __future__ import annotations
 
@@ -11,69 +11,68 @@ from gateway.api_documents.refresher import DocumentRefresher
 from gateway.openapi import drifts
 from gateway.timestamps import iso
 
-# A page with thousands of them would not be read.
-MOST_DRIFTS = 200
+# Nobody would read a page with thousands of them.
+MAX_DRIFTS = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Drifts:
-    """The disagreements of what was on a shelf: found once, not each time that somebody looks."""
+    """The drifts of a snapshot of the documents; cached until there is another snapshot."""
 
-    shelf: Snapshot
+    snapshot: Snapshot
     count: int
-    told: list[dict[str, str]]
+    first: list[dict[str, str]]
 
 
-class DocumentsWatch:
-    """`refresher` is started by whoever looks, where documents are shown at all: it is then that they are fetched."""
+class ServiceDocuments:
+    """Without `is_shown` (`docs.enabled = false`), documents are not fetched for the status page."""
 
     def __init__(self, catalog: Catalog, refresher: DocumentRefresher, is_shown: bool) -> None:
         self._catalog = catalog
         self._refresher = refresher
         self._is_shown = is_shown
-        self._found: Drifts | None = None
+        self._drifts: Drifts | None = None
 
     def start(self) -> None:
+        """Starts fetching the documents; the first request of the status page calls this."""
         if self._is_shown:
             self._refresher.start()
 
-    def described(self, now: float) -> dict[str, Any]:
-        """`now` is seconds since 1970. To be called aside: it takes time where there is a new document."""
-        shelf, known = self._catalog.shelf, self._refresher.known
-        if self._found is None or self._found.shelf is not shelf:
-            found = drifts(shelf.parts)
-            self._found = Drifts(
-                shelf,
-                len(found),
-                [
-                    {
-                        "service": one.service,
-                        "policy": one.policy,
-                        "method": one.method,
-                        "path": one.path,
-                        "what": one.kind.value,
-                    }
-                    for one in found[:MOST_DRIFTS]
-                ],
-            )
+    def describe(self, now: float) -> dict[str, Any]:
+        """`now` is in seconds since 1970. Call this in a native thread: comparing new documents takes CPU time."""
+        snapshot, known = self._catalog.shelf, self._refresher.known
+        if self._drifts is None or self._drifts.snapshot is not snapshot:
+            found = drifts(snapshot.parts)
+            first = [
+                {
+                    "service": one.service,
+                    "policy": one.policy,
+                    "method": one.method,
+                    "path": one.path,
+                    "what": one.kind.value,
+                }
+                for one in found[:MAX_DRIFTS]
+            ]
+            self._drifts = Drifts(snapshot, len(found), first)
         return {
-            "services": [described(name, known.get(name), now) for name in self._refresher.names],
+            "services": [describe_document(name, known.get(name), now) for name in self._refresher.names],
             "drift": {
-                "compared": sum(part.document is not None for part in shelf.parts),
-                "count": self._found.count,
-                "first": self._found.told,
+                "compared": sum(part.document is not None for part in snapshot.parts),
+                "count": self._drifts.count,
+                "first": self._drifts.first,
             },
         }
 
 
-def described(name: str, kept: DocumentState | None, now: float) -> dict[str, Any]:
-    state = "not asked"
-    if kept is not None:
-        state = "unavailable" if not kept.version else "stale" if kept.stale_since is not None else "current"
+def describe_document(service: str, document: DocumentState | None, now: float) -> dict[str, Any]:
+    if document is None:
+        unknown = dict.fromkeys(("checked_seconds_ago", "stale_since", "failure"))
+        return {"service": service, "state": "not fetched", **unknown}
+    is_stale = document.stale_since is not None
     return {
-        "service": name,
-        "state": state,
-        "checked_seconds_ago": None if kept is None else round(max(0.0, now - kept.checked_at), 1),
-        "stale_since": None if kept is None or kept.stale_since is None else iso(kept.stale_since),
-        "failure": None if kept is None else kept.failure or None,
+        "service": service,
+        "state": "unavailable" if not document.version else "stale" if is_stale else "current",
+        "checked_seconds_ago": round(max(0.0, now - document.checked_at), 1),
+        "stale_since": iso(document.stale_since) if document.stale_since is not None else None,
+        "failure": document.failure or None,
     }

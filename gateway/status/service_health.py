@@ -1,51 +1,50 @@
-"""Whether a service works, by what all workers have seen of it, and why it does not."""
+"""The state of a service (up, partly failing, failing or unknown) and the reasons, from the figures of all workers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-# Of the requests of the last minute.
-MUCH = 0.5
+# From this share of errors in the last minute on, a service is partly failing.
+FAILING_ERROR_SHARE = 0.5
 
 
-def verdict_on(service: Mapping[str, Any]) -> dict[str, Any]:
-    """`state` is up, partly failing, failing or unknown, and `why` says it for people; `service` as `/status` has it.
-    Unknown is a service of which no worker has seen anything in the last 15 minutes: no passed health check, and no
-    request that it answered or failed to answer."""
-    why = list(complaints(service))
+def health_of_service(service: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns `state` and `why`, a list of sentences. `service` is an entry of the status document. Unknown means that
+    in the last 15 minutes no health check passed, and no request was answered by the service or failed at it."""
+    why = list(reasons(service))
     failing = [target for target in service["targets"] if is_failing(target)]
     codes = service["codes"]
-    was_asked_in_vain = any(code.startswith("upstream_") for code in codes)
+    has_failed = any(code.startswith("upstream_") for code in codes)
     has_answered = service["requests"] > sum(codes.values())
     if len(failing) == len(service["targets"]):
         state = "failing"
     elif why:
         state = "partly failing"
-    elif has_answered or any(target["health"] == "well" for target in service["targets"]):
+    elif has_answered or any(target["health"] == "healthy" for target in service["targets"]):
         state = "up"
-    elif was_asked_in_vain:
-        state, why = "failing", ["it has answered no request of the last 15 minutes"]
+    elif has_failed:
+        state, why = "failing", ["it answered no request in the last 15 minutes"]
     else:
-        state, why = "unknown", ["nobody has asked it in the last 15 minutes"]
+        state, why = "unknown", ["in the last 15 minutes no request reached it and no health check passed"]
     return {"state": state, "why": why}
 
 
 def is_failing(target: Mapping[str, Any]) -> bool:
-    return bool(target["health"] == "unwell" or target["breaker"] != "closed")
+    return bool(target["health"] == "unhealthy" or target["breaker"] != "closed")
 
 
-def complaints(service: Mapping[str, Any]) -> Iterator[str]:
+def reasons(service: Mapping[str, Any]) -> Iterator[str]:
     for target in service["targets"]:
         workers = target["workers"]
-        if target["unwell_in"]:
-            yield f"{target['url']} fails its health checks{share(target['unwell_in'], workers)}"
+        if target["unhealthy_in"]:
+            yield f"{target['url']} fails its health checks{share(target['unhealthy_in'], workers)}"
         if target["breaker"] != "closed":
             yield f"the breaker of {target['url']} is open{share(target['open_in'] + target['half_open_in'], workers)}"
     errors = service["error_share"] or 0
-    if errors >= MUCH:
+    if errors >= FAILING_ERROR_SHARE:
         yield f"{errors:.0%} of the requests of the last minute failed"
 
 
 def share(some: int, workers: int) -> str:
-    return f", say {some} of {workers} workers" if workers > 1 else ""
+    return f" in {some} of {workers} workers" if workers > 1 else ""

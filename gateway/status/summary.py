@@ -1,4 +1,4 @@
-"""Adds up what all workers tell of themselves: a pure function of their reports."""
+"""Adds up the reports and histories of all workers."""
 
 from __future__ import annotations
 
@@ -7,33 +7,33 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.status.publisher import ALIVE_SECONDS
+from gateway.status.publisher import REPORT_TTL_SECONDS
 from gateway.status.report_schema import History, KeyReport, ServiceReport, Slot, TargetReport, WorkerReport
 from gateway.status.rolling_stats import SLOT_SECONDS, SLOTS
 from gateway.status.series import Period, series
-from gateway.status.service_health import verdict_on
+from gateway.status.service_health import health_of_service
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """What is known of one worker; `report` is None of one that is gone, `history` empty of one that is new."""
+class WorkerData:
+    """What one worker published. `report` is None if the worker has ended, `history` is empty if it is new."""
 
     report: WorkerReport | None
     history: History
 
 
-def summarized(told: Sequence[Told], now: float) -> dict[str, Any]:
-    """Gateways with their workers, services with their targets, Redis and keys, as `/status` tells them. `now` is
-    seconds since 1970."""
-    alive = [one.report for one in told if one.report is not None]
-    shifted = [shifted_slots(one, now) for one in told]
-    # Reports are some seconds old, and what came in since is in none of them.
-    lags = [min(max(0.0, now - one.at), ALIVE_SECONDS) for one in alive if not is_skewed(one, now)]
+def summarize(workers: Sequence[WorkerData], now: float) -> dict[str, Any]:
+    """Returns the gateways with their workers, the services with their targets, Redis and the keys, as `/status` shows
+    them. `now` is in seconds since 1970."""
+    alive = [one.report for one in workers if one.report is not None]
+    shifted = [shifted_slots(one, now) for one in workers]
+    # Reports are some seconds old and lack the requests since then.
+    lags = [min(max(0.0, now - one.at), REPORT_TTL_SECONDS) for one in alive if not is_skewed(one, now)]
     running = int(now // SLOT_SECONDS)
     period = Period(
         running,
         running_seconds=now - running * SLOT_SECONDS - (sum(lags) / len(lags) if lags else 0.0),
-        told_until=int((now - max(lags, default=0.0)) // SLOT_SECONDS),
+        complete_until=int((now - max(lags, default=0.0)) // SLOT_SECONDS),
     )
     numbers = [slot.number for services in shifted for slots in services.values() for slot in slots]
     begins = [now - number * SLOT_SECONDS for number in numbers if number < running]
@@ -50,7 +50,7 @@ def summarized(told: Sequence[Told], now: float) -> dict[str, Any]:
             **series(slots, period, age),
             "targets": targets_of(reports),
         }
-        services.append({**service, **verdict_on(service)})
+        services.append({**service, **health_of_service(service)})
     return {
         "slot_seconds": SLOT_SECONDS,
         "window_seconds": SLOTS * SLOT_SECONDS,
@@ -62,20 +62,20 @@ def summarized(told: Sequence[Told], now: float) -> dict[str, Any]:
 
 
 def is_skewed(report: WorkerReport, now: float) -> bool:
-    """Whether the clock of the worker's machine is another one: no report that is still there is that old, or new."""
-    return not -1.0 <= now - report.at <= ALIVE_SECONDS + SLOT_SECONDS
+    """Whether the clock of the worker's machine differs: a report that has not expired is neither so old nor so new."""
+    return not -1.0 <= now - report.at <= REPORT_TTL_SECONDS + SLOT_SECONDS
 
 
-def shifted_slots(told: Told, now: float) -> dict[str, list[Slot]]:
-    """A worker's slots by the clock here, the running ones too, each once."""
-    report = told.report
+def shifted_slots(worker: WorkerData, now: float) -> dict[str, list[Slot]]:
+    """The worker's finished and running slots of each service, renumbered by the clock of this machine."""
+    report = worker.report
     shift = round((now - report.at) / SLOT_SECONDS) if report is not None and is_skewed(report, now) else 0
     services: dict[str, dict[int, Slot]] = {
-        name: {slot.number: slot for slot in slots} for name, slots in told.history.items()
+        name: {slot.number: slot for slot in slots} for name, slots in worker.history.items()
     }
     for name, service in (report.services if report is not None else {}).items():
         if service.running is not None:
-            # One that has finished since it was told of is in the history as a whole.
+            # If the history has the slot, it has finished since the report, and the history is more complete.
             services.setdefault(name, {}).setdefault(service.running.number, service.running)
     return {
         name: [slot._replace(number=slot.number + shift) for slot in slots.values()] for name, slots in services.items()
@@ -113,7 +113,7 @@ def gateway_of(reports: Sequence[WorkerReport]) -> dict[str, Any]:
 
 
 def targets_of(reports: Sequence[ServiceReport]) -> list[dict[str, Any]]:
-    """Each target once, as all workers that have it see it."""
+    """One entry per target, over all workers that have the target."""
     by_url: dict[str, list[TargetReport]] = {}
     for report in reports:
         for target in report.targets:
@@ -127,15 +127,15 @@ def target_of(url: str, seen: Sequence[TargetReport]) -> dict[str, Any]:
     return {
         "url": url,
         "workers": len(seen),
-        # Of workers that have just started nothing is known yet, which says nothing against what others know.
-        "health": next(state for state in ("unwell", "well", "unknown", "not asked") if health[state]),
-        "unwell_in": health["unwell"],
+        # A worker that has just started knows no health yet; the others' results count.
+        "health": next(state for state in ("unhealthy", "healthy", "unknown", "not checked") if health[state]),
+        "unhealthy_in": health["unhealthy"],
         "breaker": next((state for state in ("open", "half-open") if breakers[state]), "closed"),
         "open_in": breakers["open"],
         "half_open_in": breakers["half-open"],
-        # Until the first of the workers tries again.
+        # Until the first worker lets a request through again.
         "open_seconds": round(min((one.open_seconds for one in seen if one.breaker == "open"), default=0.0), 1),
-        "resting_in": sum(one.is_resting for one in seen),
+        "paused_in": sum(one.is_paused for one in seen),
         "in_flight": sum(one.in_flight for one in seen),
     }
 
@@ -147,7 +147,7 @@ def redis_of(alive: Sequence[WorkerReport]) -> dict[str, Any]:
 
 
 def keys_of(alive: Sequence[WorkerReport]) -> list[dict[str, Any]]:
-    """Each issuer's keys: the worst state that a worker has them in, and the oldest age."""
+    """One entry per issuer, with the worst state and the oldest age of all workers."""
     by_issuer: dict[str, list[KeyReport]] = {}
     for report in alive:
         for key in report.keys:
@@ -158,7 +158,7 @@ def keys_of(alive: Sequence[WorkerReport]) -> list[dict[str, Any]]:
 def key_of(issuer: str, seen: Sequence[KeyReport]) -> dict[str, Any]:
     states: Mapping[str, int] = Counter(one.state for one in seen)
     ages = [one.age_seconds for one in seen if one.age_seconds is not None]
-    # Workers that had no token to verify yet have not loaded any: that is no trouble of the others.
+    # "never loaded" is not worse than "ok": a worker loads keys with its first token.
     order = ("failing", "ok", "never loaded", "fixed")
     return {
         "issuer": issuer,

@@ -1,4 +1,4 @@
-"""How a worker is at this moment, gathered from the parts that know it."""
+"""The present state of this worker, collected from the parts that know it."""
 
 from __future__ import annotations
 
@@ -20,49 +20,49 @@ from gateway.status.rolling_stats import RollingStats
 from gateway.system.memory import resident_bytes
 from gateway.tokens.issuer import Issuer
 
-# Made when this is first imported, which gunicorn's master does before it forks: all workers of a gateway have the
-# same one, also those that it starts later. Host name and process id would not do, which containers share.
+# Set at import, which happens in gunicorn's master: all workers of a gateway have the same id, also later ones. Host
+# name and process id would not be unique, as containers may share both.
 GATEWAY_ID = secrets.token_hex(4)
 
 
-class InFlight(Protocol):
+class InFlightCount(Protocol):
     @property
     def in_flight(self) -> int: ...
 
 
-class Connections(Protocol):
+class IdleConnections(Protocol):
     def idle_count(self, target: Target) -> int: ...
 
 
-class RedisUser(Protocol):
+class RateLimiterState(Protocol):
     @property
     def state(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
 class LiveService:
-    """The parts of a service that serve its requests. `has_health_checks` means active ones."""
+    """The parts that serve one service's requests. `has_health_checks` means active health checks."""
 
     prefix: str
-    requests: InFlight
+    requests: InFlightCount
     max_in_flight: int
     targets: Sequence[TargetState]
-    connections: Connections
+    connections: IdleConnections
     has_health_checks: bool
 
 
 class WorkerState:
-    """`clock` is seconds since 1970; `configuration_tag` is the same for gateways that are configured the same."""
+    """`configuration_tag` is equal for gateways of equal configuration. `clock` returns seconds since 1970."""
 
     def __init__(
         self,
-        recent: RollingStats,
-        rate_limiter: RedisUser,
+        rolling_stats: RollingStats,
+        rate_limiter: RateLimiterState,
         issuers: Sequence[Issuer],
         configuration_tag: str,
         clock: Callable[[], float],
     ) -> None:
-        self._recent = recent
+        self._rolling_stats = rolling_stats
         self._rate_limiter = rate_limiter
         self.issuers = issuers
         self._configuration_tag = configuration_tag
@@ -75,14 +75,14 @@ class WorkerState:
         self.services[name] = service
 
     @staticmethod
-    def worker() -> str:
-        """The name of this process among all workers of all gateways."""
+    def worker_id() -> str:
+        """Identifies this process among all workers of all gateways."""
         return f"{GATEWAY_ID}:{os.getpid()}"
 
     def report(self) -> str:
-        """As `reports.WorkerReport` reads it."""
-        now, running = self._clock(), self._recent.running()
-        services = {name: described(service) for name, service in self.services.items()}
+        """The JSON of a `WorkerReport`."""
+        now, running = self._clock(), self._rolling_stats.running()
+        services = {name: service_report(service) for name, service in self.services.items()}
         for name, slot in running.items():
             services[name]["running"] = json.loads(slot)
         report = {
@@ -104,15 +104,15 @@ class WorkerState:
         return json.dumps(report, separators=(",", ":"))
 
 
-def described(service: LiveService) -> dict[str, Any]:
-    """As `reports.ServiceReport` reads it."""
+def service_report(service: LiveService) -> dict[str, Any]:
+    """The fields of a `ServiceReport`."""
     targets = [
         {
             "url": state.target.url,
-            "health": health_of(state) if service.has_health_checks else "not asked",
+            "health": health_of(state) if service.has_health_checks else "not checked",
             "breaker": state.breaker.state,
             "open_seconds": state.breaker.seconds_until_next_try(),
-            "is_resting": state.breaker.is_resting,
+            "is_paused": state.breaker.is_resting,
             "in_flight": state.in_flight,
         }
         for state in service.targets
@@ -123,12 +123,12 @@ def described(service: LiveService) -> dict[str, Any]:
 def health_of(state: TargetState) -> str:
     if not state.is_health_known:
         return "unknown"
-    return "well" if state.is_healthy else "unwell"
+    return "healthy" if state.is_healthy else "unhealthy"
 
 
 @cache
 def build_tag() -> str:
-    """A short hash of the gateway's own source: the same wherever the same version runs."""
+    """A short hash of the gateway's source code."""
     digest = sha256()
     for file in sorted(Path(str(files("gateway"))).rglob("*.py")):
         digest.update(file.read_bytes())

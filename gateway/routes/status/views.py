@@ -41,7 +41,7 @@ def add_status(blueprint: Blueprint, status_document: StatusDocument) -> None:
             response.headers["Content-Security-Policy"] = POLICY
             response.headers["Referrer-Policy"] = "no-referrer"
         else:
-            response = content_response(status_document.document(), JSON)
+            response = content_response(status_document.to_json(), JSON)
         response.headers["Vary"] = "Accept"
         return without_sniffing(response)
 

@@ -118,7 +118,7 @@ def test_the_health_of_a_target_is_unknown_before_enough_checks(gateway: Gateway
         services = gateway.get("/status").json()["services"]
         return {one["name"]: (one["targets"][0]["health"], one["state"]) for one in services}
 
-    expected = {"known": ("well", "up"), "unknown": ("unwell", "failing"), "patient": ("unwell", "failing")}
+    expected = {"known": ("healthy", "up"), "unknown": ("unhealthy", "failing"), "patient": ("unhealthy", "failing")}
     gateway.wait_until(lambda: states().items() >= expected.items(), "find out")
     assert states()["seldom"] == ("unknown", "unknown")
     # The gauges are updated once a second.

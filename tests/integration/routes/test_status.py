@@ -330,7 +330,7 @@ def test_the_status_contains_no_secret(start_gateway: StartGateway, module_upstr
         for key in redis.ask("KEYS", f"{PREFIX}now:*"):
             assert "hunter2" not in redis.ask("GET", key.decode()).decode()
         # Without docs.enabled, no documents are fetched.
-        assert {one["state"] for one in json.loads(text)["documents"]["services"]} == {"not asked"}
+        assert {one["state"] for one in json.loads(text)["documents"]["services"]} == {"not fetched"}
 
 
 def test_documents_and_drift(start_gateway: StartGateway, upstream: ScriptedUpstream) -> None:
@@ -348,7 +348,7 @@ def test_documents_and_drift(start_gateway: StartGateway, upstream: ScriptedUpst
     gateway = start_gateway(settings, workers=1)
     # This request is the first one that needs documents.
     gateway.wait_until(
-        lambda: all(one["state"] != "not asked" for one in status(gateway)["documents"]["services"]), "ask for them"
+        lambda: all(one["state"] != "not fetched" for one in status(gateway)["documents"]["services"]), "ask for them"
     )
     gateway.wait_until(lambda: status(gateway)["documents"]["drift"]["count"] == 1, "find the drift")
     documents = status(gateway)["documents"]

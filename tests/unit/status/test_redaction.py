@@ -1,4 +1,4 @@
-"""No secret is in the configuration as it is shown, and everything else is."""
+"""The redacted configuration contains no secret, and everything else."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.status.redaction import masked, masked_configuration, names_not_default
+from gateway.status.redaction import names_not_default, redacted, redacted_configuration
 from gateway.url_redaction import MASK, redact_url
 from tests.support.configuration import loaded
 
@@ -33,20 +33,20 @@ HIDDEN = "hunter2-hunter2-hunter2-hunter2-hunter2"
         (f"redis+sentinel://:{HIDDEN}@{HIDDEN}@a:1/m", f"redis+sentinel://{MASK}@a:1/m"),
     ],
 )  # fmt: skip
-def test_of_an_address_only_the_place_is_shown(url: str, shown: str) -> None:
+def test_a_redacted_url_shows_only_host_and_path(url: str, shown: str) -> None:
     assert redact_url(url) == shown
-    configuration = masked_configuration(loaded({"jwt": {"secret": HIDDEN}}, REDIS_URL=url))
+    configuration = redacted_configuration(loaded({"jwt": {"secret": HIDDEN}}, REDIS_URL=url))
     assert configuration["redis_url"] == shown
     assert "hunter2" not in json.dumps(configuration)
 
 
 @given(st.text(), st.text(), st.sampled_from(["redis", "rediss+sentinel", "unix"]))
-def test_nothing_before_the_last_at_sign_is_shown(before: str, after: str, scheme: str) -> None:
+def test_a_redacted_url_shows_nothing_before_the_last_at_sign(before: str, after: str, scheme: str) -> None:
     secret = f"hunter2{before.replace('?', '')}"
     assert "hunter2" not in redact_url(f"{scheme}://{secret}@h/0?{after}hunter2")
 
 
-def test_all_that_is_no_secret_is_shown(tmp_path: Path) -> None:
+def test_the_redacted_configuration_shows_all_other_values(tmp_path: Path) -> None:
     key = tmp_path / "key.pem"
     key.write_text("x")
     tree: dict[str, Any] = {
@@ -60,7 +60,7 @@ def test_all_that_is_no_secret_is_shown(tmp_path: Path) -> None:
         "cors": {"origins": ["https://app.example.com"], "credentials": True, "allow_headers": ["X-A"]},
         "services": {"devices": {"openapi_path": f"/openapi.json?token={HIDDEN}", "prefix": "/api/devices"}},
     }
-    shown = masked_configuration(loaded(tree))
+    shown = redacted_configuration(loaded(tree))
     assert "hunter2" not in json.dumps(shown)
     first, second = shown["jwt"]["issuers"]
     assert (first["issuer"], first["secret"], second["secret"]) == ("https://id", MASK, None)
@@ -73,13 +73,13 @@ def test_all_that_is_no_secret_is_shown(tmp_path: Path) -> None:
     assert shown["redis_url"] is None
 
 
-def test_texts_that_sound_like_secrets_are_taken_for_such() -> None:
+def test_strings_of_settings_that_are_named_like_secrets_are_masked() -> None:
     tree = {"headers": {"X": "hunter2"}, "passwords": ["hunter2"], "api_key": "hunter2", "credentials": True}
-    shown = {name: masked(name, value) for name, value in tree.items()}
+    shown = {name: redacted(name, value) for name, value in tree.items()}
     assert shown == {"headers": {"X": MASK}, "passwords": [MASK], "api_key": MASK, "credentials": True}
 
 
-def test_what_is_not_default_is_named() -> None:
+def test_names_not_default_lists_changed_settings() -> None:
     assert names_not_default(loaded({})) == []
     tree: dict[str, Any] = {
         "jwt": {"secret": HIDDEN},

@@ -1,4 +1,4 @@
-"""What is made of the reports of several workers."""
+"""The summary of several workers' reports and histories."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from gateway.status.report_schema import Slot, WorkerReport, read_history, read_report
 from gateway.status.rolling_stats import SLOT_SECONDS, SLOTS
-from gateway.status.summary import Told, summarized
+from gateway.status.summary import WorkerData, summarize
 
 # In the middle of a slot.
 NUMBER = 180_000_000
@@ -17,7 +17,7 @@ URL = "http://10.0.0.1:8004"
 
 
 def target(**more: Any) -> dict[str, Any]:
-    closed = {"breaker": "closed", "open_seconds": 0.0, "is_resting": False, "in_flight": 0, "health": "not asked"}
+    closed = {"breaker": "closed", "open_seconds": 0.0, "is_paused": False, "in_flight": 0, "health": "not checked"}
     return {"url": URL, **closed, **more}
 
 
@@ -43,20 +43,20 @@ def slot(number: int, requests: int, errors: int = 0, bucket: int = 3) -> Slot:
     return Slot(number, requests, errors, 0, {}, {bucket: requests})
 
 
-def told(report: WorkerReport | None, *slots: Slot) -> Told:
-    return Told(report, {"devices": slots})
+def worker(report: WorkerReport | None, *slots: Slot) -> WorkerData:
+    return WorkerData(report, {"devices": slots})
 
 
-def devices(*reports: Told, now: float = NOW) -> dict[str, Any]:
-    (found,) = summarized(reports, now)["services"]
+def devices(*workers: WorkerData, now: float = NOW) -> dict[str, Any]:
+    (found,) = summarize(workers, now)["services"]
     assert found["name"] == "devices"
     return dict(found)
 
 
 def test_workers_are_added_up_slot_by_slot() -> None:
     found = devices(
-        told(report(1, service={"in_flight": 2}), slot(NUMBER - 90, 10), slot(NUMBER - 1, 30, errors=3)),
-        told(report(2, service={"in_flight": 3}), slot(NUMBER - 1, 70, errors=2, bucket=9)),
+        worker(report(1, service={"in_flight": 2}), slot(NUMBER - 90, 10), slot(NUMBER - 1, 30, errors=3)),
+        worker(report(2, service={"in_flight": 3}), slot(NUMBER - 1, 70, errors=2, bucket=9)),
     )
     assert (found["requests"], found["errors"], found["in_flight"]) == (110, 5, 5)
     history = found["history"]
@@ -71,83 +71,83 @@ def test_workers_are_added_up_slot_by_slot() -> None:
     assert 0.0005 * 1.5**8 < found["p50_seconds"] < found["p95_seconds"] < 0.0005 * 1.5**9
 
 
-def test_a_slot_that_finished_since_it_was_told_of_is_counted_once() -> None:
+def test_a_slot_that_finished_after_the_report_is_counted_once() -> None:
     late = report(at=NOW - 6, service={"running": [NUMBER - 1, 20, 0, 0, {}, {3: 20}]})
-    assert devices(told(late, slot(NUMBER - 1, 25)))["requests"] == 25
-    assert devices(told(late))["requests"] == 20
+    assert devices(worker(late, slot(NUMBER - 1, 25)))["requests"] == 25
+    assert devices(worker(late))["requests"] == 20
 
 
-def test_what_a_dead_worker_saw_stays_and_it_is_not_among_the_workers() -> None:
-    summary = summarized([told(report(1), slot(NUMBER - 2, 1)), told(None, slot(NUMBER - 2, 9))], NOW)
+def test_an_ended_workers_requests_stay_but_the_worker_is_not_listed() -> None:
+    summary = summarize([worker(report(1), slot(NUMBER - 2, 1)), worker(None, slot(NUMBER - 2, 9))], NOW)
     assert summary["services"][0]["requests"] == 10
     assert [worker["pid"] for one in summary["gateways"] for worker in one["workers"]] == [1]
 
 
-def test_the_last_point_waits_until_everybody_has_told_of_it() -> None:
+def test_the_last_point_is_shown_once_all_reports_cover_it() -> None:
     # The second worker's report is from before the last slot's end.
-    found = devices(told(report(1), slot(NUMBER - 2, 10), slot(NUMBER - 1, 10)), told(report(2, NOW - 6)))
+    found = devices(worker(report(1), slot(NUMBER - 2, 10), slot(NUMBER - 1, 10)), worker(report(2, NOW - 6)))
     assert found["history"]["requests_per_second"][-2:] == [0, 1.0]
     assert found["requests"] == 20
 
 
-def test_a_new_gateway_s_rate_is_of_the_time_that_it_has_been_there() -> None:
+def test_the_rate_of_a_new_gateway_is_calculated_over_its_uptime() -> None:
     running = {"running": [NUMBER, 20, 0, 0, {}, {3: 20}]}
-    assert devices(told(report(uptime_seconds=4.0, service=running)))["requests_per_second"] == 5.0
+    assert devices(worker(report(uptime_seconds=4.0, service=running)))["requests_per_second"] == 5.0
 
 
 @pytest.mark.parametrize("hours", [-3, 3])
-def test_a_gateway_whose_clock_is_wrong_is_told_by_the_right_one(hours: int) -> None:
+def test_slots_of_a_gateway_with_a_wrong_clock_are_shifted(hours: int) -> None:
     shift = hours * 3600
     there = NUMBER + shift // SLOT_SECONDS
-    found = devices(told(report(at=NOW + shift), slot(there - 3, 40)), told(report(2), slot(NUMBER - 3, 10)))
+    found = devices(worker(report(at=NOW + shift), slot(there - 3, 40)), worker(report(2), slot(NUMBER - 3, 10)))
     assert found["history"]["requests_per_second"][-3] == 5.0
 
 
-def test_targets_are_told_as_all_workers_see_them() -> None:
+def test_targets_combine_the_states_of_all_workers() -> None:
     openness = {"breaker": "open", "open_seconds": 3.25}
     found = devices(
-        told(report(1, service={"targets": [target(in_flight=1, health="well")]})),
-        told(report(2, service={"targets": [target(**openness, in_flight=2, health="unwell")]})),
-        told(report(3, service={"targets": [target(breaker="half-open", is_resting=True, health="well")]})),
-        told(report(4, service={"targets": [target(), target(url="http://other")]})),
+        worker(report(1, service={"targets": [target(in_flight=1, health="healthy")]})),
+        worker(report(2, service={"targets": [target(**openness, in_flight=2, health="unhealthy")]})),
+        worker(report(3, service={"targets": [target(breaker="half-open", is_paused=True, health="healthy")]})),
+        worker(report(4, service={"targets": [target(), target(url="http://other")]})),
     )
     assert found["targets"] == [
         {
             "url": URL,
             "workers": 4,
-            "health": "unwell",
-            "unwell_in": 1,
+            "health": "unhealthy",
+            "unhealthy_in": 1,
             "breaker": "open",
             "open_in": 1,
             "half_open_in": 1,
             "open_seconds": 3.2,
-            "resting_in": 1,
+            "paused_in": 1,
             "in_flight": 3,
         },
         {
             "url": "http://other",
             "workers": 1,
-            "health": "not asked",
-            "unwell_in": 0,
+            "health": "not checked",
+            "unhealthy_in": 0,
             "breaker": "closed",
             "open_in": 0,
             "half_open_in": 0,
             "open_seconds": 0.0,
-            "resting_in": 0,
+            "paused_in": 0,
             "in_flight": 0,
         },
     ]
 
 
-def test_redis_and_keys_are_as_the_worst_of_them() -> None:
+def test_redis_and_keys_have_the_worst_state_of_all_workers() -> None:
     def keys(state: str, age: float | None = None) -> list[dict[str, Any]]:
         return [{"issuer": "https://id", "state": state, "age_seconds": age}]
 
-    summary = summarized(
+    summary = summarize(
         [
-            told(report(1, redis="down", keys=keys("failing", 700.0))),
-            told(report(2, keys=keys("ok", 20.0))),
-            told(report(3, keys=keys("never loaded"))),
+            worker(report(1, redis="down", keys=keys("failing", 700.0))),
+            worker(report(2, keys=keys("ok", 20.0))),
+            worker(report(3, keys=keys("never loaded"))),
         ],
         NOW,
     )
@@ -164,8 +164,8 @@ def test_redis_and_keys_are_as_the_worst_of_them() -> None:
     ]
 
 
-def test_nobody_at_all() -> None:
-    assert summarized([], NOW)["services"] == []
+def test_a_summary_without_workers() -> None:
+    assert summarize([], NOW)["services"] == []
 
 
 @pytest.mark.parametrize(
@@ -181,18 +181,18 @@ def test_nobody_at_all() -> None:
         report(service={"running": slot(1, 1)}).model_dump_json().replace('{"3":1}', '{"31":1}'),
     ],
 )
-def test_what_is_no_report_is_not_taken_for_one(text: str) -> None:
+def test_invalid_reports_are_rejected(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         read_report(text)
 
 
-def test_a_history_longer_than_there_can_be_is_none() -> None:
+def test_a_history_of_too_many_slots_is_rejected() -> None:
     row = "[1,1,0,0,{},{}]"
     assert len(read_history(f'{{"devices":[{",".join([row] * SLOTS)}]}}')["devices"]) == SLOTS
     with pytest.raises(ValueError, match="90"):
         read_history(f'{{"devices":[{",".join([row] * (SLOTS + 1))}]}}')
 
 
-def test_a_report_comes_out_as_it_went_in() -> None:
+def test_a_report_survives_json() -> None:
     one = report(service={"running": slot(NUMBER, 3)})
     assert read_report(one.model_dump_json()) == one

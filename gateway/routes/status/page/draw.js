@@ -1,5 +1,5 @@
 "use strict";
-// Makes what the page shows. Whatever comes from the gateway is set as text, never read as HTML.
+// Builds the elements of the page and formats values. Texts from the gateway are never parsed as HTML.
 const draw = (() => {
   const SVG = "http://www.w3.org/2000/svg";
   const WIDTH = 180;
@@ -18,7 +18,7 @@ const draw = (() => {
     return made;
   }
 
-  // Lines through the points that there are; where there is none, the line is broken.
+  // The points of one line per run of values; a missing value interrupts the line.
   function linesOf(values, top) {
     const step = WIDTH / Math.max(1, values.length - 1);
     const y = (value) => HEIGHT - 2 - (value / top) * (HEIGHT - 4);
@@ -47,7 +47,7 @@ const draw = (() => {
     if (known.length === 0) return svg;
     for (const run of linesOf(values, top)) {
       const [first, last] = [run[0], run[run.length - 1]];
-      // A point alone is a line of some length, or nobody would see it.
+      // A single point is drawn as a short line, to be visible.
       const points = run.length > 1 ? run : [[first[0] - 1, first[1]], [first[0] + 1, first[1]]];
       const area = [[first[0], HEIGHT - 1], ...points, [last[0], HEIGHT - 1]];
       svg.append(shape("polygon", { points: area.map(point).join(" "), class: "area" }));
@@ -56,14 +56,14 @@ const draw = (() => {
     return svg;
   }
 
-  // A state as a word with a sign before it, so that no colour is needed to tell it.
+  // A state as a word with a sign, so that the state does not depend on the color alone.
   const SIGNS = { good: "✓", warn: "!", bad: "✕", off: "–" };
   function badge(text, kind) {
     const sign = element("span", { class: "sign", "aria-hidden": "true" }, SIGNS[kind]);
     return element("span", { class: `badge ${kind}` }, sign, text);
   }
 
-  // `label` tells screen readers what the table is about; cells are texts or elements.
+  // `label` names the table for screen readers. Cells are texts or elements.
   function table(label, heads, rows, wide = "") {
     const head = element("tr", {}, ...heads.map((text) => element("th", { scope: "col" }, text)));
     const body = rows.map((cells) => {
@@ -103,7 +103,7 @@ const draw = (() => {
     return hundredth === 0 ? "0 %" : `${hundredth < 10 ? hundredth.toFixed(1) : Math.round(hundredth)} %`;
   }
 
-  // With its date, where that is not today's.
+  // With the date, unless it is today.
   function time(text) {
     const moment = new Date(text);
     const isToday = moment.toDateString() === new Date().toDateString();

@@ -1,39 +1,40 @@
 "use strict";
-// Asks for the figures every few seconds and shows them; what has not changed is left alone.
+// Fetches the status every few seconds and shows it. Sections whose data has not changed are not redrawn.
 (() => {
   const { element, sparkline, badge, table, empty, seconds, duration, rate, percent, time, count, bytes } = draw;
-  const PAUSE = 3000;
-  const PATIENCE = 10000;
+  const UPDATE_MS = 3000;
+  const TIMEOUT_MS = 10000;
   const byId = (id) => document.getElementById(id);
   const shown = new Map();
-  let since = null;
+  let unreachableSince = null;
   let timer = null;
-  let asking = false;
+  let isFetching = false;
 
-  // Shows `what` makes of `data`, where that is something else than before: selections and screen readers stay put.
-  function show(id, data, what) {
+  // Redraws a section if its data has changed. Otherwise a redraw would clear selections and disturb screen readers.
+  function show(id, data, render) {
     const text = JSON.stringify(data);
     if (shown.get(id) === text) return;
     shown.set(id, text);
-    byId(id).replaceChildren(...what(data));
+    byId(id).replaceChildren(...render(data));
   }
 
   const several = (number, text) => `${count(number)} ${text}${number === 1 ? "" : "s"}`;
+  // How many of the workers are in a state; nothing if there is only one.
   const inSome = (some, all) => (all > 1 ? ` in ${some} of ${all}` : "");
 
   function healthOf(target) {
-    if (target.health === "not asked" || target.health === "unknown") return badge(target.health, "off");
-    if (target.health === "well") return badge("well", "good");
-    return badge(`unwell${inSome(target.unwell_in, target.workers)}`, "bad");
+    if (target.health === "not checked" || target.health === "unknown") return badge(target.health, "off");
+    if (target.health === "healthy") return badge("healthy", "good");
+    return badge(`unhealthy${inSome(target.unhealthy_in, target.workers)}`, "bad");
   }
 
   function breakerOf(target) {
     if (target.open_in) {
       const open = badge(`open${inSome(target.open_in, target.workers)}`, "bad");
-      return element("span", {}, open, ` tries in ${seconds(target.open_seconds)}`);
+      return element("span", {}, open, ` next try in ${seconds(target.open_seconds)}`);
     }
     if (target.half_open_in) return badge(`half-open${inSome(target.half_open_in, target.workers)}`, "warn");
-    if (target.resting_in) return element("span", {}, badge("closed", "warn"), " it asked for a pause");
+    if (target.paused_in) return element("span", {}, badge("closed", "warn"), " paused by Retry-After");
     return badge("closed", "good");
   }
 
@@ -46,23 +47,23 @@
   ];
 
   function figuresOf(service) {
-    return element("div", { class: "figures" }, ...ROWS.map(([name, label, written, kind]) => {
+    return element("div", { class: "figures" }, ...ROWS.map(([name, label, format, kind]) => {
       const history = service.history[name];
-      // What is now has its own slot only when that has finished.
+      // The present value is not in the history until its slot has finished.
       const known = [...history, service[name]].filter((value) => value !== null);
       const most = known.length ? Math.max(...known) : null;
-      const told = `${service.name}, ${label}: ${written(service[name])} now, ${written(most)} at most in 15 minutes`;
+      const description = `${service.name}, ${label}: ${format(service[name])} now, at most ${format(most)} in 15 minutes`;
       return element("div", { class: "figure" },
         element("span", { class: "label" }, label),
-        element("strong", { class: "value", "data-figure": name }, written(service[name])),
-        sparkline(history, kind, told),
-        element("span", { class: "most", title: "the most in 15 minutes" }, most === null ? "" : `≤ ${written(most)}`));
+        element("strong", { class: "value", "data-figure": name }, format(service[name])),
+        sparkline(history, kind, description),
+        element("span", { class: "most", title: "maximum of the last 15 minutes" }, most === null ? "" : `≤ ${format(most)}`));
     }), element("div", { class: "figure", "aria-hidden": "true" },
       element("div", { class: "axis" }, element("span", {}, "15 min ago"), element("span", {}, "now"))));
   }
 
   const STATES = { failing: "bad", "partly failing": "warn", unknown: "off", up: "good" };
-  // What fails comes first; then by name, as it is told.
+  // Failing services come first; the others stay in the order of the JSON, by name.
   const bySeverity = (services) => {
     const order = ["failing", "partly failing"];
     const rank = (one) => (order.includes(one.state) ? order.indexOf(one.state) : order.length);
@@ -78,7 +79,7 @@
     for (const [name, text] of [
       ["In flight", count(service.in_flight)],
       ["In 15 minutes", several(service.requests, "request")],
-      ["Quota refusals", count(service.quota_refusals)],
+      ["Over a limit", count(service.quota_refusals)],
       ["Refused or failed by the gateway", codes || "none"],
     ]) facts.append(element("div", {}, element("dt", {}, name), element("dd", {}, text)));
     const targets = table(`Targets of ${service.name}`, ["Target", "Health", "Breaker", "In flight"],
@@ -104,7 +105,7 @@
       ["Requests/s", rate(requests)],
       ["Errors", requests ? percent(errors / requests) : "–"],
       ["In flight", count(status.services.reduce((sum, one) => sum + one.in_flight, 0))],
-      ["Quota refusals, 15 min", count(status.services.reduce((sum, one) => sum + one.quota_refusals, 0))],
+      ["Over a limit, 15 min", count(status.services.reduce((sum, one) => sum + one.quota_refusals, 0))],
       ["Gateways, workers", `${status.gateways.length}, ${workers}`],
       ["Redis", [`${redis.state}${down}`, REDIS[redis.state]]],
     ];
@@ -125,9 +126,9 @@
         table(`Workers of ${gateway.id}`, heads, rows)];
     });
     const other = (name) => new Set(gateways.flatMap((one) => one.workers.map((worker) => worker[name]))).size > 1;
-    if (other("build")) made.push(element("p", { class: "note" }, badge("Not all run the same build.", "warn")));
+    if (other("build")) made.push(element("p", { class: "note" }, badge("The workers run different builds.", "warn")));
     if (other("configuration")) {
-      made.push(element("p", { class: "note" }, badge("Not all have the same configuration.", "warn")));
+      made.push(element("p", { class: "note" }, badge("The workers have different configurations.", "warn")));
     }
     return made;
   }
@@ -142,8 +143,8 @@
   }
 
   function documentsOf(services) {
-    const kinds = { current: "good", stale: "warn", unavailable: "bad", "not asked": "off" };
-    return [table("API documents", ["Service", "State", "Asked for", "Why"], services.map((one) => [
+    const kinds = { current: "good", stale: "warn", unavailable: "bad", "not fetched": "off" };
+    return [table("API documents", ["Service", "State", "Checked", "Failure"], services.map((one) => [
       one.service,
       element("span", {}, badge(one.state, kinds[one.state]), one.stale_since ? ` since ${time(one.stale_since)}` : ""),
       one.checked_seconds_ago === null ? "–" : `${duration(one.checked_seconds_ago)} ago`,
@@ -152,15 +153,15 @@
   }
 
   function driftOf(drift) {
-    if (!drift.compared) return [empty("No document is known that could be compared with the configuration.")];
+    if (!drift.compared) return [empty("No API document has been fetched yet, so there is nothing to compare with the configuration.")];
     if (!drift.count) return [empty(`${several(drift.compared, "document")} and the configuration agree.`)];
     const rows = drift.first.map((one) => [one.service, `${one.method} ${one.path}`.trim(), one.policy, one.what]);
-    const made = [table("Drift", ["Service", "Operation", "Policy", "What"], rows, "stacked")];
-    if (drift.count > rows.length) made.push(empty(`These are the first ${rows.length} of ${count(drift.count)}.`));
+    const made = [table("Drift", ["Service", "Operation", "Policy", "Difference"], rows, "stacked")];
+    if (drift.count > rows.length) made.push(empty(`The first ${rows.length} of ${count(drift.count)} differences are shown.`));
     return made;
   }
 
-  // {a: {b: 1}} → [["a.b", "1"]]; what is no plain word is quoted, as `not_default` has it.
+  // {a: {b: 1}} → [["a.b", "1"]]. Keys that TOML must quote are quoted, as in `not_default`.
   function flat(tree, prefix = "") {
     return Object.entries(tree).flatMap(([key, value]) => {
       const part = /^[A-Za-z0-9_-]+$/.test(key) ? key : JSON.stringify(key);
@@ -174,9 +175,9 @@
     });
   }
 
-  function configurationOf([tree, given]) {
+  function configurationOf([tree, notDefault]) {
     const values = flat(tree);
-    const isSet = (name) => given.some((one) => name === one || name.startsWith(`${one}.`) || name.startsWith(`${one}[`));
+    const isSet = (name) => notDefault.some((one) => name === one || name.startsWith(`${one}.`) || name.startsWith(`${one}[`));
     const made = table("Configuration in force", ["Setting", "Value"],
       values.map(([name, value]) => [element("code", {}, name), element("code", {}, value)]), "pairs");
     made.querySelectorAll("tbody tr").forEach((row, index) => {
@@ -190,8 +191,8 @@
   function filter() {
     const wanted = byId("filter").value.toLowerCase();
     for (const row of byId("configuration").querySelectorAll("tbody tr")) {
-      const isLeftOut = byId("only-set").checked && row.className !== "set";
-      row.hidden = isLeftOut || !row.textContent.toLowerCase().includes(wanted);
+      const isExcluded = byId("only-set").checked && row.className !== "set";
+      row.hidden = isExcluded || !row.textContent.toLowerCase().includes(wanted);
     }
   }
 
@@ -206,37 +207,39 @@
     filter();
     byId("to-docs").hidden = !status.configuration.docs.enabled;
     byId("as-of").textContent = `as of ${time(status.time)}, the last 15 minutes`;
-    say(status.note);
+    showNotice(status.note);
   }
 
-  function say(text) {
+  // A live region for screen readers, which would read the same text again if it were set again.
+  function showNotice(text) {
     if (byId("trouble").textContent !== text) byId("trouble").textContent = text;
   }
 
-  async function ask() {
-    const options = { headers: { Accept: "application/json" }, cache: "no-store", signal: AbortSignal.timeout(PATIENCE) };
-    const answer = await fetch("status", options);
-    if (!answer.ok) throw new Error(`it answers ${answer.status}`);
-    return answer.json();
+  async function fetchStatus() {
+    const options = { headers: { Accept: "application/json" }, cache: "no-store", signal: AbortSignal.timeout(TIMEOUT_MS) };
+    const response = await fetch("status", options);
+    if (!response.ok) throw new Error(`status ${response.status}`);
+    return response.json();
   }
 
   async function update() {
     clearTimeout(timer);
-    if (asking) return;
-    asking = true;
+    if (isFetching) return;
+    isFetching = true;
     try {
-      showAll(await ask());
-      since = null;
+      showAll(await fetchStatus());
+      unreachableSince = null;
       byId("main").classList.remove("old");
     } catch (error) {
-      since = since || new Date();
-      const why = error instanceof TypeError || error.name === "TimeoutError" ? "it does not answer" : error.message;
-      say(`The gateway can't be reached since ${since.toLocaleTimeString()} (${why}). What is shown is as old.`);
+      unreachableSince = unreachableSince || new Date();
+      const reason = error instanceof TypeError || error.name === "TimeoutError" ? "no response" : error.message;
+      const clock = unreachableSince.toLocaleTimeString();
+      showNotice(`The gateway can't be reached since ${clock} (${reason}). The figures are from before.`);
       byId("main").classList.add("old");
     }
-    asking = false;
-    // A page that nobody sees asks for nothing; it goes on when it is seen again.
-    if (!document.hidden) timer = setTimeout(update, PAUSE);
+    isFetching = false;
+    // A hidden page fetches nothing; `visibilitychange` continues.
+    if (!document.hidden) timer = setTimeout(update, UPDATE_MS);
   }
 
   byId("filter").addEventListener("input", filter);
