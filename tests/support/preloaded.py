@@ -35,17 +35,10 @@ from gevent.os import fork_gevent
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# What each command, gunicorn.conf.py and wsgi.py import by themselves; the rest is imported by these.
+# What the commands import beside the modules that gunicorn.conf.py and wsgi.py name.
 MODULES = {
-    "gunicorn": (
-        "gunicorn.app.wsgiapp gunicorn.http.wsgi gunicorn.workers.ggevent gateway.application gateway.config.load "
-        "gateway.gunicorn.arbiter_extension gateway.gunicorn.gevent_worker gateway.gunicorn.listeners "
-        "gateway.gunicorn.master_config gateway.gunicorn.parser_settings gateway.gunicorn.patches "
-        "gateway.library_checks gateway.redis.private_server gateway.telemetry.telemetry prometheus_client.multiprocess"
-    ),
-    "flask": (
-        "flask.cli gateway.application gateway.cli.broken_configuration gateway.config.load gateway.library_checks"
-    ),
+    "gunicorn": "gunicorn.app.wsgiapp gunicorn.http.wsgi gunicorn.workers.ggevent prometheus_client.multiprocess",
+    "flask": "flask.cli",
 }
 # prometheus_client decides when it is imported whether it counts for several processes, by whether this variable is
 # set. It reads the folder's name when it first counts: by then the gateway has set the name of its own folder.
@@ -256,12 +249,17 @@ def renew_shared_memory() -> None:
         ctypes.memmove(address, content, length)
 
 
+def named_in_files(command: str) -> list[str]:
+    files = [ROOT / "wsgi.py", *([ROOT / "gunicorn.conf.py"] if command == "gunicorn" else [])]
+    return [name for file in files for name in re.findall(r"(?m)^ *from (gateway\.[\w.]+) import", file.read_text())]
+
+
 def main() -> None:
     command, descriptor = sys.argv[1], int(sys.argv[2])
     # As in production: gunicorn's processes are patched for gevent, those of commands are not.
     if command == "gunicorn":
         monkey.patch_all()
-    for name in MODULES[command].split():
+    for name in [*MODULES[command].split(), "gateway.application", "gateway.library_checks", *named_in_files(command)]:
         importlib.import_module(name)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     connection = get_original("socket", "socket")(fileno=descriptor)
