@@ -11,7 +11,7 @@ from gateway.config.key_paths import Tree, merge
 from gateway.config.origins import Origin, Origins
 
 FILE = Path(__file__).with_suffix(".toml")
-ORIGIN = Origin("built-in mapping")
+ORIGIN = Origin("built-in service")
 
 
 def built_in_services() -> Tree:

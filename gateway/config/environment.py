@@ -74,8 +74,8 @@ def is_name_of_a_setting(name: str) -> bool:
 
 def is_kubernetes_link(name: str, text: str) -> bool:
     # Kubernetes writes GATEWAY_PORT=tcp://10.0.0.1:9000; GATEWAY_PORT=9000 is written by somebody who means PORT.
-    is_mistake = name == f"{PREFIX}PORT" and "://" not in text
-    return KUBERNETES_LINK.fullmatch(name) is not None and not is_mistake
+    is_plain_port = name == f"{PREFIX}PORT" and "://" not in text
+    return KUBERNETES_LINK.fullmatch(name) is not None and not is_plain_port
 
 
 def put(tree: Tree, path: tuple[str, ...], value: Any) -> None:

@@ -45,9 +45,9 @@ class CorsSettings(Model):
     methods: tuple[Method, ...] = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
     """Methods that pages may use."""
     allow_headers: tuple[HeaderName, ...] = ("*",)
-    """Header fields that pages may send; `*` allows what a preflight asks for."""
+    """Headers that pages may send; `*` allows what a preflight asks for."""
     expose_headers: tuple[HeaderName, ...] = ()
-    """Header fields that pages may read, besides those of the gateway."""
+    """Headers that pages may read, besides those of the gateway."""
     max_age_seconds: Annotated[int, Field(ge=0, le=86400)] = 600
     """Time that browsers cache the response to a preflight."""
     private_network: bool = False

@@ -13,7 +13,7 @@ from gateway.config.key_paths import KeyPath, full_name
 class Origin:
     """`name` is the path of the file or the name of the variable; empty for defaults and built-in services."""
 
-    kind: Literal["default", "built-in mapping", "file", "variable", "secret file"]
+    kind: Literal["default", "built-in service", "file", "variable", "secret file"]
     name: str = ""
 
     def __str__(self) -> str:

@@ -23,6 +23,8 @@ def updated(page: str) -> str:
     """The page with current tables. Raises KeyError for a model that does not exist."""
     schema = json_schema()
     tables = {"Settings": schema, **schema["$defs"]}
+    # The settings that services other than the built-in ones require.
+    tables["ServiceSettings"] |= schema["properties"]["services"]["additionalProperties"]["allOf"][-1]
     return GENERATED.sub(lambda found: f"{found[1]}{found[2]}{table(tables[found[1]])}\n", page)
 
 
@@ -66,12 +68,8 @@ def form(schema: dict[str, Any]) -> str:
 
 
 def bounds(schema: dict[str, Any]) -> str:
-    parts = [
-        f" {word} {schema[keyword]}"
-        for keyword, word in (("minimum", "from"), ("exclusiveMinimum", "over"), ("maximum", "to"))
-        if keyword in schema
-    ]
-    return "".join(parts)
+    words = {"minimum": " from", "exclusiveMinimum": " over", "maximum": " to" if "minimum" in schema else ", up to"}
+    return "".join(f"{word} {schema[keyword]}" for keyword, word in words.items() if keyword in schema)
 
 
 def plural(words: str) -> str:

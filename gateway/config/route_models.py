@@ -34,7 +34,7 @@ class RouteSettings(Model):
     limits: tuple[Limit, ...] | None = None
     """Limits of the route, instead of those of the service; an empty list: the default limits of `[ratelimit]`."""
     plans: Plans | None = None
-    """Limits of the route for callers on a plan."""
+    """Limits of the route for callers on a plan, instead of `limits`."""
     cost: Cost | None = None
     """What a request is charged; 0: nothing."""
     count_by: CountBy | None = None

@@ -29,22 +29,23 @@ class ServerSettings(Model):
     """The server: where it listens, how many workers it has, and what clients may do to their connections."""
 
     bind: Bind = "127.0.0.1:8000"
-    """Addresses to listen at, for example `["0.0.0.0:8000", "unix:/run/gateway.sock"]`; `[::]:8000` includes IPv4. The
+    """Addresses to listen on, for example `["0.0.0.0:8000", "unix:/run/gateway.sock"]`; `[::]:8000` includes IPv4. The
     variable PORT sets `0.0.0.0:PORT`."""
     workers: Annotated[int, Field(ge=1, le=256)] | None = None
     """Number of worker processes; the variable WEB_CONCURRENCY sets it, too. Default: one per processor that the cgroup
     allows, and at least two."""
     worker: WorkerKind = "gevent"
-    """Kind of worker; there is no other."""
+    """The only kind of worker."""
     allowed_hosts: tuple[HostPattern, ...] = ()
     """Hosts that are served, for example `api.example.com` or `*.example.com:8443`; requests for others are answered
     with 421. Empty: all hosts."""
     connections_per_worker: Annotated[int, Field(ge=1, le=100_000)] = 2000
-    """Most connections of clients per worker; beyond, those that wait longest without a request are closed."""
+    """Maximum number of client connections per worker; beyond it, those that have waited longest without a request are
+    closed."""
     connections_per_client: Annotated[int, Field(ge=0, le=100_000)] = 0
-    """Most connections of one client address per worker; 0: no limit of its own."""
+    """Maximum number of connections per client address and worker; 0: no limit."""
     client_timeout_seconds: Seconds = 30
-    """Longest time between two reads of a body, and for a client to accept a part of a response."""
+    """Longest wait for the next part of a request's body, and for the client to accept the next part of a response."""
     body_timeout_seconds: Annotated[float, Field(ge=0, le=86400)] = 3600
     """Time limit for a whole body; 0: none."""
     min_body_bytes_per_second: Annotated[Bytes, Field(ge=0, le=1_000_000_000)] = 128
@@ -53,7 +54,7 @@ class ServerSettings(Model):
     """Time limit for a request's whole header, and for the next request on a connection."""
     max_head_bytes: Annotated[Bytes, Field(ge=8192, le=1024 * 1024)] = 64 * 1024
     """Largest request line and header together; larger ones are answered with 431. The request line alone may have 8190
-    bytes, a header field 16380."""
+    bytes, a single header 16380."""
     graceful_timeout_seconds: Annotated[int, Field(ge=1, le=3600)] = 30
     """Time that requests in flight have to end after TERM or a reload; then their connections are cut."""
     drain_seconds: Annotated[float, Field(ge=0, le=3600)] = 0
@@ -84,10 +85,10 @@ class ProxySettings(Model):
     """Proxies in front of the gateway, and how they describe the client."""
 
     trusted_hops: Annotated[int, Field(ge=0, le=10)] = 0
-    """Number of proxies that are trusted about the client's address, scheme and host. More than there are let clients
-    forge their address."""
+    """Number of proxies that are trusted about the client's address, scheme and host. A number that is too high
+    lets clients forge their address."""
     forwarding_fields: Literal["x-forwarded", "forwarded"] = "x-forwarded"
-    """Header fields that the proxies write: `X-Forwarded-For`, `-Proto` and `-Host`, or `Forwarded` (RFC 7239)."""
+    """Headers that the proxies write: `X-Forwarded-For`, `-Proto` and `-Host`, or `Forwarded` (RFC 7239)."""
 
 
 class AdminSettings(Model):
@@ -123,7 +124,7 @@ class TracingSettings(Model):
     """Base URL of a collector, for example `http://127.0.0.1:4318`; spans are sent to its `/v1/traces`. Default: none
     are sent."""
     headers: dict[HeaderName, HeaderValue] = Field(default={})
-    """Header fields for the collector, for example `{ authorization = "Bearer …" }`."""
+    """Headers for the collector, for example `{ authorization = "Bearer …" }`."""
     service_name: Text = "gateway"
     """`service.name` of the spans."""
 

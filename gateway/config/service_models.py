@@ -57,7 +57,7 @@ class ServiceSettings(Model):
     limits: tuple[Limit, ...] = ()
     """Limits of the service, instead of the default ones of `[ratelimit]`; a request must be within all of them."""
     plans: Plans = Field(default={})
-    """Limits of the service for callers on a plan."""
+    """Limits of the service for callers on a plan, instead of `limits`."""
     cost: Cost = 1
     """What a request is charged; 0: nothing."""
     count_by: CountBy = "principal"
@@ -90,7 +90,7 @@ class ServiceSettings(Model):
     head_timeout_seconds: Seconds | None = None
     """Time limit for the whole head of the response. Default: `read_timeout_seconds`."""
     retries: Annotated[int, Field(ge=0, le=5)] = 1
-    """Most times that a request is sent again, to another target; only if that is safe."""
+    """Maximum number of times that a request is sent again, to another target and only if that is safe."""
     retry_budget: Annotated[float, Field(ge=0, le=1)] = 0.2
     """Share of the requests that may be sent again, and ten more."""
     breaker: BreakerSettings = BreakerSettings()
@@ -98,7 +98,7 @@ class ServiceSettings(Model):
     max_body_bytes: Annotated[Bytes, Field(ge=0)] = 100 * 1024 * 1024
     """Largest body of a request; larger ones are answered with 413."""
     max_in_flight: Annotated[int, Field(ge=1)] = 400
-    """Most requests in flight per worker; others are answered with 503 at once."""
+    """Maximum number of requests in flight per worker; others are answered with 503 at once."""
     max_in_flight_per_caller: Share = 1
     """Share of `max_in_flight` that one caller may use: a principal, or a client address without a token (IPv6: its /64
     network). One request is always allowed."""
@@ -107,9 +107,9 @@ class ServiceSettings(Model):
     max_uploads_in_flight_per_caller: Share = 0.25
     """Share of `max_in_flight` that the uploads of one caller may use."""
     max_in_flight_per_target: Annotated[int, Field(ge=1)] | None = None
-    """Most requests in flight per target and worker. Default: no limit of its own."""
+    """Maximum number of requests in flight per target and worker. Default: no limit."""
     keepalive_connections: Annotated[int, Field(ge=0, le=10_000)] = 100
-    """Most idle connections per target and worker."""
+    """Maximum number of idle connections per target and worker."""
     keepalive_idle_seconds: Seconds = 1.5
     """Time after which an idle connection is closed. It must be shorter than the service's own (uvicorn 5, gunicorn
     2), else requests may be sent on a connection that the service closes."""

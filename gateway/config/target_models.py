@@ -22,7 +22,7 @@ class BreakerSettings(Model):
     window_seconds: Seconds = 10
     """Time over which `failure_ratio` is computed."""
     min_requests: Annotated[int, Field(ge=1)] = 20
-    """Fewest requests for which `failure_ratio` applies."""
+    """Minimum number of requests for which `failure_ratio` applies."""
     open_seconds: Seconds = 1
     """Time that the breaker stays open at first. It doubles each time that the target fails again, if another target
     is available."""

@@ -93,7 +93,7 @@ DEFAULT_MAPPING = {"sub": "X-User-Subject", "user_id": "X-User-Id"}
 
 def with_default_mapping(given: object) -> object:
     """The mapping, completed by the default one. A claim that is mapped to "" is left out, and so is a default claim
-    whose header field another claim is mapped to."""
+    whose header another claim is mapped to."""
     if not isinstance(given, dict):
         return given
     fields = {field.lower() for field in given.values() if isinstance(field, str)}
@@ -114,7 +114,7 @@ class JwtSettings(KeySettings):
     required_claims: tuple[Text, ...] = ("exp", "sub")
     """Claims that a token must have, besides `exp` and `sub`, which are always required."""
     max_token_bytes: Annotated[Bytes, Field(ge=256, le=16000)] = 8192
-    """Longest accepted token."""
+    """Maximum length of a token."""
     cache_size: Annotated[int, Field(ge=0, le=1_000_000)] = 10_000
     """Verified tokens that each worker caches until they expire."""
     cache_max_bytes: Annotated[Bytes, Field(ge=65_536, le=1 << 34)] = 32 * 1024 * 1024
@@ -122,7 +122,7 @@ class JwtSettings(KeySettings):
     scope_claim: Text | None = None
     """Claim with the scopes, for example `realm_access.roles`. Default: `scope`, else `scp`."""
     cookie: CookieName | None = None
-    """Cookie that the token is taken from if a request has no Authorization field."""
+    """Cookie that the token is taken from if a request has no `Authorization` header."""
     cookie_as_authorization: bool = False
     """Forward a valid token of the cookie as `Authorization: Bearer`. Services cannot tell then that a browser sent
     the token on its own: they need protection against CSRF."""
@@ -133,8 +133,8 @@ class JwtSettings(KeySettings):
     claims_to_headers: Annotated[dict[str, IdentityHeader], BeforeValidator(with_default_mapping)] = Field(
         default=DEFAULT_MAPPING
     )
-    """Claims that services get as header fields. Entries are added to the default ones; `""` removes one. Clients
-    cannot send these fields, in any spelling."""
+    """Claims that services get as headers. Entries are added to the default ones; `""` removes one. Clients cannot send
+    these headers, in any spelling."""
 
     @property
     def all_issuers(self) -> Sequence[KeySettings]:
@@ -148,7 +148,7 @@ class JwtSettings(KeySettings):
 
     @property
     def identity_fields(self) -> frozenset[str]:
-        """Names of the header fields that only the gateway may set, in lower case. The default ones are always among
+        """Names of the headers that only the gateway may set, in lower case. The default ones are always among
         them: a service may still trust them after the mapping has changed."""
         return frozenset(header.lower() for header in (*self.claims_to_headers.values(), *DEFAULT_MAPPING.values()))
 

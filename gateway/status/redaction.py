@@ -27,10 +27,10 @@ def redacted_configuration(settings: Settings) -> dict[str, Any]:
 
 
 def names_not_default(settings: Settings) -> list[str]:
-    """The full names of the settings that differ from the defaults and from the built-in mapping."""
+    """The full names of the settings that differ from the defaults and the built-in services."""
     built_in = dict(leaves_of(load_settings({}).model_dump(mode="json")))
     given = settings.model_dump(mode="json", warnings=False, exclude_defaults=True)
-    return [full_name(place) for place, value in leaves_of(given) if built_in.get(place, given) != value]
+    return [full_name(path) for path, value in leaves_of(given) if built_in.get(path, given) != value]
 
 
 def redacted(name: str, value: Any) -> Any:

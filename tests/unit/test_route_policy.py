@@ -34,7 +34,7 @@ def quota(*levels: tuple[str, ...]) -> RateLimitPolicy:
     return RateLimitPolicy(tuple(LimitLevel(name, tuple(limits), {}) for name, *limits in levels), 1, False, "local")
 
 
-def test_the_built_in_mapping() -> None:
+def test_the_built_in_services() -> None:
     found = [
         (policy.name, policy.path, policy.methods, policy.needs_token) for policy in policies_of(load_settings({}))
     ]

@@ -244,8 +244,8 @@ def test_config_tells_each_value_and_where_it_comes_from(tmp_path: Path) -> None
     assert json.loads(output)["file"] == file
     assert values["jwt.cookie"] == ("c", "file", file)
     assert values["services.devices.targets"] == (["http://10.0.0.7:1"], "file", file)
-    assert values["services.rules.targets"] == (["http://127.0.0.1:8003"], "built-in mapping", None)
-    assert values["services.auth.routes[0].path"] == ("/api/auth/login", "built-in mapping", None)
+    assert values["services.rules.targets"] == (["http://127.0.0.1:8003"], "built-in service", None)
+    assert values["services.auth.routes[0].path"] == ("/api/auth/login", "built-in service", None)
     assert values["ratelimit.default"] == ("7/minute", "variable", "GATEWAY_RATELIMIT__DEFAULT")
     assert values["redis_url"] == ("redis://**********@h/0?**********", "variable", "REDIS_URL")
     assert values["jwt.secret"] == ("**********", "generated", str(folder / "instance" / "jwt-secret"))

@@ -19,7 +19,7 @@ def test_the_origin_of_each_value(configured: Configured) -> None:
     found = validated(merged_sources(file | environ))
     places: dict[str, KeyPath] = {
         "default": ("jwt", "cache_size"),
-        "built-in mapping": ("services", "devices", "prefix"),
+        "built-in service": ("services", "devices", "prefix"),
         f"file {file['GATEWAY_CONFIG']}": ("jwt", "leeway_seconds"),
         "variable GATEWAY_JWT__COOKIE": ("jwt", "cookie"),
         "variable GATEWAY_CORS": ("cors", "origins", 0),

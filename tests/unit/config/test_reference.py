@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
+from gateway.config import load_settings
 from gateway.config.json_schema import json_schema
 from gateway.config.reference import PAGE, form, plural, updated
+from gateway.errors import ConfigurationError
+from tests.unit.config.conftest import Configured
 
 
 def test_the_page_is_current() -> None:
@@ -21,6 +26,14 @@ def test_the_page_has_each_table_once_and_each_setting_a_description() -> None:
         for name, setting in model["properties"].items():
             # Tables have a description of their own.
             assert "description" in setting or "$ref" in setting or name == "services", name
+
+
+def test_the_shown_errors_are_those_of_the_gateway(configured: Configured) -> None:
+    environ = configured('[jwt]\nsecert = "x"\n[services.rules]\ntargets = ["http://h", "ftp://h"]\n')
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(environ | {"WEB_CONCURRENCY": "many"})
+    shown = f"```\nError: The configuration can't be used:\n{caught.value.listing()}\n```\n"
+    assert shown in PAGE.read_text(encoding="utf-8")
 
 
 def test_a_table_shows_names_forms_defaults_and_descriptions() -> None:
@@ -43,7 +56,7 @@ def test_forms() -> None:
         "list of integers from 0 to 10000",
         "table of lists of limits",
         "list of tables",
-        "number over 0 to 86400",
+        "number over 0, up to 86400",
         "boolean",
     ]
     assert plural("address") == "addresses"

@@ -43,7 +43,7 @@ def fastapi(name: str) -> dict[str, Any]:
 
 
 def built_in(documents: dict[str, Any]) -> list[ServiceDocument]:
-    """The parts of the built-in mapping."""
+    """The inputs of the built-in services."""
     return [
         ServiceDocument(
             name, service.prefix, tuple(service_policies(name, service, RateLimitSettings())), documents.get(name)
