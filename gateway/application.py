@@ -70,11 +70,11 @@ def build(settings: Settings, dependencies: Dependencies = DEFAULTS) -> Flask:
     issuers = dependencies.issuers(settings.jwt, time.monotonic, random.random)
     verifier = Verifier(settings.jwt, issuers, time.time)
     for issuer in issuers:
-        issuer.keys.on_key_removed = verifier.forget_all
+        issuer.keys.on_key_removed = verifier.clear_cache
     signer = None
     if settings.identity.sign:
         claims = list(settings.jwt.claims_to_headers)
-        signer = IdentitySigner(settings.identity, claims, time.time, verifier.note_signed)
+        signer = IdentitySigner(settings.identity, claims, time.time, verifier.add_signed_bytes)
     authentication = Authentication(verifier, settings.revocation, rate_limiter, settings.jwt, signer, metrics)
     policies = list(policies_of(settings))
     limiter = make_limiter(

@@ -70,7 +70,7 @@ def revoke_command(settings: Settings) -> click.Command:
         until = None if expires is None else refused_until(settings, expires)
         with revocations(settings) as store:
             if undo:
-                if not store.allow_again(kind, name, issuer_name):
+                if not store.remove(kind, name, issuer_name):
                     raise click.ClickException("there is no such revocation")
                 click.echo("revocation removed")
             elif kind == "sub":
@@ -111,7 +111,7 @@ def revoked_command(settings: Settings) -> click.Command:
         """List what is revoked."""
         known = [one.issuer or "" for one in settings.jwt.all_issuers]
         with revocations(settings) as store:
-            for one in sorted(store.listed(), key=lambda found: (found.kind, found.issuer, found.name)):
+            for one in sorted(store.list_all(), key=lambda found: (found.kind, found.issuer, found.name)):
                 note = "" if one.issuer in known else " (no effect: this issuer is not configured)"
                 click.echo(format_revocation(one) + note)
         if not settings.revocation.enabled:

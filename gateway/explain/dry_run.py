@@ -40,8 +40,8 @@ from gateway.stages.path_check import PathCheck
 from gateway.stages.start import RequestStart
 from gateway.tokens.issuer import Issuer
 from gateway.tokens.issuer_factory import make_issuers
-from gateway.tokens.key_source import FIRST_LOAD_SECONDS
 from gateway.tokens.principal import Principal
+from gateway.tokens.remote_jwks import FIRST_LOAD_SECONDS
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment

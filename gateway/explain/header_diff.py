@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from gateway.http_fields import HeaderPairs, normal
-from gateway.tokens.identity_signer import FIELD
+from gateway.tokens.identity_signer import IDENTITY_HEADER
 
 CREDENTIALS = frozenset(["authorization", "proxy-authorization"])
 COOKIES = frozenset(["cookie", "set-cookie"])
@@ -45,7 +45,7 @@ def header_diff(before: Sequence[tuple[str, str]], after: Sequence[tuple[str, st
 def redacted(name: str, value: str) -> str:
     """The value without its credentials: of Authorization the scheme remains, of cookies the names."""
     lower = normal(name)
-    if lower == FIELD.lower():
+    if lower == IDENTITY_HEADER.lower():
         return f"{HIDDEN} (a token that the gateway signs for the service)"
     if lower in CREDENTIALS:
         scheme = SCHEME.match(value)

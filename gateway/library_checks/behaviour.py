@@ -33,7 +33,7 @@ from gateway.rate_limiting.limit_sets import LimitSets
 from gateway.redis.connection_classes import TimedConnection
 from gateway.responses import GatewayResponse, put_fields
 from gateway.stages.rate_limit import GatewayLimiter, RequestLimits
-from gateway.tokens.jws import CompactTokens
+from gateway.tokens.jws import CompactJWT
 
 PEER = ("127.0.0.1", 1)
 # One that is read in one step, one that gunicorn's parser reads, and one that only the gateway refuses.
@@ -119,7 +119,7 @@ def check_tokens() -> None:
     """Claims and signatures are checked both when a header is new and when it is known; times are not, in here."""
     secret = bytes(range(32))
     key = jwt.PyJWK({"kty": "oct", "k": base64.urlsafe_b64encode(secret).decode().rstrip("=")}, "HS256")
-    tokens = CompactTokens({"require": ["exp", "sub"], "enforce_minimum_key_length": True})
+    tokens = CompactJWT({"require": ["exp", "sub"], "enforce_minimum_key_length": True})
     good = {"sub": "a", "exp": EXPIRED, "iss": "i", "aud": "b"}
     bad = [{**good, "aud": "x"}, {**good, "iss": "x"}, {"exp": EXPIRED, "iss": "i", "aud": "b"}, {**good, "jti": 1}]
     for state in ("new", "known"):
@@ -151,7 +151,7 @@ def jwt_text(claims: dict[str, Any]) -> str:
     return "{" + ", ".join(f'"{name}": "{value}"' for name, value in claims.items()) + "}"
 
 
-def refuses(tokens: CompactTokens, key: jwt.PyJWK, token: str) -> bool:
+def refuses(tokens: CompactJWT, key: jwt.PyJWK, token: str) -> bool:
     try:
         tokens.verified_claims(token, key, "b", "i")
     except jwt.PyJWTError:

@@ -96,7 +96,7 @@ class Authentication:
         """The headers that describe the principal to the service."""
         if self._signer is None:
             return principal.identity_headers
-        return [*principal.identity_headers, self._signer.field_for(principal, service)]
+        return [*principal.identity_headers, self._signer.header_for(principal, service)]
 
     def _check_revocation(self, exchange: Exchange) -> None:
         """Removes the principal if its token is revoked. On a public route the request then is an anonymous one."""

@@ -1,6 +1,16 @@
-"""Who is calling: bearer tokens are verified here (RFC 6750, 7515, 7519, 8725), without any Flask.
+"""Bearer tokens: who sends a request (RFC 6750, 7515, 7519, 8725). No Flask here; `gateway.stages.authentication` is
+the adapter.
 
-`verifier` turns a token into a `principal` or says why not: its `issuers` have each a `key_source`, of fixed `keys` or
-of a published set (`jwks`); `token_cache` holds what was verified. `revocation` knows tokens that are not good any
-more, `identity` signs who is calling for the service that is called.
+In reading order: `verifier` turns a token into a `principal`, or raises the reason why it is not valid. Each `issuer`
+of tokens has a `key_source`: fixed `keys`, or a JSON Web Key Set (`jwks`) that `remote_jwks` downloads and refreshes.
+`jws` parses and verifies the token itself; `issuer_factory` makes the issuers of the configuration. `token_cache`
+stores verified tokens until they expire, and `revocation` refuses tokens before they expire. `identity_signer` signs a
+token that tells a service who the caller is.
+
+Glossary:
+- claims: the content of a token, as it is
+- principal: who a verified token says is calling
+- issuer: who creates and signs tokens; the claim `iss`
+- kid: the id of the key that signed a token, in the token's header
+- signing input: the part of a token that is signed, header and payload (RFC 7515 2)
 """

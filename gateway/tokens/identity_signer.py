@@ -1,4 +1,4 @@
-"""Signed identity: a short-lived token for one service, by which it can tell that the gateway let this caller in."""
+"""Signed identity: a short-lived token that proves to a service that the gateway admitted this caller."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ from gateway.tokens.keys import EC_ALGORITHMS, MIN_RSA_BITS, public_keys
 from gateway.tokens.principal import Principal, claim_at
 from gateway.tokens.token_cache import SIGNED_BYTES
 
-FIELD = "X-Gateway-Identity"
-TOKEN_TYPE = "identity+jwt"  # noqa: S105 - a media type (RFC 8725 3.11): it must not pass for an access token
-# Members of a JWK that its thumbprint is made of (RFC 7638 3.2), sorted.
+IDENTITY_HEADER = "X-Gateway-Identity"
+TOKEN_TYPE = "identity+jwt"  # noqa: S105 - a media type (RFC 8725 3.11), so that nobody accepts it as an access token
+# The members of a JWK that its thumbprint is computed from (RFC 7638 3.2), sorted.
 THUMBPRINT = {"RSA": ("e", "kty", "n"), "EC": ("crv", "kty", "x", "y"), "OKP": ("crv", "kty", "x")}
-# What the gateway says by itself; a claim of the caller's token must not speak for it.
+# Set by the gateway; claims of the caller's token must not overwrite them.
 OWN_CLAIMS = frozenset(["iss", "sub", "aud", "exp", "nbf", "iat", "scope", "token_iss"])
 
 PrivateKey = RSAPrivateKey | EllipticCurvePrivateKey | Ed25519PrivateKey | Ed448PrivateKey
 
 
 class IdentitySigner:
-    """Signs who is calling, for the service that is called. `key_set` is what services verify it by (RFC 7517).
+    """Signs a token about the caller for one service. `key_set` has the keys with which services verify it (RFC 7517).
 
-    `claims` names those of the caller's claims that are passed on. `clock` gives seconds since 1970.
-    `note_signed` is called with how many bytes more are stored with a principal.
+    `claims` are the names of the caller's claims that the token contains, too. `clock` gives seconds since 1970.
+    `add_signed_bytes` is called with the number of bytes that are added to a principal.
     Raises ConfigurationError for keys that can't be used."""
 
     def __init__(
@@ -48,24 +48,24 @@ class IdentitySigner:
         settings: IdentitySettings,
         claims: Sequence[str],
         clock: Callable[[], float],
-        note_signed: Callable[[Principal, int], None],
+        add_signed_bytes: Callable[[Principal, int], None],
     ) -> None:
         assert settings.private_key_file is not None  # noqa: S101 - one is generated where none is configured
         self._issuer = settings.issuer
         self._lifetime_seconds = settings.lifetime_seconds
         self._claims = [name for name in claims if name not in OWN_CLAIMS]
         self._clock = clock
-        self._note_signed = note_signed
+        self._add_signed_bytes = add_signed_bytes
         self._key = read_private_key(settings.private_key_file)
         self._algorithm = algorithm_of(self._key)
-        own = published(self._key.public_key(), self._algorithm)
+        own = as_jwk(self._key.public_key(), self._algorithm)
         self._header = {"kid": own["kid"], "typ": TOKEN_TYPE}
-        further = [further_key(index, path) for index, path in enumerate(settings.also_published)]
-        self.key_set = {"keys": list({key["kid"]: key for key in [own, *further]}.values())}
+        others = [other_key(index, path) for index, path in enumerate(settings.also_published)]
+        self.key_set = {"keys": list({key["kid"]: key for key in [own, *others]}.values())}
 
-    def field_for(self, principal: Principal, service: str) -> tuple[str, str]:
-        """The header field with a token for `service`: good for `lifetime_seconds`, for half of that at least, and no
-        longer than the caller's own token is taken. Remembered with the principal, as signing costs. Raises
+    def header_for(self, principal: Principal, service: str) -> tuple[str, str]:
+        """The header field with a token for `service`. The token is valid for half of `lifetime_seconds` to all of it,
+        but no longer than the caller's own token. Because signing is slow, it is stored with the principal. Raises
         InvalidToken."""
         now = self._clock()
         stored = principal.signed.get(service)
@@ -78,11 +78,11 @@ class IdentitySigner:
             try:
                 token = jwt.encode(payload, self._key, self._algorithm, self._header)
             except RecursionError as error:
-                # Claims that could just be read may be nested too deeply to be written.
+                # Claims may be nested deeply enough to be parsed but not to be serialized.
                 raise malformed() from error
             principal.signed[service] = token, now + (expires_at - now) / 2
-            self._note_signed(principal, SIGNED_BYTES + len(token) - before_bytes)
-        return FIELD, token
+            self._add_signed_bytes(principal, SIGNED_BYTES + len(token) - before_bytes)
+        return IDENTITY_HEADER, token
 
     def _payload(self, principal: Principal, service: str, now: int, expires_at: int) -> dict[str, Any]:
         payload = {name: value for name in self._claims if (value := claim_at(principal.claims, name)) is not None}
@@ -101,7 +101,9 @@ def read_private_key(path: Path) -> PrivateKey:
     except OSError as error:
         raise ConfigurationError([f"{name}: can't read {str(path)!r}: {error.strerror}"]) from error
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise ConfigurationError([f"{name}: {str(path)!r} holds no private key in PEM, without a password"]) from error
+        raise ConfigurationError(
+            [f"{name}: {str(path)!r} contains no private key in PEM, without a password"]
+        ) from error
     if not isinstance(key, PrivateKey):
         raise ConfigurationError([f"{name}: must be an EC, Ed25519 or RSA key"])
     if isinstance(key, EllipticCurvePrivateKey) and key.curve.name not in EC_ALGORITHMS:
@@ -117,18 +119,18 @@ def algorithm_of(key: PrivateKey) -> str:
     return "RS256" if isinstance(key, RSAPrivateKey) else "EdDSA"
 
 
-def further_key(index: int, path: Path) -> dict[str, Any]:
-    """A public key from a file, as it is published."""
+def other_key(index: int, path: Path) -> dict[str, Any]:
+    """A public key of `also_published`, as a JWK."""
     try:
         (name, key), *_ = public_keys(path, None).items()
     except ConfigurationError as error:
         lines = [line.replace("jwt.public_key_file", f"identity.also_published[{index}]") for line in error.errors]
         raise ConfigurationError(lines) from error
-    return published(key.key, name)
+    return as_jwk(key.key, name)
 
 
-def published(key: Any, algorithm: str) -> dict[str, Any]:
-    """A public key as a JWK, its id the thumbprint (RFC 7638): the same on all gateways that have the same key."""
+def as_jwk(key: Any, algorithm: str) -> dict[str, Any]:
+    """A public key as a JWK. Its id is its thumbprint (RFC 7638), which is the same on all gateways with this key."""
     jwk: dict[str, Any] = json.loads(get_default_algorithms()[algorithm].to_jwk(key))
     members = {name: jwk[name] for name in THUMBPRINT[jwk["kty"]]}
     digest = sha256(json.dumps(members, separators=(",", ":")).encode()).digest()

@@ -1,4 +1,4 @@
-"""One issuer of tokens: its keys, and what else a token of its must be (RFC 7519, 8725, 9068)."""
+"""One issuer of tokens: its keys, and the rules that its tokens must meet (RFC 7519, 8725, 9068)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any, Protocol
 import jwt
 
 from gateway.errors import InvalidToken
-from gateway.tokens.jws import CompactTokens
+from gateway.tokens.jws import CompactJWT
 from gateway.tokens.key_source import KeySource
 
-# What is told to the client, and the word for log and metrics. Order matters: the first that fits is taken.
+# PyJWT's exception, the reason for log and metrics, the detail for the client. The first match counts.
 REASONS: tuple[tuple[type[Exception], str, str], ...] = (
     (jwt.MissingRequiredClaimError, "missing_claim", "the token lacks a claim that is required"),
     (jwt.InvalidIssuerError, "issuer", "the token's issuer is not accepted"),
@@ -23,7 +23,7 @@ REASONS: tuple[tuple[type[Exception], str, str], ...] = (
 
 
 class IssuerRules(Protocol):
-    """What the configuration says of an issuer."""
+    """The settings of an issuer."""
 
     @property
     def issuer(self) -> str | None: ...
@@ -36,7 +36,7 @@ class IssuerRules(Protocol):
 
 
 class Issuer:
-    """Verifies tokens of one issuer. `required_claims` have `exp` and `sub` among them always."""
+    """Verifies tokens of one issuer. `exp` and `sub` are required in addition to `required_claims`."""
 
     def __init__(self, rules: IssuerRules, keys: KeySource, required_claims: tuple[str, ...]) -> None:
         self.name = rules.issuer or ""
@@ -44,44 +44,43 @@ class Issuer:
         self.lifetime_seconds = rules.lifetime_seconds
         self._rules = rules
         self._type = None if rules.token_type is None else media_type(rules.token_type)
-        self._tokens = CompactTokens(
+        self._jwt = CompactJWT(
             {
-                # Without `exp` a token would be good for ever, so it is always required.
+                # A token without `exp` would be valid for ever.
                 "require": sorted({"exp", "sub", *required_claims}),
                 "enforce_minimum_key_length": True,
             }
         )
 
     def claims(self, token: str) -> dict[str, Any]:
-        """The claims of a token whose signature, issuer, audience and type are right; times are not looked at.
+        """The claims of a token whose signature, issuer, audience and type are valid. Does not check times.
 
         Raises InvalidToken, KeysUnavailable."""
         try:
             key = self.keys.only_key
             if key is None or self._type is not None:
-                header = self._tokens.header(token)
+                header = self._jwt.header(token)
                 if self._type is not None and media_type(text(header.get("typ"))) != self._type:
-                    # An ID token or a refresh token is no access token (RFC 8725 3.11).
+                    # An ID token or a refresh token is not an access token (RFC 8725 3.11).
                     raise InvalidToken("the token is of another type", "type")
-                return self._claims_by_any(token, header.get("kid"), text(header.get("alg")))
+                return self._claims_by_header(token, header.get("kid"), text(header.get("alg")))
             return self._claims_by(key, token)
-        # Beside its own errors PyJWT lets through what json, base64 and int() raise for hostile input.
+        # Besides its own exceptions, PyJWT raises those of json, base64 and int() for hostile input.
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
             for kind, reason, detail in REASONS:
                 if isinstance(error, kind):
                     raise InvalidToken(detail, reason) from error
             raise malformed() from error
 
-    def _claims_by_any(self, token: str, kid: str | None, algorithm: str) -> dict[str, Any]:
-        """By the key that signed it, of those that may have."""
+    def _claims_by_header(self, token: str, kid: str | None, algorithm: str) -> dict[str, Any]:
         keys = self.keys.find(kid, algorithm)
         try:
             return self._claims_by_one_of(keys, token)
         except jwt.InvalidSignatureError:
-            fresh = () if kid else self.keys.find_new(kid, algorithm, keys)
-            if not fresh:
+            new_keys = () if kid else self.keys.find_new(kid, algorithm, keys)
+            if not new_keys:
                 raise
-            return self._claims_by_one_of(fresh, token)
+            return self._claims_by_one_of(new_keys, token)
 
     def _claims_by_one_of(self, keys: Sequence[jwt.PyJWK], token: str) -> dict[str, Any]:
         for key in keys[:-1]:
@@ -90,13 +89,13 @@ class Issuer:
         return self._claims_by(keys[-1], token)
 
     def _claims_by(self, key: jwt.PyJWK, token: str) -> dict[str, Any]:
-        # A token with an audience is for that audience only, also where none is configured (RFC 7519 4.1.3).
-        return self._tokens.verified_claims(token, key, self._rules.audience, self._rules.issuer)
+        # A token with an audience is refused if no audience is configured, too (RFC 7519 4.1.3).
+        return self._jwt.verified_claims(token, key, self._rules.audience, self._rules.issuer)
 
 
 def media_type(typ: str) -> str:
-    """A `typ` in the one way to compare it: in lower case, with the prefix that may be left out where there is no other
-    slash (RFC 7515 4.1.9)."""
+    """A `typ` in comparable form: lower case, and with the prefix `application/`, which may be omitted from values
+    without a slash (RFC 7515 4.1.9)."""
     return typ.lower() if "/" in typ else f"application/{typ.lower()}"
 
 

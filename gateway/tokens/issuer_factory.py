@@ -1,4 +1,4 @@
-"""The issuers of the configuration, each with its source of keys."""
+"""Makes the issuers of the configuration, each with its key source."""
 
 from __future__ import annotations
 
@@ -10,31 +10,33 @@ from gateway.document_fetch import url_fetcher
 from gateway.errors import ConfigurationError
 from gateway.tokens.issuer import Issuer
 from gateway.tokens.jwks import JwksKeySet, read_jwks
-from gateway.tokens.key_source import FixedKeys, KeySource, RemoteJwks
+from gateway.tokens.key_source import FixedKeys, KeySource
 from gateway.tokens.keys import load_keys
+from gateway.tokens.remote_jwks import RemoteJwks
 
 MAX_JWKS_BYTES = 512 * 1024
 
 
 def make_issuers(settings: JwtSettings, clock: Callable[[], float], jitter: Callable[[], float]) -> list[Issuer]:
-    """One issuer, or each of `issuers`. `clock` is monotonic seconds. Raises ConfigurationError with every error."""
+    """The issuers of `jwt.issuers`, else the one of `jwt` itself. `clock` gives monotonic seconds, `jitter` numbers
+    from 0 to 1. Raises ConfigurationError with the errors of all issuers."""
     named: list[tuple[str, KeySettings]] = [("jwt", settings)]
     if settings.issuers:
         named = [(f"jwt.issuers[{index}]", one) for index, one in enumerate(settings.issuers)]
-    found, errors = [], []
+    issuers, errors = [], []
     for name, one in named:
         try:
-            keys = key_source(name, one, settings, clock, jitter)
+            keys = make_key_source(name, one, settings, clock, jitter)
         except ConfigurationError as error:
             errors += [name + line.removeprefix("jwt") for line in error.errors]
         else:
-            found.append(Issuer(one, keys, settings.required_claims))
+            issuers.append(Issuer(one, keys, settings.required_claims))
     if errors:
         raise ConfigurationError(errors)
-    return found
+    return issuers
 
 
-def key_source(
+def make_key_source(
     name: str,
     own: KeySettings | IssuerSettings,
     settings: JwtSettings,

@@ -23,7 +23,7 @@ from gateway.config import KeySettings
 from gateway.errors import ConfigurationError
 
 EC_ALGORITHMS = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
-# By which PyJWT and by which cryptography hashes.
+# The hash in PyJWT and in cryptography.
 HASHES = {
     "HS256": (HMACAlgorithm.SHA256, SHA256()),
     "HS384": (HMACAlgorithm.SHA384, SHA384()),
@@ -31,16 +31,16 @@ HASHES = {
 }
 PSS_HASHES = {"PS256": RSAAlgorithm.SHA256, "PS384": RSAAlgorithm.SHA384, "PS512": RSAAlgorithm.SHA512}
 RSA_ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
-# By the curve's name: two names of one algorithm, the second one fully specified (RFC 9864 2.2).
+# By curve: two names of one algorithm, the second one fully specified (RFC 9864 2.2).
 ED_ALGORITHMS = {"Ed25519": ("EdDSA", "Ed25519"), "Ed448": ("EdDSA", "Ed448")}
 MIN_RSA_BITS = 2048  # RFC 7518 3.3
 
-# A key prepared once for each algorithm that it may be used with.
+# By algorithm: the key, prepared for this algorithm.
 KeySet = Mapping[str, PyJWK]
 
 
 def load_keys(settings: KeySettings) -> KeySet:
-    """Algorithm name → prepared key. Raises ConfigurationError naming the setting."""
+    """The keys of a secret or a public-key file. Raises ConfigurationError with the name of the setting."""
     if settings.public_key_file is not None:
         return public_keys(settings.public_key_file, settings.algorithms)
     if settings.secret is None:
@@ -52,11 +52,11 @@ def load_keys(settings: KeySettings) -> KeySet:
 def secret_key(secret: bytes, algorithm: str) -> PyJWK:
     octets = base64.urlsafe_b64encode(secret).decode().rstrip("=")
     key = PyJWK({"kty": "oct", "k": octets}, algorithm)
-    # PyJWT would find these with each token, and all that a client would hear is that its token can't be read.
+    # PyJWT would raise these errors for each token, and clients would be told that their tokens can't be read.
     try:
         is_too_short = key.Algorithm.check_key_length(key.Algorithm.prepare_key(key.key)) is not None
     except PyJWTError as error:
-        raise ConfigurationError(["jwt.secret: holds a key file or a JWK, which is not a secret"]) from error
+        raise ConfigurationError(["jwt.secret: is a key file or a JWK, which is not a secret"]) from error
     if is_too_short:
         needed = int(algorithm.removeprefix("HS")) // 8
         raise ConfigurationError([f"jwt.secret: must have at least {needed} bytes for {algorithm} (RFC 7518 3.2)"])
@@ -65,21 +65,21 @@ def secret_key(secret: bytes, algorithm: str) -> PyJWK:
 
 
 class CheckedSecret(HMACAlgorithm):
-    """HMAC with one secret, which was checked when it was loaded: PyJWT would look with each token whether it is not
-    some other kind of key, and begin the HMAC anew, either of which takes longer than to verify a token."""
+    """HMAC with one secret, which is checked and hashed once. For each token, PyJWT would check that the secret is not
+    another kind of key, and hash it again; each of the two takes longer than verifying a token."""
 
     def __init__(self, secret: bytes, algorithm: str) -> None:
-        own, begun = HASHES[algorithm]
-        super().__init__(own)
-        self._begun = HMAC(secret, begun)
+        pyjwt_hash, hmac_hash = HASHES[algorithm]
+        super().__init__(pyjwt_hash)
+        self._hmac = HMAC(secret, hmac_hash)
 
     def prepare_key(self, key: str | bytes) -> bytes:
         return key if isinstance(key, bytes) else super().prepare_key(key)
 
-    def sign(self, msg: bytes, key: bytes) -> bytes:  # noqa: ARG002 - it is the one that was begun with
-        own = self._begun.copy()
-        own.update(msg)
-        return own.finalize()
+    def sign(self, msg: bytes, key: bytes) -> bytes:  # noqa: ARG002 - always the secret of `__init__`
+        hmac = self._hmac.copy()
+        hmac.update(msg)
+        return hmac.finalize()
 
 
 def public_keys(path: Path, allowed: tuple[str, ...] | None) -> KeySet:
@@ -113,21 +113,21 @@ def public_keys(path: Path, allowed: tuple[str, ...] | None) -> KeySet:
 
 
 def bound_key(jwk: dict[str, Any], algorithm: str) -> PyJWK:
-    """A public key for this algorithm alone. Raises PyJWTError, and whatever its parameters make PyJWT raise."""
+    """A public key for this algorithm only. Invalid parameters raise PyJWTError and other exceptions of PyJWT."""
     if algorithm in ("Ed25519", "Ed448"):
-        # PyJWT knows it by its other name.
+        # PyJWT knows only the name EdDSA.
         key = PyJWK(jwk, "EdDSA")
         key.algorithm_name = algorithm
         return key
     key = PyJWK(jwk, algorithm)
     if algorithm in PSS_HASHES:
-        key.Algorithm = WholePss(PSS_HASHES[algorithm])
+        key.Algorithm = StrictPss(PSS_HASHES[algorithm])
     return key
 
 
-class WholePss(RSAPSSAlgorithm):
-    """RSASSA-PSS, whose signatures are as long as the key (RFC 8017 8.1.2): OpenSSL also takes one without its leading
-    zeros, and so one token in 256 would have a second spelling."""
+class StrictPss(RSAPSSAlgorithm):
+    """RSASSA-PSS that accepts only signatures as long as the key (RFC 8017 8.1.2). OpenSSL also accepts one without its
+    leading zeros, so that one token in 256 would have a second spelling."""
 
     def verify(self, msg: bytes, key: RSAPublicKey, sig: bytes) -> bool:
         return len(sig) == (key.key_size + 7) // 8 and super().verify(msg, key, sig)
@@ -137,12 +137,12 @@ def read_public_key(path: Path) -> RSAPublicKey | EllipticCurvePublicKey | Ed255
     try:
         pem = path.read_bytes()
         if b"PRIVATE KEY" in pem:
-            raise ConfigurationError(["jwt.public_key_file: holds a private key; the gateway must not have it"])
+            raise ConfigurationError(["jwt.public_key_file: contains a private key, which the gateway must not have"])
         key = load_pem_x509_certificate(pem).public_key() if b"BEGIN CERT" in pem else load_pem_public_key(pem)
     except OSError as error:
         raise ConfigurationError([f"jwt.public_key_file: can't read {str(path)!r}: {error.strerror}"]) from error
     except (ValueError, UnsupportedAlgorithm, InvalidVersion) as error:
-        raise ConfigurationError([f"jwt.public_key_file: {str(path)!r} holds no public key in PEM"]) from error
+        raise ConfigurationError([f"jwt.public_key_file: {str(path)!r} contains no public key in PEM"]) from error
     if not isinstance(key, RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey | Ed448PublicKey):
         raise ConfigurationError(["jwt.public_key_file: must be an RSA, EC or Ed25519 key"])
     return key

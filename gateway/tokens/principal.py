@@ -1,4 +1,4 @@
-"""The principal: who a verified token says is calling, and what services are told about it."""
+"""The principal: who a verified token says is calling, and the header fields that tell services."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from urllib.parse import quote
 
 # Printable ASCII stays; everything else, and the % that would make the result ambiguous, is percent-encoded (UTF-8).
 HEADER_SAFE = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
-# What it leaves as it is.
+# Values that need no encoding.
 PLAIN = re.compile(r"[!-$&-~]+")
-# Unreserved (RFC 3986 2.3), and what is in each e-mail address.
+# Unreserved characters (RFC 3986 2.3), and @ for e-mail addresses.
 KEY_SAFE = re.compile(r"[A-Za-z0-9_.~@-]*")
 
 
 @dataclass(slots=True)
 class Principal:
-    """A verified caller, shared by all requests with its token, so never changed. `issuer` is the configured one, empty
-    where none is configured: counters and revocations are stored under it, so that they stay valid when a second issuer
-    is added. Times are seconds since 1970 (RFC 7519 2)."""
+    """A verified caller, shared by all requests with its token and therefore never changed. `issuer` is the configured
+    one, empty if none is configured: keys of counters and revocations contain it, so that they stay valid when a second
+    issuer is added. Times are seconds since 1970 (RFC 7519 2)."""
 
     subject: str
     issuer: str
@@ -31,15 +31,15 @@ class Principal:
     expires_at: float
     claims: Mapping[str, Any] = field(repr=False)
     identity_headers: tuple[tuple[str, str], ...] = field(repr=False)
-    # SHA-256 of the signed part, for a token without an id: by this it can be revoked.
+    # SHA-256 of the signing input, for a token without an id, which is revoked by it.
     fingerprint: str | None = None
-    # What tells this caller apart from all others. Quoted, so that no subject can be written to look like another one.
+    # Unique for this caller. Quoted, so that no subject can imitate the key of another.
     key: str = field(init=False, compare=False)
-    # By service: what has been signed for it, and when that is to be signed anew.
+    # By service: the identity token for it, and when that is renewed.
     signed: dict[str, tuple[str, float]] = field(default_factory=dict, repr=False, compare=False)
-    # The Redis keys of its revocations, once they have been looked up.
+    # The Redis keys of its revocations, once they have been computed.
     revocation_keys: tuple[str, ...] = field(default=(), init=False, repr=False, compare=False)
-    # The cache's own record: under which digest it is held, and how much memory it takes.
+    # Set by the token cache: the digest of the token, and the memory that the principal takes.
     digest: bytes = field(default=b"", init=False, repr=False, compare=False)
     cached_bytes: int = field(default=0, init=False, repr=False, compare=False)
 
@@ -52,13 +52,13 @@ def quoted(text: str) -> str:
 
 
 def identity_headers(claims: Mapping[str, Any], claims_to_headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    """The header fields that tell a service who is calling; a claim that the token lacks gives none."""
-    told = [(header, claim_at(claims, claim)) for claim, header in claims_to_headers.items()]
-    return tuple([(header, header_value(value)) for header, value in told if value is not None])
+    """The header fields that tell a service who is calling. A claim that the token lacks gives no field."""
+    values = [(header, claim_at(claims, claim)) for claim, header in claims_to_headers.items()]
+    return tuple([(header, header_value(value)) for header, value in values if value is not None])
 
 
 def claim_at(claims: Mapping[str, Any], path: str) -> Any:
-    """The claim of that name, else the one at that path: `realm_access.roles`. None where there is none."""
+    """The claim with this name, else the one at this path, such as `realm_access.roles`; None if there is none."""
     if path in claims:
         return claims[path]
     value: Any = claims
@@ -70,7 +70,8 @@ def claim_at(claims: Mapping[str, Any], path: str) -> Any:
 
 
 def header_value(value: Any) -> str:
-    """A claim as a header field's value: never a control byte, so never a second field (RFC 9110 5.5)."""
+    """A claim as the value of a header field. It has no control bytes, so it can't inject a second field (RFC 9110
+    5.5)."""
     if isinstance(value, list):
         return ",".join(header_value(item).replace(",", "%2C") for item in value)
     if isinstance(value, str):
@@ -81,15 +82,15 @@ def header_value(value: Any) -> str:
         text = str(value)
     if PLAIN.fullmatch(text):
         return text
-    # Blanks at the ends would be lost on the way.
+    # Blanks at the ends are encoded, or servers would strip them.
     blanks = len(text) - len(text.lstrip(" "))
-    kept = quote(text.strip(" "), safe=HEADER_SAFE, errors="surrogatepass")
-    return "%20" * blanks + kept + "%20" * (len(text) - len(text.rstrip(" ")) if text.strip(" ") else 0)
+    encoded = quote(text.strip(" "), safe=HEADER_SAFE, errors="surrogatepass")
+    return "%20" * blanks + encoded + "%20" * (len(text) - len(text.rstrip(" ")) if text.strip(" ") else 0)
 
 
 def granted_scopes(claims: Mapping[str, Any], path: str | None = None) -> frozenset[str]:
-    """The claim at `path` where one is configured; else `scope`, separated by blanks (RFC 8693 4.2), else `scp`.
-    A list of texts, or one text."""
+    """The scopes in the claim at `path` if one is configured, else in `scope` (RFC 8693 4.2), else in `scp`: a list of
+    strings, or one string with scopes separated by blanks."""
     granted = claims.get("scope", claims.get("scp", "")) if path is None else claim_at(claims, path)
     if isinstance(granted, str):
         return frozenset(granted.split(" ")) - {""} if granted else frozenset()

@@ -1,8 +1,8 @@
-"""Tokens that are not good any more before they expire: marks in Redis, looked up together with the quota.
+"""Revocation of tokens before they expire: entries in Redis, looked up in the same call as the rate limits.
 
-A mark is a number under a hashed key, followed by what it is about, for people: for a subject the time before which its
-tokens must have been issued to be refused ("log out everywhere"), for one token the time until which the mark is kept.
-One token is marked by its id (`jti`), or, where it has none, by the digest of its signed part (`token`).
+An entry has a hashed key. Its value is a number, followed by a description for people. For a subject ("log out
+everywhere") the number is a time: tokens issued before it are refused. For one token it is the time when the entry
+expires. One token is identified by its id (`jti`), or, if it has none, by the digest of its signing input (`token`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gateway.tokens.principal import Principal
 PREFIX = "gateway:revoked:"
 TOKEN_REVOKED = "the token has been revoked"  # noqa: S105 - a sentence
 SUBJECT_REVOKED = "the tokens that the subject had been issued have been revoked"
-# What clients read who log in again and again: their new tokens are refused, too.
+# New tokens without iat are refused as well, so clients would otherwise log in again and again without knowing why.
 UNDATED_REVOKED = "the subject's tokens have been revoked, and this one does not say when it was issued (no iat)"
 
 Kind = Literal["jti", "sub", "token"]
@@ -28,8 +28,8 @@ Kind = Literal["jti", "sub", "token"]
 
 @dataclass(frozen=True, slots=True)
 class Revocation:
-    """`name` is a token's id, a subject, or a token's fingerprint; `issuer` is empty where none is configured; `until`
-    is when it is forgotten (seconds since 1970); `not_before` is set for subjects."""
+    """`name` is a token's id, a subject, or a token's fingerprint; `issuer` is empty if none is configured; `until` is
+    when the entry expires (seconds since 1970); `not_before` is set for subjects."""
 
     kind: str
     name: str
@@ -39,13 +39,13 @@ class Revocation:
 
 
 def fingerprint_of(token: str) -> str:
-    """What names a token that has no id. The signature is left out: of an ECDSA signature anybody can make a second one
-    that is good, too, (r, n - s), and so a token that has not been revoked."""
+    """Identifies a token without an id. Computed without the signature: anybody can turn a valid ECDSA signature (r, s)
+    into a second one, (r, n - s), and would get a token that is not revoked."""
     return sha256(token.rpartition(".")[0].encode()).hexdigest()
 
 
 def revocation_keys_of(principal: Principal) -> tuple[str, ...]:
-    """The Redis keys of the marks that concern this principal's token: its subject's, and the token's own."""
+    """The Redis keys of the entries that would revoke this principal's token: that of its subject, and its own."""
     if not principal.revocation_keys:
         kind, name = revocable_name(principal)
         own = () if name is None else (revocation_key(kind, name, principal.issuer),)
@@ -54,21 +54,21 @@ def revocation_keys_of(principal: Principal) -> tuple[str, ...]:
 
 
 def revocable_name(principal: Principal) -> tuple[Kind, str | None]:
-    """What marks this one token: its id, else its fingerprint."""
+    """What identifies this token: its id, else its fingerprint."""
     return ("jti", principal.token_id) if principal.token_id is not None else ("token", principal.fingerprint)
 
 
 def revocation_key(kind: Kind, name: str, issuer: str) -> str:
-    # Hashed: a name of any length and with any bytes in it stays one short key that nobody can forge.
+    # Hashed: a name of any length and content gives one short key, and no name can forge the key of another.
     text = f"{len(issuer)}:{issuer}{name}".encode("utf-8", "surrogatepass")
     return f"{PREFIX}{kind}:{blake2b(text, digest_size=16).hexdigest()}"
 
 
-def revocation_reason(principal: Principal, marks: Sequence[int | None]) -> str:
+def revocation_reason(principal: Principal, values: Sequence[int | None]) -> str:
     """Why the token is refused, by the values of `revocation_keys_of`; empty if it is not. A token without `iat` counts
     as issued before."""
-    not_before, *token_marks = marks
-    if any(mark is not None for mark in token_marks):
+    not_before, *of_token = values
+    if any(value is not None for value in of_token):
         return TOKEN_REVOKED
     if not_before is None:
         return ""
@@ -78,40 +78,41 @@ def revocation_reason(principal: Principal, marks: Sequence[int | None]) -> str:
 
 
 class Revocations:
-    """Revokes and lists. Each change is read back. Methods raise one of `redis.client.FAILURES` when Redis fails, and
-    RevocationNotStored where Redis answered but does not have what it was sent.
+    """Creates, removes and lists revocations. Each change is read back. Methods raise one of `redis.client.FAILURES` if
+    Redis fails, and RevocationNotStored if a change is missing when it is read back.
 
-    In a cluster each partition has all the marks, so that they are found beside any caller's counters."""
+    In a cluster every partition has all revocations, so that they can be read in one call with any caller's
+    counters."""
 
     def __init__(self, redis: SharedRedis, keep_seconds: int) -> None:
         self._redis = redis
         self._keep_seconds = keep_seconds
 
     def revoke_token(self, name: str, issuer: str, until: int | None, kind: Kind = "jti") -> Revocation:
-        """Refuses one token `until` then (seconds since 1970), which is when it would be refused anyway; for the
-        configured time where that is not known."""
+        """Refuses one token until it expires anyway, at `until` (seconds since 1970). If that is not known, for the
+        configured time."""
         now = time.time()
         if until is None:
             until = int(now) + self._keep_seconds
-        # Rounded up: a mark that ends before its token makes that good again.
-        self._mark(revocation_key(kind, name, issuer), until, f"{issuer}\n{name}", max(1, until - int(now)))
+        # Rounded up: the token must not become valid again before it expires.
+        self._store(revocation_key(kind, name, issuer), until, f"{issuer}\n{name}", max(1, until - int(now)))
         return Revocation(kind, name, issuer, until)
 
     def revoke_subject(self, subject: str, issuer: str) -> Revocation:
-        """Refuses all tokens of a subject that have been issued up to this second."""
+        """Refuses all tokens of a subject that were issued until now, including this second."""
         not_before = int(time.time()) + 1
-        self._mark(revocation_key("sub", subject, issuer), not_before, f"{issuer}\n{subject}", self._keep_seconds)
+        self._store(revocation_key("sub", subject, issuer), not_before, f"{issuer}\n{subject}", self._keep_seconds)
         return Revocation("sub", subject, issuer, not_before + self._keep_seconds, not_before)
 
-    def allow_again(self, kind: Kind, name: str, issuer: str) -> bool:
-        """Takes a revocation back; whether there was one."""
-        names = self._names_of(revocation_key(kind, name, issuer))
+    def remove(self, kind: Kind, name: str, issuer: str) -> bool:
+        """Removes a revocation; returns whether it existed."""
+        names = self._redis_keys(revocation_key(kind, name, issuer))
         deleted = [self._redis.run(name, "DEL", name) for name in names]
         if any(self._redis.run(name, "GET", name) is not None for name in names):
             raise RevocationNotStored("Redis still has the revocation")
         return any(deleted)
 
-    def listed(self) -> Iterator[Revocation]:
+    def list_all(self) -> Iterator[Revocation]:
         tag = self._redis.hash_tags.tags[0]
         for key in self._redis.scan(tag + PREFIX + "*"):
             value, left = self._redis.run(key, "GET", key), self._redis.run(key, "TTL", key)
@@ -122,21 +123,21 @@ class Revocations:
             kind = key.removeprefix(tag + PREFIX).partition(":")[0]
             yield Revocation(kind, name, issuer, time.time() + left, int(number) if kind == "sub" else None)
 
-    def _mark(self, key: str, number: int, about: str, seconds: int) -> None:
+    def _store(self, key: str, number: int, about: str, seconds: int) -> None:
         value = f"{number} {about}".encode("utf-8", "replace")
         failure: Exception | None = None
-        names = self._names_of(key)
+        names = self._redis_keys(key)
         for name in names:
             try:
                 self._redis.run(name, "SET", name, value, "EX", seconds)
             except FAILURES as error:
-                # Where a node is gone, the others refuse the token none the less. What failed can be done again.
+                # If one node is down, the others refuse the token nevertheless. The operator can repeat the command.
                 failure = error
         if failure is not None:
             raise failure
-        # Another command may have marked the same in between: a mark is a mark.
+        # Only existence is checked: another command may have revoked the same in between.
         if any(self._redis.run(name, "GET", name) is None for name in names):
-            raise RevocationNotStored("Redis has taken the revocation, but does not have it")
+            raise RevocationNotStored("Redis accepted the revocation, but does not have it")
 
-    def _names_of(self, key: str) -> list[str]:
+    def _redis_keys(self, key: str) -> list[str]:
         return [tag + key for tag in self._redis.hash_tags.tags]

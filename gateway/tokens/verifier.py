@@ -1,4 +1,4 @@
-"""Turns a bearer token into a principal, or says why not."""
+"""Turns a bearer token into a principal, or raises the reason why it is not valid."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jwt import PyJWTError
 from gateway.config import JwtSettings
 from gateway.errors import InvalidToken
 from gateway.tokens.issuer import Issuer, malformed
-from gateway.tokens.jws import json_object, octets_of, segments_of
+from gateway.tokens.jws import decode_segment, parse_object, split_token
 from gateway.tokens.principal import Principal, granted_scopes, identity_headers
 from gateway.tokens.revocation import fingerprint_of
 from gateway.tokens.token_cache import TokenCache
@@ -21,7 +21,7 @@ NUMERIC_CLAIMS = ("exp", "nbf", "iat")
 
 
 class Verifier:
-    """Verifies the tokens of its issuers; a verified one is remembered until its `exp`, by a keyed hash.
+    """Verifies the tokens of its issuers. A verified token is cached until its `exp`, by a keyed hash.
 
     `clock` gives seconds since 1970."""
 
@@ -30,36 +30,36 @@ class Verifier:
         self._issuers = {issuer.name: issuer for issuer in issuers}
         self._only_issuer = issuers[0] if len(issuers) == 1 else None
         self._clock = clock
-        # One who can read the worker's memory dump or guess its layout must not get tokens out of the cache's keys,
-        # and nobody can choose tokens that collide in it.
+        # Keyed, so that a memory dump has no hashes of tokens that can be tested, and nobody can choose tokens whose
+        # hashes collide.
         self._hash_key = secrets.token_bytes(32)
-        self._verified = self._empty_cache()
+        self._cache = self._empty_cache()
 
     def principal(self, token: str) -> Principal:
         """Who the token says is calling. Raises InvalidToken, KeysUnavailable."""
         if len(token) > self._settings.max_token_bytes:
             raise InvalidToken(f"the token is longer than {self._settings.max_token_bytes} bytes", "too_long")
         digest = blake2b(token.encode("latin-1", "replace"), key=self._hash_key, digest_size=20).digest()
-        # Where it is remembered is settled before its key is looked up: if the key goes while the token is verified,
-        # that is put where nobody looks any more.
-        verified = self._verified
-        known = verified.get(digest)
-        if known is not None:
-            if self._clock() < known.expires_at:
-                return known
-            verified.remove(digest)
+        # Read once: if a key is withdrawn while a token is verified with it, the token gets into the old cache, which
+        # is not used any more.
+        cache = self._cache
+        cached = cache.get(digest)
+        if cached is not None:
+            if self._clock() < cached.expires_at:
+                return cached
+            cache.remove(digest)
         principal = self._verify(token)
-        verified.add(digest, principal)
+        cache.add(digest, principal)
         return principal
 
-    def forget_all(self) -> None:
-        """Verifies every token anew, as a key is gone that some of them were verified with. A new cache, not an emptied
-        one: those who are verifying still have the old one."""
-        self._verified = self._empty_cache()
+    def clear_cache(self) -> None:
+        """For a withdrawn key: every token is verified again. A new cache, because threads that are verifying a token
+        still use the old one."""
+        self._cache = self._empty_cache()
 
-    def note_signed(self, principal: Principal, more_bytes: int) -> None:
-        """Counts identity tokens that are stored with a principal to the memory of the cache."""
-        self._verified.note_signed(principal, more_bytes)
+    def add_signed_bytes(self, principal: Principal, more_bytes: int) -> None:
+        """Counts identity tokens that were stored with a principal to the memory of the cache."""
+        self._cache.add_signed_bytes(principal, more_bytes)
 
     def _empty_cache(self) -> TokenCache:
         return TokenCache(self._settings.cache_size, self._settings.cache_max_bytes)
@@ -70,12 +70,12 @@ class Verifier:
         issued_at = self._check_times(claims, issuer.lifetime_seconds)
         if not claims["sub"]:
             raise InvalidToken("the token's sub is empty", "claims")
-        # An empty id names no token.
+        # An empty jti identifies no token.
         token_id = claims.get("jti") or None
         try:
             return Principal(
                 subject=claims["sub"],
-                # One issuer's subjects are not another's.
+                # Two issuers may have the same subject for different people.
                 issuer=issuer.name,
                 token_id=token_id,
                 issued_at=issued_at,
@@ -86,13 +86,13 @@ class Verifier:
                 fingerprint=fingerprint_of(token) if token_id is None else None,
             )
         except RecursionError as error:
-            # Claims that could just be read may be nested too deeply to be written.
+            # Claims may be nested deeply enough to be parsed but not to be serialized.
             raise malformed() from error
 
     def _issuer_of(self, token: str) -> Issuer:
-        """The issuer that the token names, which is bound to be right when it has been verified."""
+        """The issuer that the unverified token names. Its keys then verify the token, and with it the name."""
         try:
-            name = json_object(octets_of(segments_of(token.encode())[1]))["iss"]
+            name = parse_object(decode_segment(split_token(token.encode())[1]))["iss"]
         except (PyJWTError, ValueError, KeyError) as error:
             raise InvalidToken("the token names no issuer", "issuer") from error
         issuer = self._issuers.get(name) if isinstance(name, str) else None
@@ -101,13 +101,13 @@ class Verifier:
         return issuer
 
     def _check_times(self, claims: dict[str, Any], lifetime_seconds: float | None) -> float | None:
-        """When the token was issued: its `iat`, else by its `exp` and the issuer's lifetime, None where neither says.
-
-        RFC 7519 4.1.4 and 4.1.5; a token that was issued in the future isn't good yet either. Raises InvalidToken."""
+        """Checks `exp` and `nbf` (RFC 7519 4.1.4, 4.1.5), and that `iat` is not in the future. Returns when the token
+        was issued: its `iat`, else computed from its `exp` and the issuer's lifetime, else None. Raises
+        InvalidToken."""
         for name in NUMERIC_CLAIMS:
             if name in claims and not is_numeric_date(claims[name]):
                 raise InvalidToken(f"the token's {name} is not a number", "claims")
-        now, leeway, longest = self._clock(), self._settings.leeway_seconds, self._settings.max_lifetime_seconds
+        now, leeway, max_lifetime = self._clock(), self._settings.leeway_seconds, self._settings.max_lifetime_seconds
         if claims["exp"] <= now - leeway:
             raise InvalidToken("the token has expired", "expired")
         if max(claims.get("nbf", 0), claims.get("iat", 0)) > now + leeway:
@@ -116,14 +116,14 @@ class Verifier:
         if issued_at is None and lifetime_seconds is not None:
             issued_at = claims["exp"] - lifetime_seconds
             if issued_at > now + leeway:
-                # Taken as new it would outlive "log out everywhere"; the operator learns that the setting is wrong.
+                # The issuer's lifetime_seconds is wrong, and "log out everywhere" would not apply to this token.
                 raise InvalidToken("the token is good for longer than its issuer's tokens are said to be", "lifetime")
-        if longest is not None and (issued_at is None or claims["exp"] - issued_at > longest):
+        if max_lifetime is not None and (issued_at is None or claims["exp"] - issued_at > max_lifetime):
             raise InvalidToken("the token is good for too long", "lifetime")
         return issued_at
 
 
 def is_numeric_date(value: Any) -> bool:
-    """A JSON number (RFC 7519 2); not a string that looks like one, not true, not NaN or infinite."""
-    # As json reads them, so of no other type derived from these.
+    """A JSON number (RFC 7519 2): not a string, a boolean, NaN or infinity."""
+    # The exact type, because bool is a subclass of int.
     return type(value) in (int, float) and abs(value) < 1e15

@@ -400,7 +400,7 @@ def test_why_keys_can_not_be_fetched_is_told_with_the_url_and_without_what_is_se
     explainer = Explainer(without_secret(settings | four_services(upstream.url)))
     text = explainer.text("GET", "/api/devices", "--token", token, code=1)
     reason = f"{url}?**********: no connection to the service: Connection refused"
-    assert f"the keys of jwt can't be refreshed: {reason}; the known ones stay" in text
+    assert f"the keys of jwt can't be refreshed: {reason}; the last known keys stay in use" in text
     assert "hunter2" not in text
     assert not CLASS_NAME.search(text), text
 

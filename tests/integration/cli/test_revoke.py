@@ -195,8 +195,8 @@ COMMANDS = re.compile(rb"\*\d+\r\n\$\d+\r\n(\w+)\r\n")
 @pytest.mark.parametrize(
     ("words", "answers", "said"),
     [
-        (("revoke", "--jti", "x"), {b"GET": b"$-1\r\n"}, "Redis has taken the revocation, but does not have it"),
-        (("revoke", "--sub", "x"), {b"GET": b"$-1\r\n"}, "Redis has taken the revocation, but does not have it"),
+        (("revoke", "--jti", "x"), {b"GET": b"$-1\r\n"}, "Redis accepted the revocation, but does not have it"),
+        (("revoke", "--sub", "x"), {b"GET": b"$-1\r\n"}, "Redis accepted the revocation, but does not have it"),
         (
             ("revoke", "--sub", "x", "--undo"),
             {b"GET": b"$3\r\n1 x\r\n", b"DEL": b":1\r\n"},

@@ -117,7 +117,7 @@ def test_a_cluster_keeps_what_belongs_together_on_one_node() -> None:
         keys = list(redis.scan("*"))
         assert len(keys) >= 40
         assert all(key.startswith(f"{PREFIX}{{") for key in keys)
-        assert len(list(revocations.listed())) == 1
+        assert len(list(revocations.list_all())) == 1
         redis.close()
 
 

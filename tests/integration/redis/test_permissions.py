@@ -64,8 +64,8 @@ def count(url: str, script_is_new: Node | None = None) -> bool:
 def revoke(url: str) -> None:
     revocations = Revocations(SharedRedis(url, 10), 60)
     revocations.revoke_subject("eve", "")
-    assert [one.name for one in revocations.listed()] == ["eve"]
-    assert revocations.allow_again("sub", "eve", "")
+    assert [one.name for one in revocations.list_all()] == ["eve"]
+    assert revocations.remove("sub", "eve", "")
 
 
 def test_counting_needs_each_of_its_rights(server: Node) -> None:

@@ -129,7 +129,7 @@ def test_json_that_two_readers_understand_differently_is_refused(
     payload = b'{"sub":"root","sub":"ada","exp":%d}' % LATER
     for token in (sealed(HS256, payload), sealed(b'{"alg":"none","alg":"HS256"}', {"sub": "ada", "exp": LATER})):
         assert gateway.get("/api/devices", ("Authorization", f"Bearer {token}")).status == 401
-    gateway.wait_for_log(lambda line: "a name stands in an object twice" in str(line["cause"]))
+    gateway.wait_for_log(lambda line: "a name occurs twice in an object" in str(line["cause"]))
     assert upstream.requests == []
     deep = json.dumps({"sub": "ada", "exp": LATER})[:-1].encode() + b',"odd":' + b"[" * 2500 + b"]" * 2500 + b"}"
     assert gateway.get("/api/devices", ("Authorization", f"Bearer {sealed(HS256, deep)}")).status == 401

@@ -64,7 +64,7 @@ def test_what_is_stored_with_a_principal_is_noted(tmp_path: Path) -> None:
     signer = signer_with(tmp_path / "key.pem", private_pem(ec.generate_private_key(ec.SECP256R1())), clock, noted)
     for services in (["devices"], ["devices", "rules"], ["rules"]):
         for service in services:
-            signer.field_for(caller, service)
+            signer.header_for(caller, service)
         stored = sum(SIGNED_BYTES + len(token) for token, _ in caller.signed.values())
         assert sum(noted) == stored
         # Signed anew, in the place of the old one.
@@ -109,7 +109,7 @@ def test_any_good_key_signs_by_its_own_algorithm(tmp_path: Path, key: Any, algor
     (published,) = signer.key_set["keys"]
     assert published["alg"] == algorithm
     assert not {"d", "p", "q", "dp", "dq", "qi"} & set(published)
-    assert claims_in(signer, signer.field_for(principal(), "devices"))["sub"] == "ada"
+    assert claims_in(signer, signer.header_for(principal(), "devices"))["sub"] == "ada"
 
 
 def test_its_id_is_the_thumbprint(tmp_path: Path) -> None:
@@ -124,8 +124,8 @@ def test_its_id_is_the_thumbprint(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (lambda: b"", "holds no private key in PEM, without a password"),
-        (lambda: public_pem(rsa_key()), "holds no private key"),
+        (lambda: b"", "contains no private key in PEM, without a password"),
+        (lambda: public_pem(rsa_key()), "contains no private key"),
         (lambda: private_pem(rsa_key(), BestAvailableEncryption(b"password")), "without a password"),
         (lambda: private_pem(rsa_key(1, 1024)), "2048 bits or more"),
         (lambda: private_pem(ec.generate_private_key(ec.SECP256K1())), "the curve must be"),
@@ -149,7 +149,7 @@ def test_further_keys_are_published_and_told_where_they_cannot_be(tmp_path: Path
     now_used = signer_with(tmp_path / "key.pem", private_pem(following))
     assert [key["kid"] for key in signer.key_set["keys"]][1:] == [now_used.key_set["keys"][0]["kid"]]
     (tmp_path / "next.pem").write_bytes(private_pem(following))
-    with pytest.raises(ConfigurationError, match=r"identity\.also_published\[0\]: holds a private key"):
+    with pytest.raises(ConfigurationError, match=r"identity\.also_published\[0\]: contains a private key"):
         signer_with(tmp_path / "key.pem", private_pem(own), also_published=files)
 
 
@@ -157,25 +157,25 @@ def test_it_signs_anew_when_half_of_the_life_is_over_and_for_each_service(tmp_pa
     clock, caller = Clock(), principal()
     key = private_pem(ec.generate_private_key(ec.SECP256R1()))
     signer = signer_with(tmp_path / "key.pem", key, clock, lifetime_seconds=60)
-    first = signer.field_for(caller, "devices")
+    first = signer.header_for(caller, "devices")
     clock.now += 29
-    assert signer.field_for(caller, "devices") == first
-    assert signer.field_for(caller, "rules") != first
+    assert signer.header_for(caller, "devices") == first
+    assert signer.header_for(caller, "rules") != first
     clock.now += 1
-    second = signer.field_for(caller, "devices")
+    second = signer.header_for(caller, "devices")
     assert claims_in(signer, second)["exp"] == clock.now + 60
 
 
 def test_it_is_good_no_longer_than_the_callers_token(tmp_path: Path) -> None:
     signer = signer_with(tmp_path / "key.pem", private_pem(ec.generate_private_key(ec.SECP256R1())))
-    claims = claims_in(signer, signer.field_for(principal(expires_at=NOW + 7), "devices"))
+    claims = claims_in(signer, signer.header_for(principal(expires_at=NOW + 7), "devices"))
     assert claims["exp"] == NOW + 7
     # A token in its leeway: it is taken, so its identity must be good for a moment at least.
-    claims = claims_in(signer, signer.field_for(principal(expires_at=NOW - 3), "devices"))
+    claims = claims_in(signer, signer.header_for(principal(expires_at=NOW - 3), "devices"))
     assert claims["exp"] == NOW + 1
 
 
 def test_where_there_are_several_issuers_it_names_the_one(tmp_path: Path) -> None:
     signer = signer_with(tmp_path / "key.pem", private_pem(ec.generate_private_key(ec.SECP256R1())))
-    claims = claims_in(signer, signer.field_for(principal(issuer="https://id.test"), "devices"))
+    claims = claims_in(signer, signer.header_for(principal(issuer="https://id.test"), "devices"))
     assert claims["token_iss"] == "https://id.test"

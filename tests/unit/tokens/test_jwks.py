@@ -163,7 +163,7 @@ def test_only_so_many_keys_are_tried() -> None:
         ({"kty": "X\ny"}, "has a kty 'X\\ny' with crv (none), which is not supported"),
         ({"kty": "EC", "crv": "P-192"}, "has a kty 'EC' with crv 'P-192', which is not supported"),
         ({"kty": "x" * 43}, "has a kty (no name) with crv (none), which is not supported"),
-        ({"kid": 7}, "has a kid that is no text"),
+        ({"kid": 7}, "has a kid that is not a string"),
         ({"n": "short"}, "has 1024 bits, where 2048 are needed (RFC 7518 3.3)"),
         ({"n": "!"}, "can't be read: its parameters make no key"),
         ({"n": None}, "can't be read: its parameters make no key"),

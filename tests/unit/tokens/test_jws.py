@@ -16,7 +16,7 @@ from jwt.algorithms import RSAAlgorithm
 from gateway.config import JwtSettings
 from gateway.errors import InvalidToken
 from gateway.tokens.issuer import Issuer
-from gateway.tokens.jws import HEADERS_KNOWN, octets_of
+from gateway.tokens.jws import MAX_HEADERS, decode_segment
 from gateway.tokens.key_source import FixedKeys
 from gateway.tokens.keys import KeySet, secret_key
 from tests.support.forging import HS256, rsa_key, sealed, segment, unsealed
@@ -173,10 +173,10 @@ def test_a_header_is_known_for_its_key_alone() -> None:
 
 def test_an_issuer_whose_headers_all_differ_fills_no_memory() -> None:
     issuer = issuer_with(ONE)
-    for number in range(3 * HEADERS_KNOWN):
+    for number in range(3 * MAX_HEADERS):
         assert issuer.claims(sealed({**HS256, "number": number}, CLAIMS)) == CLAIMS
         assert outcome(issuer, sealed({**HS256, "refused": number}, CLAIMS, SECRET[::-1]))[1] == "signature"
-        assert 0 < len(issuer._tokens._accepted) <= HEADERS_KNOWN
+        assert 0 < len(issuer._jwt._verified) <= MAX_HEADERS
 
 
 @given(
@@ -187,7 +187,7 @@ def test_an_issuer_whose_headers_all_differ_fills_no_memory() -> None:
 def test_a_segment_has_one_spelling(plain: str, odd: str, is_in_front: bool) -> None:
     segment_text = (odd + plain if is_in_front else plain + odd).encode()
     try:
-        octets: bytes | None = octets_of(segment_text)
+        octets: bytes | None = decode_segment(segment_text)
     except jwt.DecodeError:
         octets = None
     # What there is to be read is written in no other way.

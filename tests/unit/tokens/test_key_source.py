@@ -19,9 +19,9 @@ from jwt import PyJWK
 
 from gateway.document_fetch import FetchError
 from gateway.errors import InvalidToken, KeysUnavailable
-from gateway.tokens import key_source
+from gateway.tokens import remote_jwks
 from gateway.tokens.jwks import JwksKeySet, NoUsableKey
-from gateway.tokens.key_source import RemoteJwks
+from gateway.tokens.remote_jwks import RemoteJwks
 from tests.support.forging import segment
 
 COOLDOWN = 30.0
@@ -86,7 +86,7 @@ def clock() -> Clock:
 @pytest.fixture(autouse=True)
 def waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("FIRST_LOAD_SECONDS", "UNKNOWN_KEY_SECONDS", "RETRY_SECONDS"):
-        monkeypatch.setattr(key_source, name, FOR_EVER)
+        monkeypatch.setattr(remote_jwks, name, FOR_EVER)
 
 
 @pytest.fixture
@@ -178,7 +178,7 @@ def test_nobody_waits_any_more_once_the_first_load_has_failed(
 def test_nobody_waits_for_the_next_attempt_either(
     monkeypatch: pytest.MonkeyPatch, callers: Callers, provider: Provider
 ) -> None:
-    monkeypatch.setattr(key_source, "RETRY_SECONDS", 0.001)
+    monkeypatch.setattr(remote_jwks, "RETRY_SECONDS", 0.001)
     provider.failure = FetchError("down")
     assert callers.ask("known") == ["unavailable"]
     provider.hang()
@@ -190,12 +190,12 @@ def test_nobody_waits_for_the_next_attempt_either(
 def test_the_wait_for_an_issuer_that_hangs_ends_for_all_at_once(
     monkeypatch: pytest.MonkeyPatch, callers: Callers, provider: Provider, clock: Clock
 ) -> None:
-    monkeypatch.setattr(key_source, "FIRST_LOAD_SECONDS", 0.2)
+    monkeypatch.setattr(remote_jwks, "FIRST_LOAD_SECONDS", 0.2)
     provider.hang()
     assert callers.ask(*["known"] * 50) == ["unavailable"] * 50
     # Who comes later has nothing left to wait for, however long one may.
     clock.now += FOR_EVER + 1
-    monkeypatch.setattr(key_source, "FIRST_LOAD_SECONDS", FOR_EVER)
+    monkeypatch.setattr(remote_jwks, "FIRST_LOAD_SECONDS", FOR_EVER)
     assert callers.ask(*["known"] * 50) == ["unavailable"] * 50
     assert provider.loads == 1
 
@@ -204,7 +204,7 @@ def test_the_wait_for_an_issuer_that_hangs_ends_for_all_at_once(
 def test_an_issuer_that_is_down_at_first_is_asked_until_it_is_up(
     monkeypatch: pytest.MonkeyPatch, callers: Callers, keys: RemoteJwks, provider: Provider, failure: Exception
 ) -> None:
-    monkeypatch.setattr(key_source, "RETRY_SECONDS", 0.001)
+    monkeypatch.setattr(remote_jwks, "RETRY_SECONDS", 0.001)
     provider.failure = failure
     assert not keys.is_ready
     eventually(lambda: provider.loads > 3)
@@ -267,11 +267,11 @@ def test_the_wait_for_a_fetch_that_hangs_ends_for_all_at_once(
     callers = Callers(fetched(provider, clock, cooldown_seconds=2 * FOR_EVER))
     callers.ask("known")
     provider.hang()
-    monkeypatch.setattr(key_source, "UNKNOWN_KEY_SECONDS", 0.2)
+    monkeypatch.setattr(remote_jwks, "UNKNOWN_KEY_SECONDS", 0.2)
     assert callers.ask(*(f"random-{number}" for number in range(50))) == ["unknown_key"] * 50
     # Who comes later in the same cooldown has nothing left to wait for, however long one may.
     clock.now += FOR_EVER + 1
-    monkeypatch.setattr(key_source, "UNKNOWN_KEY_SECONDS", FOR_EVER)
+    monkeypatch.setattr(remote_jwks, "UNKNOWN_KEY_SECONDS", FOR_EVER)
     assert callers.ask(*(f"random-{number}" for number in range(50))) == ["unknown_key"] * 50
     assert provider.loads == 2
 
@@ -399,8 +399,8 @@ def test_a_failure_is_logged_once_and_its_end_too(
     provider.failure = None
     callers.ask("random")
     assert [record.getMessage() for record in caplog.records] == [
-        "the keys of https://id.test can't be refreshed: status 500; the known ones stay",
-        "the keys of https://id.test are fresh again",
+        "the keys of https://id.test can't be refreshed: status 500; the last known keys stay in use",
+        "the keys of https://id.test are refreshed again",
     ]
 
 
@@ -425,8 +425,8 @@ def test_a_set_without_a_usable_key_is_believed_when_it_is_seen_for_the_second_t
     assert len(removed) == 1
     assert not keys.is_ready
     assert [record.getMessage() for record in caplog.records] == [
-        "the keys of https://id.test can't be refreshed: empty; the known ones stay",
-        "the keys of https://id.test are gone: empty, for the second time; its tokens are refused",
+        "the keys of https://id.test can't be refreshed: empty; the last known keys stay in use",
+        "https://id.test has withdrawn its keys (empty, twice); its tokens are refused",
     ]
     provider.failure = None
     assert callers.ask("known") == [provider.keys["known"]]
@@ -441,7 +441,7 @@ def test_a_set_without_a_usable_key_is_believed_when_it_is_seen_for_the_second_t
 def test_a_set_that_was_never_usable_is_no_key_but_not_an_outage_for_ever(
     monkeypatch: pytest.MonkeyPatch, callers: Callers, keys: RemoteJwks, provider: Provider
 ) -> None:
-    monkeypatch.setattr(key_source, "RETRY_SECONDS", 0.001)
+    monkeypatch.setattr(remote_jwks, "RETRY_SECONDS", 0.001)
     provider.failure = NoUsableKey("empty")
     assert callers.ask("known")[0] in ("unavailable", "unknown_key")
     eventually(lambda: provider.loads > 3)

@@ -199,7 +199,7 @@ def test_a_private_key_is_refused_also_beside_a_public_one(
     for octets in (private, public + private, private + public, certificate(kind) + private):
         file.write_bytes(octets)
         line = error(file)
-        assert line.startswith("jwt.public_key_file: holds a private key")
+        assert line.startswith("jwt.public_key_file: contains a private key")
         assert private.splitlines()[1].decode() not in line
 
 
@@ -246,7 +246,7 @@ def garbage() -> dict[str, bytes]:
 @pytest.mark.parametrize("what", garbage())
 def test_a_file_without_public_key_is_refused(file: Path, what: str) -> None:
     file.write_bytes(garbage()[what])
-    assert error(file) == f"jwt.public_key_file: {str(file)!r} holds no public key in PEM"
+    assert error(file) == f"jwt.public_key_file: {str(file)!r} contains no public key in PEM"
 
 
 def test_a_file_that_cannot_be_read_is_refused(file: Path) -> None:
@@ -260,7 +260,7 @@ def test_a_certificate_of_an_unknown_version_is_refused(file: Path, version: int
     octets = certificate("P-256", Encoding.DER)
     assert octets.count(b"\xa0\x03\x02\x01\x02") == 1
     file.write_bytes(in_pem(octets.replace(b"\xa0\x03\x02\x01\x02", bytes([0xA0, 3, 2, 1, version])), "CERTIFICATE"))
-    assert error(file) == f"jwt.public_key_file: {str(file)!r} holds no public key in PEM"
+    assert error(file) == f"jwt.public_key_file: {str(file)!r} contains no public key in PEM"
 
 
 @pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")
@@ -343,7 +343,7 @@ def test_a_key_file_or_jwk_is_no_secret() -> None:
     ):
         with pytest.raises(ConfigurationError) as caught:
             secret_keys(octets.decode())
-        assert caught.value.errors == ["jwt.secret: holds a key file or a JWK, which is not a secret"]
+        assert caught.value.errors == ["jwt.secret: is a key file or a JWK, which is not a secret"]
 
 
 def test_algorithms_of_key_pairs_have_no_secret() -> None:

@@ -25,8 +25,9 @@ from gateway.config import JwtSettings
 from gateway.errors import InvalidToken
 from gateway.tokens.issuer import Issuer
 from gateway.tokens.jwks import JwksKeySet, read_jwks
-from gateway.tokens.key_source import FixedKeys, KeySource, RemoteJwks
+from gateway.tokens.key_source import FixedKeys, KeySource
 from gateway.tokens.principal import Principal
+from gateway.tokens.remote_jwks import RemoteJwks
 from gateway.tokens.revocation import revocation_keys_of
 from gateway.tokens.verifier import Verifier
 from tests.support.client import exchange, request_bytes

@@ -17,11 +17,11 @@ from jwt import PyJWK
 
 from gateway.config import JwtSettings
 from gateway.errors import InvalidToken
-from gateway.tokens import key_source
+from gateway.tokens import remote_jwks
 from gateway.tokens.issuer import Issuer
 from gateway.tokens.jwks import JwksKeySet
-from gateway.tokens.key_source import RemoteJwks
 from gateway.tokens.principal import Principal
+from gateway.tokens.remote_jwks import RemoteJwks
 from gateway.tokens.revocation import revocation_keys_of
 from gateway.tokens.verifier import Verifier
 from tests.support.forging import HS256, sealed, segment
@@ -62,14 +62,14 @@ class Keys:
 def keys(monkeypatch: pytest.MonkeyPatch) -> Keys:
     # However slow the machine is, what is published is in force then.
     for name in ("FIRST_LOAD_SECONDS", "UNKNOWN_KEY_SECONDS"):
-        monkeypatch.setattr(key_source, name, 3600.0)
+        monkeypatch.setattr(remote_jwks, name, 3600.0)
     return Keys()
 
 
 def verifier(keys: Keys, clock: Callable[[], float] = lambda: NOW) -> Verifier:
     settings = JwtSettings(cache_size=CACHE_SIZE)
     made = Verifier(settings, [Issuer(settings, keys.source, settings.required_claims)], clock)
-    keys.source.on_key_removed = made.forget_all
+    keys.source.on_key_removed = made.clear_cache
     return made
 
 
@@ -175,9 +175,9 @@ def test_a_flood_from_many_threads_is_not_kept(hasty_threads: None, keys: Keys) 
     for thread in threads:
         thread.join()
     assert failures == []
-    assert len(by._verified) <= CACHE_SIZE
+    assert len(by._cache) <= CACHE_SIZE
     by.principal(keys.token("one", "last"))
-    assert len(by._verified) <= CACHE_SIZE
+    assert len(by._cache) <= CACHE_SIZE
 
 
 def test_nobody_is_remembered_past_their_exp_whoever_else_asks(hasty_threads: None, keys: Keys) -> None:
@@ -239,15 +239,15 @@ def test_the_cache_takes_no_more_memory_than_it_may(keys: Keys, large: Any) -> N
     taken = memory_taken(lambda: use_all(by, tokens))
     # The same, measured in two ways, when it is full.
     assert 0.5 * CACHE_BYTES < taken < 1.1 * CACHE_BYTES
-    assert 0 < len(by._verified) < MANY
+    assert 0 < len(by._cache) < MANY
 
 
 def test_ordinary_tokens_all_have_a_place(keys: Keys) -> None:
     by = bounded(keys, CACHE_BYTES)
     tokens = many_tokens(keys, ["read", "write"])
     taken = memory_taken(lambda: use_all(by, tokens))
-    assert len(by._verified) == MANY
-    assert 0.5 * by._verified._bytes < taken < 1.1 * by._verified._bytes
+    assert len(by._cache) == MANY
+    assert 0.5 * by._cache._bytes < taken < 1.1 * by._cache._bytes
 
 
 def test_a_token_that_is_larger_than_the_cache_is_verified_each_time_and_drives_nobody_out(keys: Keys) -> None:
@@ -263,15 +263,15 @@ def test_what_is_signed_for_callers_counts_as_long_as_they_are_held(keys: Keys) 
     keys.publish("one")
     by = bounded(keys, 65536)
     ada, bob = (by.principal(keys.token("one", name)) for name in ("ada", "bob"))
-    by.note_signed(ada, 60_000)
+    by.add_signed_bytes(ada, 60_000)
     assert by.principal(keys.token("one", "bob")) is bob
-    by.note_signed(bob, 60_000)
+    by.add_signed_bytes(bob, 60_000)
     # Ada came first, so she goes first, with all that was counted for her.
     assert by.principal(keys.token("one", "bob")) is bob
     assert by.principal(keys.token("one", "ada")) is not ada
-    before = by._verified._bytes
-    by.note_signed(ada, 60_000)
-    assert by._verified._bytes == before
+    before = by._cache._bytes
+    by.add_signed_bytes(ada, 60_000)
+    assert by._cache._bytes == before
 
 
 def test_what_expired_or_went_with_its_key_is_not_counted_any_more(keys: Keys) -> None:
@@ -280,12 +280,12 @@ def test_what_expired_or_went_with_its_key_is_not_counted_any_more(keys: Keys) -
     by = verifier(keys, lambda: now)
     token = keys.token("one", exp=NOW + 10)
     by.principal(token)
-    counted = by._verified._bytes
+    counted = by._cache._bytes
     now = NOW + 11
     by.principal(token)
-    assert (len(by._verified), by._verified._bytes) == (1, counted)
-    by.forget_all()
-    assert (len(by._verified), by._verified._bytes) == (0, 0)
+    assert (len(by._cache), by._cache._bytes) == (1, counted)
+    by.clear_cache()
+    assert (len(by._cache), by._cache._bytes) == (0, 0)
 
 
 CACHE_BYTES = 1 << 20
