@@ -84,7 +84,7 @@ class Gauges:
             is_open = any(state.breaker.state != "closed" for state in states)
             metrics.breaker_open.labels(name, url).set(is_open)
             if service.has_health_checks:
-                metrics.target_unwell.labels(name, url).set(not all(state.is_healthy for state in states))
+                metrics.target_unhealthy.labels(name, url).set(not all(state.is_healthy for state in states))
                 metrics.target_unknown.labels(name, url).set(not all(state.is_health_known for state in states))
 
     def _update_forever(self) -> None:

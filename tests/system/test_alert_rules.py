@@ -1,4 +1,4 @@
-"""When each alert fires, and when it does not, by promtool's unit tests."""
+"""promtool's unit tests: when each alert fires, and when it does not."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.prometheus import ALERTS, promtool
 
 RULES = {rule["alert"]: rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]}
 
-# Series by their names and labels, a value a minute as promtool writes them: 0+6x20 is 0, 6, 12, …, so 0.1 a second.
+# Series by name and labels, with one value per minute in promtool's notation: 0+6x20 is 0, 6, 12, …, 0.1 per second.
 Series = dict[str, str]
 REQUESTS = 'gateway_requests_total{job="gateway", service="devices", status="%s"}'
 ALIVE = '{job="gateway", instance="a"}'
@@ -26,12 +26,12 @@ DURING = "0+60x80"
 
 
 def slow(quick: str, slow: str) -> Series:
-    """Answers of which so many begin within a second, the others within ten."""
+    """Responses whose head arrives within a second, and within ten seconds."""
     name = 'gateway_upstream_seconds_bucket{job="gateway", service="devices", le="%s"}'
     return {name % "1.0": quick, name % "10.0": slow, name % "+Inf": slow}
 
 
-# What makes it fire, and what does not.
+# For each alert, series that make it fire, and series that do not.
 CASES: dict[str, tuple[Series, Series]] = {
     "GatewayUnreachable": ({f"up{ALIVE}": "1 0x80"}, {f"up{ALIVE}": "1x80"}),
     "GatewayAllUnreachable": ({'up{job="other"}': "1x80"}, {f"up{ALIVE}": "1x80"}),
@@ -45,7 +45,10 @@ CASES: dict[str, tuple[Series, Series]] = {
         {f"gateway_own_seconds_total{DEVICES}": "0+0.6x80", REQUESTS % "2xx": DURING},
     ),
     "GatewayBreakerOpen": ({f"gateway_breaker_open{TARGET}": "1x80"}, {f"gateway_breaker_open{TARGET}": "0x80"}),
-    "GatewayTargetUnwell": ({f"gateway_target_unwell{TARGET}": "1x80"}, {f"gateway_target_unwell{TARGET}": "0x80"}),
+    "GatewayTargetUnhealthy": (
+        {f"gateway_target_unhealthy{TARGET}": "1x80"},
+        {f"gateway_target_unhealthy{TARGET}": "0x80"},
+    ),
     "GatewayNearlyFull": (
         {f"gateway_requests_in_flight{DEVICES}": "90x80", f"gateway_requests_in_flight_limit{DEVICES}": "100x80"},
         {f"gateway_requests_in_flight{DEVICES}": "70x80", f"gateway_requests_in_flight_limit{DEVICES}": "100x80"},
@@ -59,7 +62,7 @@ CASES: dict[str, tuple[Series, Series]] = {
         {f"gateway_revocations_unseen_total{ALIVE}": "0+1x80"},
         {f"gateway_revocations_unseen_total{ALIVE}": "5x80"},
     ),
-    # It is minute 70 at second 4200 of this time.
+    # Minute 70 is second 4200.
     "GatewayKeysOld": (
         {f"gateway_jwks_loaded_timestamp_seconds{ISSUER}": "60x80", f"gateway_jwks_failing{ISSUER}": "2x80"},
         {f"gateway_jwks_loaded_timestamp_seconds{ISSUER}": "60x80", f"gateway_jwks_failing{ISSUER}": "0x80"},
@@ -87,7 +90,7 @@ CASES: dict[str, tuple[Series, Series]] = {
     ),
     "GatewayDocumentStale": (
         {f"gateway_document_failing{DEVICES}": "1x80"},
-        # It could be renewed in between.
+        # A refresh succeeded in between.
         {f"gateway_document_failing{DEVICES}": "1x30 0 1x50"},
     ),
 }
@@ -99,7 +102,7 @@ def test_every_alert_has_a_case() -> None:
 
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=list(RULES))
-def test_every_alert_says_what_it_is(rule: dict[str, Any]) -> None:
+def test_every_alert_has_a_severity_a_summary_and_a_description(rule: dict[str, Any]) -> None:
     assert rule["for"]
     assert rule["labels"]["severity"] in ("critical", "warning", "info")
     assert rule["annotations"].keys() == {"summary", "description"}
@@ -108,7 +111,7 @@ def test_every_alert_says_what_it_is(rule: dict[str, Any]) -> None:
 def test_alerts_fire_when_they_should_and_only_then(tmp_path: Path) -> None:
     (tmp_path / "alerts.yml").write_text(ALERTS.read_text())
     tests = [
-        described(f"{name} {'fires' if fires else 'does not'}", name, series, fires=fires)
+        promtool_test(f"{name} {'fires' if fires else 'does not'}", name, series, fires=fires)
         for name, both in CASES.items()
         for fires, series in zip((True, False), both, strict=True)
     ]
@@ -116,10 +119,10 @@ def test_alerts_fire_when_they_should_and_only_then(tmp_path: Path) -> None:
     assert "SUCCESS" in promtool("test", "rules", "test.yml", folder=tmp_path)
 
 
-def described(title: str, name: str, series: Series, *, fires: bool) -> dict[str, Any]:
+def promtool_test(title: str, name: str, series: Series, *, fires: bool) -> dict[str, Any]:
     firing = f'count(ALERTS{{alertname="{name}", alertstate="firing"}})'
     expected = [{"labels": "{}", "value": 1}] if fires else []
-    # In its first minute nothing has been so for long enough.
+    # No condition has held for long enough in the first minute.
     tests = [(0, []), (MINUTE, expected)]
     return {
         "name": title,
@@ -131,5 +134,5 @@ def described(title: str, name: str, series: Series, *, fires: bool) -> dict[str
     }
 
 
-def test_promtool_finds_no_mistake_in_the_rules() -> None:
+def test_promtool_accepts_the_rules() -> None:
     assert f"SUCCESS: {len(RULES)} rules found" in promtool("check", "rules", str(ALERTS))

@@ -1,4 +1,4 @@
-"""The alert rules and the dashboard, asked of a real Prometheus that scrapes a real gateway."""
+"""The alert rules and the dashboard, evaluated by a real Prometheus that scrapes a real gateway."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ StartGateway = Callable[..., GatewayProcess]
 
 RULES = [rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]]
 PANELS = json.loads(DASHBOARD.read_text())["panels"]
-# Whose conditions the traffic below fulfils.
+# The alerts whose conditions the traffic below fulfils.
 FULFILLED = frozenset(
-    "GatewayErrors GatewayBreakerOpen GatewayTargetUnwell GatewayRedisDown GatewayQuotaFallbacks "
+    "GatewayErrors GatewayBreakerOpen GatewayTargetUnhealthy GatewayRedisDown GatewayQuotaFallbacks "
     "GatewayRevocationsUnseen GatewayTokensRefused GatewayQuotaRefusals GatewayDocumentStale".split()
 )
-# Those of Prometheus itself, and of histograms.
+# Labels that Prometheus and histograms add.
 KNOWN_LABELS = frozenset(["job", "instance", "le"])
 DOCUMENT = b'{"openapi": "3.1.0", "info": {"title": "t", "version": "1"}, "paths": {"/api/livestreams": {"get": {}}}}'
 
 
 @dataclass
 class Setting:
-    """A gateway with something of everything that can be seen, and who watches it."""
+    """A gateway whose traffic sets every metric, and a Prometheus that scrapes it."""
 
     gateway: GatewayProcess
     redis: RedisServer
@@ -43,7 +43,7 @@ class Setting:
     prometheus: Prometheus
 
     def make_traffic(self) -> None:
-        """Requests that are answered, refused, sent again, over their quota, failed, and tokens that can't be good."""
+        """Sends requests that are answered, refused, retried, over a limit, failed, and with forged tokens."""
         good = ("Authorization", f"Bearer {self.issuer.token('k1')}")
         forged = ("Authorization", f"Bearer {self.issuer.token('k1')[:-8]}AAAAAAAA")
         for _ in range(15):
@@ -71,7 +71,7 @@ def setting(
         "devices": {
             "targets": [good, dead[0]],
             "breaker": breaker,
-            # One well target is too few to believe it: the other one is asked, too, and requests are sent again.
+            # With fewer healthy targets than min_available, the dead one is used as well, so requests are retried.
             "health": {"path": "/health", "interval_seconds": 0.5, "unhealthy_after": 1, "min_available": 2},
             "balancing": "round_robin",
         },
@@ -95,7 +95,7 @@ def setting(
 
 @pytest.fixture(scope="module")
 def seen(setting: Setting) -> Setting:
-    """When Prometheus has seen everything happen."""
+    """The setting once every panel and every fulfilled alert has data."""
     asked = expressions_of(PANELS) | {rule["alert"]: rule["expr"] for rule in RULES if rule["alert"] in FULFILLED}
     empty = dict(asked)
 
@@ -109,13 +109,13 @@ def seen(setting: Setting) -> Setting:
     without_redis = {name for name in asked if "Redis" in asked[name] or "redis" in asked[name]}
     without_redis |= {name for name in asked if re.search("fallbacks|unseen", asked[name])}
     try:
-        setting.gateway.wait_until(lambda: has_seen(*without_redis), "show all that can be seen with Redis")
+        setting.gateway.wait_until(lambda: has_seen(*without_redis), "have data for all that needs Redis")
         setting.redis.kill()
-        # A busy machine may have shown them before, and be over it.
+        # They may have had data before, and have none any more.
         empty |= {name: asked[name] for name in without_redis}
-        setting.gateway.wait_until(has_seen, "show all that can be seen")
+        setting.gateway.wait_until(has_seen, "have data for everything")
     except AssertionError as error:
-        raise AssertionError(f"there is nothing of {empty}") from error
+        raise AssertionError(f"no data for {empty}") from error
     return setting
 
 
@@ -126,15 +126,15 @@ def exposition(seen: Setting) -> str:
     return reply.body.decode()
 
 
-def test_every_panel_and_every_alert_of_what_happens_shows_it(seen: Setting) -> None:
+def test_every_panel_has_data_and_the_fulfilled_alerts_fire(seen: Setting) -> None:
     for name, expression in expressions_of(PANELS).items():
         assert seen.prometheus.query(expression), name
     fulfilled = {rule["alert"] for rule in RULES if seen.prometheus.query(rule["expr"])}
-    # Whether a slow machine makes the gateway itself slow is not the question here.
+    # A slow test machine may also fulfil GatewayItselfSlow.
     assert fulfilled - {"GatewayItselfSlow"} == FULFILLED
 
 
-def test_prometheus_finds_no_mistake_in_rules_and_texts(seen: Setting) -> None:
+def test_prometheus_evaluates_all_rules_and_expands_all_texts(seen: Setting) -> None:
     def evaluated() -> list[dict[str, Any]]:
         groups = seen.prometheus.ask("rules")["groups"]
         return [rule for group in groups for rule in group["rules"]]
@@ -144,17 +144,17 @@ def test_prometheus_finds_no_mistake_in_rules_and_texts(seen: Setting) -> None:
         rule["alert"]: ("ok", None) for rule in RULES
     }
 
-    def told() -> set[str]:
+    def alert_names() -> set[str]:
         alerts = seen.prometheus.ask("alerts")["alerts"]
         for alert in alerts:
             assert "error expanding" not in str(alert["annotations"]), alert
             assert "{{" not in str(alert["annotations"]), alert
         return {alert["labels"]["alertname"] for alert in alerts}
 
-    seen.gateway.wait_until(lambda: told() >= FULFILLED, "have the alerts pending")
+    seen.gateway.wait_until(lambda: alert_names() >= FULFILLED, "have the alerts pending")
 
 
-def test_the_files_ask_for_what_there_is_and_for_all_of_it(exposition: str) -> None:
+def test_rules_and_panels_use_existing_metrics_and_all_of_them(exposition: str) -> None:
     families = list(text_string_to_metric_families(exposition))
     names = {sample.name for family in families for sample in family.samples}
     labels = {label for family in families for sample in family.samples for label in sample.labels}
@@ -165,7 +165,7 @@ def test_the_files_ask_for_what_there_is_and_for_all_of_it(exposition: str) -> N
     for grouping in (group for one in expressions for group in re.findall(r"\bby \(([^)]*)\)", one)):
         asked_labels |= set(grouping.replace(" ", "").split(","))
     assert asked_labels <= labels | KNOWN_LABELS
-    # What is counted and not shown anywhere helps nobody.
+    # Every metric is used in an alert or a panel.
     bases = {re.sub("_(bucket|count|sum)$", "", name) for name in asked}
     assert {re.sub("_(bucket|count|sum)$", "", name) for name in names} == bases
 
@@ -179,11 +179,11 @@ def test_the_documentation_lists_all_metrics(exposition: str) -> None:
         assert labels <= set(re.findall(r"\w+", row.split("|")[2])), row
 
 
-def test_promtool_finds_nothing_to_say_about_the_exposition(exposition: str) -> None:
+def test_promtool_accepts_the_exposition(exposition: str) -> None:
     assert promtool("check", "metrics", text=exposition.encode()) == ""
 
 
-def test_labels_are_of_the_configuration_alone(seen: Setting) -> None:
+def test_labels_contain_nothing_that_a_client_sends(seen: Setting) -> None:
     path, method = "/api/devices/very-private-path", "VERYOWN"
     good = ("Authorization", f"Bearer {seen.issuer.token('k1', 'very-private-subject')}")
     assert seen.gateway.request(method, path, [good, ("Host", "very-private-host")]).status in (200, 400)
@@ -193,7 +193,7 @@ def test_labels_are_of_the_configuration_alone(seen: Setting) -> None:
     assert not [word for word in ("very-private", method) if word in text]
 
 
-def test_the_dashboard_is_nobodys_own() -> None:
+def test_the_dashboard_can_be_imported_anywhere() -> None:
     board = json.loads(DASHBOARD.read_text())
     assert not {"id", "uid"} & board.keys()
     variables = [variable["name"] for variable in board["templating"]["list"]]

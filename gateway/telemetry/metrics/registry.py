@@ -127,8 +127,8 @@ class Metrics:
             "service",
             "target",
         )
-        self.target_unwell = self._gauge(
-            "gateway_target_unwell", "Workers whose health checks of a target fail.", "service", "target"
+        self.target_unhealthy = self._gauge(
+            "gateway_target_unhealthy", "Workers whose health checks of a target fail.", "service", "target"
         )
         self.target_unknown = self._gauge(
             "gateway_target_unknown",
