@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,28 +27,30 @@ HTTP_URL = r"[Hh][Tt][Tt][Pp][Ss]?://[^#\s]+"
 
 @dataclass(frozen=True)
 class Form:
-    """A named form of strings. `pattern` matches the whole string.
+    """A named form of strings. `pattern` matches the whole string; `expected` completes the error "must be …".
 
-    `expected` completes the error "must be …". Without it the pattern stands in the JSON schema only, and another
-    validator decides; the pattern must then accept all that this validator accepts, as editors mark other values."""
+    If `check` validates the value instead, the pattern stands in the JSON schema only. It must accept all that `check`
+    accepts, as editors mark other values."""
 
     name: str
     pattern: str = ""
     expected: str = ""
+    check: Callable[[Any], Any] | None = None
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         schema = handler(source)
-        return core_schema.no_info_after_validator_function(self.check, schema) if self.expected else schema
-
-    def check(self, text: str) -> str:
-        if not re.fullmatch(self.pattern, text):
-            raise ValueError(f"must be {self.expected}, got {text!r}")
-        return text
+        validate = self.match if self.expected else self.check
+        return core_schema.no_info_after_validator_function(validate, schema) if validate else schema
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         # JSON Schema has the patterns of ECMA-262, where named groups are written in another way.
         pattern = re.sub(r"\?P<\w+>", "?:", self.pattern)
         return handler(schema) | {"title": self.name} | ({"pattern": f"^({pattern})$"} if pattern else {})
+
+    def match(self, text: str) -> str:
+        if not re.fullmatch(self.pattern, text):
+            raise ValueError(f"must be {self.expected}, got {text!r}")
+        return text
 
 
 SIZE = re.compile(r"\s*([0-9]{1,15})\s*([kKmMgG][iI]?)?[bB]?\s*")
@@ -72,8 +75,8 @@ Bytes = Annotated[
     int, BeforeValidator(parse_size, json_schema_input_type=int | Annotated[str, Form("size", SIZE.pattern)])
 ]
 Text = Annotated[str, Field(min_length=1)]
-File = Annotated[Path, AfterValidator(validators.check_file), Form("file path")]
-NewFile = Annotated[Path, AfterValidator(validators.check_new_file), Form("file path")]
+File = Annotated[Path, Form("file path", check=validators.check_file)]
+NewFile = Annotated[Path, Form("file path", check=validators.check_new_file)]
 
 # A character has at most 4 bytes.
 MIN_SECRET_CHARACTERS = validators.MIN_SECRET_BYTES // 4
@@ -87,7 +90,7 @@ Audience = Annotated[
 CookieName = Annotated[str, Form("cookie name", TCHARS, "a cookie's name (RFC 6265 4.1.1)")]
 Scope = Annotated[str, Form("scope", r"[!#-\[\]-~]+", "one scope, without blanks (RFC 6749 3.3)")]
 
-Limit = Annotated[str, AfterValidator(limit_text.check_limits), Form("limit", rf"(?i:\s*{limit_text.RATE}\b.*)")]
+Limit = Annotated[str, Form("limit", rf"(?i:\s*{limit_text.RATE}\b.*)", check=limit_text.check_limits)]
 Plans = dict[Text, tuple[Limit, ...]]
 
 Method = Annotated[str, Form("method", TCHARS, "a method such as GET"), AfterValidator(str.upper)]
@@ -95,7 +98,7 @@ RouteMethod = Annotated[Method, AfterValidator(validators.check_route_method)]
 HeaderName = Annotated[str, Form("header name", TCHARS, "a header's name (RFC 9110 5.1)")]
 HeaderValue = Annotated[SecretStr, AfterValidator(validators.check_header_value)]
 # "" may be written, too: it removes a claim from the mapping before the values are validated.
-IdentityHeader = Annotated[str, AfterValidator(validators.check_identity_header), Form("header name", "[A-Za-z0-9-]*")]
+IdentityHeader = Annotated[str, Form("header name", "[A-Za-z0-9-]*", check=validators.check_identity_header)]
 
 ServiceName = Annotated[
     str,
@@ -123,37 +126,34 @@ RoutePath = Annotated[
     ),
     AfterValidator(validators.check_placeholders),
 ]
-HiddenPath = Annotated[
-    str, AfterValidator(validators.check_path_pattern), Form("path pattern", validators.PATH_PATTERN.pattern)
-]
-HealthPath = Annotated[str, AfterValidator(validators.check_service_path), Form("path", "/.+")]
-DocumentPath = Annotated[str, AfterValidator(validators.check_document_path), Form("path", "(/.+)?")]
+HiddenPath = Annotated[str, Form("path pattern", validators.PATH_PATTERN.pattern, check=validators.check_path_pattern)]
+HealthPath = Annotated[str, Form("path", "/.+", check=validators.check_service_path)]
+DocumentPath = Annotated[str, Form("path", "(/.+)?", check=validators.check_document_path)]
 DriftRule = Annotated[
     str,
-    AfterValidator(validators.check_drift_rule),
-    Form("drift rule", rf"({'|'.join(validators.DRIFT_KINDS)})( {validators.PATH_PATTERN.pattern})?"),
+    Form(
+        "drift rule",
+        rf"({'|'.join(validators.DRIFT_KINDS)})( {validators.PATH_PATTERN.pattern})?",
+        check=validators.check_drift_rule,
+    ),
 ]
 
-Target = Annotated[str, AfterValidator(address_validators.check_target), Form("URL", HTTP_URL)]
-Collector = Annotated[str, AfterValidator(address_validators.check_collector), Form("URL", HTTP_URL)]
-DocumentUrl = Annotated[str, AfterValidator(address_validators.check_document_url), Form("URL", HTTP_URL)]
-Host = Annotated[str, AfterValidator(address_validators.check_authority), Form("host", r"[^\s/@]+")]
-HostPattern = Annotated[str, AfterValidator(address_validators.check_host_pattern), Form("host pattern", r"[^\s/@]+")]
+Target = Annotated[str, Form("URL", HTTP_URL, check=address_validators.check_target)]
+Collector = Annotated[str, Form("URL", HTTP_URL, check=address_validators.check_collector)]
+DocumentUrl = Annotated[str, Form("URL", HTTP_URL, check=address_validators.check_document_url)]
+Host = Annotated[str, Form("host", r"[^\s/@]+", check=address_validators.check_authority)]
+HostPattern = Annotated[str, Form("host pattern", r"[^\s/@]+", check=address_validators.check_host_pattern)]
 Origin = Annotated[
     str,
-    AfterValidator(address_validators.check_origin),
-    Form("origin", rf"\*|null|{address_validators.ORIGIN.pattern}"),
+    Form("origin", rf"\*|null|{address_validators.ORIGIN.pattern}", check=address_validators.check_origin),
 ]
-Network = Annotated[str, AfterValidator(address_validators.check_network), Form("network", "[0-9A-Fa-f:./]+")]
+Network = Annotated[str, Form("network", "[0-9A-Fa-f:./]+", check=address_validators.check_network)]
 Address = Annotated[str, Form("address", ".+:.+")]
 Bind = Annotated[
     str | tuple[str, ...], PlainValidator(address_validators.check_bind, json_schema_input_type=Address | list[Address])
 ]
-RedisUrl = Annotated[
-    SecretStr,
-    AfterValidator(redis_url.check_redis_url),
-    Form("Redis URL", rf"({'|'.join(map(re.escape, redis_url.SCHEMES))})://.+"),
-]
+REDIS_SCHEMES = "|".join(map(re.escape, redis_url.SCHEMES))
+RedisUrl = Annotated[SecretStr, Form("Redis URL", f"({REDIS_SCHEMES})://.+", check=redis_url.check_redis_url)]
 # Braces would be a hash tag of a cluster; * and ? would be a pattern in SCAN.
 RedisPrefix = Annotated[str, Form("key prefix", "[A-Za-z0-9._:-]{0,100}", "letters, digits and . _ : - such as shop:")]
 WorkerKind = Annotated[str, AfterValidator(validators.check_worker), Field(json_schema_extra={"enum": ["gevent"]})]

@@ -27,7 +27,7 @@ from gateway.config.field_types import (
 )
 from gateway.config.route_models import LimitsMode, OnRedisFailure, TokenPolicy
 from gateway.config.server_models import AdminSettings, LogSettings, ProxySettings, ServerSettings, TracingSettings
-from gateway.config.service_models import ServiceSettings, cost_errors, limits_of_plans
+from gateway.config.service_models import ServiceSettings, is_within_prefix, limits_of_plans
 from gateway.config.token_models import IdentitySettings, JwtSettings, RevocationSettings
 
 RESERVED_PATHS = ("/healthz", "/readyz", "/openapi.json", "/openapi", "/docs", "/metrics", "/status", "/.well-known")
@@ -172,11 +172,10 @@ class Settings(Model):
             for label, path in paths:
                 if (other := owner_of(path, owners)) not in ("", owners[service.prefix]):
                     yield f"services.{name}.{label}: {path!r} belongs to services.{other}, by its longer prefix"
-            for label, cost, own in service.labelled_costs():
-                yield from cost_errors(f"services.{name}.{label}", cost, own or defaults)
+            yield from (f"services.{name}.{line}" for line in service.cost_errors(defaults))
 
 
 def owner_of(path: str, owners: dict[str, str]) -> str:
     """The name of the service with the longest prefix that the path is at or below; empty if there is none."""
-    matching = [prefix for prefix in owners if path == prefix or path.startswith(prefix.rstrip("/") + "/")]
+    matching = [prefix for prefix in owners if is_within_prefix(path, prefix)]
     return owners[max(matching, key=len)] if matching else ""

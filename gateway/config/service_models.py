@@ -157,15 +157,6 @@ class ServiceSettings(Model):
             for _, path in self.placements(route.path):
                 yield f"routes[{index}].path", path.removesuffix("/**") or "/"
 
-    def labelled_costs(self) -> Iterator[tuple[str, int, tuple[str, ...]]]:
-        """The name of each `cost` in errors, the cost, and the limits of the service or route that it is charged to."""
-        of_plans = limits_of_plans(self.plans)
-        yield "cost", self.cost, (*self.limits, *of_plans)
-        for index, route in enumerate(self.routes):
-            cost = self.cost if route.cost is None else route.cost
-            own = self.limits if route.limits is None else route.limits
-            yield f"routes[{index}].cost", cost, (*own, *of_plans, *limits_of_plans(route.plans))
-
     def conflicts(self) -> Iterator[str]:
         yield from self.prefix_errors()
         yield from self.route_errors()
@@ -235,6 +226,19 @@ class ServiceSettings(Model):
         if (self.ca_file or self.client_certificate_file) and not any(one.startswith("https:") for one in self.targets):
             yield "targets: none is https, but ca_file or client_certificate_file is set"
 
+    def cost_errors(self, defaults: Iterable[str]) -> Iterator[str]:
+        """Costs over a limit, which no request could ever be within. `defaults` are the limits of all services."""
+        of_plans = limits_of_plans(self.plans)
+        costs = [("cost", self.cost, [*self.limits, *of_plans])]
+        for index, route in enumerate(self.routes):
+            own = self.limits if route.limits is None else route.limits
+            cost = self.cost if route.cost is None else route.cost
+            costs.append((f"routes[{index}].cost", cost, [*own, *of_plans, *limits_of_plans(route.plans)]))
+        for label, cost, limits in costs:
+            for limit in (limit for text in dict.fromkeys(limits or defaults) for limit in parse_limits(text)):
+                if limit.capacity < cost:
+                    yield f"{label}: {cost} is more than {limit.text!r} can ever allow"
+
 
 def is_within_prefix(path: str, prefix: str) -> bool:
     """Whether the path of a route is at or below the prefix."""
@@ -254,9 +258,3 @@ def normalized_target(target: str) -> tuple[str, str, int | None, str]:
 
 def limits_of_plans(plans: Plans | None) -> list[str]:
     return [text for texts in (plans or {}).values() for text in texts]
-
-
-def cost_errors(label: str, cost: int, texts: Iterable[str]) -> list[str]:
-    """An error for each limit that a request of this cost can never be within."""
-    too_small = [limit.text for text in texts for limit in parse_limits(text) if limit.capacity < cost]
-    return [f"{label}: {cost} is more than {text!r} can ever allow" for text in dict.fromkeys(too_small)]
