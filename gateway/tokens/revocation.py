@@ -113,6 +113,7 @@ class Revocations:
         return any(deleted)
 
     def list_all(self) -> Iterator[Revocation]:
+        """All revocations, in no order."""
         tag = self._redis.hash_tags.tags[0]
         for key in self._redis.scan(tag + PREFIX + "*"):
             value, left = self._redis.run(key, "GET", key), self._redis.run(key, "TTL", key)

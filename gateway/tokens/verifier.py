@@ -117,9 +117,9 @@ class Verifier:
             issued_at = claims["exp"] - lifetime_seconds
             if issued_at > now + leeway:
                 # The issuer's lifetime_seconds is wrong, and "log out everywhere" would not apply to this token.
-                raise InvalidToken("the token is good for longer than its issuer's tokens are said to be", "lifetime")
+                raise InvalidToken("the token is valid for longer than tokens of its issuer may be", "lifetime")
         if max_lifetime is not None and (issued_at is None or claims["exp"] - issued_at > max_lifetime):
-            raise InvalidToken("the token is good for too long", "lifetime")
+            raise InvalidToken("the token is valid for too long", "lifetime")
         return issued_at
 
 

@@ -412,7 +412,7 @@ def test_tokens_that_nobody_could_use_are_refused(words: list[str], said: str) -
         (["--claim", "iss=x"], {"issuer": "y"}, "the token's issuer is not accepted"),
         (["--claim", "sub="], {}, "the token's sub is empty"),
         (["--claim", "jti=1"], {}, "the token can't be read"),
-        (["--expires", "2h"], {"max_lifetime_seconds": 3600}, "the token is good for too long"),
+        (["--expires", "2h"], {"max_lifetime_seconds": 3600}, "the token is valid for too long"),
         (["--claim", "x=" + "y" * 8192], {}, "the token is longer than 8192 bytes"),
     ],
 )

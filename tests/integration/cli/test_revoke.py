@@ -336,7 +336,7 @@ def test_a_configured_lifetime_tells_when_a_token_was_issued(redis: RedisServer,
     reply = site.get(signed(subject, iss=ONE, exp=now + 3700))
     assert (reply.status_code, reply.json["detail"]) == (
         401,
-        "the token is good for longer than its issuer's tokens are said to be",
+        "the token is valid for longer than tokens of its issuer may be",
     )
     assert site.status(signed(subject, iss=OTHER, key=SECRET[::-1], exp=now + 9999)) == 200
 
