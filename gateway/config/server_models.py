@@ -119,7 +119,7 @@ class TracingSettings(Model):
     propagate: bool = True
     """Continue or start traces: `traceparent` and `tracestate`. Without it, both fields are forwarded unchanged."""
     sample_ratio: Ratio = 1
-    """Share of the traces started here that is sampled; others keep their flag."""
+    """Share of the traces started here that is sampled; traces that a client started keep their flag."""
     otlp_endpoint: Collector | None = None
     """Base URL of a collector, for example `http://127.0.0.1:4318`; spans are sent to its `/v1/traces`. Default: none
     are sent."""
