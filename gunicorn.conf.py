@@ -12,7 +12,6 @@ settings = MASTER.load()
 
 from gateway.errors import ConfigurationError
 from gateway.flask_app import GatewayApp
-from gateway.gunicorn import process_limits
 from gateway.gunicorn.arbiter_extension import ArbiterExtension
 from gateway.gunicorn.base_worker import HAS_SERVED
 from gateway.gunicorn.gevent_worker import WORKER_CLASS
@@ -20,6 +19,7 @@ from gateway.gunicorn.listeners import Listeners
 from gateway.gunicorn.parser_settings import MESSAGE_RULES
 from gateway.gunicorn.patches import replace_parts
 from gateway.redis.private_server import PrivateRedis
+from gateway.system.memory import share_memory_with_workers
 from gateway.system.stderr import wait_for_no_reader
 from gateway.telemetry.metrics.worker_files import enter_slot, free_slot, release_slot
 from gateway.telemetry.telemetry import telemetry_of
@@ -50,7 +50,7 @@ def on_starting(server):
     if server.cfg.worker_class_str != WORKER_CLASS:
         sys.exit(f"--worker-class {server.cfg.worker_class_str}: the gateway runs on its own worker; leave it out")
     server.log.info("Configuration: %s", MASTER.sources)
-    process_limits.share_memory()
+    share_memory_with_workers()
     # Kept on the server object: this file's own names are made anew on HUP.
     MASTER.listeners = Listeners(server, MASTER.addresses_at_start)
     server.care = ArbiterExtension(server, MASTER.listeners)
@@ -72,7 +72,7 @@ def on_reload(server):
     if MASTER.is_reloaded:
         server.log.info("Configuration: %s", MASTER.sources)
         server.care.confirm_reload()
-    process_limits.share_memory()
+    share_memory_with_workers()
     server.care.note_redis()
 
 

@@ -2,9 +2,11 @@
 
 from gateway import create_app
 from gateway.errors import ConfigurationError, LibraryMismatch
+from gateway.system.memory import build_without_garbage_collection
 
 try:
-    app = create_app()
+    with build_without_garbage_collection():
+        app = create_app()
 except (ConfigurationError, LibraryMismatch) as error:
     # `flask` commands then report the errors without a traceback; gunicorn.conf.py has reported them before.
     from gateway.cli.broken_configuration import application_for_help

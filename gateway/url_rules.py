@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from werkzeug.routing import BaseConverter, Rule
@@ -35,6 +36,16 @@ class PolicyRule(Rule):
 
     def get_empty_kwargs(self) -> dict[str, Any]:
         return {**super().get_empty_kwargs(), "policy": self.policy}
+
+    def _compile_builder(self, append_unknown: bool = True) -> Callable[..., tuple[str, str]]:
+        """The function that makes a URL of this rule for `url_for`, which the gateway itself never calls. Werkzeug
+        would compile two of them for each rule: 60 ms of each start with the built-in services."""
+
+        def build(rule: Rule, **values: Any) -> tuple[str, str]:
+            return compile_builder(append_unknown)(rule, **values)
+
+        compile_builder = super()._compile_builder
+        return build
 
 
 class RestConverter(BaseConverter):

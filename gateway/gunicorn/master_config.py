@@ -16,7 +16,8 @@ from pydantic import SecretStr
 from gateway.config import Settings, adopt, with_keys
 from gateway.config.load import load
 from gateway.errors import ConfigurationError, LibraryMismatch
-from gateway.gunicorn.process_limits import raise_descriptor_limit
+from gateway.gunicorn.descriptor_limit import raise_descriptor_limit
+from gateway.system.memory import build_without_garbage_collection
 from gateway.telemetry.metrics.worker_files import open_metrics_folder
 
 if TYPE_CHECKING:
@@ -49,8 +50,9 @@ class MasterConfig:
                 open_metrics_folder()
                 self._has_metrics_folder = True
             if self.in_force is None:
-                check_once()
-                build_once(settings)
+                with build_without_garbage_collection():
+                    check_once()
+                    build_once(settings)
             else:
                 build_apart(settings)
             if self.listeners is not None:

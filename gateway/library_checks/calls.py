@@ -47,6 +47,10 @@ CALLS: dict[str, list[tuple[str, str, str]]] = {
         ),
         ("gevent.hub:Hub.handle_error", "self context type value tb", ""),
     ],
+    "Werkzeug": [
+        ("werkzeug.routing.rules:Rule.compile", "", "_compile_builder"),
+        ("werkzeug.routing.rules:Rule._compile_builder", "self append_unknown", ""),
+    ],
     "redis": [
         ("redis.connection:SSLConnection._connect", "self", "_connect _wrap_socket_with_ssl"),
         ("redis.connection:SSLConnection._wrap_socket_with_ssl", "self sock", ""),

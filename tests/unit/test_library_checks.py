@@ -27,6 +27,7 @@ import redis.sentinel
 from flask import Flask
 from prometheus_client import Histogram, mmap_dict, multiprocess
 from werkzeug.datastructures import Headers
+from werkzeug.routing import Rule
 from werkzeug.wrappers import Response
 
 from gateway.config import CorsSettings
@@ -109,6 +110,7 @@ CHANGES: dict[str, tuple[str, Change]] = {
     "accepting": ("gevent", replaced(gevent.baseserver.BaseServer, "_do_read")),
     "the hub's errors": ("gevent", replaced(gevent.hub.Hub, "handle_error")),
     "sockets": ("gevent", replaced(gevent.socket, "socket", type("socket", (), {}))),
+    "the builder of URLs": ("Werkzeug", replaced(Rule, "_compile_builder", lambda *_: nothing)),
     "fields": ("Werkzeug", replaced(Headers, "to_wsgi_list", lambda _: [])),
     "a status": ("Werkzeug", replaced(Response, "status", property(lambda _: "200 OK"))),
     "what runs at the close": ("Werkzeug", replaced(Response, "close")),
