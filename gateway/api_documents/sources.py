@@ -10,7 +10,7 @@ from typing import Any
 from gateway.api_documents.document_state import DocumentState
 from gateway.config import ServiceSettings, Settings
 from gateway.document_fetch import Document, FetchError, service_fetcher
-from gateway.openapi import DocumentError, ServiceDocument, read
+from gateway.openapi import DocumentError, ServiceDocument, parse_document
 from gateway.route_policy import RoutePolicy
 from gateway.system.native_threads import run_in_native_thread
 from gateway.timestamps import iso
@@ -63,7 +63,7 @@ class ServiceSource:
     def document(self, content: bytes) -> dict[str, Any]:
         """What the bytes say; read once. Raises DocumentError."""
         if self._read is None or self._read[0] != content:
-            self._read = content, run_in_native_thread(lambda: read(content, self.max_bytes))
+            self._read = content, run_in_native_thread(lambda: parse_document(content, self.max_bytes))
         return self._read[1]
 
     def part(self, kept: DocumentState | None, content: bytes | None) -> ServiceDocument:

@@ -1,20 +1,28 @@
-"""The engine of the merged API document: bytes of services' documents in, one OpenAPI 3.1 document out.
+"""The engine that merges the services' API documents: bytes of OpenAPI 3.0 and 3.1 in, one OpenAPI 3.1 document out.
 
-Pure functions over plain dicts, without Flask, network or Redis; nothing that is passed in is ever changed. The way of
-a document through the files: `reading` (bytes to a dict, or DocumentError) → `placing` and `matching` (where an
-operation is at the gateway, and by whose policy) → `operations` (one by one: parameters, responses, `security`) →
-`rewriting` (every name prefixed, every reference followed by `lookup`, 3.0 lifted to 3.1 by `lift`) → `truth` (what the
-gateway asks and answers) → `merge`. `structure` knows where in a document which kind of object stands; `rebuilding` and
-all the others walk by it, never by the names of keys alone. `omissions` lists what is left out on the way, and why.
-`drift` compares what the services say about tokens with what the gateway does.
+Pure functions over plain dicts, without Flask, network or Redis. Nothing that is passed in is changed.
+
+1. `parsing` turns bytes into a document (`yaml_text` for YAML), within bounds.
+2. `path_mapping` finds the path at which clients call an operation, `path_filter` hides paths, `operation_policy` finds
+   the policy that requests of the operation get.
+3. `fragment` builds one service's part of the result. `rewriter` prefixes names and follows references there, with
+   `component_lookup`, `references`, `names` and `discriminators`; `upgrade_to_3_1` converts 3.0; `security` and
+   `oauth_flows` describe the credentials that clients need.
+4. `gateway_annotations` adds to each operation what the gateway requires and responds with; `gateway_components` has
+   the components that this refers to.
+5. `merge` joins the fragments of all services (`inputs`) to one document.
+
+`structure` lists which kind of object each field of an OpenAPI object holds; `object_copy` and all others walk by that
+list, never by the names of keys alone. `omissions` records what is left out, and why. `drift` compares the documents
+with the configuration.
 """
 
 from gateway.openapi.drift import Drift, drifts
 from gateway.openapi.inputs import GatewayFacts, ServiceDocument
 from gateway.openapi.merge import document_of, merge
 from gateway.openapi.omissions import DROPPED_PARTS
-from gateway.openapi.operation_policy import PolicyTable, policy_for
-from gateway.openapi.reading import DocumentError, read
+from gateway.openapi.operation_policy import PolicyTable
+from gateway.openapi.parsing import DocumentError, parse_document
 
 __all__ = [
     "DROPPED_PARTS",
@@ -26,6 +34,5 @@ __all__ = [
     "document_of",
     "drifts",
     "merge",
-    "policy_for",
-    "read",
+    "parse_document",
 ]

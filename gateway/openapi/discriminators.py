@@ -1,4 +1,5 @@
-"""Discriminators (OpenAPI 3.1.1 4.8.25): values that stand for schemas by their names, also where none is written."""
+"""Discriminators (OpenAPI 3.1.1 4.8.25), whose values name schemas: in `mapping`, or implicitly by the schema's
+name."""
 
 from __future__ import annotations
 
@@ -7,13 +8,13 @@ from typing import Any
 
 from gateway.openapi.references import References, base_within
 
-# Values that may be added in one document: families of families can have very many descendants.
-MAX_IMPLICIT = 50_000
-Name = Callable[[str, str], str | None]
+# Bounds the values that are added in one document: hierarchies of schemas can have very many descendants.
+MAX_IMPLICIT_VALUES = 50_000
+ReferenceTo = Callable[[str, str], str | None]
 
 
 class Discriminators:
-    """Says in `mapping` what a service's names of schemas said by themselves, as those names change."""
+    """Adds the implicit values to `mapping`, as the merged document changes the names that they were taken from."""
 
     def __init__(self, document: dict[str, Any], references: References) -> None:
         components = document.get("components")
@@ -21,43 +22,44 @@ class Discriminators:
         self._schemas: dict[str, Any] = schemas if isinstance(schemas, dict) else {}
         self._references = references
         self._children: dict[str, list[str]] | None = None
-        self._left = MAX_IMPLICIT
+        self._values_left = MAX_IMPLICIT_VALUES
 
     def with_children(self, name: str, schema: Any) -> Any:
-        """The component schema of this name; where it has a discriminator, each schema that extends it by allOf is in
-        the mapping under its own name."""
+        """The component schema of this name. If it has a discriminator, its mapping contains each schema that extends
+        it by allOf, under that schema's name."""
         if not isinstance(schema, dict) or not isinstance(schema.get("discriminator"), dict):
             return schema
         return with_implicit(schema, {child: child for child in self._descendants_of(name)})
 
     def with_branches(self, schema: dict[str, Any], base: str) -> dict[str, Any]:
-        """The schema; where it has a discriminator, each component that oneOf or anyOf names is in the mapping."""
+        """The schema. If it has a discriminator, its mapping contains each component that oneOf or anyOf refers to."""
         if not isinstance(schema.get("discriminator"), dict):
             return schema
         branches = [branch for key in ("oneOf", "anyOf") for branch in as_list(schema.get(key))]
-        names = [self._component_named_by(branch, base) for branch in branches]
+        names = [self._component_of(branch, base) for branch in branches]
         return with_implicit(schema, {name: name for name in names if name is not None})
 
-    def mapped(self, discriminator: dict[str, Any], base: str, reference_to: Name) -> dict[str, Any]:
-        """The discriminator, each value of its mapping as `reference_to(reference, base)` gives it. Values are names of
-        schemas where there is one of that name, else references; what names nothing here is left out."""
+    def mapped(self, discriminator: dict[str, Any], base: str, reference_to: ReferenceTo) -> dict[str, Any]:
+        """The discriminator with each value of its mapping replaced by what `reference_to(reference, base)` returns, or
+        left out if that is None. A value is the name of a component schema if there is one of that name, else a
+        reference."""
         mapping = discriminator.get("mapping")
         rest = {key: value for key, value in discriminator.items() if key != "mapping"}
         if not isinstance(mapping, dict):
             return rest
-        settled = {}
+        rewritten = {}
         for value, target in mapping.items():
             if isinstance(target, str) and (reference := self._reference_to(target, base, reference_to)):
-                settled[value] = reference
-        return {**rest, "mapping": settled} if settled else rest
+                rewritten[value] = reference
+        return {**rest, "mapping": rewritten} if rewritten else rest
 
-    def _reference_to(self, target: str, base: str, reference_to: Name) -> str | None:
+    def _reference_to(self, target: str, base: str, reference_to: ReferenceTo) -> str | None:
         if target in self._schemas:
             escaped = target.replace("%", "%25").replace("~", "~0").replace("/", "~1")
             return reference_to(f"#/components/schemas/{escaped}", "")
         return reference_to(target, base)
 
-    def _component_named_by(self, schema: Any, base: str) -> str | None:
+    def _component_of(self, schema: Any, base: str) -> str | None:
         if not isinstance(schema, dict) or not isinstance(schema.get("$ref"), str):
             return None
         found = self._references.find(schema["$ref"], base_within(schema, base))
@@ -70,26 +72,26 @@ class Discriminators:
             self._children = {}
             for child, schema in self._schemas.items():
                 for branch in as_list(schema.get("allOf")) if isinstance(schema, dict) else []:
-                    if parent := self._component_named_by(branch, base_within(schema, "")):
+                    if parent := self._component_of(branch, base_within(schema, "")):
                         self._children.setdefault(parent, []).append(child)
-        # In the order of a walk through the family; one that extends itself is met once.
+        # A schema that extends itself, directly or through others, is found once.
         found: dict[str, None] = {}
         pending = [name]
-        while pending and self._left > 0:
+        while pending and self._values_left > 0:
             for child in self._children.get(pending.pop(), []):
                 if child not in found and child != name:
                     found[child] = None
-                    self._left -= 1
+                    self._values_left -= 1
                     pending.append(child)
         return list(found)
 
 
 def with_implicit(schema: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
-    """What is written in the mapping comes before what a name says by itself."""
+    """The schema with these values in the mapping of its discriminator. Explicit values take precedence."""
     discriminator = schema["discriminator"]
     mapping = discriminator.get("mapping")
     written = mapping if isinstance(mapping, dict) else {}
-    # A schema that has a value written for it is not named twice.
+    # A schema with an explicit value gets no second one.
     targets = {str(target).rpartition("/")[2] for target in written.values()}
     implicit = {name: target for name, target in names.items() if target not in targets and name not in written}
     if not implicit:

@@ -1,4 +1,4 @@
-"""Where services' documents and the configuration disagree about tokens and routes."""
+"""Drift: where the services' documents and the configuration disagree about tokens and routes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from gateway.openapi.inputs import ServiceDocument
 from gateway.openapi.operation_policy import PolicyTable
-from gateway.openapi.path_filter import hider
+from gateway.openapi.path_filter import path_matcher
 from gateway.openapi.path_mapping import PathMapping
 from gateway.openapi.references import References
 from gateway.openapi.structure import METHODS
@@ -17,18 +17,18 @@ from gateway.route_policy import RoutePolicy
 
 
 class Kind(Enum):
-    """What a drift is about. In lower case the names are those of the setting `drift_ignore`."""
+    """The kinds of disagreement. Their names in lower case are those in the setting `drift_ignore`."""
 
-    PROTECTED_BUT_OPEN = "the service asks for credentials, the gateway lets requests without a token through"
-    OPEN_BUT_PROTECTED = "the service asks for no credentials, the gateway needs a token"
-    ROUTE_WITHOUT_OPERATION = "configured, but no operation of the service's document gets this policy"
-    UNREACHABLE_OPERATION = "in the service's document, but no mapping of the gateway leads there"
+    PROTECTED_BUT_OPEN = "the service requires credentials, but the gateway forwards requests without a token"
+    OPEN_BUT_PROTECTED = "the service requires no credentials, but the gateway requires a token"
+    ROUTE_WITHOUT_OPERATION = "the route is configured, but no operation in the service's document has its policy"
+    UNREACHABLE_OPERATION = "the operation is in the service's document, but the gateway does not forward to it"
 
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """One disagreement. `method` is upper case, and empty for a route that is for all; `policy` is the policy's name,
-    empty where there is none."""
+    """One disagreement. `method` is upper case, and empty for a route that has all methods; `policy` is the name of the
+    policy, empty if there is none."""
 
     kind: Kind
     service: str
@@ -38,16 +38,16 @@ class Drift:
 
     @property
     def line(self) -> str:
-        """For people: `devices: GET /api/devices (policy devices): the service asks for … [open_but_protected]`."""
+        """The disagreement as a line of text: `devices: GET /api/devices (policy devices): … [open_but_protected]`."""
         place = f"{self.method} {self.path}".strip()
         policy = f" (policy {self.policy})" if self.policy else ""
         return f"{self.service}: {place}{policy}: {self.kind.value} [{self.kind.name.lower()}]"
 
 
 @dataclass(frozen=True, slots=True)
-class PlacedOperation:
-    """An operation of a service's document at the gateway. Where no request for `path` is forwarded to the service,
-    `policy` is None."""
+class MappedOperation:
+    """An operation of a service's document, and its policy at the gateway; None if the gateway does not forward
+    requests for `path` to the service."""
 
     method: str
     path: str
@@ -56,47 +56,47 @@ class PlacedOperation:
 
 
 def drifts(parts: Sequence[ServiceDocument]) -> list[Drift]:
-    """The disagreements of all services whose documents are known, in the order of `parts` and of their documents,
-    hidden ones too: it is operators who read this. Those that a service's `drift_ignore` names are left out. Raises
-    nothing for documents that `reading.read` returned."""
+    """The disagreements of all services whose documents are known, in the order of `parts` and of their documents.
+    Includes hidden services and paths, because operators read this. Excludes what a service's `drift_ignore` matches.
+    Raises nothing for documents that `parse_document` returned."""
     table = PolicyTable(policy for part in parts for policy in part.policies)
     found = []
     for part in parts:
         if part.document is not None:
-            is_ignored = ignorer(part.drift_ignore)
+            is_ignored = ignore_filter(part.drift_ignore)
             found += [drift for drift in drifts_of(part, part.document, table) if not is_ignored(drift)]
     return found
 
 
 def drifts_of(part: ServiceDocument, document: Mapping[str, Any], table: PolicyTable) -> Iterator[Drift]:
-    met = set()
-    for operation in placed_operations(part, document, table):
+    policies_seen = set()
+    for operation in mapped_operations(part, document, table):
         policy, method, path = operation.policy, operation.method, operation.path
         if policy is None:
-            # What the gateway asks a service for by itself needs no mapping.
+            # The gateway itself requests these paths, so they need no mapping.
             if path not in part.internal_paths:
                 yield Drift(Kind.UNREACHABLE_OPERATION, part.name, "", method, path)
             continue
-        met.add(policy.name)
-        is_protected = asks_for_credentials(operation.content.get("security", document.get("security")))
+        policies_seen.add(policy.name)
+        is_protected = requires_credentials(operation.content.get("security", document.get("security")))
         if is_protected and not policy.needs_token:
             yield Drift(Kind.PROTECTED_BUT_OPEN, part.name, policy.name, method, path)
         elif policy.needs_token and not is_protected:
             yield Drift(Kind.OPEN_BUT_PROTECTED, part.name, policy.name, method, path)
     for policy in part.policies:
-        # The service's own policy is for all that has no route.
-        if policy.name not in met and policy.name != part.name:
+        # The policy of the service itself is for all paths without a route, so it may have no operation.
+        if policy.name not in policies_seen and policy.name != part.name:
             yield Drift(Kind.ROUTE_WITHOUT_OPERATION, part.name, policy.name, ",".join(policy.methods), policy.path)
 
 
-def ignorer(rules: Sequence[str]) -> Callable[[Drift], bool]:
-    """Whether a drift is one that the rules leave out. A rule is a kind, and perhaps a pattern of paths as those of
-    `docs.hidden` are."""
+def ignore_filter(rules: Sequence[str]) -> Callable[[Drift], bool]:
+    """A function that says whether the rules ignore a drift. A rule is a kind, optionally with a pattern of paths as in
+    `docs.hidden`."""
     patterns: dict[str, list[str]] = {}
     for rule in rules:
         kind, _, pattern = rule.partition(" ")
         patterns.setdefault(kind.upper(), []).append(pattern or "/**")
-    matchers = {kind: hider(of_kind) for kind, of_kind in patterns.items()}
+    matchers = {kind: path_matcher(of_kind) for kind, of_kind in patterns.items()}
 
     def is_ignored(drift: Drift) -> bool:
         matches = matchers.get(drift.kind.name)
@@ -107,37 +107,39 @@ def ignorer(rules: Sequence[str]) -> Callable[[Drift], bool]:
 
 def reachable_operations(
     part: ServiceDocument, document: Mapping[str, Any], table: PolicyTable
-) -> Iterator[PlacedOperation]:
-    """Those that requests at the gateway can get to."""
-    return (operation for operation in placed_operations(part, document, table) if operation.policy is not None)
+) -> Iterator[MappedOperation]:
+    """The operations that the gateway forwards requests to."""
+    return (operation for operation in mapped_operations(part, document, table) if operation.policy is not None)
 
 
-def placed_operations(
+def mapped_operations(
     part: ServiceDocument, document: Mapping[str, Any], table: PolicyTable
-) -> Iterator[PlacedOperation]:
-    """All operations of the document. `path` is the gateway's, or the document's own where the gateway has none."""
-    placing, references, paths = PathMapping(part), References(dict(document)), document.get("paths")
+) -> Iterator[MappedOperation]:
+    """All operations of the document. `path` is the path at which clients call the operation; for those that clients
+    can't call, the path in the document."""
+    mapping, references, paths = PathMapping(part), References(dict(document)), document.get("paths")
     for template, given in paths.items() if isinstance(paths, dict) else []:
-        # Beside paths there are extensions, whose names begin with x-.
+        # Other keys are extensions, which begin with x-.
         if not isinstance(given, dict) or not template.startswith("/"):
             continue
         item = given
         if isinstance(reference := given.get("$ref"), str) and (found := references.find(reference)):
             item = (found.node if isinstance(found.node, dict) else {}) | given
-        by_path = placing.methods_by_path(template, item)
-        placed = {method for methods in by_path.values() for method in methods}
+        by_path = mapping.methods_by_path(template, item)
+        mapped = {method for methods in by_path.values() for method in methods}
         for path, methods in by_path.items():
             for method in methods:
                 policy = table.policy_for(method, path)
                 is_own = policy is not None and policy.service == part.name
-                yield PlacedOperation(method.upper(), path, item[method], policy if is_own else None)
+                yield MappedOperation(method.upper(), path, item[method], policy if is_own else None)
         for method in METHODS:
-            if method not in placed and isinstance(item.get(method), dict):
-                yield PlacedOperation(method.upper(), template, item[method], None)
+            if method not in mapped and isinstance(item.get(method), dict):
+                yield MappedOperation(method.upper(), template, item[method], None)
 
 
-def asks_for_credentials(security: Any) -> bool:
-    """By `security` (OpenAPI 3.1.1 4.8.30): an empty list and an empty alternative mean that none are needed."""
+def requires_credentials(security: Any) -> bool:
+    """Whether this `security` requires credentials (OpenAPI 3.1.1 4.8.30): not if the list or one alternative is
+    empty."""
     if not isinstance(security, list):
         return False
     alternatives = [one for one in security if isinstance(one, dict)]

@@ -1,4 +1,4 @@
-"""The components that all operations share: the gateway's problem document, its answers, its fields, its scheme."""
+"""The gateway's components, to which all operations refer: problem document, responses, headers, security schemes."""
 
 from __future__ import annotations
 
@@ -11,42 +11,42 @@ PROBLEM_TYPE = "application/problem+json"
 TEXT = {"type": "string"}
 
 # Status, name of the component, and description, as in the table of docs/failures.md.
-ANSWERS = {
-    "400": ("gateway_BadRequest", "The gateway refuses the path or the message: `bad_path`, `bad_request`."),
-    "401": ("gateway_Unauthorized", "The gateway needs a valid bearer token: `missing_token`, `invalid_token`."),
+RESPONSES = {
+    "400": ("gateway_BadRequest", "The gateway rejects the path or the message: `bad_path`, `bad_request`."),
+    "401": ("gateway_Unauthorized", "The gateway requires a valid bearer token: `missing_token`, `invalid_token`."),
     "403": ("gateway_Forbidden", "The token lacks a scope: `insufficient_scope`."),
-    "413": ("gateway_BodyTooLarge", "The body is larger than the gateway forwards: `body_too_large`."),
-    "414": ("gateway_TargetTooLong", "The path and the query are longer than the gateway reads: `bad_request`."),
-    "429": ("gateway_QuotaExceeded", "The quota is used up: `quota_exceeded`."),
-    "431": ("gateway_HeaderTooLarge", "The header is larger than the gateway reads: `bad_request`."),
+    "413": ("gateway_BodyTooLarge", "The body is larger than the gateway accepts: `body_too_large`."),
+    "414": ("gateway_TargetTooLong", "Path and query are longer than the gateway accepts: `bad_request`."),
+    "429": ("gateway_QuotaExceeded", "A rate limit is exceeded: `quota_exceeded`."),
+    "431": ("gateway_HeaderTooLarge", "The headers are larger than the gateway accepts: `bad_request`."),
     "502": (
         "gateway_BadGateway",
-        "The service can't be reached, or its answer can't be understood: `upstream_unreachable`, `upstream_protocol`.",
+        "The service can't be reached, or its response is invalid: `upstream_unreachable`, `upstream_protocol`.",
     ),
     "503": (
         "gateway_Unavailable",
-        "At the moment the gateway can't serve this: `overloaded`, `upstream_open`, `limiter_unavailable`, "
+        "The gateway can't forward the request at the moment: `overloaded`, `upstream_open`, `limiter_unavailable`, "
         "`keys_unavailable`.",
     ),
-    "504": ("gateway_Timeout", "The service did not answer in time: `upstream_timeout`."),
+    "504": ("gateway_Timeout", "The service did not respond in time: `upstream_timeout`."),
 }
-# Fields of some answers, beside X-Gateway-Error.
-ANSWER_FIELDS = {
+# Headers of single responses, in addition to X-Gateway-Error.
+RESPONSE_HEADERS = {
     "401": ["WWW-Authenticate"],
     "403": ["WWW-Authenticate"],
     "429": ["Retry-After"],
     "503": ["Retry-After"],
 }
-QUOTA_FIELDS = {
-    "X-RateLimit-Limit": ("Requests that the limit nearest to exhaustion allows in its window.", "integer"),
-    "X-RateLimit-Remaining": ("Requests that are left of it.", "integer"),
-    "X-RateLimit-Reset": ("Seconds until it is whole again.", "integer"),
+RATE_LIMIT_HEADERS = {
+    "X-RateLimit-Limit": ("Requests allowed per window by the limit that is closest to exhaustion.", "integer"),
+    "X-RateLimit-Remaining": ("Requests that this limit still allows.", "integer"),
+    "X-RateLimit-Reset": ("Seconds until this limit is completely available again.", "integer"),
     "RateLimit-Policy": ('The limits that apply: `"default";q=300;w=60`.', "string"),
-    "RateLimit": ('The limit nearest to exhaustion: `"default";r=299;t=42`.', "string"),
+    "RateLimit": ('The limit that is closest to exhaustion: `"default";r=299;t=42`.', "string"),
 }
-OTHER_FIELDS = {
-    "X-Gateway-Error": ("The problem's code. Only answers that the gateway gives by itself have it.", "string"),
-    "WWW-Authenticate": ("What is wrong with the token (RFC 6750 section 3).", "string"),
+OTHER_HEADERS = {
+    "X-Gateway-Error": ("The code of the problem. Only the gateway's own responses have this header.", "string"),
+    "WWW-Authenticate": ("Why the token is missing or refused (RFC 6750 section 3).", "string"),
     "Retry-After": ("Seconds to wait before the next attempt.", "integer"),
 }
 
@@ -55,21 +55,21 @@ def header_reference(name: str) -> dict[str, Any]:
     return {"$ref": f"#/components/headers/gateway_{name}"}
 
 
-QUOTA_HEADERS = {name: header_reference(name) for name in QUOTA_FIELDS}
+RATE_LIMIT_REFERENCES = {name: header_reference(name) for name in RATE_LIMIT_HEADERS}
 
 
 def shared_components(facts: GatewayFacts) -> dict[str, dict[str, Any]]:
-    """The Components Object's sections. No service's name can make one of these names."""
+    """The sections of the Components Object. No service can have one of these names: `gateway` is reserved."""
     return {
         "schemas": {"gateway_Problem": problem_schema()},
         "responses": {
-            name: answer(status, text, facts)
-            for status, (name, text) in ANSWERS.items()
+            name: response_object(status, text, facts)
+            for status, (name, text) in RESPONSES.items()
             if status != "429" or facts.limits_enabled
         },
         "headers": {
             f"gateway_{name}": {"description": text, "schema": {"type": kind}}
-            for name, (text, kind) in {**(QUOTA_FIELDS if facts.limits_enabled else {}), **OTHER_FIELDS}.items()
+            for name, (text, kind) in {**(RATE_LIMIT_HEADERS if facts.limits_enabled else {}), **OTHER_HEADERS}.items()
         },
         "securitySchemes": security_schemes(facts),
     }
@@ -80,28 +80,28 @@ def security_schemes(facts: GatewayFacts) -> dict[str, Any]:
         "type": "http",
         "scheme": "bearer",
         "bearerFormat": "JWT",
-        "description": "The token that the gateway verifies; with the scopes that it asks for.",
+        "description": "The token that the gateway verifies, with the scopes that it requires.",
     }
     if facts.token_cookie is None:
         return {BEARER: bearer}
-    text = "The same token in a cookie, for requests without an Authorization field."
+    text = "The same token in a cookie, for requests without an Authorization header."
     cookie = {"type": "apiKey", "in": "cookie", "name": facts.token_cookie, "description": text}
     return {BEARER: bearer, COOKIE: cookie}
 
 
-def answer(status: str, text: str, facts: GatewayFacts) -> dict[str, Any]:
-    fields = answer_headers(status) | quota_headers(facts)
-    return {"description": text, "headers": fields, "content": {PROBLEM_TYPE: {"schema": problem_reference()}}}
+def response_object(status: str, text: str, facts: GatewayFacts) -> dict[str, Any]:
+    headers = response_headers(status) | rate_limit_headers(facts)
+    return {"description": text, "headers": headers, "content": {PROBLEM_TYPE: {"schema": problem_reference()}}}
 
 
-def answer_headers(status: str) -> dict[str, Any]:
-    """Those that the gateway's own answer of this status has, as references."""
-    return {name: header_reference(name) for name in ["X-Gateway-Error", *ANSWER_FIELDS.get(status, [])]}
+def response_headers(status: str) -> dict[str, Any]:
+    """References to the headers of the gateway's own response with this status."""
+    return {name: header_reference(name) for name in ["X-Gateway-Error", *RESPONSE_HEADERS.get(status, [])]}
 
 
-def quota_headers(facts: GatewayFacts) -> dict[str, Any]:
-    """Those that every limited answer has, as references. Always the same objects: thousands of answers have them."""
-    return QUOTA_HEADERS if facts.limits_enabled else {}
+def rate_limit_headers(facts: GatewayFacts) -> dict[str, Any]:
+    """References to the headers of every rate-limited response: always the same object, for thousands of responses."""
+    return RATE_LIMIT_REFERENCES if facts.limits_enabled else {}
 
 
 def problem_reference() -> dict[str, Any]:
@@ -111,11 +111,15 @@ def problem_reference() -> dict[str, Any]:
 def problem_schema() -> dict[str, Any]:
     return {
         "title": "Problem",
-        "description": "An answer that the gateway gives by itself (RFC 9457).",
+        "description": "A response of the gateway itself (RFC 9457).",
         "type": "object",
         "required": ["type", "title", "status", "detail", "instance"],
         "properties": {
-            "type": {**TEXT, "format": "uri", "description": "urn:gateway:problem:CODE; of quotas, IANA's."},
+            "type": {
+                **TEXT,
+                "format": "uri",
+                "description": "urn:gateway:problem:CODE; for exceeded limits, the type registered with IANA.",
+            },
             "title": dict(TEXT),
             "status": {"type": "integer"},
             "detail": dict(TEXT),

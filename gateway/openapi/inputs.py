@@ -1,4 +1,4 @@
-"""What the merged document is made of: one part per service, and the facts about the gateway that all share."""
+"""The inputs of the merged document: one `ServiceDocument` per service, and the facts about the gateway."""
 
 from __future__ import annotations
 
@@ -11,44 +11,43 @@ from gateway.route_policy import RoutePolicy
 
 @dataclass(frozen=True, slots=True)
 class ServiceDocument:
-    """A service and what is known of its API.
-
-    `policies` are all of the service's own, as `policies.service_policies` gives them. `document` is what
-    `reading.read` returned, None where none was ever read; `stale_since` is the ISO time since when it could not be
-    renewed. `target_prefix` is what the service knows in the place of `prefix`; where there is none, paths below
-    `prefixes`, its further ones, are its own, too. `has_document` is False for a service that is configured to have
-    none. Clients are not told of what
-    `hidden_paths` match, nor of a `hidden` service; both still own their paths. `internal_paths` are those of the
-    service's own paths that the gateway itself asks for; `drift_ignore` is as it is configured."""
+    """A service and its API document."""
 
     name: str
     prefix: str
+    # Of this service only, as `route_policy.service_policies` returns them.
     policies: tuple[RoutePolicy, ...]
+    # As `parse_document` returns it; None if no document was ever fetched.
     document: Mapping[str, Any] | None = None
     strip_prefix: bool = False
+    # What the service has in place of `prefix`. Without it, paths below the further `prefixes` are the service's, too.
     target_prefix: str | None = None
     prefixes: tuple[str, ...] = ()
-    title: str | None = None
+    # ISO time since which the document could not be refreshed.
     stale_since: str | None = None
+    # Patterns of paths that clients do not see. A hidden path, or a hidden service, still owns its paths.
     hidden_paths: tuple[str, ...] = ()
     hidden: bool = False
+    # False if the service is configured to have no document.
     has_document: bool = True
+    # The service's own paths that the gateway itself requests: health check and document.
     internal_paths: tuple[str, ...] = ()
+    # As configured.
     drift_ignore: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class GatewayFacts:
-    """What the document says of the gateway itself. The limits are the texts of `[ratelimit]`, which hold where a
-    policy has none. `stripped_headers`, in any case, are fields that the gateway sets from the token or by itself, so
-    that clients can't send them to a service; those that it never forwards need not be named. `token_cookie` is the
-    cookie that may bring the token."""
+    """What the document says about the gateway itself."""
 
     title: str = "API gateway"
     version: str = "1"
-    description: str = ""
     limits_enabled: bool = True
+    # The limits of `[ratelimit]`, for policies without limits of their own.
     default_limit: str = "300/minute"
     anonymous_limit: str = "60/minute"
+    # Header fields that the gateway sets itself, so that services never receive a client's; in any case. Those that the
+    # gateway never forwards need not be listed.
     stripped_headers: frozenset[str] = frozenset()
+    # The cookie that may contain the token.
     token_cookie: str | None = None

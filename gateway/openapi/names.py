@@ -1,68 +1,66 @@
-"""Names in the merged document: each made of its service's name and its own, so that none depends on other services."""
+"""Names in the merged document: each is made of the service's name and its own, independently of other services."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
 
-NOT_ALLOWED = re.compile(r"[^A-Za-z0-9._-]")  # in the names of components (OpenAPI 3.1.1 4.8.7.1)
-LIKE_A_LONGER_SERVICE = re.compile(r"[a-z0-9]+(_[a-z0-9]+)*\.")
+NOT_ALLOWED = re.compile(r"[^A-Za-z0-9._-]")  # in names of components (OpenAPI 3.1.1 4.8.7.1)
+LIKE_A_SERVICE_WITH_UNDERSCORES = re.compile(r"[a-z0-9]+(_[a-z0-9]+)*\.")
 
 
 def prefixed(service: str, name: str) -> str:
-    """`devices_Device`. Two pairs never make one name, whatever services there are: `a` with `b_C` and `a_b` with `C`
-    would, so a service with an underscore has a dot between (`a_b.C`), and what could be taken for such a name has a
-    hyphen (`a` with `b.C`: `a-b.C`)."""
+    """`devices_Device`. No two pairs of service and name make the same name. `a` with `b_C` and `a_b` with `C` would,
+    so a service with an underscore is followed by a dot (`a_b.C`), and a name that looks like such a service and a dot
+    is preceded by a hyphen (`a` with `b.C`: `a-b.C`)."""
     if "_" in service:
         return f"{service}.{name}"
-    separator = "-" if LIKE_A_LONGER_SERVICE.match(name) else "_"
+    separator = "-" if LIKE_A_SERVICE_WITH_UNDERSCORES.match(name) else "_"
     return f"{service}{separator}{name}"
 
 
 def tag_name(service: str, tag: str) -> str:
-    """`devices: lamps`; just `devices` where the tag is the service's own name again. Tags are read by people, and no
-    service's name has a colon."""
+    """`devices: lamps`, or just `devices` if the tag has the service's name. This form, which people read, is unique
+    because no service's name has a colon."""
     return service if tag.casefold() == service else f"{service}: {tag}"
 
 
-class Names:
-    """The names of one service's components or operations, in the merged document: each of its names, or key, has
-    one."""
+class UniqueNames:
+    """Assigns names in the merged document to one service's components or operations: one name per key."""
 
-    def __init__(self, service: str, *, are_free: bool = False) -> None:
+    def __init__(self, service: str, *, allow_any_characters: bool = False) -> None:
         self._service = service
-        # Names of operations may have any character, those of components may not.
-        self._are_free = are_free
-        self._given: dict[object, str] = {}
-        self._numbers: dict[str, int] = {}
+        # Names of operations may have any characters.
+        self._allow_any_characters = allow_any_characters
+        self._assigned: dict[object, str] = {}
+        self._last_numbers: dict[str, int] = {}
         self._taken: set[str] = set()
 
     def reserve(self, names: Iterable[str]) -> None:
-        """Gives all of these, those that are right as they are first: a name that had to be changed must not take
-        another's place."""
-        ordered = sorted(names, key=lambda name: not name or NOT_ALLOWED.search(name) is not None)
-        for name in ordered:
-            self.give(name, name)
+        """Assigns each name under itself. Names that need no change come first, so that a changed name never takes the
+        place of one that could have stayed."""
+        for name in sorted(names, key=lambda name: not name or NOT_ALLOWED.search(name) is not None):
+            self.assign(name, name)
 
-    def give(self, key: object, wish: str) -> str:
-        """The name under this key; where it has none yet, one that is like `wish` and new."""
-        if key not in self._given:
-            name = prefixed(self._service, wish if self._are_free else NOT_ALLOWED.sub("_", wish) or "_")
-            candidate = name
+    def assign(self, key: object, suggestion: str) -> str:
+        """The name of this key. If it has none yet, it gets a new one that resembles the suggestion."""
+        if key not in self._assigned:
+            allowed = suggestion if self._allow_any_characters else NOT_ALLOWED.sub("_", suggestion) or "_"
+            name = candidate = prefixed(self._service, allowed)
             while candidate in self._taken:
-                # Goes on where it ended the last time: there may be very many that are alike.
-                self._numbers[name] = self._numbers.get(name, 1) + 1
-                candidate = f"{name}_{self._numbers[name]}"
+                # Continues from the last number: searching from 1 each time takes quadratic time for equal names.
+                self._last_numbers[name] = self._last_numbers.get(name, 1) + 1
+                candidate = f"{name}_{self._last_numbers[name]}"
             self._taken.add(candidate)
-            self._given[key] = candidate
-        return self._given[key]
+            self._assigned[key] = candidate
+        return self._assigned[key]
 
-    def given(self, key: object) -> str | None:
-        """The name under this key, if it has one."""
-        return self._given.get(key)
+    def get(self, key: object) -> str | None:
+        """The name of this key; None if it has none."""
+        return self._assigned.get(key)
 
 
-def wish_for(tokens: Sequence[str]) -> str:
-    """A readable name for a part that is referred to by where it stands: the last words of its pointer."""
+def suggested_name(tokens: Sequence[str]) -> str:
+    """A readable name for a part that is referred to by its location: the last words of its pointer."""
     words = [word for token in tokens for word in re.findall(r"[A-Za-z0-9.-]+", token)]
     return "_".join(words[-6:])[-100:] or "part"

@@ -1,62 +1,60 @@
-"""Which parts of a service's document the merged one leaves out, and why: listed, so that nothing vanishes silently."""
+"""Records what the merged document leaves out of a service's document, and why, so that nothing is lost silently."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-# Each entry has a pointer and a reason: clients read them, and logs name the first ones.
+# Clients load the list with the document, so it is bounded.
 MAX_LISTED = 100
-DROPPED_PARTS = "x-gateway-dropped"
 MAX_POINTER_CHARACTERS = 500
+DROPPED_PARTS = "x-gateway-dropped"
 
-# Where a part stands in the document: the place around it and its key there; None is the document itself. A pair per
-# step costs the same at any depth, and almost no place is ever written out.
-Where: TypeAlias = "tuple[Where, str] | None"
+# The location of a part: the location of its container, and its key there; None is the document itself. One pair per
+# step costs the same at any depth; few locations are ever written as pointers.
+Location: TypeAlias = "tuple[Location, str] | None"
 
 NOT_A_FIELD = "OpenAPI 3.1 has no such field here"
-WRONG_TYPE = "not of the type that OpenAPI 3.1 says"
-NOWHERE = "it leads nowhere in this document"
-OTHER_SERVERS = "the gateway forwards to the targets that it is configured with"
-NO_SUCH_OPERATION = "it leads to no operation that clients can call"
-TOO_MUCH = "too much would have to be written out again"
+WRONG_TYPE = "OpenAPI 3.1 requires another type here"
+NOWHERE = "the reference has no target in this document"
+OTHER_SERVERS = "the gateway forwards to the targets in its configuration"
+NO_SUCH_OPERATION = "the link does not lead to an operation that clients can call"
 
 
 class Omissions:
-    """Collects what is left out of one service's document. Each part counts once, under the reason given first."""
+    """What is left out of one service's document. Each part has one entry, with the reason that was given first."""
 
     def __init__(self) -> None:
         self._reasons: dict[str, str] = {}
         self._is_complete = True
 
-    def add(self, where: Where, reason: str) -> None:
+    def add(self, location: Location, reason: str) -> None:
         if len(self._reasons) >= MAX_LISTED:
-            # Pointers are made for those alone that are listed.
             self._is_complete = False
             return
-        self._reasons.setdefault(pointer(where), reason)
+        self._reasons.setdefault(pointer(location), reason)
 
     @property
     def entry(self) -> dict[str, Any]:
-        """The fields for the service's entry in `x-gateway-services`; empty where nothing was left out."""
+        """The fields for the service's entry in `x-gateway-services`; empty if nothing was left out."""
         if not self._reasons:
             return {}
-        listed = [{"pointer": where, "reason": reason} for where, reason in self._reasons.items()]
+        listed = [{"pointer": location, "reason": reason} for location, reason in self._reasons.items()]
         return {DROPPED_PARTS: listed} | ({} if self._is_complete else {"x-gateway-dropped-more": True})
 
 
-def where_of(tokens: Sequence[str]) -> Where:
-    where: Where = None
+def location_of(tokens: Sequence[str]) -> Location:
+    location: Location = None
     for token in tokens:
-        where = (where, token)
-    return where
+        location = (location, token)
+    return location
 
 
-def pointer(where: Where) -> str:
-    """The JSON Pointer (RFC 6901), cut where it is very long."""
+def pointer(location: Location) -> str:
+    """The location as a JSON Pointer (RFC 6901), cut at MAX_POINTER_CHARACTERS."""
     tokens = []
-    while where is not None:
-        where, token = where
+    while location is not None:
+        location, token = location
         tokens.append("/" + escaped(token))
     return "".join(reversed(tokens))[:MAX_POINTER_CHARACTERS]
 

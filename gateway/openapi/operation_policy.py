@@ -1,4 +1,4 @@
-"""Which policy an operation of a document gets: the one that its requests meet at run time."""
+"""Finds the policy of an operation in a document: the one that its requests get at run time."""
 
 from __future__ import annotations
 
@@ -7,83 +7,77 @@ from dataclasses import dataclass, field
 
 from gateway.route_policy import RoutePolicy
 
-# Never forwarded, so no policy covers them, whatever its methods.
+# The gateway refuses these methods under every policy.
 REFUSED_METHODS = frozenset(["CONNECT", "TRACE"])
-PLACEHOLDER = "{}"  # no segment of a path is this one: placeholders have names
-
-
-def policy_for(policies: Iterable[RoutePolicy], method: str, template: str) -> RoutePolicy | None:
-    """The policy that a request for the path template gets, or None where the gateway does not forward it (404, 405).
-    For several templates make one PolicyTable."""
-    return PolicyTable(policies).policy_for(method, template)
+PLACEHOLDER = "{}"  # a key that no path segment equals, because placeholders have names
 
 
 @dataclass(slots=True)
 class Node:
-    """What is known at a point of a path: policies that end here, those for all below, and the ways on."""
+    """A point in the tree of path segments: the policies that end here, those that cover everything below, and the
+    children by their segment."""
 
     here: list[RoutePolicy] = field(default_factory=list)
     below: list[RoutePolicy] = field(default_factory=list)
-    on: dict[str, Node] = field(default_factory=dict)
+    children: dict[str, Node] = field(default_factory=dict)
 
 
 class PolicyTable:
-    """The policies of all services, in the order of `policies.policies_of`, by their paths.
+    """The policies of all services by their paths; `policies` are in the order of `route_policy.policies_of`.
 
-    Segment by segment the literal way comes before the placeholder, and that before everything below; where no policy
-    at the end of a way takes the method, the next way is tried. Of policies that end at the same point, the first one
-    that takes the method counts. A final slash changes nothing."""
+    At each segment, a literal is tried before a placeholder, and a placeholder before a policy for everything below. If
+    no policy at the end of one branch accepts the method, the next branch is tried. Of several policies at the same
+    point, the first one that accepts the method applies. A final slash makes no difference."""
 
     def __init__(self, policies: Iterable[RoutePolicy]) -> None:
         self._root = Node()
         for policy in policies:
             node = self._root
             for segment in segments_of(policy.path.removesuffix("/**")):
-                node = node.on.setdefault(PLACEHOLDER if segment.startswith("{") else segment, Node())
+                key = PLACEHOLDER if segment.startswith("{") else segment
+                node = node.children.setdefault(key, Node())
             node.here.append(policy)
             if policy.path.endswith("/**"):
                 node.below.append(policy)
 
     def policy_for(self, method: str, template: str) -> RoutePolicy | None:
-        """As the function. A placeholder in the template stands for a value that no configured path has."""
+        """The policy of a request for this path template; None if the gateway does not forward it (404, 405). A
+        placeholder in the template stands for a value that no configured path has."""
         method = method.upper()
         if method in REFUSED_METHODS:
             return None
-        return find(self._root, segments_of(template), method)
+        return search(self._root, segments_of(template), method)
 
 
-def find(node: Node, segments: list[str], method: str) -> RoutePolicy | None:
-    # A path may have thousands of segments, so the ways down are kept in a list: the last one is tried first.
-    ways = [(node, 0)]
-    while ways:
-        node, position = ways.pop()
-        if position < 0:
-            if policy := first(node.below, method):
-                return policy
-            continue
-        if position == len(segments):
-            if policy := first(node.here, method):
+def search(root: Node, segments: list[str], method: str) -> RoutePolicy | None:
+    # A stack instead of recursion, because a path may have thousands of segments. The last branch is tried first; the
+    # position -1 stands for the policies for everything below a node.
+    branches = [(root, 0)]
+    while branches:
+        node, position = branches.pop()
+        if position in (-1, len(segments)):
+            if policy := first_for(node.below if position < 0 else node.here, method):
                 return policy
             continue
         segment = segments[position]
-        ways.append((node, -1))
-        # An empty segment is no value for a placeholder.
-        if segment and PLACEHOLDER in node.on:
-            ways.append((node.on[PLACEHOLDER], position + 1))
-        if segment in node.on:
-            ways.append((node.on[segment], position + 1))
+        branches.append((node, -1))
+        # A placeholder does not match an empty segment.
+        if segment and PLACEHOLDER in node.children:
+            branches.append((node.children[PLACEHOLDER], position + 1))
+        if segment in node.children:
+            branches.append((node.children[segment], position + 1))
     return None
 
 
-def first(policies: list[RoutePolicy], method: str) -> RoutePolicy | None:
+def first_for(policies: list[RoutePolicy], method: str) -> RoutePolicy | None:
     for policy in policies:
-        # Werkzeug lets HEAD in wherever GET is.
+        # Werkzeug accepts HEAD wherever it accepts GET.
         if not policy.methods or method in policy.methods or (method == "HEAD" and "GET" in policy.methods):
             return policy
     return None
 
 
 def segments_of(path: str) -> list[str]:
-    """Without one final slash; an empty segment is a segment: /a//b has three."""
+    """The segments without a final slash. An empty segment counts: /a//b has three."""
     inner = path.removeprefix("/").removesuffix("/")
     return inner.split("/") if inner else []

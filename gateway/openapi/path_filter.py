@@ -1,4 +1,4 @@
-"""Paths that clients are not told of."""
+"""Patterns of paths: those that `docs.hidden` hides from clients, and those that `drift_ignore` ignores."""
 
 from __future__ import annotations
 
@@ -6,32 +6,32 @@ import re
 from collections.abc import Callable, Iterable
 
 
-def hider(patterns: Iterable[str]) -> Callable[[str], bool]:
-    """Whether a path template, as clients call it, is hidden by one of the patterns.
+def path_matcher(patterns: Iterable[str]) -> Callable[[str], bool]:
+    """A function that says whether a path template, as clients call it, matches one of the patterns.
 
-    `**` as a segment stands for any number of segments, none too: `/api/devices/internal/**` hides the path itself.
-    `*` stands for any characters within a segment, a `{placeholder}` for one whole segment, whatever it is. A final
-    slash changes nothing."""
-    expressions = [expression_of(pattern) for pattern in patterns]
+    A segment `**` matches any number of segments, including none: `/api/devices/internal/**` matches the path itself.
+    `*` matches any characters within a segment, a `{placeholder}` one whole segment. A final slash makes no
+    difference."""
+    expressions = [path_expression(pattern) for pattern in patterns]
     if not expressions:
         return lambda _: False
     matcher = re.compile("|".join(expressions))
     return lambda template: matcher.fullmatch(template.removesuffix("/") or "/") is not None
 
 
-def expression_of(pattern: str) -> str:
+def path_expression(pattern: str) -> str:
     segments = pattern.removesuffix("/").removeprefix("/").split("/")
-    return "".join(expression_of_segment(segment) for segment in segments if segment) or "/"
+    return "".join(segment_expression(segment) for segment in segments if segment) or "/"
 
 
-def expression_of_segment(segment: str) -> str:
+def segment_expression(segment: str) -> str:
     if segment == "**":
         return "(?:/.*)?"
     if re.fullmatch(r"\{[^{}]*\}", segment):
         return "/[^/]+"
-    # In linear time whatever a service calls its paths: each star ends where what follows it is met first, and that is
-    # never tried again.
-    first, *pieces = map(re.escape, re.split(r"\*+", segment))
-    if not pieces:
+    # Linear time for any path that a service may have: in an atomic group, each star ends at the first occurrence of
+    # the text after it, and is not tried again.
+    first, *rest = map(re.escape, re.split(r"\*+", segment))
+    if not rest:
         return f"/{first}"
-    return f"/{first}" + "".join(f"(?>[^/]*?{piece})" for piece in pieces[:-1]) + f"[^/]*{pieces[-1]}"
+    return f"/{first}" + "".join(f"(?>[^/]*?{text})" for text in rest[:-1]) + f"[^/]*{rest[-1]}"

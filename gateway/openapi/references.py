@@ -1,5 +1,4 @@
-"""Finds what a reference names, within the document that it stands in (RFC 3986 5, RFC 6901, JSON Schema 2020-12
-8.2)."""
+"""Finds the target of a reference within its document (RFC 3986 5, RFC 6901, JSON Schema 2020-12 8.2)."""
 
 from __future__ import annotations
 
@@ -14,8 +13,8 @@ Tokens = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """A part of the document: where it stands from the root, and the base by which references in it are read."""
+class Target:
+    """The target of a reference: the tokens of its JSON Pointer, the value, and the base URI of references in it."""
 
     tokens: Tokens
     node: Any
@@ -23,15 +22,15 @@ class Found:
 
 
 class References:
-    """Looks references up in one document. Its own address is not known, so it is the empty one."""
+    """The targets in one document. The URL of the document is unknown, so its base URI is empty."""
 
     def __init__(self, document: dict[str, Any]) -> None:
         self._document = document
         self._index: Index | None = None
 
-    def find(self, reference: str, base: str = "") -> Found | None:
-        """What the reference names, read by the base of the schema that it stands in; None where that is in another
-        document, or nowhere."""
+    def find(self, reference: str, base: str = "") -> Target | None:
+        """The target of a reference in a schema with this base URI; None if it is in another document or does not
+        exist."""
         if reference.startswith("#/") and not base:
             return self._at(pointer_tokens(reference[1:]))
         try:
@@ -41,7 +40,7 @@ class References:
         fragment = unquote(fragment)
         root = () if not resource else self.index.resources.get(resource)
         if root is None:
-            # No such resource; in one with $id, authors still write "#/components/…" and mean the document.
+            # Inside of a schema with $id, "#/components/…" is relative to that; authors mean the document all the same.
             return None if not reference.startswith("#/") else self._at(pointer_tokens(reference[1:]))
         if fragment and not fragment.startswith("/"):
             anchored = self.index.anchors.get((resource, fragment))
@@ -51,9 +50,9 @@ class References:
             return self._at(pointer_tokens(reference[1:]))
         return found
 
-    def find_dynamic(self, reference: str, base: str) -> Found | None:
-        """What a $dynamicRef names, where that does not depend on the way to it: only one schema has that
-        $dynamicAnchor (JSON Schema 2020-12 8.2.3.2). Else None."""
+    def find_dynamic(self, reference: str, base: str) -> Target | None:
+        """The target of a $dynamicRef, if it does not depend on the schemas from which it is reached: only one schema
+        has that $dynamicAnchor (JSON Schema 2020-12 8.2.3.2). Else None."""
         found = self.find(reference, base)
         name = unquote(reference.partition("#")[2])
         if found is None or self.index.dynamic_counts.get(name, 0) > 1:
@@ -62,12 +61,12 @@ class References:
 
     @property
     def index(self) -> Index:
-        """Made when it is needed: most documents use neither $id nor anchors."""
+        """Built on first use: most documents have neither $id nor anchors."""
         if self._index is None:
             self._index = Index(self._document)
         return self._index
 
-    def _at(self, tokens: Tokens) -> Found | None:
+    def _at(self, tokens: Tokens) -> Target | None:
         node: Any = self._document
         base = ""
         for token in tokens:
@@ -80,11 +79,12 @@ class References:
                 node = node[int(token[:9])]
             else:
                 return None
-        return Found(tokens, node, base)
+        return Target(tokens, node, base)
 
 
 def base_within(schema: dict[str, Any], base: str) -> str:
-    """The base of what is inside the schema: its $id, read by the base around it (JSON Schema 2020-12 8.2.1)."""
+    """The base URI inside of the schema: its $id, resolved against the base URI around it (JSON Schema 2020-12
+    8.2.1)."""
     identifier = schema.get("$id")
     if not isinstance(identifier, str):
         return base
@@ -95,7 +95,7 @@ def base_within(schema: dict[str, Any], base: str) -> str:
 
 
 def pointer_tokens(pointer: str) -> Tokens:
-    """The tokens of a JSON pointer in a fragment: percent-encoded over ~-escaped (RFC 6901 6)."""
+    """The tokens of a JSON Pointer in a URI fragment, which is percent-encoded and then ~-escaped (RFC 6901 6)."""
     return tuple(unescaped(token) for token in unquote(pointer).split("/")[1:])
 
 
@@ -104,7 +104,7 @@ def unescaped(token: str) -> str:
 
 
 class Index:
-    """Every $id and anchor of a document's schemas. Of two the same, one counts."""
+    """Every $id and anchor of a document's schemas. If two are equal, the first one applies."""
 
     def __init__(self, document: dict[str, Any]) -> None:
         self.resources: dict[str, Tokens] = {}
@@ -121,7 +121,7 @@ class Index:
 
 
 def schemas_of(document: dict[str, Any]) -> Iterator[tuple[Tokens, dict[str, Any], str]]:
-    """Every Schema Object: where it stands, itself, and its own base."""
+    """Every Schema Object: the tokens of its pointer, the object, and its own base URI."""
     pending: list[tuple[Tokens, str, Any, str]] = []
     for section in ("paths", "webhooks"):
         pending += members((section,), "path_item", document.get(section), "")

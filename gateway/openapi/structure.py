@@ -1,7 +1,7 @@
-"""Where in an OpenAPI document which kind of object stands (OpenAPI 3.1.1 4.8; JSON Schema 2020-12 for schemas).
+"""Which kind of object each field of an OpenAPI object contains (OpenAPI 3.1.1 4.8; JSON Schema 2020-12 for schemas).
 
-Walking by this table, a property that is named "$ref" or "example" is a property, and an example value that looks like
-a reference stays a value.
+By this table, a property named "$ref" or "example" is a property, and an example that looks like a reference is a
+value.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 
 METHODS: Final = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 
-# The sections of the Components Object, by the kind of object that they hold.
+# The sections of the Components Object by the kind of object that they contain.
 SECTIONS: Final = {
     "schema": "schemas",
     "response": "responses",
@@ -28,22 +28,22 @@ SECTIONS: Final = {
 
 
 class Shape(Enum):
-    """How many of a kind a field holds."""
+    """How a field contains objects of a kind."""
 
     ONE = 1
     LIST = 2
     MAP = 3
-    # The Responses Object: its keys are statuses, and those with x- are extensions; in other maps all are names.
+    # The Responses Object: keys with x- are extensions, all others statuses. In other maps all keys are names.
     STATUSES = 4
     ONE_OR_LIST = 5
-    # As JSON Schema's `dependencies`: names with either one of the kind or a list of texts.
+    # JSON Schema's `dependencies`: each value is either an object of the kind or a list of texts.
     MAP_OR_TEXTS = 6
 
 
 ONE, LIST, MAP, STATUSES, ONE_OR_LIST, MAP_OR_TEXTS = Shape
 Fields = dict[str, tuple[Shape, str]]
 
-# `itemSchema` and the encodings of items are OpenAPI 3.2's (4.14, 4.15); FastAPI writes the first into 3.1 already.
+# `itemSchema` and the encodings of items belong to OpenAPI 3.2 (4.14, 4.15), but FastAPI writes `itemSchema` into 3.1.
 ENCODINGS: Fields = {
     "encoding": (MAP, "encoding"),
     "prefixEncoding": (LIST, "encoding"),
@@ -71,11 +71,11 @@ FIELDS: Final[dict[str, Fields]] = {
     "response": {"headers": (MAP, "header"), "content": (MAP, "media_type"), "links": (MAP, "link")},
     "schema": {
         **dict.fromkeys(("allOf", "anyOf", "oneOf", "prefixItems"), (LIST, "schema")),
-        # `definitions` was the name of $defs in older drafts; generators still write it.
+        # `definitions` is the name of $defs in older drafts, which generators still write.
         **dict.fromkeys(
             ("properties", "patternProperties", "dependentSchemas", "$defs", "definitions"), (MAP, "schema")
         ),
-        # What older drafts said in other words; `modern` says it anew.
+        # Of older drafts; `upgrade_to_3_1.to_2020_12` replaces them.
         "items": (ONE_OR_LIST, "schema"),
         "dependencies": (MAP_OR_TEXTS, "schema"),
         **dict.fromkeys(
@@ -99,7 +99,7 @@ FIELDS: Final[dict[str, Fields]] = {
     "link": {},
     "security_scheme": {},
 }
-# The fields that hold none of the kinds, with their types. Schemas may have any others too.
+# All other fields, with their types. Schemas may have any others.
 DESCRIBED: Final[dict[str, type]] = {"description": str}
 SERIALIZED: Final[dict[str, type]] = {"style": str, "explode": bool, "allowReserved": bool}
 HEADER: Final = {**DESCRIBED, **SERIALIZED, "required": bool, "deprecated": bool, "example": object}
@@ -149,14 +149,13 @@ PLAIN_FIELDS: Final[dict[str, dict[str, type]]] = {
     },
 }
 PLAIN_KEYWORDS: Final[dict[str, type]] = {**DESCRIBED, "title": str, "deprecated": bool, "externalDocs": dict}
-# In these null is a value like any other.
+# Their values may be null.
 LITERAL_KEYWORDS: Final = frozenset(["const", "default", "enum", "example", "examples"])
 
-
-# What has values that are no schemas, and no references either.
+# Their values contain neither schemas nor references.
 VALUE_KEYWORDS: Final = LITERAL_KEYWORDS | frozenset(
     "required type dependentRequired externalDocs xml $vocabulary discriminator".split()
 )
-# The kind of what stands below a schema's keyword that no specification names, such as Adyen's `x-anyOf`.
+# The kind of the value of an unknown keyword in a schema, such as Adyen's `x-anyOf`.
 UNKNOWN: Final = "unknown"
 STATUS: Final = re.compile(r"[1-5](?:[0-9]{2}|XX)|default")  # OpenAPI 3.1.1 4.8.16

@@ -1,19 +1,19 @@
-"""Schemas of OpenAPI 3.0 and of older drafts of JSON Schema, said the way of OpenAPI 3.1 (JSON Schema 2020-12).
+"""Upgrades schemas of OpenAPI 3.0, and of older drafts of JSON Schema, to OpenAPI 3.1 (JSON Schema 2020-12).
 
-What changes in documents of 3.0:
+Changes in documents of OpenAPI 3.0:
 
-- `nullable: true` is read as its author meant it: null is a value too. By the letter of 3.0.3 it does nothing beside
-  `$ref` or without `type`, yet that is how it is widely written, and a client that expects null is safe both ways.
-- Boolean `exclusiveMinimum`/`exclusiveMaximum` become the numbers; alone they mean nothing and go.
-- `example` becomes a list, `examples`. Parameters and media types keep theirs: there it is not deprecated.
-- `format: byte` becomes `contentEncoding: base64`. `format: binary` stays: in 3.1 it only annotates and asserts
-  nothing, and the new words for it differ by place (nothing at all for a whole body, `contentMediaType` in multipart
-  forms), where today's viewers still look for `binary` to offer a file to choose.
-- Beside a `$ref`, 3.0 ignores whatever asserts and 3.1 obeys it: only annotations stay there.
+- `nullable: true` allows null. Strictly by 3.0.3 it has no effect beside `$ref` or without `type`, yet it is widely
+  used in this way, and a client that expects null is safe in both cases.
+- Boolean `exclusiveMinimum` and `exclusiveMaximum` become numbers; without the limit that they modify, they are left
+  out.
+- `example` becomes a list, `examples`. Parameters and media types keep `example`, which is not deprecated there.
+- `format: byte` becomes `contentEncoding: base64`. `format: binary` stays: 3.1 allows it, its replacement differs by
+  location (nothing for a whole body, `contentMediaType` in multipart forms), and viewers offer an upload for `binary`.
+- Beside a `$ref` only annotations stay: 3.0 ignores assertions there, 3.1 would apply them.
 
-What changes in any document, as generators write the older words into all of them:
+Changes in all documents, because generators write keywords of older drafts into new documents, too:
 
-- A list of schemas as `items` becomes `prefixItems`, and `additionalItems` becomes `items`: tuples of older FastAPIs.
+- A list of schemas as `items` becomes `prefixItems`, and `additionalItems` becomes `items` (tuples in older FastAPI).
 - `dependencies` becomes `dependentSchemas` and `dependentRequired`.
 """
 
@@ -21,39 +21,39 @@ from __future__ import annotations
 
 from typing import Any
 
-# Say something about a value without asserting anything of it.
+# Keywords that describe a value without restricting it.
 ANNOTATIONS = frozenset(
     "title description default example examples deprecated readOnly writeOnly externalDocs xml".split()
 )
 COMPOSITIONS = ("$ref", "allOf", "anyOf", "oneOf", "not")
 
 
-def is_old(document: dict[str, Any]) -> bool:
+def is_openapi_3_0(document: dict[str, Any]) -> bool:
     return str(document.get("openapi")).startswith("3.0")
 
 
-def without_ignored(schema: dict[str, Any]) -> dict[str, Any]:
-    """A schema of 3.0 as it stands in its document, without what counts for nothing beside its `$ref`."""
+def without_ref_siblings(schema: dict[str, Any]) -> dict[str, Any]:
+    """A schema of 3.0 as it is in its document, without the keywords that 3.0 ignores beside its `$ref`."""
     if "$ref" not in schema:
         return schema
     return {key: value for key, value in schema.items() if key in ("$ref", "nullable") or is_annotation(key)}
 
 
-def modern(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema in the words of JSON Schema 2020-12: itself, changed. The schemas in it must have been through here
-    before."""
+def to_2020_12(schema: dict[str, Any]) -> dict[str, Any]:
+    """Replaces keywords of older drafts of JSON Schema. Changes the schema and returns it; the schemas inside of it
+    must have been converted before."""
     if isinstance(schema.get("items"), list):
-        # Where both words for a tuple are there, the newer one counts.
+        # If the schema has both keywords for a tuple, the newer one applies.
         if items := schema.pop("items"):
             schema.setdefault("prefixItems", items)
         if "additionalItems" in schema:
             schema["items"] = schema.pop("additionalItems")
     if "dependencies" in schema:
-        settle_dependencies(schema, schema.pop("dependencies"))
+        split_dependencies(schema, schema.pop("dependencies"))
     return schema
 
 
-def settle_dependencies(schema: dict[str, Any], dependencies: dict[str, Any]) -> None:
+def split_dependencies(schema: dict[str, Any], dependencies: dict[str, Any]) -> None:
     schemas, required = dict(schema.get("dependentSchemas", {})), schema.get("dependentRequired")
     required = dict(required) if isinstance(required, dict) else {}
     for name, needs in dependencies.items():
@@ -68,21 +68,21 @@ def settle_dependencies(schema: dict[str, Any], dependencies: dict[str, Any]) ->
         schema["dependentRequired"] = required
 
 
-def lifted(schema: dict[str, Any]) -> dict[str, Any]:
-    """A schema of 3.0 as 3.1; as `modern`, it may change the one given."""
+def upgraded(schema: dict[str, Any]) -> dict[str, Any]:
+    """A schema of 3.0 as one of 3.1. May change the schema that is passed in, as `to_2020_12` does."""
     nullable = schema.pop("nullable", False) is True
     if "example" in schema:
         example = schema.pop("example")
         schema.setdefault("examples", [example])
-    lift_limit(schema, "exclusiveMinimum", "minimum")
-    lift_limit(schema, "exclusiveMaximum", "maximum")
+    upgrade_limit(schema, "exclusiveMinimum", "minimum")
+    upgrade_limit(schema, "exclusiveMaximum", "maximum")
     if schema.get("format") == "byte" and schema.get("type", "string") == "string":
         del schema["format"]
         schema.setdefault("contentEncoding", "base64")
-    return with_null(schema) if nullable else schema
+    return allow_null(schema) if nullable else schema
 
 
-def lift_limit(schema: dict[str, Any], exclusive: str, inclusive: str) -> None:
+def upgrade_limit(schema: dict[str, Any], exclusive: str, inclusive: str) -> None:
     value = schema.get(exclusive)
     if not isinstance(value, bool):
         return
@@ -91,8 +91,8 @@ def lift_limit(schema: dict[str, Any], exclusive: str, inclusive: str) -> None:
         schema[exclusive] = schema.pop(inclusive)
 
 
-def with_null(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema, with null beside what it allows."""
+def allow_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema, which also allows null."""
     if any(key in schema for key in COMPOSITIONS):
         outside = {key: value for key, value in schema.items() if is_annotation(key)}
         inside = {key: value for key, value in schema.items() if not is_annotation(key)}

@@ -1,8 +1,8 @@
-"""YAML to plain values, bounded while it is built: PyYAML's parser gives the events, this makes the values.
+"""Parses YAML into plain values, within bounds. PyYAML's parser yields events; this module builds values from them.
 
-PyYAML's own loaders won't do. They read by YAML 1.1, where `on`, `no` and 2026-01-01 are no text, while OpenAPI asks
-for the core schema of YAML 1.2 (OpenAPI 3.1.1 4.2); their composer recurses in C; and merge keys let a few lines of
-aliases grow without bound before anyone can count.
+PyYAML's own loaders are unsuitable: they implement YAML 1.1, in which `on`, `no` and 2026-01-01 are not texts, but
+OpenAPI requires the core schema of YAML 1.2 (OpenAPI 3.1.1 4.2); their composer recurses in C; and they expand merge
+keys and aliases, which can grow a few lines without bound, before the size can be checked.
 """
 
 from __future__ import annotations
@@ -24,52 +24,53 @@ FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 TAGS = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "map", "seq")}
 
 
-class YamlRefused(Exception):
-    """Not YAML, or more than JSON can say, or too much of it."""
+class InvalidYaml(Exception):
+    """The text is not YAML, has values that JSON does not have, or exceeds a bound."""
 
 
 def read_yaml(text: str, *, max_depth: int, max_events: int, max_characters: int) -> Any:
-    """The one document in the text, as JSON could say it: keys and dates are text, an alias is a copy of what it stands
-    for. `max_characters` bounds what the aliases add up to. Raises YamlRefused."""
+    """The only document in the text, with the types of JSON: keys and dates are texts. An alias becomes a copy of the
+    value of its anchor; `max_characters` bounds all copies together. Raises InvalidYaml."""
     builder = Builder(max_depth, max_events, max_characters)
     try:
         for event in yaml.parse(text, Loader=Loader):
-            builder.take(event)
+            builder.add(event)
     except (yaml.YAMLError, ValueError) as error:
-        raise YamlRefused(" ".join(str(error).split())[:200]) from None
+        raise InvalidYaml(" ".join(str(error).split())[:200]) from None
     if len(builder.documents) != 1:
-        raise YamlRefused(f"{len(builder.documents)} documents")
+        raise InvalidYaml(f"{len(builder.documents)} documents")
     return builder.documents[0]
 
 
 @dataclass(slots=True)
-class Open:
-    """A list or mapping whose end has not come yet."""
+class OpenContainer:
+    """A list or mapping whose end event has not been read yet."""
 
     value: list[Any] | dict[str, Any]
     anchor: str | None
     key: str | None = None
-    # What << names, first come first served; keys written in the mapping itself come before (YAML 1.1 merge type).
+    # The values of << keys. The mapping's own keys take precedence over theirs, earlier ones over later ones (YAML 1.1
+    # merge type).
     merged: list[Any] = field(default_factory=list)
 
 
 class Builder:
-    """Makes values of events, without recursion."""
+    """Builds values from events, without recursion."""
 
     def __init__(self, max_depth: int, max_events: int, max_characters: int) -> None:
         self.documents: list[Any] = []
-        self._open: list[Open] = []
+        self._open: list[OpenContainer] = []
         self._anchors: dict[str, Any] = {}
         self._max_depth = max_depth
         self._events_left = max_events
         self._characters_left = max_characters
 
-    def take(self, event: Any) -> None:
+    def add(self, event: Any) -> None:
         self._events_left -= 1
         if self._events_left < 0:
-            raise YamlRefused("too many values")
+            raise InvalidYaml("too many values")
         if isinstance(event, yaml.ScalarEvent):
-            # A key is text whatever it looks like: status codes are written as numbers.
+            # Keys are texts even if they look like numbers, such as status codes.
             self._put(event.value if self._awaits_key() or self._is_version(event) else scalar(event), event.anchor)
         elif isinstance(event, yaml.MappingStartEvent):
             self._enter({}, event)
@@ -86,14 +87,14 @@ class Builder:
     def _enter(self, value: list[Any] | dict[str, Any], event: Any) -> None:
         check_tag(event.tag)
         if len(self._open) >= self._max_depth:
-            raise YamlRefused(f"nested more than {self._max_depth} deep")
-        self._open.append(Open(value, event.anchor))
+            raise InvalidYaml(f"nested more than {self._max_depth} deep")
+        self._open.append(OpenContainer(value, event.anchor))
 
     def _awaits_key(self) -> bool:
         return bool(self._open) and isinstance(self._open[-1].value, dict) and self._open[-1].key is None
 
     def _is_version(self, event: Any) -> bool:
-        """Whether this is the API's version, written like a number: as one, 1.10 would be 1.1."""
+        """Whether the scalar is `info.version` and looks like a number: as a number, 1.10 would become 1.1."""
         if len(self._open) != 2 or self._open[0].key != "info" or self._open[1].key != "version":
             return False
         return event.tag is None and isinstance(scalar(event), int | float)
@@ -109,7 +110,7 @@ class Builder:
             parent.value.append(value)
         elif parent.key is None:
             if not isinstance(value, str):
-                raise YamlRefused("a key that is not text")
+                raise InvalidYaml("a key that is not a text")
             parent.key = value
         elif parent.key == "<<":
             parent.merged.extend(value if isinstance(value, list) else [value])
@@ -118,29 +119,29 @@ class Builder:
             parent.value[parent.key] = value
             parent.key = None
 
-    def _merge(self, closed: Open) -> None:
-        assert isinstance(closed.value, dict)  # noqa: S101 - tells the type checker; only mappings have keys
+    def _merge(self, closed: OpenContainer) -> None:
+        assert isinstance(closed.value, dict)  # noqa: S101 - for the type checker: only mappings have keys
         for other in closed.merged:
             if not isinstance(other, dict):
-                raise YamlRefused("<< with something other than a mapping")
+                raise InvalidYaml("<< with something other than a mapping")
             for key, value in other.items():
                 closed.value.setdefault(key, value)
 
     def _copy_of(self, anchor: str | None) -> Any:
         if anchor is None or anchor not in self._anchors:
-            # Also where it stands within what it names: that would have no end.
-            raise YamlRefused("an alias names nothing that is complete")
+            # This includes an alias inside of its own anchor, which would be endless.
+            raise InvalidYaml("an alias without a complete anchor")
         return self._copied(self._anchors[anchor], len(self._open))
 
     def _copied(self, value: Any, depth: int) -> Any:
-        # Paid for before it is made, so that aliases of aliases end early.
+        # Counted before the copy is made, so that nested aliases fail early.
         self._characters_left -= 1 + (len(value) if isinstance(value, str) else 0)
         if self._characters_left < 0:
-            raise YamlRefused("aliases that add up to too much")
+            raise InvalidYaml("aliases that expand to too much text")
         if not isinstance(value, dict | list):
             return value
         if depth >= self._max_depth:
-            raise YamlRefused(f"nested more than {self._max_depth} deep")
+            raise InvalidYaml(f"nested more than {self._max_depth} deep")
         if isinstance(value, list):
             return [self._copied(item, depth + 1) for item in value]
         return dict(self._copied_items(value, depth))
@@ -152,12 +153,13 @@ class Builder:
 
 
 def scalar(event: Any) -> Any:
-    """By the core schema (YAML 1.2.2 10.3.2) where it is plain, else text. What JSON has no number for stays text."""
+    """A plain scalar by the core schema (YAML 1.2.2 10.3.2), any other one as text. Numbers that JSON does not have
+    stay texts."""
     check_tag(event.tag)
     text: str = event.value
     if event.tag is not None and event.tag.endswith(":str"):
         return text
-    # Quoted text has no number in it, unless a tag says so.
+    # A quoted scalar is a text unless it has a tag.
     if not event.implicit[0] and event.tag is None:
         return text
     return core_value(text)
@@ -180,4 +182,4 @@ def core_value(text: str) -> Any:
 
 def check_tag(tag: str | None) -> None:
     if tag is not None and tag != "!" and tag not in TAGS:
-        raise YamlRefused(f"the tag {tag[:60]!r}")
+        raise InvalidYaml(f"the tag {tag[:60]!r}")

@@ -313,8 +313,9 @@ def test_exit_codes_of_drift(service: Documented) -> None:
     settings["services"]["undescribed"] = undescribed
     assert flask("drift", settings=settings) == "No drift in 1 document.\n"
     opened = flask("drift", settings=drift_settings(service, auth="none"), code=1)
-    told = "devices: GET /api/devices (policy devices): the service asks for credentials, the gateway lets requests "
-    assert opened == f"{told}without a token through [protected_but_open]\n"
+    place = "devices: GET /api/devices (policy devices)"
+    what = "the service requires credentials, but the gateway forwards requests without a token"
+    assert opened == f"{place}: {what} [protected_but_open]\n"
     # The result covers only the documents that could be compared.
     settings = drift_settings(service, auth="none")
     settings["services"]["lost"] = undescribed | {"openapi_path": "/nowhere.json"}
@@ -338,9 +339,9 @@ def test_drift_lines_name_the_operation(service: Documented) -> None:
     routes = [{"path": "/api/devices/nowhere", "methods": ["PUT"]}, {"path": "/api/devices/{x}", "auth": "required"}]
     printed = flask("drift", settings=drift_settings(service, auth="none", routes=routes), code=1)
     lines = printed.splitlines()
-    assert any("GET /api/devices (policy devices): the service asks for credentials" in line for line in lines)
+    assert any("GET /api/devices (policy devices): the service requires credentials" in line for line in lines)
     assert any(
-        "GET /api/devices/{id} (policy devices.x): the service asks for no credentials" in line for line in lines
+        "GET /api/devices/{id} (policy devices.x): the service requires no credentials" in line for line in lines
     )
     assert any("PUT /api/devices/nowhere" in line and "no operation" in line for line in lines)
     assert "\x1b" not in printed

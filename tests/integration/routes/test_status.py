@@ -364,7 +364,7 @@ def test_documents_and_drift(start_gateway: StartGateway, upstream: ScriptedUpst
                 "policy": "devices",
                 "method": "GET",
                 "path": "/api/devices",
-                "what": "the service asks for no credentials, the gateway needs a token",
+                "what": "the service requires no credentials, but the gateway requires a token",
             }
         ],
     }

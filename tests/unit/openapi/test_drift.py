@@ -80,11 +80,11 @@ def test_a_line_for_people() -> None:
     found = drifts([part("s", document({"/api/s/x": {"get": operation()}}))])
     assert found == [Drift(Kind.OPEN_BUT_PROTECTED, "s", "s", "GET", "/api/s/x")]
     assert found[0].line == (
-        "s: GET /api/s/x (policy s): the service asks for no credentials, the gateway needs a token "
+        "s: GET /api/s/x (policy s): the service requires no credentials, but the gateway requires a token "
         "[open_but_protected]"
     )
     route = drifts([part("s", document(), routes=[{"path": "/api/s/gone"}])])[0].line
-    assert route.startswith("s: /api/s/gone (policy s.gone): configured, but ")
+    assert route.startswith("s: /api/s/gone (policy s.gone): the route is configured, but ")
 
 
 def test_operations_are_compared_where_their_own_servers_put_them() -> None:
@@ -118,7 +118,7 @@ def test_operations_that_no_mapping_reaches() -> None:
     (line,) = [one.line for one in drifts([part("s", document({"/m": {"get": operation()}}))])]
     assert (
         line
-        == "s: GET /m: in the service's document, but no mapping of the gateway leads there [unreachable_operation]"
+        == "s: GET /m: the operation is in the service's document, but the gateway does not forward to it [unreachable_operation]"
     )
 
 

@@ -245,23 +245,23 @@ def test_limits_are_told(settings: Any, limits: Any) -> None:
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
-        ({}, "Needs a token.\n\nLimits: `300/minute`, `60/minute` without a valid token."),
-        ({"auth": "none"}, "Needs no token.\n\nLimits: `300/minute`, `60/minute` without a valid token."),
+        ({}, "Requires a token.\n\nLimits: `300/minute`, `60/minute` without a valid token."),
+        ({"auth": "none"}, "Requires no token.\n\nLimits: `300/minute`, `60/minute` without a valid token."),
         (
             {"scopes": ["a:b", "c"], "limits": ["1/second", "9/hour"], "plans": {"pro": ["90/hour"]}, "cost": 3},
-            "Needs a token with `a:b` and `c`.\n\nLimits: `1/second` and `9/hour`, `90/hour` on the plan `pro`, "
+            "Requires a token with `a:b` and `c`.\n\nLimits: `1/second` and `9/hour`, `90/hour` on the plan `pro`, "
             "`60/minute` without a valid token. Each request counts as 3.",
         ),
         (
             {"limits": ["9/hour"], "auth": "none", "limits_mode": "observe"},
-            "Needs no token.\n\nLimits: `9/hour`. They are not enforced at the moment.",
+            "Requires no token.\n\nLimits: `9/hour`. The limits are not enforced at the moment.",
         ),
         (
             {"auth": "none", "count_by": "address"},
-            "Needs no token.\n\nLimits: `60/minute`. Counted by the client's address, whatever its token.",
+            "Requires no token.\n\nLimits: `60/minute`. Counted by the client's address, even with a token.",
         ),
-        ({"cost": 0}, "Needs a token."),
-        ({"facts": GatewayFacts(limits_enabled=False)}, "Needs a token."),
+        ({"cost": 0}, "Requires a token."),
+        ({"facts": GatewayFacts(limits_enabled=False)}, "Requires a token."),
     ],
 )
 def test_readers_see_scopes_and_limits_without_extensions(settings: Any, text: str) -> None:

@@ -14,7 +14,7 @@ import pytest
 from gateway.config import RateLimitSettings, load_settings
 from gateway.demo.auth import auth_document
 from gateway.demo.resources import DEVICES, LIVESTREAMS, RULES, resource_document
-from gateway.openapi import DocumentError, ServiceDocument, document_of, merge, read
+from gateway.openapi import DocumentError, ServiceDocument, document_of, merge, parse_document
 from gateway.route_policy import service_policies
 from tests.support.openapi import (
     FACTS,
@@ -39,7 +39,7 @@ DEMO: dict[str, Any] = {
 
 def fastapi(name: str) -> dict[str, Any]:
     """What an application made with this version answered at /openapi.json."""
-    return read((DATA / f"fastapi_{name}.json").read_bytes())
+    return parse_document((DATA / f"fastapi_{name}.json").read_bytes())
 
 
 def built_in(documents: dict[str, Any]) -> list[ServiceDocument]:
@@ -162,7 +162,7 @@ def test_services_stand_in_the_order_of_the_configuration() -> None:
 
 
 def test_what_is_said_of_the_gateway_and_its_services() -> None:
-    fresh = part("a", document(), title="The A's")
+    fresh = part("a", document() | {"info": {"title": "The A's", "version": "1"}})
     stale = part("b", {**document(), "info": {"title": "Bees", "version": "2.0"}}, stale_since="2026-11-01T10:00:00Z")
     never = part("c", None)
     result = merged(fresh, stale, never, part("d", None, hidden=True))
@@ -374,6 +374,6 @@ def test_the_number_of_operations_is_bounded() -> None:
         doc = document({f"/x/{index}": item for index in range(count)})
         assert merged(part("s", doc))["info"]["x-gateway-services"]["s"]["state"] == state
     with pytest.raises(DocumentError, match="operations"):
-        read(json.dumps(doc).encode())
+        parse_document(json.dumps(doc).encode())
     with pytest.raises(DocumentError, match="operations"):
-        read(json.dumps(document({f"/x/{index}": {"$ref": "#/x"} for index in range(1_251)})).encode())
+        parse_document(json.dumps(document({f"/x/{index}": {"$ref": "#/x"} for index in range(1_251)})).encode())

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gateway.openapi.names import Names, prefixed, tag_name, wish_for
+from gateway.openapi.names import UniqueNames, prefixed, suggested_name, tag_name
 
 services = st.from_regex(r"[ab][ab0]?(_[ab0]){0,2}", fullmatch=True)
 names = st.text(alphabet="abA0._-", max_size=6)
@@ -34,9 +34,9 @@ def test_two_pairs_never_make_one_name(service: str, name: str, other_service: s
 @settings(deadline=None)
 @given(st.lists(st.text(alphabet="aB _/~é$.", max_size=4), unique=True))
 def test_names_are_made_right_without_meeting(given_names: list[str]) -> None:
-    made = Names("s")
+    made = UniqueNames("s")
     made.reserve(given_names)
-    found = [made.give(name, name) for name in given_names]
+    found = [made.assign(name, name) for name in given_names]
     assert len(set(found)) == len(found)
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+", name) for name in found)
     # One that is right as it is keeps itself, whatever stands before it.
@@ -46,10 +46,10 @@ def test_names_are_made_right_without_meeting(given_names: list[str]) -> None:
 
 
 def test_a_key_has_one_name() -> None:
-    made = Names("s")
-    assert [made.give(1, "A"), made.give(2, "A"), made.give(1, "B")] == ["s_A", "s_A_2", "s_A"]
-    assert made.given(2) == "s_A_2"
-    assert made.given(3) is None
+    made = UniqueNames("s")
+    assert [made.assign(1, "A"), made.assign(2, "A"), made.assign(1, "B")] == ["s_A", "s_A_2", "s_A"]
+    assert made.get(2) == "s_A_2"
+    assert made.get(3) is None
 
 
 @pytest.mark.parametrize(("tag", "name"), [("lamps", "s: lamps"), ("S", "s"), ("", "s: "), ("s: x", "s: s: x")])
@@ -58,6 +58,6 @@ def test_tags(tag: str, name: str) -> None:
 
 
 def test_a_wish_is_readable_and_short() -> None:
-    assert wish_for(("paths", "/a/{id}", "get", "responses", "200")) == "paths_a_id_get_responses_200"
-    assert len(wish_for(["x" * 1000])) == 100
-    assert wish_for(()) == "part"
+    assert suggested_name(("paths", "/a/{id}", "get", "responses", "200")) == "paths_a_id_get_responses_200"
+    assert len(suggested_name(["x" * 1000])) == 100
+    assert suggested_name(()) == "part"

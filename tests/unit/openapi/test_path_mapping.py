@@ -12,7 +12,7 @@ from tests.support.openapi import document, merged, operation, part
 
 def places(prefix: str, servers: Any, *templates: str, strip: bool = False) -> list[str | None]:
     placing = PathMapping(part("s", document(servers=servers), prefix=prefix, strip_prefix=strip))
-    return [placing.place(template) for template in templates]
+    return [placing.client_path(template) for template in templates]
 
 
 def url(*urls: str) -> list[dict[str, str]]:

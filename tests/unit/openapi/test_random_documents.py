@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.openapi import DocumentError, document_of, drifts, merge, read
+from gateway.openapi import DocumentError, document_of, drifts, merge, parse_document
 from tests.support.openapi import FACTS, assert_resolved, part
 
 # Everything that means something somewhere, so that it turns up where it does not too.
@@ -148,7 +148,7 @@ def test_whatever_a_document_contains_the_merged_one_is_whole(document: Any, str
 @settings(deadline=None)
 @given(documents)
 def test_what_was_read_from_bytes_is_the_same(document: Any) -> None:
-    assert read(json.dumps(document).encode()) == document
+    assert parse_document(json.dumps(document).encode()) == document
 
 
 @settings(deadline=None)
@@ -157,7 +157,7 @@ def test_anything_may_be_given_as_a_document(value: Any) -> None:
     document = value if isinstance(value, dict) else {"openapi": "3.1.0", "paths": value}
     assert_resolved(merge([part("s", document)], FACTS))
     try:
-        read(json.dumps(value).encode())
+        parse_document(json.dumps(value).encode())
     except DocumentError:
         return
     raise AssertionError("no version, but it was read")

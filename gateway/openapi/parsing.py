@@ -1,4 +1,4 @@
-"""Bytes to an OpenAPI document, whatever a service sends: JSON, or YAML by its 1.2 core schema."""
+"""Parses the bytes that a service sends into an OpenAPI document, within bounds: JSON, or YAML 1.2."""
 
 from __future__ import annotations
 
@@ -8,33 +8,32 @@ from codecs import BOM_UTF8
 from typing import Any, NoReturn
 
 from gateway.openapi.structure import METHODS
-from gateway.openapi.yaml_text import YamlRefused, read_yaml
+from gateway.openapi.yaml_text import InvalidYaml, read_yaml
 
-MAX_DEPTH = 100  # containers in containers; the deepest real documents have about forty
+MAX_DEPTH = 100  # of nested containers; the deepest known documents have about 40
 MAX_BYTES = 8 * 1024 * 1024
-MAX_NODES = 500_000  # values in the document; one operation of FastAPI's with its models has about a hundred
-MAX_YAML_EVENTS = 200_000  # keys, values and ends of lists; a second of CPU
-MAX_OPERATIONS = 10_000  # each grows, as it tells what the gateway does with it
+MAX_NODES = 500_000  # values in the document; an operation of FastAPI with its models has about 100
+MAX_YAML_EVENTS = 200_000  # keys, values and ends of containers; take a second of CPU time
+MAX_OPERATIONS = 10_000  # each grows by the annotations of the gateway
 SUPPORTED = re.compile(r"3\.[01](\.[0-9].*)?")
 
 
 class DocumentError(Exception):
-    """Not a document that can be merged. The text says why, in words that fit into a log line."""
+    """The document can't be merged. The text is the reason, for a log line."""
 
 
-def read(raw: bytes, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
-    """The document: an OpenAPI Object of version 3.0.x or 3.1.x, made of str-keyed dicts, lists, str, int, finite
-    float, bool and None, at most MAX_DEPTH deep; a tree, without shared parts. Raises DocumentError, and nothing
-    else."""
+def parse_document(raw: bytes, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
+    """An OpenAPI Object of version 3.0.x or 3.1.x, made of dicts with text keys, lists, str, int, finite float, bool
+    and None, at most MAX_DEPTH deep. It is a tree, without shared parts. Raises DocumentError, and nothing else."""
     if len(raw) > max_bytes:
         raise DocumentError(f"larger than {max_bytes} bytes")
-    document = parsed(raw, max_bytes)
+    document = decoded(raw, max_bytes)
     if not isinstance(document, dict):
         raise DocumentError("not an object")
     if "openapi" not in document:
         version = "Swagger 2.0" if "swagger" in document else "no version"
         raise DocumentError(f"not an OpenAPI 3.0 or 3.1 document: {version}")
-    # Hand-written YAML says `openapi: 3.1`, which is a number.
+    # YAML reads `openapi: 3.1` as a number.
     version = str(document["openapi"])
     if not SUPPORTED.fullmatch(version):
         raise DocumentError(f"not an OpenAPI 3.0 or 3.1 document: version {version[:20]!r}")
@@ -42,7 +41,7 @@ def read(raw: bytes, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
     return document | {"openapi": version}
 
 
-def parsed(raw: bytes, max_bytes: int) -> Any:
+def decoded(raw: bytes, max_bytes: int) -> Any:
     try:
         # Not by the codec that drops the mark: Python would have to import it first, while other threads do (see
         # background.run_in_native_thread).
@@ -57,28 +56,29 @@ def parsed(raw: bytes, max_bytes: int) -> Any:
         pass
     try:
         return read_yaml(text, max_depth=MAX_DEPTH, max_events=MAX_YAML_EVENTS, max_characters=max_bytes)
-    except YamlRefused as refused:
-        raise DocumentError(f"neither JSON nor usable YAML: {refused}") from None
+    except InvalidYaml as error:
+        raise DocumentError(f"neither JSON nor usable YAML: {error}") from None
 
 
 def refuse_constant(name: str) -> NoReturn:
-    raise DocumentError(f"{name}, which is no number of JSON's")
+    raise DocumentError(f"{name}, which is not a number in JSON")
 
 
 def check_document(document: dict[str, Any]) -> None:
-    """Raises DocumentError for what can't be merged within bounds; for documents that `read` has not made."""
+    """Raises DocumentError if the document exceeds a bound or has values that JSON does not have. For documents that do
+    not come from `parse_document`."""
     check_tree(document)
     paths = document.get("paths")
     items = [item for item in paths.values() if isinstance(item, dict)] if isinstance(paths, dict) else []
-    # What a path that is a reference has is not known here.
+    # A path that is a reference may have an operation for every method.
     count = sum(len(METHODS) if "$ref" in item else sum(method in item for method in METHODS) for item in items)
     if count > MAX_OPERATIONS:
         raise DocumentError(f"more than {MAX_OPERATIONS} operations")
 
 
 def check_tree(document: Any) -> None:
-    """Raises DocumentError for what can't be written as JSON again, and for too much: values in values (a dict that
-    contains itself too), text that is not Unicode, numbers that are not finite."""
+    """Raises DocumentError if the values can't be written as JSON, or are too many or nested too deeply (including a
+    dict that contains itself)."""
     pending, count = [(document, 1)], 0
     while pending:
         node, depth = pending.pop()
@@ -103,7 +103,7 @@ def check_scalar(value: Any) -> None:
     if isinstance(value, str):
         check_text(value)
     elif isinstance(value, float):
-        # 1e999 is JSON, but what Python makes of it is not.
+        # Python parses 1e999 as infinity, which is not JSON.
         if value - value != 0:
             raise DocumentError("a number that is not finite")
     elif value is not None and not isinstance(value, int):
@@ -112,9 +112,9 @@ def check_scalar(value: Any) -> None:
 
 def check_text(text: Any) -> None:
     if not isinstance(text, str):
-        raise DocumentError("a key that is not text")
+        raise DocumentError("a key that is not a text")
     if not text.isascii():
         try:
             text.encode()
         except UnicodeEncodeError:
-            raise DocumentError("text that is not Unicode: half of a surrogate pair") from None
+            raise DocumentError("text that is not Unicode: an unpaired surrogate") from None
