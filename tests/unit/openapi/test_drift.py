@@ -117,8 +117,8 @@ def test_operations_that_no_mapping_reaches() -> None:
     assert kinds(stripped) == []
     (line,) = [one.line for one in drifts([part("s", document({"/m": {"get": operation()}}))])]
     assert (
-        line
-        == "s: GET /m: the operation is in the service's document, but the gateway does not forward to it [unreachable_operation]"
+        line == "s: GET /m: the operation is in the service's document, but the gateway does not forward to it "
+        "[unreachable_operation]"
     )
 
 
