@@ -93,13 +93,9 @@ def gateway_of(reports: Sequence[WorkerReport]) -> dict[str, Any]:
     first = max(reports, key=lambda one: one.at)
     workers = [
         {
-            "pid": one.pid,
+            **one.model_dump(include={"pid", "rss_bytes", "redis", "build", "configuration"}),
             "uptime_seconds": round(one.uptime_seconds, 1),
-            "rss_bytes": one.rss_bytes,
             "in_flight": sum(service.in_flight for service in one.services.values()),
-            "redis": one.redis,
-            "build": one.build,
-            "configuration": one.configuration,
         }
         for one in sorted(reports, key=lambda one: one.pid)
     ]

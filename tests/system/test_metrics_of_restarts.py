@@ -1,4 +1,4 @@
-"""Workers come and go, and the metrics stay right."""
+"""Metrics stay correct while workers are killed, stopped and reloaded."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ RESTARTS = 6
 
 
 class Scraper:
-    """Asks for the metrics all the time, and keeps what is wrong with them."""
+    """Scrapes continuously, and collects errors and falling counters in `problems`."""
 
     def __init__(self, gateway: GatewayProcess) -> None:
-        self.mistakes: list[str] = []
+        self.problems: list[str] = []
         self.scrapes = 0
         self._gateway = gateway
         self._last: dict[str, float] = {}
@@ -42,11 +42,11 @@ class Scraper:
             try:
                 reply = self._gateway.get("/metrics")
             except OSError:
-                # It was sent to a worker that was killed.
+                # The worker was killed.
                 continue
             self.scrapes += 1
             if reply.status != 200:
-                self.mistakes.append(f"status {reply.status}")
+                self.problems.append(f"status {reply.status}")
                 continue
             for family in text_string_to_metric_families(reply.body.decode()):
                 if family.type in ("counter", "histogram"):
@@ -54,14 +54,14 @@ class Scraper:
                         self._compare(f"{one.name} {sorted(one.labels.items())}", one.value)
 
     def _compare(self, name: str, value: float) -> None:
-        # Sums of seconds are added up in another order each time.
+        # Rounding: sums of seconds may be added up in another order.
         if value < self._last.get(name, 0.0) - 1e-9:
-            self.mistakes.append(f"{name}: {value} after {self._last[name]}")
+            self.problems.append(f"{name}: {value} after {self._last[name]}")
         self._last[name] = value
 
 
 def refused(gateway: GatewayProcess) -> bool:
-    """Whether one more request was answered; a worker that is killed takes some along."""
+    """Whether the request was answered; a killed worker answers none of its requests."""
     try:
         return gateway.get("/api/devices").status == 401
     except OSError:
@@ -79,7 +79,7 @@ def test_counts_survive_many_restarts_in_a_bounded_number_of_files(
     try:
         for restart in range(RESTARTS):
             answered += sum(refused(gateway) for _ in range(10))
-            # An end in order, and one without any.
+            # A graceful end and a crash in turn.
             os.kill(gateway.worker_pids()[0], signal.SIGTERM if restart % 2 else signal.SIGKILL)
             started += 1
             wait_for(gateway, "gateway_worker_starts_total", started)
@@ -90,7 +90,7 @@ def test_counts_survive_many_restarts_in_a_bounded_number_of_files(
         wait_for(gateway, "gateway_workers", WORKERS)
     finally:
         scraper.end()
-    assert scraper.mistakes == []
+    assert scraper.problems == []
     assert scraper.scrapes > RESTARTS
     assert counted(gateway, "gateway_token_refusals_total", reason="missing") == answered
     # Counters and histograms of at most twice as many workers, as many as live during a reload; three kinds of gauges
@@ -106,7 +106,7 @@ def wait_for(gateway: GatewayProcess, name: str, value: float) -> None:
         try:
             return counted(gateway, name) == value
         except OSError:
-            # It was sent to a worker that was killed.
+            # The worker was killed.
             return False
 
     gateway.wait_until(is_there, f"count {value} in {name}")

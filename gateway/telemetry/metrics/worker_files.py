@@ -17,8 +17,8 @@ from gateway.system.folders import make_own_folder
 FOLDER_PREFIX = "gateway-worker-metrics-"
 # prometheus_client reads this variable when it is imported.
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
-# The files that outlive a worker; those of gauges do not.
-SUMMED = ("counter", "histogram")
+# The kinds of files that outlive a worker; those of gauges are deleted.
+OUTLIVING = ("counter", "histogram")
 MASTER_SLOT = "master"
 
 _slot = MASTER_SLOT
@@ -55,20 +55,17 @@ def release_slot(slot: str) -> None:
     from prometheus_client.multiprocess import mark_process_dead  # noqa: PLC0415 - imported after the folder exists
 
     folder = os.environ[FOLDER_VARIABLE]
-    for kind in SUMMED:
-        file = Path(folder, f"{kind}_{slot}.db")
-        try:
+    try:
+        mark_process_dead(slot, folder)  # type: ignore[no-untyped-call]
+        for kind in OUTLIVING:
+            file = Path(folder, f"{kind}_{slot}.db")
             try:
                 list(MmapedDict.read_all_values_from_file(file))  # type: ignore[no-untyped-call]
             except FileNotFoundError:
                 """The worker ended before it created the file."""
             except (ValueError, RuntimeError, struct.error) as error:
-                # Killed while it created the file, or the disk is damaged.
+                # The worker was killed while it created the file, or the disk is damaged.
                 log.warning("metrics: %s can't be read and is deleted, its counts are lost: %s", file.name, error)
                 file.unlink()
-        except OSError as error:
-            log.warning("metrics: %s can't be checked: %s", file.name, error)
-    try:
-        mark_process_dead(slot, folder)  # type: ignore[no-untyped-call]
     except OSError as error:
-        log.warning("metrics: the gauges of an ended worker can't be removed: %s", error)
+        log.warning("metrics: the files of an ended worker can't be checked: %s", error)

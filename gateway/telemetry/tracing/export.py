@@ -7,10 +7,9 @@ environment variables (OTEL_BSP_*, OTEL_EXPORTER_OTLP_CERTIFICATE, OTEL_RESOURCE
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Iterable, Sequence
-from threading import Lock, Thread, local
+from threading import Thread, local
 
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -54,14 +53,12 @@ class SpanExport:
     def __init__(self, settings: TracingSettings) -> None:
         self._settings = settings
         self._ids = PresetIdGenerator()
-        self._lock = Lock()
-        self._pid = 0
         self._provider: TracerProvider | None = None
         self._tracer: Tracer | None = None
 
     def send(self, trace: Trace, outer: SpanRecord, inner: Iterable[SpanRecord]) -> None:
-        """Exports a span and its child spans."""
-        tracer = self._own_tracer()
+        """Exports a span and its child spans. Called by one thread at a time."""
+        tracer = self._tracer = self._tracer or self._make_tracer()
         wall, monotonic = time.time_ns(), time.monotonic()
 
         def at(moment: float) -> int:
@@ -84,22 +81,11 @@ class SpanExport:
 
     def close(self) -> None:
         """Sends the queued spans of this process; gives up after FLUSH_SECONDS."""
-        with self._lock:
-            provider, self._provider = self._provider, None
-        if provider is None or self._pid != os.getpid():
-            return
-        # In a thread that can be abandoned, as the SDK's shutdown waits for up to 30 seconds.
-        shutdown = Thread(target=provider.shutdown, name="last-spans", daemon=True)
-        shutdown.start()
-        shutdown.join(FLUSH_SECONDS)
-
-    def _own_tracer(self) -> Tracer:
-        if self._tracer is None or self._pid != os.getpid():
-            with self._lock:
-                if self._tracer is None or self._pid != os.getpid():
-                    self._tracer = self._make_tracer()
-                    self._pid = os.getpid()
-        return self._tracer
+        if self._provider is not None:
+            # In a thread that can be abandoned, as the SDK's shutdown waits for up to 30 seconds.
+            shutdown = Thread(target=self._provider.shutdown, name="last-spans", daemon=True)
+            shutdown.start()
+            shutdown.join(FLUSH_SECONDS)
 
     def _make_tracer(self) -> Tracer:
         settings = self._settings

@@ -1,4 +1,4 @@
-"""Where the access log goes, what is left out of it, and what becomes of it when nobody takes it."""
+"""The access log: rotation, contents, and a reader that is stuck."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def test_a_file_can_be_moved_away(start_gateway: StartGateway, upstream: ScriptedUpstream, tmp_path: Path) -> None:
+def test_usr1_reopens_the_file_after_a_rotation(
+    start_gateway: StartGateway, upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
     log, moved = tmp_path / "access.log", tmp_path / "access.log.1"
     gateway = start_gateway(four_services(upstream.url) | {"log": {"file": str(log)}})
     for _ in range(20):
@@ -40,19 +42,19 @@ def test_a_file_can_be_moved_away(start_gateway: StartGateway, upstream: Scripte
     gateway.process.send_signal(signal.SIGUSR1)
 
     def is_reopened() -> bool:
-        # Each worker hears of it in its own time.
+        # The workers handle the signal at different times.
         gateway.get("/api/devices", bearer())
         return len({*map(str, lines_of(log))}) >= 5
 
-    gateway.wait_until(is_reopened, "open it anew")
+    gateway.wait_until(is_reopened, "reopen the file")
     assert gateway.access_log() == []
     assert log.stat().st_mode & 0o777 == 0o640
     assert gateway.stop() == 0
-    # Nothing was lost on the way, and nothing is in both.
+    # Each line is in exactly one of the files.
     assert len(lines_of(log) + lines_of(moved)) == len(upstream.requests)
 
 
-def test_what_is_told_is_configured(start_gateway: StartGateway, upstream: ScriptedUpstream) -> None:
+def test_settings_choose_what_is_logged(start_gateway: StartGateway, upstream: ScriptedUpstream) -> None:
     settings = {"log": {"query": True, "principal": "hash", "sample_successes": 0}}
     gateway = start_gateway(four_services(upstream.url) | settings, workers=1)
     assert gateway.get("/api/devices?page=2", bearer()).status == 200
@@ -66,7 +68,7 @@ def test_what_is_told_is_configured(start_gateway: StartGateway, upstream: Scrip
     assert "ada@" not in gateway.output()
 
 
-def test_where_the_time_and_the_bytes_went(start_gateway: StartGateway, upstream: ScriptedUpstream) -> None:
+def test_times_and_bytes_of_a_request(start_gateway: StartGateway, upstream: ScriptedUpstream) -> None:
     gateway = start_gateway(four_services(upstream.url), workers=1)
     body = b"x" * 100_000
     assert gateway.request("POST", "/api/devices/7?x=1", [bearer("ada@example.com")], body).status == 200
@@ -81,23 +83,23 @@ def test_where_the_time_and_the_bytes_went(start_gateway: StartGateway, upstream
     assert 0 < parts <= line["seconds"] + 0.000_01
 
 
-def test_a_line_is_short_enough_for_one_write_whatever_a_client_says(
+def test_a_line_fits_into_one_write_whatever_a_client_sends(
     start_gateway: StartGateway, upstream: ScriptedUpstream
 ) -> None:
     gateway = start_gateway(four_services(upstream.url) | {"log": {"query": True}}, workers=1)
-    # With all of it, the token would be longer than one may be.
+    # A longer subject would exceed max_token_bytes.
     subject, path = "\U0001f511" * 300 + "\x00\x1b" * 100, "/api/devices/" + "p" * 2000
     fields = [bearer(subject), ("X-Request-Id", "r" * 128)]
     assert gateway.request("M" * 2000, f"{path}?{'q' * 2000}", fields).status == 200
     line = gateway.wait_for_log(lambda line: line["status"] == 200)
     (written,) = [text for text in gateway.output().splitlines() if text.startswith("{")]
-    # A longer one could be mixed with another worker's in a pipe.
+    # A longer line could be mixed with another worker's in a pipe.
     assert len(written) < 4096
     assert subject.startswith(line["principal"].removesuffix("…"))
     assert (line["path"][:200], line["query"][:200], line["method"][:200]) == (path[:200], "q" * 200, "M" * 200)
 
 
-def test_a_reader_that_is_stuck_stops_nobody(upstream: ScriptedUpstream) -> None:
+def test_a_stuck_reader_of_standard_output_delays_no_request(upstream: ScriptedUpstream) -> None:
     environ = variables(four_services(upstream.url) | {"jwt": {"secret": SECRET}, "server": {"bind": "127.0.0.1:0"}})
     environ |= {"GATEWAY_RATELIMIT__DEFAULT": "1000000/minute", "WEB_CONCURRENCY": "1"}
     process = subprocess.Popen(
@@ -114,7 +116,7 @@ def test_a_reader_that_is_stuck_stops_nobody(upstream: ScriptedUpstream) -> None
             if "Listening at:" in line:
                 port = int(line.partition("http://127.0.0.1:")[2].split()[0])
                 break
-        # More than the pipe holds, which nobody reads.
+        # More lines than the pipe holds; nobody reads it.
         request = request_bytes("GET", "/api/devices", [bearer(), ("X-Request-Id", "r" * 128)])
         with Connection(port) as connection:
             for _ in range(500):
@@ -126,12 +128,12 @@ def test_a_reader_that_is_stuck_stops_nobody(upstream: ScriptedUpstream) -> None
         process.communicate()
 
 
-def test_a_reader_of_errors_that_is_stuck_stops_nobody_either(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+def test_a_stuck_reader_of_standard_error_delays_no_request(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     certificate, key = map(str, authority.issue("gateway", "localhost"))
     trusting = ssl.create_default_context(cafile=str(authority.ca_file))
     environ = variables(four_services(upstream.url) | {"jwt": {"secret": SECRET}, "server": {"bind": "127.0.0.1:0"}})
-    # One pipe for both, as for a logger behind `2>&1`, and a small one.
+    # A small pipe for both streams, as with `2>&1`.
     reader, writer = os.pipe()
     fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
     process = subprocess.Popen(
@@ -143,10 +145,10 @@ def test_a_reader_of_errors_that_is_stuck_stops_nobody_either(upstream: Scripted
     )
     os.close(writer)
     try:
-        said = b""
-        while b"Booting worker" not in said:
-            said += os.read(reader, 4096)
-        found = re.search(rb"Listening at: https://127.0.0.1:(\d+)", said)
+        output = b""
+        while b"Booting worker" not in output:
+            output += os.read(reader, 4096)
+        found = re.search(rb"Listening at: https://127.0.0.1:(\d+)", output)
         assert found is not None
         port = int(found[1])
 
@@ -155,18 +157,18 @@ def test_a_reader_of_errors_that_is_stuck_stops_nobody_either(upstream: Scripted
                 connection.send(NONSENSE)
                 connection.rest()
 
-        # Each is told of: many more than fit.
+        # Each failure is logged: many more lines than fit into the pipe.
         for _ in range(200):
             fail_the_handshake()
         with Connection(port) as connection:
             connection.socket = trusting.wrap_socket(connection.socket, server_hostname="localhost")
             connection.send(request_bytes("GET", "/healthz"))
             assert connection.reply().status == 200
-        said = b""
-        while b"messages to standard error were lost" not in said:
+        output = b""
+        while b"messages to standard error were lost" not in output:
             fail_the_handshake()
-            said = said[-100:] + os.read(reader, 4096)
-        # The master tells of its end, too.
+            output = output[-100:] + os.read(reader, 4096)
+        # The master logs its end, too.
         for _ in range(50):
             fail_the_handshake()
         process.terminate()
@@ -177,7 +179,7 @@ def test_a_reader_of_errors_that_is_stuck_stops_nobody_either(upstream: Scripted
         os.close(reader)
 
 
-def test_on_a_terminal_it_is_a_text_without_codes_of_clients(upstream: ScriptedUpstream) -> None:
+def test_on_a_terminal_lines_are_text_without_control_codes_of_clients(upstream: ScriptedUpstream) -> None:
     environ = variables(four_services(upstream.url) | {"jwt": {"secret": SECRET}, "server": {"bind": "127.0.0.1:0"}})
     ours, theirs = pty.openpty()
     process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""How workers are at this moment, over all of them and of none that has ended."""
+"""Gauges describe the living workers, summed, and none that has ended."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from tests.support.tokens import bearer
 from tests.support.upstream import OK, Received, ScriptedUpstream
 
 Start = Callable[..., GatewayProcess]
-MOST = 7
+MAX_IN_FLIGHT = 7
 
 
 class Held:
-    """Requests whose answers wait until they are let go."""
+    """Holds responses back until `go_on` is set."""
 
     def __init__(self, upstream: ScriptedUpstream, path: str) -> None:
         self.go_on = threading.Event()
@@ -47,31 +47,31 @@ def held(upstream: ScriptedUpstream) -> Iterator[Held]:
     held.go_on.set()
 
 
-def test_requests_in_flight_are_those_of_all_workers_that_live(
+def test_requests_in_flight_are_summed_over_living_workers(
     start_gateway: Start, upstream: ScriptedUpstream, held: Held
 ) -> None:
-    services = {"devices": {"targets": [upstream.url], "max_in_flight": MOST}}
+    services = {"devices": {"targets": [upstream.url], "max_in_flight": MAX_IN_FLIGHT}}
     gateway = start_gateway({"services": services})
     target = {"service": "devices", "target": upstream.url}
     wait_for(gateway, 2, "gateway_workers")
-    wait_for(gateway, 2 * MOST, "gateway_requests_in_flight_limit", service="devices")
+    wait_for(gateway, 2 * MAX_IN_FLIGHT, "gateway_requests_in_flight_limit", service="devices")
     with ExitStack() as stack:
-        asked = [stack.enter_context(Connection(gateway.port)) for _ in range(3)]
-        for connection in asked:
+        clients = [stack.enter_context(Connection(gateway.port)) for _ in range(3)]
+        for connection in clients:
             connection.send(request_bytes("GET", "/api/devices", [bearer()]))
         assert upstream.wait_until(lambda: len(upstream.requests) == 3)
         wait_for(gateway, 3, "gateway_requests_in_flight", service="devices")
         wait_for(gateway, 3, "gateway_upstream_connections", **target, state="in_use")
-        # One more asks for the metrics, but not while they are looked at.
+        # The scrape has a connection as well, but the gauges were updated before it.
         assert counted(gateway, "gateway_client_connections", state="serving") >= 3
         held.go_on.set()
-        assert [connection.reply().status for connection in asked] == [200] * 3
+        assert [connection.reply().status for connection in clients] == [200] * 3
         wait_for(gateway, 0, "gateway_requests_in_flight", service="devices")
         wait_for(gateway, 3, "gateway_upstream_connections", **target, state="idle")
         wait_for(gateway, 0, "gateway_upstream_connections", **target, state="in_use")
 
 
-def test_what_a_killed_worker_had_in_flight_goes_with_it(
+def test_the_gauges_of_a_killed_worker_disappear_and_its_counts_stay(
     start_gateway: Start, upstream: ScriptedUpstream, held: Held
 ) -> None:
     dead = f"http://127.0.0.1:{free_port()}"
@@ -92,14 +92,12 @@ def test_what_a_killed_worker_had_in_flight_goes_with_it(
         wait_for(gateway, 1, "gateway_workers")
         wait_for(gateway, 0, "gateway_requests_in_flight", service="devices")
         assert counted(gateway, "gateway_breaker_open", service="rules", target=dead) == 0
-        # What it counted stays.
+        # Counters of the killed worker stay.
         assert counted(gateway, "gateway_breaker_openings_total", service="rules", target=dead) == 1
         assert counted(gateway, "gateway_worker_memory_bytes") > 1 << 20
 
 
-def test_keys_and_documents_tell_how_old_they_are_and_that_they_fail(
-    start_gateway: Start, upstream: ScriptedUpstream
-) -> None:
+def test_ages_and_failures_of_keys_and_documents(start_gateway: Start, upstream: ScriptedUpstream) -> None:
     issuer = Issuer()
     issuer.add_key("k1", "ES256")
     document = b'{"openapi": "3.1.0", "info": {"title": "t", "version": "1"}, "paths": {}}'

@@ -1,4 +1,4 @@
-"""What is counted, told to operators alone and right over all workers."""
+"""Metrics: correct over all workers, and only for operators."""
 
 from __future__ import annotations
 
@@ -40,9 +40,7 @@ def test_refusals_are_counted_by_reason_over_all_workers(gateway: GatewayProcess
         assert counted(gateway, "gateway_token_refusals_total", reason=reason) == 1
 
 
-def test_statuses_and_methods_that_nobody_knows_are_counted_as_others(
-    gateway: GatewayProcess, upstream: ScriptedUpstream
-) -> None:
+def test_unknown_statuses_and_methods_are_counted_as_other(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
     upstream.answers(b"HTTP/1.1 999 Odd\r\nContent-Length: 0\r\n\r\n")
     assert gateway.request("ODD", "/api/devices", [bearer()]).status == 999
     labels = {"service": "devices", "route": "devices", "method": "other", "status": "other"}
@@ -54,7 +52,7 @@ def test_statuses_and_methods_that_nobody_knows_are_counted_as_others(
     ("kind", "is_stream"),
     [("text/event-stream; charset=utf-8", True), ("application/jsonl", True), ("application/json", False)],
 )
-def test_how_long_a_stream_takes_is_in_no_histogram(
+def test_the_duration_of_a_stream_is_in_no_histogram(
     gateway: GatewayProcess, upstream: ScriptedUpstream, kind: str, is_stream: bool
 ) -> None:
     labels = {"service": "livestreams", "route": "livestreams", "method": "GET", "status": "2xx"}
@@ -67,9 +65,7 @@ def test_how_long_a_stream_takes_is_in_no_histogram(
     assert counted(gateway, "gateway_request_seconds_count", service="livestreams") == timed + (not is_stream)
 
 
-def test_what_a_worker_counted_stays_when_it_dies(
-    start_gateway: StartGateway, module_upstream: ScriptedUpstream
-) -> None:
+def test_the_counts_of_a_killed_worker_stay(start_gateway: StartGateway, module_upstream: ScriptedUpstream) -> None:
     gateway = start_gateway(four_services(module_upstream.url), workers=1)
     assert gateway.get("/api/devices").status == 401
     (pid,) = gateway.worker_pids()
@@ -85,22 +81,22 @@ def alone(start_gateway: StartGateway, module_upstream: ScriptedUpstream) -> Gat
     return start_gateway(four_services(module_upstream.url), workers=1, environ={"REDIS_URL": "redis://127.0.0.1:1/0"})
 
 
-def test_revocations_that_cannot_be_seen_are_counted(alone: GatewayProcess) -> None:
+def test_missing_revocation_checks_are_counted(alone: GatewayProcess) -> None:
     before = counted(alone, "gateway_revocations_unseen_total")
     for _ in range(3):
         assert alone.get("/api/devices", bearer()).status == 200
     assert counted(alone, "gateway_revocations_unseen_total") == before + 3
 
 
-def test_how_long_redis_took_is_told_of_those_who_asked_it(alone: GatewayProcess) -> None:
+def test_redis_seconds_counts_only_requests_that_called_redis(alone: GatewayProcess) -> None:
     before = counted(alone, "gateway_request_seconds_count", service="devices")
     for _ in range(20):
         assert alone.get("/api/devices", bearer()).status == 200
     alone.wait_until(
         lambda: counted(alone, "gateway_request_seconds_count", service="devices") >= before + 20, "count all requests"
     )
-    asked = counted(alone, "gateway_redis_failures_total")
-    assert counted(alone, "gateway_redis_seconds_count") == asked < before + 20
+    calls = counted(alone, "gateway_redis_failures_total")
+    assert counted(alone, "gateway_redis_seconds_count") == calls < before + 20
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +118,7 @@ def configured(start_gateway: StartGateway, gateway: GatewayProcess) -> Callable
         ({}, [], 200),
         ({"admin": {"allow": ["10.0.0.0/8"]}}, [], 404),
         ({"admin": {"allow": []}}, [], 404),
-        # A proxy on this machine that the gateway was not told of: whoever it asks for is not known.
+        # A proxy on this machine that is not configured: the address of its client is unknown.
         ({}, [("X-Forwarded-For", "127.0.0.1")], 404),
         ({}, [("Forwarded", "for=127.0.0.1")], 404),
         ({}, [("X-Real-IP", "127.0.0.1")], 404),
@@ -136,27 +132,27 @@ def configured(start_gateway: StartGateway, gateway: GatewayProcess) -> Callable
          [("X-Forwarded-For", "[::ffff:10.1.2.3]:4711")], 200),
     ],
 )  # fmt: skip
-def test_only_operators_see_it(
+def test_only_operators_can_read_metrics(
     configured: Callable[[dict[str, object]], GatewayProcess],
     settings: dict[str, object],
     fields: list[tuple[str, str]],
     status: int,
 ) -> None:
-    asked = configured(settings)
-    reply = asked.get("/metrics", *fields)
+    gateway = configured(settings)
+    reply = gateway.get("/metrics", *fields)
     assert reply.status == status
     assert reply.value("X-Gateway-Error") == (None if status == 200 else "no_route")
     if status == 404:
-        line = asked.wait_for_log(lambda line: line["request_id"] == reply.value("X-Request-Id"))
+        line = gateway.wait_for_log(lambda line: line["request_id"] == reply.value("X-Request-Id"))
         is_address = "admin" in settings or ("proxy" in settings and fields[0][1] == "203.0.113.9")
         address = "203.0.113.9" if fields and "admin" not in settings else "127.0.0.1"
         why = f"admin.allow does not list {address}" if is_address else "a proxy forwarded it, and without"
         assert line["cause"].startswith(f"NotAnOperator: {why}")
-        # Once in each worker.
-        assert asked.output().count("a request for /status or /metrics got 404: ") in (1, 2)
+        # Logged once per worker.
+        assert gateway.output().count("a request for /status or /metrics got 404: ") in (1, 2)
 
 
-def test_no_secret_and_no_caller_is_in_it(gateway: GatewayProcess) -> None:
+def test_metrics_contain_no_secret_and_no_caller(gateway: GatewayProcess) -> None:
     token = signed("very-private-subject", key="k" * 40)
     gateway.get("/api/devices/secret-path", ("Authorization", f"Bearer {token}"))
     text = gateway.get("/metrics").body.decode()

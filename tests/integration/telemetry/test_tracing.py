@@ -1,4 +1,4 @@
-"""Traces on the wire, and the spans that a collector gets of them."""
+"""Trace headers that upstreams receive, and the spans that a collector receives."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Start = Callable[..., GatewayProcess]
 
 TRACE_ID, PARENT_ID = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 PARENT = f"00-{TRACE_ID}-{PARENT_ID}-01"
-# The SDK sends what it has so often; by default every five seconds.
+# The SDK's interval between two exports, 5000 ms by default.
 SOON = {"OTEL_BSP_SCHEDULE_DELAY": "50"}
 
 
@@ -55,7 +55,7 @@ def dead_port() -> int:
 def traced(
     start_gateway: Start, module_upstream: ScriptedUpstream, collector: Collector, dead_port: int
 ) -> GatewayProcess:
-    """Rules has a first target that refuses; the others are the upstream."""
+    """A gateway that exports spans. The first target of the service rules refuses connections."""
     settings = four_services(module_upstream.url) | {"tracing": {"otlp_endpoint": collector.url}}
     settings["services"]["rules"] = {
         "targets": [f"http://127.0.0.1:{dead_port}", module_upstream.url],
@@ -76,7 +76,7 @@ def traced(
 
 
 def parents(request: Request) -> tuple[str, str, str]:
-    """Trace id, parent id and flags that a service got."""
+    """Trace id, parent id and flags that the upstream received."""
     (value,) = request.values("Traceparent")
     match = re.fullmatch("00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})", value)
     assert match is not None, value
@@ -88,7 +88,7 @@ def new_trace(number: int) -> str:
 
 
 def trace_of(collector: Collector, trace_id: str) -> tuple[Received, list[Received]]:
-    """The server's span, sent last, and those within it."""
+    """The server span, which is exported last, and its child spans."""
 
     def servers() -> list[Received]:
         return [span for span in collector.of(trace_id) if span.kind == "server"]
@@ -101,14 +101,14 @@ def trace_of(collector: Collector, trace_id: str) -> tuple[Received, list[Receiv
     return server, inner
 
 
-def asked(gateway: GatewayProcess, number: int, method: str = "GET", path: str = "/api/devices") -> str:
-    """Asks within a trace of its own, whose id it gives back."""
+def send_traced(gateway: GatewayProcess, number: int, method: str = "GET", path: str = "/api/devices") -> str:
+    """Sends a request with a traceparent of its own. Returns the trace id."""
     trace_id = new_trace(number)
     gateway.request(method, path, [bearer(), ("traceparent", f"00-{trace_id}-{PARENT_ID}-01")])
     return trace_id
 
 
-def test_a_trace_is_kept_and_its_id_logged(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+def test_a_trace_is_continued_and_its_id_logged(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
     reply = gateway.get("/api/devices", bearer(), ("traceparent", PARENT), ("tracestate", "a=1"), ("TraceState", "b=2"))
     assert reply.status == 200
     assert not [name for name, _ in reply.fields if "trace" in name.lower()]
@@ -128,7 +128,7 @@ def test_a_trace_is_kept_and_its_id_logged(gateway: GatewayProcess, upstream: Sc
         [("trace-parent", PARENT)],
     ],
 )
-def test_else_one_is_started(
+def test_without_a_valid_traceparent_a_trace_is_started(
     gateway: GatewayProcess, upstream: ScriptedUpstream, fields: list[tuple[str, str]]
 ) -> None:
     reply = gateway.get("/api/devices", bearer(), *fields)
@@ -140,12 +140,16 @@ def test_else_one_is_started(
     assert line["trace_id"] == trace_id
 
 
-def test_naming_it_in_connection_takes_nothing_away(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+def test_naming_traceparent_in_connection_does_not_remove_it(
+    gateway: GatewayProcess, upstream: ScriptedUpstream
+) -> None:
     gateway.get("/api/devices", bearer(), ("traceparent", PARENT), ("Connection", "traceparent"))
     assert upstream.only.values("Traceparent") == [PARENT]
 
 
-def test_it_can_be_left_alone(start_gateway: Start, upstream: ScriptedUpstream) -> None:
+def test_without_propagate_trace_headers_are_forwarded_unchanged(
+    start_gateway: Start, upstream: ScriptedUpstream
+) -> None:
     gateway = start_gateway(four_services(upstream.url) | {"tracing": {"propagate": False}}, workers=1)
     gateway.get("/api/devices", bearer(), ("traceparent", "anything"), ("tracestate", "a=1"), ("tracestate", "b=2"))
     gateway.get("/api/devices", bearer())
@@ -164,7 +168,7 @@ def test_it_can_be_left_alone(start_gateway: Start, upstream: ScriptedUpstream) 
         ("GET /ws/d%65vice/%733cr3t HTTP/1.1", "/ws/d%65vice/{token}"),
         ("GET http://gateway.test/ws/device/s3cr3t HTTP/1.1", "http://gateway.test/ws/device/{token}"),
         ("POST /ws/files/a/s3cr3t HTTP/1.1", "/ws/files/{path}"),
-        # Not of the route, but what it would hide may be in them.
+        # These do not match the route, but may contain the same secret.
         ("POST /ws/device/s3cr3t HTTP/1.1", "/ws/{kind}/{token}"),
         ("GET /ws/device/s3cr3t/more HTTP/1.1", "/ws/{kind}/{token}/…"),
         ("GET /ws/x/../device/s3cr3t HTTP/1.1", "/ws/{kind}/{token}"),
@@ -172,17 +176,17 @@ def test_it_can_be_left_alone(start_gateway: Start, upstream: ScriptedUpstream) 
         ("GET /WS/Device/s3cr3t HTTP/1.1", "/ws/{kind}/{token}"),
         ("GET /ws%2Fdevice%252fs3cr3t HTTP/1.1", "/ws/{kind}/{token}"),
         ("GET /ws/device/s3cr3t HTTP/9.9", "/ws/{kind}/{token}"),
-        # The server's parser refuses these, and passes none of them on.
+        # The server's parser refuses these and shows no part of them.
         ("GET /ws/device/#/s3cr3t HTTP/1.1", ""),
         ("GET ws/device/s3cr3t HTTP/1.1", ""),
-        # Passwords have no place in a request, and are sent all the same.
+        # A request target should contain no password, but some clients send one.
         ("GET http://ada:s3cr3t@gateway.test/x HTTP/1.1", "http://**********@gateway.test/x"),
-        # Others are as they came.
+        # Other paths are shown unchanged.
         ("GET /ws/device HTTP/1.1", "/ws/device"),
         ("GET /api/ws/device/token HTTP/1.1", "/api/ws/device/token"),
     ],
 )
-def test_what_a_route_redacts_is_in_no_line_and_no_span(
+def test_redacted_segments_are_in_no_log_line_and_no_span(
     traced: GatewayProcess, upstream: ScriptedUpstream, collector: Collector, line: str, shown: str
 ) -> None:
     number = crc32(line.encode())
@@ -246,7 +250,7 @@ def test_the_spans_of_a_request(traced: GatewayProcess, upstream: ScriptedUpstre
     assert not any(span.is_error for span in (server, quota, call))
     assert {span.state for span in (server, quota, call)} == {"a=1"}
     assert server.resource["service.name"] == "gateway"
-    # The service hangs from the attempt that it was asked by.
+    # The upstream's parent is the span of the attempt.
     assert parents(upstream.only) == (TRACE_ID, call.span_id, "01")
     assert upstream.only.values("Tracestate") == ["a=1"]
     assert "secret" not in repr(collector.spans)
@@ -265,8 +269,8 @@ def test_a_trace_that_starts_here_has_no_parent(
 def test_each_attempt_is_a_span(
     traced: GatewayProcess, upstream: ScriptedUpstream, collector: Collector, dead_port: int
 ) -> None:
-    # In turn, so one of two requests meets the target that refuses first.
-    ids = [asked(traced, 100 + number, path="/api/rules") for number in range(2)]
+    # By round robin, one of the two requests is sent to the refusing target first.
+    ids = [send_traced(traced, 100 + number, path="/api/rules") for number in range(2)]
     found = [trace_of(collector, trace_id) for trace_id in ids]
     assert [server.attributes["http.response.status_code"] for server, _ in found] == [200, 200]
     (calls,) = [inner[1:] for _, inner in found if len(inner) == 3]
@@ -283,12 +287,12 @@ def test_each_attempt_is_a_span(
     assert second.span_id in [parents(request)[1] for request in upstream.requests]
 
 
-def test_what_the_service_answers_badly(
+def test_error_statuses_of_the_service(
     traced: GatewayProcess, upstream: ScriptedUpstream, collector: Collector
 ) -> None:
     for status, server_failed in [(404, False), (500, True)]:
         upstream.answers(b"HTTP/1.1 %d X\r\nContent-Length: 0\r\n\r\n" % status)
-        server, inner = trace_of(collector, asked(traced, status))
+        server, inner = trace_of(collector, send_traced(traced, status))
         assert (server.is_error, server.attributes.get("error.type")) == (
             server_failed,
             str(status) if server_failed else None,
@@ -299,7 +303,7 @@ def test_what_the_service_answers_badly(
         assert call.attributes["http.response.status_code"] == status
 
 
-def test_what_the_gateway_answers_itself(
+def test_spans_of_responses_of_the_gateway_itself(
     traced: GatewayProcess, upstream: ScriptedUpstream, collector: Collector
 ) -> None:
     def answered(number: int, path: str) -> tuple[Received, list[Received]]:
@@ -317,20 +321,20 @@ def test_what_the_gateway_answers_itself(
     assert (unknown.name, unknown.attributes["gateway.error"]) == ("GET", "no_route")
     assert "http.route" not in unknown.attributes
     upstream.script = answering(b"HTTP/1.1 200 OK\r\nnonsense\r\n\r\n", keep=False)
-    failed, inner = trace_of(collector, asked(traced, 4, "POST"))
+    failed, inner = trace_of(collector, send_traced(traced, 4, "POST"))
     assert (failed.is_error, failed.attributes["error.type"]) == (True, "upstream_protocol")
     assert failed.attributes["http.response.status_code"] == 502
     assert inner[-1].attributes["error.type"] == "upstream_protocol"
 
 
-def test_methods_of_anybodys_invention_are_one(traced: GatewayProcess, collector: Collector) -> None:
-    server, inner = trace_of(collector, asked(traced, 20, "BREW"))
+def test_unknown_methods_share_one_span_name(traced: GatewayProcess, collector: Collector) -> None:
+    server, inner = trace_of(collector, send_traced(traced, 20, "BREW"))
     assert (server.name, inner[-1].name) == ("HTTP /api/devices/**", "HTTP")
     assert server.attributes["http.request.method"] == "_OTHER"
     assert server.attributes["http.request.method_original"] == "BREW"
 
 
-def test_an_answer_that_was_cut_is_a_failure(
+def test_an_aborted_response_is_an_error(
     traced: GatewayProcess, upstream: ScriptedUpstream, collector: Collector
 ) -> None:
     arrived = threading.Event()
@@ -353,18 +357,18 @@ def test_an_answer_that_was_cut_is_a_failure(
     assert not inner[-1].is_error
 
 
-def test_of_what_is_not_sampled_there_are_no_spans(
+def test_unsampled_requests_have_no_spans(
     traced: GatewayProcess, upstream: ScriptedUpstream, collector: Collector
 ) -> None:
     unsampled = f"00-{new_trace(40)}-{PARENT_ID}-00"
     traced.get("/api/devices", bearer(), ("traceparent", unsampled))
     assert upstream.only.values("Traceparent") == [unsampled]
-    # Spans go out in order: once a later request's are there, its own would be.
-    trace_of(collector, asked(traced, 41))
+    # Spans are exported in order, so those of the later request would come after.
+    trace_of(collector, send_traced(traced, 41))
     assert collector.of(new_trace(40)) == []
 
 
-def test_the_end_of_a_worker_sends_what_is_left(
+def test_the_end_of_a_worker_exports_the_queued_spans(
     start_gateway: Start, upstream: ScriptedUpstream, own_collector: Collector
 ) -> None:
     tracing = {
@@ -378,7 +382,7 @@ def test_the_end_of_a_worker_sends_what_is_left(
         environ={"OTEL_BSP_SCHEDULE_DELAY": "3600000", "OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=test"},
     )
     for number in range(1, 11):
-        asked(gateway, number)
+        send_traced(gateway, number)
         gateway.get("/api/devices", bearer())
     gateway.wait_until(lambda: len(gateway.access_log()) == 20, "log all")
     assert own_collector.asked == 0
@@ -392,7 +396,7 @@ def test_the_end_of_a_worker_sends_what_is_left(
     assert "Traceback" not in gateway.output()
 
 
-def test_a_collector_that_fails_or_hangs_is_nobodys_trouble(
+def test_a_failing_or_hanging_collector_delays_no_request(
     start_gateway: Start, upstream: ScriptedUpstream, own_collector: Collector
 ) -> None:
     own_collector.status = 400
@@ -400,33 +404,33 @@ def test_a_collector_that_fails_or_hangs_is_nobodys_trouble(
         four_services(upstream.url) | {"tracing": {"otlp_endpoint": own_collector.url}}, workers=1, environ=SOON
     )
 
-    def told(text: str) -> int:
+    def logged(text: str) -> int:
         return gateway.output().count(text)
 
-    def ask_until_collected(count: int) -> None:
+    def send_until_exported(count: int) -> None:
         goal = own_collector.asked + count
         while own_collector.asked < goal:
             assert gateway.get("/api/devices", bearer()).status == 200
 
-    ask_until_collected(5)
-    gateway.wait_until(lambda: told("spans are not exported: ") == 1, "tell it")
-    gateway.wait_until(lambda: told("code: 400") > 0, "tell why")
+    send_until_exported(5)
+    gateway.wait_until(lambda: logged("spans are not exported: ") == 1, "log it")
+    gateway.wait_until(lambda: logged("code: 400") > 0, "log why")
     own_collector.status = 200
-    ask_until_collected(5)
-    gateway.wait_until(lambda: told("spans are exported again") == 1, "tell it")
+    send_until_exported(5)
+    gateway.wait_until(lambda: logged("spans are exported again") == 1, "log it")
     own_collector.is_hanging = True
-    ask_until_collected(1)
+    send_until_exported(1)
     for _ in range(50):
         assert gateway.get("/api/devices", bearer()).status == 200
     began = time.monotonic()
     assert gateway.stop() == 0
-    # The exporter alone would go on for ten seconds.
+    # The exporter's own timeout is ten seconds.
     assert time.monotonic() - began < 10
-    assert (told("spans are not exported"), told("spans are exported again")) == (1, 1)
-    assert told("Traceback") == 0
+    assert (logged("spans are not exported"), logged("spans are exported again")) == (1, 1)
+    assert logged("Traceback") == 0
 
 
-def test_without_a_collector_nothing_that_exports_is_imported() -> None:
+def test_without_a_collector_the_exporter_is_not_imported() -> None:
     code = "import sys, wsgi; print(*sys.modules)"
     environ = clean_environment() | {"GATEWAY_JWT__SECRET": "x" * 32}
     done = subprocess.run(
@@ -434,12 +438,12 @@ def test_without_a_collector_nothing_that_exports_is_imported() -> None:
     )
     imported = done.stdout.split()
     assert "gateway.telemetry.span_recorder" in imported
-    # redis-py looks at the SDK's metrics wherever they are installed, whatever the gateway does.
+    # redis-py imports the SDK's metrics if they are installed.
     exporting = ("gateway.telemetry.tracing.export", "opentelemetry.sdk.trace", "opentelemetry.exporter", "google")
     assert [name for name in imported if name.startswith(exporting)] == []
 
 
-def test_a_missing_sdk_is_told(tmp_path: Path) -> None:
+def test_a_missing_sdk_is_a_configuration_error(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['opentelemetry.sdk'] = None\n")
     environ = clean_environment() | {"GATEWAY_JWT__SECRET": "x" * 32, "PYTHONPATH": str(tmp_path)}
     for collector, code in [({}, 0), ({"GATEWAY_TRACING__OTLP_ENDPOINT": "http://127.0.0.1:4318"}, 1)]:
@@ -479,5 +483,5 @@ def test_a_missing_sdk_is_told(tmp_path: Path) -> None:
         ({"sampler": "x"}, "sampler: there is no such setting"),
     ],
 )  # fmt: skip
-def test_mistakes(tracing: dict[str, Any], error: str) -> None:
+def test_configuration_errors(tracing: dict[str, Any], error: str) -> None:
     assert errors_of({"tracing": tracing}) == [f"tracing.{error}"]
