@@ -8,11 +8,10 @@ from typing import Any
 
 from werkzeug.routing import BaseConverter, Rule
 
+from gateway.config.validators import REFUSED_METHODS
 from gateway.route_policy import RoutePolicy
 
 ANY_METHOD = "*"
-# CONNECT asks for a tunnel, and TRACE returns the identity fields that the gateway adds.
-REFUSED_METHODS = frozenset(["CONNECT", "TRACE"])
 
 
 class AnyMethod(frozenset[str]):

@@ -20,8 +20,8 @@ from pydantic import (
 from pydantic_core import CoreSchema, core_schema
 
 from gateway.config import address_validators, limit_text, redis_url, validators
+from gateway.http_fields import TOKEN
 
-TCHARS = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"  # a token (RFC 9110 5.6.2)
 HTTP_URL = r"[Hh][Tt][Tt][Pp][Ss]?://[^#\s]+"
 
 
@@ -43,8 +43,8 @@ class Form:
         return core_schema.no_info_after_validator_function(validate, schema) if validate else schema
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        # JSON Schema has the patterns of ECMA-262, where named groups are written in another way.
-        pattern = re.sub(r"\?P<\w+>", "?:", self.pattern)
+        # JSON Schema has the patterns of ECMA-262, without (?P<name>…) and possessive quantifiers.
+        pattern = re.sub(r"\?P<\w+>", "?:", self.pattern).replace("++", "+")
         return handler(schema) | {"title": self.name} | ({"pattern": f"^({pattern})$"} if pattern else {})
 
     def match(self, text: str) -> str:
@@ -87,15 +87,15 @@ Audience = Annotated[
     str | tuple[str, ...],
     PlainValidator(validators.check_audience, json_schema_input_type=Text | Annotated[list[Text], Field(min_length=1)]),
 ]
-CookieName = Annotated[str, Form("cookie name", TCHARS, "a cookie's name (RFC 6265 4.1.1)")]
+CookieName = Annotated[str, Form("cookie name", TOKEN, "a cookie's name (RFC 6265 4.1.1)")]
 Scope = Annotated[str, Form("scope", r"[!#-\[\]-~]+", "one scope, without blanks (RFC 6749 3.3)")]
 
 Limit = Annotated[str, Form("limit", rf"(?i:\s*{limit_text.RATE}\b.*)", check=limit_text.check_limits)]
 Plans = dict[Text, tuple[Limit, ...]]
 
-Method = Annotated[str, Form("method", TCHARS, "a method such as GET"), AfterValidator(str.upper)]
+Method = Annotated[str, Form("method", TOKEN, "a method such as GET"), AfterValidator(str.upper)]
 RouteMethod = Annotated[Method, AfterValidator(validators.check_route_method)]
-HeaderName = Annotated[str, Form("header name", TCHARS, "a header's name (RFC 9110 5.1)")]
+HeaderName = Annotated[str, Form("header name", TOKEN, "a header's name (RFC 9110 5.1)")]
 HeaderValue = Annotated[SecretStr, AfterValidator(validators.check_header_value)]
 # "" may be written, too: it removes a claim from the mapping before the values are validated.
 IdentityHeader = Annotated[str, Form("header name", "[A-Za-z0-9-]*", check=validators.check_identity_header)]

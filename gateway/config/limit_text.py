@@ -28,7 +28,7 @@ EXAMPLES = '"300/minute", "5/second burst 20" or "1000/hour by claim:tenant+serv
 
 
 @dataclass(frozen=True, slots=True)
-class LimitText:
+class LimitSpec:
     """`amount` requests in `window_seconds`; a bucket holds `burst` requests and refills at that rate. Each combination
     of the values that `by` names has a counter: `principal`, `address`, `service`, `route`, `claim:PATH`,
     `header:NAME`."""
@@ -46,12 +46,12 @@ class LimitText:
         return self.burst if self.algorithm == "bucket" else self.amount
 
 
-def parse_limits(text: str) -> list[LimitText]:
+def parse_limits(text: str) -> list[LimitSpec]:
     """The limits of a string, which may hold several: `10/second; 300/minute`. Raises ValueError."""
     return [parse_limit(part.strip()) for part in SEPARATOR.split(text)]
 
 
-def parse_limit(text: str) -> LimitText:
+def parse_limit(text: str) -> LimitSpec:
     """Raises ValueError."""
     found = LIMIT.fullmatch(text)
     if found is None:
@@ -67,7 +67,7 @@ def parse_limit(text: str) -> LimitText:
     if burst * window_seconds * 1000 > MAX_BUCKET_PARTS:
         raise ValueError(f"burst is too large for so long a period, got {text!r}")
     algorithm: Algorithm = "fixed" if (found["algorithm"] or "").lower() == "fixed" else "sliding"
-    return LimitText(text, amount, window_seconds, "bucket" if burst else algorithm, burst, by)
+    return LimitSpec(text, amount, window_seconds, "bucket" if burst else algorithm, burst, by)
 
 
 def check_limits(text: str) -> str:

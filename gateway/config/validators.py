@@ -21,7 +21,8 @@ PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 MIN_SECRET_BYTES = 32
 # Replaces an invalid secret while other settings are validated.
 SUBSTITUTE_SECRET = "substitute" * 4
-REFUSED_METHODS = ("CONNECT", "TRACE")
+# CONNECT asks for a tunnel, and TRACE returns the identity headers that the gateway adds.
+REFUSED_METHODS = frozenset(["CONNECT", "TRACE"])
 # How documents of services and the configuration can disagree; `openapi.drift` finds it.
 DRIFT_KINDS = ("protected_but_open", "open_but_protected", "route_without_operation", "unreachable_operation")
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from gateway.config.validators import REFUSED_METHODS
 from gateway.route_policy import RoutePolicy
 
-# The gateway refuses these methods under every policy.
-REFUSED_METHODS = frozenset(["CONNECT", "TRACE"])
 PLACEHOLDER = "{}"  # a key that no path segment equals, because placeholders have names
 
 
@@ -44,6 +43,7 @@ class PolicyTable:
         """The policy of a request for this path template; None if the gateway does not forward it (404, 405). A
         placeholder in the template stands for a value that no configured path has."""
         method = method.upper()
+        # The gateway refuses these methods under every policy.
         if method in REFUSED_METHODS:
             return None
         return search(self._root, segments_of(template), method)

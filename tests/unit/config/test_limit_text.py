@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.config.limit_text import MAX_NUMBER, Algorithm, LimitText, parse_limit, parse_limits
+from gateway.config.limit_text import MAX_NUMBER, Algorithm, LimitSpec, parse_limit, parse_limits
 
 
 def limit(
     text: str, amount: int, seconds: int, algorithm: Algorithm = "sliding", burst: int = 0, by: str = "principal"
-) -> LimitText:
-    return LimitText(text, amount, seconds, algorithm, burst, tuple(by.split("+")))
+) -> LimitSpec:
+    return LimitSpec(text, amount, seconds, algorithm, burst, tuple(by.split("+")))
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def limit(
         limit("1/day by header:X-Api-Key+route+principal", 1, 86400, by="header:X-Api-Key+route+principal"),
     ],
 )
-def test_a_limit_is_read(expected: LimitText) -> None:
+def test_a_limit_is_read(expected: LimitSpec) -> None:
     assert parse_limit(expected.text) == expected
 
 
