@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import array
 import ctypes
+import gc
 import importlib
 import json
 import mmap
@@ -261,6 +262,8 @@ def main() -> None:
         monkey.patch_all()
     for name in [*MODULES[command].split(), "gateway.application", "gateway.library_checks", *named_in_files(command)]:
         importlib.import_module(name)
+    # Garbage collection, also the one at the end of a process, would copy all memory that is shared with this one.
+    gc.freeze()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     connection = get_original("socket", "socket")(fileno=descriptor)
     serve(connection, fork_gevent if command == "gunicorn" else os.fork)
