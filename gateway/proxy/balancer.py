@@ -54,7 +54,8 @@ class Balancer:
 
     def candidates(self, is_streamed: bool = False) -> Sequence[TargetState]:
         """The targets among which `choose` chooses. Raises UpstreamOpen or Overloaded."""
-        allowed = self._allowed(is_streamed)
+        # A streamed upload would be a slow probe.
+        allowed = self._allowed(prefers_closed=is_streamed)
         if not allowed:
             raise UpstreamOpen(self._seconds_until_next_try())
         available = self._below_in_flight_limit(self._preferred(allowed))

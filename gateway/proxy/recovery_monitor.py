@@ -139,7 +139,7 @@ class RecoveryMonitor:
 
     def _end_outage(self, target: MonitoredTarget, seconds_ago: float) -> None:
         """This worker has seen the target work, at most so many seconds ago, and has closed the breaker."""
-        self._log_end(target)
+        self._record_recovery(target)
         if self._shared is not None:
             # If Redis fails, the other workers rely on their own monitors.
             with suppress(*FAILURES):
@@ -152,10 +152,10 @@ class RecoveryMonitor:
             for target in outages:
                 seconds_ago = self._shared.seconds_since(target.service, target.state.target)
                 if seconds_ago is not None and target.state.breaker.recovered(self._clock() - seconds_ago):
-                    self._log_end(target)
+                    self._record_recovery(target)
         except FAILURES:
             self._next_read_at = self._clock() + REDIS_PAUSE_SECONDS
 
-    def _log_end(self, target: MonitoredTarget) -> None:
+    def _record_recovery(self, target: MonitoredTarget) -> None:
         target.opened_at = None
         log.warning("%s: requests go to %s again", target.service, target.state.target.url)

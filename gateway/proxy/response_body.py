@@ -59,8 +59,8 @@ class ResponseBody:
         stream_type = head.stream_type
         # Whether the body goes on for as long as there is something new.
         self.is_stream = stream_type != ""
-        is_event_stream = worker_shutdown is not None and stream_type == EVENT_STREAM
-        self._shutdown_signal = worker_shutdown.join() if worker_shutdown is not None and is_event_stream else None
+        has_events = stream_type == EVENT_STREAM
+        self._shutdown_signal = worker_shutdown.join() if worker_shutdown is not None and has_events else None
         self._last_bytes = END_OF_EVENT
         self.is_complete = False
         # Whether a body of known length ended early. The early end of a stream says little about its service: many end
