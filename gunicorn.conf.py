@@ -72,7 +72,7 @@ def on_reload(server):
     if MASTER.is_reloaded:
         server.log.info("Configuration: %s", MASTER.sources)
         server.care.confirm_reload()
-    share_memory_with_workers(is_reload=True)
+    share_memory_with_workers()
     server.care.note_redis()
 
 

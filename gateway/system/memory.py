@@ -31,12 +31,10 @@ def build_without_garbage_collection() -> Iterator[None]:
         gc.enable()
 
 
-def share_memory_with_workers(*, is_reload: bool = False) -> None:
+def share_memory_with_workers() -> None:
     """To be called in the master before it forks. Memory stays shared until a process writes to it, and the garbage
     collector writes to each object that it goes through; it does not go through frozen ones."""
-    if is_reload:
-        # What the previous configuration needed is frozen and is garbage now.
-        gc.unfreeze()
+    gc.unfreeze()
     gc.collect()
     gc.freeze()
     # A request leaves one small cycle (Werkzeug's URL matching). Nearly all else that is collected over and over
