@@ -50,7 +50,7 @@ def on_starting(server):
     if server.cfg.worker_class_str != WORKER_CLASS:
         sys.exit(f"--worker-class {server.cfg.worker_class_str}: the gateway runs on its own worker; leave it out")
     server.log.info("Configuration: %s", MASTER.sources)
-    share_memory_with_workers()
+    share_memory_with_workers(collect=False)
     # Kept on the server object: this file's own names are made anew on HUP.
     MASTER.listeners = Listeners(server, MASTER.addresses_at_start)
     server.care = ArbiterExtension(server, MASTER.listeners)
@@ -72,7 +72,7 @@ def on_reload(server):
     if MASTER.is_reloaded:
         server.log.info("Configuration: %s", MASTER.sources)
         server.care.confirm_reload()
-    share_memory_with_workers()
+    share_memory_with_workers(collect=True)
     server.care.note_redis()
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
+import gateway.redis  # noqa: F401 - before others import redis with more than the gateway needs
 from gateway.errors import LibraryMismatch
 from gateway.library_checks import behaviour
 from gateway.library_checks.calls import CALLS, check_calls, check_settings

@@ -31,11 +31,13 @@ def build_without_garbage_collection() -> Iterator[None]:
         gc.enable()
 
 
-def share_memory_with_workers() -> None:
+def share_memory_with_workers(*, collect: bool) -> None:
     """To be called in the master before it forks. Memory stays shared until a process writes to it, and the garbage
-    collector writes to each object that it goes through; it does not go through frozen ones."""
-    gc.unfreeze()
-    gc.collect()
+    collector writes to each object that it goes through; it does not go through frozen ones. `collect` removes what an
+    earlier configuration left behind first; a start leaves nothing behind."""
+    if collect:
+        gc.unfreeze()
+        gc.collect()
     gc.freeze()
     # A request leaves one small cycle (Werkzeug's URL matching). Nearly all else that is collected over and over
     # belongs to cached tokens, which stay.
