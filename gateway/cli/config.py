@@ -11,6 +11,7 @@ from gateway.cli.output import print_table, printable
 from gateway.config import Settings
 from gateway.config.dotenv_files import names_from_dotenv
 from gateway.config.environment import is_name_of_a_setting
+from gateway.config.generated_keys import SECRET_FILE, SIGNING_KEY_FILE
 from gateway.config.json_schema import json_schema
 from gateway.config.key_paths import KeyPath, full_name
 from gateway.config.load import Loaded, instance_folder, load
@@ -18,7 +19,10 @@ from gateway.config.origins import leaves_of
 from gateway.status.redaction import redacted_configuration
 
 # Settings that `with_keys` adds, and the files that their values are stored in.
-GENERATED: dict[KeyPath, str] = {("jwt", "secret"): "jwt-secret", ("identity", "private_key_file"): "identity-key.pem"}
+GENERATED: dict[KeyPath, str] = {
+    ("jwt", "secret"): SECRET_FILE,
+    ("identity", "private_key_file"): SIGNING_KEY_FILE,
+}
 
 
 def config_command(settings: Settings) -> click.Command:

@@ -16,9 +16,6 @@ class Origin:
     kind: Literal["default", "built-in service", "file", "variable", "secret file"]
     name: str = ""
 
-    def __str__(self) -> str:
-        return f"{self.kind} {self.name}".rstrip()
-
 
 DEFAULT = Origin("default")
 

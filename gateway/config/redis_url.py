@@ -16,13 +16,13 @@ from gateway.config.address_validators import is_host, is_port, split_url
 Kind = Literal["server", "sentinel", "cluster"]
 
 # Scheme → kind, and whether TLS is used.
-SEVERAL: dict[str, tuple[Kind, bool]] = {
+MULTI_NODE_SCHEMES: dict[str, tuple[Kind, bool]] = {
     "redis+sentinel": ("sentinel", False),
     "rediss+sentinel": ("sentinel", True),
     "redis+cluster": ("cluster", False),
     "rediss+cluster": ("cluster", True),
 }
-SCHEMES = ("redis", "rediss", "unix", *SEVERAL)
+SCHEMES = ("redis", "rediss", "unix", *MULTI_NODE_SCHEMES)
 # Options of redis-py in the query of a URL that the gateway does not set itself; wrong ones fail only on connecting.
 OPTIONS = {"db": "[0-9]+", "username": ".+", "password": ".+", "client_name": r"[!-~]+"}
 TLS_OPTIONS = {
@@ -65,8 +65,8 @@ def check_redis_url(url: SecretStr) -> SecretStr:
 def parse_redis_url(text: str) -> RedisAddress:
     """Raises ValueError."""
     scheme, separator, rest = text.partition("://")
-    if separator and scheme in SEVERAL and re.fullmatch(r"[!-~]+", text):
-        return parse_several(scheme, rest)
+    if separator and scheme in MULTI_NODE_SCHEMES and re.fullmatch(r"[!-~]+", text):
+        return parse_multi_node(scheme, rest)
     parts = split_url(text)
     if not separator or parts is None:
         raise ValueError("must be a URL like redis://host:6379/0, special characters in it written as %40")
@@ -83,10 +83,10 @@ def parse_redis_url(text: str) -> RedisAddress:
     return RedisAddress("server", text, scheme == "rediss")
 
 
-def parse_several(scheme: str, rest: str) -> RedisAddress:
+def parse_multi_node(scheme: str, rest: str) -> RedisAddress:
     """The address of sentinels or of a cluster: several hosts; with sentinels also the name of the master and the
     database."""
-    kind, is_tls = SEVERAL[scheme]
+    kind, is_tls = MULTI_NODE_SCHEMES[scheme]
     location, _, query = rest.partition("?")
     authority, _, path = location.partition("/")
     user, at, hosts = authority.rpartition("@")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gateway.config.key_paths import KeyPath
 from gateway.config.load import validated
+from gateway.config.origins import Origin
 from gateway.config.sources import merged_sources
 from tests.unit.config.conftest import Configured
 
@@ -17,15 +18,15 @@ def test_the_origin_of_each_value(configured: Configured) -> None:
         "REDIS_URL": "redis://h",
     }
     found = validated(merged_sources(file | environ))
-    places: dict[str, KeyPath] = {
-        "default": ("jwt", "cache_size"),
-        "built-in service": ("services", "devices", "prefix"),
-        f"file {file['GATEWAY_CONFIG']}": ("jwt", "leeway_seconds"),
-        "variable GATEWAY_JWT__COOKIE": ("jwt", "cookie"),
-        "variable GATEWAY_CORS": ("cors", "origins", 0),
-        "variable PORT": ("server", "bind"),
-        "variable REDIS_URL": ("redis_url",),
+    expected: dict[KeyPath, Origin] = {
+        ("jwt", "cache_size"): Origin("default"),
+        ("services", "devices", "prefix"): Origin("built-in service"),
+        ("jwt", "leeway_seconds"): Origin("file", file["GATEWAY_CONFIG"]),
+        ("jwt", "cookie"): Origin("variable", "GATEWAY_JWT__COOKIE"),
+        ("cors", "origins", 0): Origin("variable", "GATEWAY_CORS"),
+        ("server", "bind"): Origin("variable", "PORT"),
+        ("redis_url",): Origin("variable", "REDIS_URL"),
     }
-    assert {str(found.origins.of(place)): place for place in places.values()} == places
+    assert {path: found.origins.of(path) for path in expected} == expected
     assert found.origins.of(("services", "devices", "scopes")).kind == "file"
     assert found.summary() == f"the defaults, {file['GATEWAY_CONFIG']} and 4 variables of the environment"
