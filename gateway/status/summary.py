@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from gateway.status.publisher import REPORT_TTL_SECONDS
-from gateway.status.report_schema import History, KeyReport, ServiceReport, Slot, TargetReport, WorkerReport
+from gateway.status.report_schema import History, KeyReport, Slot, TargetReport, WorkerReport
 from gateway.status.rolling_stats import SLOT_SECONDS, SLOTS
 from gateway.status.series import Period, series
 from gateway.status.service_health import health_of_service
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,22 +44,25 @@ def summarize(workers: Sequence[WorkerData], now: float) -> dict[str, Any]:
     services = []
     for name in names:
         reports = [one.services[name] for one in alive if name in one.services]
+        targets = [target for one in reports for target in one.targets]
         slots = [slot for worker in shifted for slot in worker.get(name, ())]
         service = {
             "name": name,
             "prefix": reports[0].prefix,
             "in_flight": sum(one.in_flight for one in reports),
             **series(slots, period, age),
-            "targets": targets_of(reports),
+            "targets": [target_of(url, seen) for url, seen in grouped(targets, lambda one: one.url).items()],
         }
         services.append({**service, **health_of_service(service)})
+    gateways = map(gateway_of, grouped(alive, lambda one: one.gateway).values())
+    keys = [key for one in alive for key in one.keys]
     return {
         "slot_seconds": SLOT_SECONDS,
         "window_seconds": SLOTS * SLOT_SECONDS,
-        "gateways": gateways_of(alive),
+        "gateways": sorted(gateways, key=lambda one: (one["host"], one["id"])),
         "services": services,
         "redis": redis_of(alive),
-        "keys": keys_of(alive),
+        "keys": [keys_of(issuer, seen) for issuer, seen in grouped(keys, lambda one: one.issuer).items()],
     }
 
 
@@ -82,11 +87,11 @@ def shifted_slots(worker: WorkerData, now: float) -> dict[str, list[Slot]]:
     }
 
 
-def gateways_of(alive: Sequence[WorkerReport]) -> list[dict[str, Any]]:
-    by_gateway: dict[str, list[WorkerReport]] = {}
-    for report in alive:
-        by_gateway.setdefault(report.gateway, []).append(report)
-    return sorted((gateway_of(reports) for reports in by_gateway.values()), key=lambda one: (one["host"], one["id"]))
+def grouped(items: Iterable[Item], key: Callable[[Item], str]) -> dict[str, list[Item]]:
+    groups: defaultdict[str, list[Item]] = defaultdict(list)
+    for item in items:
+        groups[key(item)].append(item)
+    return groups
 
 
 def gateway_of(reports: Sequence[WorkerReport]) -> dict[str, Any]:
@@ -108,16 +113,8 @@ def gateway_of(reports: Sequence[WorkerReport]) -> dict[str, Any]:
     }
 
 
-def targets_of(reports: Sequence[ServiceReport]) -> list[dict[str, Any]]:
-    """One entry per target, over all workers that have the target."""
-    by_url: dict[str, list[TargetReport]] = {}
-    for report in reports:
-        for target in report.targets:
-            by_url.setdefault(target.url, []).append(target)
-    return [target_of(url, seen) for url, seen in by_url.items()]
-
-
 def target_of(url: str, seen: Sequence[TargetReport]) -> dict[str, Any]:
+    """A target as all workers see it that have the target."""
     breakers = Counter(one.breaker for one in seen)
     health = Counter(one.health for one in seen)
     return {
@@ -142,16 +139,8 @@ def redis_of(alive: Sequence[WorkerReport]) -> dict[str, Any]:
     return {"state": state, "workers": len(alive), "down_in": states["down"]}
 
 
-def keys_of(alive: Sequence[WorkerReport]) -> list[dict[str, Any]]:
-    """One entry per issuer, with the worst state and the oldest age of all workers."""
-    by_issuer: dict[str, list[KeyReport]] = {}
-    for report in alive:
-        for key in report.keys:
-            by_issuer.setdefault(key.issuer, []).append(key)
-    return [key_of(issuer, seen) for issuer, seen in by_issuer.items()]
-
-
-def key_of(issuer: str, seen: Sequence[KeyReport]) -> dict[str, Any]:
+def keys_of(issuer: str, seen: Sequence[KeyReport]) -> dict[str, Any]:
+    """An issuer's keys, with the worst state and the oldest age of all workers."""
     states: Mapping[str, int] = Counter(one.state for one in seen)
     ages = [one.age_seconds for one in seen if one.age_seconds is not None]
     # "never loaded" is not worse than "ok": a worker loads keys with its first token.

@@ -65,7 +65,7 @@ def figure(page: Browser, service: str, name: str) -> str:
     return page.element(f'article[aria-label="{service}"] [data-figure="{name}"]').text
 
 
-def requests_told(page: Browser, service: str) -> int:
+def request_count(page: Browser, service: str) -> int:
     text = page.element(f'article[aria-label="{service}"] .facts').text
     return int(text.partition(" request")[0].split()[-1].replace(",", ""))
 
@@ -73,10 +73,10 @@ def requests_told(page: Browser, service: str) -> int:
 def test_the_page_updates_itself_and_loads_nothing_from_other_hosts(page: Browser, busy: GatewayProcess) -> None:
     page.open(url(busy))
     page.element("#as-of", "as of")
-    before = requests_told(page, "rules")
+    before = request_count(page, "rules")
     for _ in range(7):
         assert busy.get("/api/rules", bearer()).status == 200
-    page.wait_for(lambda: requests_told(page, "rules") == before + 7, "the page shows the requests")
+    page.wait_for(lambda: request_count(page, "rules") == before + 7, "the page shows the requests")
     assert figure(page, "rules", "requests_per_second") != "0"
     assert figure(page, "rules", "p99_seconds").endswith("s")
     assert figure(page, "rules", "error_share") == "0 %"
@@ -90,22 +90,22 @@ def test_the_page_updates_itself_and_loads_nothing_from_other_hosts(page: Browse
 def test_a_hidden_page_sends_no_requests(page: Browser, busy: GatewayProcess) -> None:
     page.open(url(busy))
     page.element("#as-of", "as of")
-    asked = """
-        let asked = 0;
+    script = """
+        let fetches = 0;
         const fetched = window.fetch;
-        window.fetch = (...all) => { asked += 1; return fetched(...all); };
+        window.fetch = (...all) => { fetches += 1; return fetched(...all); };
         Object.defineProperty(document, "hidden", { value: true, configurable: true });
         const until = async (what) => { while (!what()) await new Promise((go) => setTimeout(go, 50)); };
-        // The pause under way ends with one more, and that is the last.
-        await until(() => asked === 1);
+        // The update that is already scheduled is the last one.
+        await until(() => fetches === 1);
         await new Promise((go) => setTimeout(go, 3600));
-        const whileHidden = asked;
+        const whileHidden = fetches;
         Object.defineProperty(document, "hidden", { value: false, configurable: true });
         document.dispatchEvent(new Event("visibilitychange"));
-        await until(() => asked > whileHidden);
+        await until(() => fetches > whileHidden);
         return whileHidden;
     """
-    assert page.run(asked) == 1
+    assert page.run(script) == 1
 
 
 def test_the_page_shows_when_the_gateway_is_unreachable(

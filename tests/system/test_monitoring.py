@@ -96,8 +96,8 @@ def setting(
 @pytest.fixture(scope="module")
 def seen(setting: Setting) -> Setting:
     """The setting once every panel and every fulfilled alert has data."""
-    asked = expressions_of(PANELS) | {rule["alert"]: rule["expr"] for rule in RULES if rule["alert"] in FULFILLED}
-    empty = dict(asked)
+    expressions = expressions_of(PANELS) | {rule["alert"]: rule["expr"] for rule in RULES if rule["alert"] in FULFILLED}
+    empty = dict(expressions)
 
     def has_seen(*but: str) -> bool:
         setting.make_traffic()
@@ -106,13 +106,13 @@ def seen(setting: Setting) -> Setting:
                 del empty[name]
         return empty.keys() <= set(but)
 
-    without_redis = {name for name in asked if "Redis" in asked[name] or "redis" in asked[name]}
-    without_redis |= {name for name in asked if re.search("fallbacks|unseen", asked[name])}
+    without_redis = {name for name, one in expressions.items() if "redis" in one.lower()}
+    without_redis |= {name for name, one in expressions.items() if re.search("fallbacks|unseen", one)}
     try:
         setting.gateway.wait_until(lambda: has_seen(*without_redis), "have data for all that needs Redis")
         setting.redis.kill()
         # They may have had data before, and have none any more.
-        empty |= {name: asked[name] for name in without_redis}
+        empty |= {name: expressions[name] for name in without_redis}
         setting.gateway.wait_until(has_seen, "have data for everything")
     except AssertionError as error:
         raise AssertionError(f"no data for {empty}") from error
@@ -159,14 +159,14 @@ def test_rules_and_panels_use_existing_metrics_and_all_of_them(exposition: str) 
     names = {sample.name for family in families for sample in family.samples}
     labels = {label for family in families for sample in family.samples for label in sample.labels}
     expressions = [*(rule["expr"] for rule in RULES), *expressions_of(PANELS).values()]
-    asked = {name for one in expressions for name in re.findall(r"\bgateway_\w+", one)}
-    assert asked <= names
-    asked_labels = {label for one in expressions for label in re.findall(r"(\w+)\s*(?:=~|!~|!=|=)\s*\"", one)}
+    used = {name for one in expressions for name in re.findall(r"\bgateway_\w+", one)}
+    assert used <= names
+    used_labels = {label for one in expressions for label in re.findall(r"(\w+)\s*(?:=~|!~|!=|=)\s*\"", one)}
     for grouping in (group for one in expressions for group in re.findall(r"\bby \(([^)]*)\)", one)):
-        asked_labels |= set(grouping.replace(" ", "").split(","))
-    assert asked_labels <= labels | KNOWN_LABELS
+        used_labels |= set(grouping.replace(" ", "").split(","))
+    assert used_labels <= labels | KNOWN_LABELS
     # Every metric is used in an alert or a panel.
-    bases = {re.sub("_(bucket|count|sum)$", "", name) for name in asked}
+    bases = {re.sub("_(bucket|count|sum)$", "", name) for name in used}
     assert {re.sub("_(bucket|count|sum)$", "", name) for name in names} == bases
 
 

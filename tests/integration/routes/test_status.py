@@ -73,11 +73,11 @@ def wait_for(gateway: GatewayProcess, condition: Callable[[dict[str, Any]], bool
 def test_workers_are_listed_before_their_first_request(shared: GatewayProcess) -> None:
     seen: list[dict[str, Any]] = []
 
-    def look() -> bool:
+    def has_all_workers() -> bool:
         seen[:] = [status(shared)]
         return any(pids_of(one) == set(shared.worker_pids()) for one in seen[0]["gateways"])
 
-    shared.wait_until(look, "show its workers")
+    shared.wait_until(has_all_workers, "show its workers")
     (found,) = seen
     (gateway,) = found["gateways"]
     assert gateway["host"] == socket.gethostname()
@@ -149,8 +149,8 @@ def test_a_breaker_shows_how_many_workers_have_it_open(
     statuses = [gateway.get("/api/devices", bearer("breaker")).status for _ in range(3)]
     assert statuses == [502, 503, 429]
 
-    def target(asked: GatewayProcess) -> dict[str, Any]:
-        return dict(next((one for one in service(asked)["targets"] if one["url"] == dead), {}))
+    def target(gateway: GatewayProcess) -> dict[str, Any]:
+        return dict(next((one for one in service(gateway)["targets"] if one["url"] == dead), {}))
 
     assert (target(gateway)["breaker"], target(gateway)["open_in"]) == ("open", 1)
     assert 500 < target(gateway)["open_seconds"] <= 600
@@ -179,7 +179,7 @@ def test_a_killed_worker_disappears_and_its_counts_stay(
         gateway.wait_until(lambda: gateway.output().count("Booting worker") == 2, "start another worker")
         gateway.wait_until(lambda: pid not in pids(gateway), "forget the dead worker")
         assert pids(gateway) == set(gateway.worker_pids())
-        gateway.wait_until(lambda: service(gateway)["requests"] == 5, "tell of what it counted")
+        gateway.wait_until(lambda: service(gateway)["requests"] == 5, "show its requests")
         # All keys expire.
         assert {redis.ask("TTL", key.decode()) > 0 for key in redis.ask("KEYS", f"{PREFIX}*")} == {True}
 
@@ -198,14 +198,14 @@ def test_without_redis_a_worker_shows_its_own_figures(
         gateway.wait_until(lambda: len(pids(gateway)) == 2, "show both workers")
         redis.pause()
         # A response is cached for a second, so it can be the earlier one.
-        told: list[dict[str, Any]] = []
+        seen: list[dict[str, Any]] = []
 
-        def look() -> bool:
-            told[:] = [status(gateway)]
-            return not told[0]["is_whole"]
+        def is_partial() -> bool:
+            seen[:] = [status(gateway)]
+            return not seen[0]["is_whole"]
 
-        gateway.wait_until(look, "notice")
-        (found,) = told
+        gateway.wait_until(is_partial, "notice")
+        (found,) = seen
         assert found["note"].startswith("Redis does not answer")
         assert found["redis"]["state"] == "down"
         assert [len(one["workers"]) for one in found["gateways"]] == [1]
@@ -348,7 +348,7 @@ def test_documents_and_drift(start_gateway: StartGateway, upstream: ScriptedUpst
     gateway = start_gateway(settings, workers=1)
     # This request is the first one that needs documents.
     gateway.wait_until(
-        lambda: all(one["state"] != "not fetched" for one in status(gateway)["documents"]["services"]), "ask for them"
+        lambda: all(one["state"] != "not fetched" for one in status(gateway)["documents"]["services"]), "fetch them"
     )
     gateway.wait_until(lambda: status(gateway)["documents"]["drift"]["count"] == 1, "find the drift")
     documents = status(gateway)["documents"]
