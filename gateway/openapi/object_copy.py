@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 from typing import Any, Final
 
@@ -73,13 +73,21 @@ class ObjectCopier:
             return DROPPED
         if shape is Shape.STATUSES:
             return self._responses(value, location)
-        is_mixed, copy = shape is Shape.MAP_OR_TEXTS, {}
-        for key, item in value.items():
-            part = item if is_mixed and isinstance(item, list) else self._visit(inner, item, (location, key))
+        is_mixed = shape is Shape.MAP_OR_TEXTS
+        return self._map(
+            (key, item, (location, key), None if is_mixed and isinstance(item, list) else inner)
+            for key, item in value.items()
+        )
+
+    def _map(self, items: Iterable[tuple[str, Any, Location, str | None]]) -> dict[str, Any]:
+        """Copies items, each with its key, its location and its kind; an item without a kind is shared."""
+        copy = {}
+        for key, item, location, kind in items:
+            part = item if kind is None else self._visit(kind, item, location)
             if part is not DROPPED:
                 copy[key] = part
             elif item is not None:
-                self._omissions.add((location, key), WRONG_TYPE)
+                self._omissions.add(location, WRONG_TYPE)
         return copy
 
     def _list(self, value: Any, kind: str, location: Location) -> Any:
@@ -95,39 +103,30 @@ class ObjectCopier:
         return copy
 
     def _responses(self, value: dict[str, Any], location: Location) -> dict[str, Any]:
-        copy = {}
-        for status, item, place in responses_of(value, location, self._omissions):
-            part = item if status.startswith("x-") else self._visit("response", item, place)
-            if part is not DROPPED:
-                copy[status] = part
-            elif item is not None:
-                self._omissions.add(place, WRONG_TYPE)
-        return copy
+        return self._map(
+            (status, item, own_location, None if status.startswith("x-") else "response")
+            for status, item, own_location in responses_of(value, location, self._omissions)
+        )
 
     def _callback(self, node: dict[str, Any], location: Location) -> dict[str, Any]:
-        copy = {}
-        for key, item in node.items():
-            part = item if key.startswith("x-") else self._visit("path_item", item, (location, key))
-            if part is not DROPPED:
-                copy[key] = part
-            elif item is not None:
-                self._omissions.add((location, key), WRONG_TYPE)
-        return copy
+        return self._map(
+            (key, item, (location, key), None if key.startswith("x-") else "path_item") for key, item in node.items()
+        )
 
 
 def responses_of(
     responses: dict[str, Any], location: Location, omissions: Omissions
 ) -> Iterator[tuple[str, Any, Location]]:
     """Each response or extension: its status as OpenAPI writes it (`2XX` for `2xx`), the object, and its location."""
-    met = set()
+    seen = set()
     for key, response in responses.items():
         status = key if key.startswith("x-") else status_of(key)
         if status is None:
             omissions.add((location, key), "not a status in OpenAPI")
-        elif status in met:
+        elif status in seen:
             omissions.add((location, key), "another response has this status")
         else:
-            met.add(status)
+            seen.add(status)
             yield status, response, (location, key)
 
 

@@ -1,7 +1,7 @@
 """Rewrites parts of one service's document for the merged one: prefixes names, follows references, upgrades 3.0 to 3.1.
 
-Only the parts that are asked for, and their references' targets, are rewritten. Components that only hidden or unmapped
-operations use are left out.
+Only the parts that a caller passes in, and the targets of their references, are rewritten. Components that only hidden
+or unmapped operations use are left out.
 
 - A reference to a component becomes a reference to its new name. The target of any other reference (`#/paths/…`,
   `…/$defs/X`, an anchor, a `$id`) becomes a component, because paths change and anchors of two services may be equal.
@@ -79,12 +79,12 @@ class Rewriter:
     def rewrite_components(self) -> None:
         """Rewrites the targets of references in the parts so far, and the targets of references in them."""
         while self._lookup.pending:
-            kind, found, name = self._lookup.pending.popleft()
-            node = found.node
-            if kind == "schema" and found.tokens[:2] == ("components", "schemas") and len(found.tokens) == 3:
-                node = self._discriminators.with_children(found.tokens[2], node)
-            self._base = found.base
-            self.components.setdefault(SECTIONS[kind], {})[name] = self._visit(kind, node, location_of(found.tokens))
+            kind, target, name = self._lookup.pending.popleft()
+            node = target.node
+            if kind == "schema" and target.tokens[:2] == ("components", "schemas") and len(target.tokens) == 3:
+                node = self._discriminators.with_children(target.tokens[2], node)
+            self._base = target.base
+            self.components.setdefault(SECTIONS[kind], {})[name] = self._visit(kind, node, location_of(target.tokens))
 
     def scheme_name(self, name: str) -> str | None:
         """The new name of a security scheme; the scheme becomes a component."""
@@ -92,8 +92,8 @@ class Rewriter:
 
     def scheme(self, name: str) -> dict[str, Any] | None:
         """The service's security scheme of this name, not rewritten."""
-        found = self._lookup.follow("security_scheme", self._lookup.security_scheme(name))
-        return found.node if found else None
+        target = self._lookup.follow("security_scheme", self._lookup.security_scheme(name))
+        return target.node if target else None
 
     def login_name(self, name: str) -> str | None:
         """As `scheme_name`, if clients can get a token by this scheme's password flow through the gateway; else
@@ -168,18 +168,16 @@ class Rewriter:
         if not isinstance(discriminator, dict):
             self._omissions.add((location, "discriminator"), WRONG_TYPE)
             return
-        settled = self._discriminators.mapped(discriminator, self._base, self._reference_to_schema)
-        schema["discriminator"] = settled
-        given = discriminator.get("mapping")
-        if isinstance(given, dict) and len(given) > len(settled.get("mapping", ())):
-            place = ((location, "discriminator"), "mapping")
-            for value in given:
-                if value not in settled.get("mapping", ()):
-                    self._omissions.add((place, value), NOWHERE)
+        schema["discriminator"] = self._discriminators.mapped(discriminator, self._base, self._reference_to_schema)
+        given, mapping = discriminator.get("mapping"), schema["discriminator"].get("mapping", {})
+        for value in given if isinstance(given, dict) else ():
+            if value not in mapping:
+                self._omissions.add((((location, "discriminator"), "mapping"), value), NOWHERE)
 
     def _unknown(self, node: Any, location: Location, *, are_names: bool = False) -> Any:
-        """What stands below a keyword of a schema that no specification names, with its references followed. Whether
-        they are references is not known, so only those that can be none of another document are taken for such."""
+        """The value of an unknown keyword of a schema, with its references rewritten. A `$ref` there may be something
+        other than a reference, so only those that begin with "#" are treated as references. `are_names` says that the
+        keys of the node are names of properties, not keywords."""
         if isinstance(node, list):
             return [self._unknown(item, (location, str(index))) for index, item in enumerate(node)]
         if not isinstance(node, dict):
@@ -192,9 +190,9 @@ class Rewriter:
         }
         reference = node.get("$ref")
         if isinstance(reference, str) and reference.startswith("#"):
-            found = self._references.find(reference, self._base)
-            kind = KINDS.get(found.tokens[1], "schema") if found is not None and len(found.tokens) == 3 else "schema"
-            if name := self._lookup.component_name(kind, found):
+            target = self._references.find(reference, self._base)
+            kind = KINDS.get(target.tokens[1], "schema") if target is not None and len(target.tokens) == 3 else "schema"
+            if name := self._lookup.component_name(kind, target):
                 copy["$ref"] = f"#/components/{SECTIONS[kind]}/{name}"
             else:
                 del copy["$ref"]
@@ -207,45 +205,45 @@ class Rewriter:
         return name and f"#/components/schemas/{name}"
 
     def _reference(self, kind: str, node: dict[str, Any], location: Location) -> Any:
-        found = self._references.find(node["$ref"], self._base)
+        target = self._references.find(node["$ref"], self._base)
         if kind == "link":
             # Written out, because whether a link stays depends on its target.
-            follow = self._lookup.follow(kind, found)
-            if follow is not None:
-                return self._link(follow.node, location)
+            link = self._lookup.follow(kind, target)
+            if link is not None:
+                return self._link(link.node, location)
             self._omissions.add(location, NOWHERE)
             return DROPPED
-        name = self._lookup.component_name(kind, found)
+        name = self._lookup.component_name(kind, target)
         if name is None:
             self._omissions.add(location, NOWHERE)
             return unresolved(kind, node["$ref"])
-        beside = {key: node[key] for key in ("summary", "description") if isinstance(node.get(key), str)}
-        return {"$ref": f"#/components/{SECTIONS[kind]}/{name}", **beside}
+        siblings = {key: node[key] for key in ("summary", "description") if isinstance(node.get(key), str)}
+        return {"$ref": f"#/components/{SECTIONS[kind]}/{name}", **siblings}
 
     def _link(self, node: dict[str, Any], location: Location) -> Any:
         link = self._copied("link", node, location)
         self._drop(link, "server", location, OTHER_SERVERS)
         if "operationId" in link:
             link["operationId"] = self.operation_ids.get(link["operationId"])
-            is_possible = link["operationId"] is not None
+            leads_somewhere = link["operationId"] is not None
         else:
-            is_possible = self._rewrite_operation_ref(link)
-        if not is_possible:
+            leads_somewhere = self._rewrite_operation_ref(link)
+        if not leads_somewhere:
             self._omissions.add(location, NO_SUCH_OPERATION)
-        return link if is_possible else DROPPED
+        return link if leads_somewhere else DROPPED
 
     def _rewrite_operation_ref(self, link: dict[str, Any]) -> bool:
         """Makes the link lead to the same operation in the merged document; False if that does not have it."""
         reference = link.get("operationRef")
         if not isinstance(reference, str):
             return False
-        found = self._references.find(reference)
-        if found is None:
+        target = self._references.find(reference)
+        if target is None:
             return is_absolute(reference)
-        if len(found.tokens) != 3 or found.tokens[1:] not in self.client_paths:
+        if len(target.tokens) != 3 or target.tokens[1:] not in self.client_paths:
             return False
-        path = fragment_of(self.client_paths[found.tokens[1], found.tokens[2]])
-        link["operationRef"] = f"#/paths/{path}/{found.tokens[2]}"
+        path = fragment_of(self.client_paths[target.tokens[1], target.tokens[2]])
+        link["operationRef"] = f"#/paths/{path}/{target.tokens[2]}"
         return True
 
     def _name_operation(self, operation: dict[str, Any], location: Location) -> None:
@@ -258,7 +256,9 @@ class Rewriter:
             operation["tags"] = [tag_name(self._service, tag) for tag in map(text_of, tags) if tag is not None]
         security = operation.pop("security", None)
         if isinstance(security, list):
-            operation["security"] = [self._renamed(needs) for needs in security if isinstance(needs, dict)]
+            operation["security"] = [
+                self._renamed(requirement) for requirement in security if isinstance(requirement, dict)
+            ]
 
     def _renamed(self, requirement: dict[str, Any]) -> dict[str, Any]:
         names = {self.scheme_name(name): scopes for name, scopes in requirement.items()}
