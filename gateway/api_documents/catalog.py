@@ -1,11 +1,11 @@
-"""The finished documents: merged, written and compressed once, and sent as they are from then on."""
+"""The catalog: documents that were merged, rendered and compressed once, and are served as they are."""
 
 from __future__ import annotations
 
 import gzip
 import json
 import logging
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
@@ -16,97 +16,112 @@ from gateway.api_documents.sources import ServiceSource
 from gateway.openapi import DROPPED_PARTS, GatewayFacts, ServiceDocument, document_of, merge
 from gateway.system.native_threads import run_in_native_thread
 
-# How many parts that are left out the log names.
-LOGGED = 3
-# Level 9 takes three times as long for two percent.
-COMPRESSION = 6
+# The number of left out parts that are logged.
+MAX_LOGGED = 3
+# Level 9 takes three times as long and saves two percent.
+COMPRESSION_LEVEL = 6
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class RenderedDocument:
-    """A document as JSON, also compressed; `tag` is a hash of it, for entity tags."""
+    """A document as bytes, plain and compressed. `digest` is a hash of it, for entity tags."""
 
     content: bytes
     compressed: bytes
-    tag: str
+    digest: str
+
+    @classmethod
+    def of(cls, content: bytes, compression_level: int = COMPRESSION_LEVEL) -> RenderedDocument:
+        # mtime=0 gives the same bytes in all workers.
+        compressed = gzip.compress(content, compression_level, mtime=0)
+        return cls(content, compressed, sha256(content).hexdigest()[:32])
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All that is known at a moment: the documents of all services (under "") and of each, the list of services for the
-    page, the operations that there are, for the services that ask for them, and what the documents leave out."""
+    """Everything that was made from the documents known at one time."""
 
+    # By service; the merged document of all services under "".
     documents: Mapping[str, RenderedDocument] = field(default_factory=dict)
+    # The list of services for the API page.
     index: RenderedDocument | None = None
-    documented: Mapping[str, OperationIndex] = field(default_factory=dict)
+    # Of the services that check operations.
+    operations: Mapping[str, OperationIndex] = field(default_factory=dict)
     parts: Sequence[ServiceDocument] = ()
+    # The parts of each service's document that are left out.
     dropped: Mapping[str, Sequence[Mapping[str, str]]] = field(default_factory=dict)
 
 
 class Catalog:
-    """`sources` in the order of the configuration; `watched` are the services whose undocumented requests matter."""
+    """`sources` are in the order of the configuration. `checked_services` are those whose requests are compared with
+    their documents."""
 
-    def __init__(self, sources: Mapping[str, ServiceSource], facts: GatewayFacts, watched: Sequence[str]) -> None:
+    def __init__(
+        self, sources: Mapping[str, ServiceSource], facts: GatewayFacts, checked_services: Collection[str]
+    ) -> None:
         self._sources = sources
         self._facts = facts
-        self._watched = watched
+        self._checked_services = checked_services
         self._names = frozenset(name for name, source in sources.items() if source.is_shown)
         self._dropped: dict[str, Any] = {}
-        self.shelf = Snapshot()
+        self.snapshot = Snapshot()
 
     @property
     def names(self) -> Set[str]:
-        """The services that are in the documents, whether theirs has been had or not."""
+        """The services that clients see, with or without a document."""
         return self._names
 
     def has_document(self, name: str) -> bool:
-        """Whether this service has a document by the configuration."""
+        """Whether the service is configured to have a document."""
         return self._sources[name].has_document
 
-    def update(self, known: Mapping[str, DocumentState], contents: Mapping[str, bytes]) -> None:
-        """Makes everything anew. Called by one thread at a time; whoever reads sees the old shelf or the new one."""
-        parts = [source.part(known.get(name), contents.get(name)) for name, source in self._sources.items()]
-        self.shelf = run_in_native_thread(lambda: filled(parts, self._facts, self._watched))
-        for name, dropped in self.shelf.dropped.items():
+    def update(self, states: Mapping[str, DocumentState], contents: Mapping[str, bytes]) -> None:
+        """Makes a new snapshot. Only one thread may call this at a time; readers see the old snapshot or the new."""
+        parts = [
+            source.service_document(states.get(name), contents.get(name)) for name, source in self._sources.items()
+        ]
+        self.snapshot = run_in_native_thread(lambda: make_snapshot(parts, self._facts, self._checked_services))
+        for name, dropped in self.snapshot.dropped.items():
             if dropped != self._dropped.get(name, []):
                 self._dropped[name] = dropped
                 log_dropped(name, dropped)
 
 
-def filled(parts: Sequence[ServiceDocument], facts: GatewayFacts, watched: Sequence[str]) -> Snapshot:
-    """Everything that is made of what is known of the services."""
-    whole = merge(parts, facts)
-    documents = {"": finished(whole)}
+def make_snapshot(parts: Sequence[ServiceDocument], facts: GatewayFacts, checked_services: Collection[str]) -> Snapshot:
+    merged = merge(parts, facts)
+    documents = {"": render(merged)}
     for part in parts:
         document = document_of(part.name, parts, facts)
         if document is not None and part.document is not None:
-            documents[part.name] = finished(document)
-    entries = whole["info"]["x-gateway-services"]
+            documents[part.name] = render(document)
+    entries = merged["info"]["x-gateway-services"]
     services = [{"name": name, **entry} for name, entry in entries.items()]
-    index = finished({"title": facts.title, "services": services})
-    documented = {
-        part.name: OperationIndex(part, parts) for part in parts if part.name in watched and part.document is not None
+    operations = {
+        part.name: OperationIndex(part, parts)
+        for part in parts
+        if part.name in checked_services and part.document is not None
     }
-    read = {name: entry for name, entry in entries.items() if entry["state"] in ("current", "stale")}
-    dropped = {name: entry.get(DROPPED_PARTS, []) for name, entry in read.items()}
-    return Snapshot(documents, index, documented, parts, dropped)
+    dropped = {
+        name: entry.get(DROPPED_PARTS, []) for name, entry in entries.items() if entry["state"] in ("current", "stale")
+    }
+    return Snapshot(documents, render({"title": facts.title, "services": services}), operations, parts, dropped)
 
 
 def log_dropped(name: str, dropped: Sequence[Mapping[str, str]]) -> None:
-    """With the first few of what is listed in the document itself, as ASCII: the service chose the names."""
+    """Logs the first parts that are left out; their names as ASCII, because they come from the service."""
     if not dropped:
-        log.warning("the whole document of %s is in the merged one again", name)
+        log.warning("nothing of the document of %s is left out of the merged document any more", name)
         return
-    first = "; ".join(f"{one['pointer']!a}: {one['reason']}" for one in dropped[:LOGGED])
+    first = "; ".join(f"{one['pointer']!a}: {one['reason']}" for one in dropped[:MAX_LOGGED])
     log.warning(
-        "parts of the document of %s are left out of the merged one (all are in %s of /openapi/%s.json): %s%s",
-        *(name, DROPPED_PARTS, name, first, "; …" if len(dropped) > LOGGED else ""),
+        "parts of the document of %s are left out of the merged document (%s of /openapi/%s.json lists them): %s%s",
+        *(name, DROPPED_PARTS, name, first, "; …" if len(dropped) > MAX_LOGGED else ""),
     )
 
 
-def finished(document: Any) -> RenderedDocument:
-    content = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
-    # Without a time in it, so that all workers' are the same.
-    return RenderedDocument(content, gzip.compress(content, COMPRESSION, mtime=0), sha256(content).hexdigest()[:32])
+def render(document: Any) -> RenderedDocument:
+    """The document as compact JSON."""
+    text = json.dumps(document, separators=(",", ":"), ensure_ascii=False)
+    return RenderedDocument.of(text.encode("utf-8", "surrogatepass"))

@@ -1,4 +1,4 @@
-"""Builds the library and what keeps it fresh, by the configuration."""
+"""Builds the catalog of documents and its refresher from the configuration."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from gateway.redis.client import SharedRedis
 from gateway.route_policy import RoutePolicy
 from gateway.trace_context import TRACE_HEADERS
 
-# No request waits for this.
-REDIS_PATIENCE_SECONDS = 5.0
+# Longer than redis_timeout_seconds, because no request waits for these calls.
+REDIS_TIMEOUT_SECONDS = 5.0
 
 
 def make_catalog(
-    settings: Settings, policies: Sequence[RoutePolicy], make_keeper: Callable[..., DocumentRefresher]
+    settings: Settings, policies: Sequence[RoutePolicy], make_refresher: Callable[..., DocumentRefresher]
 ) -> tuple[Catalog, DocumentRefresher]:
-    """The services' documents, empty as yet, and what fetches them once somebody asks for it. Raises
-    ConfigurationError for certificates that can't be used."""
+    """The catalog, still empty, and the refresher that fills it once a document is requested. Raises ConfigurationError
+    for invalid certificates."""
     sources = make_sources(settings, policies)
-    watched = list(dict.fromkeys(policy.service for policy in policies if policy.undocumented != "allow"))
+    checked_services = {policy.service for policy in policies if policy.undocumented != "allow"}
     limits = settings.ratelimit
     facts = GatewayFacts(
         title=settings.docs.title,
@@ -36,9 +36,11 @@ def make_catalog(
         stripped_headers=settings.jwt.identity_fields | (TRACE_HEADERS if settings.tracing.propagate else frozenset()),
         token_cookie=settings.jwt.cookie,
     )
-    catalog = Catalog(sources, facts, watched)
-    redis = SharedRedis.configured(settings, REDIS_PATIENCE_SECONDS)
+    catalog = Catalog(sources, facts, checked_services)
+    redis = SharedRedis.configured(settings, REDIS_TIMEOUT_SECONDS)
     store = DocumentStore(redis) if redis is not None else None
-    fetched = {name: source for name, source in sources.items() if source.has_document}
-    refresher = make_keeper(fetched, store, settings.docs.refresh_seconds, catalog.update, time.time, random.random)
+    with_document = {name: source for name, source in sources.items() if source.has_document}
+    refresher = make_refresher(
+        with_document, store, settings.docs.refresh_seconds, catalog.update, time.time, random.random
+    )
     return catalog, refresher

@@ -1,5 +1,5 @@
-"""Which worker fetches a document: one at a time, of all that share a Redis; each of them where Redis fails or there is
-none."""
+"""Lets one worker at a time fetch a document, of all workers that share a Redis. Without Redis, or while it fails, each
+worker fetches for itself."""
 
 from __future__ import annotations
 
@@ -11,48 +11,48 @@ from gateway.api_documents.store import DocumentStore
 from gateway.document_fetch import TOTAL_SECONDS
 from gateway.redis.client import FAILURES
 
-# How long a worker that died in its turn holds up the others.
-TURN_SECONDS = TOTAL_SECONDS + 1
+# How long a worker that died while it held the lock blocks the others.
+LOCK_SECONDS = TOTAL_SECONDS + 1
 
 log = logging.getLogger(__name__)
 
 
-class Turns:
-    """`source` is the key of a document's source."""
+class FetchLock:
+    """One lock per source, by the key of the source."""
 
     def __init__(self, store: DocumentStore | None) -> None:
         self._store = store
 
-    def begin(self, source: str) -> bool:
-        """Whether this worker may fetch now; it has to `end` its turn then, or to `share` what it fetched."""
+    def acquire(self, source: str) -> bool:
+        """Whether this worker may fetch now. If so, it must call `release` or `publish` afterwards."""
         if self._store is None:
             return True
         try:
-            return self._store.may_fetch(source, TURN_SECONDS)
+            return self._store.lock_fetch(source, LOCK_SECONDS)
         except FAILURES:
             return True
 
-    def may_renew(self, source: str, cooldown_seconds: float) -> bool:
-        """Whether this worker, in its turn, may fetch before the time: none did within the cooldown."""
+    def begin_early_refresh(self, source: str, cooldown_seconds: float) -> bool:
+        """Whether this worker, which holds the lock, may refresh the document early: none did within the cooldown."""
         if self._store is None:
             return True
         try:
-            return self._store.may_renew(source, cooldown_seconds)
+            return self._store.begin_cooldown(source, cooldown_seconds)
         except FAILURES:
             return True
 
-    def share(self, source: str, kept: DocumentState, content: bytes | None) -> None:
-        """Ends the turn with what came of it; `content` where it is new."""
+    def publish(self, source: str, state: DocumentState, content: bytes | None) -> None:
+        """Stores the result of a fetch, then releases the lock. `content` is None if it has not changed."""
         if self._store is None:
             return
         try:
-            self._store.write(source, kept, content)
+            self._store.write(source, state, content)
         except FAILURES as error:
-            log.debug("documents can't be shared: %s", error)
+            log.debug("the document can't be stored in Redis: %s", error)
         else:
-            self.end(source)
+            self.release(source)
 
-    def end(self, source: str) -> None:
+    def release(self, source: str) -> None:
         if self._store is not None:
             with suppress(*FAILURES):
-                self._store.has_fetched(source)
+                self._store.unlock_fetch(source)

@@ -1,4 +1,4 @@
-"""Which requests a service's document knows of."""
+"""The index of a document's operations: whether it describes a request."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ PLACEHOLDER = re.compile(r"\{[^{}/]*\}")
 
 
 class OperationIndex:
-    """The operations of one service, hidden ones too. A placeholder stands for one segment or a part of it."""
+    """The operations of one service's document, including hidden ones. `parts` are all services. A placeholder matches
+    one segment or a part of it."""
 
     def __init__(self, part: ServiceDocument, parts: Sequence[ServiceDocument]) -> None:
-        assert part.document is not None  # noqa: S101 - without one there is nothing to compare with
+        assert part.document is not None  # noqa: S101 - for the type checker: the catalog indexes documents only
         table = PolicyTable(policy for one in parts for policy in one.policies)
         self._exact: dict[str, set[str]] = {}
         self._patterns: dict[str, tuple[re.Pattern[str], set[str]]] = {}
@@ -28,7 +29,8 @@ class OperationIndex:
                 self._patterns.setdefault(path, (expression_of(path), set()))[1].add(operation.method)
 
     def knows(self, method: str, path: str) -> bool:
-        """Whether there is such an operation; `path` is decoded, as clients call it. HEAD is known where GET is."""
+        """Whether the document has an operation for the request. `path` is the client's, decoded. HEAD is known where
+        GET is."""
         path = path.removesuffix("/")
         methods = {method, "GET"} if method == "HEAD" else {method}
         if not methods.isdisjoint(self._exact.get(path, ())):
@@ -39,10 +41,10 @@ class OperationIndex:
 
 
 def expression_of(template: str) -> re.Pattern[str]:
-    """Matches in linear time, however many placeholders a service writes into one segment: each ends where what follows
-    it is met first, and that is never tried again."""
-    first, *pieces = map(re.escape, PLACEHOLDER.split(template))
-    if not pieces:
+    """The template as an expression that matches in linear time, however many placeholders a segment has: in an atomic
+    group, each placeholder ends at the first occurrence of the text after it, and is not tried again."""
+    first, *rest = map(re.escape, PLACEHOLDER.split(template))
+    if not rest:
         return re.compile(first)
-    between = "".join(f"(?>[^/]+?{piece})" for piece in pieces[:-1])
-    return re.compile(f"{first}{between}[^/]+{pieces[-1]}")
+    between = "".join(f"(?>[^/]+?{text})" for text in rest[:-1])
+    return re.compile(f"{first}{between}[^/]+{rest[-1]}")

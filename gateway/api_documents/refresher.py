@@ -1,7 +1,5 @@
-"""Keeps the services' documents fresh, in a thread of each worker; of all workers, one at a time fetches each document.
-
-What one worker fetched the others find in Redis. Without Redis each worker fetches for itself.
-"""
+"""Refreshes the services' documents in a background thread of each worker. One worker at a time fetches a document; the
+others read it from Redis. Without Redis each worker fetches for itself."""
 
 from __future__ import annotations
 
@@ -16,222 +14,222 @@ from threading import Condition, Lock, Thread
 from typing import Protocol
 
 from gateway.api_documents.document_state import DocumentState
-from gateway.api_documents.fetch_lock import Turns
-from gateway.api_documents.renewal import COOLDOWN_SECONDS, TURN_LOOK_SECONDS, WAIT_SECONDS, Renewal
+from gateway.api_documents.early_refresh import COOLDOWN_SECONDS, MAX_WAIT_SECONDS, RETRY_SECONDS, EarlyRefresh
+from gateway.api_documents.fetch_lock import FetchLock
 from gateway.api_documents.store import DocumentStore
 from gateway.document_fetch import Document, FetchError
 from gateway.redis.client import FAILURES
 from gateway.system.threads import PerProcessThread, TaskGroup
 
-# How often a worker looks into Redis for what another one has fetched; a part of it is left to chance, so that workers
-# don't all do it at once.
-LOOK_SECONDS = 2.0
-# The same as long as there is a document that nobody has asked for yet: somebody may be waiting for it.
-FIRST_LOOK_SECONDS = 0.1
-# A service that does not answer must not keep the others' documents from being shown.
-PATIENCE_SECONDS = 1.0
+# How often a worker reads from Redis what others have fetched; jitter is added, so that workers don't read together.
+READ_SECONDS = 2.0
+# The same until every document was fetched once, because requests may be waiting.
+FIRST_READ_SECONDS = 0.1
+# Documents that were fetched are published after this time, even while other services have not responded yet.
+PUBLISH_SECONDS = 1.0
 CONCURRENT_FETCHES = 8
 
 log = logging.getLogger(__name__)
 
 
 class Source(Protocol):
-    """Where a service's document comes from; `key` names it in Redis, with all that the document depends on."""
+    """Where a service's document comes from. `key` identifies it in Redis, with all that the document depends on."""
 
     @property
     def key(self) -> str: ...
     @property
     def max_bytes(self) -> int: ...
 
-    def fetch(self, fields: Mapping[str, str]) -> Document:
+    def fetch(self, headers: Mapping[str, str]) -> Document:
         """Raises FetchError."""
 
     def check(self, content: bytes) -> None:
-        """Raises FetchError where this is no document."""
+        """Raises FetchError if the content is not a document."""
 
 
 class DocumentRefresher:
-    """`sources` by their services' names. `when_changed` is called, in the refresher's thread, with what is
-    known of all services, whenever that has changed. `clock` gives seconds since 1970, `jitter` numbers from 0
-    to 1. A document is fetched before its time no sooner than `cooldown_seconds` after the last time that it was."""
+    """`sources` by the names of their services. `on_change` is called in the refresher's thread, with the states and
+    contents of all documents, whenever one has changed. `clock` returns seconds since 1970, `jitter` numbers from 0 to
+    1. Early refreshes of a document are at least `cooldown_seconds` apart."""
 
     def __init__(
         self,
         sources: Mapping[str, Source],
         store: DocumentStore | None,
         refresh_seconds: float,
-        when_changed: Callable[[Mapping[str, DocumentState], Mapping[str, bytes]], None],
+        on_change: Callable[[Mapping[str, DocumentState], Mapping[str, bytes]], None],
         clock: Callable[[], float],
         jitter: Callable[[], float],
         cooldown_seconds: float = COOLDOWN_SECONDS,
     ) -> None:
         self._sources = sources
         self._store = store
-        self._turns = Turns(store)
+        self._lock = FetchLock(store)
         self._refresh_seconds = refresh_seconds
-        self._when_changed = when_changed
+        self._on_change = on_change
         self._clock = clock
         self._jitter = jitter
-        self._known: dict[str, DocumentState] = {}
+        self._states: dict[str, DocumentState] = {}
         self._contents: dict[str, bytes] = {}
-        self._told: dict[str, DocumentState] | None = None
-        self._thread = PerProcessThread("documents", self._keep)
-        # Until the thread runs, whoever waits waits in full.
+        self._published: dict[str, DocumentState] | None = None
+        self._thread = PerProcessThread("documents", self._run)
+        # Infinite until the thread runs, so that requests wait for their full time.
         self._started_at = math.inf
-        self._has_asked_all = False
+        self._has_all_states = False
         self._changed = Condition()
         self._cooldown_seconds = cooldown_seconds
-        # One fetch of a document at a time, in this worker.
+        # This worker has at most one fetch of each document.
         self._fetching = {name: Lock() for name in sources}
-        self._renewals: dict[str, Renewal] = {}
-        # Those of which `when_changed` has not been told.
-        self._fetched: list[Renewal] = []
+        self._early_refreshes: dict[str, EarlyRefresh] = {}
+        # Those whose result is not published yet.
+        self._fetched_early: list[EarlyRefresh] = []
 
     @property
     def names(self) -> list[str]:
-        """The services whose documents are kept."""
+        """The services whose documents are refreshed."""
         return list(self._sources)
 
     @property
     def known(self) -> Mapping[str, DocumentState]:
-        """What this worker knows of the documents that have been asked for."""
-        return dict(self._known)
+        """The states of the documents that were fetched, or tried to be, by any worker."""
+        return dict(self._states)
 
     def start(self) -> None:
-        """Starts the thread of this process, once; not before it is forked."""
+        """Starts the thread of this process, once. Must not be called before the fork."""
         self._thread.start()
 
     def wait_for_first(self, seconds: float) -> None:
-        """Until every document has been asked for once, by whichever worker, and no longer than so long after the
-        first of them was: where one service hangs, the others' documents are shown then."""
+        """Returns when the state of every document is known, at the latest this time after the refresher started: a
+        service that hangs must not delay the documents of the others."""
         self.start()
-        if not self._has_asked_all:
+        if not self._has_all_states:
             with self._changed:
                 left = min(seconds, self._started_at + seconds - time.monotonic())
-                self._changed.wait_for(lambda: self._has_asked_all, left)
+                self._changed.wait_for(lambda: self._has_all_states, left)
 
-    def begin_renewal(self, name: str) -> Renewal:
-        """Fetches the document of this service again, beside the caller, whatever its age. The renewal that goes on
-        already, or that began less than the cooldown ago."""
+    def refresh_early(self, name: str) -> EarlyRefresh:
+        """Fetches the document of this service in the background, however old it is. Returns the early refresh that is
+        running, or that started less than the cooldown ago, if there is one."""
         self.start()
         with self._changed:
-            last = self._renewals.get(name)
+            last = self._early_refreshes.get(name)
             if last is not None and not (last.ended.is_set() and last.age_seconds >= self._cooldown_seconds):
                 return last
-            renewal = self._renewals[name] = Renewal()
+            early = self._early_refreshes[name] = EarlyRefresh()
         try:
-            Thread(target=self._renew_early, args=(name, renewal), daemon=True).start()
+            Thread(target=self._fetch_early, args=(name, early), daemon=True).start()
         except BaseException:
-            renewal.ended.set()
+            early.ended.set()
             raise
-        return renewal
+        return early
 
-    def look(self) -> None:
-        """Takes over what other workers have fetched, and fetches nothing."""
-        self._look_into_store()
-        self._tell()
+    def read_store(self) -> None:
+        """Publishes the documents that other workers have fetched, and fetches none."""
+        self._read_store()
+        self._publish()
 
     def has(self, name: str) -> bool:
-        """Whether there is a document of this service."""
+        """Whether the document of this service is known."""
         return name in self._contents
 
-    def seconds_until_renewed(self, name: str) -> int:
-        """When the document of this service is asked for again, in whole seconds, at least one."""
-        kept = self._known.get(name, DocumentState())
-        return math.ceil(max(1.0, min(self._refresh_seconds, kept.checked_at + self._refresh_seconds - self._clock())))
+    def seconds_until_refresh(self, name: str) -> int:
+        """Whole seconds until the document of this service is fetched again, at least one."""
+        state = self._states.get(name, DocumentState())
+        left = state.checked_at + self._refresh_seconds - self._clock()
+        return math.ceil(max(1.0, min(self._refresh_seconds, left)))
 
-    def _keep(self) -> None:
+    def _run(self) -> None:
         self._started_at = time.monotonic()
         fetches = TaskGroup(CONCURRENT_FETCHES, self._changed)
         while True:
             try:
-                self._round(fetches)
+                self._refresh_due(fetches)
             except Exception:
-                # Whatever it was: without this thread the documents would stay as they are for ever.
-                log.exception("documents can't be kept fresh")
-            pause = min(LOOK_SECONDS, self._refresh_seconds) if self._has_asked_all else FIRST_LOOK_SECONDS
+                # Any exception: without this thread the documents would never be refreshed again.
+                log.exception("refreshing the documents failed; it is tried again")
+            pause = min(READ_SECONDS, self._refresh_seconds) if self._has_all_states else FIRST_READ_SECONDS
             with self._changed:
-                self._changed.wait_for(self._has_news, pause * (0.75 + 0.5 * self._jitter()))
+                self._changed.wait_for(self._has_unpublished, pause * (0.75 + 0.5 * self._jitter()))
 
-    def _has_news(self) -> bool:
-        return bool(self._fetched)
+    def _has_unpublished(self) -> bool:
+        return bool(self._fetched_early)
 
-    def _round(self, fetches: TaskGroup) -> None:
-        if self._has_news():
-            # Requests wait for it.
-            self._tell()
-        self._look_into_store()
+    def _refresh_due(self, fetches: TaskGroup) -> None:
+        if self._has_unpublished():
+            # First, because requests wait for early refreshes.
+            self._publish()
+        self._read_store()
         now = self._clock()
         due = [name for name in self._sources if self._is_due(name, now)]
-        fetches.begin(partial(self._renew, name) for name in due)
-        while not fetches.wait(PATIENCE_SECONDS, self._has_news):
-            self._tell()
-        self._tell()
-        # Those that another worker is asking for are not known before it has shared what came of it.
-        if all(name in self._known for name in self._sources):
+        fetches.begin(partial(self._refresh, name) for name in due)
+        while not fetches.wait(PUBLISH_SECONDS, self._has_unpublished):
+            self._publish()
+        self._publish()
+        # A document that another worker is fetching has no state here until that worker stores it.
+        if all(name in self._states for name in self._sources):
             with self._changed:
-                self._has_asked_all = True
+                self._has_all_states = True
                 self._changed.notify_all()
 
     def _is_due(self, name: str, now: float) -> bool:
-        kept = self._known.get(name)
-        # A clock that was set back must not keep a document for ever.
-        return kept is None or not 0 <= now - kept.checked_at < self._refresh_seconds
+        state = self._states.get(name)
+        # A negative age means that the clock was set back: without this check the document might never be due.
+        return state is None or not 0 <= now - state.checked_at < self._refresh_seconds
 
-    def _look_into_store(self) -> None:
-        """Takes over what other workers have fetched."""
+    def _read_store(self) -> None:
+        """Reads newer states and contents of other workers from Redis."""
         if self._store is None:
             return
         try:
             names = {source.key: name for name, source in self._sources.items()}
-            for key, kept in self._store.read(names).items():
+            for key, state in self._store.read(names).items():
                 name = names[key]
-                known = self._known.get(name)
-                if known is not None and known.checked_at >= kept.checked_at:
+                known = self._states.get(name)
+                if known is not None and known.checked_at >= state.checked_at:
                     continue
-                if kept.version and (known is None or known.version != kept.version):
-                    content = self._store.content(key, kept.version, self._sources[name].max_bytes)
+                if state.version and (known is None or known.version != state.version):
+                    content = self._store.content(key, state.version, self._sources[name].max_bytes)
                     if content is None:
-                        # It is as if nobody had fetched it.
+                        # Without its content the state is useless: this worker fetches the document itself.
                         continue
                     self._contents[name] = content
-                self._known[name] = kept
+                self._states[name] = state
         except FAILURES as error:
-            log.debug("documents can't be shared: %s", error)
+            log.debug("the documents in Redis can't be read: %s", error)
 
-    def _renew(self, name: str) -> None:
-        """Fetches one document that is due, if no other worker does."""
+    def _refresh(self, name: str) -> None:
+        """Fetches a document that is due, unless another worker does."""
         with self._fetching[name]:
-            if self._turns.begin(self._sources[name].key):
-                self._fetch_in_turn(name, lambda: self._is_due(name, self._clock()))
+            if self._lock.acquire(self._sources[name].key):
+                self._fetch_locked(name, lambda: self._is_due(name, self._clock()))
 
-    def _renew_early(self, name: str, renewal: Renewal) -> None:
-        """Fetches one document that may not be due, after any fetch of it that goes on: that one may have begun before
-        the service had what is asked for."""
+    def _fetch_early(self, name: str, early: EarlyRefresh) -> None:
+        """Fetches a document that may not be due, after the end of any fetch that is running: that one may have started
+        before the service had the operation."""
         source = self._sources[name]
         try:
             with self._fetching[name]:
-                while not self._turns.begin(source.key):
-                    if renewal.age_seconds > WAIT_SECONDS:
+                while not self._lock.acquire(source.key):
+                    if early.age_seconds > MAX_WAIT_SECONDS:
                         return
-                    time.sleep(TURN_LOOK_SECONDS)
-                self._fetch_in_turn(name, lambda: self._turns.may_renew(source.key, self._cooldown_seconds))
+                    time.sleep(RETRY_SECONDS)
+                self._fetch_locked(name, lambda: self._lock.begin_early_refresh(source.key, self._cooldown_seconds))
         finally:
             with self._changed:
-                self._fetched.append(renewal)
+                self._fetched_early.append(early)
                 self._changed.notify_all()
 
-    def _fetch_in_turn(self, name: str, is_wanted: Callable[[], bool]) -> None:
-        # Another worker may have fetched it, and given its turn back, since this one last looked.
-        self._look_into_store()
-        if is_wanted():
+    def _fetch_locked(self, name: str, is_needed: Callable[[], bool]) -> None:
+        # Another worker may have fetched it and released the lock since this worker last read from Redis.
+        self._read_store()
+        if is_needed():
             self._fetch(name)
         else:
-            self._turns.end(self._sources[name].key)
+            self._lock.release(self._sources[name].key)
 
     def _fetch(self, name: str) -> None:
         source = self._sources[name]
-        before = self._known.get(name, DocumentState())
+        before = self._states.get(name, DocumentState())
         now = self._clock()
         try:
             document = source.fetch(before.validators)
@@ -239,42 +237,45 @@ class DocumentRefresher:
             if content is not None:
                 source.check(content)
         except Exception as error:
-            # Whatever it was: it is known of all workers, and the turn given back.
-            kept, content = before.failed(str(error) or type(error).__name__, now), None
+            # Any exception: the state must become known to all workers, and the lock must be released.
+            state, content = before.after_failure(str(error) or type(error).__name__, now), None
             if not before.failure:
                 is_expected = isinstance(error, FetchError)
-                text = "the document of %s can't be had: %s"
+                text = "the document of %s could not be fetched: %s"
                 log.warning(text, name, error, exc_info=None if is_expected else error)
         else:
-            kept = replace(before, checked_at=now, stale_since=None, failure="")
+            state = replace(before, checked_at=now, stale_since=None, failure="")
             if content is not None:
                 version = sha256(content).hexdigest()
                 etag, modified = document.fields.get("ETag", ""), document.fields.get("Last-Modified", "")
-                kept = replace(kept, version=version, etag=etag, last_modified=modified)
+                state = replace(state, version=version, etag=etag, last_modified=modified)
                 content = content if version != before.version else None
             if before.failure:
-                log.warning("the document of %s can be had again", name)
+                log.warning("the document of %s can be fetched again", name)
         if content is not None:
             self._contents[name] = content
-        self._known[name] = kept
-        self._turns.share(source.key, kept, content)
+        self._states[name] = state
+        self._lock.publish(source.key, state, content)
 
-    def _tell(self) -> None:
+    def _publish(self) -> None:
+        """Calls `on_change` if a document has changed, then ends the early refreshes whose results it included."""
         with self._changed:
-            fetched, self._fetched = self._fetched, []
+            fetched_early, self._fetched_early = self._fetched_early, []
         try:
-            known = dict(self._known)
-            if self._told is None or any(is_other(known.get(name), self._told.get(name)) for name in self._sources):
-                self._when_changed(known, dict(self._contents))
-                self._told = known
+            states = dict(self._states)
+            if self._published is None or any(
+                has_changed(self._published.get(name), states.get(name)) for name in self._sources
+            ):
+                self._on_change(states, dict(self._contents))
+                self._published = states
         finally:
-            for renewal in fetched:
-                renewal.ended.set()
+            for early in fetched_early:
+                early.ended.set()
             with self._changed:
                 self._changed.notify_all()
 
 
-def is_other(kept: DocumentState | None, told: DocumentState | None) -> bool:
-    """Whether there is something new to tell; that it was looked at again is not."""
-    before, after = told or DocumentState(), kept or DocumentState()
+def has_changed(before: DocumentState | None, after: DocumentState | None) -> bool:
+    """Whether the merged document depends on the difference. It does not on the time of the last check."""
+    before, after = before or DocumentState(), after or DocumentState()
     return (before.version, before.stale_since) != (after.version, after.stale_since)

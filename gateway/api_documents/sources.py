@@ -1,4 +1,4 @@
-"""Where each service's document comes from, and what it is in the merged one."""
+"""Where each service's document comes from, and the input of the merge that it becomes."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from gateway.timestamps import iso
 
 
 def make_sources(settings: Settings, policies: Sequence[RoutePolicy]) -> dict[str, ServiceSource]:
-    """One for each service, in their order, also for those without a document. Raises ConfigurationError for
-    certificates that can't be used."""
+    """One source per service, in the order of the configuration, including services without a document. Raises
+    ConfigurationError for invalid certificates."""
     docs = settings.docs
     return {
         name: ServiceSource(name, service, policies, docs.hidden, docs.max_bytes)
@@ -27,7 +27,8 @@ def make_sources(settings: Settings, policies: Sequence[RoutePolicy]) -> dict[st
 
 
 class ServiceSource:
-    """One service's document. Raises ConfigurationError for certificates that can't be used."""
+    """The document of one service. `policies` are those of all services. Raises ConfigurationError for invalid
+    certificates."""
 
     def __init__(
         self,
@@ -43,37 +44,40 @@ class ServiceSource:
         self._name = name
         self._service = service
         own = [policy for policy in policies if policy.service == name]
-        # The document has each operation once; the same policy below another prefix is the same operation's.
+        # The document has each operation once, although a service with several prefixes has each policy several times.
         self._policies = tuple(one for one in own if one.prefix.client_prefix == one.prefix.document_prefix)
         self._hidden = hidden
         self._fetcher = service_fetcher(name, service, service.openapi_path, max_bytes)
         identity = json.dumps([name, *service.targets, service.host, service.openapi_path, max_bytes])
+        # Identifies the source in Redis, with all settings that its document depends on.
         self.key = f"{name}:{sha256(identity.encode()).hexdigest()[:16]}"
-        self._read: tuple[bytes, dict[str, Any]] | None = None
+        self._last_parsed: tuple[bytes, dict[str, Any]] | None = None
 
-    def fetch(self, fields: Mapping[str, str]) -> Document:
-        return self._fetcher.fetch(fields)
+    def fetch(self, headers: Mapping[str, str]) -> Document:
+        """Raises FetchError."""
+        return self._fetcher.fetch(headers)
 
     def check(self, content: bytes) -> None:
+        """Raises FetchError if the content is not a document that can be merged."""
         try:
-            self.document(content)
+            self.parsed(content)
         except DocumentError as error:
             raise FetchError(f"not a document that can be merged: {error}") from error
 
-    def document(self, content: bytes) -> dict[str, Any]:
-        """What the bytes say; read once. Raises DocumentError."""
-        if self._read is None or self._read[0] != content:
-            self._read = content, run_in_native_thread(lambda: parse_document(content, self.max_bytes))
-        return self._read[1]
+    def parsed(self, content: bytes) -> dict[str, Any]:
+        """The parsed document; parses the same content only once. Raises DocumentError."""
+        if self._last_parsed is None or self._last_parsed[0] != content:
+            self._last_parsed = content, run_in_native_thread(lambda: parse_document(content, self.max_bytes))
+        return self._last_parsed[1]
 
-    def part(self, kept: DocumentState | None, content: bytes | None) -> ServiceDocument:
-        """This service as a part of the merged document."""
+    def service_document(self, state: DocumentState | None, content: bytes | None) -> ServiceDocument:
+        """The service as an input of the merge."""
         document = None
         if content is not None:
             try:
-                document = self.document(content)
+                document = self.parsed(content)
             except DocumentError:
-                # Kept by another version of the gateway, which could read it.
+                # Another version of the gateway stored it in Redis and could parse it.
                 document = None
         return ServiceDocument(
             name=self._name,
@@ -83,7 +87,7 @@ class ServiceSource:
             strip_prefix=self._service.strip_prefix,
             target_prefix=self._service.target_prefix,
             prefixes=self._service.prefixes,
-            stale_since=iso(kept.stale_since) if kept is not None and kept.stale_since is not None else None,
+            stale_since=iso(state.stale_since) if state is not None and state.stale_since is not None else None,
             hidden_paths=self._hidden,
             hidden=not self.is_shown,
             has_document=self.has_document,

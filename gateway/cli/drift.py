@@ -40,7 +40,7 @@ def drift_command(settings: Settings) -> click.Command:
                     except FetchError as error:
                         failures.append(f"{name}: its document could not be fetched: {error}")
                         content = None
-                parts.append(source.part(None, content))
+                parts.append(source.service_document(None, content))
         found = drifts(parts)
         for one in found:
             click.echo(printable(one.line))

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from gateway.api_documents.early_refresh import EarlyRefresh
 from gateway.api_documents.refresher import DocumentRefresher
-from gateway.api_documents.renewal import Renewal
 from gateway.http_fields import HeaderPairs
 from gateway.proxy.forward_request import ForwardRequest, ForwardResponse
 from gateway.proxy.forwarder import Forwarder
@@ -84,17 +84,17 @@ class DryRunRefresher(DocumentRefresher):
     def start(self) -> None:
         if not self._has_read:
             self._has_read = True
-            self.look()
+            self.read_store()
 
     def wait_for_first(self, seconds: float) -> None:
         del seconds
         self.start()
 
-    def begin_renewal(self, name: str) -> Renewal:
+    def refresh_early(self, name: str) -> EarlyRefresh:
         del name
-        renewal = Renewal()
-        renewal.ended.set()
-        return renewal
+        ended = EarlyRefresh()
+        ended.ended.set()
+        return ended
 
 
 class NoHealthChecks(HealthChecks):

@@ -29,9 +29,9 @@ class OperationCheck:
         if self._may_exist(policy.service, exchange.method, path):
             return
         # The operation may be newer than the stored document.
-        renewal = self._refresher.begin_renewal(policy.service)
+        refresh = self._refresher.refresh_early(policy.service)
         if policy.undocumented == "refuse":
-            renewal.wait()
+            refresh.wait()
             if self._may_exist(policy.service, exchange.method, path):
                 return
         exchange.is_undocumented = True
@@ -40,5 +40,5 @@ class OperationCheck:
             raise Undocumented()
 
     def _may_exist(self, service: str, method: str, path: str) -> bool:
-        index = self._catalog.shelf.documented.get(service)
+        index = self._catalog.snapshot.operations.get(service)
         return index is None or index.knows(method, path)

@@ -40,7 +40,7 @@ class ServiceDocuments:
 
     def describe(self, now: float) -> dict[str, Any]:
         """`now` is in seconds since 1970. Call this in a native thread: comparing new documents takes CPU time."""
-        snapshot, known = self._catalog.shelf, self._refresher.known
+        snapshot, known = self._catalog.snapshot, self._refresher.known
         if self._drifts is None or self._drifts.snapshot is not snapshot:
             found = drifts(snapshot.parts)
             first = [

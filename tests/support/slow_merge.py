@@ -17,12 +17,12 @@ if RELEASED_BY in os.environ:
 
     # No test needs to wait for the first document.
     docs.FIRST_SECONDS = 0.05
-    usual, sleep = catalog.filled, get_original("time", "sleep")
+    usual, sleep = catalog.make_snapshot, get_original("time", "sleep")
 
-    def filled(*given: Any) -> catalog.Snapshot:
+    def make_snapshot(*given: Any) -> catalog.Snapshot:
         while not Path(os.environ[RELEASED_BY]).exists():
             sleep(0.01)
         return usual(*given)
 
-    catalog.filled = filled  # type: ignore[assignment] # it takes whatever the usual one takes
+    catalog.make_snapshot = make_snapshot  # type: ignore[assignment] # it takes whatever the usual one takes
     from wsgi import app  # noqa: F401 - builds everything

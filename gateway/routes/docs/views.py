@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
-from hashlib import sha256
 from importlib.resources import files
 
 from flask import Blueprint, request
@@ -56,8 +54,8 @@ def docs_blueprint(
     for whom `is_operator` is true get a link to /status. `require_token` raises if the request has no valid token."""
     blueprint = Blueprint("gateway-docs", __name__)
     text = (PAGE / "page.html").read_bytes()
-    page = rendered(text.replace(STATUS_LINK, b""))
-    page_for_operators = rendered(text)
+    page = RenderedDocument.of(text.replace(STATUS_LINK, b""))
+    page_for_operators = RenderedDocument.of(text)
 
     def document(service: str = "") -> GatewayResponse:
         if guard is not None:
@@ -65,7 +63,7 @@ def docs_blueprint(
         if service and (service not in catalog.names or not catalog.has_document(service)):
             raise NoRoute()
         refresher.wait_for_first(FIRST_SECONDS)
-        found = catalog.shelf.documents.get(service)
+        found = catalog.snapshot.documents.get(service)
         if found is None:
             raise not_available(service)
         return cached_response(found, JSON)
@@ -74,17 +72,17 @@ def docs_blueprint(
         if guard is not None:
             guard()
         refresher.wait_for_first(FIRST_SECONDS)
-        index = catalog.shelf.index
+        index = catalog.snapshot.index
         if index is None:
             raise not_available()
         return cached_response(index, JSON)
 
     def not_available(service: str = "") -> DocumentUnavailable:
         """The error before the first merge, or as long as the document of this service was never fetched."""
-        if catalog.shelf.index is None:
+        if catalog.snapshot.index is None:
             return DocumentUnavailable("the documents are being fetched; try again after Retry-After")
         return DocumentUnavailable(
-            "the document of this service could not be fetched", refresher.seconds_until_renewed(service)
+            "the document of this service could not be fetched", refresher.seconds_until_refresh(service)
         )
 
     def token() -> GatewayResponse:
@@ -125,18 +123,14 @@ def docs_blueprint(
 def load_asset(name: str) -> Asset:
     # Compressed on the first request: compressing all files takes as long as building the rest of the application.
     folder, content_type = ASSETS[name]
-    return Asset(rendered((folder / name).read_bytes()), content_type)
-
-
-def rendered(content: bytes) -> RenderedDocument:
-    return RenderedDocument(content, gzip.compress(content, mtime=0), sha256(content).hexdigest()[:32])
+    return Asset(RenderedDocument.of((folder / name).read_bytes()), content_type)
 
 
 def cached_response(document: RenderedDocument, content_type: str, cache_control: str = "no-cache") -> GatewayResponse:
     """The document, compressed if the client accepts gzip; 304 if the client has it (RFC 9110 13.1.2). The compressed
     form is another representation, so it has another ETag."""
     is_compressed = request.accept_encodings["gzip"] > 0
-    tag = f'"{document.tag}-gzip"' if is_compressed else f'"{document.tag}"'
+    tag = f'"{document.digest}-gzip"' if is_compressed else f'"{document.digest}"'
     fields = [
         ("ETag", tag),
         ("Cache-Control", cache_control),

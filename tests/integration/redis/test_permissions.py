@@ -85,11 +85,11 @@ def share_documents(url: str) -> None:
     store = DocumentStore(SharedRedis(url, 10))
     version = sha256(b"{}").hexdigest()
     kept = DocumentState(version, checked_at=1.0)
-    assert store.may_fetch(name, 10)
-    assert not store.may_fetch(name, 10)
+    assert store.lock_fetch(name, 10)
+    assert not store.lock_fetch(name, 10)
     store.write(name, kept, b"{}")
     store.write(name, kept, None)
-    store.has_fetched(name)
+    store.unlock_fetch(name)
     assert store.read([name, "rules"]) == {name: kept}
     assert store.content(name, version, 100) == b"{}"
 

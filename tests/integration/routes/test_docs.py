@@ -140,7 +140,7 @@ def test_entity_tags_and_compression(plain: GatewayProcess) -> None:
 def test_an_invalid_document_is_unavailable_and_does_not_affect_others(varied: GatewayProcess, name: str) -> None:
     found = states(varied)
     assert (found[name], found["rules"], found["devices"]) == ("unavailable", "current", "current")
-    varied.wait_until(lambda: f"the document of {name} can't be had" in varied.output(), "tell it")
+    varied.wait_until(lambda: f"the document of {name} could not be fetched" in varied.output(), "tell it")
     assert "Traceback" not in varied.output()
 
 

@@ -1,4 +1,4 @@
-"""The finished documents, and what is logged of them."""
+"""The catalog logs which parts of a document are left out."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def content(**fields: Any) -> bytes:
     return json.dumps(document({PATH: {"get": operation(**fields)}})).encode()
 
 
-def test_what_is_dropped_is_logged_when_it_changes(caplog: pytest.LogCaptureFixture) -> None:
+def test_left_out_parts_are_logged_when_they_change(caplog: pytest.LogCaptureFixture) -> None:
     settings = load_settings({})
     catalog = Catalog(make_sources(settings, list(policies_of(settings))), GatewayFacts(), [])
 
@@ -32,15 +32,15 @@ def test_what_is_dropped_is_logged_when_it_changes(caplog: pytest.LogCaptureFixt
         return [record.getMessage() for record in caplog.records]
 
     pointer = "'/paths/~1api~1devices~1x/get/{}': OpenAPI 3.1 has no such field here"
-    text = "parts of the document of devices are left out of the merged one (all are in x-gateway-dropped of "
-    text += f"/openapi/devices.json): {pointer}"
+    text = "parts of the document of devices are left out of the merged document (x-gateway-dropped of "
+    text += f"/openapi/devices.json lists them): {pointer}"
     assert logged_after(None) == []
     assert logged_after(content()) == []
     assert logged_after(content(odd=1)) == [text.format("odd")]
     assert logged_after(content(odd=1, summary="another")) == []
-    # What a service calls its fields can't break a line.
+    # Names of fields that the service chose can't break the log line.
     assert logged_after(content(**{"a\nb\u2028": 1})) == [text.format("a\\nb\\u2028")]
     assert logged_after(content(a=1, b=1, c=1, d=1))[0].endswith("; …")
-    # That it can't be had any more changes nothing.
+    # An unavailable document changes nothing.
     assert logged_after(None) == []
-    assert logged_after(content()) == ["the whole document of devices is in the merged one again"]
+    assert logged_after(content()) == ["nothing of the document of devices is left out of the merged document any more"]

@@ -1,4 +1,4 @@
-"""What is read back of a service's document: only what could have been written."""
+"""The state of a document is read back as it was written; anything else is refused."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import pytest
 from gateway.api_documents.document_state import DocumentState
 
 
-def test_it_is_read_as_it_was_written() -> None:
-    for kept in (
+def test_state_is_read_as_it_was_written() -> None:
+    for state in (
         DocumentState(),
         DocumentState("0f", '"a"', "Tue", 1.5, 2.5, "down"),
-        DocumentState("0f").failed("down", 7),
+        DocumentState("0f").after_failure("down", 7),
     ):
-        assert DocumentState.from_json(kept.to_json()) == kept
+        assert DocumentState.from_json(state.to_json()) == state
 
 
 @pytest.mark.parametrize(
@@ -31,18 +31,18 @@ def test_it_is_read_as_it_was_written() -> None:
         "",
     ],
 )
-def test_anything_else_is_refused(text: str) -> None:
+def test_other_json_is_refused(text: str) -> None:
     with pytest.raises((ValueError, TypeError)):
         DocumentState.from_json(text)
 
 
 @pytest.mark.parametrize("etag", ['"a\x01"', '"\xe9"', '"' + "a" * 1000 + '"', "\n", " ", ""])
-def test_odd_validators_are_not_sent_back(etag: str) -> None:
+def test_invalid_validators_are_not_sent_back(etag: str) -> None:
     assert DocumentState("0f", etag).validators == {}
     assert DocumentState("0f", "", etag).validators == {}
 
 
-def test_after_a_failure_it_is_asked_for_whole() -> None:
-    kept = DocumentState("0f", '"a"', "Tue", 1)
-    assert kept.validators == {"If-None-Match": '"a"'}
-    assert kept.failed("status 400", 2).validators == {}
+def test_validators_are_removed_after_a_failure() -> None:
+    state = DocumentState("0f", '"a"', "Tue", 1)
+    assert state.validators == {"If-None-Match": '"a"'}
+    assert state.after_failure("status 400", 2).validators == {}

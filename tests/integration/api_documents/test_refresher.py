@@ -1,4 +1,4 @@
-"""How the services' documents are had: fetched when somebody asks, by one for all, kept, and renewed."""
+"""The services' documents are fetched on demand, by one worker for all, shared through Redis, and refreshed."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def service(upstream: ScriptedUpstream) -> Documented:
 
 
 @pytest.fixture(autouse=True)
-def nothing_kept(server: RedisServer) -> None:
+def empty_redis(server: RedisServer) -> None:
     server.ask("FLUSHALL")
 
 
 @pytest.fixture
 def start(service: Documented, server: RedisServer) -> Iterator[Callable[..., GatewayProcess]]:
-    """Starts gateways that end with the test: one that goes on would share what it fetches with the next test's."""
+    """Starts gateways that end with the test, because they would share their documents with those of the next test."""
     with gateways() as start_with:
 
         def start(
@@ -46,7 +46,7 @@ def start(service: Documented, server: RedisServer) -> Iterator[Callable[..., Ga
         yield start
 
 
-def test_nothing_is_asked_of_services_before_somebody_asks_for_documents(
+def test_documents_are_not_fetched_before_one_is_requested(
     start: Callable[..., GatewayProcess], service: Documented
 ) -> None:
     gateway = start()
@@ -55,7 +55,9 @@ def test_nothing_is_asked_of_services_before_somebody_asks_for_documents(
     assert [one.target for one in service.upstream.requests] == ["/api/devices"]
 
 
-def test_of_all_workers_and_gateways_one_fetches(start: Callable[..., GatewayProcess], service: Documented) -> None:
+def test_one_worker_fetches_for_all_workers_and_gateways(
+    start: Callable[..., GatewayProcess], service: Documented
+) -> None:
     gateways = [start(workers=2) for _ in range(2)]
     replies: list[Reply] = []
 
@@ -67,13 +69,13 @@ def test_of_all_workers_and_gateways_one_fetches(start: Callable[..., GatewayPro
         thread.start()
     for thread in threads:
         thread.join()
-    # Whoever asked a worker that did not fetch waited until another one had.
+    # Requests to the other workers waited for its result.
     assert {reply.status for reply in replies} == {200}
     assert len(service.fetches()) == 1
     assert {reply.value("ETag") for reply in replies} == {gateways[0].get("/openapi/devices.json").value("ETag")}
 
 
-def test_it_is_renewed_by_age_and_only_if_it_has_changed(
+def test_document_is_refreshed_by_age_with_validators(
     start: Callable[..., GatewayProcess], service: Documented
 ) -> None:
     gateway = start(docs={"refresh_seconds": 1})
@@ -83,13 +85,13 @@ def test_it_is_renewed_by_age_and_only_if_it_has_changed(
     assert (first.values("If-None-Match"), second.values("If-None-Match")) == ([], ['"one"'])
     assert gateway.get("/openapi/devices.json").value("ETag") == before
     service.serve(DOCUMENT | {"info": {"title": "New", "version": "8"}}, "Last-Modified: Tue, 24 Nov 2026 00:00:00 GMT")
-    gateway.wait_until(lambda: document(gateway, "/openapi/devices.json")["info"]["title"] == "New", "renew it")
+    gateway.wait_until(lambda: document(gateway, "/openapi/devices.json")["info"]["title"] == "New", "refresh it")
     count = len(service.fetches())
     assert service.upstream.wait_until(lambda: len(service.fetches()) > count)
     assert service.fetches()[-1].values("If-Modified-Since") == ["Tue, 24 Nov 2026 00:00:00 GMT"]
 
 
-def test_a_service_that_went_down_keeps_its_document_marked_and_comes_back(
+def test_document_of_a_service_that_is_down_stays_and_is_marked_stale(
     start: Callable[..., GatewayProcess], service: Documented
 ) -> None:
     gateway = start(docs={"refresh_seconds": 1})
@@ -100,14 +102,14 @@ def test_a_service_that_went_down_keeps_its_document_marked_and_comes_back(
     since = found["info"]["x-gateway-services"]["devices"]["x-gateway-stale-since"]
     assert since.startswith("20")
     assert "/api/devices" in found["paths"]
-    # Another gateway, which never saw the service up, has the document, and since when it is old, from Redis.
+    # Another gateway, which starts while the service is down, reads the document and its age from Redis.
     other = start()
     assert document(other)["info"]["x-gateway-services"]["devices"]["x-gateway-stale-since"] == since
     service.serve(DOCUMENT)
     gateway.wait_until(lambda: states(gateway)["devices"] == "current", "have it again")
 
 
-def test_a_service_that_hangs_holds_up_nobodys_document(
+def test_service_that_hangs_does_not_delay_other_documents(
     start: Callable[..., GatewayProcess], service: Documented
 ) -> None:
     released = threading.Event()
@@ -125,7 +127,7 @@ def test_a_service_that_hangs_holds_up_nobodys_document(
         released.set()
 
 
-def test_a_document_in_endless_little_pieces_holds_up_no_other_request(
+def test_endless_document_in_tiny_chunks_does_not_delay_other_requests(
     start: Callable[..., GatewayProcess], service: Documented
 ) -> None:
     begun, released, ended = threading.Event(), threading.Event(), threading.Event()
@@ -147,27 +149,27 @@ def test_a_document_in_endless_little_pieces_holds_up_no_other_request(
     try:
         assert begun.wait(20)
         assert gateway.get("/healthz").status == 200
-        # The gateway has not given it up yet: it was answered beside it.
+        # The fetch was still running when the gateway responded to this request.
         assert not ended.is_set()
     finally:
         released.set()
         asking.join()
 
 
-def test_what_a_service_has_got_since_is_not_refused(start: Callable[..., GatewayProcess], service: Documented) -> None:
+def test_new_operation_of_a_service_is_not_refused(start: Callable[..., GatewayProcess], service: Documented) -> None:
     operation = {"responses": {"200": {"description": "ok"}}}
     with_post = DOCUMENT | {"paths": DOCUMENT["paths"] | {"/api/devices": {"post": operation}}}
     gateway = start(workers=2, docs={"refresh_seconds": 3600}, undocumented="refuse")
     assert {gateway.get("/openapi/devices.json").status for _ in range(20)} == {200}
     assert len(service.fetches()) == 1
     service.serve(with_post, "X-Any: tag")
-    # Also at the worker that is not the one that fetches.
+    # By the worker that did not fetch the document, either.
     replies = [gateway.request("POST", "/api/devices", [bearer()]) for _ in range(20)]
     assert {reply.status for reply in replies} == {200}
     assert len(service.fetches()) == 2
 
 
-def test_nobody_waits_long_for_a_service_that_gives_no_document_any_more(
+def test_requests_wait_only_briefly_for_an_early_refresh_that_hangs(
     start: Callable[..., GatewayProcess], service: Documented
 ) -> None:
     released = threading.Event()
@@ -176,7 +178,7 @@ def test_nobody_waits_long_for_a_service_that_gives_no_document_any_more(
         released.wait(60)
         return False
 
-    # Without Redis, too.
+    # Without Redis, because the bound must hold there, too.
     url = f"redis://127.0.0.1:{free_port()}/0"
     gateway = start(docs={"refresh_seconds": 3600}, url=url, undocumented="refuse")
     assert gateway.get("/openapi/devices.json").status == 200
@@ -194,7 +196,7 @@ def test_without_redis_each_worker_fetches_for_itself(start: Callable[..., Gatew
     assert states(gateway)["devices"] == "current"
 
 
-def test_until_the_first_document_is_merged_there_is_a_503_and_no_404(
+def test_documents_are_503_and_not_404_before_the_first_merge(
     start_gateway: Callable[..., GatewayProcess], service: Documented, tmp_path: Path
 ) -> None:
     released = tmp_path / "released"
@@ -206,13 +208,13 @@ def test_until_the_first_document_is_merged_there_is_a_503_and_no_404(
         application="tests.support.slow_merge:app",
         environ={slow_merge.RELEASED_BY: str(released)},
     )
-    made = ["/openapi.json", "/openapi/devices.json", "/openapi/rules.json", "/docs/services.json"]
-    for path in made * 2:
+    merged = ["/openapi.json", "/openapi/devices.json", "/openapi/rules.json", "/docs/services.json"]
+    for path in merged * 2:
         reply = gateway.get(path)
         assert (reply.status, reply.value("X-Gateway-Error")) == (503, "document_unavailable")
         assert (reply.value("Content-Type"), reply.value("Retry-After")) == ("application/problem+json", "1")
-    # What is not told does not show by its status either.
+    # A service that is not shown has the same status as one that does not exist.
     assert [gateway.get(f"/openapi/{name}.json").status for name in ("nobody", "livestreams")] == [404, 404]
     assert gateway.get("/docs").status == 200
     released.touch()
-    gateway.wait_until(lambda: {gateway.get(path).status for path in made} == {200}, "merge the documents")
+    gateway.wait_until(lambda: {gateway.get(path).status for path in merged} == {200}, "merge the documents")

@@ -1,0 +1,29 @@
+"""The refresh of a document before it is due: a request was for an operation that the known document does not have."""
+
+from __future__ import annotations
+
+import time
+from threading import Event
+
+# Between two early refreshes of a document, whatever is requested; counted across all workers and gateways.
+COOLDOWN_SECONDS = 5.0
+# The longest time that a request waits for an early refresh.
+MAX_WAIT_SECONDS = 2.0
+# How often a worker retries to lock the fetch that another worker is doing.
+RETRY_SECONDS = 0.05
+
+
+class EarlyRefresh:
+    """An early refresh, shared by all requests that need it while it runs. `ended` is set when its result is in use."""
+
+    def __init__(self) -> None:
+        self.ended = Event()
+        self._started_at = time.monotonic()
+
+    @property
+    def age_seconds(self) -> float:
+        return time.monotonic() - self._started_at
+
+    def wait(self) -> None:
+        """Returns when the refresh has ended, at the latest MAX_WAIT_SECONDS after its start."""
+        self.ended.wait(max(0.0, MAX_WAIT_SECONDS - self.age_seconds))
