@@ -1,4 +1,4 @@
-"""consume_limits.lua and algorithms.py decide alike: for any limit, at the same moment, whatever was counted before."""
+"""consume_limits.lua and algorithms.py decide alike, for any limit, counter and time."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ def admin(server: RedisServer) -> Iterator[Redis]:
 
 
 def milliseconds(admin: Redis) -> int:
-    """Redis' own time."""
+    """The time of Redis."""
     seconds, micros = admin.time()
     return int(seconds) * 1000 + int(micros) // 1000
 
 
 def expected_at(
-    now: int, checks: Sequence[LimitCheck], kept: Sequence[State | None], consume: bool
+    now: int, checks: Sequence[LimitCheck], states: Sequence[State | None], consume: bool
 ) -> list[LimitResult]:
-    decisions = [decide(check, now, state) for check, state in zip(checks, kept, strict=True)]
+    decisions = [decide(check, now, state) for check, state in zip(checks, states, strict=True)]
     if consume and all(one.uncharged.passed for one in decisions):
         return [one.charged for one in decisions]
     return [one.uncharged for one in decisions]
@@ -48,8 +48,8 @@ def expected_at(
 
 @st.composite
 def limits(draw: st.DrawFn) -> tuple[LimitCheck, tuple[int, int, int] | None]:
-    """An check, and what was counted before: of windows, how many ago and the counts; of a bucket, how long ago and how
-    many thousandths of it were left."""
+    """A check, and its counter: for windows, the age of the window in windows and the two counts; for a bucket, its age
+    in milliseconds and its level in thousandths."""
     algorithm: Algorithm = draw(st.sampled_from(["sliding", "fixed", "bucket"]))
     check = LimitCheck(
         "",
@@ -80,7 +80,7 @@ def state_of(check: LimitCheck, before: tuple[int, int, int] | None, now: int) -
 @given(st.lists(limits(), min_size=1, max_size=3), st.booleans())
 @example([(LimitCheck("", 5, 1, 1, "bucket", 20), (100, 0, 0))], True)
 @example([(LimitCheck("", 7, 1, 1, "bucket", 1), (142, 0, 0))], True)
-def test_redis_judges_as_the_process_does(
+def test_redis_decides_as_the_process_does(
     counters: RedisCounters,
     admin: Redis,
     wanted: list[tuple[LimitCheck, tuple[int, int, int] | None]],
@@ -88,21 +88,21 @@ def test_redis_judges_as_the_process_does(
 ) -> None:
     admin.flushall()
     start = milliseconds(admin)
-    checks, kept = [], []
+    checks, states = [], []
     for number, (check, before) in enumerate(wanted):
         check.key = f"limit-{number}"
         state = state_of(check, before, start)
         if state is not None:
             admin.set(redis_key(check.key), ":".join(map(str, state)))
         checks.append(check)
-        kept.append(state)
+        states.append(state)
     first = milliseconds(admin)
     results = counters.consume(checks, dry_run=not consume)
     last = milliseconds(admin)
-    # At which of these milliseconds it judged, only Redis knows.
-    assert any(results == expected_at(now, checks, kept, consume) for now in range(first, last + 1)), (
+    # Redis decided at one of these milliseconds.
+    assert any(results == expected_at(now, checks, states, consume) for now in range(first, last + 1)), (
         results,
-        [expected_at(now, checks, kept, consume) for now in (first, last)],
+        [expected_at(now, checks, states, consume) for now in (first, last)],
     )
 
 
@@ -111,25 +111,25 @@ def test_redis_judges_as_the_process_does(
     [LimitCheck("ada", 50, 3600, 1, "fixed"), LimitCheck("ada", 1, 86_400, 1, "bucket", 50)],
     ids=["fixed", "bucket"],
 )
-def test_gateways_together_get_exactly_what_there_is(server: RedisServer, admin: Redis, check: LimitCheck) -> None:
+def test_several_gateways_share_exactly_the_amount(server: RedisServer, admin: Redis, check: LimitCheck) -> None:
     admin.flushall()
     gateways = [RedisCounters(SharedRedis(server.url, 20)) for _ in range(4)]
 
-    def take_many(number: int) -> int:
+    def consume_many(number: int) -> int:
         return sum(gateways[number % 4].consume([check])[0].passed for _ in range(10))
 
     with ThreadPoolExecutor(16) as pool:
-        assert sum(pool.map(take_many, range(16))) == 50
+        assert sum(pool.map(consume_many, range(16))) == 50
 
 
-def test_a_bucket_fills_by_redis_clock(counters: RedisCounters, server: RedisServer, admin: Redis) -> None:
+def test_a_bucket_fills_by_the_clock_of_redis(counters: RedisCounters, server: RedisServer, admin: Redis) -> None:
     admin.flushall()
     check = LimitCheck("ada", 10, 1, 1, "bucket", 2)
     while counters.consume([check])[0].passed:
         pass
     wait = counters.consume([check])[0].retry_after_seconds
     assert 0 < wait <= 0.1
-    # Redis' answer to a blocking command with a deadline is the wait.
+    # Redis' own clock counts, so a blocking command with a timeout is the wait.
     server.ask("BLPOP", "nothing", f"{wait + 0.001:.3f}")
     assert counters.consume([check])[0].passed
 
@@ -139,21 +139,21 @@ def test_a_bucket_fills_by_redis_clock(counters: RedisCounters, server: RedisSer
     [LimitCheck("ada", 5, 1), LimitCheck("ada", 5, 1, 1, "fixed"), LimitCheck("ada", 20, 1, 1, "bucket", 5)],
     ids=["sliding", "fixed", "bucket"],
 )
-def test_all_is_free_by_redis_clock_when_it_is_said_to_be(
+def test_the_whole_limit_is_available_after_reset_seconds(
     counters: RedisCounters, server: RedisServer, admin: Redis, check: LimitCheck
 ) -> None:
     admin.flushall()
-    told = [counters.consume([check])[0] for _ in range(6)]
-    # Until the last one, as another window may have begun by then.
-    server.ask("BLPOP", "nothing", f"{told[-1].reset_seconds + 0.001:.3f}")
+    results = [counters.consume([check])[0] for _ in range(6)]
+    # The reset time of the last one, because another window may have begun meanwhile.
+    server.ask("BLPOP", "nothing", f"{results[-1].reset_seconds + 0.001:.3f}")
     assert counters.consume([check], dry_run=True) == [LimitResult(True, 5, 0, 0, 5)]
     assert [counters.consume([check])[0].passed for _ in range(5)] == [True] * 5
 
 
-def test_what_is_kept_is_forgotten_when_it_means_nothing_any_more(counters: RedisCounters, admin: Redis) -> None:
+def test_counters_expire_once_they_have_no_effect(counters: RedisCounters, admin: Redis) -> None:
     for check, longest in [
         (LimitCheck("ada", 5, 60, 1, "fixed"), 120_000),
-        # Full again after 12 s.
+        # The bucket is full after 12 s.
         (LimitCheck("ada", 5, 60, 1, "bucket", 20), 12_000),
     ]:
         admin.flushall()

@@ -1,4 +1,4 @@
-"""LimitSets under odd configurations and hostile callers: nothing gained, nothing that lies, no 500."""
+"""Rate limits with odd plan names, equal names, and hostile callers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.upstream import ScriptedUpstream
 
 numbers = count(1)
 ODD_PLANS = ('p"x', "back\\slash", "é€", "a\nX-Injected: 1", "a\x1b\x7f", "50%")
-# An Item and a List of them whose values are texts (RFC 8941 3.1, 3.3.3).
+# An Item and a List whose values are strings (RFC 8941 3.1, 3.3.3).
 NAME = r'"(?:[ !#-\[\]-~]|\\["\\])*"'
 RATE_LIMIT = re.compile(rf"{NAME};r=[0-9]+;t=[0-9]+")
 POLICIES = re.compile(rf"{NAME};q=[0-9]+;w=[0-9]+(, {NAME};q=[0-9]+;w=[0-9]+)*")
@@ -52,7 +52,7 @@ def gateway(
 
 
 @pytest.mark.parametrize("plan", ODD_PLANS)
-def test_whatever_a_plan_is_called_the_fields_can_be_read(
+def test_header_fields_are_valid_for_any_plan_name(
     gateway: GatewayProcess, upstream: ScriptedUpstream, plan: str
 ) -> None:
     assert upstream.requests == []
@@ -65,8 +65,8 @@ def test_whatever_a_plan_is_called_the_fields_can_be_read(
 
 
 @while_redis_answers
-def test_limits_whose_names_are_the_same_are_counted_apart(gateway: GatewayProcess) -> None:
-    # The plan `admin` of devices and its route `admin`; the service `default` and the default limits.
+def test_limits_with_equal_names_have_their_own_counters(gateway: GatewayProcess) -> None:
+    # The plan `admin` of devices and its route `admin`; the service `default` and the default limit.
     for plan, paths in [
         ("admin", ("/api/devices", "/api/devices/admin")),
         ("", ("/api/default", "/api/rules")),
@@ -78,20 +78,20 @@ def test_limits_whose_names_are_the_same_are_counted_apart(gateway: GatewayProce
 
 
 @while_redis_answers
-def test_who_forgot_the_token_is_told_so_however_costly_the_route(gateway: GatewayProcess) -> None:
+def test_a_missing_token_is_reported_on_a_costly_route(gateway: GatewayProcess) -> None:
     fields = ("X-Forwarded-For", f"198.51.100.{next(numbers)}")
     assert gateway.get("/api/costly", fields).value("X-Gateway-Error") == "missing_token"
     assert gateway.get("/api/costly", fields).status == 429
 
 
 @while_redis_answers
-def test_an_exempt_address_is_exempt_in_its_ipv6_spelling(gateway: GatewayProcess) -> None:
+def test_an_exempt_address_is_exempt_in_ipv6_notation(gateway: GatewayProcess) -> None:
     for address, is_exempt in [("::ffff:10.1.2.3", True), ("::ffff:a01:203", True), ("::ffff:10.2.2.3", False)]:
         reply = gateway.get("/api/rules", bearer(fresh()), ("X-Forwarded-For", address))
         assert (reply.value("X-RateLimit-Limit") is None) == is_exempt, address
 
 
-def test_what_observes_refuses_nothing_while_redis_is_gone(
+def test_observe_mode_refuses_nothing_while_redis_is_down(
     start_gateway: Callable[..., GatewayProcess], upstream: ScriptedUpstream
 ) -> None:
     own = {"prefix": "/api/a", "targets": [upstream.url], "limits": ["1/day"], "on_redis_failure": "closed"}

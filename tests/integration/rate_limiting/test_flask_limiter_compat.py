@@ -1,4 +1,4 @@
-"""Limits of whoever extends the gateway go on working beside its own: Flask-Limiter's decorators and all."""
+"""Limits that an application adds with Flask-Limiter's decorators work beside the gateway's own."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.tokens import SECRET, bearer
 
 
 def extended(url: str) -> Flask:
-    """The gateway with views of somebody's own, as a wsgi.py of theirs would add them."""
+    """The gateway with more views, as a wsgi.py of an application adds them."""
     app = create_app(loaded({"redis_url": url, "redis_timeout_seconds": 5, "jwt": {"secret": SECRET}}))
     (limiter,) = app.extensions["limiter"]
     assert isinstance(limiter, Limiter)
@@ -97,11 +97,11 @@ def passed(port: int, *targets: str) -> list[bool]:
         (["/own/view"] * 3, [True, True, False]),
     ],
 )
-def test_own_limits_hold(port: int, targets: list[str], expected: list[bool]) -> None:
+def test_limits_of_the_application(port: int, targets: list[str], expected: list[bool]) -> None:
     assert passed(port, *targets) == expected
 
 
-def test_a_refusal_is_a_problem_document(port: int) -> None:
+def test_the_application_refuses_with_a_problem_document(port: int) -> None:
     for _ in range(3):
         reply = get(port, "/decorated", "bob")
     assert (reply.status, reply.value("X-Gateway-Error")) == (429, "quota_exceeded")

@@ -1,4 +1,4 @@
-"""Counting in Redis: the same results as in the process, in one round trip, leaving nothing behind for ever."""
+"""RedisCounters: the same results as LocalCounters, in one round trip, and every key expires."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gateway.rate_limiting.redis_counters import PREFIX, RedisCounters
 from gateway.redis.client import MAX_CONNECTIONS, SharedRedis
 from tests.support.redis import FalseRedis, RedisServer, calls_of
 
-# So long that no test crosses into the next one, unless it wants to.
+# A window so long that no test reaches its end.
 AGE = 10 * 365 * 86400
 TIMEOUT_SECONDS = 0.1
 
@@ -34,7 +34,7 @@ def admin(server: RedisServer) -> Iterator[Redis]:
 
 
 def patient(url: str) -> RedisCounters:
-    """On the gateway's own client, but with time enough for a busy machine."""
+    """With the gateway's own client, but a timeout that a busy machine keeps."""
     return RedisCounters(SharedRedis(url, 20))
 
 
@@ -48,15 +48,15 @@ def passed(results: Sequence[LimitResult]) -> bool:
 
 
 def test_exactly_the_amount_passes(counters: RedisCounters) -> None:
-    told = [counters.consume([LimitCheck("ada", 5, AGE)])[0] for _ in range(8)]
-    assert [result.passed for result in told] == [True] * 5 + [False] * 3
-    assert [result.remaining for result in told] == [4, 3, 2, 1, 0, 0, 0, 0]
-    assert all(AGE < result.reset_seconds <= 2 * AGE for result in told)
-    assert all(0 < result.retry_after_seconds <= 2 * AGE for result in told[5:])
-    assert all(result.retry_after_seconds == 0 for result in told[:5])
+    results = [counters.consume([LimitCheck("ada", 5, AGE)])[0] for _ in range(8)]
+    assert [result.passed for result in results] == [True] * 5 + [False] * 3
+    assert [result.remaining for result in results] == [4, 3, 2, 1, 0, 0, 0, 0]
+    assert all(AGE < result.reset_seconds <= 2 * AGE for result in results)
+    assert all(0 < result.retry_after_seconds <= 2 * AGE for result in results[5:])
+    assert all(result.retry_after_seconds == 0 for result in results[:5])
 
 
-asked = st.lists(
+random_limits = st.lists(
     st.tuples(st.sampled_from("abc"), st.integers(1, 6), st.integers(0, 4)),
     min_size=1,
     max_size=3,
@@ -65,7 +65,7 @@ asked = st.lists(
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.tuples(asked, st.booleans()), max_size=15))
+@given(st.lists(st.tuples(random_limits, st.booleans()), max_size=15))
 def test_redis_and_process_agree(
     counters: RedisCounters, admin: Redis, sequence: Sequence[tuple[Sequence[tuple[str, int, int]], bool]]
 ) -> None:
@@ -81,7 +81,7 @@ def test_redis_and_process_agree(
 
 
 def test_redis_and_process_agree_on_what_is_left_of_the_previous_window(counters: RedisCounters, admin: Redis) -> None:
-    # A counter as it is after a window in which 40 requests came; the window is long, so time stands nearly still.
+    # The counter after a window with 40 requests. The window is so long that time hardly matters.
     seconds = int(admin.time()[0])
     check = LimitCheck("ada", 50, AGE)
     counters.consume([check])
@@ -101,18 +101,18 @@ def test_redis_and_process_agree_on_what_is_left_of_the_previous_window(counters
     assert refused.retry_after_seconds == pytest.approx(expected.retry_after_seconds, abs=2)
 
 
-def test_a_second_later_there_is_room_again(counters: RedisCounters, server: RedisServer) -> None:
+def test_requests_pass_again_after_retry_after_seconds(counters: RedisCounters, server: RedisServer) -> None:
     check = LimitCheck("ada", 3, 1)
     while passed(counters.consume([check])):
         pass
     wait = counters.consume([check])[0].retry_after_seconds
     assert 0 < wait <= 2
-    # Redis' own clock is the one that counts: its answer to a blocking command with a deadline is the wait.
+    # Redis' own clock counts, so a blocking command with a timeout is the wait.
     server.ask("BLPOP", "nothing", f"{wait + 0.001:.3f}")
     assert passed(counters.consume([check]))
 
 
-def test_one_limit_that_refuses_charges_none_of_them(counters: RedisCounters) -> None:
+def test_no_limit_is_charged_if_one_refuses(counters: RedisCounters) -> None:
     small, large = LimitCheck("small", 2, AGE), LimitCheck("large", 10, AGE)
     assert [passed(counters.consume([large, small])) for _ in range(5)] == [True, True, False, False, False]
     refused = counters.consume([large, small])
@@ -120,7 +120,7 @@ def test_one_limit_that_refuses_charges_none_of_them(counters: RedisCounters) ->
     assert counters.consume([large])[0].remaining == 7
 
 
-def test_looking_costs_nothing_and_writes_nothing(counters: RedisCounters, admin: Redis) -> None:
+def test_a_dry_run_charges_and_writes_nothing(counters: RedisCounters, admin: Redis) -> None:
     assert [counters.consume([LimitCheck("ada", 1, AGE)], dry_run=True)[0].remaining for _ in range(3)] == [1, 1, 1]
     assert admin.dbsize() == 0
 
@@ -138,12 +138,12 @@ def test_every_key_expires_after_two_windows(counters: RedisCounters, admin: Red
         left = [admin.pttl(key) for key in admin.keys(PREFIX + "*")]
         assert len(left) == 2
         assert all(0 < one <= 2000 * window_seconds for one in left)
-        # Not before what it holds has slid out, either.
+        # Nor does it expire while the sliding window still covers what it counts.
         assert all(one > 2000 * window_seconds - 1000 for one in left)
         admin.flushall()
 
 
-def test_a_take_is_one_command_whatever_the_number_of_limits(counters: RedisCounters, admin: Redis) -> None:
+def test_any_number_of_limits_is_one_command(counters: RedisCounters, admin: Redis) -> None:
     counters.consume([LimitCheck("first", 5, 60)])
     admin.config_resetstat()
     for number in (1, 2, 5, 20):
@@ -153,13 +153,13 @@ def test_a_take_is_one_command_whatever_the_number_of_limits(counters: RedisCoun
         "evalsha": 5,
         "eval": 0,
         "script|load": 0,
-        # Inside of the script.
+        # By the script.
         "get": 29,
         "ping": 0,
         "hello": 0,
         "auth": 0,
     }
-    # No connection was made for it, nor was the script sent.
+    # No connection was opened and the script was not sent.
     assert admin.info("commandstats").keys() <= {
         "cmdstat_evalsha",
         "cmdstat_get",
@@ -170,7 +170,7 @@ def test_a_take_is_one_command_whatever_the_number_of_limits(counters: RedisCoun
     }
 
 
-def test_the_script_survives_a_script_flush_and_an_empty_server(counters: RedisCounters, admin: Redis) -> None:
+def test_the_script_is_loaded_again_after_a_flush(counters: RedisCounters, admin: Redis) -> None:
     check = LimitCheck("ada", 3, AGE)
     assert passed(counters.consume([check]))
     admin.script_flush()
@@ -191,7 +191,7 @@ def test_keys_are_hashed_and_short(counters: RedisCounters, admin: Redis) -> Non
     assert not any(counters.consume([LimitCheck(subject, 1, AGE)])[0].passed for subject in subjects)
 
 
-def test_what_stands_at_a_key_and_is_no_counter_counts_as_nothing(counters: RedisCounters, admin: Redis) -> None:
+def test_an_invalid_counter_counts_as_nothing(counters: RedisCounters, admin: Redis) -> None:
     counters.consume([LimitCheck("ada", 2, AGE)])
     (key,) = admin.keys("*")
     for junk in ("", "junk", "1:2", "-1:-1:-1", "1e9:1:1", "9" * 400 + ":1:1"):
@@ -201,9 +201,7 @@ def test_what_stands_at_a_key_and_is_no_counter_counts_as_nothing(counters: Redi
 
 
 @pytest.mark.parametrize("algorithm", ["sliding", "fixed", "bucket"])
-def test_a_key_of_the_wrong_type_fails_neither_its_limit_nor_others(
-    counters: RedisCounters, admin: Redis, algorithm: Algorithm
-) -> None:
+def test_a_key_of_another_type_fails_no_limit(counters: RedisCounters, admin: Redis, algorithm: Algorithm) -> None:
     checks = [LimitCheck("ada", 2, AGE, 1, algorithm, 2), LimitCheck("bob", 3, AGE)]
     counters.consume(checks[:1])
     (key,) = admin.keys("*")
@@ -211,16 +209,16 @@ def test_a_key_of_the_wrong_type_fails_neither_its_limit_nor_others(
     admin.lpush(key, "of another program")
     marks = RevocationLookup(["gateway:revoked:sub:ada", "gateway:revoked:jti:1", "gateway:revoked:jti:2"])
     admin.set(marks.keys[0], "7 about")
-    # Something stands where a revocation would: the token is refused.
+    # Any value at the key of a revocation revokes the token.
     admin.sadd(marks.keys[1], "x")
-    told = [counters.consume(checks, lookup=marks) for _ in range(3)]
-    assert [[one.passed for one in results] for results in told] == [[True, True], [True, True], [False, True]]
-    assert [results[1].remaining for results in told] == [2, 1, 1]
+    results = [counters.consume(checks, lookup=marks) for _ in range(3)]
+    assert [[one.passed for one in results] for results in results] == [[True, True], [True, True], [False, True]]
+    assert [results[1].remaining for results in results] == [2, 1, 1]
     assert marks.values == [7, 0, None]
     assert admin.type(key) == b"string"
 
 
-def test_a_clock_set_back_far_locks_nobody_out(counters: RedisCounters, admin: Redis) -> None:
+def test_a_clock_set_back_far_refuses_nobody(counters: RedisCounters, admin: Redis) -> None:
     window_seconds = 3600
     counters.consume([LimitCheck("ada", 2, window_seconds)])
     (key,) = admin.keys("*")
@@ -231,7 +229,7 @@ def test_a_clock_set_back_far_locks_nobody_out(counters: RedisCounters, admin: R
     assert counters.consume([LimitCheck("ada", 2, window_seconds)])[0].passed
 
 
-def test_forgetting(counters: RedisCounters, admin: Redis) -> None:
+def test_counters_are_cleared(counters: RedisCounters, admin: Redis) -> None:
     admin.set("someone-elses", 1)
     for key in ("ada", "bob", "eve"):
         counters.consume([LimitCheck(key, 1, AGE)])
@@ -242,27 +240,27 @@ def test_forgetting(counters: RedisCounters, admin: Redis) -> None:
     assert admin.keys("*") == [b"someone-elses"]
 
 
-def test_gateways_together_get_exactly_the_amount(server: RedisServer, admin: Redis) -> None:
+def test_several_gateways_share_exactly_the_amount(server: RedisServer, admin: Redis) -> None:
     gateways = [patient(server.url) for _ in range(4)]
 
-    def take_many(number: int) -> int:
+    def consume_many(number: int) -> int:
         checks = [LimitCheck("ada", 500, AGE), LimitCheck("bob", 10_000, AGE)]
         return sum(passed(gateways[number % 4].consume(checks)) for _ in range(50))
 
     with ThreadPoolExecutor(32) as pool:
-        assert sum(pool.map(take_many, range(32))) == 500
+        assert sum(pool.map(consume_many, range(32))) == 500
     assert gateways[0].consume([LimitCheck("bob", 10_000, AGE)], dry_run=True)[0].remaining == 9_500
 
 
-def test_more_requests_at_once_than_connections_wait_for_one(counters: RedisCounters, admin: Redis) -> None:
+def test_requests_wait_for_a_free_connection(counters: RedisCounters, admin: Redis) -> None:
     check = LimitCheck("ada", 1000, AGE)
     counters.consume([check])
-    # A moment in which Redis is slow, so that all the requests are in flight.
+    # Redis is paused for a moment, so that all requests are in flight at once.
     admin.client_pause(500)
     with ThreadPoolExecutor(300) as pool:
         assert all(pool.map(lambda _: passed(counters.consume([check])), range(300)))
     assert counters.consume([check])[0].remaining == 698
-    # Theirs, the test's own, and one of an earlier test that may not have been collected yet.
+    # Besides them: the test's own, and those of earlier tests that are not garbage collected yet.
     assert admin.info("clients")["connected_clients"] <= MAX_CONNECTIONS + 10
 
 
@@ -298,7 +296,7 @@ GARBAGE: dict[str, Callable[[bytes], bytes] | bytes | None] = {
 
 
 @pytest.mark.parametrize("answer", GARBAGE.values(), ids=GARBAGE.keys())
-def test_whatever_answers_in_redis_place_is_a_redis_error(answer: Callable[[bytes], bytes] | bytes | None) -> None:
+def test_replies_of_another_server_are_redis_errors(answer: Callable[[bytes], bytes] | bytes | None) -> None:
     with FalseRedis(0, answer) as false:
         counters = RedisCounters(SharedRedis(f"redis://127.0.0.1:{false.port}/0", TIMEOUT_SECONDS))
         for _ in range(2):
@@ -306,7 +304,7 @@ def test_whatever_answers_in_redis_place_is_a_redis_error(answer: Callable[[byte
                 counters.consume([LimitCheck("ada", 5, 60)])
 
 
-def test_a_false_redis_leaves_nothing_behind_in_the_client() -> None:
+def test_the_client_works_again_after_replies_of_another_server() -> None:
     with RedisServer(tcp=True) as server:
         counters = patient(server.url)
         assert passed(counters.consume([LimitCheck("ada", 5, 60)]))
@@ -330,13 +328,13 @@ def test_a_false_redis_leaves_nothing_behind_in_the_client() -> None:
         assert passed(counters.consume([LimitCheck("ada", 5, 60)]))
 
 
-def test_a_redis_that_may_not_be_written_is_an_error_and_counts_nothing(counters: RedisCounters, admin: Redis) -> None:
+def test_a_read_only_redis_is_an_error_and_counts_nothing(counters: RedisCounters, admin: Redis) -> None:
     assert passed(counters.consume([LimitCheck("ada", 5, AGE)]))
     admin.replicaof("127.0.0.1", "1")
     try:
         with pytest.raises(ReadOnlyError):
             counters.consume([LimitCheck("ada", 5, AGE), LimitCheck("bob", 5, AGE)])
-        # It answers a PING; that is not what it is needed for.
+        # It replies to PING, but must be able to write.
         with pytest.raises(ReadOnlyError):
             counters.probe()
     finally:
@@ -345,7 +343,7 @@ def test_a_redis_that_may_not_be_written_is_an_error_and_counts_nothing(counters
     counters.probe()
 
 
-def test_a_url_that_needs_a_database_or_password_is_understood() -> None:
+def test_urls_with_database_and_password() -> None:
     with RedisServer(tcp=True) as server:
         counters = patient(server.url.removesuffix("/0") + "/3")
         assert passed(counters.consume([LimitCheck("ada", 1, AGE)]))

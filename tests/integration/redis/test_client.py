@@ -1,4 +1,5 @@
-"""A Redis that others use, too: all of the gateway's keys have a prefix, and its address may be in a mounted file."""
+"""A Redis that is shared with other programs: all of the gateway's keys have a prefix. Its URL may be in a mounted
+file."""
 
 from __future__ import annotations
 
@@ -33,7 +34,7 @@ def server() -> Iterator[Node]:
         stack.callback(node.end)
         node.start()
         wait_until(node.answers, "the server answers")
-        # Whatever goes beside the prefix is refused, and then counted by nobody.
+        # Redis refuses commands about keys without the prefix.
         rights = ["on", ">a-secret", "resetchannels", f"~{PREFIX}gateway:*", "+@all", "-@dangerous"]
         node.ask("ACL", "SETUSER", "shop", "reset", *rights)
         yield node
@@ -46,7 +47,7 @@ def settings(module_upstream: ScriptedUpstream) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def secrets(tmp_path_factory: pytest.TempPathFactory, server: Node) -> Path:
-    """A folder as secrets are mounted."""
+    """A folder of secrets, as container platforms mount it."""
     folder = tmp_path_factory.mktemp("secrets")
     (folder / "redis").write_text(f"redis://shop:a-secret@127.0.0.1:{server.port}/0\n")
     (folder / "jwt").write_text(f"{SECRET}\n")
@@ -73,7 +74,7 @@ def run_flask(*words: str, settings: dict[str, Any], environ: dict[str, str]) ->
 def test_all_keys_have_the_prefix(
     sharing: GatewayProcess, server: Node, settings: dict[str, Any], environ: dict[str, str]
 ) -> None:
-    """Counters, documents, status and revocations; the gateway's user in Redis may use no others."""
+    """Counters, documents, status and revocations: the gateway's Redis user has no permission for other keys."""
     assert sharing.get("/api/devices", bearer(sub="ada")).value("X-RateLimit-Remaining") == "999999"
     sharing.get("/openapi.json")
     run_flask("revoke", "--sub", "bob", settings=settings, environ=environ)
@@ -90,17 +91,17 @@ def test_all_keys_have_the_prefix(
     assert "Redis fails" not in sharing.output()
 
 
-def test_the_same_subject_is_counted_apart_under_another_prefix(server: Node) -> None:
+def test_each_prefix_has_its_own_counters(server: Node) -> None:
     url = f"redis://127.0.0.1:{server.port}/0"
     one, other = (RedisCounters(SharedRedis(url, 10, prefix)) for prefix in ("one:", "one:b:"))
     for _ in range(2):
         assert one.consume([LimitCheck("ada", 2, 86400)])[0].passed
     assert other.consume([LimitCheck("ada", 2, 86400)])[0].passed
-    # To forget the counters under one prefix leaves those of the other.
+    # Clearing the counters with one prefix keeps those with the other.
     assert (one.clear_all(), other.clear_all()) == (1, 1)
 
 
-def test_a_cluster_keeps_what_belongs_together_on_one_node() -> None:
+def test_keys_of_one_request_are_on_one_cluster_node() -> None:
     with Cluster() as cluster:
         cluster.start()
         redis = SharedRedis(cluster.url, 10, PREFIX)
@@ -109,7 +110,7 @@ def test_a_cluster_keeps_what_belongs_together_on_one_node() -> None:
         for caller in range(20):
             marks = RevocationLookup([f"gateway:revoked:sub:{caller}"])
             asks = [LimitCheck(f"{caller}", 5, 86400), LimitCheck(f"{caller}", 9, 3600)]
-            # Keys of several slots in one call would be refused by Redis (CROSSSLOT).
+            # Redis refuses calls with keys of several slots (CROSSSLOT).
             assert [one.passed for one in counters.consume(asks, lookup=marks, partition_key=f"{caller}")] == [
                 True,
                 True,
@@ -129,7 +130,7 @@ def test_a_reload_reads_the_files_again(sharing: GatewayProcess, secrets: Path) 
     sharing.process.send_signal(signal.SIGHUP)
     sharing.wait_until(lambda: not set(old) & set(sharing.worker_pids()), "replace its workers")
     assert [sharing.get("/api/devices", one).status for one in (own, new)] == [401, 200]
-    # One that has gone is a reload that is refused; what is in no file can't be lost with it.
+    # A reload without the file is refused, and the old configuration stays.
     (secrets / "jwt").unlink()
     sharing.process.send_signal(signal.SIGHUP)
     sharing.wait_until(lambda: "not reloaded: jwt.secret_file: can't read" in sharing.output(), "refuse the reload")

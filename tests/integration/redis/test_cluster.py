@@ -1,4 +1,4 @@
-"""Redis as a cluster: all that a request needs is on one node, wherever its partition is and while that moves."""
+"""Redis Cluster: all keys of a request are on one node, also while their slot moves to another node."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from tests.support.upstream import ScriptedUpstream
 
 LIMIT = 30
 DAY = 86400
-# Each is what a service's limits are counted by; together they are all that limits can be counted by.
+# One service per dimension that limits can be counted by.
 COUNTED_BY = {
     "principal": ["900/day"],
     "address": ["900/day by address"],
@@ -62,11 +62,11 @@ class Setting:
             wait_for_redis(gateway)
 
     def check_counting(self, subject: str | None = None) -> None:
-        """A subject that is given has not been counted yet."""
+        """`subject` must not have been counted before."""
         check_counting(self.gateways, LIMIT, subject=subject)
 
     def counters(self) -> RedisCounters:
-        """On the gateway's own client, but with time enough for a busy machine."""
+        """With the gateway's own client, but a timeout that a busy machine keeps."""
         return RedisCounters(SharedRedis(self.cluster.url, 10))
 
 
@@ -88,8 +88,8 @@ def setting(start_gateway: Callable[..., GatewayProcess], module_upstream: Scrip
         yield Setting(cluster, gateways, at_start)
 
 
-def test_a_gateway_starts_and_serves_without_the_cluster_and_finds_it(setting: Setting) -> None:
-    # Each of the two workers counts its share, and which one takes a connection is the kernel's choice.
+def test_gateway_starts_without_the_cluster_and_uses_it_later(setting: Setting) -> None:
+    # Each of the two workers counts its share; the kernel chooses which worker gets a connection.
     assert setting.at_start.keys() <= {200, 429}
     assert LIMIT // 2 <= setting.at_start[200] <= LIMIT
     assert "Redis fails" in setting.gateways[0].output()
@@ -97,7 +97,7 @@ def test_a_gateway_starts_and_serves_without_the_cluster_and_finds_it(setting: S
 
 
 def test_only_workers_connect(setting: Setting) -> None:
-    """What is connected before the fork would be shared by all workers, their answers mixed up."""
+    """A connection from before the fork would be shared by all workers, and replies would go to the wrong one."""
     setting.check_counting()
     ports = {node.port for node in setting.cluster.nodes}
     for gateway in setting.gateways:
@@ -113,30 +113,30 @@ def test_many_callers_are_counted_exactly_on_all_nodes(setting: Setting) -> None
 
 
 def caller_key(subject: str) -> str:
-    """By which a principal's partition is chosen where a limit is counted by principal."""
+    """The partition key of limits that are counted by principal."""
     return f"user::{subject}"
 
 
 def test_keys_are_spread_over_the_nodes(setting: Setting) -> None:
     counters = setting.counters()
 
-    def kept() -> list[set[bytes]]:
-        # Not what workers tell of themselves, which comes and goes.
+    def stored_keys() -> list[set[bytes]]:
+        # Without the workers' status, whose keys come and go.
         return [set(node.ask("KEYS", "*gateway:quota:*")) for node in setting.cluster.nodes]
 
-    before = kept()
+    before = stored_keys()
     for number in range(600):
         counters.consume([LimitCheck(f"caller-{number}", 5, DAY)], partition_key=f"caller-{number}")
-    # Those of short limits may have expired meanwhile.
-    new = [len(now - then) for now, then in zip(kept(), before, strict=True)]
+    # Counters of short limits may have expired.
+    new = [len(now - then) for now, then in zip(stored_keys(), before, strict=True)]
     assert sum(new) == 600
-    # A node has a third of the slots, which is not exactly a third of the partitions.
+    # A node has a third of the slots, but not exactly a third of the partitions.
     assert min(new) > 100
 
 
 @pytest.mark.parametrize("name", COUNTED_BY)
 def test_a_request_is_one_command_on_one_node(setting: Setting, name: str) -> None:
-    """Whatever its limits are counted by: they and the revocation of its token are in one partition."""
+    """For each dimension, the counters and the revocation of the token are in one partition."""
     fields = [bearer(fresh_subject(), jti="a-token", tenant="acme"), ("X-Api-Key", "k"), ("X-Key", "k")]
     for gateway in setting.gateways:
         assert get(gateway, f"/api/by-{name}", *fields) == 200
@@ -146,7 +146,7 @@ def test_a_request_is_one_command_on_one_node(setting: Setting, name: str) -> No
         assert get(setting.gateways[number % 2], f"/api/by-{name}", *fields) == 200
     assert sorted(setting.cluster.calls("evalsha")) == [0, 0, 12]
     assert sum(setting.cluster.calls("eval")) == 0
-    # No call was sent to the wrong node, and none had keys of two slots.
+    # No call was redirected, and none had keys of two slots.
     assert setting.cluster.errors() == set()
     assert failures(setting.gateways) == before
 
@@ -164,12 +164,12 @@ def test_revocations_are_seen_in_every_partition(setting: Setting) -> None:
     flask("revoke", "--sub", callers[4][0], environ=environ)
     expected = [401, 401, 401, 200, 401, 200, 200]
     assert [set(statuses_of(setting.gateways, token)) for token in tokens] == [{status} for status in expected]
-    # By whatever a limit is counted, its partition has the mark.
+    # For each dimension, the partition has the revocation.
     for name in COUNTED_BY:
         field = ("Authorization", f"Bearer {tokens[0]}")
         assert get(setting.gateways[0], f"/api/by-{name}", field, ("X-Api-Key", f"k{name}"), ("X-Key", "k")) == 401
-    marks = sum(len(node.ask("KEYS", "*gateway:revoked:*")) for node in setting.cluster.nodes)
-    assert marks == 4 * CLUSTER_PARTITIONS
+    entries = sum(len(node.ask("KEYS", "*gateway:revoked:*")) for node in setting.cluster.nodes)
+    assert entries == 4 * CLUSTER_PARTITIONS
     listed = flask("revoked", environ=environ).splitlines()
     assert [line.split(",")[0] for line in listed if line] == [
         *(f"jti {name}" for _, name in callers[:3]),
@@ -181,7 +181,7 @@ def test_revocations_are_seen_in_every_partition(setting: Setting) -> None:
 
 
 def test_partitions_move_to_other_nodes_under_load(setting: Setting) -> None:
-    """No request fails, and no count is wrong: what is taken on one node is what the other has left."""
+    """No request fails and no count is wrong: the counters move with their slot."""
     before, amount = failures(setting.gateways), 0
     subject = fresh_subject()
     moved = caller_key(subject)
@@ -198,34 +198,34 @@ def test_partitions_move_to_other_nodes_under_load(setting: Setting) -> None:
     setting.check_counting()
 
 
-def test_several_limits_are_exact_while_their_partition_is_on_its_way(setting: Setting) -> None:
-    """A node refuses a call of which some keys are here and some there, and those that are nowhere (most marks) count
-    as there: each key is asked for on its own then."""
+def test_several_limits_are_exact_while_their_slot_moves(setting: Setting) -> None:
+    """While a slot moves, a node refuses a call whose keys are on both nodes. Keys that don't exist, as most
+    revocations, count as moved. The client then sends one call per key."""
     counters = setting.counters()
-    asks = [LimitCheck(f"{name}-{fresh_subject()}", amount, DAY) for name, amount in (("a", 12), ("b", 9), ("c", 50))]
-    marks = RevocationLookup(["gateway:revoked:jti:somebody", "gateway:revoked:jti:nobody"])
-    moved = asks[0].key
+    checks = [LimitCheck(f"{name}-{fresh_subject()}", amount, DAY) for name, amount in (("a", 12), ("b", 9), ("c", 50))]
+    lookup = RevocationLookup(["gateway:revoked:jti:somebody", "gateway:revoked:jti:nobody"])
+    moved = checks[0].key
 
-    def take(tries: int) -> int:
-        return sum(all(one.passed for one in counters.consume(asks, marks, moved)) for _ in range(tries))
+    def consume(tries: int) -> int:
+        return sum(all(one.passed for one in counters.consume(checks, lookup, moved)) for _ in range(tries))
 
     redis = SharedRedis(setting.cluster.url, 10)
-    name = redis.hash_tags.tag_for(moved) + marks.keys[0]
+    name = redis.hash_tags.tag_for(moved) + lookup.keys[0]
     redis.run(name, "SET", name, "5 about")
-    assert take(2) == 2
+    assert consume(2) == 2
     source, target = setting.cluster.begin_to_move(moved)
-    assert take(2) == 2
-    assert marks.values == [5, None]
-    # Some of the keys are there, some still here.
+    assert consume(2) == 2
+    assert lookup.values == [5, None]
+    # Some keys have moved, some have not.
     assert setting.cluster.move_keys(moved, source, target, 2) == 2
-    assert take(2) == 2
-    assert marks.values == [5, None]
-    assert take(5) == 3
+    assert consume(2) == 2
+    assert lookup.values == [5, None]
+    assert consume(5) == 3
     setting.cluster.end_to_move(moved, source, target)
-    assert take(5) == 0
-    assert marks.values == [5, None]
-    # What the smallest limit refused was charged to none.
-    left = counters.consume(asks, None, moved, dry_run=True)
+    assert consume(5) == 0
+    assert lookup.values == [5, None]
+    # Requests that the smallest limit refused were charged to no limit.
+    left = counters.consume(checks, None, moved, dry_run=True)
     assert [one.remaining for one in left] == [3, 0, 41]
 
 
@@ -244,11 +244,11 @@ def test_a_replica_takes_over_from_a_node_that_dies_under_load(setting: Setting)
 
 @contextmanager
 def partial_coverage(cluster: Cluster) -> Iterator[None]:
-    """Nodes serve their slots while others are missing, which is not Redis' default."""
+    """Nodes serve their slots while other slots are not served, which is not Redis' default."""
     for node in cluster.running:
         node.ask("CONFIG", "SET", "cluster-require-full-coverage", "no")
     yield
-    # A node whose failing is still told would not be told again.
+    # A failure that the nodes still know of would not be announced again.
     wait_until(lambda: all(knows_of_no_failure(node) for node in cluster.running), "all nodes are well")
     for node in cluster.running:
         node.ask("CONFIG", "SET", "cluster-require-full-coverage", "yes")
@@ -260,7 +260,7 @@ def knows_of_no_failure(node: Node) -> bool:
 
 
 def callers_of(cluster: Cluster, node: Node, count: int) -> list[str]:
-    """Subjects whose counters the node has."""
+    """Subjects whose counters are on the node."""
     subjects: list[str] = []
     while len(subjects) < count:
         subject = fresh_subject()
@@ -270,8 +270,8 @@ def callers_of(cluster: Cluster, node: Node, count: int) -> list[str]:
 
 
 @pytest.mark.parametrize("how", ["killed", "hung"])
-def test_a_dead_node_sends_only_its_own_callers_to_the_fallback(setting: Setting, how: str) -> None:
-    """All others are counted exactly over the workers, and the revocations of their tokens are seen."""
+def test_a_dead_node_affects_only_its_own_callers(setting: Setting, how: str) -> None:
+    """All other callers are counted exactly by all workers together, and revocations of their tokens apply."""
     dead, *others = setting.cluster.running
     own = callers_of(setting.cluster, dead, 2)
     rest = [subject for node in others for subject in callers_of(setting.cluster, node, 2)]
@@ -290,16 +290,16 @@ def test_a_dead_node_sends_only_its_own_callers_to_the_fallback(setting: Setting
         assert load.statuses.keys() <= {200, 429}
         dead.start() if how == "killed" else dead.resume()
         wait_until(lambda: serves(dead), "the node is back")
-    # Each of three workers counts its share; of one gateway with two workers, one may have been asked alone.
+    # Each of the three workers counts its share; of the gateway with two workers, only one may have been used.
     assert all(LIMIT <= answer[200] <= 2 * LIMIT and answer.keys() <= {200, 429} for answer in answers)
     setting.wait_for_recovery()
     for subject in callers_of(setting.cluster, dead, 2):
         setting.check_counting(subject)
 
 
-def test_a_node_without_a_replica_dies(setting: Setting) -> None:
-    """Once the cluster has noticed, the other nodes refuse as well (`cluster-require-full-coverage`, Redis' default),
-    so the quotas of all callers are those of `on_redis_failure`. Nothing hangs, and all is well again when the node is
+def test_fallback_for_all_callers_if_a_node_without_replica_dies(setting: Setting) -> None:
+    """Once the cluster has noticed, the other nodes refuse commands as well (`cluster-require-full-coverage`, Redis'
+    default), so `on_redis_failure` applies to all callers. No request hangs, and the gateway recovers when the node is
     back."""
     dead = setting.cluster.running[0]
     with steady_load(setting.gateways, clients=8) as load:
@@ -317,8 +317,9 @@ def test_a_node_without_a_replica_dies(setting: Setting) -> None:
     setting.check_counting()
 
 
-def test_a_revocation_goes_as_far_as_it_can(setting: Setting) -> None:
-    """Where a node is gone, it fails, so that it is done again; the partitions of the others have it even so."""
+def test_a_revocation_is_stored_on_the_nodes_that_work(setting: Setting) -> None:
+    """If a node is down, the command fails, so that the operator repeats it; the other nodes have the revocation
+    anyway."""
     dead, *others = setting.cluster.running
     for node in [dead, *others]:
         node.ask("CONFIG", "SET", "cluster-require-full-coverage", "no")
@@ -335,8 +336,9 @@ def test_a_revocation_goes_as_far_as_it_can(setting: Setting) -> None:
     assert [len(node.ask("KEYS", "*gateway:revoked:jti:*")) for node in others] == marked
 
 
-def test_a_cluster_that_hangs_holds_up_nobody(setting: Setting) -> None:
-    """Each answer within two timeouts (of one second): one for a command, one to ask who has its slot."""
+def test_a_hanging_cluster_delays_requests_by_two_timeouts_at_most(setting: Setting) -> None:
+    """Each response within two timeouts of one second: one for the command, one for the question which node has the
+    slot."""
     paused = setting.cluster.running
     for node in paused:
         node.pause()
@@ -351,7 +353,7 @@ def test_a_cluster_that_hangs_holds_up_nobody(setting: Setting) -> None:
     setting.check_counting()
 
 
-def test_no_request_was_a_failure_of_the_gateway(setting: Setting) -> None:
+def test_no_gateway_logged_an_exception_or_a_500(setting: Setting) -> None:
     for gateway in setting.gateways:
         assert "Traceback" not in gateway.output()
         assert [line for line in gateway.access_log() if line["status"] >= 500] == []

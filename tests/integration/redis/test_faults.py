@@ -1,4 +1,4 @@
-"""Redis fails in every way that it can: requests get their answers, in time, and everything comes back by itself."""
+"""Failures of Redis: requests get their responses in time, and the gateway recovers without intervention."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.support.upstream import ScriptedUpstream
 
 LIMIT = 8
 WORKERS = 2
-# No answer takes a second; this is what a busy machine may add.
+# No response takes a second; the rest is for a busy machine.
 ANSWER_SECONDS = 4
 numbers = count(1)
 
@@ -34,7 +34,7 @@ def fresh_subject() -> str:
 
 
 def ask(gateway: GatewayProcess, data: bytes) -> Reply:
-    """One answer, which fails the test when it does not come in time."""
+    """One response. Fails the test if it does not arrive in time."""
     with Connection(gateway.port, ANSWER_SECONDS) as connection:
         connection.send(data)
         return connection.reply()
@@ -45,7 +45,7 @@ def get(gateway: GatewayProcess, target: str, *fields: tuple[str, str]) -> Reply
 
 
 def burst(gateway: GatewayProcess, tries: int = LIMIT + 4) -> list[Reply]:
-    """Answers to one new principal's requests."""
+    """Responses to requests of one new principal."""
     subject = fresh_subject()
     return [get(gateway, "/api/devices", bearer(subject)) for _ in range(tries)]
 
@@ -61,7 +61,7 @@ def state(gateway: GatewayProcess) -> str:
 
 @dataclass
 class Gateways:
-    """One gateway for each policy, and their Redis."""
+    """One gateway per value of on_redis_failure, and their Redis."""
 
     server: RedisServer
     local: GatewayProcess
@@ -72,9 +72,9 @@ class Gateways:
         return iter((self.local, self.open, self.closed))
 
     def check_failing(self) -> None:
-        """Redis fails: each gateway does what its policy says, and serves on."""
+        """Redis fails: each gateway applies its on_redis_failure and continues to serve."""
         statuses = Counter(reply.status for reply in burst(self.local))
-        # Each worker counts its share, and which worker takes a connection is the kernel's choice.
+        # Each worker counts its share; the kernel chooses which worker gets a connection.
         assert statuses.keys() <= {200, 429}
         assert LIMIT // WORKERS <= statuses[200] <= LIMIT
         for reply in burst(self.open):
@@ -92,12 +92,12 @@ class Gateways:
             assert get(gateway, "/healthz").status == 200
 
     def wait_for_recovery(self) -> None:
-        """Every worker that said that Redis fails says that it answers again; nothing but requests is needed."""
+        """Every worker that logged the failure logs the recovery; requests alone cause that."""
         for gateway in self:
             wait_for_redis(gateway)
 
     def check_counting(self) -> None:
-        """Redis counts: exact over the workers, whatever the policy."""
+        """Redis counts: exactly, for all workers together."""
         for gateway in self:
             check_counting(gateway=gateway)
 
@@ -110,7 +110,7 @@ def check_counting(gateway: GatewayProcess) -> None:
 
 @dataclass
 class AtStart:
-    """What a gateway answered before there was a Redis."""
+    """The responses of a gateway that was started before its Redis."""
 
     statuses: dict[str, Counter[int]]
     states: set[str]
@@ -146,12 +146,12 @@ def module_gateways(
 
 @pytest.fixture
 def gateways(module_gateways: Gateways, upstream: ScriptedUpstream) -> Gateways:
-    """The gateways with a Redis that is well, whatever the test before did."""
+    """The gateways with a working Redis, whatever the previous test did."""
     module_gateways.check_counting()
     return module_gateways
 
 
-def test_a_gateway_starts_and_serves_without_redis(gateways: Gateways, before_redis: AtStart) -> None:
+def test_gateway_starts_and_serves_without_redis(gateways: Gateways, before_redis: AtStart) -> None:
     passed = before_redis.statuses["local"][200]
     assert LIMIT // WORKERS <= passed <= LIMIT
     assert before_redis.statuses["local"] == {200: passed, 429: LIMIT + 4 - passed}
@@ -182,7 +182,7 @@ def read_only(server: RedisServer) -> Iterator[None]:
 
 
 def configured(name: str, value: str, healthy: str) -> Callable[[RedisServer], AbstractContextManager[None]]:
-    """Redis with another setting, for connections of old as well."""
+    """Redis with another setting, which applies to existing connections as well."""
 
     @contextmanager
     def fault(server: RedisServer) -> Iterator[None]:
@@ -196,13 +196,13 @@ def configured(name: str, value: str, healthy: str) -> Callable[[RedisServer], A
 
 
 def passes_late(_: bytes) -> bytes:
-    """What the script would say, when no request waits for it any more."""
+    """A valid reply of the script, after the timeout of the request."""
     threading.Event().wait(0.3)
     return b"*4\r\n:1\r\n:7\r\n:1000\r\n:0\r\n"
 
 
 def replaced_by(answer: Callable[[bytes], bytes] | bytes) -> Callable[[RedisServer], AbstractContextManager[None]]:
-    """Something else listens at Redis' address."""
+    """Another server listens at Redis' address."""
 
     @contextmanager
     def fault(server: RedisServer) -> Iterator[None]:
@@ -214,7 +214,8 @@ def replaced_by(answer: Callable[[bytes], bytes] | bytes) -> Callable[[RedisServ
     return fault
 
 
-# What else may answer in Redis' place is tried on RedisCounters, which turns all of it into the same error.
+# tests/integration/rate_limiting/test_redis_counters.py has more of such servers: RedisCounters raises the same error
+# for all.
 FAULTS: dict[str, Callable[[RedisServer], AbstractContextManager[None]]] = {
     "killed": killed,
     "paused": paused,
@@ -232,7 +233,7 @@ FAULTS: dict[str, Callable[[RedisServer], AbstractContextManager[None]]] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS.keys())
-def test_requests_get_their_answers_and_redis_is_found_again(
+def test_requests_get_responses_and_gateway_recovers(
     gateways: Gateways, fault: Callable[[RedisServer], AbstractContextManager[None]]
 ) -> None:
     with fault(gateways.server):
@@ -242,44 +243,44 @@ def test_requests_get_their_answers_and_redis_is_found_again(
 
 
 @pytest.mark.parametrize("name", ["read-only", "out of memory", "too few replicas"])
-def test_a_redis_that_refuses_writes_still_tells_revocations(gateways: Gateways, name: str) -> None:
-    """From the first request on and in the pauses of the breaker, whatever `on_redis_failure` says."""
+def test_revocations_apply_while_redis_refuses_writes(gateways: Gateways, name: str) -> None:
+    """From the first request on and in the breaker's pauses, for each on_redis_failure."""
     token = f"token-{next(numbers)}"
     revoke_token(gateways.server, token)
     unseen = [line for gateway in gateways for line in gateway.output().splitlines() if "can't be seen" in line]
     with FAULTS[name](gateways.server):
         for gateway, expected in zip(gateways, (200, 200, 503), strict=True):
             for _ in range(6):
-                # Of /api/free the token alone is asked for, as no limit applies to it.
+                # No limit applies to /api/free, so only the revocation is looked up.
                 asked = [(path, jti) for jti in (token, "another") for path in ("/api/devices", "/api/free")]
                 statuses = [get(gateway, path, bearer(fresh_subject(), jti=jti)).status for path, jti in asked]
                 assert statuses == [503 if expected == 503 else 401, 401, expected, 200]
             assert state(gateway) == "down"
             assert get(gateway, "/api/free", bearer(fresh_subject(), jti=token)).status == 401
     gateways.wait_for_recovery()
-    # One answer that a busy machine made late is no failure of this test.
+    # One late response on a busy machine is not a failure of this test.
     timeouts = [line for gateway in gateways for line in gateway.output().splitlines() if "Timeout" in line]
     now = [line for gateway in gateways for line in gateway.output().splitlines() if "can't be seen" in line]
     assert now == unseen or timeouts
 
 
 def broken_connections(gateways: Gateways) -> list[str]:
-    """What the gateways said of Redis, less the timeouts of a busy machine."""
+    """The failures that the gateways logged, without the timeouts of a busy machine."""
     lines = [line for gateway in gateways for line in gateway.output().splitlines()]
     return [line for line in lines if "Redis fails (" in line and "Timeout" not in line]
 
 
-def test_a_restart_between_two_requests_costs_no_request(gateways: Gateways) -> None:
+def test_no_request_fails_if_redis_restarts_between_requests(gateways: Gateways) -> None:
     gateways.check_counting()
     before = broken_connections(gateways)
     gateways.server.restart()
-    # The connections of before are noticed to be dead before anything is sent on them.
+    # Dead connections are noticed before anything is sent on them.
     gateways.check_counting()
     assert broken_connections(gateways) == before
 
 
 @pytest.mark.parametrize("sign", ["pause", "kill"])
-def test_redis_fails_while_many_requests_are_in_flight(gateways: Gateways, sign: str) -> None:
+def test_limits_hold_if_redis_fails_with_many_requests_in_flight(gateways: Gateways, sign: str) -> None:
     data = [request_bytes("GET", "/api/devices", [bearer(fresh_subject())]) for _ in range(40)]
     answered: list[int] = []
 
@@ -295,7 +296,7 @@ def test_redis_fails_while_many_requests_are_in_flight(gateways: Gateways, sign:
         list(pool.map(ask_often, range(40)))
     assert len(answered) == 400
     assert set(answered) == {200, 429}
-    # What each got from Redis before, and a share from each worker after; never without a limit.
+    # At most what Redis counted before, plus each worker's share after.
     assert answered.count(200) <= 40 * 2 * LIMIT
     if sign == "pause":
         gateways.server.resume()
@@ -304,17 +305,17 @@ def test_redis_fails_while_many_requests_are_in_flight(gateways: Gateways, sign:
     gateways.wait_for_recovery()
 
 
-def test_a_hung_redis_does_not_hold_up_what_needs_no_quota(gateways: Gateways) -> None:
+def test_a_hung_redis_does_not_delay_requests_without_limits(gateways: Gateways) -> None:
     with paused(gateways.server):
         for _ in range(20):
             assert get(gateways.closed, "/healthz").status == 200
             assert get(gateways.closed, "/nowhere").status == 404
-        # Nobody has needed it yet, so nobody has noticed.
+        # No request has needed Redis yet, so the gateway has not noticed.
         assert "Redis fails" not in gateways.closed.output().rpartition("Redis works again")[2]
     gateways.check_counting()
 
 
-def test_without_a_configured_redis_the_death_of_the_private_one_is_survived(
+def test_the_private_redis_is_started_again_after_its_death(
     start_gateway: Callable[..., GatewayProcess], upstream: ScriptedUpstream
 ) -> None:
     settings = four_services(upstream.url) | {"ratelimit": {"default": f"{LIMIT}/day"}}
@@ -322,7 +323,7 @@ def test_without_a_configured_redis_the_death_of_the_private_one_is_survived(
     check_counting(gateway=gateway)
     (private,) = [pid for pid in children_of(gateway.process.pid) if "server" in command_of(pid)]
     os.kill(private, signal.SIGKILL)
-    # Another one takes its place within these, or behind them.
+    # It is started again during these requests or after them.
     counts = Counter(reply.status for reply in burst(gateway))
     assert counts.keys() <= {200, 429}
     assert counts[200] >= LIMIT
@@ -335,7 +336,7 @@ def command_of(pid: int) -> str:
     return Path(f"/proc/{pid}/comm").read_text().strip()
 
 
-def test_no_failure_of_redis_was_ever_a_failure_of_the_gateway(module_gateways: Gateways) -> None:
+def test_no_gateway_logged_an_exception_or_a_500(module_gateways: Gateways) -> None:
     for gateway in module_gateways:
         output = gateway.output()
         assert "Traceback" not in output

@@ -1,4 +1,4 @@
-"""Requests of a worker share a connection to Redis: each gets its own reply, however replies come, and no other's."""
+"""Requests of a worker share one connection to Redis: each gets its own reply, however the replies arrive."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def relay(redis: RedisServer) -> Iterator[Relay]:
 def gateway(
     start_gateway: Callable[..., GatewayProcess], module_upstream: ScriptedUpstream, relay: Relay
 ) -> GatewayProcess:
-    """One worker; its way to Redis goes through the relay."""
+    """One worker, which reaches Redis through the relay."""
     settings = four_services(module_upstream.url) | {
         "redis_url": f"redis://:{PASSWORD}@127.0.0.1:{relay.port}/0",
         "redis_timeout_seconds": 2,
@@ -47,7 +47,7 @@ def gateway(
 
 
 @pytest.fixture(autouse=True)
-def _as_usual(gateway: GatewayProcess, relay: Relay, upstream: ScriptedUpstream) -> Iterator[None]:
+def _restored(gateway: GatewayProcess, relay: Relay, upstream: ScriptedUpstream) -> Iterator[None]:
     yield
     relay.reply = lambda data: [data]
     relay.cut()
@@ -60,12 +60,12 @@ def remaining(replies: list[Reply]) -> list[int]:
 
 
 def call(gateway: GatewayProcess, times: int) -> list[Reply]:
-    """A new caller's requests, one after the other on one connection."""
-    asked = request_bytes("GET", "/api/devices", [bearer(f"caller-{next(numbers)}@example.com")])
+    """Requests of a new caller, one after the other on one connection."""
+    data = request_bytes("GET", "/api/devices", [bearer(f"caller-{next(numbers)}@example.com")])
     replies = []
     with Connection(gateway.port) as connection:
         for _ in range(times):
-            connection.send(asked)
+            connection.send(data)
             replies.append(connection.reply())
     return replies
 
@@ -84,24 +84,24 @@ def failures(gateway: GatewayProcess) -> int:
 
 
 @while_redis_answers
-def test_each_of_many_callers_sees_its_own_count_go_down(gateway: GatewayProcess, relay: Relay) -> None:
+def test_each_caller_gets_its_own_count(gateway: GatewayProcess, relay: Relay) -> None:
     taken = relay.taken
     assert call_together(gateway, 12, 40) == [counted_down(40)] * 12
-    # One for all of them, which may have been made just now; and one for the operators' page.
+    # One for all requests, which may be new, and one for the status page.
     assert relay.taken - taken <= 2
 
 
 @while_redis_answers
-def test_replies_that_come_byte_by_byte_or_a_few_at_a_time(gateway: GatewayProcess, relay: Relay) -> None:
+def test_replies_may_arrive_in_small_pieces(gateway: GatewayProcess, relay: Relay) -> None:
     for size in (1, 7):
         relay.reply = lambda data, size=size: [data[at : at + size] for at in range(0, len(data), size)]  # type: ignore[misc]
         assert call_together(gateway, 6, 10) == [counted_down(10)] * 6
 
 
 @while_redis_answers
-def test_a_reply_that_nobody_asked_for_is_nobodys(gateway: GatewayProcess, relay: Relay) -> None:
+def test_an_unexpected_reply_is_given_to_no_request(gateway: GatewayProcess, relay: Relay) -> None:
     assert remaining(call(gateway, 1)) == counted_down(1)
-    # An outcome of a limit, as it could be the next one's.
+    # A valid result of a limit check, which could be taken for the next one's.
     stray = b"*5\r\n:0\r\n:0\r\n:0\r\n:0\r\n:-1\r\n"
     relay.reply = lambda data: [data + stray]
     first = call(gateway, 1)
@@ -111,19 +111,19 @@ def test_a_reply_that_nobody_asked_for_is_nobodys(gateway: GatewayProcess, relay
 
 
 @while_redis_answers
-def test_a_connection_that_ended_while_nobody_asked_is_made_anew(gateway: GatewayProcess, relay: Relay) -> None:
+def test_a_connection_that_closed_while_idle_is_replaced(gateway: GatewayProcess, relay: Relay) -> None:
     assert remaining(call(gateway, 1)) == counted_down(1)
     before, taken = failures(gateway), relay.taken
     for _ in range(3):
         relay.cut()
-        # The worker has to hear of it before the next request.
+        # The worker must have noticed before the next request.
         gateway.wait_until(lambda: gateway.get("/healthz").status == 200)
         assert call_together(gateway, 4, 2) == [counted_down(2)] * 4
     assert failures(gateway) == before
     assert relay.taken - taken >= 3
 
 
-def test_where_it_ends_in_the_middle_all_that_wait_go_on_without(gateway: GatewayProcess, relay: Relay) -> None:
+def test_waiting_requests_use_the_fallback_if_the_connection_closes(gateway: GatewayProcess, relay: Relay) -> None:
     assert remaining(call(gateway, 1)) == counted_down(1)
     before = failures(gateway)
 
@@ -134,12 +134,12 @@ def test_where_it_ends_in_the_middle_all_that_wait_go_on_without(gateway: Gatewa
     relay.reply = cut
     with ThreadPoolExecutor(8) as pool:
         replies = [reply for replies in pool.map(lambda _: call(gateway, 2), range(8)) for reply in replies]
-    # Counted in the worker: nobody is refused, and nobody is told another's count.
+    # Counted in the worker: no request is refused, and none gets the count of another caller.
     assert all(left >= LIMIT - 2 for left in remaining(replies))
     assert failures(gateway) == before + 1
 
 
-def test_an_error_that_is_none_of_rediss_ends_the_connection(gateway: GatewayProcess, relay: Relay) -> None:
+def test_an_unparsable_error_closes_the_connection(gateway: GatewayProcess, relay: Relay) -> None:
     assert remaining(call(gateway, 1)) == counted_down(1)
     relay.reply = lambda _: [b"-MOVED 1 nowhere:port\r\n"]
     with ThreadPoolExecutor(8) as pool:
@@ -147,25 +147,25 @@ def test_an_error_that_is_none_of_rediss_ends_the_connection(gateway: GatewayPro
     assert all(left >= LIMIT - 2 for left in remaining(replies))
     relay.reply = lambda data: [data]
     gateway.wait_until(lambda: gateway.get("/readyz").json()["redis"] == "ok", "find Redis again")
-    # A reply that went to the one before would be another's count.
+    # If replies were shifted by one, callers would get the counts of others.
     assert call_together(gateway, 6, 5) == [counted_down(5)] * 6
     assert "Traceback" not in gateway.output()
 
 
-def test_with_a_connection_for_each_request_too(relay: Relay) -> None:
+def test_unparsable_errors_without_multiplexing(relay: Relay) -> None:
     shared = SharedRedis(f"redis://:{PASSWORD}@127.0.0.1:{relay.port}/0", 2)
     assert shared.run("a", "ECHO", "one") == b"one"
     for _ in range(2):
         relay.reply = lambda _: [b"-MOVED 1 nowhere:port\r\n"]
         with pytest.raises(FAILURES):
-            # The first time a command, the second time the greeting of the new connection.
+            # First the reply to the command, then the replies during the new connection's setup.
             shared.run("a", "ECHO", "one")
     relay.reply = lambda data: [data]
     assert shared.run("a", "ECHO", "one") == b"one"
     shared.close()
 
 
-# In processes of their own, as the one of the tests is none of gevent's.
+# In their own processes, because the tests' process is not patched by gevent.
 SCRIPT = """
 from gevent import monkey; monkey.patch_all()
 import gevent, sys, time
@@ -174,18 +174,18 @@ from gateway.redis.client import SharedRedis
 redis = SharedRedis(sys.argv[1], 0.1)
 assert redis.run("a", "PING") == b"PONG"
 """
-ENDED = """
+CLOSED = """
 connection = redis._multiplexed._connection
-connection.close("as it happens")
+connection.close("the test closes it")
 try:
     connection.send(b"never sent")
 except ConnectionError:
     assert redis.run("a", "PING") == b"PONG"
 else:
-    raise SystemExit("nobody would ever be told")
+    raise SystemExit("no waiter would ever get a reply")
 """
-HELD_UP = """
-def hold_up():
+BUSY = """
+def be_busy():
     end = time.perf_counter() + 0.25
     while time.perf_counter() < end:
         pass
@@ -193,22 +193,22 @@ for yields in (0, 1, 2) * 5:
     asking = gevent.spawn(redis.run, "a", "PING")
     for _ in range(yields):
         gevent.sleep(0)
-    gevent.spawn(hold_up).join()
+    gevent.spawn(be_busy).join()
     assert asking.get() == b"PONG"
 """
 
 
-@pytest.mark.parametrize("course", [ENDED, HELD_UP])
-def test_nobody_waits_for_what_has_ended_or_takes_its_own_slowness_for_redis(redis: RedisServer, course: str) -> None:
+@pytest.mark.parametrize("course", [CLOSED, BUSY])
+def test_a_closed_connection_and_a_busy_worker(redis: RedisServer, course: str) -> None:
     assert python("-c", SCRIPT + course, redis.url) == ""
 
 
-def test_nobody_waits_longer_than_the_timeout_however_many_wait(gateway: GatewayProcess, relay: Relay) -> None:
+def test_no_request_waits_longer_than_the_timeout(gateway: GatewayProcess, relay: Relay) -> None:
     assert remaining(call(gateway, 1)) == counted_down(1)
     relay.reply = lambda _: []
     with ThreadPoolExecutor(8) as pool:
         replies = [reply for replies in pool.map(lambda _: call(gateway, 1), range(8)) for reply in replies]
     assert remaining(replies) == [LIMIT - 1] * 8
     lines = [line for line in gateway.access_log() if line["redis_seconds"] > 1]
-    # A bound that a busy machine keeps, and one timeout after the other would not.
+    # Kept on a busy machine, but not if requests waited for one timeout after the other.
     assert all(line["redis_seconds"] < 4 for line in lines)

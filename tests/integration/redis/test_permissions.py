@@ -25,9 +25,9 @@ from tests.support.redis_sets import MASTER, Cluster
 
 USER = "on >a-secret resetchannels".split()
 KEYS = ["~gateway:*"]
-# In a cluster the number of the partition comes before.
+# In a cluster the keys begin with the hash tag.
 CLUSTER_KEYS = ["~{*}gateway:*"]
-# GET, SET and TIME are the script's.
+# GET, SET and TIME are called by the script.
 COUNTING = "+evalsha +eval +get +set +time".split()
 REVOKING = "+get +set +del +ttl +scan".split()
 DOCUMENTS = "+mget +get +set +expire +del".split()
@@ -37,8 +37,8 @@ SENTINEL = "+sentinel|masters".split()
 
 DAY = 86400
 numbers = counting(1)
-ASK = LimitCheck("ada", 100, DAY)
-MARKS = RevocationLookup(["gateway:revoked:sub:ada"])
+CHECK = LimitCheck("ada", 100, DAY)
+LOOKUP = RevocationLookup(["gateway:revoked:sub:ada"])
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def grant(node: Node, *rights: str) -> None:
 def count(url: str, script_is_new: Node | None = None) -> bool:
     if script_is_new is not None:
         script_is_new.ask("SCRIPT", "FLUSH")
-    return RedisCounters(SharedRedis(url, 10)).consume([ASK], lookup=MARKS)[0].passed
+    return RedisCounters(SharedRedis(url, 10)).consume([CHECK], lookup=LOOKUP)[0].passed
 
 
 def revoke(url: str) -> None:
@@ -68,7 +68,7 @@ def revoke(url: str) -> None:
     assert revocations.remove("sub", "eve", "")
 
 
-def test_counting_needs_each_of_its_rights(server: Node) -> None:
+def test_counting_needs_each_right(server: Node) -> None:
     url = f"redis://gateway:a-secret@{server.address}/0"
     grant(server, *KEYS, *COUNTING)
     assert count(url, server)
@@ -80,7 +80,7 @@ def test_counting_needs_each_of_its_rights(server: Node) -> None:
 
 
 def share_documents(url: str) -> None:
-    # Another one each time: a right that is missing may leave something behind.
+    # A different one each time: a call that failed for a missing right may have left keys behind.
     name = f"service-{next(numbers)}"
     store = DocumentStore(SharedRedis(url, 10))
     version = sha256(b"{}").hexdigest()
@@ -94,7 +94,7 @@ def share_documents(url: str) -> None:
     assert store.content(name, version, 100) == b"{}"
 
 
-def test_sharing_documents_needs_each_of_its_rights(server: Node) -> None:
+def test_sharing_documents_needs_each_right(server: Node) -> None:
     url = f"redis://gateway:a-secret@{server.address}/0"
     grant(server, *KEYS, *DOCUMENTS)
     share_documents(url)
@@ -111,7 +111,7 @@ def share_status(url: str) -> None:
     assert store.read() == {"one:1": (b"[]", b"{}")}
 
 
-def test_sharing_the_status_needs_each_of_its_rights(server: Node) -> None:
+def test_sharing_the_status_needs_each_right(server: Node) -> None:
     url = f"redis://gateway:a-secret@{server.address}/0"
     grant(server, *KEYS, *STATUS)
     share_status(url)
@@ -121,7 +121,7 @@ def test_sharing_the_status_needs_each_of_its_rights(server: Node) -> None:
             share_status(url)
 
 
-def test_revoking_needs_each_of_its_rights(server: Node) -> None:
+def test_revoking_needs_each_right(server: Node) -> None:
     url = f"redis://gateway:a-secret@{server.address}/0"
     grant(server, *KEYS, *REVOKING)
     revoke(url)
@@ -131,7 +131,7 @@ def test_revoking_needs_each_of_its_rights(server: Node) -> None:
             revoke(url)
 
 
-def test_a_sentinel_is_asked_for_masters_only(server: Node) -> None:
+def test_sentinels_need_only_the_right_to_list_masters(server: Node) -> None:
     grant(server, *KEYS, *COUNTING)
     with ExitStack() as stack:
         sentinel = Node([], sentinel_lines=[f"sentinel monitor {MASTER} 127.0.0.1 {server.port} 1"])
@@ -147,7 +147,7 @@ def test_a_sentinel_is_asked_for_masters_only(server: Node) -> None:
             count(url)
 
 
-def test_a_cluster_is_asked_for_slots_and_for_keys_on_their_way() -> None:
+def test_a_cluster_needs_the_rights_for_slots_and_asking() -> None:
     with Cluster() as cluster:
         cluster.start()
         url = cluster.url.replace("://", "://gateway:a-secret@")
@@ -155,16 +155,16 @@ def test_a_cluster_is_asked_for_slots_and_for_keys_on_their_way() -> None:
             grant(node, *CLUSTER_KEYS, *COUNTING, *REVOKING, *DOCUMENTS, *STATUS, *CLUSTER)
         source, target = cluster.begin_to_move("")
         counters = RedisCounters(SharedRedis(url, 10))
-        assert counters.consume([ASK], lookup=MARKS)[0].remaining == 99
+        assert counters.consume([CHECK], lookup=LOOKUP)[0].remaining == 99
         revoke(url)
         cluster.end_to_move("", source, target)
         share_documents(url)
         share_status(url)
-        assert counters.consume([ASK], lookup=MARKS)[0].remaining == 98
+        assert counters.consume([CHECK], lookup=LOOKUP)[0].remaining == 98
         for missing in CLUSTER:
             source, target = cluster.begin_to_move("x")
             for node in cluster.nodes:
                 grant(node, *CLUSTER_KEYS, *COUNTING, *(right for right in CLUSTER if right != missing))
             with pytest.raises(NoPermissionError):
-                RedisCounters(SharedRedis(url, 10)).consume([ASK], partition_key="x")
+                RedisCounters(SharedRedis(url, 10)).consume([CHECK], partition_key="x")
             cluster.end_to_move("x", source, target)

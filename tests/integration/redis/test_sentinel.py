@@ -1,4 +1,4 @@
-"""Redis behind sentinels: a gateway finds the master, whoever that is at the moment, and no request pays for it."""
+"""Redis behind sentinels: a gateway finds the current master, and no request fails meanwhile."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ def setting(start_gateway: Callable[..., GatewayProcess], module_upstream: Scrip
         yield Setting(servers, gateways, at_start)
 
 
-def test_a_gateway_starts_and_serves_without_sentinels_and_finds_them(setting: Setting) -> None:
-    # Each of the two workers counts its share, and which one takes a connection is the kernel's choice.
+def test_gateway_starts_without_sentinels_and_uses_them_later(setting: Setting) -> None:
+    # Each of the two workers counts its share; the kernel chooses which worker gets a connection.
     assert setting.at_start.keys() <= {200, 429}
     assert LIMIT // 2 <= setting.at_start[200] <= LIMIT
     assert "Redis fails" in setting.gateways[0].output()
@@ -72,7 +72,7 @@ def test_a_gateway_starts_and_serves_without_sentinels_and_finds_them(setting: S
 
 
 def test_only_workers_connect(setting: Setting) -> None:
-    """What is connected before the fork would be shared by all workers, their answers mixed up."""
+    """A connection from before the fork would be shared by all workers, and replies would go to the wrong one."""
     setting.check_counting()
     for gateway in setting.gateways:
         assert connections_of(gateway.process.pid) == []
@@ -80,8 +80,8 @@ def test_only_workers_connect(setting: Setting) -> None:
 
 
 def test_the_master_dies_under_load(setting: Setting) -> None:
-    """Until another server is the master, quotas are counted in each worker (`local`). Then they are shared again, and
-    what is counted from then on is exact; so is what is revoked."""
+    """Until another server is the master, each worker counts for itself (`local`). Then counters are shared again and
+    exact, and revocations apply."""
     with steady_load(setting.gateways) as load:
         old = setting.servers.the_master()
         old.kill()
@@ -99,7 +99,7 @@ def test_the_master_dies_under_load(setting: Setting) -> None:
     flask("revoke", "--jti", "token-1", environ={"REDIS_URL": setting.servers.url})
     assert statuses_of(setting.gateways, token) == [401, 401]
     assert statuses_of(setting.gateways, other) == [200, 200]
-    # It comes back where it was, taking itself for a master until the sentinels tell it better, some ten seconds later.
+    # It comes back as a master, until the sentinels make it a replica some ten seconds later.
     old.start()
     wait_until(old.answers, "the old master answers")
     setting.check_counting()
@@ -110,8 +110,8 @@ def test_the_master_dies_under_load(setting: Setting) -> None:
 
 
 def replace_paused(servers: SentinelSet) -> tuple[Node, Node]:
-    """Has another server become the master while nobody asks anything, and the old one its replica without a
-    connection being closed: (the old one, the new one)."""
+    """Makes another server the master while no request is sent, and the old one its replica without closing a
+    connection. Returns the old and the new master."""
     old = servers.the_master()
     old.pause()
     new = servers.wait_for_another_master(old)
@@ -120,11 +120,11 @@ def replace_paused(servers: SentinelSet) -> tuple[Node, Node]:
     return old, new
 
 
-def test_connections_to_a_master_that_became_a_replica_are_given_up(setting: Setting) -> None:
+def test_connections_to_a_former_master_are_closed(setting: Setting) -> None:
     setting.servers.wait_until_ready(replicas=1)
     counters = RedisCounters(SharedRedis(setting.servers.url, TIMEOUT_SECONDS))
-    ask = LimitCheck(fresh_subject(), 100, 86400)
-    assert counters.consume([ask])[0].passed
+    check = LimitCheck(fresh_subject(), 100, 86400)
+    assert counters.consume([check])[0].passed
     setting.check_counting()
     old, new = replace_paused(setting.servers)
     with steady_load(setting.gateways) as load:
@@ -137,30 +137,30 @@ def test_connections_to_a_master_that_became_a_replica_are_given_up(setting: Set
         return {port for gateway in setting.gateways for pid in gateway.worker_pids() for port in connections_of(pid)}
 
     assert new.port in connected()
-    # What the status page's figures are written over hears of it with the next of them.
+    # The connection for the status figures notices with its next command.
     setting.gateways[0].wait_until(lambda: old.port not in connected(), "give the old master up")
     assert "The previous master is now a slave" in "".join(gateway.output() for gateway in setting.gateways)
     with pytest.raises(RedisConnectionError):
-        counters.consume([ask])
-    assert counters.consume([ask])[0].passed
+        counters.consume([check])
+    assert counters.consume([check])[0].passed
 
 
 @pytest.mark.parametrize("number", [1, 2], ids=["one", "two"])
-def test_sentinels_that_hang_hold_up_nobody(setting: Setting, number: int) -> None:
-    # That nobody waits for them is shown where time stands still: tests/unit/redis/test_first_response.py.
+def test_hanging_sentinels_delay_no_request(setting: Setting, number: int) -> None:
+    # That no request waits for them: tests/unit/redis/test_first_response.py, where timeouts never end.
     with paused(setting.servers, number) as master:
         setting.check_counting(lambda: drop_connections(master))
 
 
-def test_without_any_sentinel_the_master_is_used_on(setting: Setting) -> None:
+def test_the_last_known_master_is_used_without_sentinels(setting: Setting) -> None:
     with paused(setting.servers, 3) as master:
         setting.check_counting(lambda: drop_connections(master))
 
 
 @contextmanager
 def paused(servers: SentinelSet, number: int) -> Iterator[Node]:
-    """The master, which doesn't change while the sentinels are stopped. These tests are the last ones: a sentinel that
-    was stopped for more than two seconds trusts its clock no more, and takes part in no failover for half a minute."""
+    """The master, which stays the same while the sentinels are stopped. These tests come last: a sentinel that was
+    stopped for more than two seconds takes part in no failover for half a minute (TILT mode)."""
     master = servers.the_master()
     hung = servers.sentinels[:number]
     for sentinel in hung:
@@ -173,12 +173,12 @@ def paused(servers: SentinelSet, number: int) -> Iterator[Node]:
 
 
 def drop_connections(server: Node) -> None:
-    """The next requests need new ones, and have to ask who is the master."""
+    """The next requests need new connections, and ask the sentinels for the master."""
     with server.client() as admin:
         admin.client_kill_filter(_type="normal", skipme=True)
 
 
-def test_no_request_was_a_failure_of_the_gateway(setting: Setting) -> None:
+def test_no_gateway_logged_an_exception_or_a_500(setting: Setting) -> None:
     for gateway in setting.gateways:
         assert "Traceback" not in gateway.output()
         assert [line for line in gateway.access_log() if line["status"] >= 500] == []

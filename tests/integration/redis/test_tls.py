@@ -1,4 +1,4 @@
-"""Redis by TLS: by a private authority, only under its own name, with a client's certificate where it wants one."""
+"""Redis with TLS: private authorities, host names, client certificates, and the multiplexed connection."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def server(authority: Authority) -> Iterator[TlsNode]:
 
 @pytest.fixture(scope="module")
 def misnamed(authority: Authority) -> Iterator[TlsNode]:
-    """Its certificate is good, but for another host."""
+    """Its certificate is valid, but for another host."""
     yield from running(TlsNode(authority, "redis.test", "127.0.0.2"))
 
 
 @pytest.fixture(scope="module")
-def asking(authority: Authority) -> Iterator[TlsNode]:
-    """It wants certificates of clients."""
+def mutual(authority: Authority) -> Iterator[TlsNode]:
+    """It requires client certificates."""
     yield from running(TlsNode(authority, "127.0.0.1", asks_clients=True))
 
 
@@ -61,8 +61,8 @@ def url_of(node: TlsNode, **files: Path) -> str:
     return f"rediss://127.0.0.1:{node.port}/0?{options_of_url(**files)}"
 
 
-def take(url: str) -> bool:
-    """Whether one more passes, by the gateway's own client with time enough for a busy machine."""
+def passes(url: str) -> bool:
+    """Whether a request passes; with the gateway's own client, but a timeout that a busy machine keeps."""
     return RedisCounters(SharedRedis(url, 10)).consume([LimitCheck(fresh_subject(), 5, DAY)])[0].passed
 
 
@@ -73,7 +73,7 @@ def gateways_on(
     return [start(settings, environ={"REDIS_URL": url}) for _ in range(gateways)]
 
 
-def test_quotas_and_revocations_are_shared_by_tls(
+def test_gateways_share_counters_and_revocations(
     start_gateway: Callable[..., GatewayProcess], upstream: ScriptedUpstream, server: TlsNode, authority: Authority
 ) -> None:
     url = url_of(server, ssl_ca_certs=authority.ca_file)
@@ -86,21 +86,21 @@ def test_quotas_and_revocations_are_shared_by_tls(
     assert failures(gateways) == 0
 
 
-# In a process of its own, as the one of the tests is not gevent's.
+# In its own process, because the tests' process is not patched by gevent.
 SHARED_CONNECTION = """
 from gevent import monkey; monkey.patch_all()
 import gevent, sys
 from gateway.redis.client import SharedRedis
 redis = SharedRedis(sys.argv[1], 20)
-# Many TLS records, and more than the system's buffers take at once.
+# Many TLS records, and more than the system's buffers hold.
 large = b"x" * 8_000_000
 redis.run("large", "SET", "large", large)
 words = [f"word-{number}" for number in range(100)]
-asked = [gevent.spawn(redis.run, "a", *(("GET", "large") if number % 20 == 0 else ("ECHO", word)))
+running_commands = [gevent.spawn(redis.run, "a", *(("GET", "large") if number % 20 == 0 else ("ECHO", word)))
          for number, word in enumerate(words)]
-gevent.joinall(asked, raise_error=True)
+gevent.joinall(running_commands, raise_error=True)
 expected = [large if number % 20 == 0 else word.encode() for number, word in enumerate(words)]
-assert [one.get() for one in asked] == expected
+assert [one.get() for one in running_commands] == expected
 connection = redis._multiplexed._connection
 redis.run("a", "QUIT")
 with gevent.Timeout(30):
@@ -110,14 +110,14 @@ assert redis.run("a", "ECHO", "again") == b"again"
 """
 
 
-def test_requests_of_a_worker_share_a_connection_by_tls(server: TlsNode, authority: Authority) -> None:
+def test_requests_of_a_worker_share_a_connection(server: TlsNode, authority: Authority) -> None:
     assert python("-c", SHARED_CONNECTION, url_of(server, ssl_ca_certs=authority.ca_file)) == ""
 
 
-def test_a_server_of_another_name_is_a_redis_that_fails(
+def test_a_certificate_for_another_host_is_a_failure_of_redis(
     start_gateway: Callable[..., GatewayProcess], upstream: ScriptedUpstream, misnamed: TlsNode, authority: Authority
 ) -> None:
-    """LimitSets are counted in the workers then; nothing is sent to who can't show that it is meant."""
+    """Workers count for themselves then; nothing is sent to the server."""
     (gateway,) = gateways_on(start_gateway, upstream, url_of(misnamed, ssl_ca_certs=authority.ca_file), 1)
     statuses = answers_to([gateway], fresh_subject(), 2 * LIMIT)
     assert statuses.keys() == {200, 429}
@@ -128,7 +128,7 @@ def test_a_server_of_another_name_is_a_redis_that_fails(
     assert misnamed.ask("DBSIZE") == 0
 
 
-def test_who_is_not_known_is_not_spoken_to(
+def test_servers_without_a_trusted_certificate_are_refused(
     server: TlsNode, misnamed: TlsNode, authority: Authority, stranger: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for url in (
@@ -139,29 +139,29 @@ def test_who_is_not_known_is_not_spoken_to(
         f"redis://127.0.0.1:{server.port}/0",
     ):
         with pytest.raises(FAILURES):
-            take(url)
-    # One that the system trusts is not one that the operator named. (The system's are read once by a process.)
+            passes(url)
+    # With ssl_ca_certs, the system's authorities are not trusted. (They are loaded once per process.)
     make_context.cache_clear()
     monkeypatch.setenv("SSL_CERT_FILE", str(authority.ca_file))
     with pytest.raises(FAILURES):
-        take(url_of(server, ssl_ca_certs=stranger.ca_file))
-    assert take(url_of(server))
+        passes(url_of(server, ssl_ca_certs=stranger.ca_file))
+    assert passes(url_of(server))
     make_context.cache_clear()
 
 
-def test_a_client_shows_its_certificate(asking: TlsNode, authority: Authority, stranger: Authority) -> None:
+def test_client_certificates(mutual: TlsNode, authority: Authority, stranger: Authority) -> None:
     certificate, key = authority.issue("gateway")
     wrong, wrong_key = stranger.issue("gateway")
     for files in ({}, {"ssl_certfile": wrong, "ssl_keyfile": wrong_key}):
         with pytest.raises(FAILURES):
-            take(url_of(asking, ssl_ca_certs=authority.ca_file, **files))
-    assert take(url_of(asking, ssl_ca_certs=authority.ca_file, ssl_certfile=certificate, ssl_keyfile=key))
+            passes(url_of(mutual, ssl_ca_certs=authority.ca_file, **files))
+    assert passes(url_of(mutual, ssl_ca_certs=authority.ca_file, ssl_certfile=certificate, ssl_keyfile=key))
 
 
 def test_a_renewed_certificate_is_used_for_new_connections(
-    asking: TlsNode, authority: Authority, stranger: Authority, tmp_path: Path
+    mutual: TlsNode, authority: Authority, stranger: Authority, tmp_path: Path
 ) -> None:
-    """Contexts are kept, as each costs far more than a connection; but not for longer than the files are the same."""
+    """TLS contexts are cached, because creating one is slow, but only until one of their files changes."""
     files = {"ssl_certfile": tmp_path / "gateway.crt", "ssl_keyfile": tmp_path / "gateway.key"}
 
     def renew(issuer: Authority) -> None:
@@ -169,16 +169,16 @@ def test_a_renewed_certificate_is_used_for_new_connections(
             new.rename(file)
 
     renew(stranger)
-    counters = RedisCounters(SharedRedis(url_of(asking, ssl_ca_certs=authority.ca_file, **files), 10))
+    counters = RedisCounters(SharedRedis(url_of(mutual, ssl_ca_certs=authority.ca_file, **files), 10))
     with pytest.raises(FAILURES):
         counters.consume([LimitCheck("ada", 5, DAY)])
     renew(authority)
     assert counters.consume([LimitCheck("ada", 5, DAY)])[0].passed
 
 
-def test_sentinels_are_known_by_the_same_authority(server: TlsNode, authority: Authority, stranger: Authority) -> None:
+def test_the_authority_applies_to_sentinels(server: TlsNode, authority: Authority, stranger: Authority) -> None:
     lines = [f"sentinel monitor quotas 127.0.0.1 {server.port} 1"]
-    # It takes the same authority for the master that it watches.
+    # It trusts the same authority for the master that it monitors.
     sentinel = TlsNode(
         authority, "127.0.0.1", options=["--tls-replication", "yes"], asks_clients=True, sentinel_lines=lines
     )
@@ -186,18 +186,18 @@ def test_sentinels_are_known_by_the_same_authority(server: TlsNode, authority: A
     for node in running(sentinel):
         files = {"ssl_certfile": certificate, "ssl_keyfile": key}
         url = f"rediss+sentinel://127.0.0.1:{node.port}/quotas/0?"
-        assert take(url + options_of_url(ssl_ca_certs=authority.ca_file, **files))
+        assert passes(url + options_of_url(ssl_ca_certs=authority.ca_file, **files))
         for wrong in ({"ssl_ca_certs": stranger.ca_file, **files}, {"ssl_ca_certs": authority.ca_file}):
             with pytest.raises(FAILURES):
-                take(url + options_of_url(**wrong))
+                passes(url + options_of_url(**wrong))
 
 
-def test_a_clusters_nodes_are_known_by_the_same_authority(authority: Authority, stranger: Authority) -> None:
+def test_the_authority_applies_to_cluster_nodes(authority: Authority, stranger: Authority) -> None:
     settings = ["--cluster-enabled", "yes", "--tls-cluster", "yes", "--cluster-port", str(free_port())]
     for node in running(TlsNode(authority, "127.0.0.1", options=settings)):
         node.ask("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
         wait_until(partial(serves, node), "the cluster is well")
         url = f"rediss+cluster://127.0.0.1:{node.port}?"
-        assert take(url + options_of_url(ssl_ca_certs=authority.ca_file))
+        assert passes(url + options_of_url(ssl_ca_certs=authority.ca_file))
         with pytest.raises(FAILURES):
-            take(url + options_of_url(ssl_ca_certs=stranger.ca_file))
+            passes(url + options_of_url(ssl_ca_certs=stranger.ca_file))

@@ -1,4 +1,5 @@
-"""What happens to quotas when Redis fails: the three policies, the breaker, and the way back."""
+"""FallbackLimiter: the three values of on_redis_failure, the breaker, and recovery; and Flask-Limiter's storage and
+strategy."""
 
 from __future__ import annotations
 
@@ -33,7 +34,7 @@ FROM_REDIS = LimitResult(True, 99, 5, 0, 100)
 
 
 class FailingCounters(RedisCounters):
-    """Answers FROM_REDIS while `error` is None, else raises it; counts how often it was asked."""
+    """Returns FROM_REDIS while `error` is None, else raises it; counts the calls."""
 
     def __init__(self) -> None:
         self.error: Exception | None = None
@@ -91,7 +92,7 @@ class Setup:
 
 
 @pytest.mark.parametrize("on_failure", ["local", "open", "closed"])
-def test_while_redis_answers_it_alone_is_asked(on_failure: str) -> None:
+def test_redis_alone_counts_while_it_works(on_failure: str) -> None:
     setup = Setup(on_failure)
     for _ in range(20):
         assert setup.consume(1) == [FROM_REDIS]
@@ -100,26 +101,26 @@ def test_while_redis_answers_it_alone_is_asked(on_failure: str) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3, 8])
-def test_local_counts_in_the_worker_with_the_workers_share(workers: int) -> None:
+def test_local_counts_the_workers_share(workers: int) -> None:
     setup = Setup("local", workers)
     setup.redis.error = ConnectionError("gone")
     assert setup.passed_locally(24) == 24 // workers
 
 
-def test_a_share_of_a_bucket_fills_no_faster_than_its_share() -> None:
+def test_a_workers_share_of_a_bucket_fills_at_its_share_of_the_rate() -> None:
     setup = Setup("local", workers=2)
     setup.redis.error = ConnectionError("gone")
     check = LimitCheck("ada", 2, 1, 5, "bucket", 10)
-    # A cost that is more than what comes in with a window must not make more come in.
+    # A cost higher than what the bucket gains per window must not make it gain more.
     passed = 0
     for _ in range(100):
         passed += setup.rate_limiter.consume([check])[0].passed
         setup.clock.now += 1
-    # The share of the burst at once, and then five whenever a second each has brought one.
+    # The share of the burst at once, then one request of cost 5 every five seconds, as the bucket gains one per second.
     assert passed == 1 + 99 // 5
 
 
-def test_a_share_is_never_nothing() -> None:
+def test_a_share_lets_at_least_one_request_pass() -> None:
     setup = Setup("local", workers=8)
     setup.redis.error = ConnectionError("gone")
     assert setup.passed_locally(3) == 1
@@ -129,18 +130,18 @@ def test_local_charges_all_limits_or_none() -> None:
     setup = Setup("local", workers=2)
     setup.redis.error = ConnectionError("gone")
     small, large = LimitCheck("small", 4, 3600), LimitCheck("large", 20, 3600)
-    taken = [setup.rate_limiter.consume([small, large]) for _ in range(4)]
-    assert [[one.passed for one in results] for results in taken] == [[True, True]] * 2 + [[False, True]] * 2
-    assert taken[-1][1].remaining == 8
+    results_of_each = [setup.rate_limiter.consume([small, large]) for _ in range(4)]
+    assert [[one.passed for one in results] for results in results_of_each] == [[True, True]] * 2 + [[False, True]] * 2
+    assert results_of_each[-1][1].remaining == 8
 
 
-def test_open_lets_pass_and_counts_nothing() -> None:
+def test_open_lets_requests_pass_uncounted() -> None:
     setup = Setup("open")
     setup.redis.error = ConnectionError("gone")
     assert [setup.consume(1) for _ in range(5)] == [[]] * 5
 
 
-def test_closed_refuses() -> None:
+def test_closed_refuses_with_503() -> None:
     setup = Setup("closed")
     setup.redis.error = ConnectionError("gone")
     for _ in range(5):
@@ -166,14 +167,14 @@ def test_closed_refuses() -> None:
     ],
     ids=repr,
 )
-def test_every_way_to_fail_is_survived(error: Exception) -> None:
+def test_every_failure_of_redis_leads_to_the_fallback(error: Exception) -> None:
     setup = Setup("local")
     setup.redis.error = error
     assert setup.passed_locally(7) == 7
     assert setup.rate_limiter.state == "down"
 
 
-def test_a_mistake_in_the_program_is_not_taken_for_redis_failing() -> None:
+def test_an_error_of_the_gateway_is_not_a_failure_of_redis() -> None:
     setup = Setup("open")
     setup.redis.error = ZeroDivisionError()
     with pytest.raises(ZeroDivisionError):
@@ -182,7 +183,7 @@ def test_a_mistake_in_the_program_is_not_taken_for_redis_failing() -> None:
 
 
 @pytest.mark.parametrize("on_failure", ["local", "open"])
-def test_after_a_failure_redis_is_asked_once_a_second(on_failure: str) -> None:
+def test_after_a_failure_redis_is_called_once_per_pause(on_failure: str) -> None:
     setup = Setup(on_failure)
     setup.redis.error = TimeoutError("hung")
     for second in range(5):
@@ -195,7 +196,7 @@ def test_after_a_failure_redis_is_asked_once_a_second(on_failure: str) -> None:
         assert setup.redis.calls == second + 1
 
 
-def test_closed_answers_at_once_between_the_tries() -> None:
+def test_closed_does_not_call_redis_during_the_pause() -> None:
     setup = Setup("closed")
     setup.redis.error = TimeoutError("hung")
     for _ in range(100):
@@ -204,7 +205,7 @@ def test_closed_answers_at_once_between_the_tries() -> None:
     assert setup.redis.calls == 1
 
 
-def test_a_try_that_takes_long_starts_the_pause_at_its_end() -> None:
+def test_the_pause_starts_at_the_end_of_a_call() -> None:
     setup = Setup("open")
     setup.redis.error = TimeoutError("hung")
 
@@ -221,7 +222,7 @@ def test_a_try_that_takes_long_starts_the_pause_at_its_end() -> None:
     assert setup.redis.calls == 2
 
 
-def test_while_one_request_tries_the_others_do_not_wait_for_it() -> None:
+def test_while_one_request_tries_redis_others_use_the_fallback() -> None:
     setup = Setup("local")
     setup.redis.error = TimeoutError("hung")
     setup.consume()
@@ -239,7 +240,7 @@ def test_while_one_request_tries_the_others_do_not_wait_for_it() -> None:
     assert all(results[0].passed for results in during)
 
 
-def test_requests_in_flight_when_redis_hangs_all_get_their_answer() -> None:
+def test_requests_in_flight_when_redis_hangs_use_the_fallback() -> None:
     setup = Setup("local")
     setup.redis.error = TimeoutError("hung")
     depth = 0
@@ -253,13 +254,13 @@ def test_requests_in_flight_when_redis_hangs_all_get_their_answer() -> None:
     setup.redis.meanwhile = another
     assert setup.consume(100)[0].passed
     assert setup.redis.calls == 20
-    # They were on their way already; nobody else goes now.
+    # They were in flight already; later requests don't call Redis.
     setup.consume(100)
     assert setup.redis.calls == 20
 
 
 @pytest.mark.parametrize("on_failure", ["local", "open", "closed"])
-def test_it_comes_back_by_itself(on_failure: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_recovery(on_failure: str, caplog: pytest.LogCaptureFixture) -> None:
     setup = Setup(on_failure)
     setup.redis.error = ConnectionError("gone")
     with caplog.at_level(logging.WARNING):
@@ -274,12 +275,12 @@ def test_it_comes_back_by_itself(on_failure: str, caplog: pytest.LogCaptureFixtu
         assert setup.consume() == [FROM_REDIS]
         assert setup.consume() == [FROM_REDIS]
     assert setup.rate_limiter.state == "ok"
-    # Told once each way, however many requests there were.
+    # One line for the failure and one for the recovery, however many requests there were.
     assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
     assert on_failure in caplog.records[0].getMessage()
 
 
-def test_without_redis_the_process_counts_whatever_the_policy() -> None:
+def test_without_redis_the_process_counts() -> None:
     setup = Setup("closed", workers=2, with_redis=False)
     assert setup.passed_locally(10) == 5
     assert setup.rate_limiter.state == "not configured"
@@ -287,11 +288,11 @@ def test_without_redis_the_process_counts_whatever_the_policy() -> None:
     assert setup.rate_limiter.clear_all() == 1
 
 
-def test_readiness_probes_what_requests_need_and_respects_the_pause() -> None:
+def test_is_reachable_writes_and_respects_the_pause() -> None:
     setup = Setup("local")
     assert setup.rate_limiter.is_reachable()
     assert setup.redis.calls == 1
-    # As read-only Redis: it would answer a PING.
+    # A read-only Redis would reply to PING.
     setup.redis.error = ReadOnlyError("READONLY")
     assert not setup.rate_limiter.is_reachable()
     assert setup.rate_limiter.state == "down"
@@ -310,7 +311,7 @@ def strategy(setup: Setup, state: RateLimitState | None) -> LimitStrategy:
     return LimitStrategy(LimitStorage("gateway://", rate_limiter=setup.rate_limiter, state=lambda: state))
 
 
-def test_a_batch_asks_once_for_all_its_limits() -> None:
+def test_all_limits_of_a_request_are_one_call() -> None:
     setup = Setup("local")
     state = RateLimitState([LimitCheck("a", 5, 1), LimitCheck("b", 100, 60), LimitCheck("c", 1000, 86400)])
     one = strategy(setup, state)
@@ -321,7 +322,7 @@ def test_a_batch_asks_once_for_all_its_limits() -> None:
 
 
 @pytest.mark.parametrize("observed", [True, False])
-def test_what_is_only_observed_passes_and_tells_what_it_would_not_have(observed: bool) -> None:
+def test_observe_mode_lets_pass_and_reports(observed: bool) -> None:
     setup = Setup("local", with_redis=False)
     for number in range(3):
         state = RateLimitState([LimitCheck("a", 2, 60)], observed=observed)
@@ -329,7 +330,7 @@ def test_what_is_only_observed_passes_and_tells_what_it_would_not_have(observed:
         assert state.passed is (number < 2)
 
 
-def test_a_batch_has_its_own_way_when_redis_fails() -> None:
+def test_a_request_overrides_on_redis_failure() -> None:
     setup = Setup("local")
     setup.redis.error = ConnectionError("gone")
     with pytest.raises(LimiterUnavailable):
@@ -339,7 +340,7 @@ def test_a_batch_has_its_own_way_when_redis_fails() -> None:
     assert opened.results == []
 
 
-def test_a_limit_outside_of_the_batch_is_asked_for_by_itself() -> None:
+def test_a_limit_of_the_application_is_a_call_of_its_own() -> None:
     setup = Setup("local")
     setup.redis.error = ConnectionError("gone")
     one = strategy(setup, None)
@@ -354,7 +355,7 @@ def test_a_limit_outside_of_the_batch_is_asked_for_by_itself() -> None:
     assert one.get_window_stats(item, "ada").remaining == 0
 
 
-def test_with_open_a_batch_that_counted_nothing_passes_and_is_not_asked_again() -> None:
+def test_with_open_an_uncounted_request_passes_and_calls_redis_once() -> None:
     setup = Setup("open")
     setup.redis.error = ConnectionError("gone")
     state = RateLimitState([LimitCheck("a", 1, 1), LimitCheck("b", 1, 60)])
@@ -364,12 +365,12 @@ def test_with_open_a_batch_that_counted_nothing_passes_and_is_not_asked_again() 
     assert setup.redis.calls == 1
 
 
-def test_the_strategy_refuses_storages_that_it_does_not_know() -> None:
+def test_the_strategy_refuses_other_storages() -> None:
     with pytest.raises(TypeError, match="gateway://"):
         LimitStrategy(MemoryStorage())
 
 
-def test_the_storage_forgets_and_tells_its_health() -> None:
+def test_the_storage_clears_counters_and_checks_redis() -> None:
     setup = Setup("local", with_redis=False)
     storage = LimitStorage("gateway://", rate_limiter=setup.rate_limiter, state=lambda: None)
     assert setup.passed_locally(1) == 1
@@ -380,7 +381,7 @@ def test_the_storage_forgets_and_tells_its_health() -> None:
     assert storage.check() is False
 
 
-def test_the_storage_does_not_pretend_to_count_without_a_limit() -> None:
+def test_operations_without_a_limit_are_not_supported() -> None:
     storage = LimitStorage("gateway://", rate_limiter=Setup("local").rate_limiter, state=lambda: None)
     with pytest.raises(NotImplementedError, match="strategy"):
         storage.incr("key", 60)

@@ -1,4 +1,4 @@
-"""Which limits hold for whom, and who shares a counter with whom."""
+"""Which limits apply to a caller, and which callers share a counter."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ ADA, BOB = principal("ada", tenant="acme"), principal("bob", tenant="acme")
 
 
 @pytest.mark.parametrize(
-    ("text", "one", "other", "together"),
+    ("text", "one", "other", "are_shared"),
     [
         ("1/day", caller(ADA), caller(ADA, "198.51.100.1", service="rules"), True),
         ("1/day", caller(ADA), caller(BOB), False),
@@ -56,9 +56,9 @@ ADA, BOB = principal("ada", tenant="acme"), principal("bob", tenant="acme")
         ("1/day by principal+service", caller(ADA), caller(ADA, "198.51.100.1"), True),
         ("1/day by claim:tenant", caller(ADA), caller(BOB), True),
         ("1/day by claim:tenant", caller(ADA), caller(principal("eve", tenant="other")), False),
-        # One issuer's tenants are not another's.
+        # Tenants of two issuers are different tenants.
         ("1/day by claim:tenant", caller(ADA), caller(principal("ada", "https://b.test", tenant="acme")), False),
-        # Who has no such claim, or no such header, is counted for itself.
+        # A caller without the claim or header is counted by principal.
         ("1/day by claim:tenant", caller(principal("ada")), caller(principal("bob")), False),
         ("1/day by claim:tenant", caller(principal("ada")), caller(principal("ada"), service="rules"), True),
         ("1/day by header:X-Key", caller(ADA), caller(BOB), False),
@@ -66,35 +66,35 @@ ADA, BOB = principal("ada", tenant="acme"), principal("bob", tenant="acme")
         ("1/day by header:X-Key", caller(ADA, fields=[("X-Key", "k")]), caller(ADA, fields=[("X-Key", "l")]), False),
     ],
 )
-def test_who_is_counted_together(text: str, one: Caller, other: Caller, together: bool) -> None:
-    assert are_counted_together(text, one, other) is together
+def test_which_callers_share_a_counter(text: str, one: Caller, other: Caller, are_shared: bool) -> None:
+    assert are_counted_together(text, one, other) is are_shared
 
 
 texts = st.text(max_size=8) | st.text(st.sampled_from("|:=%+ae"), max_size=8)
 
 
 @given(texts, texts, texts, texts)
-def test_no_value_can_be_written_to_look_like_anothers(subject: str, tenant: str, other: str, elsewhere: str) -> None:
+def test_no_value_can_imitate_another(subject: str, tenant: str, other: str, other_tenant: str) -> None:
     text = "1/day by claim:tenant+principal+header:X-Key"
     one = caller(principal(subject, tenant=tenant), fields=[("X-Key", other)])
-    two = caller(principal(other, tenant=elsewhere), fields=[("X-Key", subject)])
-    assert are_counted_together(text, one, two) is ((subject, tenant) == (other, elsewhere))
+    two = caller(principal(other, tenant=other_tenant), fields=[("X-Key", subject)])
+    assert are_counted_together(text, one, two) is ((subject, tenant) == (other, other_tenant))
 
 
 @pytest.mark.parametrize("value", [["a", "b"], {"a": 1}, 1, 1.5, True, "1", None, float("nan")])
-def test_claims_of_any_type_are_told_apart(value: Any) -> None:
+def test_claims_of_any_type_have_their_own_counters(value: Any) -> None:
     others = [["a"], {"a": 2}, 2, "true", "null", "x"]
     mine = keys("1/day by claim:tenant", caller(principal(tenant=value)))
     assert all(mine != keys("1/day by claim:tenant", caller(principal(tenant=other))) for other in others)
 
 
-def test_a_claim_without_bottom_is_nobodys_tenant() -> None:
+def test_a_claim_nested_too_deeply_counts_as_absent() -> None:
     deep: Any = []
     for _ in range(100_000):
         deep = [deep]
     assert are_counted_together("1/day by claim:tenant", caller(principal(tenant=deep)), caller(principal()))
     while deep:
-        # Or the interpreter itself would go down into it to free it.
+        # Taken apart, because the interpreter would recurse to free it.
         deep = deep.pop()
 
 
@@ -106,35 +106,35 @@ def test_a_claim_without_bottom_is_nobodys_tenant() -> None:
         (["10/second", "10/second by address", "5/second"], ["default-1", "default-1-2", "default-1-3"]),
     ],
 )
-def test_limits_are_told_apart_by_name(limits: list[str], names: list[str]) -> None:
+def test_limits_have_unique_names(limits: list[str], names: list[str]) -> None:
     limit_set = make_limit_set("default", limits)
     assert list(limit_set.names) == names
     assert len({check.key for check in limit_set.checks_for(caller(ADA), 1)}) == len(names)
 
 
-def test_another_amount_goes_on_with_what_was_counted() -> None:
+def test_the_counter_stays_if_the_amount_changes() -> None:
     assert keys("10/minute", caller(ADA)) == keys("20/minute", caller(ADA))
 
 
 @pytest.mark.parametrize(
-    ("limits", "one", "other", "together"),
+    ("limits", "one", "other", "are_shared"),
     [
-        # The caller's own counters are with the caller, wherever it is.
+        # Counters of one caller are in one partition for all services, routes and addresses.
         (["1/day"], caller(ADA), caller(ADA, "198.51.100.1", service="rules"), True),
         (["1/day", "1/hour by principal+route"], caller(ADA), caller(ADA, route="x"), True),
-        # A counter that all share is in one place for all.
+        # A shared counter is in one partition for all callers.
         (["1/day", "9/day by service"], caller(ADA), caller(BOB, "198.51.100.1", service="rules"), True),
         (["1/day by claim:tenant"], caller(ADA), caller(BOB), True),
     ],
 )
-def test_counters_are_in_the_same_partition_for_all_who_share_one(
-    limits: list[str], one: Caller, other: Caller, together: bool
+def test_all_callers_of_a_counter_have_one_partition(
+    limits: list[str], one: Caller, other: Caller, are_shared: bool
 ) -> None:
     limit_set = make_limit_set("default", limits)
-    assert (limit_set.partition_key(one) == limit_set.partition_key(other)) is together
+    assert (limit_set.partition_key(one) == limit_set.partition_key(other)) is are_shared
 
 
-def test_callers_are_spread_over_partitions_where_they_can_be() -> None:
+def test_callers_without_shared_counters_are_spread_over_partitions() -> None:
     limit_set = make_limit_set("default", ["1/day", "1/hour by principal+route"])
     assert len({limit_set.partition_key(caller(principal(str(number)))) for number in range(50)}) == 50
 
@@ -169,26 +169,26 @@ PLANS = {"ratelimit": {"plans": {"pro": ["3000/minute"], "free": ["10/minute", "
         (principal(), "devices", ("devices",)),
         (principal(plan="free"), "devices", ("devices",)),
         (principal(plan="pro"), "devices", ("devices.pro",)),
-        # The innermost level that has limits for this caller.
+        # The innermost level with limits for this caller.
         (principal(), "devices.a", ("devices",)),
         (principal(plan="pro"), "devices.a", ("devices.a.pro",)),
         (principal(plan="pro"), "devices.b", ("devices.b",)),
         (None, "devices", ("anonymous",)),
     ],
 )
-def test_which_limits_hold(who: Principal | None, policy: str, names: tuple[str, ...]) -> None:
+def test_which_limits_apply(who: Principal | None, policy: str, names: tuple[str, ...]) -> None:
     assert names_for(PLANS, who, policy) == names
 
 
-def test_the_claim_that_names_the_plan_can_be_another_one() -> None:
+def test_plan_claim() -> None:
     tree = PLANS | {"ratelimit": {"plan_claim": "app.tier", "plans": {"pro": ["1/day"]}}}
     assert names_for(tree, principal(app={"tier": "pro"}), "rules") == ("default.pro",)
     assert names_for(tree, principal(plan="pro"), "rules") == ("default",)
 
 
-def test_exempt_principals_are_known_by_issuer_where_there_are_several() -> None:
+def test_exempt_principals_of_several_issuers_include_the_issuer() -> None:
     settings = loaded({"ratelimit": {"exempt_principals": ["monitor", "https://a.test robot"]}})
-    quotas = LimitSets(settings.ratelimit, policies_of(settings))
+    limit_sets = LimitSets(settings.ratelimit, policies_of(settings))
     exempt = [principal("monitor"), principal("robot", "https://a.test")]
     others = [
         principal("ada"),
@@ -196,13 +196,13 @@ def test_exempt_principals_are_known_by_issuer_where_there_are_several() -> None
         principal("robot"),
         principal("robot", "https://b.test"),
     ]
-    assert [quotas.is_exempt(one) for one in [*exempt, *others]] == [True] * 2 + [False] * 4
+    assert [limit_sets.is_exempt(one) for one in [*exempt, *others]] == [True] * 2 + [False] * 4
 
 
-def test_what_a_caller_claims_makes_no_plans() -> None:
+def test_unknown_plans_in_tokens_are_not_cached() -> None:
     settings = loaded(PLANS)
     policies = {one.name: one for one in policies_of(settings)}
-    quotas = LimitSets(settings.ratelimit, policies.values())
+    limit_sets = LimitSets(settings.ratelimit, policies.values())
     for number in range(1000):
-        quotas.limit_set_for(policies["rules"], principal(plan=f"plan-{number}"))
-    assert len(quotas._cached) <= 2
+        limit_sets.limit_set_for(policies["rules"], principal(plan=f"plan-{number}"))
+    assert len(limit_sets._cached) <= 2

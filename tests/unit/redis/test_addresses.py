@@ -1,4 +1,4 @@
-"""A Redis that names a server which there can't be is a Redis that fails, and nothing else."""
+"""Invalid addresses in replies of cluster nodes and sentinels are failures of Redis."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import pytest
 from gateway.redis.client import FAILURES, SharedRedis
 from gateway.redis.cluster import ClusterClient
 
-# A node answers one command with one of these.
+# The reply to a command.
 OK = b"+OK\r\n"
 
 
 @contextmanager
 def server(answer: Callable[[bytes, int], bytes]) -> Iterator[int]:
-    """Speaks enough of Redis' protocol: `answer` gets a command as it came, and the server's own port."""
+    """A server that replies with what `answer` returns for the bytes of a command and the server's port."""
     listener = socket.create_server(("127.0.0.1", 0))
     port: int = listener.getsockname()[1]
 
@@ -44,7 +44,7 @@ def server(answer: Callable[[bytes, int], bytes]) -> Iterator[int]:
 
 
 def slots(host: bytes, port: bytes, last: int = 16383) -> bytes:
-    """One node with all slots, as CLUSTER SLOTS tells it."""
+    """The reply to CLUSTER SLOTS with one node."""
     node = b"*2\r\n$%d\r\n%b\r\n%b" % (len(host), host, port)
     return b"*1\r\n*3\r\n:0\r\n:%d\r\n%b" % (last, node)
 
@@ -54,7 +54,7 @@ def number(value: int) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "told",
+    "reply",
     [
         slots(b"127.0.0.1", number(70000)),
         slots(b"127.0.0.1", number(65616)),
@@ -73,8 +73,8 @@ def number(value: int) -> bytes:
         b"$4\r\nabcd\r\n",
     ],
 )
-def test_slots_of_a_node_that_there_cannot_be(told: bytes) -> None:
-    with server(lambda *_: told) as port:
+def test_slots_of_an_invalid_address(reply: bytes) -> None:
+    with server(lambda *_: reply) as port:
         redis = SharedRedis(f"redis+cluster://127.0.0.1:{port}", 5)
         with pytest.raises(FAILURES):
             redis.run("key", "GET", "key")
@@ -82,15 +82,16 @@ def test_slots_of_a_node_that_there_cannot_be(told: bytes) -> None:
 
 @pytest.mark.parametrize("kind", [b"MOVED", b"ASK"])
 @pytest.mark.parametrize(
-    "told", [b"127.0.0.1:70000", b"127.0.0.1:0", b"127.0.0.1:-1", b"127.0.0.1:x", b"127.0.0.1", b"a b:1", b"a/b:1", b""]
+    "address",
+    [b"127.0.0.1:70000", b"127.0.0.1:0", b"127.0.0.1:-1", b"127.0.0.1:x", b"127.0.0.1", b"a b:1", b"a/b:1", b""],
 )
-def test_a_redirection_to_a_node_that_there_cannot_be(kind: bytes, told: bytes) -> None:
+def test_a_redirection_to_an_invalid_address(kind: bytes, address: bytes) -> None:
     is_well = False
 
     def answer(command: bytes, port: int) -> bytes:
         if b"SLOTS" in command:
             return slots(b"127.0.0.1", number(port))
-        return OK if is_well else b"-%b 1 %b\r\n" % (kind, told)
+        return OK if is_well else b"-%b 1 %b\r\n" % (kind, address)
 
     with server(answer) as port:
         redis = SharedRedis(f"redis+cluster://127.0.0.1:{port}", 5)
@@ -98,15 +99,15 @@ def test_a_redirection_to_a_node_that_there_cannot_be(kind: bytes, told: bytes) 
             with pytest.raises(FAILURES):
                 redis.run("key", "GET", "key")
         is_well = True
-        # What it said is not remembered.
+        # The redirection was not stored.
         assert redis.run("key", "GET", "key") == b"OK"
         assert isinstance(redis.cluster, ClusterClient)
         assert redis.cluster.addresses == {("127.0.0.1", port)}
 
 
-@pytest.mark.parametrize("told", [b"70000", b"0", b"-1", b"x", b""])
-def test_a_master_that_there_cannot_be(told: bytes) -> None:
-    words = [b"name", b"main", b"ip", b"127.0.0.1", b"port", told, b"flags", b"master"]
+@pytest.mark.parametrize("address", [b"70000", b"0", b"-1", b"x", b""])
+def test_a_master_with_an_invalid_address(address: bytes) -> None:
+    words = [b"name", b"main", b"ip", b"127.0.0.1", b"port", address, b"flags", b"master"]
     words += [b"num-other-sentinels", b"0", b"quorum", b"1"]
     masters = b"*1\r\n*%d\r\n" % len(words) + b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)
     with server(lambda *_: masters) as port:

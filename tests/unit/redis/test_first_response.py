@@ -1,4 +1,4 @@
-"""A question to several servers: whoever answers first is heard, and those that hang hold up nobody."""
+"""FirstResponse returns the first response, and is not delayed by servers that hang."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from redis.exceptions import TimeoutError as RedisTimeout
 
 from gateway.redis.first_response import FirstResponse
 
-# Far longer than any test takes: who waits for it makes the test hang.
+# Longer than any test: a call that waits this long makes the test hang.
 PATIENCE_SECONDS = 600.0
 
 
-def test_the_first_answer_counts_while_others_hang_or_fail() -> None:
+def test_the_first_response_is_returned_while_others_hang_or_fail() -> None:
     released = Event()
 
     def ask(server: str) -> str:
@@ -25,15 +25,15 @@ def test_the_first_answer_counts_while_others_hang_or_fail() -> None:
             raise RedisConnectionError("refused")
         return server
 
-    question = FirstResponse(ask, PATIENCE_SECONDS)
+    lookup = FirstResponse(ask, PATIENCE_SECONDS)
     try:
-        assert question.get(["hangs", "fails", "answers", "hangs"]) == "answers"
+        assert lookup.get(["hangs", "fails", "answers", "hangs"]) == "answers"
         assert not released.is_set()
     finally:
         released.set()
 
 
-def test_where_all_fail_it_is_told_why() -> None:
+def test_if_all_servers_fail_an_error_of_one_is_raised() -> None:
     def ask(_: str) -> str:
         raise RedisConnectionError("refused")
 
@@ -41,7 +41,7 @@ def test_where_all_fail_it_is_told_why() -> None:
         FirstResponse(ask, PATIENCE_SECONDS).get(["one", "two"])
 
 
-def test_nonsense_is_no_answer() -> None:
+def test_another_exception_is_an_invalid_response() -> None:
     def ask(_: str) -> str:
         raise KeyError("flags")
 
@@ -49,11 +49,11 @@ def test_nonsense_is_no_answer() -> None:
         FirstResponse(ask, PATIENCE_SECONDS).get(["one"])
 
 
-def test_nobody_answers_in_time() -> None:
+def test_no_response_in_time() -> None:
     released = Event()
     try:
-        question: FirstResponse[str, bool] = FirstResponse(lambda _: released.wait(60), 0.01)
+        lookup: FirstResponse[str, bool] = FirstResponse(lambda _: released.wait(60), 0.01)
         with pytest.raises(RedisTimeout):
-            question.get(["hangs"])
+            lookup.get(["hangs"])
     finally:
         released.set()

@@ -1,4 +1,4 @@
-"""LimitSets of other kinds, through the gateway: what is counted together, plans, costs, exemptions, observing."""
+"""Rate limits through the gateway: dimensions, plans, costs, exemptions, observe mode; and `flask quota`."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def statuses(gateway: GatewayProcess, path: str, tries: int, *fields: tuple[str,
 
 
 @while_redis_answers
-def test_two_gateways_with_two_workers_each_share_every_kind_of_limit(
+def test_two_gateways_with_two_workers_each_share_limits_of_each_algorithm(
     gateway: GatewayProcess, gateways: list[GatewayProcess]
 ) -> None:
     for path, passes in [("/api/devices", 5), ("/api/devices/bucket", 3), ("/api/livestreams", 3)]:
@@ -93,15 +93,15 @@ def test_two_gateways_with_two_workers_each_share_every_kind_of_limit(
 
 
 @while_redis_answers
-def test_a_tenants_callers_share_its_bucket_and_have_their_own_limit(gateway: GatewayProcess) -> None:
+def test_callers_of_a_tenant_share_its_bucket_and_have_their_own_limit(gateway: GatewayProcess) -> None:
     tenant = fresh()
-    # Three each of their own, and six of the tenant's.
+    # Three for each caller, six for the tenant.
     found = [statuses(gateway, "/api/livestreams", 4, bearer(fresh(), tenant=tenant)) for _ in range(3)]
     assert found == [{200: 3, 429: 1}, {200: 3, 429: 1}, {429: 4}]
     reply = gateway.get("/api/livestreams", bearer(fresh(), tenant=tenant))
     assert reply.status == 429
     assert reply.json()["violated-policies"] == ["livestreams-86400-2"]
-    # What the tenant's limit refused has taken nothing from the caller's own.
+    # A request that the tenant's limit refused is not charged to the caller's.
     policies = reply.value("RateLimit-Policy") or ""
     assert policies == '"livestreams-86400";q=3;w=86400, "livestreams-86400-2";q=6;w=519'
     assert (reply.value("X-RateLimit-Limit"), reply.value("X-RateLimit-Remaining")) == ("6", "0")
@@ -109,7 +109,7 @@ def test_a_tenants_callers_share_its_bucket_and_have_their_own_limit(gateway: Ga
 
 
 @while_redis_answers
-def test_a_header_tells_callers_apart_and_to_leave_it_out_gains_nothing(gateway: GatewayProcess) -> None:
+def test_a_limit_by_header_and_callers_without_the_header(gateway: GatewayProcess) -> None:
     key, who = ("X-Api-Key", fresh()), bearer(fresh())
     assert statuses(gateway, "/api/auth/me", 3, key, bearer(fresh())) == {200: 3}
     assert statuses(gateway, "/api/auth/me", 3, key, bearer(fresh())) == {200: 1, 429: 2}
@@ -117,7 +117,7 @@ def test_a_header_tells_callers_apart_and_to_leave_it_out_gains_nothing(gateway:
 
 
 @while_redis_answers
-def test_a_routes_total_holds_for_all_callers_together(gateway: GatewayProcess, server: RedisServer) -> None:
+def test_a_limit_by_route_applies_to_all_callers_together(gateway: GatewayProcess, server: RedisServer) -> None:
     server.ask("FLUSHALL")
     found = Counter(gateway.get("/api/devices/total", bearer(fresh())).status for _ in range(7))
     assert found == {200: 4, 429: 3}
@@ -127,7 +127,7 @@ def test_a_routes_total_holds_for_all_callers_together(gateway: GatewayProcess, 
 def test_costs(gateway: GatewayProcess) -> None:
     who = bearer(fresh(), tenant=fresh())
     assert gateway.get("/api/livestreams/costly", who).value("X-RateLimit-Remaining") == "1"
-    # Two are not left, one is.
+    # A request of cost 2 does not pass, one of cost 1 does.
     assert gateway.get("/api/livestreams/costly", who).status == 429
     assert statuses(gateway, "/api/livestreams", 2, who) == {200: 1, 429: 1}
     free = gateway.get("/api/livestreams/free", who)
@@ -135,13 +135,13 @@ def test_costs(gateway: GatewayProcess) -> None:
 
 
 @while_redis_answers
-def test_a_plan_is_what_the_token_says(gateway: GatewayProcess) -> None:
+def test_the_plan_is_a_claim_of_the_token(gateway: GatewayProcess) -> None:
     reply = gateway.get("/api/devices", bearer(fresh(), plan="pro"))
     assert reply.value("RateLimit-Policy") == '"default.pro";q=7;w=86400'
     assert gateway.get("/api/devices", bearer(fresh(), plan="free")).value("X-RateLimit-Limit") == "5"
 
 
-def test_exempt_principals_are_not_counted_and_still_revoked(gateway: GatewayProcess, server: RedisServer) -> None:
+def test_exempt_principals_are_not_counted_but_can_be_revoked(gateway: GatewayProcess, server: RedisServer) -> None:
     token = bearer("monitor", jti="monitor-1")
     replies = [gateway.get("/api/devices", token) for _ in range(9)]
     assert {reply.status for reply in replies} == {200}
@@ -172,7 +172,7 @@ def test_exempt_addresses(
 
 
 @while_redis_answers
-def test_observing_lets_pass_and_tells(gateway: GatewayProcess, server: RedisServer) -> None:
+def test_observe_mode_lets_pass_and_reports(gateway: GatewayProcess, server: RedisServer) -> None:
     who = bearer(fresh())
     before = counted(gateway, "gateway_quota_refusals_total", service="rules", route="rules", mode="observe")
     replies = [gateway.get("/api/rules", who) for _ in range(5)]
@@ -194,7 +194,7 @@ def test_refusals_are_counted(gateway: GatewayProcess) -> None:
     assert after == before + 3
 
 
-def test_without_redis_each_route_goes_its_own_way_and_operators_see_it(
+def test_on_redis_failure_of_each_route_and_its_metrics(
     start_gateway: Callable[..., GatewayProcess], settings: dict[str, Any]
 ) -> None:
     services = settings["services"] | {
@@ -219,7 +219,7 @@ def test_without_redis_each_route_goes_its_own_way_and_operators_see_it(
     assert counted(gateway, "gateway_redis_down") == 1
 
 
-def test_all_of_it_is_one_command(gateway: GatewayProcess, server: RedisServer) -> None:
+def test_a_request_is_one_redis_command(gateway: GatewayProcess, server: RedisServer) -> None:
     commands = ["evalsha", "eval", "get", "set", "time", "script|load", "client|setinfo", "client|setname", "ping"]
     who = bearer(fresh(), tenant=fresh(), jti=fresh())
     gateway.get("/api/livestreams/costly", who)
@@ -228,13 +228,13 @@ def test_all_of_it_is_one_command(gateway: GatewayProcess, server: RedisServer) 
         assert gateway.get("/api/livestreams", who).status in (200, 429)
         after = calls_of(admin, commands)
     made = {name: after[name] - before[name] for name in commands if after[name] != before[name]}
-    # GET, SET and TIME are the script's own, within Redis.
+    # GET, SET and TIME are called by the script.
     assert made.pop("evalsha") == 1
     assert made.keys() <= {"get", "set", "time"}
 
 
 def table(text: str) -> dict[str, list[str]]:
-    """The rows of `flask quota` by the limits' names: what is used, of how much, and what is said of it."""
+    """The rows of `flask quota` by the names of the limits: USED, OF and RESET IN."""
     lines = text.splitlines()
     starts = [lines[0].index(word) for word in ("USED", "OF", "RESET")]
     return {
@@ -252,7 +252,7 @@ def run_quota(server: RedisServer, settings: dict[str, Any], *words: str) -> str
 
 
 @while_redis_answers
-def test_it_shows_what_is_used_and_gives_it_back(
+def test_quota_shows_what_is_used_and_resets_it(
     gateway: GatewayProcess, server: RedisServer, settings: dict[str, Any]
 ) -> None:
     subject, tenant = fresh(), fresh()
@@ -272,24 +272,24 @@ def test_it_shows_what_is_used_and_gives_it_back(
     }
     assert shown["auth"][2] == "-"
     assert shown["default"][2].endswith(" s")
-    # Looking took nothing.
+    # `flask quota` charges nothing.
     assert table(run_quota(server, settings, *words))["default"][0] == "2"
-    given = table(run_quota(server, settings, *words, "--reset"))
-    assert given["default"][2] == "reset"
-    assert given["livestreams-86400-2"][2] == "shared with others, not reset"
+    after_reset = table(run_quota(server, settings, *words, "--reset"))
+    assert after_reset["default"][2] == "reset"
+    assert after_reset["livestreams-86400-2"][2] == "shared with others, not reset"
     shown = table(run_quota(server, settings, *words))
     assert {name for name, row in shown.items() if row[0] != "0"} <= {"livestreams-86400-2", "devices.total"}
     assert gateway.get("/api/devices", who).value("X-RateLimit-Remaining") == "4"
 
 
-def test_without_an_address_no_counters_of_addresses_are_shown(server: RedisServer) -> None:
+def test_quota_shows_counters_of_addresses_only_with_an_address(server: RedisServer) -> None:
     # The built-in login counts by address.
     assert table(run_quota(server, {}, fresh())).keys() == {"default"}
     assert table(run_quota(server, {}, fresh(), "--address", "127.0.0.1")).keys() == {"default", "anonymous"}
 
 
 @while_redis_answers
-def test_it_follows_the_plan_and_knows_addresses(
+def test_quota_with_a_plan_and_with_an_address(
     gateway: GatewayProcess, server: RedisServer, settings: dict[str, Any]
 ) -> None:
     subject = fresh()
@@ -300,7 +300,7 @@ def test_it_follows_the_plan_and_knows_addresses(
     assert table(run_quota(server, settings, "--address", "127.0.0.1"))["anonymous"][0] == "1"
 
 
-def test_it_asks_for_somebody(server: RedisServer, settings: dict[str, Any]) -> None:
+def test_quota_needs_a_subject_or_an_address(server: RedisServer, settings: dict[str, Any]) -> None:
     with pytest.raises(AssertionError, match="give SUBJECT or --address"):
         run_quota(server, settings)
 
@@ -308,7 +308,7 @@ def test_it_asks_for_somebody(server: RedisServer, settings: dict[str, Any]) -> 
 def test_commands_find_the_private_redis_of_a_running_gateway(
     start_gateway: Callable[..., GatewayProcess], settings: dict[str, Any], upstream: ScriptedUpstream
 ) -> None:
-    # They know it by where it listens.
+    # Commands find the gateway by its address.
     settings = settings | {"server": {"bind": f"127.0.0.1:{free_port()}"}}
     gateway = start_gateway(settings, workers=1)
     subject = fresh()
@@ -320,7 +320,7 @@ def test_commands_find_the_private_redis_of_a_running_gateway(
         flask("quota", subject, settings=settings)
 
 
-def test_a_cost_that_no_limit_could_let_pass_is_a_mistake(settings: dict[str, Any]) -> None:
+def test_a_cost_above_every_limit_is_a_configuration_error(settings: dict[str, Any]) -> None:
     services = {
         "devices": {"cost": 6, "routes": [{"path": "/api/devices/a", "limits": ["9/second burst 3"], "cost": 4}]}
     }
