@@ -21,7 +21,7 @@ from gateway.gunicorn.patches import replace_parts
 from gateway.redis.private_server import PrivateRedis
 from gateway.system.memory import share_memory_with_workers
 from gateway.system.stderr import wait_for_no_reader
-from gateway.telemetry.metrics.worker_files import enter_slot, free_slot, release_slot
+from gateway.telemetry.metrics.worker_files import free_number, release_number, use_number
 from gateway.telemetry.telemetry import telemetry_of
 
 wait_for_no_reader()
@@ -77,11 +77,11 @@ def on_reload(server):
 
 
 def pre_fork(server, worker):
-    worker.metrics_slot = free_slot(other.metrics_slot for other in server.WORKERS.values())
+    worker.metrics_number = free_number(other.metrics_number for other in server.WORKERS.values())
 
 
 def post_fork(server, worker):
-    enter_slot(worker.metrics_slot)
+    use_number(worker.metrics_number)
 
 
 def post_worker_init(worker):
@@ -99,4 +99,4 @@ def worker_exit(server, worker):
 
 
 def child_exit(server, worker):
-    release_slot(worker.metrics_slot)
+    release_number(worker.metrics_number)

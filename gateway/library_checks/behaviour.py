@@ -181,12 +181,12 @@ def check_redis_connection() -> None:
 
 
 def check_metrics_files() -> None:
-    """A worker continues in its predecessor's files, whose names have the slot in the place of a process id."""
+    """A worker continues in its predecessor's files, whose names have a number in the place of a process id."""
     from prometheus_client.mmap_dict import MmapedDict, mmap_key  # noqa: PLC0415 - must not be imported before the folder is there
     from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead  # noqa: PLC0415 - see above
     from prometheus_client.values import MultiProcessValue  # noqa: PLC0415 - see above
 
-    require("process_identifier" in signature(MultiProcessValue).parameters, "its files can't be named by slots")
+    require("process_identifier" in signature(MultiProcessValue).parameters, "its files can't be named by numbers")
     key: Any = mmap_key("checks", "checks_total", [], [], "")
     with tempfile.TemporaryDirectory() as name:
         for value in (1.0, 2.0):

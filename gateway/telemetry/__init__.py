@@ -5,6 +5,6 @@ Read `request_records` first, then the consumers: `access_log` (with `log_writer
 `span_recorder`. `metrics/` defines every metric, `gauges` updates those of a worker's present state, `tracing/` builds
 and exports spans. `telemetry` assembles all of them.
 
-Record: a finished request. Consumer: a function that gets up to 100 records at a time. Slot: the number that names a
-worker's metrics files. Redaction: replacing what a route's `redact` names in paths.
+Record: a finished request. Consumer: a function that gets up to 100 records at a time. Number: names a worker's metrics
+files. Redaction: replacing what a route's `redact` names in paths.
 """

@@ -26,7 +26,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from gateway.system.native_threads import run_in_native_thread
 from gateway.telemetry.metrics.histograms import DeferredHistogram
-from gateway.telemetry.metrics.worker_files import FOLDER_VARIABLE, current_slot
+from gateway.telemetry.metrics.worker_files import FOLDER_VARIABLE, current_number
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 # Bucket bounds: from the time that the gateway itself needs to the time after which clients give up.
@@ -35,7 +35,7 @@ SCRAPE_ATTEMPTS, RETRY_SECONDS = 200, 0.01
 
 IS_MULTIPROCESS = FOLDER_VARIABLE in os.environ
 if IS_MULTIPROCESS:
-    values.ValueClass = values.MultiProcessValue(current_slot)  # type: ignore[no-untyped-call]
+    values.ValueClass = values.MultiProcessValue(current_number)  # type: ignore[no-untyped-call]
 
 
 class Metrics:

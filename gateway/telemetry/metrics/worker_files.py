@@ -1,7 +1,8 @@
-"""The files in which workers count (prometheus_client's multiprocess mode), named by slots instead of process ids.
+"""The files in which workers count (prometheus_client's multiprocess mode).
 
-A slot is the smallest number that no other living worker has. A worker that replaces an ended one continues in the
-files of the same slot: sums never fall, and there are only as many files as there were ever workers at the same time.
+Each worker has a number, the smallest that no other living worker has, which names its files in place of the process
+id. A worker that replaces an ended one continues in the files of the same number: sums never fall, and there are only
+as many files as there were ever workers at the same time.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ FOLDER_PREFIX = "gateway-worker-metrics-"
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 # The kinds of files that outlive a worker; those of gauges are deleted.
 OUTLIVING = ("counter", "histogram")
-MASTER_SLOT = "master"
+MASTER = "master"
 
-_slot = MASTER_SLOT
+_number = MASTER
 log = logging.getLogger(__name__)
 
 
@@ -31,24 +32,24 @@ def open_metrics_folder() -> None:
     os.environ[FOLDER_VARIABLE] = str(make_own_folder(FOLDER_PREFIX))
 
 
-def current_slot() -> str:
+def current_number() -> str:
     """prometheus_client's `process_identifier`: distinct among all processes that live at the same time."""
-    return _slot
+    return _number
 
 
-def free_slot(taken: Iterable[str]) -> str:
-    """The slot for the next worker. Only the master calls this, so two workers never get the same one."""
+def free_number(taken: Iterable[str]) -> str:
+    """The number for the next worker. Only the master calls this, so two workers never get the same one."""
     taken = set(taken)
-    return next(slot for slot in map(str, range(len(taken) + 1)) if slot not in taken)
+    return next(number for number in map(str, range(len(taken) + 1)) if number not in taken)
 
 
-def enter_slot(slot: str) -> None:
-    """Makes this process count in the files of the slot; called in the worker, right after the fork."""
-    global _slot  # noqa: PLW0603 - one per process, like its id
-    _slot = slot
+def use_number(number: str) -> None:
+    """Makes this process count in the files of the number; called in the worker, right after the fork."""
+    global _number  # noqa: PLW0603 - one per process, like its id
+    _number = number
 
 
-def release_slot(slot: str) -> None:
+def release_number(number: str) -> None:
     """Removes the gauges of a worker that has ended, and files that would make its successor and each scrape fail.
     Called in the master; never raises, as that would end the gateway."""
     from prometheus_client.mmap_dict import MmapedDict  # noqa: PLC0415 - imported after the folder exists
@@ -56,9 +57,9 @@ def release_slot(slot: str) -> None:
 
     folder = os.environ[FOLDER_VARIABLE]
     try:
-        mark_process_dead(slot, folder)  # type: ignore[no-untyped-call]
+        mark_process_dead(number, folder)  # type: ignore[no-untyped-call]
         for kind in OUTLIVING:
-            file = Path(folder, f"{kind}_{slot}.db")
+            file = Path(folder, f"{kind}_{number}.db")
             try:
                 list(MmapedDict.read_all_values_from_file(file))  # type: ignore[no-untyped-call]
             except FileNotFoundError:

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, valu
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.telemetry.metrics import registry, worker_files
-from gateway.telemetry.metrics.worker_files import enter_slot, free_slot, release_slot
+from gateway.telemetry.metrics.worker_files import free_number, release_number, use_number
 
 FORK = multiprocessing.get_context("fork")
 SAVED_BEFORE_THE_KILL = 200
@@ -27,8 +27,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Metrics that are created from now on count in files of this folder."""
     monkeypatch.setenv(worker_files.FOLDER_VARIABLE, str(tmp_path))
     monkeypatch.setattr(registry, "IS_MULTIPROCESS", True)
-    monkeypatch.setattr(values, "ValueClass", values.MultiProcessValue(worker_files.current_slot))  # type: ignore[no-untyped-call]
-    monkeypatch.setattr(worker_files, "_slot", worker_files.MASTER_SLOT)
+    monkeypatch.setattr(values, "ValueClass", values.MultiProcessValue(worker_files.current_number))  # type: ignore[no-untyped-call]
+    monkeypatch.setattr(worker_files, "_number", worker_files.MASTER)
     return tmp_path
 
 
@@ -38,9 +38,9 @@ def samples() -> dict[str, float]:
     return {one.name + one.labels.get("le", ""): one.value for family in families for one in family.samples}
 
 
-def in_worker(work: Callable[[], None], slot: str) -> Any:
+def in_worker(work: Callable[[], None], number: str) -> Any:
     def run() -> None:
-        enter_slot(slot)
+        use_number(number)
         work()
 
     process = FORK.Process(target=run, daemon=True)
@@ -61,7 +61,7 @@ def count(times: int = 1) -> None:
 
 def test_a_worker_continues_in_the_files_of_the_ended_one(folder: Path) -> None:
     for restart in range(5):
-        assert free_slot(()) == "0"
+        assert free_number(()) == "0"
         in_worker(count, "0").join()
         found = samples()
         assert (found["seen_total"], found["took_bucket0.5"], found["took_sum"]) == (
@@ -70,21 +70,21 @@ def test_a_worker_continues_in_the_files_of_the_ended_one(folder: Path) -> None:
             (restart + 1) / 4,
         )
         assert found["alive"] == 1
-        release_slot("0")
+        release_number("0")
         assert "alive" not in samples()
     assert {file.name for file in folder.iterdir() if "_0." in file.name} == {"counter_0.db", "histogram_0.db"}
 
 
-def test_a_slot_is_free_until_a_living_worker_has_it() -> None:
-    assert [free_slot(taken) for taken in ((), ("0",), ("1",), ("1", "0"), ("2", "0"))] == ["0", "1", "0", "2", "1"]
+def test_a_number_is_free_until_a_living_worker_has_it() -> None:
+    assert [free_number(taken) for taken in ((), ("0",), ("1",), ("1", "0"), ("2", "0"))] == ["0", "1", "0", "2", "1"]
 
 
-def test_workers_of_different_slots_share_no_file(folder: Path) -> None:
-    workers = [in_worker(lambda: count(100), str(slot)) for slot in range(3)]
+def test_workers_of_different_numbers_share_no_file(folder: Path) -> None:
+    workers = [in_worker(lambda: count(100), str(number)) for number in range(3)]
     for worker in workers:
         worker.join()
     assert samples()["seen_total"] == 300
-    names = {f"{kind}_{slot}.db" for kind in ("counter", "histogram", "gauge_livesum") for slot in range(3)}
+    names = {f"{kind}_{number}.db" for kind in ("counter", "histogram", "gauge_livesum") for number in range(3)}
     assert names <= {file.name for file in folder.iterdir()}
 
 
@@ -106,7 +106,7 @@ def test_no_count_is_lost_or_doubled_when_workers_are_killed_while_they_count() 
         assert counted.wait(30)
         os.kill(worker.pid, signal.SIGKILL)
         worker.join()
-        release_slot("0")
+        release_number("0")
     is_over.set()
     assert here.poll(30), "the scraper failed"
     readings = here.recv()
@@ -131,7 +131,7 @@ def test_an_unreadable_file_of_an_ended_worker_is_deleted(
 ) -> None:
     in_worker(count, "1").join()
     (folder / "counter_0.db").write_bytes(content)
-    release_slot("0")
+    release_number("0")
     assert "metrics: counter_0.db can't be read and is deleted, its counts are lost" in caplog.text
     in_worker(count, "0").join()
     assert samples()["seen_total"] == 2
