@@ -87,7 +87,7 @@ class GatewayProcess:
         variables_in_force = {name: value for name, value in wanted.items() if value is not None}
         words = ["gunicorn", *arguments, application]
         if listener is None:
-            self.process = start(words, variables_in_force, ROOT, self._output.fileno())
+            self.process = start(words, variables_in_force, ROOT, (self._output.fileno(), self._output.fileno()))
         else:
             self.process = start_activated(words, variables_in_force, ROOT, self._output.fileno(), listener)
         try:

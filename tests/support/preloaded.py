@@ -29,6 +29,7 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from threading import Lock
+from typing import TextIO
 
 from gevent import monkey
 from gevent.monkey import get_original
@@ -60,8 +61,7 @@ ASK_FOR_ENDS = 0
 
 
 class PreloadedProcess:
-    """A started process, with those of `subprocess.Popen`'s methods that tests use. `outputs` are the descriptors of
-    its standard output and standard error."""
+    """A started process, with those of `subprocess.Popen`'s methods that tests use."""
 
     def __init__(
         self, words: Sequence[str], environ: Mapping[str, str], folder: Path, outputs: tuple[int, int]
@@ -128,31 +128,23 @@ class Server:
 
 
 def start(
-    words: Sequence[str], environ: Mapping[str, str], folder: Path, output: int
+    words: Sequence[str], environ: Mapping[str, str], folder: Path, outputs: tuple[int, int]
 ) -> PreloadedProcess | subprocess.Popen[bytes]:
-    """Starts `python -m WORDS`, a module and its arguments, in a folder, both of its outputs into one file."""
+    """Starts `python -m WORDS`, a module and its arguments, in a folder. `outputs` are the descriptors of its standard
+    output and standard error."""
     if may_be_preloaded(environ):
-        return PreloadedProcess(words, environ, folder, (output, output))
+        return PreloadedProcess(words, environ, folder, outputs)
     command = [sys.executable, "-m", *words]
-    return subprocess.Popen(command, cwd=folder, env=environ, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+    stdout, stderr = outputs
+    return subprocess.Popen(command, cwd=folder, env=environ, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr)
 
 
-def run(words: Sequence[str], environ: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    """Runs `python -m WORDS` beside wsgi.py to its end."""
-    if not may_be_preloaded(environ):
-        command = [sys.executable, "-m", *words]
-        return subprocess.run(
-            command,
-            cwd=ROOT,
-            env=environ,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=COMMAND_SECONDS,
-            check=False,
-        )
+def run(
+    words: Sequence[str], environ: Mapping[str, str], stdout: TextIO | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Runs `python -m WORDS` beside wsgi.py to its end; what it prints is in the result, or in the file `stdout`."""
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
-        process = PreloadedProcess(words, environ, ROOT, (output.fileno(), errors.fileno()))
+        process = start(words, environ, ROOT, ((stdout or output).fileno(), errors.fileno()))
         try:
             code = process.wait(COMMAND_SECONDS)
         except BaseException:

@@ -191,16 +191,9 @@ def test_help_works_with_a_broken_configuration() -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full, which is always full")
 @pytest.mark.parametrize("words", ["check", "services", "routes", "config", "explain GET /healthz", "--help"])
 def test_full_standard_output_ends_a_command_quietly(words: str) -> None:
+    environ = clean_environment() | {"GATEWAY_JWT__SECRET": SECRET}
     with open("/dev/full", "w") as full:
-        done = subprocess.run(
-            [sys.executable, "-m", "flask", *words.split()],
-            cwd=ROOT,
-            env=clean_environment() | {"GATEWAY_JWT__SECRET": SECRET},
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
-        )
+        done = preloaded.run(["flask", *words.split()], environ, full)
     said = "Error: standard output can't be written: No space left on device\n"
     assert (done.returncode, done.stderr) == (2, said)
 
