@@ -11,8 +11,8 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.integration.telemetry.test_metrics import counted
 from tests.support.gateway import GatewayProcess, four_services
+from tests.support.metrics import metric_value
 from tests.support.upstream import ScriptedUpstream
 
 StartGateway = Callable[..., GatewayProcess]
@@ -92,19 +92,19 @@ def test_counts_survive_many_restarts_in_a_bounded_number_of_files(
         scraper.end()
     assert scraper.problems == []
     assert scraper.scrapes > RESTARTS
-    assert counted(gateway, "gateway_token_refusals_total", reason="missing") == answered
+    assert metric_value(gateway, "gateway_token_refusals_total", reason="missing") == answered
     # Counters and histograms of at most twice as many workers, as many as live during a reload; three kinds of gauges
     # of the living ones; all five of the master.
     (folder,) = Path(tempfile.gettempdir()).glob(f"gateway-worker-metrics-{gateway.process.pid}-*")
     assert len(list(folder.iterdir())) <= 2 * WORKERS * 2 + WORKERS * 3 + 5
-    assert counted(gateway, "gateway_requests_in_flight_limit", service="devices") == WORKERS * 400
+    assert metric_value(gateway, "gateway_requests_in_flight_limit", service="devices") == WORKERS * 400
     assert "Traceback" not in gateway.output()
 
 
 def wait_for(gateway: GatewayProcess, name: str, value: float) -> None:
     def is_there() -> bool:
         try:
-            return counted(gateway, name) == value
+            return metric_value(gateway, name) == value
         except OSError:
             # The worker was killed.
             return False

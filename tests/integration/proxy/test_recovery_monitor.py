@@ -17,10 +17,10 @@ from gateway.proxy.recovery_monitor import RecoveryMonitor
 from gateway.proxy.shared_recoveries import SharedRecoveries, is_loopback
 from gateway.proxy.target import Target
 from gateway.redis.client import FAILURES, SharedRedis
-from tests.integration.telemetry.test_metrics import counted
 from tests.support.faulty_service import FaultyService
 from tests.support.gateway import GatewayProcess
 from tests.support.load import asking
+from tests.support.metrics import metric_value
 from tests.support.redis import RedisServer, free_port, wait_until
 from tests.support.tokens import bearer
 from tests.support.upstream import OK, Received, ScriptedUpstream, answering
@@ -56,7 +56,7 @@ def gateway(
 
 def are_open(gateway: GatewayProcess, service: str, url: str, count: int) -> bool:
     """Whether the breakers of a target are open in so many workers."""
-    return counted(gateway, "gateway_breaker_open", service=service, target=url) == count
+    return metric_value(gateway, "gateway_breaker_open", service=service, target=url) == count
 
 
 def reset(_: Received, connection: socket.socket) -> bool:

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from tests.integration.telemetry.test_metrics import counted
 from tests.support.client import Connection, Reply, request_bytes
 from tests.support.gateway import GatewayProcess
+from tests.support.metrics import metric_value
 from tests.support.tokens import bearer
 from tests.support.upstream import OK, Received, ScriptedUpstream, answering
 
@@ -102,7 +102,7 @@ def test_a_target_that_refuses_connections_fails_no_request(
     assert Counter(reply.status for reply in replies) == {200: 20}
     assert len(upstream.requests) == 20
     # After five consecutive failures, the breaker allows a probe now and then.
-    assert 5 <= counted(gateway, "gateway_retries_total", service=service) <= 8
+    assert 5 <= metric_value(gateway, "gateway_retries_total", service=service) <= 8
     assert f"{service}: the breaker of {DEAD} opened" in gateway.output()
     logged = gateway.wait_for_log(lambda line: line["service"] == service and len(line["attempts"] or ()) > 1)
     assert [one["outcome"] for one in logged["attempts"]] == ["upstream_unreachable", "answered"]

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests.integration.telemetry.test_metrics import counted
 from tests.support.client import Connection, request_bytes
 from tests.support.commands import flask
 from tests.support.gateway import GatewayProcess
+from tests.support.metrics import metric_value
 from tests.support.redis import RedisServer, calls_of, free_port, revoke_token, while_redis_answers
 from tests.support.tokens import bearer
 from tests.support.upstream import ScriptedUpstream
@@ -174,13 +174,13 @@ def test_exempt_addresses(
 @while_redis_answers
 def test_observe_mode_lets_pass_and_reports(gateway: GatewayProcess, server: RedisServer) -> None:
     who = bearer(fresh())
-    before = counted(gateway, "gateway_quota_refusals_total", service="rules", route="rules", mode="observe")
+    before = metric_value(gateway, "gateway_quota_refusals_total", service="rules", route="rules", mode="observe")
     replies = [gateway.get("/api/rules", who) for _ in range(5)]
     assert [reply.status for reply in replies] == [200] * 5
     assert [reply.value("X-RateLimit-Observed") for reply in replies] == [None] * 3 + ['"rules"'] * 2
     assert [reply.value("X-RateLimit-Remaining") for reply in replies] == ["2", "1", "0", "0", "0"]
     assert [reply.value("Retry-After") for reply in replies] == [None] * 5
-    after = counted(gateway, "gateway_quota_refusals_total", service="rules", route="rules", mode="observe")
+    after = metric_value(gateway, "gateway_quota_refusals_total", service="rules", route="rules", mode="observe")
     assert after == before + 2
     last = replies[-1].value("X-Request-Id")
     assert gateway.wait_for_log(lambda line: line["request_id"] == last)["over_quota"] == ["rules"]
@@ -188,9 +188,9 @@ def test_observe_mode_lets_pass_and_reports(gateway: GatewayProcess, server: Red
 
 @while_redis_answers
 def test_refusals_are_counted(gateway: GatewayProcess) -> None:
-    before = counted(gateway, "gateway_quota_refusals_total", service="devices", route="devices", mode="enforce")
+    before = metric_value(gateway, "gateway_quota_refusals_total", service="devices", route="devices", mode="enforce")
     assert statuses(gateway, "/api/devices", 8, bearer(fresh())) == {200: 5, 429: 3}
-    after = counted(gateway, "gateway_quota_refusals_total", service="devices", route="devices", mode="enforce")
+    after = metric_value(gateway, "gateway_quota_refusals_total", service="devices", route="devices", mode="enforce")
     assert after == before + 3
 
 
@@ -213,10 +213,10 @@ def test_on_redis_failure_of_each_route_and_its_metrics(
     assert statuses(gateway, "/api/rules", 7, who) == {200: 7}
     refused = gateway.get("/api/devices/safe", who)
     assert (refused.status, refused.value("X-Gateway-Error")) == (503, "limiter_unavailable")
-    told = {way: counted(gateway, "gateway_quota_fallbacks_total", way=way) for way in ("local", "open", "closed")}
+    told = {way: metric_value(gateway, "gateway_quota_fallbacks_total", way=way) for way in ("local", "open", "closed")}
     assert told == {"local": 7, "open": 7, "closed": 1}
-    assert counted(gateway, "gateway_redis_failures_total") >= 1
-    assert counted(gateway, "gateway_redis_down") == 1
+    assert metric_value(gateway, "gateway_redis_failures_total") >= 1
+    assert metric_value(gateway, "gateway_redis_down") == 1
 
 
 def test_a_request_is_one_redis_command(gateway: GatewayProcess, server: RedisServer) -> None:

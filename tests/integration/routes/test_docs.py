@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests.integration.telemetry.test_metrics import counted
 from tests.support.commands import flask
 from tests.support.documented import DOCUMENT, Documented, answer, document, settings_for, states
 from tests.support.gateway import GatewayProcess
+from tests.support.metrics import metric_value
 from tests.support.tokens import bearer
 from tests.support.upstream import ScriptedUpstream, answering
 
@@ -161,7 +161,7 @@ def test_a_service_that_has_no_document(varied: GatewayProcess, lasting: Documen
     # Only its health was requested.
     assert lasting.upstream.wait_until(lambda: bool(lasting.fetches("/undescribed/health")))
     assert not [one for one in lasting.upstream.requests if one.target in ("", "/", "/undescribed.json")]
-    varied.wait_until(lambda: counted(varied, "gateway_document_failing", service="no_json") == 1, "show it")
+    varied.wait_until(lambda: metric_value(varied, "gateway_document_failing", service="no_json") == 1, "show it")
     assert 'gateway_document_failing{service="undescribed"}' not in varied.get("/metrics").body.decode()
     assert "document of undescribed" not in varied.output()
     described = varied.get("/status?format=json", ("Accept", "application/json")).json()["documents"]
@@ -290,7 +290,7 @@ class TestUndocumented:
             return bool(found["undocumented"])
 
         varied.wait_until(is_logged, "know the document")
-        assert counted(varied, "gateway_undocumented_requests_total", service="items", mode="log") >= 1
+        assert metric_value(varied, "gateway_undocumented_requests_total", service="items", mode="log") >= 1
 
     def test_where_there_is_no_document_everything_passes(self, varied: GatewayProcess, lasting: Documented) -> None:
         assert varied.request("POST", "/api/mute", [bearer()]).status == 200

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from tests.integration.telemetry.test_metrics import counted
 from tests.support.client import Connection, request_bytes
 from tests.support.gateway import GatewayProcess
 from tests.support.issuer import Issuer
+from tests.support.metrics import metric_value
 from tests.support.redis import free_port
 from tests.support.tokens import bearer
 from tests.support.upstream import OK, Received, ScriptedUpstream
@@ -37,7 +37,7 @@ class Held:
 
 
 def wait_for(gateway: GatewayProcess, value: float, name: str, **labels: str) -> None:
-    gateway.wait_until(lambda: counted(gateway, name, **labels) == value, f"have {value} as {name} of {labels}")
+    gateway.wait_until(lambda: metric_value(gateway, name, **labels) == value, f"have {value} as {name} of {labels}")
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_requests_in_flight_are_summed_over_living_workers(
         wait_for(gateway, 3, "gateway_requests_in_flight", service="devices")
         wait_for(gateway, 3, "gateway_upstream_connections", **target, state="in_use")
         # The scrape has a connection as well, but the gauges were updated before it.
-        assert counted(gateway, "gateway_client_connections", state="serving") >= 3
+        assert metric_value(gateway, "gateway_client_connections", state="serving") >= 3
         held.go_on.set()
         assert [connection.reply().status for connection in clients] == [200] * 3
         wait_for(gateway, 0, "gateway_requests_in_flight", service="devices")
@@ -91,10 +91,10 @@ def test_the_gauges_of_a_killed_worker_disappear_and_its_counts_stay(
         wait_for(gateway, 2, "gateway_worker_starts_total")
         wait_for(gateway, 1, "gateway_workers")
         wait_for(gateway, 0, "gateway_requests_in_flight", service="devices")
-        assert counted(gateway, "gateway_breaker_open", service="rules", target=dead) == 0
+        assert metric_value(gateway, "gateway_breaker_open", service="rules", target=dead) == 0
         # Counters of the killed worker stay.
-        assert counted(gateway, "gateway_breaker_openings_total", service="rules", target=dead) == 1
-        assert counted(gateway, "gateway_worker_memory_bytes") > 1 << 20
+        assert metric_value(gateway, "gateway_breaker_openings_total", service="rules", target=dead) == 1
+        assert metric_value(gateway, "gateway_worker_memory_bytes") > 1 << 20
 
 
 def test_ages_and_failures_of_keys_and_documents(start_gateway: Start, upstream: ScriptedUpstream) -> None:
@@ -113,19 +113,19 @@ def test_ages_and_failures_of_keys_and_documents(start_gateway: Start, upstream:
         environ={"GATEWAY_JWT__SECRET": None},
     )
     keys = {"issuer": issuer.url}
-    assert counted(gateway, "gateway_jwks_loaded_timestamp_seconds", **keys) == 0
+    assert metric_value(gateway, "gateway_jwks_loaded_timestamp_seconds", **keys) == 0
     assert gateway.get("/api/devices", ("Authorization", f"Bearer {issuer.token('k1')}")).status == 200
     assert gateway.get("/openapi.json").status == 200
-    gateway.wait_until(lambda: counted(gateway, "gateway_jwks_loaded_timestamp_seconds", **keys) > 0, "have keys")
+    gateway.wait_until(lambda: metric_value(gateway, "gateway_jwks_loaded_timestamp_seconds", **keys) > 0, "have keys")
     name = "gateway_document_current_timestamp_seconds"
-    gateway.wait_until(lambda: counted(gateway, name, service="devices") > 0, "have the document")
-    assert counted(gateway, "gateway_document_failing", service="devices") == 0
+    gateway.wait_until(lambda: metric_value(gateway, name, service="devices") > 0, "have the document")
+    assert metric_value(gateway, "gateway_document_failing", service="devices") == 0
     upstream.answers(b"HTTP/1.1 500 X\r\nContent-Length: 0\r\n\r\n")
     issuer.status = 500
     wait_for(gateway, 1, "gateway_jwks_failing", **keys)
     wait_for(gateway, 1, "gateway_document_failing", service="devices")
-    since = counted(gateway, name, service="devices")
+    since = metric_value(gateway, name, service="devices")
     fetched = len(upstream.requests)
     assert upstream.wait_until(lambda: len(upstream.requests) > fetched + 1, 20)
-    assert counted(gateway, name, service="devices") == since
+    assert metric_value(gateway, name, service="devices") == since
     issuer.close()

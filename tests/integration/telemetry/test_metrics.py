@@ -7,44 +7,30 @@ import signal
 from collections.abc import Callable
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.gateway import GatewayProcess, four_services
+from tests.support.metrics import metric_value
 from tests.support.tokens import bearer, signed
 from tests.support.upstream import ScriptedUpstream
 
 StartGateway = Callable[..., GatewayProcess]
 
 
-def counted(gateway: GatewayProcess, name: str, **labels: str) -> float:
-    """The value of one sample; 0 where there is none."""
-    reply = gateway.get("/metrics")
-    assert reply.status == 200
-    found = [
-        sample.value
-        for family in text_string_to_metric_families(reply.body.decode())
-        for sample in family.samples
-        if sample.name == name and sample.labels == labels
-    ]
-    assert len(found) <= 1
-    return found[0] if found else 0.0
-
-
 def test_refusals_are_counted_by_reason_over_all_workers(gateway: GatewayProcess) -> None:
-    before = counted(gateway, "gateway_token_refusals_total", reason="missing")
+    before = metric_value(gateway, "gateway_token_refusals_total", reason="missing")
     for _ in range(20):
         assert gateway.get("/api/devices").status == 401
-    assert counted(gateway, "gateway_token_refusals_total", reason="missing") == before + 20
+    assert metric_value(gateway, "gateway_token_refusals_total", reason="missing") == before + 20
     for field, reason in [(("Authorization", "Bearer x"), "malformed"), (bearer(exp=1), "expired")]:
         assert gateway.get("/api/devices", field).status == 401
-        assert counted(gateway, "gateway_token_refusals_total", reason=reason) == 1
+        assert metric_value(gateway, "gateway_token_refusals_total", reason=reason) == 1
 
 
 def test_unknown_statuses_and_methods_are_counted_as_other(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
     upstream.answers(b"HTTP/1.1 999 Odd\r\nContent-Length: 0\r\n\r\n")
     assert gateway.request("ODD", "/api/devices", [bearer()]).status == 999
     labels = {"service": "devices", "route": "devices", "method": "other", "status": "other"}
-    gateway.wait_until(lambda: counted(gateway, "gateway_requests_total", **labels) == 1, "count it")
+    gateway.wait_until(lambda: metric_value(gateway, "gateway_requests_total", **labels) == 1, "count it")
     assert "Traceback" not in gateway.output()
 
 
@@ -56,13 +42,13 @@ def test_the_duration_of_a_stream_is_in_no_histogram(
     gateway: GatewayProcess, upstream: ScriptedUpstream, kind: str, is_stream: bool
 ) -> None:
     labels = {"service": "livestreams", "route": "livestreams", "method": "GET", "status": "2xx"}
-    requests = counted(gateway, "gateway_requests_total", **labels)
-    timed = counted(gateway, "gateway_request_seconds_count", service="livestreams")
+    requests = metric_value(gateway, "gateway_requests_total", **labels)
+    timed = metric_value(gateway, "gateway_request_seconds_count", service="livestreams")
     head = f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nTransfer-Encoding: chunked\r\n\r\n"
     upstream.answers(head.encode() + b"9\r\ndata: 1\n\n\r\n0\r\n\r\n")
     assert gateway.get("/api/livestreams", bearer()).body == b"data: 1\n\n"
-    gateway.wait_until(lambda: counted(gateway, "gateway_requests_total", **labels) == requests + 1, "count it")
-    assert counted(gateway, "gateway_request_seconds_count", service="livestreams") == timed + (not is_stream)
+    gateway.wait_until(lambda: metric_value(gateway, "gateway_requests_total", **labels) == requests + 1, "count it")
+    assert metric_value(gateway, "gateway_request_seconds_count", service="livestreams") == timed + (not is_stream)
 
 
 def test_the_counts_of_a_killed_worker_stay(start_gateway: StartGateway, module_upstream: ScriptedUpstream) -> None:
@@ -72,7 +58,7 @@ def test_the_counts_of_a_killed_worker_stay(start_gateway: StartGateway, module_
     os.kill(pid, signal.SIGKILL)
     gateway.wait_until(lambda: gateway.output().count("Booting worker") == 2, "start another worker")
     assert gateway.get("/api/devices").status == 401
-    assert counted(gateway, "gateway_token_refusals_total", reason="missing") == 2
+    assert metric_value(gateway, "gateway_token_refusals_total", reason="missing") == 2
 
 
 @pytest.fixture(scope="module")
@@ -82,21 +68,22 @@ def alone(start_gateway: StartGateway, module_upstream: ScriptedUpstream) -> Gat
 
 
 def test_missing_revocation_checks_are_counted(alone: GatewayProcess) -> None:
-    before = counted(alone, "gateway_revocations_unseen_total")
+    before = metric_value(alone, "gateway_revocations_unseen_total")
     for _ in range(3):
         assert alone.get("/api/devices", bearer()).status == 200
-    assert counted(alone, "gateway_revocations_unseen_total") == before + 3
+    assert metric_value(alone, "gateway_revocations_unseen_total") == before + 3
 
 
 def test_redis_seconds_counts_only_requests_that_called_redis(alone: GatewayProcess) -> None:
-    before = counted(alone, "gateway_request_seconds_count", service="devices")
+    before = metric_value(alone, "gateway_request_seconds_count", service="devices")
     for _ in range(20):
         assert alone.get("/api/devices", bearer()).status == 200
     alone.wait_until(
-        lambda: counted(alone, "gateway_request_seconds_count", service="devices") >= before + 20, "count all requests"
+        lambda: metric_value(alone, "gateway_request_seconds_count", service="devices") >= before + 20,
+        "count them",
     )
-    calls = counted(alone, "gateway_redis_failures_total")
-    assert counted(alone, "gateway_redis_seconds_count") == calls < before + 20
+    calls = metric_value(alone, "gateway_redis_failures_total")
+    assert metric_value(alone, "gateway_redis_seconds_count") == calls < before + 20
 
 
 @pytest.fixture(scope="module")
