@@ -9,6 +9,7 @@ import struct
 import zlib
 from collections import Counter
 from collections.abc import Callable
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -242,10 +243,15 @@ class Picture:
         above = bytearray(length)
         for start in range(0, len(data), length + 1):
             kind, row = data[start], bytearray(data[start + 1 : start + 1 + length])
-            for i in range(length):
-                left, up = row[i - step] if i >= step else 0, above[i]
-                corner = above[i - step] if i >= step else 0
-                row[i] = (row[i] + predicted(kind, left, up, corner)) & 0xFF
+            if kind == 1:
+                for channel in range(step):
+                    row[channel::step] = bytes(total & 0xFF for total in accumulate(row[channel::step]))
+            elif kind == 2:
+                row = bytearray((one + up) & 0xFF for one, up in zip(row, above, strict=True))
+            elif kind:
+                for i in range(length):
+                    left, corner = (row[i - step], above[i - step]) if i >= step else (0, 0)
+                    row[i] = (row[i] + predicted(kind, left, above[i], corner)) & 0xFF
             rows.append(row)
             above = row
         return rows
@@ -255,10 +261,10 @@ def predicted(kind: int, left: int, up: int, corner: int) -> int:
     if kind == 4:
         distance = {left: abs(up - corner), up: abs(left - corner), corner: abs(left + up - 2 * corner)}
         return min((left, up, corner), key=lambda one: distance[one])
-    return (0, left, up, (left + up) // 2)[kind]
+    return (left + up) // 2
 
 
 def screenshot(page: Browser, file: Path) -> Picture:
-    taken: Any = page.driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png"})
+    taken: Any = page.driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png", "optimizeForSpeed": True})
     file.write_bytes(base64.b64decode(taken["data"]))
     return Picture(file.read_bytes())
