@@ -1,1 +1,2 @@
-"""Four small services to try the gateway with: an in-memory auth service, and three that keep things in a list."""
+"""Four sample services to try the gateway with: `auth` registers people and issues tokens, `resources` has the devices,
+rules and livestreams. `flask demo` runs them. All data is in memory."""

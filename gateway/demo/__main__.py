@@ -1,4 +1,4 @@
-"""One sample service as a process: `python -m gateway.demo NAME PORT`, the tokens' secret in DEMO_SECRET."""
+"""Runs one sample service: `python -m gateway.demo NAME PORT`, with the secret for tokens in DEMO_SECRET."""
 
 from __future__ import annotations
 

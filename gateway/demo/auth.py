@@ -1,4 +1,4 @@
-"""A sample auth service: registers people in memory, logs them in, issues tokens."""
+"""The sample auth service: registers people, logs them in, and issues tokens."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def auth_app(secret: str) -> Flask:
     def register() -> ResponseReturnValue:
         given = credentials()
         if given is None:
-            return jsonify(detail="email and password are needed"), 422
+            return jsonify(detail="email and password are required"), 422
         if given[0] in people:
             return jsonify(detail="Email already registered"), 409
         return jsonify(user_id=add(*given).user_id, email=given[0]), 201
@@ -59,7 +59,7 @@ def auth_app(secret: str) -> Flask:
         person = people.get(email)
         if person is None or not secrets.compare_digest(person.digest, hashed(password, person.salt)):
             return jsonify(detail="Incorrect email or password"), 401
-        return jsonify(access_token=token(email, person), token_type="bearer")  # noqa: S106 - a kind of token, not one
+        return jsonify(access_token=token(email, person), token_type="bearer")  # noqa: S106 - the type, not a secret
 
     def refresh() -> ResponseReturnValue:
         given = request.get_json(silent=True)
@@ -68,14 +68,14 @@ def auth_app(secret: str) -> Flask:
             person = people[claims["sub"]]
         except (jwt.PyJWTError, KeyError, AttributeError):
             return jsonify(detail="Invalid token"), 401
-        return jsonify(access_token=token(claims["sub"], person), token_type="bearer")  # noqa: S106 - a kind of token, not one
+        return jsonify(access_token=token(claims["sub"], person), token_type="bearer")  # noqa: S106 - the type, not a secret
 
     def me() -> ResponseReturnValue:
-        # The gateway has verified the token, and nobody else can set these fields.
+        # Safe to trust: the gateway sets these headers from the verified token and drops those of clients.
         return jsonify(email=request.headers.get("X-User-Subject"), user_id=request.headers.get("X-User-Id"))
 
     def token(email: str, person: Person) -> str:
-        # By `iat` and `jti` the gateway can revoke them: all that a person has, or one.
+        # `flask revoke` needs `iat` to refuse all tokens of a person, and `jti` to refuse one.
         now = int(time.time())
         claims = {"sub": email, "user_id": person.user_id, "iat": now, "exp": now + TOKEN_SECONDS, "jti": new_id()}
         return jwt.encode(claims, secret, "HS256")
@@ -106,7 +106,7 @@ def auth_document() -> dict[str, Any]:
         "Person": {"type": "object", "properties": {"email": text, "user_id": {"type": ["integer", "string"]}}},
     }
 
-    def takes(model: str) -> dict[str, Any]:
+    def with_body(model: str) -> dict[str, Any]:
         schema = {"$ref": f"#/components/schemas/{model}"}
         return {"security": [], "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
@@ -114,9 +114,9 @@ def auth_document() -> dict[str, Any]:
     return document(
         "Auth",
         {
-            "/api/auth/register": {"post": operation("register", "201", person) | takes("Credentials")},
-            "/api/auth/login": {"post": operation("login", "200", token) | takes("Credentials")},
-            "/api/auth/refresh": {"post": operation("refresh", "200", token) | takes("Token")},
+            "/api/auth/register": {"post": operation("register", "201", person) | with_body("Credentials")},
+            "/api/auth/login": {"post": operation("login", "200", token) | with_body("Credentials")},
+            "/api/auth/refresh": {"post": operation("refresh", "200", token) | with_body("Token")},
             "/api/auth/me": {"get": operation("me", "200", person)},
         },
         schemas,

@@ -1,4 +1,4 @@
-"""A sample service that keeps one kind of thing in memory, as a FastAPI service would look from outside."""
+"""A sample service for one kind of resource, which behaves as a FastAPI service does."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from werkzeug.exceptions import HTTPException
 
 @dataclass(frozen=True)
 class Kind:
-    """What is kept: `fields` maps a field's name to its JSON type."""
+    """A kind of resource. `fields` maps the names of its fields to their JSON types."""
 
     name: str
     prefix: str
@@ -45,44 +45,44 @@ LIVESTREAMS = Kind(
 
 
 def plain_app(name: str) -> Flask:
-    """An application that answers errors as FastAPI does, and /health."""
+    """An application with /health, whose errors have the form of FastAPI's."""
     app = Flask(name, static_folder=None)
     app.url_map.strict_slashes = True
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    # The same answers under FLASK_DEBUG.
+    # With FLASK_DEBUG, Flask would indent JSON, and the output would not match the tour.
     app.json.compact = True  # type: ignore[attr-defined]
 
-    def tell(error: HTTPException) -> ResponseReturnValue:
+    def error_response(error: HTTPException) -> ResponseReturnValue:
         return jsonify(detail=error.name), error.code or 500
 
-    app.register_error_handler(HTTPException, tell)
+    app.register_error_handler(HTTPException, error_response)
     app.add_url_rule("/health", "health", lambda: jsonify(status="ok"))
     return app
 
 
 def resource_app(kind: Kind) -> Flask:
-    """The service of one kind of thing."""
+    """The service for one kind of resource."""
     app = plain_app(kind.name)
-    things: dict[str, dict[str, Any]] = {thing["id"]: dict(thing) for thing in kind.examples}
+    resources: dict[str, dict[str, Any]] = {resource["id"]: dict(resource) for resource in kind.examples}
 
     def list_all() -> Response:
-        return jsonify(list(things.values()))
+        return jsonify(list(resources.values()))
 
     def create() -> ResponseReturnValue:
         given = request.get_json(silent=True)
         if not isinstance(given, dict) or set(given) - set(kind.fields):
             return jsonify(detail=[{"loc": ["body"], "msg": f"fields: {', '.join(kind.fields)}"}]), 422
-        identifier = str(max((int(key) for key in things), default=0) + 1)
-        things[identifier] = {"id": identifier, **given}
-        return jsonify(things[identifier]), 201
+        identifier = str(max((int(key) for key in resources), default=0) + 1)
+        resources[identifier] = {"id": identifier, **given}
+        return jsonify(resources[identifier]), 201
 
     def read(identifier: str) -> ResponseReturnValue:
-        if identifier not in things:
+        if identifier not in resources:
             return jsonify(detail=f"{kind.model} not found"), 404
-        return jsonify(things[identifier])
+        return jsonify(resources[identifier])
 
     def delete(identifier: str) -> ResponseReturnValue:
-        if things.pop(identifier, None) is None:
+        if resources.pop(identifier, None) is None:
             return jsonify(detail=f"{kind.model} not found"), 404
         return "", 204
 
@@ -139,7 +139,7 @@ def document(title: str, paths: dict[str, Any], schemas: dict[str, Any]) -> dict
 
 
 def operation(name: str, status: str, schema: dict[str, Any] | None) -> dict[str, Any]:
-    answer: dict[str, Any] = {"description": "done"}
+    response: dict[str, Any] = {"description": "done"}
     if schema is not None:
-        answer["content"] = {"application/json": {"schema": schema}}
-    return {"operationId": name, "responses": {status: answer}}
+        response["content"] = {"application/json": {"schema": schema}}
+    return {"operationId": name, "responses": {status: response}}
