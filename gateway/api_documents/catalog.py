@@ -64,14 +64,10 @@ class Catalog:
         self._sources = sources
         self._facts = facts
         self._checked_services = checked_services
-        self._names = frozenset(name for name, source in sources.items() if source.is_shown)
+        # The services that clients see, with or without a document.
+        self.names: Set[str] = frozenset(name for name, source in sources.items() if source.is_shown)
         self._dropped: dict[str, Any] = {}
         self.snapshot = Snapshot()
-
-    @property
-    def names(self) -> Set[str]:
-        """The services that clients see, with or without a document."""
-        return self._names
 
     def has_document(self, name: str) -> bool:
         """Whether the service is configured to have a document."""

@@ -4,6 +4,7 @@ worker fetches for itself."""
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 
 from gateway.api_documents.document_state import DocumentState
@@ -25,21 +26,11 @@ class FetchLock:
 
     def acquire(self, source: str) -> bool:
         """Whether this worker may fetch now. If so, it must call `release` or `publish` afterwards."""
-        if self._store is None:
-            return True
-        try:
-            return self._store.lock_fetch(source, LOCK_SECONDS)
-        except FAILURES:
-            return True
+        return self._ask(lambda store: store.lock_fetch(source, LOCK_SECONDS))
 
     def begin_early_refresh(self, source: str, cooldown_seconds: float) -> bool:
         """Whether this worker, which holds the lock, may refresh the document early: none did within the cooldown."""
-        if self._store is None:
-            return True
-        try:
-            return self._store.begin_cooldown(source, cooldown_seconds)
-        except FAILURES:
-            return True
+        return self._ask(lambda store: store.begin_cooldown(source, cooldown_seconds))
 
     def publish(self, source: str, state: DocumentState, content: bytes | None) -> None:
         """Stores the result of a fetch, then releases the lock. `content` is None if it has not changed."""
@@ -56,3 +47,9 @@ class FetchLock:
         if self._store is not None:
             with suppress(*FAILURES):
                 self._store.unlock_fetch(source)
+
+    def _ask(self, question: Callable[[DocumentStore], bool]) -> bool:
+        """The answer of the store; True without Redis, or if it fails."""
+        with suppress(*FAILURES):
+            return self._store is None or question(self._store)
+        return True

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from gateway.openapi import ServiceDocument
 from gateway.openapi.drift import reachable_operations
 from gateway.openapi.operation_policy import PolicyTable
+from gateway.openapi.path_filter import linear_expression
 
 PLACEHOLDER = re.compile(r"\{[^{}/]*\}")
 
@@ -41,10 +42,4 @@ class OperationIndex:
 
 
 def expression_of(template: str) -> re.Pattern[str]:
-    """The template as an expression that matches in linear time, however many placeholders a segment has: in an atomic
-    group, each placeholder ends at the first occurrence of the text after it, and is not tried again."""
-    first, *rest = map(re.escape, PLACEHOLDER.split(template))
-    if not rest:
-        return re.compile(first)
-    between = "".join(f"(?>[^/]+?{text})" for text in rest[:-1])
-    return re.compile(f"{first}{between}[^/]+{rest[-1]}")
+    return re.compile(linear_expression(PLACEHOLDER.split(template), "[^/]+"))

@@ -17,7 +17,7 @@ from types import FrameType
 
 import click
 
-from gateway.cli.output import CouldNotRun
+from gateway.cli.output import CouldNotRun, progress_bar
 from gateway.config import Settings, project_folder
 from gateway.config.load import environment_without_settings
 from gateway.demo.auth import ADA
@@ -54,15 +54,9 @@ def demo_command(settings: Settings) -> click.Command:
         with tempfile.TemporaryDirectory(prefix="gateway-demo-") as folder:
             children: dict[str, Child] = {}
             try:
-                with click.progressbar(
-                    start_all(secret, port, first_port, Path(folder)),
-                    length=len(SERVICES) + 1,
-                    label="Starting",
-                    item_show_func=lambda started: started and started[0],
-                    file=sys.stderr,
-                    hidden=not sys.stderr.isatty(),
-                ) as starts:
-                    for name, child in starts:
+                starts = start_all(secret, port, first_port, Path(folder))
+                with progress_bar(starts, "Starting", len(SERVICES) + 1) as shown_starts:
+                    for name, child in shown_starts:
                         children[name] = child
                         number = port if name == "gateway" else first_port + SERVICES.index(name)
                         wait_until_listening(name, child, number, Path(folder))

@@ -7,7 +7,7 @@ import sys
 import click
 
 from gateway.api_documents.sources import make_sources
-from gateway.cli.output import COULD_NOT_RUN, printable
+from gateway.cli.output import COULD_NOT_RUN, printable, progress_bar
 from gateway.config import Settings
 from gateway.document_fetch import FetchError
 from gateway.openapi import ServiceDocument, drifts
@@ -24,13 +24,7 @@ def drift_command(settings: Settings) -> click.Command:
         parts: list[ServiceDocument] = []
         failures = []
         sources = make_sources(settings, list(policies_of(settings)))
-        with click.progressbar(
-            sources.items(),
-            label="Fetching documents",
-            item_show_func=lambda item: item and item[0],
-            file=sys.stderr,
-            hidden=not sys.stderr.isatty(),
-        ) as shown_sources:
+        with progress_bar(sources.items(), "Fetching documents", len(sources)) as shown_sources:
             for name, source in shown_sources:
                 content = None
                 if source.has_document:

@@ -1,4 +1,4 @@
-"""What commands print and how they end: tables, printable text, exit codes, a standard output that can't be written."""
+"""What commands print and how they end: tables, progress, exit codes, a standard output that can't be written."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import errno
 import io
 import os
 import sys
-from collections.abc import Sequence
-from typing import NoReturn
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from typing import NoReturn, TypeVar
 
 import click
+
+Item = TypeVar("Item")
 
 # The other exit codes are 0 (done, or yes) and 1 (refused, or no).
 COULD_NOT_RUN = 2
@@ -31,6 +34,20 @@ def print_table(rows: Sequence[Sequence[str]]) -> None:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def progress_bar(
+    items: Iterable[tuple[str, Item]], label: str, length: int
+) -> AbstractContextManager[Iterable[tuple[str, Item]]]:
+    """The named items; while one is in use, its name is shown on standard error, if that is a terminal."""
+    return click.progressbar(
+        items,
+        length=length,
+        label=label,
+        item_show_func=lambda item: item and item[0],
+        file=sys.stderr,
+        hidden=not sys.stderr.isatty(),
+    )
 
 
 class ExitingStdout(io.TextIOWrapper):

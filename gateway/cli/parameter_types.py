@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, TypeVar
 
 import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 MAX_DURATION_SECONDS = 10 * 365 * 86400
@@ -70,5 +73,9 @@ class HeaderFieldType(click.ParamType[tuple[str, str]]):
 
 ADDRESS = AddressType()
 DURATION = DurationType()
-CLAIM = ClaimType()
 HEADER_FIELD = HeaderFieldType()
+
+
+def claim_option(help_text: str) -> Callable[[Command], Command]:
+    """The option --claim, which may be repeated; its value is a tuple of pairs."""
+    return click.option("--claim", "claims", type=ClaimType(), multiple=True, metavar="NAME=VALUE", help=help_text)

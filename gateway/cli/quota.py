@@ -11,7 +11,7 @@ import click
 
 from gateway.cli.issuers import issuer_named
 from gateway.cli.output import print_table
-from gateway.cli.parameter_types import ADDRESS, CLAIM
+from gateway.cli.parameter_types import ADDRESS, claim_option
 from gateway.cli.redis import shared_redis
 from gateway.config import Settings
 from gateway.proxy.forwarding_headers import rate_limit_address
@@ -37,14 +37,7 @@ def quota_command(settings: Settings) -> click.Command:
     @click.command("quota")
     @click.argument("subject", required=False)
     @click.option("--issuer", help="The issuer of SUBJECT, if several are configured.")
-    @click.option(
-        "--claim",
-        "claims",
-        type=CLAIM,
-        multiple=True,
-        metavar="NAME=VALUE",
-        help="A claim in SUBJECT's tokens that a limit depends on, such as the plan.",
-    )
+    @claim_option("A claim in SUBJECT's tokens that a limit depends on, such as the plan.")
     @click.option(
         "--address",
         type=ADDRESS,

@@ -10,7 +10,7 @@ import click
 import jwt
 
 from gateway.cli.issuers import issuer_named, verify_token
-from gateway.cli.parameter_types import CLAIM, DURATION
+from gateway.cli.parameter_types import DURATION, claim_option
 from gateway.config import KeySettings, Settings
 from gateway.errors import InvalidToken
 
@@ -19,14 +19,7 @@ def token_command(settings: Settings) -> click.Command:
     @click.command("token")
     @click.option("--sub", required=True, help="The subject of the token.")
     @click.option("--issuer", help="The issuer that signs it, if several issuers have a secret.")
-    @click.option(
-        "--claim",
-        "claims",
-        type=CLAIM,
-        multiple=True,
-        metavar="NAME=VALUE",
-        help="A further claim; the value is JSON or text.",
-    )
+    @claim_option("A further claim; the value is JSON or text.")
     @click.option(
         "--expires", type=DURATION, default="1h", show_default=True, help="How long it is valid: 90s, 5m, 1h, 7d."
     )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+from urllib3 import HTTPHeaderDict
 
 from gateway.http_fields import HeaderPairs, normal
 from gateway.tokens.identity_signer import IDENTITY_HEADER
@@ -26,20 +28,24 @@ class HeaderDiff:
     unchanged: list[str]
 
 
-def header_diff(before: Sequence[tuple[str, str]], after: Sequence[tuple[str, str]]) -> HeaderDiff:
+def header_diff(before: Iterable[tuple[str, str]], after: Iterable[tuple[str, str]]) -> HeaderDiff:
     """Compares by name, without regard to case. Credentials in the result are hidden."""
     diff = HeaderDiff([], [], [], [])
-    names_after = {name.lower() for name, _ in after}
-    for name in unique_names(after):
-        old, new = values_of(before, name), values_of(after, name)
+    old_headers, new_headers = by_name(before), by_name(after)
+    for name in new_headers:
+        old, new = old_headers.getlist(name), new_headers.getlist(name)
         if not old:
             diff.added.extend((name, redacted(name, value)) for value in new)
         elif old == new:
             diff.unchanged.append(name)
         else:
             diff.changed.append((name, joined(name, old), joined(name, new)))
-    diff.removed.extend((name, redacted(name, value)) for name, value in before if name.lower() not in names_after)
+    diff.removed.extend((name, redacted(name, value)) for name, value in before if name not in new_headers)
     return diff
+
+
+def by_name(headers: Iterable[tuple[str, str]]) -> HTTPHeaderDict:
+    return HTTPHeaderDict([(name, value.strip(" \t")) for name, value in headers])
 
 
 def redacted(name: str, value: str) -> str:
@@ -54,18 +60,6 @@ def redacted(name: str, value: str) -> str:
         pairs = [pair.strip().partition("=") for pair in value.split(";")]
         return "; ".join(f"{key}={HIDDEN}" if separator else HIDDEN for key, separator, _ in pairs)
     return value
-
-
-def unique_names(headers: Iterable[tuple[str, str]]) -> list[str]:
-    """Each name once, spelled as in its first occurrence."""
-    names: dict[str, str] = {}
-    for name, _ in headers:
-        names.setdefault(name.lower(), name)
-    return list(names.values())
-
-
-def values_of(headers: Iterable[tuple[str, str]], name: str) -> list[str]:
-    return [value.strip(" \t") for key, value in headers if key.lower() == name.lower()]
 
 
 def joined(name: str, values: Iterable[str]) -> str:

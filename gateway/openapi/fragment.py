@@ -58,15 +58,9 @@ class MappedPath:
     policies: dict[str, RoutePolicy]
 
 
-def build_fragment(
-    part: ServiceDocument, document: dict[str, Any], table: PolicyTable, facts: GatewayFacts
-) -> Fragment:
-    """The fragment of a service. `document` is as `parse_document` returns it, `table` has the policies of all
-    services."""
-    return FragmentBuilder(part, document, table, facts).build()
-
-
 class FragmentBuilder:
+    """`document` is as `parse_document` returns it, `table` has the policies of all services."""
+
     def __init__(
         self, part: ServiceDocument, document: dict[str, Any], table: PolicyTable, facts: GatewayFacts
     ) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from gateway.openapi.fragment import Fragment, build_fragment
+from gateway.openapi.fragment import Fragment, FragmentBuilder
 from gateway.openapi.gateway_components import shared_components
 from gateway.openapi.inputs import GatewayFacts, ServiceDocument
 from gateway.openapi.names import tag_name
@@ -62,7 +62,9 @@ def assemble(
     components = shared_components(facts)
     tags, groups, services = [], [], dict[str, Any]()
     for part in parts:
-        fragment = Fragment() if part.document is None else build_fragment(part, dict(part.document), table, facts)
+        fragment = Fragment()
+        if part.document is not None:
+            fragment = FragmentBuilder(part, dict(part.document), table, facts).build()
         paths.update(fragment.paths)
         for section, named in fragment.components.items():
             components.setdefault(section, {}).update(named)

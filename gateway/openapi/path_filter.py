@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 
 def path_matcher(patterns: Iterable[str]) -> Callable[[str], bool]:
@@ -29,9 +29,13 @@ def segment_expression(segment: str) -> str:
         return "(?:/.*)?"
     if re.fullmatch(r"\{[^{}]*\}", segment):
         return "/[^/]+"
-    # Linear time for any path that a service may have: in an atomic group, each star ends at the first occurrence of
-    # the text after it, and is not tried again.
-    first, *rest = map(re.escape, re.split(r"\*+", segment))
+    return "/" + linear_expression(re.split(r"\*+", segment), "[^/]*")
+
+
+def linear_expression(texts: Sequence[str], wildcard: str) -> str:
+    """An expression for the texts with a wildcard between them. It matches in linear time, however many there are: in
+    an atomic group, each wildcard ends at the first occurrence of the text after it, and is not tried again."""
+    first, *rest = map(re.escape, texts)
     if not rest:
-        return f"/{first}"
-    return f"/{first}" + "".join(f"(?>[^/]*?{text})" for text in rest[:-1]) + f"[^/]*{rest[-1]}"
+        return first
+    return first + "".join(f"(?>{wildcard}?{text})" for text in rest[:-1]) + wildcard + rest[-1]

@@ -61,37 +61,19 @@ FIELDS: Final[dict[str, Fields]] = {
     "parameter": PARAMETER,
     "header": PARAMETER,
     "request_body": {"content": (MAP, "media_type")},
-    "media_type": {
-        "schema": (ONE, "schema"),
-        "itemSchema": (ONE, "schema"),
-        "examples": (MAP, "example"),
-        **ENCODINGS,
-    },
+    "media_type": {"schema": (ONE, "schema"), "itemSchema": (ONE, "schema"), "examples": (MAP, "example"), **ENCODINGS},
     "encoding": {"headers": (MAP, "header"), **ENCODINGS},
     "response": {"headers": (MAP, "header"), "content": (MAP, "media_type"), "links": (MAP, "link")},
     "schema": {
-        **dict.fromkeys(("allOf", "anyOf", "oneOf", "prefixItems"), (LIST, "schema")),
+        **dict.fromkeys("allOf anyOf oneOf prefixItems".split(), (LIST, "schema")),
         # `definitions` is the name of $defs in older drafts, which generators still write.
-        **dict.fromkeys(
-            ("properties", "patternProperties", "dependentSchemas", "$defs", "definitions"), (MAP, "schema")
-        ),
+        **dict.fromkeys("properties patternProperties dependentSchemas $defs definitions".split(), (MAP, "schema")),
         # Of older drafts; `upgrade_to_3_1.to_2020_12` replaces them.
         "items": (ONE_OR_LIST, "schema"),
         "dependencies": (MAP_OR_TEXTS, "schema"),
         **dict.fromkeys(
-            (
-                "additionalItems",
-                "additionalProperties",
-                "contains",
-                "contentSchema",
-                "else",
-                "if",
-                "not",
-                "propertyNames",
-                "then",
-                "unevaluatedItems",
-                "unevaluatedProperties",
-            ),
+            "additionalItems additionalProperties contains contentSchema else if not propertyNames then "
+            "unevaluatedItems unevaluatedProperties".split(),
             (ONE, "schema"),
         ),
     },
@@ -99,56 +81,36 @@ FIELDS: Final[dict[str, Fields]] = {
     "link": {},
     "security_scheme": {},
 }
+
+
+def types(texts: str = "", flags: str = "", lists: str = "", objects: str = "", values: str = "") -> dict[str, type]:
+    """The names of fields with their types; `values` are fields of any type."""
+    named = {str: texts, bool: flags, list: lists, dict: objects, object: values}
+    return {name: of for of, names in named.items() for name in names.split()}
+
+
 # All other fields, with their types. Schemas may have any others.
-DESCRIBED: Final[dict[str, type]] = {"description": str}
-SERIALIZED: Final[dict[str, type]] = {"style": str, "explode": bool, "allowReserved": bool}
-HEADER: Final = {**DESCRIBED, **SERIALIZED, "required": bool, "deprecated": bool, "example": object}
+SERIALIZED: Final = types(texts="style", flags="explode allowReserved")
+HEADER: Final = SERIALIZED | types(texts="description", flags="required deprecated", values="example")
 PLAIN_FIELDS: Final[dict[str, dict[str, type]]] = {
-    "path_item": {**DESCRIBED, "summary": str, "servers": list},
-    "operation": {
-        **DESCRIBED,
-        "tags": list,
-        "summary": str,
-        "externalDocs": dict,
-        "operationId": str,
-        "deprecated": bool,
-        "security": list,
-        "servers": list,
-    },
-    "parameter": {**HEADER, "name": str, "in": str, "allowEmptyValue": bool},
+    "path_item": types(texts="description summary", lists="servers"),
+    "operation": types(
+        texts="description summary operationId",
+        flags="deprecated",
+        lists="tags security servers",
+        objects="externalDocs",
+    ),
+    "parameter": HEADER | types(texts="name in", flags="allowEmptyValue"),
     "header": HEADER,
-    "request_body": {**DESCRIBED, "required": bool},
-    "media_type": {"example": object},
-    "encoding": {**SERIALIZED, "contentType": str},
-    "response": {**DESCRIBED, "summary": str},
-    "example": {
-        **DESCRIBED,
-        "summary": str,
-        "value": object,
-        "dataValue": object,
-        "serializedValue": str,
-        "externalValue": str,
-    },
-    "link": {
-        **DESCRIBED,
-        "operationRef": str,
-        "operationId": str,
-        "parameters": dict,
-        "requestBody": object,
-        "server": dict,
-    },
-    "security_scheme": {
-        **DESCRIBED,
-        "type": str,
-        "name": str,
-        "in": str,
-        "scheme": str,
-        "bearerFormat": str,
-        "flows": dict,
-        "openIdConnectUrl": str,
-    },
+    "request_body": types(texts="description", flags="required"),
+    "media_type": types(values="example"),
+    "encoding": SERIALIZED | types(texts="contentType"),
+    "response": types(texts="description summary"),
+    "example": types(texts="description summary serializedValue externalValue", values="value dataValue"),
+    "link": types(texts="description operationRef operationId", objects="parameters server", values="requestBody"),
+    "security_scheme": types(texts="description type name in scheme bearerFormat openIdConnectUrl", objects="flows"),
 }
-PLAIN_KEYWORDS: Final[dict[str, type]] = {**DESCRIBED, "title": str, "deprecated": bool, "externalDocs": dict}
+PLAIN_KEYWORDS: Final = types(texts="description title", flags="deprecated", objects="externalDocs")
 # Their values may be null.
 LITERAL_KEYWORDS: Final = frozenset(["const", "default", "enum", "example", "examples"])
 
