@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from gateway.config import Settings, load_settings
+from gateway.config.json_schema import json_schema
 from gateway.errors import ConfigurationError
 from tests.support.gateway import variables
 
@@ -17,7 +21,15 @@ ORDERS = {"prefix": "/api/orders", "targets": ["http://127.0.0.1:8005"]}
 
 
 def loaded(tree: Mapping[str, Any], **environ: str) -> Settings:
-    return load_settings(variables(tree) | environ)
+    """The settings of a tree that is valid, also by the JSON schema of the file."""
+    settings = load_settings(variables(tree) | environ)
+    assert list(schema_validator().iter_errors(json.loads(json.dumps(tree)))) == []
+    return settings
+
+
+@cache
+def schema_validator() -> Draft202012Validator:
+    return Draft202012Validator(json_schema())
 
 
 def errors_of(tree: Mapping[str, Any]) -> list[str]:

@@ -10,16 +10,16 @@ from jsonschema import Draft202012Validator
 
 from gateway.config.json_schema import json_schema
 from gateway.config.limit_text import UNIT_SECONDS
+from tests.support.configuration import schema_validator
 from tests.support.documentation import PAGES, blocks
 
 SCHEMA = json_schema()
-VALIDATOR = Draft202012Validator(SCHEMA)
 EXAMPLES = [(name, block) for name, page in PAGES.items() for block in blocks(page, "toml")]
 
 
 def errors_in(toml: str) -> list[str]:
     """The errors, each with the path of its setting."""
-    return [f"{error.json_path}: {error.message}" for error in VALIDATOR.iter_errors(tomllib.loads(toml))]
+    return [f"{error.json_path}: {error.message}" for error in schema_validator().iter_errors(tomllib.loads(toml))]
 
 
 def test_it_is_a_schema_of_draft_2020_12() -> None:
