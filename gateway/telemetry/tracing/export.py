@@ -9,13 +9,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Sequence
-from threading import Thread, local
+from threading import Thread
 
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import (
@@ -65,7 +65,7 @@ class SpanExport:
             return wall - round((monotonic - moment) * 1e9)
 
         def start(record: SpanRecord, context: Context) -> Span:
-            self._ids.preset(trace.trace_id, record.span_id)
+            self._ids.trace_id, self._ids.span_id = trace.trace_id, record.span_id
             span = tracer.start_span(
                 record.name, context, KINDS[record.kind], record.attributes, start_time=at(record.started)
             )
@@ -102,7 +102,7 @@ class SpanExport:
         return self._provider.get_tracer("gateway")
 
 
-class LoggedExporter(SpanExporter):
+class LoggedExporter(OTLPSpanExporter):
     """Exports by OTLP over HTTP. Logs one line when exports start to fail, and one when they succeed again."""
 
     def __init__(self, settings: TracingSettings) -> None:
@@ -110,23 +110,17 @@ class LoggedExporter(SpanExporter):
         # Otherwise requests would send credentials from a .netrc file as Authorization.
         session.trust_env = False
         self._throttle = SdkLogThrottle()
-        self._exporter = OTLPSpanExporter(
+        super().__init__(
             endpoint=f"{settings.otlp_endpoint}{PATH}",
             headers={name: value.get_secret_value() for name, value in settings.headers.items()},
             session=session,
         )
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        result = self._exporter.export(spans)
+        result = super().export(spans)
         if result is SpanExportResult.SUCCESS:
             self._throttle.note_success()
         return result
-
-    def shutdown(self) -> None:
-        self._exporter.shutdown()  # type: ignore[no-untyped-call]
-
-    def force_flush(self, timeout_millis: int = 30000) -> bool:
-        return self._exporter.force_flush(timeout_millis)
 
 
 class SdkLogThrottle(logging.Handler):
@@ -152,19 +146,15 @@ class SdkLogThrottle(logging.Handler):
 
 
 class PresetIdGenerator(RandomIdGenerator):
-    """Uses the ids that are preset for the next span of the current thread."""
+    """Uses the ids that are preset for the next span."""
 
-    def __init__(self) -> None:
-        self._next = local()
-
-    def preset(self, trace_id: str, span_id: str) -> None:
-        self._next.trace_id, self._next.span_id = trace_id, span_id
+    trace_id = span_id = ""
 
     def generate_trace_id(self) -> int:
-        return int(self._next.trace_id, 16)
+        return int(self.trace_id, 16)
 
     def generate_span_id(self) -> int:
-        return int(self._next.span_id, 16) if self._next.span_id else super().generate_span_id()
+        return int(self.span_id, 16) if self.span_id else super().generate_span_id()
 
 
 def parent_context(trace: Trace) -> Context:
