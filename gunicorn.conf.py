@@ -1,14 +1,15 @@
-"""How gunicorn serves the gateway. Run again on HUP, so it only loads, checks and sets; `on_starting` runs once."""
+"""gunicorn's configuration for the gateway. gunicorn runs this file again on each reload (HUP); `on_starting` runs
+once."""
 
 import sys
 
-from gateway.system.cleanup import end_quietly_by_signals
+from gateway.system.cleanup import exit_quietly_on_signals
 
-end_quietly_by_signals()
+exit_quietly_on_signals()
 
-from gateway.gunicorn.master_config import MASTER
+from gateway.gunicorn.master_config import MASTER_CONFIG
 
-settings = MASTER.load()
+settings = MASTER_CONFIG.load()
 
 from gateway.errors import ConfigurationError
 from gateway.flask_app import GatewayApp
@@ -16,23 +17,23 @@ from gateway.gunicorn.arbiter_extension import ArbiterExtension
 from gateway.gunicorn.base_worker import HAS_SERVED
 from gateway.gunicorn.gevent_worker import WORKER_CLASS
 from gateway.gunicorn.listeners import Listeners
-from gateway.gunicorn.parser_settings import MESSAGE_RULES
-from gateway.gunicorn.patches import replace_parts
+from gateway.gunicorn.parser_settings import PARSER_SETTINGS
+from gateway.gunicorn.patches import patch_gunicorn
 from gateway.redis.private_server import PrivateRedis
 from gateway.system.memory import share_memory_with_workers
-from gateway.system.stderr import wait_for_no_reader
+from gateway.system.stderr import install_non_blocking_stderr
 from gateway.telemetry.metrics.worker_files import free_number, release_number, use_number
 from gateway.telemetry.telemetry import telemetry_of
 
-wait_for_no_reader()
-replace_parts(settings.server)
+install_non_blocking_stderr()
+patch_gunicorn(settings.server)
 
-# What a reload changes about it, `Listeners` does.
-bind = MASTER.addresses_at_start
+# A reload changes it by `Listeners`.
+bind = MASTER_CONFIG.addresses_at_start
 workers = settings.server.worker_count
 worker_class = WORKER_CLASS
 worker_connections = settings.server.connections_per_worker
-# This is also the deadline for a request's header.
+# Also the deadline for a request head.
 keepalive = settings.server.keepalive_seconds
 graceful_timeout = settings.server.graceful_timeout_seconds
 backlog = 2048
@@ -41,39 +42,41 @@ backlog = 2048
 accesslog = None
 errorlog = "-"
 
-# Shared with `flask explain`, which has messages read the same way.
-globals().update(MESSAGE_RULES)
+# `flask explain` uses the same ones.
+globals().update(PARSER_SETTINGS)
 control_socket_disable = True
 
 
 def on_starting(server):
     if server.cfg.worker_class_str != WORKER_CLASS:
-        sys.exit(f"--worker-class {server.cfg.worker_class_str}: the gateway runs on its own worker; leave it out")
-    server.log.info("Configuration: %s", MASTER.sources)
+        sys.exit(f"--worker-class {server.cfg.worker_class_str}: the gateway needs its own one; remove this option")
+    server.log.info("Configuration: %s", MASTER_CONFIG.sources)
     share_memory_with_workers(collect=False)
-    # Kept on the server object: this file's own names are made anew on HUP.
-    MASTER.listeners = Listeners(server, MASTER.addresses_at_start)
-    server.care = ArbiterExtension(server, MASTER.listeners)
-    if MASTER.in_force.redis_url is None:
+    # On the server object, as a reload runs this file again and makes its names anew.
+    MASTER_CONFIG.listeners = Listeners(server, MASTER_CONFIG.addresses_at_start)
+    server.gateway = ArbiterExtension(server, MASTER_CONFIG.listeners)
+    if MASTER_CONFIG.in_force.redis_url is None:
         try:
-            server.care.redis = PrivateRedis.start()
+            server.gateway.redis = PrivateRedis.start()
         except ConfigurationError as error:
             sys.exit("The configuration can't be used:\n" + error.listing())
-        MASTER.use_embedded_redis(server.care.redis.url)
-        server.log.info("redis_url is not set: counters and revocations are this gateway's alone, and end with it")
+        MASTER_CONFIG.use_private_redis(server.gateway.redis.url)
+        server.log.info(
+            "redis_url is not set: counters and revocations are in a private Redis that ends with this gateway"
+        )
 
 
 def when_ready(server):
-    server.care.note_redis()
+    server.gateway.write_redis_url_files()
 
 
 def on_reload(server):
-    MASTER.listeners.apply()
-    if MASTER.is_reloaded:
-        server.log.info("Configuration: %s", MASTER.sources)
-        server.care.confirm_reload()
+    MASTER_CONFIG.listeners.apply()
+    if MASTER_CONFIG.is_reloaded:
+        server.log.info("Configuration: %s", MASTER_CONFIG.sources)
+        server.gateway.log_when_reloaded()
     share_memory_with_workers(collect=True)
-    server.care.note_redis()
+    server.gateway.write_redis_url_files()
 
 
 def pre_fork(server, worker):
@@ -93,7 +96,7 @@ def post_worker_init(worker):
 
 
 def worker_exit(server, worker):
-    # One that could not start serves nothing.
+    # A worker that could not start has no application.
     if telemetry := telemetry_of(getattr(worker, "wsgi", None)):
         telemetry.finish()
 

@@ -14,7 +14,7 @@ from gunicorn.http.errors import ParseException
 
 from gateway.errors import GatewayError
 from gateway.gunicorn.parse_errors import problem_of
-from gateway.gunicorn.parser_settings import MESSAGE_RULES
+from gateway.gunicorn.parser_settings import PARSER_SETTINGS
 from gateway.gunicorn.request_heads import RequestParser
 from gateway.gunicorn.wsgi_environ import create
 
@@ -101,7 +101,7 @@ class SimulatedRequest:
 def parsed(simulated: SimulatedRequest) -> Iterator[WSGIEnvironment]:
     """The WSGI environment that a worker would make of the request. Raises RejectedByParser."""
     config = Config()
-    for name, value in MESSAGE_RULES.items():
+    for name, value in PARSER_SETTINGS.items():
         config.set(name, value)
     client = (simulated.address, 0)
     # The parser writes interim responses (100 Continue) to a socket, from which nobody reads here.

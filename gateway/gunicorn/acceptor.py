@@ -1,4 +1,4 @@
-"""Taking connections under gevent, also when there are no more descriptors for them."""
+"""Accepts client connections, also when the process has no more file descriptors for them."""
 
 from __future__ import annotations
 
@@ -8,55 +8,57 @@ from typing import Any
 from gevent.pool import Pool
 from gevent.server import StreamServer
 
-from gateway.gunicorn.client_connections import Connections
+from gateway.gunicorn.connection_eviction import ClientConnections
 from gateway.system.resource_exhaustion import RESOURCE_EXHAUSTION, is_exhaustion
 
-# How many of the connections that wait are sent away at once where there is no room for new ones.
-CROWD = 32
+# How many waiting connections are closed at a time if there is no room for new ones.
+EVICTED_AT_ONCE = 32
 PAUSE_SECONDS = 0.05
 
 
 class Acceptor(StreamServer):  # type: ignore[misc]
-    """Takes one connection after the other, so that other workers get theirs, each into a greenlet of `pool`."""
+    """Accepts one connection at a time, so that other workers get their share, and starts a greenlet of `pool` for
+    each."""
 
     def __init__(
         self,
         listener: Any,
         handle: Callable[[Any, Any], None],
         pool: Pool,
-        connections: Connections,
+        connections: ClientConnections,
         tls: Mapping[str, Any],
     ) -> None:
         super().__init__(listener, handle=handle, spawn=pool, **tls)
         self.max_accept = 1
         self._connections = connections
 
-    def take_rest(self) -> None:
-        """Takes the connections that have been made by now: closing the listener would reset them."""
+    def accept_pending(self) -> None:
+        """Stops listening for new connections, and accepts those that are already established: closing the listener
+        would reset them."""
         self.stop_accepting()
         while not self.full():
             try:
-                taken = self.do_read()
+                accepted = self.do_read()
             except ConnectionAbortedError:
-                # Its client has left before.
+                # The client of this one has gone; there may be others.
                 continue
             except OSError:
                 break
-            if not taken:
+            if not accepted:
                 break
-            self.do_handle(*taken)
+            self.do_handle(*accepted)
 
     def do_read(self) -> Any:
-        """A connection and its client's address; None where none can be had now."""
+        """A connection and its client's address; None if there is none or no descriptor is free."""
         try:
             return super().do_read()
         except OSError as error:
             if not is_exhaustion(error):
                 raise
-            # It stays readable: without a pause this would be asked again at once, and again.
-            RESOURCE_EXHAUSTION.tell(error)
+            RESOURCE_EXHAUSTION.report(error)
             if not RESOURCE_EXHAUSTION.release_spare():
-                self._connections.send_away(CROWD)
+                self._connections.evict(EVICTED_AT_ONCE)
+            # The listener stays readable: without a pause the loop would call this again at once, for ever.
             self.stop_accepting()
             self._timer = self.loop.timer(PAUSE_SECONDS)
             self._timer.start(self._start_accepting_if_started)

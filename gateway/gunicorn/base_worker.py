@@ -1,4 +1,4 @@
-"""How a worker starts, what it does about signals, and when it makes room for another one."""
+"""How a worker starts, handles signals, and makes room for another worker if it uses too much memory."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ from typing import Any
 from click import ClickException
 
 from gateway.config import ServerSettings
-from gateway.gunicorn.master_config import MASTER
+from gateway.gunicorn.master_config import MASTER_CONFIG
 from gateway.gunicorn.parse_errors import ProblemResponses
 from gateway.system.flags import SharedFlag
 from gateway.system.memory import resident_bytes
 from gateway.system.shutdown import WORKER_SHUTDOWN
 from gateway.telemetry.telemetry import telemetry_of
 
-SIGNALS_OF_THE_MASTER = frozenset([signal.SIGTERM, signal.SIGQUIT, signal.SIGINT, signal.SIGUSR1])
-LEAST_LIFE_SECONDS = 5.0
+# Handled by the master as well as by a worker.
+MASTER_SIGNALS = frozenset([signal.SIGTERM, signal.SIGQUIT, signal.SIGINT, signal.SIGUSR1])
+MIN_LIFETIME_SECONDS = 5.0
 RETRY_SECONDS = 1.0
 # Set when the first worker of this gateway serves (gunicorn.conf.py).
 HAS_SERVED = SharedFlag()
 
 
 class GatewayWorker(ProblemResponses):
-    """How a worker begins and ends, whatever it serves in between."""
+    """The start and the signals of a worker; a subclass serves connections."""
 
     alive: bool
     booted: bool
@@ -35,54 +36,55 @@ class GatewayWorker(ProblemResponses):
     _next_memory_check = 0.0
 
     def __init__(self, *arguments: Any) -> None:
-        """Called in the master, which sees these flags of the worker that it is about to fork."""
+        """Called in the master before it forks, so that master and worker share the flags."""
         super().__init__(*arguments)
         self.is_serving = SharedFlag()
-        # Takes no more connections and finishes what it does: the master starts another one in its place.
+        # Accepts no more connections and finishes its requests. The master starts another worker in its place.
         self.is_leaving = SharedFlag()
 
     @property
     def settings(self) -> ServerSettings:
-        return MASTER.settings.server
+        return MASTER_CONFIG.settings.server
 
     def init_signals(self) -> None:
         super().init_signals()  # type: ignore[misc] # gunicorn's worker comes after this one
-        # Ctrl-C on a terminal goes to all processes: the master hears it and ends the workers, once.
+        # Ctrl-C on a terminal goes to all processes. The master handles it and ends the workers.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         WORKER_SHUTDOWN.open()
-        # The master blocked them before it forked, as they would have met its own handlers here, and been lost.
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS_OF_THE_MASTER)
-        # Where the limit is less than what any worker needs, each must still get something done.
-        self._next_memory_check = time.monotonic() + LEAST_LIFE_SECONDS
+        # Blocked by the master before the fork: until here the worker had the master's handlers, and a signal would
+        # have had no effect.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, MASTER_SIGNALS)
+        # With a limit that is too low for any worker, each one still serves for a moment.
+        self._next_memory_check = time.monotonic() + MIN_LIFETIME_SECONDS
 
     def init_process(self) -> None:
-        """A worker that can't begin ends the whole gateway, which is right where none ever did. Where one did, it may
-        be a file that is just being replaced, or a thread that can't be had: it is tried again."""
+        """If a worker can't start, gunicorn ends the whole gateway. That is right unless a worker has served before:
+        then a file may just be being replaced, or a thread be missing for a moment, and another worker tries again."""
         try:
             super().init_process()  # type: ignore[misc]
         except Exception as error:
-            if self.booted or not HAS_SERVED.is_raised:
+            if self.booted or not HAS_SERVED.is_set:
                 raise
             is_expected = isinstance(error, ClickException)
             text = "this worker can't start, and another one will try: %s"
             self.log.error(text, error, exc_info=None if is_expected else error)
             time.sleep(RETRY_SECONDS)
-            # As an ordinary end with an error, not as gunicorn's own for a worker that can't start.
+            # Not gunicorn's exit code for a worker that can't start, which would end the gateway.
             sys.exit(1)
 
     def handle_usr1(self, sig: int, frame: Any) -> None:
-        """For whoever moved the log away."""
+        """Opens the log files again, after log rotation."""
         super().handle_usr1(sig, frame)  # type: ignore[misc]
-        # Also before there is one: what is not there has opened no file.
+        # The signal may come before there is an application.
         if telemetry := telemetry_of(getattr(self, "wsgi", None)):
             telemetry.reopen_log()
 
     def notify(self) -> None:
-        """Called by gunicorn about once a second."""
+        """Called about once a second."""
         super().notify()  # type: ignore[misc]
-        most, now = self.settings.max_worker_memory_mib, time.monotonic()
-        if most and self.alive and now >= self._next_memory_check:
+        limit_mib, now = self.settings.max_worker_memory_mib, time.monotonic()
+        if limit_mib and self.alive and now >= self._next_memory_check:
             self._next_memory_check = now + 1
-            if (used := resident_bytes() >> 20) > most:
-                self.log.warning("this worker has %s MiB of memory and makes room for a new one", used)
+            if (used_mib := resident_bytes() >> 20) > limit_mib:
+                self.log.warning("this worker has %s MiB of memory and makes room for a new one", used_mib)
                 WORKER_SHUTDOWN.retire()

@@ -1,4 +1,4 @@
-"""gunicorn's gevent worker: how it takes connections, serves the requests on them, and ends."""
+"""gunicorn's gevent worker: accepts connections, serves their requests, and shuts down."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ import gevent
 from gevent.pool import Pool
 from gevent.select import select
 from gunicorn.sock import ssl_context
-from gunicorn.workers.ggevent import GeventWorker as GunicornGevent
+from gunicorn.workers.ggevent import GeventWorker as GunicornGeventWorker
 
 from gateway.errors import TooManyConnections
-from gateway.gunicorn.acceptor import CROWD, Acceptor
+from gateway.gunicorn.acceptor import EVICTED_AT_ONCE, Acceptor
 from gateway.gunicorn.base_worker import GatewayWorker
-from gateway.gunicorn.client_connections import Connections, Waiting
+from gateway.gunicorn.connection_eviction import ClientConnections, RequestWait
+from gateway.gunicorn.slow_clients import evict_slow_heads
 from gateway.gunicorn.wsgi_environ import create
 from gateway.stages.start import REFUSAL
 from gateway.system.flags import SharedFlag
@@ -29,15 +30,17 @@ from gateway.system.resource_exhaustion import RESOURCE_EXHAUSTION
 from gateway.system.shutdown import GATEWAY_SHUTDOWN, WORKER_SHUTDOWN, share_to_end
 from gateway.system.time_slice import yield_now
 
-NAME_THREADS = 64
-# What requests have to end where the whole is to end quickly.
-QUICK_END_SECONDS = 1.0
+# Native threads of gevent, which resolve names. A name whose server does not reply occupies one.
+RESOLVER_THREADS = 64
+# What requests have left in a quick shutdown.
+QUICK_SHUTDOWN_SECONDS = 1.0
 UNREAD_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True)
-class ListeningAt:
-    """What gunicorn asks of the listener for each connection, also when it has been closed in the meantime."""
+class ListenerAddress:
+    """In place of the listener, whose address gunicorn reads for each connection, also after the listener was
+    closed."""
 
     address: Any
 
@@ -45,133 +48,137 @@ class ListeningAt:
         return self.address
 
 
-class GeventWorker(GatewayWorker, GunicornGevent):  # type: ignore[misc]
-    """Serves each connection in a greenlet. Ends as soon as it has nothing left to do, and makes room for new
-    connections by sending away those that wait longest for a request."""
+class GeventWorker(GatewayWorker, GunicornGeventWorker):  # type: ignore[misc]
+    """Serves each connection in a greenlet. Exits as soon as its last request is finished. Makes room for new
+    connections by closing those that have waited longest for a request."""
 
-    # When it has to have ended, once it is to end quickly.
-    _latest = float("inf")
-    _gateway_end_seen_at: float | None = None
+    # When requests are cut, in a quick shutdown.
+    _quick_deadline = float("inf")
+    _gateway_shutdown_seen_at: float | None = None
 
     def init_process(self) -> None:
-        self.connections = Connections(self.settings.connections_per_client)
+        self.connections = ClientConnections(self.settings.connections_per_client)
         self._keepalive_seconds: int = self.cfg.keepalive
-        # The gateway has its own log; who asks gunicorn for another one gets it.
-        self._has_second_log = bool(self.cfg.accesslog or self.cfg.statsd_host or self.cfg.syslog)
+        # gunicorn's own access log, beside the gateway's, for those who configure one.
+        self._has_gunicorn_log = bool(self.cfg.accesslog or self.cfg.statsd_host or self.cfg.syslog)
         super().init_process()
 
     def handle_quit(self, sig: int, frame: Any) -> None:  # noqa: ARG002 - a signal handler's
-        """What the master makes of Ctrl-C. gunicorn would cut everything a tenth of a second later."""
-        self._latest = min(self._latest, time.monotonic() + QUICK_END_SECONDS)
+        """Begins a quick shutdown: SIGQUIT, which the master also sends for Ctrl-C. gunicorn's own handler would cut
+        every request 0.1 s later."""
+        self._quick_deadline = min(self._quick_deadline, time.monotonic() + QUICK_SHUTDOWN_SECONDS)
         self.alive = False
 
     def run(self) -> None:
         self._prepare_hub()
         self._pool = Pool(self.worker_connections)
-        # The handshake is waited for in `handle`, where it has a deadline and its connection can be sent away.
+        # The handshake is done in `handle`, where it has a deadline and its connection can be evicted.
         tls = {"ssl_context": ssl_context(self.cfg), "do_handshake_on_connect": False} if self.cfg.is_ssl else {}
-        servers = []
+        acceptors = []
         for listener in self.sockets:
             listener.setblocking(1)
-            handle = partial(self.handle, ListeningAt(listener.getsockname()))
-            server = Acceptor(listener, handle, self._pool, self.connections, tls)
-            server.start()
-            servers.append(server)
-        self._tell_master(self.is_serving)
+            handle = partial(self.handle, ListenerAddress(listener.getsockname()))
+            acceptor = Acceptor(listener, handle, self._pool, self.connections, tls)
+            acceptor.start()
+            acceptors.append(acceptor)
+        self._set_for_master(self.is_serving)
         while self.alive:
             self.notify()
-            overdue_in = self.connections.send_away_overdue(self._keepalive_seconds)
+            next_check_seconds = evict_slow_heads(self.connections, self._keepalive_seconds)
             if self._pool.full():
-                self.connections.send_away(CROWD)
+                self.connections.evict(EVICTED_AT_ONCE)
             # Signals write to gunicorn's pipe.
-            if select([self.PIPE[0]], [], [], min(1.0, overdue_in))[0]:
+            if select([self.PIPE[0]], [], [], min(1.0, next_check_seconds))[0]:
                 os.read(self.PIPE[0], 4096)
-        self._end(servers)
+        self._shut_down(acceptors)
 
     @staticmethod
     def _prepare_hub() -> None:
-        """gevent prints what fails in its own loop, and goes on. Without memory all fails there."""
+        """Logs a lack of memory in gevent's loop once in a while. gevent prints each error there and continues, and
+        without memory every callback fails."""
         hub = gevent.get_hub()
-        # Names whose server hangs keep one each, for as long as it does.
-        hub.threadpool.maxsize = NAME_THREADS
-        usual = hub.handle_error
+        hub.threadpool.maxsize = RESOLVER_THREADS
+        gevent_handler = hub.handle_error
 
         def handle_error(context: Any, kind: Any, value: Any, traceback: Any) -> None:
             if isinstance(value, MemoryError) or kind is MemoryError:
-                RESOURCE_EXHAUSTION.tell(MemoryError())
+                RESOURCE_EXHAUSTION.report(MemoryError())
             else:
-                usual(context, kind, value, traceback)
+                gevent_handler(context, kind, value, traceback)
 
         hub.handle_error = handle_error
 
-    def _tell_master(self, flag: SharedFlag) -> None:
+    def _set_for_master(self, flag: SharedFlag) -> None:
         flag.set()
-        # It looks when a worker ends, and once a second.
+        # Wakes the master up, which checks the flags of its workers once a second otherwise.
         os.kill(self.ppid, signal.SIGCHLD)
 
-    def _end(self, servers: Sequence[Acceptor]) -> None:
-        """Takes no more connections, ends those that wait, and lets requests finish, within `graceful_timeout`."""
-        self._tell_master(self.is_leaving)
-        self._begun = time.monotonic()
-        # gunicorn's master kills at that time; what is cut before can still be logged.
-        self._deadline = self._begun + max(self.cfg.graceful_timeout - 1, self.cfg.graceful_timeout / 2)
-        if GATEWAY_SHUTDOWN.is_raised:
-            self._wait(until=min(self._deadline, self._begun + self.settings.drain_seconds))
-        for server in servers:
-            if GATEWAY_SHUTDOWN.is_raised:
-                # Otherwise other workers take them.
-                server.take_rest()
-            server.close()
-        while self._pool and time.monotonic() < min(self._deadline, self._latest):
-            self._end_streams()
-            if self._latest < float("inf"):
-                self.connections.send_away(self.connections.waiting_count)
+    def _shut_down(self, acceptors: Sequence[Acceptor]) -> None:
+        """Accepts no more connections, closes those that wait, and lets requests finish within `graceful_timeout`."""
+        self._set_for_master(self.is_leaving)
+        self._shutdown_began = time.monotonic()
+        # Before gunicorn's master kills this process: the requests that are cut can still be logged.
+        grace = max(self.cfg.graceful_timeout - 1, self.cfg.graceful_timeout / 2)
+        self._deadline = self._shutdown_began + grace
+        if GATEWAY_SHUTDOWN.is_set:
+            self._drain(until=min(self._deadline, self._shutdown_began + self.settings.drain_seconds))
+        for acceptor in acceptors:
+            if GATEWAY_SHUTDOWN.is_set:
+                # If only this worker ends, other workers accept them.
+                acceptor.accept_pending()
+            acceptor.close()
+        while self._pool and time.monotonic() < min(self._deadline, self._quick_deadline):
+            self._end_event_streams()
+            if self._quick_deadline < float("inf"):
+                self.connections.evict(self.connections.waiting_count)
             else:
-                self.connections.send_away_spare()
-            self.connections.send_away_overdue(self._keepalive_seconds)
+                self.connections.evict_idle()
+            evict_slow_heads(self.connections, self._keepalive_seconds)
             self.notify()
             self._pool.join(timeout=0.05)
         if self._pool:
             self.log.warning("Worker graceful timeout (pid:%s)", self.pid)
             self._pool.kill(block=True, timeout=0.5)
 
-    def _end_streams(self) -> None:
+    def _end_event_streams(self) -> None:
         now = time.monotonic()
-        if GATEWAY_SHUTDOWN.is_raised and self._gateway_end_seen_at is None:
-            self._gateway_end_seen_at = now
-        if self._latest < float("inf"):
-            WORKER_SHUTDOWN.tell()
-        else:
-            drain_seconds, told_at = self.settings.drain_seconds, self._gateway_end_seen_at
-            WORKER_SHUTDOWN.tell(share_to_end(now, self._begun, self._deadline, told_at, drain_seconds))
+        if GATEWAY_SHUTDOWN.is_set and self._gateway_shutdown_seen_at is None:
+            self._gateway_shutdown_seen_at = now
+        share = 1.0
+        if self._quick_deadline == float("inf"):
+            drain_seconds, gateway_shutdown_at = self.settings.drain_seconds, self._gateway_shutdown_seen_at
+            share = share_to_end(now, self._shutdown_began, self._deadline, gateway_shutdown_at, drain_seconds)
+        WORKER_SHUTDOWN.end_streams(share)
 
-    def _wait(self, until: float) -> None:
-        while (remaining := min(until, self._latest) - time.monotonic()) > 0:
+    def _drain(self, until: float) -> None:
+        """Serves on while /readyz already reports the shutdown to load balancers."""
+        while (remaining := min(until, self._quick_deadline) - time.monotonic()) > 0:
             self.notify()
-            self._end_streams()
-            overdue_in = self.connections.send_away_overdue(self._keepalive_seconds)
-            gevent.sleep(min(0.2, remaining, overdue_in))
+            self._end_event_streams()
+            next_check_seconds = evict_slow_heads(self.connections, self._keepalive_seconds)
+            gevent.sleep(min(0.2, remaining, next_check_seconds))
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
-        with self.connections.taking(client, addr) as may_be_served:
+        with self.connections.registered(client, addr) as may_be_served:
             if self.cfg.is_ssl and not self._shake_hands(client, addr):
                 client.close()
                 return
             if not may_be_served:
                 self.refuse(client, addr, TooManyConnections(), None)
                 with suppress(OSError):
-                    # A request that is unread at the close would have the answer lost (RFC 9112 9.6). Not waited for.
+                    # Closing with an unread request would reset the connection, and the response could be lost
+                    # (RFC 9112 9.6). What has not arrived is not waited for.
                     client.settimeout(0)
                     client.recv(UNREAD_BYTES)
                 client.close()
                 return
             if self._pool.full():
-                self.connections.send_away(1)
+                self.connections.evict(1)
             super().handle(listener, client, addr)
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> bool:
-        """gunicorn's, less its hooks. Raises StopIteration where the connection is to end, OSError where it has."""
-        started = datetime.now() if self._has_second_log else None  # noqa: DTZ005 - for a difference
+        """gunicorn's, less its hooks. Raises StopIteration to end the connection, OSError if the client ended it."""
+        started = datetime.now() if self._has_gunicorn_log else None  # noqa: DTZ005 - for a difference
         response, environ = create(req, sock, addr, listener_name, self.cfg)
         environ["wsgi.multithread"] = True
         if req.refusal is not None:
@@ -194,12 +201,12 @@ class GeventWorker(GatewayWorker, GunicornGevent):  # type: ignore[misc]
                 if close := getattr(pieces, "close", None):
                     close()
         except (gevent.GreenletExit, SystemExit) as error:
-            # The worker has waited for it as long as it may.
+            # The worker's shutdown has cut the request.
             raise StopIteration from error
         except Exception as error:
             if isinstance(error, OSError) or not response.headers_sent:
                 raise
-            # A second answer on the same connection would be taken for a part of the first.
+            # The client would read a second response as a part of the first one's body.
             self.log.exception("Error handling request")
             sock.close()
             raise StopIteration from error
@@ -208,16 +215,16 @@ class GeventWorker(GatewayWorker, GunicornGevent):  # type: ignore[misc]
             raise StopIteration
         req.release()
         if req.unreader.has_more:
-            # Who sends requests ahead takes turns with those who wait for each answer: one request, not a whole slice.
+            # A client that pipelines gets one request's time per turn, like clients that wait for each response.
             yield_now()
         return True
 
     def _try_h2c_upgrade(self, *_: Any) -> bool:
-        """Upgrades are not offered: a client that asks for one goes on in HTTP/1.1 (RFC 9110 7.8)."""
+        """Upgrades are not supported, so the request is served in HTTP/1.1 (RFC 9110 7.8)."""
         return False
 
     def _shake_hands(self, client: Any, addr: Any) -> bool:
-        """Whether TLS is agreed on, in the time that a request's head has."""
+        """Whether the TLS handshake succeeded within the deadline of a request head."""
         with self.timeout_ctx():
             try:
                 client.do_handshake()
@@ -227,11 +234,11 @@ class GeventWorker(GatewayWorker, GunicornGevent):  # type: ignore[misc]
             return True
         return False
 
-    def timeout_ctx(self) -> Waiting:
-        """gunicorn enters it to wait for each request's head."""
+    def timeout_ctx(self) -> RequestWait:
+        """The context in which gunicorn waits for each request head."""
         if self._pool.full():
-            self.connections.send_away(1)
-        return self.connections.wait()
+            self.connections.evict(1)
+        return self.connections.request_wait()
 
 
 WORKER_CLASS = f"{__name__}.{GeventWorker.__name__}"

@@ -1,7 +1,7 @@
 """The sockets that gunicorn's master listens on, and how a reload changes them.
 
-gunicorn itself closes all of them and binds the new addresses afterwards. It ends where one is taken, and the workers
-that have not ended yet still listen on the old ones: no address could be kept or added.
+gunicorn's own reload closes all sockets before it binds the new addresses. It would fail to bind any address that old
+workers still listen on, and exit if an address is in use.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ log = logging.getLogger("gunicorn.error")
 
 
 class Listeners:
-    """`server` is gunicorn's arbiter, `addresses` what its configuration file gave it at the start."""
+    """`server` is gunicorn's arbiter, `addresses` the configured ones at the start."""
 
     def __init__(self, server: Any, addresses: Sequence[str]) -> None:
         self._server = server
         self.addresses = tuple(server.cfg.bind)
-        # Otherwise gunicorn's --bind overrides the configuration, on each reload as at the start.
+        # False with gunicorn's --bind, which overrides the configuration, on reloads too.
         self._is_configured = self.addresses == tuple(addresses)
         self._prepared: tuple[tuple[str, ...], list[Any]] | None = None
 
     def prepare(self, addresses: Sequence[str]) -> None:
-        """Opens the sockets of those addresses that are new, for `apply` to be put in place. Raises
-        ConfigurationError, and changes nothing, where one can't be listened on."""
+        """Opens sockets for new addresses; `apply` puts them in place. Raises ConfigurationError, and changes nothing,
+        if one can't be opened."""
         if not self._is_configured or tuple(addresses) == self.addresses:
             return
         if self._server.systemd or self._server.cfg.reuse_port:
@@ -42,8 +42,8 @@ class Listeners:
         opened: list[Any] = []
         try:
             for address in addresses:
-                if (listener := self._listener_of(parse_address(address))) is None:
-                    listener = self._opened(address)
+                if (listener := self._find_listener(parse_address(address))) is None:
+                    listener = self._open(address)
                     opened.append(listener)
                 listeners.append(listener)
         except ConfigurationError:
@@ -52,26 +52,26 @@ class Listeners:
         self._prepared = (tuple(addresses), listeners)
 
     def apply(self) -> None:
-        """Has workers that are started from now on listen on what was prepared. Those sockets that they do not need
-        are closed; old workers take connections from them until they end."""
+        """Gives workers that are started from now on the prepared sockets, and closes sockets that are no longer
+        needed here. Old workers accept connections from those until they end."""
         if self._prepared is None:
             return
         (self.addresses, listeners), self._prepared = self._prepared, None
-        gone = [one for one in self._server.LISTENERS if one not in listeners]
+        removed = [one for one in self._server.LISTENERS if one not in listeners]
         self._server.LISTENERS = listeners
-        # Another gunicorn that was started by USR2 may listen on the same path.
-        close_sockets(gone, unlink=self._server.reexec_pid == self._server.master_pid == 0)
+        # Another gunicorn, started by USR2, may listen on the same unix socket.
+        close_sockets(removed, unlink=self._server.reexec_pid == self._server.master_pid == 0)
         log.info("Listening at: %s", ",".join(map(str, listeners)))
 
-    def _listener_of(self, address: Any) -> Any:
+    def _find_listener(self, address: Any) -> Any:
         for listener in self._server.LISTENERS:
             own = listener.cfg_addr
-            # An IPv6 socket that was inherited names its scope, too.
+            # The address of an inherited IPv6 socket includes its scope.
             if (own[:2] if isinstance(own, tuple) else own) == address:
                 return listener
         return None
 
-    def _opened(self, text: str) -> Any:
+    def _open(self, text: str) -> Any:
         try:
             return open_listener(parse_address(text), self._server.cfg)
         except (OSError, ValueError) as error:
@@ -80,9 +80,9 @@ class Listeners:
 
 
 def open_listener(address: Any, config: Any) -> Any:
-    """A socket of gunicorn's. Raises OSError or ValueError."""
+    """A gunicorn socket that listens on the address. Raises OSError or ValueError."""
     if isinstance(address, int):
-        raise OSError("only sockets that were there at the start can be used")
+        raise OSError("a file descriptor can only be used at the start")
     if isinstance(address, tuple):
         return (TCP6Socket if ":" in address[0] else TCPSocket)(address, config, log)
     if is_listening(address):
@@ -91,7 +91,7 @@ def open_listener(address: Any, config: Any) -> Any:
 
 
 def is_listening(path: str) -> bool:
-    """Whether somebody answers at a unix socket. gunicorn would take its path away."""
+    """Whether a process listens on a unix socket. gunicorn would replace its file."""
     if not os.path.exists(path):
         return False
     with socket.socket(socket.AF_UNIX) as probe:

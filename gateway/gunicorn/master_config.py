@@ -1,4 +1,5 @@
-"""The settings in gunicorn's master: checked whole before any worker is started with them, also on HUP."""
+"""The settings in gunicorn's master, at the start and on reloads (HUP): no worker is started with settings that are
+wrong."""
 
 from __future__ import annotations
 
@@ -27,12 +28,13 @@ log = logging.getLogger("gunicorn.error")
 
 
 class MasterConfig:
-    """Kept on gunicorn's own module state through reloads, as its configuration file is run anew for each of them."""
+    """A module-level object, so that it survives reloads: gunicorn runs its configuration file again for each."""
 
     def __init__(self) -> None:
         self.in_force: Settings | None = None
+        # Where the settings in force come from, in one line.
         self.sources = ""
-        self.embedded_url: str | None = None
+        self.private_redis_url: str | None = None
         self.addresses_at_start: tuple[str, ...] = ()
         self.listeners: Listeners | None = None
         # Whether the last reload put new settings in force.
@@ -40,21 +42,22 @@ class MasterConfig:
         self._has_metrics_folder = False
 
     def load(self) -> Settings:
-        """The settings in force. An error ends the first start; on a reload it is logged and the old settings stay."""
+        """Loads and checks the settings, and returns those in force. An error ends the process at the start; on a
+        reload it is logged and the old settings stay in force."""
         try:
             loaded = load()
             settings = with_keys(loaded.settings)
-            # Before anything else is imported: what has been taken from an unpatched module stays unpatched.
+            # Before other imports: what a module has imported from an unpatched module stays unpatched.
             monkey.patch_all()
             if not self._has_metrics_folder:
                 open_metrics_folder()
                 self._has_metrics_folder = True
             if self.in_force is None:
                 with build_without_garbage_collection():
-                    check_once()
-                    build_once(settings)
+                    check_installed_libraries()
+                    build_application(settings)
             else:
-                build_apart(settings)
+                build_in_child(settings)
             if self.listeners is not None:
                 self.listeners.prepare(settings.server.addresses)
             raise_descriptor_limit(settings.server.connections_per_worker)
@@ -70,75 +73,75 @@ class MasterConfig:
         self.is_reloaded = self.in_force is not None
         self.addresses_at_start = self.addresses_at_start or settings.server.addresses
         self.in_force, self.sources = settings, loaded.summary()
-        return self.adopt()
+        return self._adopt()
 
     @property
     def settings(self) -> Settings:
-        """Those in force. `load` comes first, or the process ends."""
+        """The settings in force; `load` must have succeeded."""
         assert self.in_force is not None  # noqa: S101
         return self.in_force
 
-    def use_embedded_redis(self, url: str) -> None:
-        self.embedded_url = url
-        self.adopt()
+    def use_private_redis(self, url: str) -> None:
+        self.private_redis_url = url
+        self._adopt()
 
-    def adopt(self) -> Settings:
+    def _adopt(self) -> Settings:
         """Puts the settings in force for workers that are forked from now on."""
         settings = self.settings
-        if settings.redis_url is None and self.embedded_url is not None:
-            settings = settings.model_copy(update={"redis_url": SecretStr(self.embedded_url)})
+        if settings.redis_url is None and self.private_redis_url is not None:
+            settings = settings.model_copy(update={"redis_url": SecretStr(self.private_redis_url)})
         return adopt(settings)
 
 
-def check_once() -> None:
-    """Raises LibraryMismatch. Not on a reload, which imports no library anew."""
+def check_installed_libraries() -> None:
+    """Raises LibraryMismatch. At the start only: a reload imports no other version."""
     from gateway.library_checks import check_libraries  # noqa: PLC0415 - must not be imported before the patches
 
     check_libraries()
 
 
-def build_once(settings: Settings) -> None:
-    """Builds the application to see that it can be built: keys, certificates and all. Raises ConfigurationError.
-
-    It also imports, once for all workers, what they need."""
+def build_application(settings: Settings) -> None:
+    """Builds the application once, to check keys and certificates, and to import all that workers need before they are
+    forked. Raises ConfigurationError."""
     from gateway.application import build  # noqa: PLC0415 - must not be imported before the patches
 
     build(settings)
 
 
-def build_apart(settings: Settings) -> None:
-    """The same in a process of its own, which imports nothing for workers either. The libraries keep something of
-    each application that was ever built: a master that is often told to reload would grow.
+def build_in_child(settings: Settings) -> None:
+    """`build_application` in a forked process. Libraries keep references to each application that was ever built, so a
+    master that builds one for each reload would grow.
 
     Raises ConfigurationError."""
-    reader, writer = os.pipe()
-    # File objects, as gevent puts off what os.close() does.
-    with open(reader, encoding="utf-8") as found, open(writer, "w", encoding="utf-8") as finding:
+    read_end, write_end = os.pipe()
+    # File objects, as gevent delays os.close().
+    with open(read_end, encoding="utf-8") as reader, open(write_end, "w", encoding="utf-8") as writer:
         try:
             pid = get_original("os", "fork")()
         except OSError as error:
             raise ConfigurationError([f"it can't be checked now: {error.strerror}"]) from error
         if pid == 0:
             try:
-                json.dump(errors_in(settings), finding)
-                finding.flush()
+                json.dump(build_errors(settings), writer)
+                writer.flush()
             finally:
                 os._exit(0)
-        finding.close()
-        text = found.read()
+        writer.close()
+        text = reader.read()
     with suppress(ChildProcessError):
         get_original("os", "waitpid")(pid, 0)
     if errors := json.loads(text or '["the process that checks it has died"]'):
         raise ConfigurationError(errors)
 
 
-def errors_in(settings: Settings) -> list[str]:
+def build_errors(settings: Settings) -> list[str]:
+    """Why the application can't be built; empty if it can."""
     from prometheus_client import values  # noqa: PLC0415 - must not be imported before the patches
 
     # Without files: two processes must not write to those of the master.
     values.ValueClass = values.MutexValue
     try:
-        build_once(settings)
+        build_application(settings)
     except ConfigurationError as error:
         return error.errors
     except Exception:
@@ -147,4 +150,4 @@ def errors_in(settings: Settings) -> list[str]:
     return []
 
 
-MASTER = MasterConfig()
+MASTER_CONFIG = MasterConfig()

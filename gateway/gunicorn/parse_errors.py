@@ -1,7 +1,7 @@
-"""What is answered where there is no request to be served: messages that can't be read, and failures in the server.
+"""Responses to requests that can't be parsed, and to errors in the server itself.
 
-The application answers them, so that they get all that any answer gets: a request id, CORS fields, a line in the access
-log, a place in the metrics.
+The application makes these responses, so that they have what every response has: a request id, CORS headers, a line in
+the access log, a count in the metrics.
 """
 
 from __future__ import annotations
@@ -32,63 +32,64 @@ from gateway.system.time_slice import yield_now
 
 PROBLEMS: dict[type[ParseException], tuple[type[errors.BadRequest], str]] = {
     LimitRequestLine: (errors.TargetTooLong, "the target must be shorter"),
-    LimitRequestHeaders: (errors.HeadTooLarge, "there must be fewer fields, or shorter ones"),
-    ExpectationFailed: (errors.UnknownExpectation, "only 100-continue is understood"),
-    UnsupportedTransferCoding: (errors.UnsupportedCoding, "chunked alone is understood"),
+    LimitRequestHeaders: (errors.HeadTooLarge, "there must be fewer or shorter header fields"),
+    ExpectationFailed: (errors.UnknownExpectation, "only 100-continue is supported"),
+    UnsupportedTransferCoding: (errors.UnsupportedCoding, "only chunked is supported"),
 }
 UNKNOWN_VERSION = (errors.UnsupportedVersion, "use HTTP/1.1")
-NO_HOST = (errors.BadRequest, "there must be one Host field, with a host's name or address and perhaps a port")
+NO_HOST = (errors.BadRequest, "there must be one Host header, with a host name or address and optionally a port")
 MALFORMED = (errors.BadRequest, "the message is malformed or ambiguous")
-# The fields of a refused message that are heeded: they say how to answer, and nothing about who is asking.
-HEEDED = re.compile(r"\r\n(Origin|X-Request-Id)[ \t]*:([^\r\n]*)(?=\r\n)", re.IGNORECASE)
+# The only header fields of a refused request that are used. Both shape the response; neither says who the client is.
+USED_FIELDS = re.compile(r"\r\n(Origin|X-Request-Id)[ \t]*:([^\r\n]*)(?=\r\n)", re.IGNORECASE)
 
 
 class ProblemResponses:
-    """Answers refused messages with problem documents (RFC 9457), and logs them without quoting them: what can't be
-    read may well be a token, or an attempt at the log."""
+    """Mixin of a worker: answers refused requests with problem documents (RFC 9457). Log lines never quote a refused
+    request, as it may contain a token, or an attack on the log."""
 
     cfg: Config
     log: Any
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> bool:
-        """Has the application answer; the worker that this class is a part of does it."""
+        """Has the application respond. Implemented by the worker."""
         raise NotImplementedError
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         if not isinstance(exc, Exception):
-            # The worker ends.
+            # The worker exits.
             return
         peer = addr[0] if addr else "unknown"
         if isinstance(exc, ParseException) and not isinstance(exc, InvalidResponseHeader | InvalidResponseHeaderName):
             self.refuse(client, addr, problem_of(exc), exc.request if isinstance(exc, HeadRefused) else req)
         elif isinstance(exc, OSError):
-            # The TLS handshake failed, or the connection did; there is nobody to answer in HTTP.
+            # The connection or its TLS handshake failed, so no HTTP response can be sent.
             self.log.warning("a connection of %s failed: %s", peer, type(exc).__name__)
         elif is_exhaustion(exc):
-            RESOURCE_EXHAUSTION.tell(exc)
+            RESOURCE_EXHAUSTION.report(exc)
         else:
             self.log.error("a request of %s failed", peer, exc_info=exc)
             self.refuse(client, addr, errors.GatewayError("see the gateway's log for this request id"), req)
 
-    def refuse(self, client: Any, addr: Any, problem: errors.GatewayError, read: Request | None) -> None:
-        """Answers what could be `read` of a message with a problem. The connection is to end then."""
-        # A flood of them takes its turns behind whoever is to be served.
+    def refuse(self, client: Any, addr: Any, problem: errors.GatewayError, parsed: Request | None) -> None:
+        """Responds with a problem document; `parsed` is what could be parsed of the request. The caller then closes the
+        connection."""
+        # Other greenlets go first, so that a flood of bad requests does not delay good ones.
         yield_now()
         try:
-            # StopIteration: the connection is to end, which is known.
+            # StopIteration asks for the connection to be closed, which follows anyway.
             with suppress(StopIteration, OSError):
                 self.handle_request(
-                    client.getsockname(), RefusedRequest(self.cfg, client, addr, problem, read), client, addr
+                    client.getsockname(), RefusedRequest(self.cfg, client, addr, problem, parsed), client, addr
                 )
         except Exception:
-            self.log.exception("a refusal can't be answered")
+            self.log.exception("the response to a refused request failed")
 
 
 class RefusedRequest(Request):
-    """What is known of a refused message, as a request."""
+    """A request with the parts of a refused one that could be parsed."""
 
     def __init__(
-        self, cfg: Config, sock: Any, peer_addr: Any, refusal: errors.GatewayError, read: Request | None
+        self, cfg: Config, sock: Any, peer_addr: Any, refusal: errors.GatewayError, parsed: Request | None
     ) -> None:
         self.cfg = cfg
         self.refusal = refusal
@@ -98,34 +99,34 @@ class RefusedRequest(Request):
         self.proxy_protocol_info = None
         self._expected_100_continue = False
         self.must_close = True
-        # Not known: what comes is waited for a moment, so that the client reads the answer. Without a message, there is
-        # nothing to come.
-        self.body_length = None if read is not None else 0
+        # The length of a refused request's body is not known. The connection lingers then, so that the client can read
+        # the response. Without a request there is no body.
+        self.body_length = None if parsed is not None else 0
         self.body = Body(LengthReader(self.unreader, 0))
         self.version = (1, 1)
         self.method = self.uri = self.path = self.query = ""
         self.headers = []
-        if read is not None:
-            self._take(read)
+        if parsed is not None:
+            self._copy(parsed)
 
-    def _take(self, read: Request) -> None:
-        self.headers = list(heeded_fields(read.received))
-        # Set last of the request line. Without it, nobody knows what is in which part.
-        if read.version is not None:
-            self.version = (1, 0) if read.version == (1, 0) else (1, 1)
-            self.method, self.uri, self.path, self.query = read.method, read.uri, read.path, read.query
+    def _copy(self, parsed: Request) -> None:
+        self.headers = list(used_fields(parsed.received))
+        # The parser sets the version last; without it, the other parts of the request line are not reliable.
+        if parsed.version is not None:
+            self.version = (1, 0) if parsed.version == (1, 0) else (1, 1)
+            self.method, self.uri, self.path, self.query = parsed.method, parsed.uri, parsed.path, parsed.query
 
 
-def heeded_fields(received: bytes) -> Iterator[tuple[str, str]]:
-    """The fields by which a message that can't be read can still be answered. None that stands in it twice."""
+def used_fields(received: bytes) -> Iterator[tuple[str, str]]:
+    """The header fields of a refused request that its response needs, each only if it occurs once."""
     head, end, _ = received.decode("latin-1").removeprefix("\r\n").partition("\r\n\r\n")
-    found = [(name.upper(), value.strip(" \t")) for name, value in HEEDED.findall(head + end[:2])]
+    found = [(name.upper(), value.strip(" \t")) for name, value in USED_FIELDS.findall(head + end[:2])]
     names = [name for name, _ in found]
     return (field for field in found if names.count(field[0]) == 1)
 
 
 def problem_of(error: ParseException) -> errors.GatewayError:
-    """What a message that the parser refuses is answered with."""
+    """The problem for a request that the parser refuses."""
     reason = error.reason if isinstance(error, HeadRefused) else error
     kind: type[errors.BadRequest]
     if isinstance(reason, InvalidHTTPVersion) and isinstance(reason.version, tuple):
@@ -135,10 +136,10 @@ def problem_of(error: ParseException) -> errors.GatewayError:
     else:
         kind, detail = next((found for parsed, found in PROBLEMS.items() if isinstance(reason, parsed)), MALFORMED)
     problem = kind(detail)
-    # Its text would quote the message.
-    problem.__cause__ = UnreadableMessage(type(reason).__name__)
+    # Only the type: the parser's text would quote the request.
+    problem.__cause__ = RequestRefused(type(reason).__name__)
     return problem
 
 
-class UnreadableMessage(Exception):
-    """The parser's word for what is wrong with a message."""
+class RequestRefused(Exception):
+    """The name of the parser's exception."""

@@ -1,4 +1,4 @@
-"""Puts the gateway's way to read requests in the place of gunicorn's, which has no setting for it."""
+"""Replaces gunicorn's request parser and its creation of sockets, for which gunicorn has no settings."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Any
 from gunicorn import http, sock
 
 from gateway.config import ServerSettings
-from gateway.gunicorn.request_bodies import Patience
 from gateway.gunicorn.request_heads import Request, RequestParser
 from gateway.gunicorn.response_writer import Response
+from gateway.gunicorn.slow_clients import ClientTimeouts
 
 log = logging.getLogger("gunicorn.error")
-gunicorns_own = sock.create_sockets
+gunicorn_create_sockets = sock.create_sockets
 
 
-def replace_parts(settings: ServerSettings) -> None:
-    """In the process and those forked from it."""
+def patch_gunicorn(settings: ServerSettings) -> None:
+    """In this process and those forked from it."""
     Request.max_head_bytes = settings.max_head_bytes
-    Response.patience = Patience(
+    Response.timeouts = ClientTimeouts(
         piece_seconds=settings.client_timeout_seconds,
         body_seconds=settings.body_timeout_seconds,
         min_bytes_per_second=settings.min_body_bytes_per_second,
@@ -29,9 +29,9 @@ def replace_parts(settings: ServerSettings) -> None:
 
 
 def create_sockets(*given: Any) -> Any:
-    """gunicorn's listening sockets. Where it can't have one and gives up, its last word is what can be done."""
+    """gunicorn's listening sockets. Logs what to do if one can't be opened and gunicorn exits."""
     try:
-        return gunicorns_own(*given)
+        return gunicorn_create_sockets(*given)
     except SystemExit:
         log.error("Not started: choose another address, by PORT or server.bind, or end the process that listens there")
         raise

@@ -1,62 +1,44 @@
-"""Bodies of requests as they come from clients: their bytes, what is known of them, and how slow they may be."""
+"""Request bodies: `wsgi.input` with the facts that WSGI leaves out, read within the limits for slow clients."""
 
 from __future__ import annotations
 
 import errno
 import socket
-import time
 from contextlib import suppress
 from copy import copy
-from dataclasses import dataclass
 from functools import partial
 
 from gateway.gunicorn.request_heads import Request
+from gateway.gunicorn.slow_clients import ClientTimeouts, MinRateReceiver
 from gateway.proxy.chunked import REQUEST_CHUNK_LINE, ChunkDecoder
 
 RECEIVE_BYTES = 64 * 1024
-# An unread rest of a body up to this is read and thrown away, to keep the connection; beyond it, the connection goes.
-DRAINED_BYTES = 64 * 1024
-# A body may begin as slowly as it likes, for so long.
-PACE_GRACE_SECONDS = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long a client may take: for a piece of a body to come or to be taken, for a whole body to come (0: as long as
-    it likes), and how fast a body has to come in (0: at any speed)."""
-
-    piece_seconds: float = 30.0
-    body_seconds: float = 0.0
-    min_bytes_per_second: int = 0
+# An unread rest of a body up to this size is read and discarded so that the connection can be reused.
+MAX_DRAINED_BYTES = 64 * 1024
 
 
 class ClientStream:
-    """A request's body as `wsgi.input`, with what WSGI does not tell: `fields`, the header with duplicates apart.
+    """A request's body as `wsgi.input`. `fields` is the header with duplicate fields apart, `received` the number of
+    body bytes that were read.
 
-    100 Continue is sent when the body is asked for, not before: a request that is refused must not send it at all
-    (RFC 9110 10.1.1)."""
+    100 Continue is sent when the body is first read: a request that is refused must not get one (RFC 9110 10.1.1)."""
 
-    def __init__(self, request: Request, sock: socket.socket, patience: Patience) -> None:
+    def __init__(self, request: Request, sock: socket.socket, timeouts: ClientTimeouts) -> None:
         self._unreader = request.unreader
         self._socket = sock
-        self._patience = patience
+        self._receiver = MinRateReceiver(request.unreader, timeouts)
         self._decoder = ChunkDecoder(REQUEST_CHUNK_LINE) if request.body_length is None else None
-        # None: not known, as it is chunked.
+        # None if not known: the body is chunked.
         self._unread = request.body_length
         self.fields: list[tuple[str, str]] = request.headers
         self.expects_continue: bool = request._expected_100_continue
         self.failed = False
         self.received = 0
-        # Monotonic seconds, from the first look for it on; and how long the client has been waited for since.
-        self._began = 0.0
-        self._waited_seconds = 0.0
-        # With the chunks' own lines.
-        self._arrived_bytes = 0
 
     def read(self, size: int = -1) -> bytes:
-        """Between 1 and `size` bytes as they come, none at the end; without a size, all of it.
+        """Between 1 and `size` bytes as they arrive, none at the end; without a size, the whole body.
 
-        Raises OSError where the client has gone or is too slow, ValueError where its chunks are malformed."""
+        Raises OSError if the client has gone or is too slow, ValueError for malformed chunks."""
         if size < 0:
             return b"".join(iter(partial(self.read, RECEIVE_BYTES), b""))
         if self._unread == 0 or size == 0:
@@ -73,18 +55,18 @@ class ClientStream:
         return data
 
     def take_whole(self) -> bytes | None:
-        """All of a chunked body where its end has arrived with the head, or just behind it; else None, and `read` gives
-        it. Does not wait."""
+        """The whole of a chunked body whose end has arrived with the head or just after it; None otherwise, and `read`
+        returns it. Does not wait."""
         if self._decoder is None or self.expects_continue or self._unread == 0:
             return None
+        # An error is raised again by `read`.
         with suppress(OSError, ValueError):
-            # What is wrong with it shows when it is read.
-            self._decoder.feed(self._unreader.take_buffered() or self._unreader.chunk_arrived() or b"")
-            trial = copy(self._decoder)
-            data = trial.take(RECEIVE_BYTES)
-            if trial.is_ended:
-                self._decoder, self._unread = trial, 0
-                self._unreader.unread(trial.rest)
+            self._decoder.feed(self._unreader.take_buffered() or self._unreader.arrived_chunk() or b"")
+            decoder = copy(self._decoder)
+            data = decoder.take(RECEIVE_BYTES)
+            if decoder.is_ended:
+                self._decoder, self._unread = decoder, 0
+                self._unreader.unread(decoder.rest)
                 self.received = len(data)
                 return data
         return None
@@ -94,68 +76,46 @@ class ClientStream:
 
     @property
     def is_read(self) -> bool:
-        """Whether there is nothing left of it."""
+        """Whether the body was read to its end."""
         return self._unread == 0 and not self.failed
 
     @property
     def can_be_drained(self) -> bool:
-        """Whether what is left is little enough to read, so that the connection can take another request."""
+        """Whether the unread rest is small enough to read and discard, so that the connection can be reused."""
         return (
             not self.failed
             and not (self.expects_continue and self._unread != 0)
             and self._unread is not None
-            and self._unread <= DRAINED_BYTES
+            and self._unread <= MAX_DRAINED_BYTES
         )
 
     def _read_plain(self, size: int) -> bytes:
         unread = self._unread or 0
-        data = self._more(min(size, unread))
+        data = self._next(min(size, unread))
         if not data:
-            raise ended_early()
+            raise truncated()
         self._unread = unread - len(data)
         return data
 
     def _read_chunks(self, decoder: ChunkDecoder, size: int) -> bytes:
         while not (data := decoder.take(size)) and not decoder.is_ended:
-            more = self._more(RECEIVE_BYTES)
-            if not more:
-                raise ended_early()
-            decoder.feed(more)
+            arrived = self._next(RECEIVE_BYTES)
+            if not arrived:
+                raise truncated()
+            decoder.feed(arrived)
         if decoder.is_ended:
             self._unread = 0
             # The next request.
             self._unreader.unread(decoder.rest)
         return data
 
-    def _more(self, size: int) -> bytes:
-        """What has arrived already, else what arrives next."""
-        data: bytes = self._unreader.take_buffered() or self._receive(size)
+    def _next(self, size: int) -> bytes:
+        """Bytes that are buffered, else the next ones that arrive."""
+        data: bytes = self._unreader.take_buffered() or self._receiver.receive(size)
         if len(data) > size:
             self._unreader.unread(data[size:])
         return data[:size]
 
-    def _receive(self, size: int) -> bytes:
-        patience, now = self._patience, time.monotonic()
-        self._began = self._began or now
-        left = self._began + patience.body_seconds - now if patience.body_seconds else patience.piece_seconds
-        if left <= 0:
-            raise TimeoutError("the body takes too long")
-        is_last_moment = left < patience.piece_seconds
-        try:
-            if is_last_moment:
-                self._socket.settimeout(left)
-            data: bytes = self._unreader.chunk(size)
-        finally:
-            if is_last_moment:
-                self._socket.settimeout(patience.piece_seconds)
-        self._arrived_bytes += len(data)
-        # Only the time spent waiting for the client counts; that its service takes the body slowly is not its fault.
-        self._waited_seconds += time.monotonic() - now
-        least = self._waited_seconds * patience.min_bytes_per_second
-        if self._waited_seconds > PACE_GRACE_SECONDS and self._arrived_bytes < least:
-            raise TimeoutError("the body comes in too slowly")
-        return data
 
-
-def ended_early() -> ConnectionResetError:
+def truncated() -> ConnectionResetError:
     return ConnectionResetError(errno.ECONNRESET, "the body ended early")

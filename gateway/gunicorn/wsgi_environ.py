@@ -1,4 +1,4 @@
-"""The WSGI environment of a request (PEP 3333), made in one pass over its header."""
+"""The WSGI environ of a request (PEP 3333), made in one pass over its header fields."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from gateway.proxy.path_validation import decode_once
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-OF_CONTENT = {"CONTENT-TYPE": "CONTENT_TYPE", "CONTENT-LENGTH": "CONTENT_LENGTH"}
+CONTENT_KEYS = {"CONTENT-TYPE": "CONTENT_TYPE", "CONTENT-LENGTH": "CONTENT_LENGTH"}
 JOINED_BY = ","
 
 
 def create(req: Request, sock: Any, client: Any, server: Any, cfg: Config) -> tuple[Response, WSGIEnvironment]:
-    """The answer to be written, and the environment. `client` and `server` are the connection's addresses."""
+    """The response to write, and the environ. `client` and `server` are the addresses of the connection."""
     response = Response(req, sock, cfg)
     environ: WSGIEnvironment = {
-        **same_for_all(cfg),
+        **base_environ(cfg),
         "wsgi.input": req.body,
         "wsgi.url_scheme": req.scheme,
         "gunicorn.socket": sock,
@@ -55,11 +55,12 @@ def create(req: Request, sock: Any, client: Any, server: Any, cfg: Config) -> tu
 
 @lru_cache(maxsize=CACHED_NAMES)
 def environ_key(name: str) -> str:
-    """The key of a field whose name is in capitals."""
-    return OF_CONTENT.get(name) or "HTTP_" + name.replace("-", "_")
+    """The environ key of a field name in upper case."""
+    return CONTENT_KEYS.get(name) or "HTTP_" + name.replace("-", "_")
 
 
 @lru_cache(maxsize=8)
-def same_for_all(cfg: Config) -> WSGIEnvironment:
+def base_environ(cfg: Config) -> WSGIEnvironment:
+    """The part of the environ that is the same for all requests."""
     environ: WSGIEnvironment = wsgi.base_environ(cfg)
     return environ

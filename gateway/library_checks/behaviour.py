@@ -26,7 +26,7 @@ from redis.exceptions import ReadOnlyError
 
 from gateway.config import RateLimitSettings
 from gateway.errors import LibraryMismatch
-from gateway.gunicorn.parser_settings import MESSAGE_RULES
+from gateway.gunicorn.parser_settings import PARSER_SETTINGS
 from gateway.gunicorn.request_heads import Request, RequestParser
 from gateway.rate_limiting.flask_limiter_backend import SCHEME, STRATEGY
 from gateway.rate_limiting.limit_sets import LimitSets
@@ -52,7 +52,7 @@ def require(condition: object, text: str) -> None:
 
 def check_request_parser() -> None:
     config = Config()
-    for name, value in MESSAGE_RULES.items():
+    for name, value in PARSER_SETTINGS.items():
         config.set(name, value)
     usual, http.RequestParser = http.RequestParser, RequestParser
     try:

@@ -8,7 +8,7 @@ from types import CodeType
 
 from gunicorn.config import make_settings
 
-from gateway.gunicorn.parser_settings import MESSAGE_RULES
+from gateway.gunicorn.parser_settings import PARSER_SETTINGS
 
 # By library: a function, its parameters where the gateway's function takes their place ("" where it does not), and the
 # names that the function has to use.
@@ -82,7 +82,7 @@ def check_calls(path: str, parameters: str, names: str) -> None:
 
 
 def check_settings() -> None:
-    if unknown := sorted({*SETTINGS, *MESSAGE_RULES} - set(make_settings())):
+    if unknown := sorted({*SETTINGS, *PARSER_SETTINGS} - set(make_settings())):
         raise LookupError(f"there are no settings {', '.join(unknown)}")
 
 

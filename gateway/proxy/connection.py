@@ -22,8 +22,8 @@ from gateway.proxy.connection_errors import (
 )
 from gateway.proxy.timeouts import Timeouts
 from gateway.proxy.upload import Upload
-from gateway.system.shutdown import StreamEnd
-from gateway.system.sockets import receive, receive_arrived, send_all, system_poll, wait_for_answer, wait_for_any
+from gateway.system.shutdown import StreamGroup
+from gateway.system.sockets import receive, receive_arrived, send_all, system_poll, wait_for_any, wait_until_readable
 from gateway.system.time_slice import yield_if_due
 
 RECEIVE_BYTES = 128 * 1024
@@ -59,7 +59,7 @@ class UpstreamConnection:
         # Since when such a wait goes on, in monotonic seconds.
         self._waiting_since = math.inf
         # Shutdown signal that may interrupt a wait; set only between two server-sent events.
-        self.shutdown_signal: StreamEnd | None = None
+        self.shutdown_signal: StreamGroup | None = None
 
     def begin_round_trip(self, client_socket: socket.socket | None, timeouts: Timeouts) -> None:
         """To be called before each request. `client_socket` is watched while waiting for the upstream."""
@@ -187,7 +187,7 @@ class UpstreamConnection:
             self._socket.settimeout(max(0.001, min(UNWATCHED_SECONDS, remaining) if client else remaining))
             try:
                 if self._awaits_response:
-                    wait_for_answer(self._socket)
+                    wait_until_readable(self._socket)
                     self._awaits_response = False
                 data = receive(self._socket, RECEIVE_BYTES)
             except TimeoutError:

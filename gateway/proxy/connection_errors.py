@@ -22,6 +22,6 @@ def connection_error(error: OSError) -> ConnectionClosed | Overloaded:
     """The error to raise for an OSError on a connection. If this process has run out of descriptors or memory, the
     error is Overloaded, as the upstream has not failed."""
     if is_exhaustion(error):
-        RESOURCE_EXHAUSTION.tell(error)
+        RESOURCE_EXHAUSTION.report(error)
         return Overloaded("try again in a moment")
     return ConnectionAborted()

@@ -17,7 +17,7 @@ from gateway.proxy.chunked import RESPONSE_CHUNK_LINE, ChunkDecoder, MalformedCh
 from gateway.proxy.connection import UpstreamConnection
 from gateway.proxy.connection_errors import ConnectionAborted, ConnectionClosed, WorkerShuttingDown
 from gateway.proxy.http1 import EVENT_STREAM, ResponseHead
-from gateway.system.shutdown import StreamEnd, WorkerShutdown
+from gateway.system.shutdown import StreamGroup, WorkerShutdown
 from gateway.system.time_slice import yield_if_due
 
 PIECE_BYTES = 128 * 1024
@@ -161,14 +161,14 @@ class ResponseBody:
         self.is_truncated = self._has_length
         self._end()
 
-    def _next_events(self, shutdown_signal: StreamEnd) -> bytes:
+    def _next_events(self, shutdown_signal: StreamGroup) -> bytes:
         """The next piece of server-sent events. Raises WorkerShuttingDown between two events."""
         is_between = self._last_bytes.replace(b"\r\n", b"\n").replace(b"\r", b"\n").endswith(END_OF_EVENT)
-        if is_between and shutdown_signal.is_told:
+        if is_between and shutdown_signal.is_ended:
             raise WorkerShuttingDown
         self._connection.shutdown_signal = shutdown_signal if is_between else None
         piece = self._next_piece()
-        if shutdown_signal.is_told and not self.is_complete:
+        if shutdown_signal.is_ended and not self.is_complete:
             # In a stream without pauses it may take long until a piece happens to end where an event does.
             ends = [found.end() - len(self._last_bytes) for found in EVENT_END.finditer(self._last_bytes + piece)]
             if ends and ends[-1] > 0:

@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from gateway.errors import ConfigurationError
-from gateway.system.cleanup import at_end
+from gateway.system.cleanup import run_at_exit
 from gateway.system.folders import make_own_folder
 from gateway.system.processes import Child
 
@@ -39,7 +39,7 @@ class PrivateRedis:
         self._url_files: list[Path] = []
         self.url = f"unix://{folder}/redis.sock"
         self._start_child()
-        at_end(self.stop)
+        run_at_exit(self.stop)
 
     @classmethod
     def start(cls) -> PrivateRedis:

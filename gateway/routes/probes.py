@@ -25,9 +25,9 @@ def health_blueprint(rate_limiter: FallbackLimiter, issuers: Sequence[Issuer], e
         rate_limiter.is_reachable()
         # A list, so that `is_ready` of every issuer is read: reading it starts the loading of its keys.
         loaded = [issuer.keys.is_ready for issuer in issuers]
-        is_ready = any(loaded) and not end.is_raised
+        is_ready = any(loaded) and not end.is_set
         state = {
-            "status": "ending" if end.is_raised else "ready" if is_ready else "not ready",
+            "status": "ending" if end.is_set else "ready" if is_ready else "not ready",
             "redis": rate_limiter.state,
             "keys": "ok" if all(loaded) else "some never loaded" if any(loaded) else "never loaded",
         }

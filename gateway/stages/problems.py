@@ -119,7 +119,7 @@ def shortened(text: str) -> str:
 
 def unexpected_response(error: Exception) -> GatewayResponse:
     if is_exhaustion(error):
-        RESOURCE_EXHAUSTION.tell(error)
+        RESOURCE_EXHAUSTION.report(error)
         return problem_response(errors.Overloaded("try again in a moment"))
     log.error("%s failed", request.endpoint or "a request", exc_info=error)
     return problem_response(errors.GatewayError("the log of the gateway has the reason under this request id"))

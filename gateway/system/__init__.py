@@ -1,7 +1,8 @@
-"""What the gateway does with the system below it: processes, threads, sockets, folders, memory, and their ends.
+"""The operating system: processes, threads, sockets, folders, memory and signals.
 
-`background` and `threads` run what must not hold up requests, `processes` starts programs, `folders` keeps what is
-temporary, `sockets` knows every kind of socket; `memory` and `exhaustion` tell of what runs out, `ending` that it is
-over, by `flags` that all processes see. `connecting` makes connections, `standard_error` has nobody wait for a reader.
-`time_slice` shares a worker's time among its greenlets.
+`processes` starts programs, `threads` and `native_threads` run work in the background, `time_slice` shares a worker's
+time among its greenlets. `dns` and `tcp` make connections within a deadline, `sockets` handles any kind of socket.
+`stderr` and `pipe_messages` write messages without blocking. `folders` has temporary folders, `cleanup` what runs at
+exit, `shutdown` announces the exit, `flags` are shared by all processes. `cpus` and `memory` measure, and
+`resource_exhaustion` reacts when the system has nothing more to give.
 """

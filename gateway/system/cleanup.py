@@ -1,8 +1,8 @@
-"""What a process removes when it ends, also where a signal ends it while it starts.
+"""Cleanup at the exit of a process, also if a signal ends it while it starts.
 
-gunicorn handles signals only when the gateway is almost there. Until then Python would print a traceback for Ctrl-C, or
-the system would end the process with its temporary folders left behind. So gunicorn's configuration imports this file
-before anything else, and this file imports nothing that takes long.
+gunicorn installs its signal handlers near the end of the start. Until then Ctrl-C would print a traceback, and other
+signals would leave temporary folders behind. So gunicorn's configuration imports this module first; it imports only
+modules that load fast.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-# What they do where nobody has changed it: a shell has what it starts in the background ignore Ctrl-C, for example.
-USUAL_HANDLERS = {
+# Python's handlers. Others are left alone: a shell sets SIGINT to be ignored in background processes, for example.
+DEFAULT_HANDLERS = {
     signal.SIGINT: signal.default_int_handler,
     signal.SIGTERM: signal.SIG_DFL,
     signal.SIGQUIT: signal.SIG_DFL,
@@ -25,44 +25,44 @@ USUAL_HANDLERS = {
 _cleanups: list[tuple[int, Callable[[], None]]] = []
 
 
-def at_end(clean: Callable[[], None]) -> None:
-    """Has `clean` run at the end of this process, and not of those that are forked from it. It may run in a signal's
-    handler, so it must wait for nothing by gevent."""
+def run_at_exit(clean: Callable[[], None]) -> None:
+    """Runs `clean` at the exit of this process, but not of its forks. As `clean` may run in a signal handler, it must
+    not wait for anything with gevent."""
     _cleanups.append((os.getpid(), clean))
 
 
 @atexit.register
 def clean_up() -> None:
-    """The last one registered runs first."""
+    """In reverse order of registration."""
     while _cleanups:
         owner, clean = _cleanups.pop()
         if owner == os.getpid():
             clean()
 
 
-def end_quietly_by_signals() -> None:
-    """From now on, and until other handlers are set: gunicorn's master sets its own."""
-    for number, usual in USUAL_HANDLERS.items():
-        if signal.getsignal(number) == usual:
-            signal.signal(number, end_quietly)
+def exit_quietly_on_signals() -> None:
+    """Until other handlers are installed; gunicorn's master installs its own."""
+    for number, default in DEFAULT_HANDLERS.items():
+        if signal.getsignal(number) == default:
+            signal.signal(number, exit_quietly)
 
 
-def end_quietly(number: int, _: FrameType | None) -> None:
-    for one in USUAL_HANDLERS:
-        signal.signal(one, signal.SIG_IGN)
+def exit_quietly(number: int, _: FrameType | None) -> None:
+    for handled in DEFAULT_HANDLERS:
+        signal.signal(handled, signal.SIG_IGN)
     clean_up()
     if number != signal.SIGQUIT:
-        # A shell ends its script where Ctrl-C ended a command, and goes on where the command exited by itself.
+        # A shell aborts its script if a command was killed by Ctrl-C, and continues if the command has exited.
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
-    # Without a core dump; and where this is the first process of a container, which no signal ends by default.
+    # For SIGQUIT, as its default writes a core dump; and for process 1 of a container, which default signals don't end.
     os._exit(128 + number)
 
 
 @contextmanager
-def signals_wait() -> Iterator[None]:
-    """While something is made that must not be left behind, and is not registered yet."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, USUAL_HANDLERS)
+def signals_blocked() -> Iterator[None]:
+    """For the moment between making something and registering its cleanup."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, DEFAULT_HANDLERS)
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""What all processes of a gateway know of one another."""
+"""A flag that all processes of a gateway share."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import mmap
 
 
 class SharedFlag:
-    """Raised by one process, and seen by all: those forked from the one that made it share its one byte. It works from
-    a signal's handler."""
+    """Once set, it is set for all processes that were forked after it was made. It may be set in a signal handler."""
 
     def __init__(self) -> None:
         self._shared = mmap.mmap(-1, 1)
 
     @property
-    def is_raised(self) -> bool:
+    def is_set(self) -> bool:
         return self._shared[0] != 0
 
     def set(self) -> None:

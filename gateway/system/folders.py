@@ -1,7 +1,8 @@
-"""Temporary folders that belong to one process, and are removed after it however it ended.
+"""Temporary folders of a process that are removed after it, however it ends.
 
-The owner holds a lock on its folder, which the system releases when the last process that has it ends. A process id in
-the name would prove nothing: containers that share /tmp each have a process 1 of their own.
+The owner holds a lock on its folder, which the system releases when the last process that holds it ends. The next
+process that makes such a folder removes those without a lock. A process id in the name would not identify the owner:
+containers that share /tmp each have a process 1.
 """
 
 from __future__ import annotations
@@ -14,27 +15,27 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from gateway.system.cleanup import at_end, signals_wait
+from gateway.system.cleanup import run_at_exit, signals_blocked
 
-# Of the folders that this process made: as long as it lives, and those that it forked.
+# Descriptors that stay open in this process and its forks.
 _locks: list[int] = []
 
 
 def make_own_folder(prefix: str) -> Path:
-    """A new folder that only this user can enter; those under the same prefix whose owners have ended are removed."""
-    remove_left_behind(prefix)
+    """A new folder that only this user can enter. Removes folders with the same prefix whose owners have ended."""
+    remove_abandoned(prefix)
     lock = None
-    with signals_wait():
-        # Whoever removes folders may come between the making and the locking of one.
+    with signals_blocked():
+        # Another process may remove the folder before it is locked.
         while lock is None:
             folder = Path(tempfile.mkdtemp(prefix=f"{prefix}{os.getpid()}-"))
             lock = lock_folder(folder)
         _locks.append(lock)
-        at_end(partial(shutil.rmtree, folder, ignore_errors=True))
+        run_at_exit(partial(shutil.rmtree, folder, ignore_errors=True))
     return folder
 
 
-def remove_left_behind(prefix: str) -> None:
+def remove_abandoned(prefix: str) -> None:
     for folder in Path(tempfile.gettempdir()).glob(prefix + "*"):
         with suppress(OSError):
             if folder.lstat().st_uid == os.getuid() and (lock := lock_folder(folder, must_lock=True)) is not None:
@@ -45,9 +46,10 @@ def remove_left_behind(prefix: str) -> None:
 
 
 def lock_folder(folder: Path, *, must_lock: bool = False) -> int | None:
-    """A descriptor that holds the folder's lock; None where another process holds it, or the folder is gone.
+    """A descriptor that holds the folder's lock; None if another process holds it, or the folder is gone.
 
-    A file system without locks is no reason not to start: the folder just stays behind if the process is killed."""
+    Without `must_lock`, an unlocked descriptor on a file system that has no locks: the folder then stays if the process
+    is killed."""
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except FileNotFoundError:

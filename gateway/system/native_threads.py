@@ -1,4 +1,4 @@
-"""Work that takes CPU time, done aside: under gevent, requests wait for whatever does not wait itself."""
+"""CPU-bound work in native threads: on gevent's own thread it would hold up all requests of the worker."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import TypeVar
 from gevent.monkey import is_module_patched
 from gevent.threadpool import ThreadPool
 
-# One may wait for a reader of the log that is stuck. More would only take the processor from one another.
+# One may be blocked by a stuck reader of the log. More would only compete for the CPU.
 THREADS = 4
 
 Result = TypeVar("Result")
 
 
 def run_in_native_thread(work: Callable[[], Result]) -> Result:
-    """The result of `work`, run in a thread of the system's while the requests of this process go on.
+    """The result of `work`, run in a native thread while this process serves requests.
 
-    It must use nothing that waits by gevent, so it must not import anything nor log: the locks of both are gevent's,
-    and threads that wait for one another by them may wait for ever. Raises what `work` raises."""
+    `work` must not use anything that waits with gevent. So it must neither import nor log: the locks of both are
+    gevent's, and two threads that wait for each other's lock may deadlock. Raises what `work` raises."""
     if not is_module_patched("threading"):
         return work()
     results: list[Result] = []
@@ -30,16 +30,16 @@ def run_in_native_thread(work: Callable[[], Result]) -> Result:
         try:
             results.append(work())
         except BaseException as error:
-            # gevent would also write it to standard error, as if nobody could expect it.
+            # gevent would also print it to standard error.
             failures.append(error)
 
-    threads_of(os.getpid()).apply(run)
+    thread_pool(os.getpid()).apply(run)
     for failure in failures:
         raise failure
     return results[0]
 
 
 @cache
-def threads_of(pid: int) -> ThreadPool:  # noqa: ARG001 - not those of the process from which this one was forked
-    """Not gevent's own, which may all be waiting for name servers."""
+def thread_pool(pid: int) -> ThreadPool:  # noqa: ARG001 - part of the cache key: a fork does not have these threads
+    """Not gevent's own pool, all of whose threads may be waiting for name servers."""
     return ThreadPool(THREADS)

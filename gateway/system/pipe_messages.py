@@ -1,7 +1,7 @@
-"""Messages of several processes on one pipe, each of them whole.
+"""Writes whole messages to a pipe that several processes write to.
 
-The system writes 4096 bytes at once (PIPE_BUF of Linux); what is longer may be mixed with what others write. So whoever
-writes holds a lock on the pipe. The system releases it when its holder dies.
+Linux writes up to 4096 bytes (PIPE_BUF) in one piece; a longer message may be mixed with those of other processes. So
+writers hold a lock on the pipe, which the system releases if its holder dies.
 """
 
 from __future__ import annotations
@@ -16,33 +16,33 @@ from gevent.monkey import get_original
 
 PIPE_BYTES = 4096
 PAUSE_SECONDS = 0.001
-# For each pipe, by its inode, whether its last message has no end: its writer was killed, or did not wait for longer.
-# Memory that gunicorn's master shares with all that it forks.
+# For each pipe, by its inode, whether the last message is incomplete: its writer was killed or gave up. The memory is
+# shared by gunicorn's master and its forks.
 _UNFINISHED = mmap.mmap(-1, 64)
 
 
 def write_message(pipe: int, data: bytes, may_wait: Callable[[], bool]) -> bool:
-    """Whether all of it was written, with nothing in between. `may_wait` waits for the pipe's reader, and says whether
-    to try again. Raises OSError where there is no more reader.
+    """Writes the message in one piece; whether all of it was written. `may_wait` waits for the pipe's reader, and
+    returns whether to try again. Raises OSError if the pipe has no reader.
 
-    The descriptor itself must not be set not to block: whoever else has it would be, too. Where it can't be opened
-    anew, as no descriptor is left or this is not Linux, the message may be mixed with others."""
+    The pipe is opened again, as O_NONBLOCK on the descriptor itself would affect all processes that share it. If it
+    can't be opened, without a free descriptor or outside Linux, the message may be mixed with others."""
     try:
         own = os.open(f"/proc/self/fd/{pipe}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return write_in_parts(pipe, data, may_wait)
     try:
-        while not has_locked(own):
+        while not try_lock(own):
             get_original("time", "sleep")(PAUSE_SECONDS)
             if not may_wait():
                 return False
         return write_locked(own, data, may_wait)
     finally:
-        # gevent would put it off, and the lock with it.
+        # gevent's os.close would delay it, and with it the release of the lock.
         get_original("os", "close")(own)
 
 
-def has_locked(pipe: int) -> bool:
+def try_lock(pipe: int) -> bool:
     with suppress(BlockingIOError):
         fcntl.flock(pipe, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return True
@@ -72,6 +72,6 @@ def write_in_parts(pipe: int, data: bytes, may_wait: Callable[[], bool]) -> bool
     while data:
         if not may_wait():
             return False
-        # As much fits into a pipe to which one can write.
+        # A writable pipe has room for this many bytes.
         data = data[os.write(pipe, data[:PIPE_BYTES]) :]
     return True

@@ -1,4 +1,4 @@
-"""Child processes that never outlive this one: started in a session of their own, ended by process id."""
+"""Child processes that never outlive this one, each in its own session."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STOP_SECONDS = 10.0
 
 
 class Child:
-    """A started process."""
+    """A child process."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -27,11 +27,10 @@ class Child:
 
     @classmethod
     def start(cls, command: Sequence[str], folder: Path, log: Path, environ: Mapping[str, str]) -> Child:
-        """Starts `command` in `folder`, its output in `log`. On Linux the kernel kills it when this process dies,
-        however that dies.
+        """Starts `command` in `folder`, with its output in `log`. On Linux the kernel kills it when this process dies.
 
-        By hand, as gevent's subprocess watches children with a signal handler that gunicorn's master replaces."""
-        # Looked up now: between fork and exec nothing may be imported.
+        With fork and exec, as gevent's subprocess needs a SIGCHLD handler that gunicorn's master replaces."""
+        # Before the fork: between fork and exec nothing may be imported.
         prctl = ctypes.CDLL(None).prctl if sys.platform.startswith("linux") else None
         parent, descriptors = os.getpid(), os.sysconf("SC_OPEN_MAX")
         pid: int = get_original("os", "fork")()
@@ -42,35 +41,34 @@ class Child:
                 prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
                 if os.getppid() != parent:
                     os._exit(1)
-            # Ctrl-C on the terminal is for the parent, which ends this one in its turn.
+            # Ctrl-C on the terminal must reach only the parent, which then stops this process.
             os.setsid()
             os.chdir(folder)
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
             os.dup2(output, 1)
             os.dup2(output, 2)
-            # gunicorn's listeners are to be inherited, by gunicorn: nobody else may keep their ports taken.
+            # gunicorn's listeners are inheritable, for its own restart; here they would keep their ports in use.
             os.closerange(3, descriptors)
-            os.execve(command[0], list(command), dict(environ))  # noqa: S606 - no shell in between is what is wanted
+            os.execve(command[0], list(command), dict(environ))  # noqa: S606 - runs without a shell
         finally:
             os._exit(127)
 
     def has_ended(self) -> bool:
-        # Once it has, its id may be another process's.
+        # After its end the process id may belong to another process.
         self._has_ended = self._has_ended or has_ended(self.pid)
         return self._has_ended
 
     def kill(self) -> None:
-        """Ends the process at once; nothing, in a process forked from the one that started it. It may be called in a
-        signal's handler."""
+        """Kills the process. Does nothing in a fork of the process that started it. May be called in a signal
+        handler."""
         if os.getpid() == self._parent and not self.has_ended():
             with suppress(ProcessLookupError, ChildProcessError):
                 os.kill(self.pid, signal.SIGKILL)
                 get_original("os", "waitpid")(self.pid, 0)
 
-    def stop(self, patience_seconds: float = STOP_SECONDS) -> None:
-        """Asks the process to end, and makes it where it does not listen. Does nothing in a process forked from the
-        one that started it."""
+    def stop(self, timeout_seconds: float = STOP_SECONDS) -> None:
+        """Sends SIGTERM, and SIGKILL after the timeout. Does nothing in a fork of the process that started it."""
         if os.getpid() != self._parent:
             return
         for sign in (signal.SIGTERM, signal.SIGKILL):
@@ -78,13 +76,13 @@ class Child:
                 return
             with suppress(ProcessLookupError):
                 os.kill(self.pid, sign)
-            deadline = time.monotonic() + patience_seconds
+            deadline = time.monotonic() + timeout_seconds
             while time.monotonic() < deadline and not self.has_ended():
                 time.sleep(0.02)
 
 
 def has_ended(pid: int) -> bool:
-    """Whether a process has ended; a child's end is collected on the way, if nobody else did."""
+    """Whether a process has ended. Reaps it if it is a child."""
     try:
         return os.waitpid(pid, os.WNOHANG)[0] == pid
     except ChildProcessError:

@@ -1,4 +1,4 @@
-"""Running out of what the system gives a process: told as the gateway's own trouble, which it is, and rarely."""
+"""Running out of file descriptors, memory, buffers or ports: logged once in a while, and relieved where possible."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from typing import TypeVar
 
 from gateway.system.shutdown import WORKER_SHUTDOWN
 
-OUT_OF = frozenset([errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL])
-# One line in so many seconds: it happens to every request then.
-TOLD_EVERY_SECONDS = 10.0
+EXHAUSTION_ERRORS = frozenset([errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL])
+# It then happens with every request.
+LOG_INTERVAL_SECONDS = 10.0
 
 log = logging.getLogger(__name__)
 Made = TypeVar("Made")
 
 
 def is_exhaustion(error: BaseException | None) -> bool:
-    """Whether this process has no more descriptors, memory, buffers or ports: nobody else's fault."""
-    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in OUT_OF)
+    """Whether the error means that this process has no more descriptors, memory, buffers or ports."""
+    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in EXHAUSTION_ERRORS)
 
 
 class ResourceExhaustion:
-    """Logs that it has come to that, once in a while, and has a worker without memory replaced. Each of `spare` closes
-    what the process can do without, and returns whether there was something to be closed."""
+    """`spare` has functions that close what the process can do without, such as idle connections, and return whether
+    there was anything to close."""
 
     def __init__(self) -> None:
-        self._next: float = 0.0
+        self._next_log = 0.0
         self.spare: list[Callable[[], bool]] = []
 
     def release_spare(self) -> bool:
-        """Gives back what the process can do without; whether there was something, so that trying again is worth it."""
+        """Closes what the process can do without; whether there was anything, so that another attempt may succeed."""
         return any(release() for release in self.spare)
 
     def with_spare(self, make: Callable[[], Made]) -> Made:
-        """What `make` gives; where it can't for being out of something, it is tried again with what can be given back.
-        Raises OSError."""
+        """The result of `make`. If resources are exhausted, it is called again after a `release_spare`. Raises
+        OSError."""
         try:
             return make()
         except OSError as error:
@@ -46,15 +46,16 @@ class ResourceExhaustion:
                 return make()
             raise
 
-    def tell(self, error: BaseException) -> None:
+    def report(self, error: BaseException) -> None:
+        """Logs the error, and has the worker replaced if it has no memory left."""
         if isinstance(error, MemoryError):
-            # What is left after that may be in any state.
+            # Any object may be left in an inconsistent state.
             WORKER_SHUTDOWN.retire()
         now = time.monotonic()
-        if now >= self._next:
-            self._next = now + TOLD_EVERY_SECONDS
+        if now >= self._next_log:
+            self._next_log = now + LOG_INTERVAL_SECONDS
             reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else "out of memory"
-            log.error("this worker (pid %s) has run out of something: %s", os.getpid(), reason)
+            log.error("this worker (pid %s) has run out of a resource: %s", os.getpid(), reason)
 
 
 RESOURCE_EXHAUSTION = ResourceExhaustion()

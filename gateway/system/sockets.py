@@ -1,4 +1,4 @@
-"""What is done with sockets of any kind: the system's, gevent's, those with TLS."""
+"""Socket operations for any kind of socket: the system's, gevent's, with TLS or without."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from gateway.system.time_slice import restart_slice, yield_if_due
 
 
 def receive(sock: Any, size: int) -> bytes:
-    """Between 1 and `size` bytes, as they come; none at the end of the connection. Other greenlets get their share of
-    the time where bytes have always arrived already. Raises OSError."""
+    """Between 1 and `size` bytes as they arrive; none at the end of the connection. Other greenlets get their share of
+    the time even if bytes have always arrived already. Raises OSError."""
     yield_if_due()
     data: bytes = sock.recv(size)
     return data
 
 
 def receive_arrived(sock: Any, size: int) -> bytes | None:
-    """`receive` of what has arrived already; None where nothing has, although there may be something for TLS alone.
-    Leaves the socket's timeout to whoever sends on it at the same time. Raises OSError."""
+    """`receive` without waiting; None if no bytes have arrived, or only bytes of the TLS protocol itself. Restores the
+    socket's timeout, for another greenlet that sends on the socket. Raises OSError."""
     yield_if_due()
     timeout = sock.gettimeout()
     sock.settimeout(0)
@@ -43,38 +43,36 @@ def receive_arrived(sock: Any, size: int) -> bytes | None:
 
 
 def send_all(sock: socket.socket, data: bytes) -> None:
-    """`sendall`, which asks gevent's sockets for one call of the system where one takes it all, as it mostly does."""
+    """`sendall`; with one system call if that sends all, which gevent's own `sendall` makes more expensive."""
     yield_if_due()
     sent = sock.send(data) if data else 0
     if sent < len(data):
         sock.sendall(memoryview(data)[sent:])
 
 
-def wait_for_answer(sock: Any) -> None:
-    """For whoever has just asked, and is to read the answer: waits until there is something, as `recv` would.
-
-    gevent's `recv` asks the system first, which has nothing to give yet, and to be told that costs more than to send.
-    Raises OSError."""
+def wait_until_readable(sock: Any) -> None:
+    """Waits until `recv` returns bytes. To be called before a `recv` after a send: gevent's `recv` first tries to read,
+    which fails as no response can be there yet, and this costs more than the send. Raises OSError."""
     event = getattr(sock, "_read_event", None)
-    # With TLS, what has come may have been read by it already.
+    # With TLS, bytes that have arrived may be in its buffer already.
     if event is not None and not isinstance(sock, ssl.SSLSocket):
         sock._wait(event)
         restart_slice()
 
 
 def system_poll(sock: socket.socket | int, event: int = select.POLLIN) -> select.poll:
-    """To ask with `poll(0)` whether there is something to read, or the other side has gone: the system's own also
-    where gevent has put another one in its place."""
+    """A poll object of the system, also if gevent has replaced that. Its `poll(0)` returns at once whether there is
+    something to read, or the peer has gone."""
     poll: select.poll = original("select", "poll")()
     poll.register(sock, event)
     return poll
 
 
 def wait_for_any(events: Mapping[int, int], seconds: float | None = None) -> set[int]:
-    """The descriptors for which one of their events has come, as poll(2) names them; none when the time is over.
+    """The descriptors with one of their events (those of poll(2)); none after the timeout.
 
-    Where the system has epoll, that can also wait for a connection's end behind bytes that nobody reads (POLLRDHUP),
-    and gevent waits for the epoll's own descriptor. gevent's poll knows of reading and writing alone."""
+    gevent's poll supports only reading and writing. With epoll, gevent can wait for the epoll's own descriptor, and so
+    for the end of a connection behind unread bytes (POLLRDHUP)."""
     epoll = original("select", "epoll")
     if epoll is None:
         poll: Any = select.poll()
@@ -93,7 +91,7 @@ def wait_for_any(events: Mapping[int, int], seconds: float | None = None) -> set
 
 
 def original(module: str, name: str) -> Any:
-    """The system's own, below what gevent has put in its place or taken away; None where there is none."""
+    """The system's object that gevent has replaced or removed; None if the system has none."""
     if is_module_patched(module):
         try:
             return get_original(module, name)
@@ -103,19 +101,19 @@ def original(module: str, name: str) -> Any:
 
 
 def peek(sock: socket.socket) -> bytes | None:
-    """The first byte that has come and was not read, b"" where the other side has ended the connection, None where
-    nothing has come; with TLS, of what is encrypted. Never waits. Raises OSError."""
-    # The system's own below gevent's, which never waits itself.
-    own: _socket.socket = getattr(sock, "_sock", sock)
-    timeout = own.gettimeout()
+    """The next unread byte, b"" if the peer has closed the connection, None if no byte has arrived. With TLS, the byte
+    is encrypted. Never waits. Raises OSError."""
+    # The system's socket inside of gevent's.
+    raw: _socket.socket = getattr(sock, "_sock", sock)
+    timeout = raw.gettimeout()
     try:
         if timeout != 0:
-            own.settimeout(0)
-        # As TLS has it, it takes no flags.
-        return _socket.socket.recv(own, 1, _socket.MSG_PEEK)
+            raw.settimeout(0)
+        # The method of the base class, as the one of TLS sockets accepts no flags.
+        return _socket.socket.recv(raw, 1, _socket.MSG_PEEK)
     except BlockingIOError:
         return None
     finally:
         if timeout != 0:
             with suppress(OSError):
-                own.settimeout(timeout)
+                raw.settimeout(timeout)

@@ -1,7 +1,7 @@
-"""Standard error that nobody waits for: what its reader does not take is lost, and counted.
+"""Standard error that never blocks: messages that its reader does not read in time are dropped and counted.
 
-Messages are written wherever something happens: in the loop that serves all requests, and in gunicorn's master. A pipe
-that nobody reads any more would stop both for good at the first message that does not fit.
+Messages are written in the loop that serves all requests, and in gunicorn's master. If standard error is a pipe whose
+reader hangs, the first message that does not fit into the pipe would block both for ever.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from typing import Any
 from gateway.system.pipe_messages import write_message
 from gateway.system.sockets import system_poll
 
-# A reader that is merely slow is given so much of each second.
-PATIENCE_SECONDS = 0.1
+# A slow reader is waited for during this part of each second.
+MAX_WAIT_SECONDS = 0.1
 
 
 class NonBlockingStderr(io.RawIOBase):
-    """Takes all that is written, and passes on what fits, each message at one go: others write there, too."""
+    """Accepts every message and writes those that fit, each in one piece, as other processes write there, too."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self._lost = 0
-        self._second, self._patience_left = 0, PATIENCE_SECONDS
+        self._dropped = 0
+        self._second, self._wait_left = 0, MAX_WAIT_SECONDS
 
     def fileno(self) -> int:
         return self._descriptor
@@ -40,46 +40,45 @@ class NonBlockingStderr(io.RawIOBase):
         return os.isatty(self._descriptor)
 
     def write(self, data: Any) -> int:
-        if self._lost:
-            note = b"%d messages to standard error were lost, as nobody took them\n" % self._lost
-            if self._passes(note):
-                self._lost = 0
-        if not self._passes(bytes(data)):
-            self._lost += 1
+        if self._dropped:
+            note = b"%d messages to standard error were dropped, as nobody read them\n" % self._dropped
+            if self._try_write(note):
+                self._dropped = 0
+        if not self._try_write(bytes(data)):
+            self._dropped += 1
         return len(data)
 
-    def _passes(self, data: bytes) -> bool:
+    def _try_write(self, data: bytes) -> bool:
         """Whether all of it went out."""
         try:
-            # It may lead elsewhere by now, as gunicorn's --capture-output and --daemon have it.
+            # Checked each time: gunicorn's --capture-output and --daemon redirect it later.
             if stat.S_ISFIFO(os.fstat(self._descriptor).st_mode):
-                return write_message(self._descriptor, data, self._can_wait)
+                return write_message(self._descriptor, data, self._may_wait)
             while data:
                 try:
                     data = data[write_now(self._descriptor, data) :]
                 except BlockingIOError:
-                    if not self._can_wait():
+                    if not self._may_wait():
                         return False
         except OSError:
-            # Its reader has gone.
+            # There is no reader any more.
             return False
         return True
 
-    def _can_wait(self) -> bool:
-        """Waits a moment, if there is one left; whether something fits now."""
+    def _may_wait(self) -> bool:
+        """Waits for the reader if time is left in this second; whether something fits now."""
         now = time.monotonic()
         if int(now) != self._second:
-            self._second, self._patience_left = int(now), PATIENCE_SECONDS
-        if self._patience_left <= 0:
+            self._second, self._wait_left = int(now), MAX_WAIT_SECONDS
+        if self._wait_left <= 0:
             return False
-        is_ready = can_write(self._descriptor, self._patience_left)
-        self._patience_left -= max(time.monotonic() - now, 0.001)
+        is_ready = can_write(self._descriptor, self._wait_left)
+        self._wait_left -= max(time.monotonic() - now, 0.001)
         return is_ready
 
 
-def wait_for_no_reader() -> None:
-    """Has messages of this process, and of those forked from it, wait for nobody who reads them from a pipe or a
-    socket."""
+def install_non_blocking_stderr() -> None:
+    """Replaces `sys.stderr` in this process and its forks."""
     if isinstance(getattr(sys.stderr, "buffer", None), NonBlockingStderr) or sys.stderr is None:
         return
     raw: Any = NonBlockingStderr(sys.stderr.fileno())
@@ -87,10 +86,10 @@ def wait_for_no_reader() -> None:
 
 
 def write_now(descriptor: int, data: bytes) -> int:
-    """How much of it was written there. Raises BlockingIOError where a socket takes nothing now, else OSError."""
+    """The number of bytes written. Raises BlockingIOError if a socket accepts none now, else OSError."""
     if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
         return os.write(descriptor, data)
-    # The system's own, below gevent's.
+    # The system's socket, not gevent's.
     connection = _socket.socket(fileno=descriptor)
     try:
         return connection.send(data, _socket.MSG_DONTWAIT)
@@ -99,5 +98,5 @@ def write_now(descriptor: int, data: bytes) -> int:
 
 
 def can_write(descriptor: int, seconds: float) -> bool:
-    # A poll of its own each time: threads may not share one.
+    # A new poll object each time, as threads must not share one.
     return bool(system_poll(descriptor, select.POLLOUT).poll(seconds * 1000))

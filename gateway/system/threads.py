@@ -1,6 +1,6 @@
-"""Background threads that nobody waits for at the end of the process: one of its own, or several things at once.
+"""Background threads that do not delay the exit of the process: a lasting one per process, or a group of tasks.
 
-concurrent.futures joins its threads when the interpreter ends: a worker that is to end would wait for theirs.
+concurrent.futures would join its threads at exit, so a worker would wait for them.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ log = logging.getLogger(__name__)
 
 
 class PerProcessThread:
-    """A thread of each process, with a lasting task: started once, when first asked for, so not before a fork; and
-    again where the task has failed. `at_exit` is called at the end of each process that started it: what registered
-    itself when it was made would stay in gunicorn's master, which makes an application for each reload and drops it."""
+    """A lasting background thread. Each process starts its own at the first `start`, and again if it has failed.
+
+    `at_exit` is called at the exit of each process that started the thread. It is registered with the start, as
+    gunicorn's master builds objects with such a thread, never starts it and drops them."""
 
     def __init__(self, name: str, run: Callable[[], None], at_exit: Callable[[], None] | None = None) -> None:
         self._name = name
@@ -33,17 +34,17 @@ class PerProcessThread:
             if self._pid != os.getpid():
                 self._pid = os.getpid()
                 try:
-                    Thread(target=self._run_on, name=self._name, daemon=True).start()
+                    Thread(target=self._run_logged, name=self._name, daemon=True).start()
                 except BaseException:
-                    # Where no thread can be had, the next one who asks tries again.
+                    # If no thread can be started now, the next call tries again.
                     self._pid = 0
                     raise
                 if self._at_exit is not None:
-                    # It may have been registered before, where the task has failed.
+                    # Registered already if the thread has failed before.
                     atexit.unregister(self._at_exit)
                     atexit.register(self._at_exit)
 
-    def _run_on(self) -> None:
+    def _run_logged(self) -> None:
         try:
             self._run()
         except Exception:
@@ -52,37 +53,37 @@ class PerProcessThread:
 
 
 class TaskGroup:
-    """Runs calls in threads, `most` of them at once. What they raise is logged, also that no thread can be had.
-    `changed` is notified when a call has ended."""
+    """Runs tasks in threads, up to `max_running` at once. Exceptions are logged, also that no thread can be started.
+    `changed` is notified whenever a task has ended."""
 
-    def __init__(self, most: int, changed: Condition | None = None) -> None:
-        self._free = BoundedSemaphore(most)
+    def __init__(self, max_running: int, changed: Condition | None = None) -> None:
+        self._free = BoundedSemaphore(max_running)
         self._changed = changed or Condition()
         self._pending = 0
 
-    def begin(self, calls: Iterable[Callable[[], None]]) -> None:
-        for call in calls:
+    def begin(self, tasks: Iterable[Callable[[], None]]) -> None:
+        for task in tasks:
             with self._changed:
                 self._pending += 1
             try:
-                Thread(target=self._run, args=(call,), daemon=True).start()
+                Thread(target=self._run, args=(task,), daemon=True).start()
             except Exception:
-                log.exception("work in the background can't be begun")
+                log.exception("a background task could not be started")
                 self._end_one()
 
     def wait(self, seconds: float, is_enough: Callable[[], bool] = lambda: False) -> bool:
-        """Until all that was begun has ended, and no longer than that, nor after `is_enough` when `changed` was
-        notified; whether all has ended."""
+        """Waits until all tasks have ended, until `is_enough` holds (checked when `changed` is notified), or for
+        `seconds`; whether all have ended."""
         with self._changed:
             self._changed.wait_for(lambda: self._pending == 0 or is_enough(), seconds)
             return self._pending == 0
 
-    def _run(self, call: Callable[[], None]) -> None:
+    def _run(self, task: Callable[[], None]) -> None:
         try:
             with self._free:
-                call()
+                task()
         except Exception:
-            log.exception("work in the background failed")
+            log.exception("a background task failed")
         finally:
             self._end_one()
 

@@ -1,7 +1,7 @@
-"""Fair shares of a worker's time: a greenlet that never has to wait lets the others run every few milliseconds.
+"""Fair shares of a worker's time: a greenlet that never waits lets others run every millisecond.
 
-gevent switches greenlets only where one of them waits. A loop whose next bytes have always arrived (a flood of small
-chunks, pipelined requests, interim responses without end) never waits, and would hold the whole worker.
+gevent switches greenlets only when one waits. A loop whose next bytes have always arrived already (a flood of small
+chunks, pipelined requests, endless interim responses) never waits, and would hold up the whole worker.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ SLICE_SECONDS = 0.001
 
 
 class TimeSlice:
-    """How long the current greenlet has run. It is measured from call to call, as a hook in each switch would cost all
-    requests: a greenlet that has waited in between may let the others run once more than it had to.
+    """Measures how long the current greenlet has run, from call to call: a hook in every switch would slow down all
+    requests. A greenlet that has waited between two calls may yield once more than necessary.
 
-    Greenlets that have used up their slice form a queue. The loop resumes one of them each time that it has served
-    everybody else whose data has arrived: however many they are, they hold up the others by one slice. (`sleep(0)`
-    would not do: gevent runs fifty of such greenlets before it looks for data.)"""
+    Greenlets that have used up their slice queue. In each round of the loop, gevent serves all connections whose data
+    has arrived, then one greenlet of the queue: however long the queue is, it delays the others by one slice.
+    (`sleep(0)` would not do: gevent runs fifty such greenlets before it checks for data.)"""
 
     def __init__(self) -> None:
         self._greenlet: object = None
@@ -33,31 +33,31 @@ class TimeSlice:
         self._timer: Any = None
 
     def yield_if_due(self) -> None:
-        """Lets other greenlets run if the current one has gone on for longer than `SLICE_SECONDS`."""
+        """Yields to other greenlets if the current one has run for longer than `SLICE_SECONDS`."""
         now = time.monotonic()
         if now - self._began < SLICE_SECONDS:
-            # Whoever began the slice: nobody has run for long.
+            # No greenlet has run for longer than that.
             return
         current = getcurrent()
         if current is self._greenlet:
             self.yield_now()
         else:
-            # Another greenlet has been here since, so the current one has not gone on alone.
+            # Another greenlet made the last call, so the current one has waited since.
             self._greenlet, self._began = current, now
 
     def yield_now(self) -> None:
-        """Lets other greenlets run in any case: for one whose turn is less than a slice."""
+        """Yields to other greenlets in any case."""
         if is_module_patched("time") and get_hub().main_hub:
-            # In a thread of the system's own, there is nobody to let run.
+            # A native thread has no other greenlets.
             self._wait_in_queue()
         self.restart()
 
     def restart(self) -> None:
-        """The current greenlet has just waited."""
+        """Starts a new slice; called when the current greenlet has just waited."""
         self._greenlet, self._began = None, time.monotonic()
 
     def forget(self) -> None:
-        """After a fork: the loop and those that wait in it are the parent's."""
+        """Called after a fork: the loop and its waiting greenlets belong to the parent."""
         self._queue.clear()
         self._timer = None
 
@@ -71,13 +71,13 @@ class TimeSlice:
         try:
             waiter.get()
         except BaseException:
-            # The greenlet was ended while it waited.
+            # The greenlet was killed while it waited.
             if waiter in self._queue:
                 self._queue.remove(waiter)
             raise
 
     def _resume_next(self) -> None:
-        """Runs in the hub."""
+        """Called by the hub."""
         self._timer.stop()
         if not self._queue:
             return

@@ -174,8 +174,8 @@ class TestExhaustion:
             # Those that only wait are sent away for it.
             for _ in range(20):
                 assert gateway.get("/api/devices", bearer()).status == 200
-        assert "has run out of something: Too many open files" in gateway.output()
-        assert gateway.output().count("has run out of something") < 5
+        assert "has run out of a resource: Too many open files" in gateway.output()
+        assert gateway.output().count("has run out of a resource") < 5
         assert "Traceback" not in gateway.output()
         assert gateway.worker_pids() == [worker]
 
@@ -197,7 +197,7 @@ class TestExhaustion:
             limit(worker, resource.RLIMIT_NOFILE, soft)
             connection.send(request_bytes("GET", "/api/devices", [bearer()]))
             assert connection.reply().status == 200
-        assert "has run out of something: Too many open files" in gateway.output()
+        assert "has run out of a resource: Too many open files" in gateway.output()
 
     def test_a_worker_with_too_much_memory_makes_room(
         self, start_gateway: StartGateway, upstream: ScriptedUpstream
@@ -223,7 +223,7 @@ class TestExhaustion:
             return worker not in gateway.worker_pids()
 
         gateway.wait_until(has_been_replaced, "replace its worker")
-        assert "has run out of something: out of memory" in gateway.output()
+        assert "has run out of a resource: out of memory" in gateway.output()
         gateway.wait_until(lambda: len(gateway.worker_pids()) == 1, "start another")
         assert gateway.get("/api/devices", bearer()).status == 200
 

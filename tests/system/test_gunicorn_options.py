@@ -80,5 +80,5 @@ def test_ctrl_c_while_a_refused_client_has_not_left(start_gateway: StartGateway)
 def test_another_kind_of_worker_is_refused(start_gateway: StartGateway, kind: str) -> None:
     with pytest.raises(AssertionError) as refused:
         start_gateway(NOWHERE, arguments=["--worker-class", kind])
-    assert f"--worker-class {kind}: the gateway runs on its own worker" in str(refused.value)
+    assert f"--worker-class {kind}: the gateway needs its own one" in str(refused.value)
     assert "Traceback" not in str(refused.value)

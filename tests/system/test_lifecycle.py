@@ -61,7 +61,7 @@ def test_nothing_outlives_a_killed_master_and_the_next_start_clears_away_what_it
 def test_without_any_setting_it_runs_with_its_own_secret_and_redis(start_gateway: StartGateway) -> None:
     gateway = start_gateway({}, environ={"GATEWAY_JWT__SECRET": None})
     assert "jwt.secret is not set" in gateway.output()
-    assert "redis_url is not set: counters and revocations are this gateway's alone" in gateway.output()
+    assert "redis_url is not set: counters and revocations are in a private Redis" in gateway.output()
     assert gateway.get("/readyz").json() == {"status": "ready", "redis": "ok", "keys": "ok"}
     secret = Path(__file__).parents[2] / "instance" / "jwt-secret"
     assert secret.stat().st_mode & 0o777 == 0o600

@@ -19,7 +19,7 @@ from tests.support.tokens import SECRET
 
 CONFIGURATION = """
 import pathlib
-first = "end_quietly_by_signals()\\n"
+first = "exit_quietly_on_signals()\\n"
 exec(pathlib.Path("gunicorn.conf.py").read_text().replace(first, first + "print('begun', flush=True)\\n", 1))
 """
 
@@ -77,7 +77,7 @@ def test_a_signal_to_all_its_processes_ends_a_start(after: float, sign: signal.S
 
 def test_who_ignores_ctrl_c_goes_on_ignoring_it() -> None:
     code = (
-        "import os, signal; from gateway.system.cleanup import end_quietly_by_signals as begin;"
+        "import os, signal; from gateway.system.cleanup import exit_quietly_on_signals as begin;"
         "signal.signal(signal.SIGINT, signal.SIG_IGN); begin(); os.kill(os.getpid(), signal.SIGINT); print('on');"
         "os.kill(os.getpid(), signal.SIGTERM)"
     )

@@ -203,7 +203,7 @@ def test_parser_errors_have_cors_headers_and_are_counted(choosy: GatewayProcess)
         assert (reply.status, reply.value("Access-Control-Allow-Origin")) == (400, allowed)
         assert "Origin" in (reply.value("Vary") or "")
         line = choosy.wait_for_log(lambda line, reply=reply: line["request_id"] == reply.value("X-Request-Id"))  # type: ignore[misc]
-        assert (line["error"], line["cause"]) == ("bad_request", "UnreadableMessage: InvalidHeaderName")
+        assert (line["error"], line["cause"]) == ("bad_request", "RequestRefused: InvalidHeaderName")
     choosy.wait_until(lambda: refusals_counted(choosy) == before + len(replies), "count the refusals")
 
 

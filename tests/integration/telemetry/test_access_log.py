@@ -165,7 +165,7 @@ def test_a_stuck_reader_of_standard_error_delays_no_request(upstream: ScriptedUp
             connection.send(request_bytes("GET", "/healthz"))
             assert connection.reply().status == 200
         output = b""
-        while b"messages to standard error were lost" not in output:
+        while b"messages to standard error were dropped" not in output:
             fail_the_handshake()
             output = output[-100:] + os.read(reader, 4096)
         # The master logs its end, too.

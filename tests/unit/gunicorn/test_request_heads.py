@@ -14,7 +14,7 @@ from gunicorn.http.unreader import IterUnreader
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gateway.gunicorn.parser_settings import MESSAGE_RULES
+from gateway.gunicorn.parser_settings import PARSER_SETTINGS
 from gateway.gunicorn.request_heads import HeadRefused, Request, RequestParser
 from gateway.hosts import read_host
 
@@ -87,7 +87,7 @@ class Reading:
 
 def gunicorn_config() -> Config:
     config = Config()
-    for name, value in MESSAGE_RULES.items():
+    for name, value in PARSER_SETTINGS.items():
         config.set(name, value)
     return config
 
@@ -241,4 +241,4 @@ def test_requests_that_come_together_are_read_one_after_the_other_with_their_bod
 def test_plain_messages_are_those_that_clients_send() -> None:
     for sent in (PLAIN, PLAIN.replace(b"\r\n\r\n", b"\r\nContent-Length: 3\r\nCookie: a=b; c=d\r\n\r\nabc")):
         request = Request.__new__(Request)
-        assert request._read_plain(sent, IterUnreader([]))
+        assert request._parse_plain(sent, IterUnreader([]))

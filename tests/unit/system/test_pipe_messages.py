@@ -17,8 +17,8 @@ from tests.support.gateway import ROOT
 PREPARED = """
 import fcntl, os, sys
 from gateway.telemetry.log_writer import Output
-from gateway.system.stderr import wait_for_no_reader
-wait_for_no_reader()
+from gateway.system.stderr import install_non_blocking_stderr
+install_non_blocking_stderr()
 """
 # Lines of the access log in capital letters, errors in small ones.
 BOTH = """
@@ -74,7 +74,7 @@ def test_lines_of_both_outputs_of_several_processes_are_not_mixed(pipe_bytes: in
     for line in lines:
         # What the reader did not take in time may have no end, but it is on a line of its own.
         assert not line or re.fullmatch(
-            r"<(.)\1*>?|\d+ messages to standard error were lost, as nobody took them", line
+            r"<(.)\1*>?|\d+ messages to standard error were dropped, as nobody read them", line
         )
 
 
@@ -115,4 +115,4 @@ else:
 """
     with start(code) as process:
         said = process.communicate(timeout=30)[0]
-    assert said == b"1 messages to standard error were lost, as nobody took them\n<z>\n"
+    assert said == b"1 messages to standard error were dropped, as nobody read them\n<z>\n"

@@ -71,7 +71,7 @@ def test_stop_ends_it(tmp_path: Path) -> None:
 
 def test_who_does_not_listen_is_made_to_end(tmp_path: Path) -> None:
     child = start(STUBBORN, tmp_path)
-    child.stop(patience_seconds=0.1)
+    child.stop(timeout_seconds=0.1)
     with pytest.raises(ProcessLookupError):
         os.kill(child.pid, 0)
 

@@ -1,0 +1,120 @@
+"""Addresses of host names, within a deadline, however long the name server takes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import time
+from collections.abc import Sequence
+from threading import Event, Thread
+from typing import Any
+
+# How long callers share a lookup before another one is started beside it, and how many may run at once.
+SHARED_SECONDS = 0.5
+MAX_LOOKUPS = 3
+
+# As `socket.getaddrinfo` returns them: family, kind, protocol, canonical name, address.
+Address = tuple[int, int, int, str, Any]
+
+
+def resolve(host: str, port: int, timeout_seconds: float) -> Sequence[Address]:
+    """The addresses of a host; a name is looked up now. Raises OSError; TimeoutError if the lookup takes longer."""
+    if (address := parse_address(host, port)) is not None:
+        return [address]
+    name = NAMES.get((host, port))
+    if name is None:
+        name = NAMES.setdefault((host, port), Name(host, port))
+    return name.resolve(timeout_seconds)
+
+
+def parse_address(host: str, port: int) -> Address | None:
+    """The address if the host is an IP address, else None."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            socket.inet_pton(family, host)
+        except (OSError, ValueError):
+            continue
+        return family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port)
+    return None
+
+
+class LookupResult:
+    """The result of a lookup, for all callers that wait for it."""
+
+    def __init__(self) -> None:
+        self._is_done = Event()
+        self._addresses: Sequence[Address] = ()
+        self._error: Exception | None = None
+
+    def set(self, addresses: Sequence[Address], error: Exception | None) -> None:
+        self._addresses, self._error = addresses, error
+        self._is_done.set()
+
+    def wait(self, timeout_seconds: float) -> Sequence[Address]:
+        if not self._is_done.wait(max(0, timeout_seconds)):
+            raise TimeoutError("the name was not looked up in time")
+        if self._error is not None:
+            raise self._error.with_traceback(None)
+        return self._addresses
+
+
+class Name:
+    """A name that is being looked up by the system's resolver.
+
+    A lookup can't be cancelled, and takes up to half a minute if the name server does not reply. So each lookup has its
+    own thread, which continues after the callers' deadline. Callers share a lookup for a moment. After that its packet
+    may be lost: another lookup is started beside it, and the first result counts for all."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._host = host
+        self._port = port
+        self._result = LookupResult()
+        # When each lookup that is running was started.
+        self._running: list[float] = []
+
+    def resolve(self, timeout_seconds: float) -> Sequence[Address]:
+        result, now = self._result, time.monotonic()
+        if len(self._running) < MAX_LOOKUPS and all(now - started > SHARED_SECONDS for started in self._running):
+            self._start(now)
+        return result.wait(timeout_seconds)
+
+    def _start(self, now: float) -> None:
+        self._running.append(now)
+        try:
+            Thread(target=self._look_up, args=(now,), name=f"lookup of {self._host}", daemon=True).start()
+        except BaseException as error:
+            self._finish(now, (), no_thread())
+            if not isinstance(error, RuntimeError):
+                raise
+
+    def _look_up(self, started: float) -> None:
+        try:
+            addresses = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+        except RuntimeError:
+            # gevent starts a native thread for it.
+            self._finish(started, (), no_thread())
+        except Exception as error:
+            self._finish(started, (), error)
+        else:
+            self._finish(started, addresses, None)
+
+    def _finish(self, started: float, addresses: Sequence[Address], error: Exception | None) -> None:
+        self._running.remove(started)
+        if error is not None and self._running:
+            # Another lookup may succeed.
+            return
+        if not self._running:
+            NAMES.pop((self._host, self._port), None)
+        # Later callers need a new lookup.
+        result, self._result = self._result, LookupResult()
+        result.set(addresses, error)
+
+
+def no_thread() -> OSError:
+    return OSError(errno.ENOMEM, "no thread can be started")
+
+
+NAMES: dict[tuple[str, int], Name] = {}
+# The threads of running lookups stay in the parent.
+os.register_at_fork(after_in_child=NAMES.clear)
