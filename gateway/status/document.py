@@ -11,7 +11,7 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from gateway.redis.client import FAILURES
-from gateway.status.publisher import Publisher, StatusStore
+from gateway.status.publisher import Publisher
 from gateway.status.report_schema import read_history, read_report
 from gateway.status.rolling_stats import RollingStats
 from gateway.status.service_documents import ServiceDocuments
@@ -30,13 +30,12 @@ WorkerTexts = Mapping[str, tuple[bytes | str | None, bytes | str | None]]
 
 
 class StatusDocument:
-    """`store` and `publisher` are None without Redis. `clock` returns seconds since 1970."""
+    """`publisher` is None without Redis. `clock` returns seconds since 1970."""
 
     def __init__(
         self,
         worker_state: WorkerState,
         rolling_stats: RollingStats,
-        store: StatusStore | None,
         publisher: Publisher | None,
         documents: ServiceDocuments,
         configuration: Mapping[str, Any],
@@ -45,7 +44,6 @@ class StatusDocument:
     ) -> None:
         self._worker_state = worker_state
         self._rolling_stats = rolling_stats
-        self._store = store
         self._publisher = publisher
         self._documents = documents
         self._configuration = configuration
@@ -77,13 +75,10 @@ class StatusDocument:
         own: WorkerTexts = {
             self._worker_state.worker_id(): (self._worker_state.report(), self._rolling_stats.history())
         }
-        if self._store is None or self._publisher is None:
+        if self._publisher is None:
             return own, None
-        # The publisher has just tried, so another timeout can be spared.
-        if self._publisher.failure is not None:
-            return own, self._publisher.failure
         try:
-            return {**self._store.read(), **own}, None
+            return {**self._publisher.read(), **own}, None
         except FAILURES as error:
             return own, error
 
@@ -96,7 +91,7 @@ class StatusDocument:
         # An error response does not mean that Redis is down; the user may lack a permission for these commands.
         if failure is not None and not isinstance(failure, ResponseError):
             summary["redis"]["state"] = "down"
-        note = NO_SHARED_REDIS if self._store is None else note_of(failure) if failure is not None else ""
+        note = NO_SHARED_REDIS if self._publisher is None else note_of(failure) if failure is not None else ""
         document = {
             "time": iso(now),
             "is_whole": not note,

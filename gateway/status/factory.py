@@ -30,10 +30,9 @@ def make_status(
     """Returns the document, and the worker state to which the services have yet to be added."""
     configuration = redacted_configuration(settings)
     state = WorkerState(rolling_stats, rate_limiter, issuers, configuration_tag(configuration), time.time)
-    store = publisher = None
+    publisher = None
     if (redis := SharedRedis.configured(settings, REDIS_TIMEOUT_SECONDS)) is not None:
-        store = StatusStore(redis, time.time)
-        publisher = Publisher(store, state.worker_id, state.report, rolling_stats.history, random.random)
+        publisher = Publisher(StatusStore(redis, time.time), state, rolling_stats, random.random)
     not_default = names_not_default(settings)
-    document = StatusDocument(state, rolling_stats, store, publisher, documents, configuration, not_default, time.time)
+    document = StatusDocument(state, rolling_stats, publisher, documents, configuration, not_default, time.time)
     return document, state

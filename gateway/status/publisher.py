@@ -14,7 +14,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from gateway.redis.client import FAILURES, SharedRedis
-from gateway.status.rolling_stats import SLOT_SECONDS, SLOTS
+from gateway.status.rolling_stats import SLOT_SECONDS, SLOTS, RollingStats
+from gateway.status.worker_state import WorkerState
 from gateway.system.threads import PerProcessThread
 
 PREFIX = "gateway:status:"
@@ -63,52 +64,53 @@ class StatusStore:
 
 
 class Publisher:
-    """Publishes from one thread per process. `worker_id` names the worker, `report` and `history` return JSON, `jitter`
-    numbers from 0 to 1."""
+    """Publishes from one thread per process, and reads what the other workers published. `jitter` returns numbers from
+    0 to 1."""
 
     def __init__(
-        self,
-        store: StatusStore,
-        worker_id: Callable[[], str],
-        report: Callable[[], str],
-        history: Callable[[], str],
-        jitter: Callable[[], float],
+        self, store: StatusStore, worker_state: WorkerState, rolling_stats: RollingStats, jitter: Callable[[], float]
     ) -> None:
         self._store = store
-        self._worker_id = worker_id
-        self._report = report
-        self._history = history
+        self._worker_state = worker_state
+        self._rolling_stats = rolling_stats
         self._jitter = jitter
         self._published_history = ""
         self._history_due_at = 0.0
         self._thread = PerProcessThread("status", self._publish_forever)
         # The error of the last attempt; None if it succeeded.
-        self.failure: Exception | None = None
+        self._failure: Exception | None = None
 
     def start(self) -> None:
         """Starts the thread of this process, once. Call it after the fork."""
         self._thread.start()
+
+    def read(self) -> Mapping[str, tuple[bytes | None, bytes | None]]:
+        """The same as `StatusStore.read`. Raises the failure of the thread's last attempt, if any, instead of waiting
+        for another timeout."""
+        if self._failure is not None:
+            raise self._failure.with_traceback(None)
+        return self._store.read()
 
     def _publish_forever(self) -> None:
         while True:
             try:
                 self._publish()
             except FAILURES as error:
-                if self.failure is None:
+                if self._failure is None:
                     log.debug("the status can't be published: %s", error)
                 # The history is published again afterwards, as Redis may have lost it.
-                self.failure, self._published_history = error.with_traceback(None), ""
+                self._failure, self._published_history = error.with_traceback(None), ""
             except Exception:
                 # Without this thread, other workers would consider this one ended.
                 log.exception("the status can't be published")
             else:
-                self.failure = None
+                self._failure = None
             time.sleep(PUBLISH_SECONDS * (0.75 + 0.5 * self._jitter()))
 
     def _publish(self) -> None:
-        worker, history, now = self._worker_id(), self._history(), time.monotonic()
+        worker, history, now = self._worker_state.worker_id(), self._rolling_stats.history(), time.monotonic()
         # The history first: a slot that has just finished is no longer in the report.
         if history != self._published_history or now >= self._history_due_at:
             self._store.write_history(worker, history)
             self._published_history, self._history_due_at = history, now + HISTORY_TTL_SECONDS / 2
-        self._store.write_report(worker, self._report())
+        self._store.write_report(worker, self._worker_state.report())
