@@ -219,6 +219,7 @@ def test_without_redis_a_worker_shows_its_own_figures(
 
 
 def test_garbage_in_redis_is_ignored(shared: GatewayProcess, server: RedisServer) -> None:
+    shared.wait_until(lambda: pids(shared) >= set(shared.worker_pids()), "show its workers")
     with server.client() as client:
         for number, garbage in enumerate(["", "[" * 100_000, '{"gateway": "x"}', "\xff", '{"devices": [[1]]}', "null"]):
             client.zadd(f"{PREFIX}workers", {f"garbage:{number}": 2e9})
