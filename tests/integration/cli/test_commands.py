@@ -1,4 +1,4 @@
-"""The `flask` commands, as processes of their own: what they print, where, and how they end."""
+"""The `flask` commands: their output and exit codes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ LOCAL = "127.0.0.1"
 def started(
     *words: str, environ: dict[str, str] | None = None, folder: Path = ROOT, is_whole: bool = False
 ) -> subprocess.Popen[str]:
-    """A `flask` command in an environment with a secret, or with `environ`; with nothing else if that is the whole."""
+    """A `flask` command. Its environment has a secret, or `environ`; nothing else if `is_whole`."""
     own = {"GATEWAY_JWT__SECRET": SECRET} if environ is None else environ
     return subprocess.Popen(
         [sys.executable, "-m", "flask", *words],
@@ -54,7 +54,7 @@ def started(
 def run(
     *words: str, environ: dict[str, str] | None = None, folder: Path = ROOT, is_whole: bool = False
 ) -> tuple[int, str, str]:
-    """Its exit code, standard output and standard error."""
+    """The exit code, standard output and standard error of a `flask` command."""
     if folder == ROOT and not is_whole:
         own = {"GATEWAY_JWT__SECRET": SECRET} if environ is None else environ
         done = preloaded.run(["flask", *words], clean_environment() | own)
@@ -94,7 +94,7 @@ def test_routes_lists_what_is_configured() -> None:
     }
 
 
-def test_services_tells_what_is_asked_of_a_request() -> None:
+def test_services_lists_policies() -> None:
     routes = [{"path": "/api/devices/admin/**", "methods": ["PUT"], "scopes": ["a", "b"], "limits": ["1/minute"]}]
     devices = {"targets": ["http://one:1", "http://two:2"], "scopes": ["read"], "routes": routes}
     settings = {"jwt": {"secret": SECRET}, "ratelimit": {"default": "7/minute"}, "services": {"devices": devices}}
@@ -114,21 +114,21 @@ def test_services_tells_what_is_asked_of_a_request() -> None:
     ]
 
 
-def test_check_of_a_good_configuration() -> None:
+def test_check_of_a_valid_configuration() -> None:
     expected = "The configuration is valid: 4 services, 7 policies.\n"
     assert run("check") == (0, expected, "")
 
 
-def test_a_broken_configuration_is_told_whole_and_without_a_traceback(tmp_path: Path) -> None:
+def test_every_error_of_a_configuration_is_reported_without_a_traceback(tmp_path: Path) -> None:
     (tmp_path / "gateway.toml").write_text(
         '[jwt]\nsecret = "hunter2"\n[services.rules]\ntargets = ["http://h", "ftp://h"]\ncolour = "red"\n'
     )
     environ = {"GATEWAY_CONFIG": str(tmp_path / "gateway.toml"), "GATEWAY_FOO": "1", "REDIS_URL": "redis:hunter2"}
     code, output, errors = run("check", environ=environ)
     assert (code, output) == (1, "")
-    heading, *told = errors.splitlines()
+    heading, *lines = errors.splitlines()
     assert heading == "Error: The configuration can't be used:"
-    assert sorted(line.strip().partition(": ")[0] for line in told) == [
+    assert sorted(line.strip().partition(": ")[0] for line in lines) == [
         "foo",
         "jwt.secret",
         "redis_url",
@@ -138,7 +138,7 @@ def test_a_broken_configuration_is_told_whole_and_without_a_traceback(tmp_path: 
     assert "hunter2" not in errors
 
 
-def test_what_only_building_can_tell_is_told_by_any_command(tmp_path: Path) -> None:
+def test_errors_of_building_the_application_are_reported_by_any_command(tmp_path: Path) -> None:
     key = tmp_path / "key.pem"
     code, output, errors = run("routes", environ={"GATEWAY_JWT__PUBLIC_KEY_FILE": str(key)})
     assert (code, output) == (2, "")
@@ -146,7 +146,7 @@ def test_what_only_building_can_tell_is_told_by_any_command(tmp_path: Path) -> N
     assert f"jwt.public_key_file: can't read {str(key)!r}: No such file or directory" in errors
 
 
-def test_bytes_that_are_no_text_are_told(tmp_path: Path) -> None:
+def test_variables_that_are_not_utf8_are_reported(tmp_path: Path) -> None:
     environ = {os.fsdecode(b"GATEWAY_\xff"): "1", "GATEWAY_JWT__ISSUER": os.fsdecode(b"\xff"), "LC_ALL": "C"}
     code, _, errors = run("check", environ=environ)
     assert code == 1
@@ -155,7 +155,7 @@ def test_bytes_that_are_no_text_are_told(tmp_path: Path) -> None:
     assert "Traceback" not in errors
 
 
-# What a check says no to (1), other commands can't run with (2).
+# An invalid configuration is a result of `check` (1); other commands can't run (2).
 @pytest.mark.parametrize(("words", "expected"), [("check", 1), ("services", 2), ("explain GET /", 2), ("routes", 2)])
 def test_exit_codes_with_a_broken_configuration(words: str, expected: int) -> None:
     code, output, errors = run(*words.split(), environ={"GATEWAY_JWT_SECRET": "x"})
@@ -164,7 +164,7 @@ def test_exit_codes_with_a_broken_configuration(words: str, expected: int) -> No
     assert errors == f"Error: The configuration can't be used:\n  jwt_secret: there is no such setting; {said}\n"
 
 
-def test_a_redis_that_can_not_be_reached_is_no_answer() -> None:
+def test_quota_could_not_run_without_a_reachable_redis() -> None:
     port = free_ports(1)
     code, output, errors = run("quota", "ada", environ={"REDIS_URL": f"redis://127.0.0.1:{port}"})
     assert (code, output) == (2, "")
@@ -199,7 +199,7 @@ def test_full_standard_output_ends_a_command_quietly(words: str) -> None:
 
 
 @pytest.mark.parametrize("words", ["config", "routes"])
-def test_a_closed_pipe_ends_a_command_quietly(words: str) -> None:
+def test_closed_pipe_ends_a_command_quietly(words: str) -> None:
     process = started(words)
     assert process.stdout is not None
     process.stdout.close()
@@ -212,7 +212,7 @@ def test_a_closed_pipe_ends_a_command_quietly(words: str) -> None:
 
 
 def installation(folder: Path) -> Path:
-    """A copy of what the gateway is installed as, to put files beside its wsgi.py."""
+    """A copy of the gateway, for files beside its wsgi.py."""
     copy = folder / "installation"
     shutil.copytree(ROOT / "gateway", copy / "gateway", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "wsgi.py", copy)
@@ -223,7 +223,7 @@ def values_of(output: str) -> dict[str, tuple[Any, str, str | None]]:
     return {one["name"]: (one["value"], one["from"], one["source"]) for one in json.loads(output)["settings"]}
 
 
-def test_config_tells_each_value_and_where_it_comes_from(tmp_path: Path) -> None:
+def test_config_prints_each_value_and_its_source(tmp_path: Path) -> None:
     folder = installation(tmp_path)
     (folder / "gateway.toml").write_text(
         '[jwt]\ncookie = "c"\n[services.devices]\ntargets = ["http://10.0.0.7:1"]\n[ratelimit]\ndefault = "5/minute"\n'
@@ -257,7 +257,7 @@ def test_config_prints_the_schema_of_the_file() -> None:
 
 
 def test_commands_do_not_read_dotenv_which_the_server_does_not_read(tmp_path: Path) -> None:
-    """python-dotenv is installed with the tests' requirements, and Flask uses it where it finds it."""
+    """Flask loads .env if python-dotenv is installed, as it is with the requirements of the tests."""
     folder = installation(tmp_path)
     (folder / ".env").write_text("GATEWAY_JWT__COOKIE=from-dotenv\nGATEWAY_JWT__ISSUER=both\nGATEWAY_NO=1\n")
     (folder / ".flaskenv").write_text("PORT=9\n")
@@ -265,19 +265,19 @@ def test_commands_do_not_read_dotenv_which_the_server_does_not_read(tmp_path: Pa
     code, output, errors = run("config", "--json", environ=environ, folder=folder)
     values = values_of(output)
     assert (code, values["jwt.cookie"][1], values["server.bind"][1]) == (0, "default", "default")
-    # Set by both: the process was started with it.
+    # In .env and in the environment of the process.
     assert values["jwt.issuer"] == ("both", "variable", "GATEWAY_JWT__ISSUER")
     assert [line for line in errors.splitlines() if ".env" in line] == [
         f"{name} of .env is not used: neither commands nor the server read that file."
         for name in ("GATEWAY_JWT__COOKIE", "GATEWAY_NO", "PORT")
     ]
-    # A file that a person names is a decision.
+    # A file on the command line is loaded.
     (folder / "named").write_text("GATEWAY_JWT__COOKIE=from-named\n")
     code, output, _ = run("--env-file", "named", "config", "--json", environ=environ, folder=folder)
     assert values_of(output)["jwt.cookie"] == ("from-named", "variable", "GATEWAY_JWT__COOKIE")
 
 
-def test_a_start_says_which_file_it_reads(start_gateway: Callable[..., GatewayProcess], tmp_path: Path) -> None:
+def test_start_logs_the_configuration_file(start_gateway: Callable[..., GatewayProcess], tmp_path: Path) -> None:
     file = tmp_path / "own.toml"
     file.write_text("[jwt]\nleeway_seconds = 7\n")
     gateway = start_gateway({}, environ={"GATEWAY_CONFIG": str(file)})
@@ -287,7 +287,7 @@ def test_a_start_says_which_file_it_reads(start_gateway: Callable[..., GatewayPr
 # --- token
 
 
-def test_a_token_that_the_gateway_accepts(
+def test_gateway_accepts_the_token(
     start_gateway: Callable[..., GatewayProcess], module_upstream: ScriptedUpstream
 ) -> None:
     jwt_settings = {
@@ -308,14 +308,14 @@ def test_a_token_that_the_gateway_accepts(
     assert reply.status == 200
     assert module_upstream.only.values("x-user-subject") == ["zo%C3%AB@example.com"]
     assert module_upstream.only.values("x-user-id") == ["42"]
-    # One who needs a claim learns it here, not by a 401.
+    # A missing required claim is reported by the command, not by a 401 later.
     code, output, errors = run("token", "--sub", "x", environ=variables(settings))
     assert (code, output) == (2, "")
     assert "jwt.required_claims also has user_id: give --claim NAME=VALUE" in errors
 
 
 def token_output(*words: str, **jwt_settings: object) -> tuple[int, str]:
-    """The exit code and all output of `flask token`, in this process: for looking at many."""
+    """The exit code and all output of `flask token`, which runs in this process."""
     app = create_app(loaded({"jwt": {"secret": SECRET, **jwt_settings}}))
     result = app.test_cli_runner().invoke(args=["token", *words])
     assert result.exception is None or isinstance(result.exception, SystemExit)
@@ -332,7 +332,7 @@ def claims_of(*words: str, **jwt_settings: object) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("text", "seconds"), [("90s", 90), ("5m", 300), ("1h", 3600), ("7d", 604800), ("3650d", 315360000)]
 )
-def test_how_long_a_token_is_good(text: str, seconds: int) -> None:
+def test_lifetime_of_a_token(text: str, seconds: int) -> None:
     claims = claims_of("--expires", text)
     assert isinstance(claims["exp"], int)
     assert isinstance(claims["iat"], int)
@@ -342,7 +342,7 @@ def test_how_long_a_token_is_good(text: str, seconds: int) -> None:
 @pytest.mark.parametrize(
     "text", ["", "5", "0s", "-5m", "1.5h", "1w", "h", "1h30m", "99999d", "٣d", "1 h", "9" * 5000 + "s"]
 )
-def test_durations_that_there_are_not(text: str) -> None:
+def test_invalid_durations_are_refused(text: str) -> None:
     code, output = token_output("--sub", "ada", f"--expires={text}")
     assert code == 2
     assert f"Invalid value for '--expires': {text!r} is not a duration such as 90s, 5m, 1h or 7d" in output
@@ -359,7 +359,7 @@ def test_durations_that_there_are_not(text: str) -> None:
         ('user_id="42"', "42"),
         ('user_id=["a", {"b": null}]', ["a", {"b": None}]),
         ("user_id=[a", "[a"),
-        # What Python takes for JSON and nobody else does.
+        # Python parses these as JSON, but other libraries do not.
         ("user_id=NaN", "NaN"),
         ("user_id=-Infinity", "-Infinity"),
         ("user_id=1e999", "1e999"),
@@ -389,7 +389,7 @@ def test_issuer_and_audience_are_the_configured_ones() -> None:
         (["--sub", "ada", "extra"], "Got unexpected extra argument (extra)"),
     ],
 )
-def test_tokens_that_nobody_could_use_are_refused(words: list[str], said: str) -> None:
+def test_invalid_arguments_of_token_are_refused(words: list[str], said: str) -> None:
     code, output = token_output(*words)
     assert code == 2
     assert said in output
@@ -409,7 +409,7 @@ def test_tokens_that_nobody_could_use_are_refused(words: list[str], said: str) -
         (["--claim", "x=" + "y" * 8192], {}, "the token is longer than 8192 bytes"),
     ],
 )
-def test_a_token_that_the_gateway_would_refuse_is_not_printed(
+def test_token_that_the_gateway_would_refuse_is_not_printed(
     words: list[str], jwt_settings: dict[str, object], why: str
 ) -> None:
     assert token_output("--sub", "ada", *words, **jwt_settings) == (
@@ -418,7 +418,7 @@ def test_a_token_that_the_gateway_would_refuse_is_not_printed(
     )
 
 
-def test_it_can_be_revoked_and_is_of_the_configured_type() -> None:
+def test_token_has_an_id_and_the_configured_type() -> None:
     first, second = claims_of(), claims_of()
     assert isinstance(first["jti"], str)
     assert first["jti"] != second["jti"]
@@ -430,7 +430,7 @@ def test_it_can_be_revoked_and_is_of_the_configured_type() -> None:
     assert (header["typ"], header["alg"]) == ("application/at+jwt", "HS384")
 
 
-def test_of_several_issuers_those_with_a_secret_sign() -> None:
+def test_only_issuers_with_a_secret_sign() -> None:
     issuers = [
         {"issuer": "https://one.test", "secret": SECRET, "audience": "gateway"},
         {"issuer": "https://two.test", "jwks_url": "http://127.0.0.1:1/keys"},
@@ -453,19 +453,19 @@ def test_of_several_issuers_those_with_a_secret_sign() -> None:
         (("--issuer", "https://two.test"), issuers, 1, "tokens of https://two.test are verified with its jwks_url"),
         ((), issuers[1:], 1, "tokens are verified with jwt.jwks_url: only their issuer can sign them"),
     ]:
-        code, told = output(*words, several=several)
+        code, printed = output(*words, several=several)
         assert code == ends
-        assert said in told
+        assert said in printed
 
 
-def test_flask_limiters_own_commands_are_not_listed() -> None:
+def test_commands_of_flask_limiter_are_not_listed() -> None:
     code, output, _ = run("--help")
     assert code == 0
     assert "limiter" not in output
     assert "quota" in output
 
 
-def test_only_the_issuer_signs_where_there_is_a_public_key(tmp_path: Path) -> None:
+def test_token_can_not_be_signed_with_a_public_key(tmp_path: Path) -> None:
     public_key = ec.generate_private_key(ec.SECP256R1()).public_key()
     (tmp_path / "key.pem").write_bytes(public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
     app = create_app(loaded({"jwt": {"public_key_file": str(tmp_path / "key.pem")}}))
@@ -476,7 +476,7 @@ def test_only_the_issuer_signs_where_there_is_a_public_key(tmp_path: Path) -> No
         assert text in result.output
 
 
-def test_without_a_key_a_generated_one_signs_and_a_warning_names_the_setting(tmp_path: Path) -> None:
+def test_generated_secret_signs_and_a_warning_names_the_setting(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "gateway", tmp_path / "gateway")
     shutil.copy(ROOT / "wsgi.py", tmp_path)
     code, output, errors = run("token", "--sub", "ada", environ={}, folder=tmp_path)
@@ -501,7 +501,7 @@ def descendants(pid: int) -> set[int]:
 
 @contextmanager
 def demo(port: int, first: int) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
-    """`flask demo` when it has printed its lines, which come along."""
+    """`flask demo`, and the lines that it has printed when it is ready."""
     process = started("demo", "--port", str(port), "--services-from", str(first))
     assert process.stdout is not None
     assert process.stderr is not None
@@ -521,7 +521,7 @@ def demo(port: int, first: int) -> Iterator[tuple[subprocess.Popen[str], list[st
 
 
 def answers_to(lines: list[str]) -> list[tuple[str, str]]:
-    """What the printed commands print when they are pasted into a shell, and what was said that they would."""
+    """The output of each printed command in a shell, and the output that the demo printed for it."""
     commands = [line for line in lines if line.startswith("curl ")]
     said = [line.removeprefix("# ") for line in lines if line.startswith("# ")]
     (login,) = [line for line in lines if line.startswith("TOKEN=")]
@@ -538,7 +538,7 @@ def answers_to(lines: list[str]) -> list[tuple[str, str]]:
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the lines to paste call curl")
-def test_the_demo_is_as_it_says_and_leaves_nothing_behind() -> None:
+def test_demo_prints_what_its_commands_print_and_leaves_nothing_behind() -> None:
     first = free_ports(5)
     port = first + 4
     with demo(port, first) as (process, lines):
@@ -565,14 +565,14 @@ def test_the_demo_is_as_it_says_and_leaves_nothing_behind() -> None:
 
 
 def refused_demo(*words: str) -> str:
-    """What `flask demo` says when it ends at once, in this process."""
+    """The output of `flask demo`, which runs in this process and ends at once."""
     result = create_app(loaded({"jwt": {"secret": SECRET}})).test_cli_runner().invoke(args=["demo", *words])
     assert isinstance(result.exception, SystemExit)
     assert result.exit_code != 0
     return result.output
 
 
-def test_the_demo_tells_which_port_is_taken() -> None:
+def test_demo_names_the_port_that_is_in_use() -> None:
     first = free_ports(5)
     words = ("--port", str(first + 4), "--services-from", str(first))
     for taken in (first, first + 3, first + 4):
@@ -593,11 +593,11 @@ def test_the_demo_tells_which_port_is_taken() -> None:
         (["--port", "9003", "--services-from", "9000"], "port 9003 can't be both the gateway's and a service's"),
     ],
 )
-def test_ports_that_a_demo_can_not_have(words: list[str], said: str) -> None:
+def test_invalid_ports_of_the_demo_are_refused(words: list[str], said: str) -> None:
     assert said in refused_demo(*words)
 
 
-def test_sample_services_answer_the_same_under_debug(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sample_services_respond_the_same_with_flask_debug(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLASK_DEBUG", "1")
     answer = resource_app(DEVICES).test_client().get("/api/devices")
     assert answer.text == json.dumps(DEVICES.examples, separators=(",", ":")) + "\n"

@@ -1,4 +1,5 @@
-"""`flask explain` says what then happens: the same requests are explained and sent. It takes nothing, asks nobody."""
+"""`flask explain` agrees with what the gateway does: the same requests are explained and sent. It counts nothing and
+sends nothing to services."""
 
 from __future__ import annotations
 
@@ -35,7 +36,7 @@ DOCUMENT = {"openapi": "3.1.0", "info": {"title": "T", "version": "1"}, "paths":
 
 
 def settings_for(url: str) -> dict[str, Any]:
-    """Something of everything that decides about a request."""
+    """Settings that include everything on which the fate of a request depends."""
     tree = four_services(url)
     services = tree["services"]
     services["devices"] |= {
@@ -61,7 +62,7 @@ def settings_for(url: str) -> dict[str, Any]:
         "proxy": {"trusted_hops": 1},
         "admin": {"allow": ["127.0.0.1"]},
         "docs": {"auth": "required"},
-        # A busy machine is no reason to count without Redis.
+        # Long, so that a busy machine does not make requests count without Redis.
         "redis_timeout_seconds": 5,
     }
 
@@ -78,7 +79,7 @@ def gateway(
     return start_gateway(settings, workers=1, environ={"REDIS_URL": server.url, **LIMITS})
 
 
-# The gateway of tests has other ones where the settings don't say.
+# Gateways in tests have other limits by default.
 LIMITS = {"GATEWAY_RATELIMIT__DEFAULT": "1000/hour", "GATEWAY_RATELIMIT__ANONYMOUS": "1000/hour"}
 
 
@@ -113,8 +114,8 @@ def stages(found: dict[str, Any]) -> dict[str, tuple[str, str]]:
 
 def facts(found: dict[str, Any], name: str) -> dict[str, Any]:
     (one,) = [stage["facts"] for stage in found["stages"] if stage["stage"] == name]
-    told: dict[str, Any] = one
-    return told
+    found_facts: dict[str, Any] = one
+    return found_facts
 
 
 def words_for(method: str, target: str, fields: list[Pair], body: bytes | None) -> list[str]:
@@ -215,7 +216,7 @@ CASES: list[tuple[str, str, list[Pair], bytes | None]] = [
     ("GET", "/openapi/only.json", [bearer()], None),
     ("GET", "/.well-known/jwks.json", [], None),
 ]
-# What is another one each time, or a hop's own.
+# These differ between two responses, or belong to the connection.
 VARYING = {
     "x-request-id",
     "date",
@@ -228,12 +229,12 @@ VARYING = {
 }
 
 
-def told(fields: list[Any], varying: set[str]) -> list[Pair]:
+def comparable(fields: list[Any], varying: set[str]) -> list[Pair]:
     return [(name, value) for name, value in fields if name.lower() not in varying]
 
 
 def raw_request(method: str, target: str, fields: list[Pair], body: bytes | None) -> bytes:
-    """As `words_for` has it written."""
+    """The request that `words_for` describes, as bytes."""
     own = [] if any(name == "Host" for name, _ in fields) else [("Host", HOST)]
     names = {name.lower() for name, _ in fields}
     if body is not None and not names & {"content-length", "transfer-encoding"}:
@@ -249,7 +250,7 @@ def has_document(gateway: GatewayProcess) -> bool:
     return gateway.get("/only/unknown").status == 404
 
 
-def test_what_it_says_is_what_happens(
+def test_explanation_agrees_with_the_gateway(
     gateway: GatewayProcess, upstream: ScriptedUpstream, explainer: Explainer
 ) -> None:
     document = json.dumps(DOCUMENT).encode()
@@ -284,8 +285,8 @@ def agree(found: dict[str, Any], reply: Reply, arrived: list[Any], code: int) ->
         given = {"x-request-id", "traceparent"} - (
             {"x-request-id"} if ("X-Request-Id", "mine-1") in one.fields else set()
         )
-        assert [(name, redacted(name, value)) for name, value in told(one.fields, given)] == [
-            tuple(pair) for pair in told(target["headers"], given)
+        assert [(name, redacted(name, value)) for name, value in comparable(one.fields, given)] == [
+            tuple(pair) for pair in comparable(target["headers"], given)
         ]
     else:
         assert not arrived
@@ -295,11 +296,11 @@ def agree(found: dict[str, Any], reply: Reply, arrived: list[Any], code: int) ->
             assert reply.json()["detail"] == found["detail"]
     if found["response_headers"]:
         own = {"content-type", "etag", "content-encoding"} if found["status"] is None else set()
-        mine = sorted(tuple(pair) for pair in told(found["response_headers"], VARYING | own))
-        assert mine == sorted(told(reply.fields, VARYING | own))
+        mine = sorted(tuple(pair) for pair in comparable(found["response_headers"], VARYING | own))
+        assert mine == sorted(comparable(reply.fields, VARYING | own))
 
 
-# --- it only looks
+# --- dry run
 
 
 def kept_in(server: RedisServer) -> dict[bytes, Any]:
@@ -307,8 +308,8 @@ def kept_in(server: RedisServer) -> dict[bytes, Any]:
         return {key: client.get(key) for key in client.scan_iter() if not key.startswith(b"gateway:status")}
 
 
-def test_it_takes_nothing_and_asks_nobody() -> None:
-    # One that no other gateway asks.
+def test_explain_counts_nothing_and_sends_nothing() -> None:
+    # An upstream that no other gateway uses.
     with RedisServer() as server, closing(ScriptedUpstream()) as upstream:
         tree = settings_for(upstream.url)
         for service in ("livestreams", "open"):
@@ -334,7 +335,7 @@ def test_it_takes_nothing_and_asks_nobody() -> None:
             assert (limit["used"], limit["capacity"], limit["cost"], limit["passes"]) == (3, 4, 3, False)
 
 
-def test_revoked_tokens_are_told(server: RedisServer, explainer: Explainer, settings: dict[str, Any]) -> None:
+def test_revoked_token_is_explained(server: RedisServer, explainer: Explainer, settings: dict[str, Any]) -> None:
     token = signed("gone", jti="j-1")
     words = ("GET", "/api/devices", "--token", token)
     assert stages(explainer.document(*words))["revocation"][0] == "ok"
@@ -347,7 +348,7 @@ def test_revoked_tokens_are_told(server: RedisServer, explainer: Explainer, sett
     assert {key for key in kept_in(server) if b"revoked" in key} == {key for key in before if b"revoked" in key}
 
 
-def test_without_redis_it_goes_the_same_ways(
+def test_explanation_agrees_with_the_gateway_without_redis(
     start_gateway: Callable[..., GatewayProcess], upstream: ScriptedUpstream
 ) -> None:
     services: dict[str, Any] = {
@@ -368,7 +369,7 @@ def test_without_redis_it_goes_the_same_ways(
         assert stages(found)["revocation"][0] == "unknown"
 
 
-def test_an_issuers_keys_are_fetched_and_that_is_told(upstream: ScriptedUpstream) -> None:
+def test_keys_of_an_issuer_are_fetched_and_named(upstream: ScriptedUpstream) -> None:
     issuer = Issuer()
     issuer.add_key("one", "RS256")
     try:
@@ -377,9 +378,9 @@ def test_an_issuers_keys_are_fetched_and_that_is_told(upstream: ScriptedUpstream
         token = issuer.token("one")
         found = explainer.document("GET", "/api/devices", "--token", token)
         assert found["status"] is None
-        told = facts(found, "token")
-        assert (told["kid"], told["alg"]) == ("one", "RS256")
-        assert told["verified with"] == f"a key of {issuer.jwks_url}, fetched for this command"
+        token_facts = facts(found, "token")
+        assert (token_facts["kid"], token_facts["alg"]) == ("one", "RS256")
+        assert token_facts["verified with"] == f"a key of {issuer.jwks_url}, fetched for this command"
         assert explainer.document("GET", "/readyz")["status"] == 200
         issuer.status = 500
         found = explainer.document("GET", "/api/devices", "--token", token)
@@ -391,7 +392,7 @@ def test_an_issuers_keys_are_fetched_and_that_is_told(upstream: ScriptedUpstream
         issuer.close()
 
 
-def test_why_keys_can_not_be_fetched_is_told_with_the_url_and_without_what_is_secret(
+def test_failure_to_fetch_keys_is_explained_without_secrets(
     upstream: ScriptedUpstream,
 ) -> None:
     token = signed(key=ec.generate_private_key(ec.SECP256R1()), algorithm="ES256")
@@ -405,7 +406,7 @@ def test_why_keys_can_not_be_fetched_is_told_with_the_url_and_without_what_is_se
     assert not CLASS_NAME.search(text), text
 
 
-def test_no_finding_quotes_a_class(explainer: Explainer) -> None:
+def test_findings_have_no_names_of_classes(explainer: Explainer) -> None:
     for bad in ("x", "a.b.c", signed()[:-4] + "AAAA", signed(exp=1), "é"):
         text = explainer.text("GET", "/api/devices", "--token", bad, code=1)
         assert not CLASS_NAME.search(text), text
@@ -415,10 +416,10 @@ def without_secret(settings: dict[str, Any]) -> dict[str, Any]:
     return {**settings, "jwt": {name: value for name, value in settings["jwt"].items() if value is not None}}
 
 
-# --- what it says
+# --- findings
 
 
-def test_targets_that_could_be_chosen(upstream: ScriptedUpstream) -> None:
+def test_all_targets_that_could_be_chosen_are_shown(upstream: ScriptedUpstream) -> None:
     targets = ["http://one:1", "http://two:2/base", "http://three:3"]
     service = {"prefix": "/s", "targets": targets, "auth": "none", "weights": [1, 1, 0]}
     found = Explainer({"services": {"s": service}}).document("GET", "/s")
@@ -430,7 +431,7 @@ def test_targets_that_could_be_chosen(upstream: ScriptedUpstream) -> None:
     assert "breakers" in always.text("GET", "/s")
 
 
-def test_the_clients_address_and_other_readings_are_told(explainer: Explainer) -> None:
+def test_client_address_and_other_reading_of_the_path_are_explained(explainer: Explainer) -> None:
     found = explainer.document("GET", "/open", "--address", "::1", "-H", "X-Forwarded-For: 10.1.1.1, 10.2.2.2:80")
     assert stages(found)["client"] == (
         "10.2.2.2",
@@ -444,7 +445,7 @@ def test_the_clients_address_and_other_readings_are_told(explainer: Explainer) -
     assert ["X-Forwarded-Host", "gw.test:1"] in added
 
 
-def test_hosts_that_are_not_served_are_told(settings: dict[str, Any]) -> None:
+def test_host_that_is_not_served_is_explained(settings: dict[str, Any]) -> None:
     explainer = Explainer(settings | {"server": {"allowed_hosts": ["*.example.com"]}})
     found = explainer.document("GET", "http://evil.test/api/devices")
     assert (found["status"], found["code"], stages(found)["host"][0]) == (421, "misdirected", "refused")
@@ -453,7 +454,7 @@ def test_hosts_that_are_not_served_are_told(settings: dict[str, Any]) -> None:
     assert stages(explainer.document("GET", "http://api.example.com/healthz"))["host"] == ("ok", "api.example.com")
 
 
-def test_preflights_are_judged_as_browsers_do(explainer: Explainer) -> None:
+def test_preflights_are_evaluated_as_browsers_do(explainer: Explainer) -> None:
     words = ("OPTIONS", "/api/rules", "--origin", "http://localhost:3000", "-H")
     put = "Access-Control-Request-Method: PUT"
     assert stages(explainer.document(*words, put))["preflight"] == ("allowed", "http://localhost:3000")
@@ -465,7 +466,7 @@ def test_preflights_are_judged_as_browsers_do(explainer: Explainer) -> None:
     assert "cors.private_network" in stages(explainer.document(*words, *network))["preflight"][1]
 
 
-def test_an_options_request_that_ends_here(explainer: Explainer) -> None:
+def test_options_request_with_max_forwards(explainer: Explainer) -> None:
     found = explainer.document("OPTIONS", "/open", "-H", "Max-Forwards: 0")
     assert (found["status"], found["targets"]) == (204, [])
     words = ("OPTIONS", "/api/rules", "--token", signed(), "-H", "Max-Forwards: 3")
@@ -474,7 +475,7 @@ def test_an_options_request_that_ends_here(explainer: Explainer) -> None:
     assert ["X-Forwarded-Prefix", "/api/rules"] in fields
 
 
-def test_a_chunked_body_that_turns_out_too_long(explainer: Explainer) -> None:
+def test_chunked_body_over_the_limit(explainer: Explainer) -> None:
     words = ("POST", "/api/devices", "--token", signed(), "-H", "Transfer-Encoding: chunked", "--body-bytes")
     assert explainer.document(*words, "100000")["status"] is None
     found = explainer.document(*words, "100001")
@@ -482,7 +483,7 @@ def test_a_chunked_body_that_turns_out_too_long(explainer: Explainer) -> None:
     assert stages(found)["body"][0] == "refused"
 
 
-def test_nothing_secret_and_nothing_that_a_terminal_obeys_is_printed(tmp_path: Path) -> None:
+def test_secrets_and_control_characters_are_not_printed(tmp_path: Path) -> None:
     (tmp_path / "key.pem").write_bytes(
         Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     )
@@ -506,7 +507,7 @@ def test_nothing_secret_and_nothing_that_a_terminal_obeys_is_printed(tmp_path: P
         for target in ("/api/devices/\x9b", "/api/devices"):
             output += explainer.text(*given, "-H", "X-A: \x9b31m\u202e", "--", "GET", target)
         assert all(one.isprintable() or one == "\n" for one in output), ascii(output)
-        # What every token begins with, also the one that the gateway signs.
+        # The beginning of every token, including those that the gateway signs.
         assert "eyJ" not in output
         assert "hidden-value" not in output
     output = explainer.text("--token", token, "-H", "X-Request-Id: \x9b", "GET", "/api/devices", code=0)
@@ -526,13 +527,13 @@ def test_nothing_secret_and_nothing_that_a_terminal_obeys_is_printed(tmp_path: P
         (["GET", "/x", "--body-bytes", "-1"], "is not in the range"),
     ],
 )
-def test_what_can_not_be_asked(explainer: Explainer, words: list[str], said: str) -> None:
+def test_invalid_arguments_of_explain_are_refused(explainer: Explainer, words: list[str], said: str) -> None:
     output = explainer.text(*words, code=2)
     assert said in output
     assert "secret" not in output
 
 
-def test_as_people_run_it(start_gateway: Callable[..., GatewayProcess], upstream: ScriptedUpstream) -> None:
+def test_explain_as_a_process(start_gateway: Callable[..., GatewayProcess], upstream: ScriptedUpstream) -> None:
     settings = four_services(upstream.url) | {"server": {"bind": f"127.0.0.1:{free_port()}"}}
     gateway = start_gateway(settings, workers=1)
     token = signed("ada")
@@ -554,9 +555,9 @@ def test_as_people_run_it(start_gateway: Callable[..., GatewayProcess], upstream
     assert any("used 1 of 300" in line for line in lines)
     assert any("the private Redis of the gateway on this machine" in line for line in lines)
     assert token not in done.stdout
-    # The module's other gateway may renew its documents in the meantime.
+    # The module's other gateway may fetch documents in the meantime.
     paths = [received.head.split()[1] for received in upstream.requests]
     assert [path for path in paths if path != b"/openapi.json"] == [b"/api/devices"]
-    # A broken configuration is told as by any command.
+    # A broken configuration is reported as by other commands.
     output = flask("explain", "GET", "/", settings={"proxy": {"trusted_hops": "x"}}, code=2)
     assert output == ""

@@ -20,7 +20,7 @@ def environment() -> dict[str, str]:
     return clean_environment() | {"GATEWAY_SERVICES__DEVICES__TARGETS": f'["http://127.0.0.1:{free_port()}"]'}
 
 
-def test_a_terminal_shows_the_progress_and_messages_start_on_a_new_line() -> None:
+def test_terminal_shows_the_progress_and_messages_start_on_a_new_line() -> None:
     ours, theirs = pty.openpty()
     process = subprocess.Popen(COMMAND, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL, stderr=theirs)
     os.close(theirs)
@@ -29,7 +29,7 @@ def test_a_terminal_shows_the_progress_and_messages_start_on_a_new_line() -> Non
         while piece := os.read(ours, 65536):
             shown += piece
     except OSError:
-        # How a terminal's other side ends on Linux.
+        # On Linux, reading raises when the other side of a terminal is closed.
         pass
     finally:
         os.close(ours)
@@ -40,7 +40,7 @@ def test_a_terminal_shows_the_progress_and_messages_start_on_a_new_line() -> Non
     assert re.search(rb"\rFetching documents .+100% +\r\nauth: its document could not be fetched", text)
 
 
-def test_a_pipe_gets_no_progress() -> None:
+def test_pipe_gets_no_progress() -> None:
     done = subprocess.run(COMMAND, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
     assert "\x1b" not in done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""`flask revoke`, `revoked` and `quota`: what they say has happened holds for requests, or they refuse."""
+"""`flask revoke`, `revoked` and `quota`: their effect on requests, and what they refuse."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def redis() -> Iterator[RedisServer]:
 
 
 class Site:
-    """A gateway of this process and its commands, on one Redis."""
+    """A gateway in this process, and its commands, with one Redis."""
 
     def __init__(self, redis: RedisServer | None, target: str, jwt_settings: dict[str, Any], **more: Any) -> None:
         tree = {**four_services(target), "jwt": jwt_settings, "redis_timeout_seconds": 5, **more}
@@ -58,7 +58,7 @@ class Site:
         return self.app.test_client().get("/api/devices", headers={"Authorization": f"Bearer {token}"})
 
     def run(self, *words: str, code: int = 0, given: str = "") -> str:
-        """All that the command prints."""
+        """All output of the command."""
         result = self.app.test_cli_runner().invoke(args=words, input=given)
         assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
         assert result.exit_code == code, result.output
@@ -71,7 +71,7 @@ def sites(redis: RedisServer, upstream: ScriptedUpstream) -> dict[str, Site]:
     return {name: Site(redis, upstream.url, one) for name, one in settings.items()}
 
 
-# --- whose it is
+# --- issuers
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def sites(redis: RedisServer, upstream: ScriptedUpstream) -> dict[str, Site]:
     ],
 )
 @pytest.mark.parametrize("by", ["jti", "sub"])
-def test_what_is_revoked_is_refused_until_it_is_taken_back(
+def test_revoked_tokens_are_refused_until_undo(
     sites: dict[str, Site], site: str, words: tuple[str, ...], claims: dict[str, str], by: str
 ) -> None:
     subject = next(SUBJECTS)
@@ -99,7 +99,7 @@ def test_what_is_revoked_is_refused_until_it_is_taken_back(
     assert "there is no such revocation" in sites[site].run(*command, "--undo", code=1)
 
 
-def test_a_second_issuer_leaves_revocations_and_counters_of_the_first_as_they_are(sites: dict[str, Site]) -> None:
+def test_second_issuer_does_not_change_revocations_and_counters_of_the_first(sites: dict[str, Site]) -> None:
     subject = next(SUBJECTS)
     tokens = [signed(subject, jti=f"{subject}-{number}", iss=ONE, iat=int(time.time()) - 5) for number in range(2)]
     others = signed(subject, jti=f"{subject}-0", iss=OTHER, iat=int(time.time()) - 5, key=SECRET[::-1])
@@ -108,7 +108,7 @@ def test_a_second_issuer_leaves_revocations_and_counters_of_the_first_as_they_ar
     sites["one"].run("revoke", "--jti", f"{subject}-0")
     assert sites["two"].status(tokens[0]) == 401
     assert sites["two"].get(tokens[1]).headers["X-RateLimit-Remaining"] == "297"
-    # Another issuer's subject, and its token, of the same name.
+    # The subject and the token id of another issuer, with the same names.
     reply = sites["two"].get(others)
     assert (reply.status_code, reply.headers["X-RateLimit-Remaining"]) == (200, "299")
     sites["one"].run("revoke", "--sub", subject)
@@ -118,7 +118,7 @@ def test_a_second_issuer_leaves_revocations_and_counters_of_the_first_as_they_ar
 @pytest.mark.parametrize(
     "words", [("revoke", "--jti", "x"), ("revoke", "--sub", "x"), ("revoke", "--sub", "x", "--undo"), ("quota", "x")]
 )
-def test_which_issuer_is_meant_must_be_known(
+def test_issuer_is_required_if_there_are_several(
     sites: dict[str, Site], redis: RedisServer, words: tuple[str, ...]
 ) -> None:
     before = redis.ask("DBSIZE")
@@ -132,7 +132,7 @@ def test_which_issuer_is_meant_must_be_known(
     assert redis.ask("DBSIZE") == before
 
 
-def test_the_quota_of_an_issuers_subject(sites: dict[str, Site]) -> None:
+def test_quota_of_a_subject_of_one_issuer(sites: dict[str, Site]) -> None:
     subject = next(SUBJECTS)
     assert sites["two"].status(signed(subject, iss=ONE)) == 200
 
@@ -146,7 +146,7 @@ def test_the_quota_of_an_issuers_subject(sites: dict[str, Site]) -> None:
     assert used("--issuer", ONE) == "0"
 
 
-def test_revocations_of_an_issuer_that_is_not_configured_are_listed_as_such(sites: dict[str, Site]) -> None:
+def test_revocations_of_an_unknown_issuer_are_marked(sites: dict[str, Site]) -> None:
     subject = next(SUBJECTS)
     sites["two"].run("revoke", "--sub", subject, "--issuer", OTHER)
     (line,) = [line for line in sites["one"].run("revoked").splitlines() if subject in line]
@@ -156,7 +156,7 @@ def test_revocations_of_an_issuer_that_is_not_configured_are_listed_as_such(site
 
 
 @pytest.mark.parametrize("settings", [NO_ISSUER, ONE_ISSUER, TWO_ISSUERS], ids=["none", "one", "two"])
-def test_exempt_subjects_are_named_with_their_issuer_where_there_are_several(
+def test_exempt_subjects_need_an_issuer_if_there_are_several(
     redis: RedisServer, upstream: ScriptedUpstream, settings: dict[str, Any]
 ) -> None:
     exempt = {"ratelimit": {"exempt_principals": ["ada", f"{ONE} bob"]}}
@@ -171,11 +171,11 @@ def test_exempt_subjects_are_named_with_their_issuer_where_there_are_several(
         assert not is_exempt("bob", iss=OTHER, key=SECRET[::-1])
 
 
-# --- what can't take effect is refused
+# --- refused commands
 
 
 @pytest.mark.parametrize("words", [("--jti", "x"), ("--sub", "x"), ("--jti", "x", "--undo"), ("--token", "x")])
-def test_nothing_is_revoked_where_no_gateway_would_look(
+def test_nothing_is_revoked_if_revocation_is_disabled(
     redis: RedisServer, upstream: ScriptedUpstream, words: tuple[str, ...]
 ) -> None:
     site, before = Site(redis, upstream.url, NO_ISSUER, revocation={"enabled": False}), redis.ask("DBSIZE")
@@ -184,7 +184,7 @@ def test_nothing_is_revoked_where_no_gateway_would_look(
     assert "gateways do not look up revocations" in site.run("revoked")
 
 
-def test_no_quota_is_shown_where_none_is_counted(redis: RedisServer, upstream: ScriptedUpstream) -> None:
+def test_no_quota_is_shown_if_rate_limits_are_disabled(redis: RedisServer, upstream: ScriptedUpstream) -> None:
     site = Site(redis, upstream.url, NO_ISSUER, ratelimit={"enabled": False})
     assert "ratelimit.enabled = false: gateways count nothing" in site.run("quota", "x", code=1)
 
@@ -209,7 +209,7 @@ COMMANDS = re.compile(rb"\*\d+\r\n\$\d+\r\n(\w+)\r\n")
         ),
     ],
 )
-def test_a_redis_that_did_not_do_what_it_said_is_told(
+def test_redis_that_lost_a_write_is_reported(
     upstream: ScriptedUpstream, words: tuple[str, ...], answers: dict[bytes, bytes], said: str
 ) -> None:
     def answer(data: bytes) -> bytes:
@@ -223,7 +223,7 @@ def test_a_redis_that_did_not_do_what_it_said_is_told(
     assert "until" not in result.output
 
 
-def test_a_redis_that_refuses_to_write_is_told(upstream: ScriptedUpstream) -> None:
+def test_redis_that_refuses_writes_is_reported(upstream: ScriptedUpstream) -> None:
     with RedisServer() as full:
         full.ask("CONFIG", "SET", "maxmemory", "1")
         site = Site(full, upstream.url, NO_ISSUER)
@@ -243,28 +243,28 @@ def test_a_redis_that_refuses_to_write_is_told(upstream: ScriptedUpstream) -> No
         ((), "give one of --token, --jti and --sub"),
     ],
 )
-def test_mistakes_of_revoke_are_told(sites: dict[str, Site], words: tuple[str, ...], said: str) -> None:
+def test_invalid_arguments_of_revoke_are_refused(sites: dict[str, Site], words: tuple[str, ...], said: str) -> None:
     assert said in sites["none"].run("revoke", *words, code=2)
 
 
 @pytest.mark.parametrize("address", ["localhost", "10.0.0.0/8", "10.0.0.256", "[::1]", "x"])
-def test_an_address_that_is_none_has_no_quota(sites: dict[str, Site], address: str) -> None:
+def test_invalid_addresses_are_refused(sites: dict[str, Site], address: str) -> None:
     said = sites["none"].run("quota", "--address", address, code=2)
     assert f"'--address': must be an IP address, got {address!r}" in said
 
 
-def test_mistakes_of_quota_are_told(sites: dict[str, Site]) -> None:
+def test_invalid_arguments_of_quota_are_refused(sites: dict[str, Site]) -> None:
     said = sites["none"].run("quota", "--address", "127.0.0.1", "--claim", "plan=pro", code=2)
     assert "--issuer and --claim need a SUBJECT" in said
 
 
-# --- how long
+# --- duration
 
 
-def test_a_mark_lasts_as_long_as_the_token_with_the_leeway(redis: RedisServer, upstream: ScriptedUpstream) -> None:
+def test_revocation_lasts_as_long_as_the_token_with_the_leeway(redis: RedisServer, upstream: ScriptedUpstream) -> None:
     site = Site(redis, upstream.url, {**NO_ISSUER, "leeway_seconds": 299.5})
     subject, now = next(SUBJECTS), int(time.time())
-    # Expired, and taken for as long as the leeway lasts.
+    # Expired, but still accepted within the leeway.
     token = signed(subject, jti=subject, exp=now - 100)
     assert site.status(token) == 200
     site.run("revoke", "--jti", subject, "--expires-at", str(now - 100))
@@ -294,7 +294,7 @@ def keys_of(redis: RedisServer) -> list[str]:
         ),
     ],
 )
-def test_a_revocation_that_its_tokens_outlive_is_a_mistake(settings: dict[str, Any], said: str) -> None:
+def test_revocations_must_outlive_tokens(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(Exception, match=said):
         loaded({"revocation": {"keep_seconds": 3600}, **settings})
     loaded({**settings, "revocation": {"enabled": False}, "jwt": {"secret": SECRET}})
@@ -303,11 +303,11 @@ def test_a_revocation_that_its_tokens_outlive_is_a_mistake(settings: dict[str, A
 # --- tokens without iat or jti
 
 
-def test_who_has_no_iat_learns_why_it_is_out(redis: RedisServer, upstream: ScriptedUpstream) -> None:
+def test_refusal_of_a_token_without_iat_is_explained(redis: RedisServer, upstream: ScriptedUpstream) -> None:
     site, subject = Site(redis, upstream.url, NO_ISSUER), next(SUBJECTS)
     said = site.run("revoke", "--sub", subject)
     assert "Until then, or until --undo, tokens without iat are refused, including new ones" in said
-    # As an issuer would that knows nothing of iat.
+    # A token of an issuer that does not set iat.
     reply = site.get(signed(subject))
     detail = "the subject's tokens have been revoked, and this one does not say when it was issued (no iat)"
     assert (reply.status_code, reply.json["detail"]) == (401, detail)
@@ -320,7 +320,7 @@ def test_who_has_no_iat_learns_why_it_is_out(redis: RedisServer, upstream: Scrip
     )
 
 
-def test_a_configured_lifetime_tells_when_a_token_was_issued(redis: RedisServer, upstream: ScriptedUpstream) -> None:
+def test_time_of_issue_is_derived_from_the_configured_lifetime(redis: RedisServer, upstream: ScriptedUpstream) -> None:
     one = {"secret": SECRET, "issuer": ONE, "lifetime_seconds": 3600}
     other = {"secret": SECRET[::-1], "issuer": OTHER}
     site, subject = Site(redis, upstream.url, {"issuers": [one, other]}), next(SUBJECTS)
@@ -330,9 +330,9 @@ def test_a_configured_lifetime_tells_when_a_token_was_issued(redis: RedisServer,
     assert "without iat" not in site.run("revoke", "--sub", subject, "--issuer", ONE)
     assert [site.status(old), site.status(new)] == [401, 200]
     assert "from exp and jwt.lifetime_seconds" in site.run("explain", "GET", "/api/devices", "--token", new)
-    # What a token says of itself comes first.
+    # The token's own iat takes precedence.
     assert site.status(signed(subject, iss=ONE, exp=now + 3603, iat=now - 10)) == 401
-    # One that is good for longer than it should be would look new when it is not.
+    # With a longer lifetime than configured, its time of issue would be derived wrongly.
     reply = site.get(signed(subject, iss=ONE, exp=now + 3700))
     assert (reply.status_code, reply.json["detail"]) == (
         401,
@@ -341,7 +341,7 @@ def test_a_configured_lifetime_tells_when_a_token_was_issued(redis: RedisServer,
     assert site.status(signed(subject, iss=OTHER, key=SECRET[::-1], exp=now + 9999)) == 200
 
 
-def test_a_token_without_an_id_is_revoked_by_itself(sites: dict[str, Site], redis: RedisServer) -> None:
+def test_token_without_an_id_can_be_revoked(sites: dict[str, Site], redis: RedisServer) -> None:
     subject, now = next(SUBJECTS), int(time.time())
     for site, claims in (("none", {}), ("one", {"iss": ONE}), ("two", {"iss": ONE})):
         token, other = signed(subject, number=1, site=site, **claims), signed(subject, number=2, site=site, **claims)
@@ -350,24 +350,24 @@ def test_a_token_without_an_id_is_revoked_by_itself(sites: dict[str, Site], redi
         assert said.startswith("token ")
         assert [sites[site].status(one) for one in (token, other)] == [401, 200]
         assert sites[site].get(token).json["detail"] == "the token has been revoked"
-        # Its time is worked out from what is left of it, so it may be a second off.
+        # The time is not compared: it is computed from the remaining time, and may differ by a second.
         (line,) = [line for line in sites[site].run("revoked").splitlines() if line.split()[:2] == said.split()[:2]]
         assert token not in line
         assert sites[site].run("revoke", "--token", "-", "--undo", given=token) == "revocation removed\n"
         assert sites[site].status(token) == 200
-    # It is forgotten when the token would be refused anyway.
+    # The revocation expires with the token.
     sites["none"].run("revoke", "--token", signed(subject, exp=now + 100))
     assert min(redis.ask("TTL", key) for key in keys_of(redis) if ":token:" in key) <= 106
 
 
-def test_a_token_with_an_id_is_revoked_by_its_id(sites: dict[str, Site]) -> None:
+def test_token_with_an_id_is_revoked_by_its_id(sites: dict[str, Site]) -> None:
     subject = next(SUBJECTS)
     token = signed(subject, jti=subject)
     assert f"jti {subject}" in sites["none"].run("revoke", "--token", "-", given=token)
     assert sites["none"].status(token) == 401
-    # The same id in another token: it is the id that is revoked.
+    # Another token with the same id is revoked, too.
     assert sites["none"].status(signed(subject, jti=subject, more=1)) == 401
-    # An empty id names nothing.
+    # An empty id is no id.
     empty, other = signed(subject, jti=""), signed(subject, jti="", more=1)
     assert sites["none"].run("revoke", "--token", empty).startswith("token ")
     assert [sites["none"].status(one) for one in (empty, other)] == [401, 200]
@@ -382,17 +382,15 @@ def test_a_token_with_an_id_is_revoked_by_its_id(sites: dict[str, Site]) -> None
         (signed(exp=1), "has expired"),
     ],
 )
-def test_only_good_tokens_can_be_revoked(sites: dict[str, Site], token: str, why: str) -> None:
+def test_only_valid_tokens_can_be_revoked(sites: dict[str, Site], token: str, why: str) -> None:
     said = sites["none"].run("revoke", "--token", "-", code=1, given=token)
     assert "the gateway refuses this token anyway: the token" in said
     assert why in said
     assert not token or token not in said
 
 
-def test_no_other_spelling_of_a_signature_brings_a_revoked_token_back(
-    redis: RedisServer, upstream: ScriptedUpstream
-) -> None:
-    """With (r, s) also (r, n - s) is a good ECDSA signature, and everybody can make it."""
+def test_other_signature_of_a_revoked_token_is_refused(redis: RedisServer, upstream: ScriptedUpstream) -> None:
+    """If (r, s) is a valid ECDSA signature, so is (r, n - s), which anybody can compute."""
     with closing(Issuer()) as issuer:
         issuer.add_key("one", "ES256")
         site = Site(redis, upstream.url, {"jwks_url": issuer.jwks_url})
@@ -407,7 +405,7 @@ def test_no_other_spelling_of_a_signature_brings_a_revoked_token_back(
         assert [site.status(one) for one in (token, twin)] == [401, 401]
 
 
-def test_keys_that_can_t_be_had_revoke_nothing(redis: RedisServer, upstream: ScriptedUpstream) -> None:
+def test_nothing_is_revoked_if_keys_can_not_be_fetched(redis: RedisServer, upstream: ScriptedUpstream) -> None:
     with closing(Issuer()) as issuer:
         issuer.add_key("one")
         issuer.status = 500
@@ -429,7 +427,7 @@ def test_tokens_of_the_demo_can_be_revoked() -> None:
 
 
 @pytest.mark.parametrize("claims", [{"jti": "x"}, {}], ids=["with an id", "without"])
-def test_both_marks_of_a_token_are_looked_up_in_one_call(
+def test_both_revocations_of_a_token_are_looked_up_in_one_call(
     sites: dict[str, Site], redis: RedisServer, claims: dict[str, str]
 ) -> None:
     token = signed(next(SUBJECTS), **claims)
@@ -438,5 +436,5 @@ def test_both_marks_of_a_token_are_looked_up_in_one_call(
         before = calls_of(client, ["evalsha", "get"])
         assert sites["none"].status(token) == 200
         after = calls_of(client, ["evalsha", "get"])
-    # The script's own: the counter, the subject, the token.
+    # Within the script: the counter, the subject, the token.
     assert {name: after[name] - before[name] for name in after} == {"evalsha": 1, "get": 3}

@@ -1,4 +1,4 @@
-"""Where documents and configuration disagree."""
+"""Drift: where documents and configuration disagree."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def kinds(*parts: Any) -> list[tuple[str, str, str]]:
     ],
 )
 @pytest.mark.parametrize("is_global", [False, True])
-def test_tokens(security: Any, is_protected: bool, is_global: bool) -> None:
+def test_drift_about_tokens(security: Any, is_protected: bool, is_global: bool) -> None:
     doc = document({"/api/s/x": {"get": operation() if is_global else operation(security=security)}})
     doc["security"] = security if is_global else KEY if not is_protected else []
     protected, opened = part("s", doc), part("s", doc, auth="none")
@@ -41,7 +41,7 @@ def test_tokens(security: Any, is_protected: bool, is_global: bool) -> None:
     assert kinds(opened) == ([("PROTECTED_BUT_OPEN", "GET", "/api/s/x")] if is_protected else [])
 
 
-def test_routes_that_no_document_has() -> None:
+def test_route_without_operation_is_drift() -> None:
     routes = [
         {"path": "/api/s/gone"},
         {"path": "/api/s/x", "methods": ["POST", "PUT"]},
@@ -56,12 +56,12 @@ def test_routes_that_no_document_has() -> None:
         ("ROUTE_WITHOUT_OPERATION", "", "/api/s/old/**"),
     ]
     assert kinds(part("s", doc, routes=routes)) == expected
-    # Hidden from clients, told to operators; unknown is not the same as missing.
+    # Operators see hidden services; a service without a known document has no drift.
     assert kinds(part("s", doc, routes=routes, hidden=True, hidden_paths=("/**",))) == expected
     assert kinds(part("s", None, routes=routes)) == []
 
 
-def test_only_what_the_service_owns_and_clients_can_call() -> None:
+def test_paths_of_other_services_are_not_compared() -> None:
     paths: dict[str, Any] = {
         "x-health": {"get": operation()},
         "/api/s/x": {"get": None, "parameters": [], "description": "x"},
@@ -76,7 +76,7 @@ def test_only_what_the_service_owns_and_clients_can_call() -> None:
         assert kinds(part("s", {"openapi": "3.1.0", "paths": wrong})) == []
 
 
-def test_a_line_for_people() -> None:
+def test_drift_as_a_line() -> None:
     found = drifts([part("s", document({"/api/s/x": {"get": operation()}}))])
     assert found == [Drift(Kind.OPEN_BUT_PROTECTED, "s", "s", "GET", "/api/s/x")]
     assert found[0].line == (
@@ -87,14 +87,14 @@ def test_a_line_for_people() -> None:
     assert route.startswith("s: /api/s/gone (policy s.gone): the route is configured, but ")
 
 
-def test_operations_are_compared_where_their_own_servers_put_them() -> None:
+def test_operations_are_compared_at_the_path_of_their_own_servers() -> None:
     item = {"get": operation(security=KEY, servers=[{"url": "/api/s/v2"}]), "put": operation(security=KEY)}
     routes = [{"path": "/api/s/v2/x", "auth": "none"}]
     doc = document({"/x": item}, servers=[{"url": "/api/s"}])
     assert kinds(part("s", doc, routes=routes)) == [("PROTECTED_BUT_OPEN", "GET", "/api/s/v2/x")]
 
 
-def test_operations_that_no_mapping_reaches() -> None:
+def test_unreachable_operations_are_drift() -> None:
     paths = {
         "/health": {"get": operation(), "post": operation()},
         "/metrics": {"get": operation()},
@@ -107,11 +107,11 @@ def test_operations_that_no_mapping_reaches() -> None:
     expected = [
         ("UNREACHABLE_OPERATION", "GET", "/metrics"),
         ("UNREACHABLE_OPERATION", "TRACE", "/api/s/x"),
-        # The requests for it go to the other service.
+        # Its requests go to the other service.
         ("UNREACHABLE_OPERATION", "GET", "/api/s/in/x"),
         ("UNREACHABLE_OPERATION", "PUT", "/elsewhere/{id}"),
     ]
-    # What the gateway asks a service for by itself is no drift.
+    # The gateway itself requests these paths.
     assert kinds(part("s", doc, internal_paths=("/health", "/openapi.json")), inner) == expected
     stripped = part("s", document({"/metrics": {"get": operation()}}, security=KEY), strip_prefix=True)
     assert kinds(stripped) == []
@@ -141,7 +141,7 @@ def test_operations_that_no_mapping_reaches() -> None:
         (("open_but_protected", "unreachable_operation", "protected_but_open /api/s/open/*"), []),
     ],
 )
-def test_what_is_ignored(rules: tuple[str, ...], left: list[str]) -> None:
+def test_ignored_drift_is_left_out(rules: tuple[str, ...], left: list[str]) -> None:
     paths = {
         "/api/s/x": {"get": operation()},
         "/api/s/open/x": {"get": operation(security=KEY)},
@@ -152,5 +152,5 @@ def test_what_is_ignored(rules: tuple[str, ...], left: list[str]) -> None:
     assert [f"{kind} {path}" for kind, _, path in kinds(ignoring)] == left
 
 
-def test_the_kinds_are_those_that_can_be_configured() -> None:
+def test_kinds_are_those_of_the_setting() -> None:
     assert tuple(kind.name.lower() for kind in Kind) == DRIFT_KINDS

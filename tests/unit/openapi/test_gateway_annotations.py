@@ -1,4 +1,4 @@
-"""Each operation tells what the gateway does with it: by the policy, not by what the service says."""
+"""Operations are annotated according to their policy, not to what the service declares."""
 
 from __future__ import annotations
 
@@ -32,8 +32,10 @@ SCHEMES = {
 }
 
 
-def told(given: dict[str, Any], *, method: str = "get", facts: GatewayFacts = FACTS, **more: Any) -> tuple[Any, Any]:
-    """(the operation, the whole document) of a service that has these settings and only this operation."""
+def annotated(
+    given: dict[str, Any], *, method: str = "get", facts: GatewayFacts = FACTS, **more: Any
+) -> tuple[Any, Any]:
+    """The operation and the merged document, of a service with these settings and only this operation."""
     of_document = {key: more.pop(key) for key in ("security", "version") if key in more}
     components = {"securitySchemes": SCHEMES} | more.pop("components", {})
     doc = document({PATH: {method: given}}, components=components, **of_document)
@@ -42,21 +44,21 @@ def told(given: dict[str, Any], *, method: str = "get", facts: GatewayFacts = FA
 
 
 def security(declared: Any, **more: Any) -> Any:
-    return told(operation(security=declared), **more)[0]["security"]
+    return annotated(operation(security=declared), **more)[0]["security"]
 
 
 def needs(*scopes: str, **keys: list[str]) -> dict[str, list[str]]:
     return {"gatewayBearer": list(scopes), **keys}
 
 
-def test_security_is_by_the_policy() -> None:
-    assert told(operation())[0]["security"] == [needs()]
-    assert told(operation(), scopes=["a:b", "c"])[0]["security"] == [needs("a:b", "c")]
-    assert told(operation(), auth="none")[0]["security"] == []
-    assert told(operation(), method="post", routes=[LOGIN], scopes=["a"])[0]["security"] == []
-    assert told(operation(), method="put", routes=[LOGIN], scopes=["a"])[0]["security"] == [needs("a")]
-    assert told(operation(), method="head")[0]["security"] == [needs()]
-    assert told(operation(), method="options")[0]["security"] == [needs()]
+def test_security_is_that_of_the_policy() -> None:
+    assert annotated(operation())[0]["security"] == [needs()]
+    assert annotated(operation(), scopes=["a:b", "c"])[0]["security"] == [needs("a:b", "c")]
+    assert annotated(operation(), auth="none")[0]["security"] == []
+    assert annotated(operation(), method="post", routes=[LOGIN], scopes=["a"])[0]["security"] == []
+    assert annotated(operation(), method="put", routes=[LOGIN], scopes=["a"])[0]["security"] == [needs("a")]
+    assert annotated(operation(), method="head")[0]["security"] == [needs()]
+    assert annotated(operation(), method="options")[0]["security"] == [needs()]
 
 
 @pytest.mark.parametrize(
@@ -87,18 +89,16 @@ def test_security_is_by_the_policy() -> None:
         ([{"key": None}], [needs(s_key=[])], [{"s_key": []}]),
     ],
 )
-def test_what_a_service_asks_for_survives_where_clients_can_send_it(
-    declared: Any, behind_token: Any, without: Any
-) -> None:
+def test_credentials_of_a_service_stay_if_clients_can_send_them(declared: Any, behind_token: Any, without: Any) -> None:
     assert security(declared) == behind_token
     assert security(declared, auth="none") == without
-    # The document's own counts where the operation has none.
-    assert told(operation(), security=declared)[0]["security"] == behind_token
-    assert told(operation(security=[]), security=declared)[0]["security"] == [needs()]
+    # The document's `security` applies to operations without their own.
+    assert annotated(operation(), security=declared)[0]["security"] == behind_token
+    assert annotated(operation(security=[]), security=declared)[0]["security"] == [needs()]
 
 
-def test_schemes_that_no_operation_asks_for_are_left_out_and_relative_addresses_too() -> None:
-    _, result = told(operation(security=[{"oauth": []}, {"oauth_away": []}]), auth="none")
+def test_unused_schemes_and_relative_urls_are_left_out() -> None:
+    _, result = annotated(operation(security=[{"oauth": []}, {"oauth_away": []}]), auth="none")
     assert result["components"]["securitySchemes"] == {
         "gatewayBearer": result["components"]["securitySchemes"]["gatewayBearer"],
         "s_oauth": {"type": "http", "scheme": "bearer", "description": "d"},
@@ -107,8 +107,8 @@ def test_schemes_that_no_operation_asks_for_are_left_out_and_relative_addresses_
     assert_valid(result)
 
 
-def test_the_gateways_scheme() -> None:
-    scheme = told(operation())[1]["components"]["securitySchemes"]["gatewayBearer"]
+def test_security_scheme_of_the_gateway() -> None:
+    scheme = annotated(operation())[1]["components"]["securitySchemes"]["gatewayBearer"]
     assert (scheme["type"], scheme["scheme"], scheme["bearerFormat"]) == ("http", "bearer", "JWT")
 
 
@@ -125,8 +125,8 @@ BODY: dict[str, Any] = {"requestBody": {"content": {"a/b": {}}}}
         ({}, {"facts": GatewayFacts(limits_enabled=False)}, "400 401 414 431 502 503 504"),
     ],
 )
-def test_answers_that_the_gateway_gives(given: Any, settings: Any, statuses: str) -> None:
-    found, result = told(operation(**given), method="post", **settings)
+def test_responses_of_the_gateway(given: Any, settings: Any, statuses: str) -> None:
+    found, result = annotated(operation(**given), method="post", **settings)
     assert list(found["responses"]) == ["200", *statuses.split()]
     for status in statuses.split():
         response = resolve(result, found["responses"][status]["$ref"])
@@ -139,10 +139,10 @@ def test_answers_that_the_gateway_gives(given: Any, settings: Any, statuses: str
     assert_valid(result)
 
 
-def test_an_operation_without_responses_has_the_gateways() -> None:
+def test_operation_without_responses_has_those_of_the_gateway() -> None:
     givens: list[dict[str, Any]] = [{}, {"responses": None}, {"responses": []}]
     for responses in [*givens, {"responses": {"abc": {}, "200": None, "42": {}}}]:
-        assert list(told(responses)[0]["responses"]) == ["400", "401", "414", "429", "431", "502", "503", "504"]
+        assert list(annotated(responses)[0]["responses"]) == ["400", "401", "414", "429", "431", "502", "503", "504"]
 
 
 SERVICES = {
@@ -154,10 +154,10 @@ SERVICES = {
 
 @pytest.mark.parametrize("declared", ["401", "4XX", "default"])
 @pytest.mark.parametrize("is_reference", [False, True])
-def test_a_status_of_both_has_both_shapes(declared: str, is_reference: bool) -> None:
+def test_status_of_service_and_gateway_has_both_schemas(declared: str, is_reference: bool) -> None:
     response = {"$ref": "#/components/responses/E"} if is_reference else SERVICES
     given = {"responses": {declared: response}}
-    found, result = told(given, components={"responses": {"E": SERVICES}})
+    found, result = annotated(given, components={"responses": {"E": SERVICES}})
     both = found["responses"]["401"]
     assert both["content"] == {
         "application/json": {"schema": {"title": "theirs"}},
@@ -166,24 +166,27 @@ def test_a_status_of_both_has_both_shapes(declared: str, is_reference: bool) -> 
     assert both["description"].startswith("Theirs.\n\nOr by the gateway: ")
     assert {"x-own", "WWW-Authenticate", "X-Gateway-Error", *QUOTA_FIELDS} == set(both["headers"])
     if declared != "401":
-        kept = found["responses"][declared]
-        assert (kept["description"], kept["content"]) == (SERVICES["description"], SERVICES["content"])
+        declared_response = found["responses"][declared]
+        assert (declared_response["description"], declared_response["content"]) == (
+            SERVICES["description"],
+            SERVICES["content"],
+        )
     assert ("$ref" in found["responses"]["502"]) == (declared != "default")
     assert_valid(result)
 
 
-def test_a_service_that_answers_with_problems_too() -> None:
+def test_service_with_problem_documents_of_its_own() -> None:
     theirs = {"schema": {"title": "own problem"}, "example": {"status": 401}}
-    found, _ = told({"responses": {"401": {"content": {"application/problem+json": theirs}}}})
+    found, _ = annotated({"responses": {"401": {"content": {"application/problem+json": theirs}}}})
     assert found["responses"]["401"]["content"]["application/problem+json"] == {
         "schema": {"anyOf": [{"title": "own problem"}, {"$ref": "#/components/schemas/gateway_Problem"}]},
         "example": {"status": 401},
     }
 
 
-def test_what_a_service_says_of_its_own_challenge_stays() -> None:
+def test_description_of_a_services_own_challenge_stays() -> None:
     theirs = {"www-authenticate": {"description": "theirs"}, "x-gateway-error": {"description": "theirs"}}
-    found, _ = told({"responses": {"401": {"description": "", "headers": theirs}, "503": {"description": ""}}})
+    found, _ = annotated({"responses": {"401": {"description": "", "headers": theirs}, "503": {"description": ""}}})
     headers = found["responses"]["401"]["headers"]
     assert headers["www-authenticate"] == {"description": "theirs"}
     assert {"WWW-Authenticate", "x-gateway-error"}.isdisjoint(headers)
@@ -191,15 +194,15 @@ def test_what_a_service_says_of_its_own_challenge_stays() -> None:
     assert "Retry-After" in found["responses"]["503"]["headers"]
 
 
-def test_quota_fields_replace_a_services_own_on_every_answer() -> None:
+def test_rate_limit_headers_replace_those_of_the_service_in_every_response() -> None:
     given = {
         "responses": {"200": {"description": "", "headers": {"x-ratelimit-limit": {}, "ETag": {}}}, "x-a": {"b": 1}}
     }
-    found, result = told(given)
+    found, result = annotated(given)
     assert set(found["responses"]["200"]["headers"]) == {"ETag", *QUOTA_FIELDS}
     assert found["responses"]["x-a"] == {"b": 1}
     assert all(field in resolve(result, found["responses"]["429"]["$ref"])["headers"] for field in QUOTA_FIELDS)
-    unlimited, result = told(given, facts=GatewayFacts(limits_enabled=False))
+    unlimited, result = annotated(given, facts=GatewayFacts(limits_enabled=False))
     assert set(unlimited["responses"]["200"]["headers"]) == {"x-ratelimit-limit", "ETag"}
     assert "RateLimit" not in str(result["components"])
 
@@ -238,8 +241,8 @@ def test_quota_fields_replace_a_services_own_on_every_answer() -> None:
         ({"facts": GatewayFacts(limits_enabled=False)}, None),
     ],
 )
-def test_limits_are_told(settings: Any, limits: Any) -> None:
-    assert told(operation(), **settings)[0].get("x-ratelimit") == limits
+def test_limits_are_in_x_ratelimit(settings: Any, limits: Any) -> None:
+    assert annotated(operation(), **settings)[0].get("x-ratelimit") == limits
 
 
 @pytest.mark.parametrize(
@@ -264,14 +267,14 @@ def test_limits_are_told(settings: Any, limits: Any) -> None:
         ({"facts": GatewayFacts(limits_enabled=False)}, "Requires a token."),
     ],
 )
-def test_readers_see_scopes_and_limits_without_extensions(settings: Any, text: str) -> None:
-    assert told(operation(), **settings)[0]["description"] == text
-    assert told(operation(description="Theirs.\n"), **settings)[0]["description"] == f"Theirs.\n\n{text}"
+def test_description_has_scopes_and_limits(settings: Any, text: str) -> None:
+    assert annotated(operation(), **settings)[0]["description"] == text
+    assert annotated(operation(description="Theirs.\n"), **settings)[0]["description"] == f"Theirs.\n\n{text}"
 
 
-def test_the_cookie_is_a_way_to_send_the_token() -> None:
+def test_cookie_is_an_alternative_for_the_token() -> None:
     facts = GatewayFacts(token_cookie="session")
-    found, result = told(operation(security=[{"key": []}, {}]), facts=facts, scopes=["a"])
+    found, result = annotated(operation(security=[{"key": []}, {}]), facts=facts, scopes=["a"])
     assert found["security"] == [
         {"gatewayBearer": ["a"], "s_key": []},
         {"gatewayCookie": ["a"], "s_key": []},
@@ -281,8 +284,8 @@ def test_the_cookie_is_a_way_to_send_the_token() -> None:
     scheme = result["components"]["securitySchemes"]["gatewayCookie"]
     assert (scheme["type"], scheme["in"], scheme["name"]) == ("apiKey", "cookie", "session")
     assert_valid(result)
-    assert told(operation(), facts=facts, auth="none")[0]["security"] == []
-    assert "gatewayCookie" not in str(told(operation())[1])
+    assert annotated(operation(), facts=facts, auth="none")[0]["security"] == []
+    assert "gatewayCookie" not in str(annotated(operation())[1])
 
 
 @pytest.mark.parametrize(
@@ -303,7 +306,7 @@ def test_the_cookie_is_a_way_to_send_the_token() -> None:
     ],
 )
 @pytest.mark.parametrize("version", ["3.0.3", "3.1.0"])
-def test_a_login_with_a_password_stays_one_where_its_token_url_is_routed(
+def test_password_flow_stays_if_the_gateway_routes_its_token_url(
     version: str, url: Any, at_gateway: str | None
 ) -> None:
     flow = {"tokenUrl": url, "refreshUrl": url, "scopes": {"read": "to read"}}
@@ -326,7 +329,7 @@ def test_a_login_with_a_password_stays_one_where_its_token_url_is_routed(
     assert_valid(result)
 
 
-def test_fields_that_never_arrive_are_no_parameters() -> None:
+def test_headers_that_are_never_forwarded_are_not_parameters() -> None:
     parameters = [
         {"name": name, "in": place, "schema": {}}
         for name, place in [
@@ -338,7 +341,7 @@ def test_fields_that_never_arrive_are_no_parameters() -> None:
     ]  # fmt: skip
     shared = {"parameters": {"U": parameters[0]}}
     given = operation(parameters=[{"$ref": "#/components/parameters/U"}, *parameters])
-    found, result = told(given, components=shared)
+    found, result = annotated(given, components=shared)
     assert [(one["name"], one["in"]) for one in found["parameters"]] == [("x-user-id", "query"), ("X-Other", "header")]
     assert "s_U" not in str(result)
     doc = document({PATH: {"parameters": parameters[:1], "get": operation()}})
@@ -353,6 +356,6 @@ def test_trace_is_never_forwarded() -> None:
 
 
 @pytest.mark.parametrize("settings", [{"cost": 0}, {"limits_mode": "observe"}])
-def test_there_is_no_429_where_no_quota_refuses(settings: Any) -> None:
-    assert "429" not in told(operation(), **settings)[0]["responses"]
-    assert "429" in told(operation())[0]["responses"]
+def test_no_429_if_limits_are_not_enforced(settings: Any) -> None:
+    assert "429" not in annotated(operation(), **settings)[0]["responses"]
+    assert "429" in annotated(operation())[0]["responses"]

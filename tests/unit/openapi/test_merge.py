@@ -1,4 +1,4 @@
-"""The merged document as a whole: valid, the same for the same parts, and no service changes another's entries."""
+"""The merged document is valid and deterministic, and no service changes the entries of another."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ DEMO: dict[str, Any] = {
 
 
 def fastapi(name: str) -> dict[str, Any]:
-    """What an application made with this version answered at /openapi.json."""
+    """The /openapi.json of an application of this version."""
     return parse_document((DATA / f"fastapi_{name}.json").read_bytes())
 
 
@@ -56,7 +56,7 @@ DEFAULTS = DEMO | {"rules": fastapi("0_88_rules"), "devices": fastapi("0_165_dev
 
 
 @pytest.mark.parametrize("documents", [DEMO, DEFAULTS, {}], ids=["samples", "fastapi", "none"])
-def test_the_document_is_valid_and_whole(documents: dict[str, Any]) -> None:
+def test_merged_document_is_valid_and_complete(documents: dict[str, Any]) -> None:
     before = copy.deepcopy(documents)
     parts = built_in(documents)
     for result in [merge(parts, FACTS), *(document_of(name, parts, FACTS) for name in DEMO)]:
@@ -67,7 +67,7 @@ def test_the_document_is_valid_and_whole(documents: dict[str, Any]) -> None:
     assert documents == before
 
 
-def test_the_sample_services() -> None:
+def test_sample_services_are_merged() -> None:
     result = merge(built_in(DEMO), FACTS)
     assert {path: list(item) for path, item in result["paths"].items()} == {
         "/api/auth/register": ["post"],
@@ -87,7 +87,7 @@ def test_the_sample_services() -> None:
     assert list(result["components"]["securitySchemes"]) == ["gatewayBearer"]
 
 
-def test_services_of_two_fastapi_versions_keep_their_own_models() -> None:
+def test_services_of_two_fastapi_versions_have_separate_models() -> None:
     assert (DEFAULTS["rules"]["openapi"], DEFAULTS["devices"]["openapi"]) == ("3.0.2", "3.1.0")
     result = merge(built_in(DEFAULTS), FACTS)
     for name in ("rules", "devices"):
@@ -102,22 +102,22 @@ def test_services_of_two_fastapi_versions_keep_their_own_models() -> None:
         "exclusiveMinimum": 0,
         "type": "number",
     }
-    # A tree refers to itself.
+    # A recursive schema.
     parts_of = result["components"]["schemas"]["devices_Item"]["properties"]["parts"]
     assert parts_of["items"] == {"$ref": "#/components/schemas/devices_Item"}
     assert "/health" not in result["paths"]
-    # The header that the service reads its caller from is not the client's to send.
+    # Clients can't send the header with the caller's identity.
     assert "parameters" not in result["paths"]["/api/devices"]["post"]
     assert result["paths"]["/api/devices/{item_id}"]["delete"]["security"] == [
         {"gatewayBearer": []},
-        # Its token URL is the auth service's.
+        # Its token URL belongs to the auth service.
         {"devices_OAuth2PasswordBearer": []},
         {"gatewayBearer": [], "devices_APIKeyHeader": []},
     ]
 
 
 def entries(result: dict[str, Any], name: str) -> dict[str, Any]:
-    """All that stands under a service's name."""
+    """All entries with a service's name."""
     is_own = f"{name}_"
     return {
         "paths": {path: item for path, item in result["paths"].items() if path.startswith(f"/api/{name}")},
@@ -135,7 +135,7 @@ def test_another_service_changes_no_entry() -> None:
     parts = built_in(DEFAULTS)
     whole = merge(parts, FACTS)
     for index, one in enumerate(parts):
-        # Where the auth service is gone, so is the way to a token that others name; all else stays.
+        # Without the auth service, the password flow of the others is gone; everything else stays.
         routes = ServiceDocument(one.name, one.prefix, one.policies, hidden=True)
         smaller = merge([*parts[:index], routes, *parts[index + 1 :]], FACTS)
         for other in parts[:index] + parts[index + 1 :]:
@@ -147,12 +147,12 @@ def test_another_service_changes_no_entry() -> None:
         assert len(single["paths"]) == len(entries(whole, one.name)["paths"])
 
 
-def test_the_same_parts_give_the_same_bytes() -> None:
+def test_same_parts_give_the_same_bytes() -> None:
     first, second = (json.dumps(merge(built_in(copy.deepcopy(DEFAULTS)), FACTS)) for _ in range(2))
     assert first == second
 
 
-def test_services_stand_in_the_order_of_the_configuration() -> None:
+def test_services_are_in_the_order_of_the_configuration() -> None:
     parts = built_in(DEFAULTS)
     for order in (parts, parts[::-1]):
         result = merge(order, FACTS)
@@ -161,7 +161,7 @@ def test_services_stand_in_the_order_of_the_configuration() -> None:
         assert list(dict.fromkeys(tag["name"].partition(":")[0] for tag in result["tags"])) == names
 
 
-def test_what_is_said_of_the_gateway_and_its_services() -> None:
+def test_info_and_tags_describe_the_gateway_and_its_services() -> None:
     fresh = part("a", document() | {"info": {"title": "The A's", "version": "1"}})
     stale = part("b", {**document(), "info": {"title": "Bees", "version": "2.0"}}, stale_since="2026-11-01T10:00:00Z")
     never = part("c", None)
@@ -188,7 +188,7 @@ def test_what_is_said_of_the_gateway_and_its_services() -> None:
     assert_valid(result)
 
 
-def test_tags_of_operations_are_their_services() -> None:
+def test_tags_are_prefixed_with_the_service() -> None:
     tags = [
         {"name": "two", "description": "d", "externalDocs": {"url": "https://h"}, "x-a": 1},
         {"name": "unused"}, {"name": "one"}, {"name": "S", "description": "of itself", "x-b": 2}, None, {"name": 1},
@@ -210,7 +210,7 @@ def test_tags_of_operations_are_their_services() -> None:
     ]  # fmt: skip
 
 
-def test_one_services_document() -> None:
+def test_document_of_one_service() -> None:
     info = {"title": "Own", "version": "3", "description": "text", "summary": "short", "contact": {"name": "n"}}
     outer = part(
         "outer",
@@ -234,7 +234,7 @@ WRONG: list[Any] = [None, [], {}, "x", 1, True, [None], {"x": None}, {"/api/s": 
 
 @pytest.mark.parametrize("wrong", WRONG, ids=repr)
 @pytest.mark.parametrize("key", ["info", "paths", "components", "servers", "tags", "security", "openapi", "webhooks"])
-def test_what_is_of_the_wrong_type_is_skipped(key: str, wrong: Any) -> None:
+def test_values_of_a_wrong_type_are_skipped(key: str, wrong: Any) -> None:
     good = document(
         {"/api/s/x": {"get": operation({"$ref": "#/components/schemas/A"})}}, components={"schemas": {"A": {}}}
     )
@@ -247,7 +247,7 @@ def test_what_is_of_the_wrong_type_is_skipped(key: str, wrong: Any) -> None:
 
 @pytest.mark.parametrize("wrong", [*WRONG, {"$ref": None}, {"$ref": 1}], ids=repr)
 @pytest.mark.parametrize("version", ["3.0.3", "3.1.0"])
-def test_wrong_parts_of_an_operation_are_skipped(version: str, wrong: Any) -> None:
+def test_invalid_parts_of_an_operation_are_skipped(version: str, wrong: Any) -> None:
     every: dict[str, Any] = dict.fromkeys(
         "parameters requestBody responses callbacks security tags operationId summary externalDocs deprecated".split(),
         wrong,
@@ -277,7 +277,7 @@ def nested(depth: int, key: str = "items") -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("key", ["items", "example", "x-a"])
-def test_a_document_of_any_depth(key: str) -> None:
+def test_deep_document_is_merged_or_refused(key: str) -> None:
     for depth, state in [(80, "current"), (10_000, "unavailable")]:
         for version in ("3.0.3", "3.1.0"):
             doc = document({"/api/s": {"get": operation(nested(depth, key))}}, version=version)
@@ -291,12 +291,12 @@ def test_a_document_of_any_depth(key: str) -> None:
 
 
 @pytest.mark.parametrize("alien", [{1: 2}, {"a": object()}, {"a": float("nan")}, {"a": b""}, {"a": "\ud800"}])
-def test_what_no_document_can_contain(alien: Any) -> None:
+def test_values_that_json_does_not_have_are_refused(alien: Any) -> None:
     found = merged(part("s", document({"/api/s": {"get": operation(alien)}})))
     assert found["info"]["x-gateway-services"]["s"]["state"] == "unavailable"
 
 
-def test_the_checker_of_references_finds_those_that_lead_nowhere() -> None:
+def test_reference_check_of_the_tests_finds_missing_targets() -> None:
     broken = merge(built_in(DEMO), FACTS)
     count = len(list(references(broken)))
     assert count > 100
@@ -313,7 +313,7 @@ HOSTILE = (
 
 @functools.cache
 def hostile_documents() -> dict[str, dict[str, Any]]:
-    """Small for what a careless merge would make of them."""
+    """Small documents, from which a careless merge would make huge ones."""
     names = [f"k{index}" for index in range(30_000)]
     schemes = {name: {"type": "apiKey", "in": "query", "name": "q"} for name in names}
     alternatives = operation(security=[{name: []} for name in names])
@@ -358,7 +358,7 @@ def hostile_documents() -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_no_document_takes_very_long_or_grows_without_bound(name: str) -> None:
+def test_time_and_size_of_a_merge_are_bounded(name: str) -> None:
     assert set(hostile_documents()) == set(HOSTILE)
     hostile = hostile_documents()[name]
     started = time.process_time()
@@ -368,7 +368,7 @@ def test_no_document_takes_very_long_or_grows_without_bound(name: str) -> None:
     assert result["info"]["x-gateway-services"]["s"]["state"] == "current"
 
 
-def test_the_number_of_operations_is_bounded() -> None:
+def test_number_of_operations_is_bounded() -> None:
     item: dict[str, Any] = {method: {} for method in ("get", "put", "post", "delete")}
     for count, state in [(2_500, "current"), (2_501, "unavailable")]:
         doc = document({f"/x/{index}": item for index in range(count)})

@@ -1,4 +1,4 @@
-"""Nothing vanishes silently: what a service's document says is in the merged one, or listed as dropped."""
+"""Everything in a service's document is in the merged document or listed as left out."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Pet(BaseModel):
 
 
 def fastapi_document() -> dict[str, Any]:
-    """Of an application that uses what FastAPI has beyond plain JSON."""
+    """The document of an application that uses FastAPI's features beyond plain JSON."""
     app = FastAPI(
         title="S",
         version="1.10",
@@ -123,7 +123,7 @@ def dropped(result: dict[str, Any]) -> dict[str, str]:
     return {one["pointer"]: one["reason"] for one in entry.get("x-gateway-dropped", [])}
 
 
-def test_nothing_of_a_fastapi_application_is_lost() -> None:
+def test_all_of_a_fastapi_document_is_merged() -> None:
     result = check(fastapi_document())
     assert list(dropped(result)) == ["/webhooks"]
     assert len(result["paths"]) == 3
@@ -140,7 +140,7 @@ def test_nothing_of_a_fastapi_application_is_lost() -> None:
     assert "prefixItems" in text
 
 
-def test_nothing_of_a_document_written_by_hand_is_lost() -> None:
+def test_all_of_a_hand_written_document_is_merged() -> None:
     result = check(parse_document(WRITTEN_30.encode()))
     entry = result["info"]["x-gateway-services"]["s"]
     assert (entry["title"], entry["version"]) == ("2024", "1.10")
@@ -154,7 +154,7 @@ def test_nothing_of_a_document_written_by_hand_is_lost() -> None:
 
 
 @pytest.mark.parametrize("name", ["0_88_rules", "0_165_devices"])
-def test_nothing_of_what_fastapi_has_written_in_earlier_versions_is_lost(name: str) -> None:
+def test_all_of_documents_of_earlier_fastapi_versions_is_merged(name: str) -> None:
     given = parse_document((DATA / f"fastapi_{name}.json").read_bytes())
     result = merged(part("s", given, prefix="/api"))
     assert differences(given, result, "s") == []
@@ -176,7 +176,7 @@ ENCODED = {
 
 
 @pytest.mark.parametrize("version", ["3.0.3", "3.1.0"])
-def test_encodings_of_items(version: str) -> None:
+def test_encodings_of_items_are_merged(version: str) -> None:
     check(
         document({PATH: {"post": operation(**ENCODED)}}, version=version, components={"schemas": {"A": {"title": "A"}}})
     )
@@ -218,12 +218,12 @@ ELSEWHERE = [{"url": "https://uploads.example.com/"}]
          ["/paths/~1x"]),
     ],
 )  # fmt: skip
-def test_what_is_dropped_is_listed(given: dict[str, Any], pointers: list[str]) -> None:
+def test_omissions_are_listed(given: dict[str, Any], pointers: list[str]) -> None:
     result = merged(part("s", given, hidden_paths=("/api/s/hidden",)))
     assert list(dropped(result)) == pointers
 
 
-def test_what_is_dropped_of_components_is_listed_where_it_stands_in_the_services_document() -> None:
+def test_omissions_in_components_have_the_pointer_of_the_services_document() -> None:
     schemas = {"A": {"nullable": True, "allOf": [{"properties": {"a/b": None, "c": 1}}, 7]}}
     given = document(
         {PATH: {"get": operation({"$ref": "#/components/schemas/A"})}}, components={"schemas": schemas}, version="3.0.3"
@@ -234,14 +234,14 @@ def test_what_is_dropped_of_components_is_listed_where_it_stands_in_the_services
     ]
 
 
-def test_the_list_is_bounded() -> None:
+def test_list_of_omissions_is_bounded() -> None:
     given = document({PATH: {"get": operation(**{f"field{number}": 1 for number in range(10_000)})}})
     entry = merged(part("s", given))["info"]["x-gateway-services"]["s"]
     assert len(entry["x-gateway-dropped"]) == 100
     assert entry["x-gateway-dropped-more"] is True
 
 
-def test_an_operations_own_servers_say_where_it_is() -> None:
+def test_operations_own_servers_determine_its_path() -> None:
     item = {"get": operation(servers=[{"url": "/api/s/v2"}], operationId="new"), "put": operation(operationId="old")}
     paths = merged(part("s", document({"/x": item}, servers=[{"url": "/api/s"}])))["paths"]
     assert {path: list(item) for path, item in paths.items()} == {"/api/s/v2/x": ["get"], PATH: ["put"]}
@@ -252,7 +252,7 @@ def test_an_operations_own_servers_say_where_it_is() -> None:
 
 references = st.sampled_from([f"#/components/schemas/{name}" for name in "ABC"]).map(lambda text: {"$ref": text})
 texts = st.sampled_from(["a", "b", "$ref", "x-y", "default", "properties", "items"])
-# Below words that nobody knows, only references are anybody's business.
+# In the values of unknown keywords, only references are rewritten.
 below_unknown: st.SearchStrategy[Any] = st.recursive(
     references,
     lambda inner: (
@@ -292,7 +292,7 @@ schemas: st.SearchStrategy[Any] = st.recursive(
     st.sampled_from(["schema", "itemSchema"]),
     st.sampled_from(["3.0.3", "3.1.0"]),
 )
-def test_nothing_of_any_schema_is_lost(components: Any, schema: Any, key: str, version: str) -> None:
+def test_all_of_any_schema_is_merged(components: Any, schema: Any, key: str, version: str) -> None:
     response = {"description": "", "content": {"a/b": {key: schema}}}
     given = document(
         {PATH: {"get": {"responses": {"200": response}}}}, components={"schemas": components}, version=version

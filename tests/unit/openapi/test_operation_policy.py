@@ -1,4 +1,4 @@
-"""An operation's policy is the one that its requests meet: Werkzeug, with the application's own rules, is the judge."""
+"""An operation's policy is the one that its requests get at run time, from Werkzeug with the application's rules."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ METHODS = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"]
 
 
 def run_time_map(policies: Iterable[RoutePolicy]) -> Map:
-    """The mappings as `gateway.services` makes them of the policies."""
+    """The URL map that the application makes of the policies."""
     url_map = Map(converters={"rest": RestConverter}, merge_slashes=False, strict_slashes=False)
     for policy in policies:
         path = policy.path.removesuffix("/**")
@@ -77,7 +77,7 @@ def policies_for(given_routes: list[dict[str, Any]], prefixes: list[str]) -> lis
     st.sampled_from(["/p", "", "/q", "/p/a"]),
 )
 @example([{"path": "/{x}/**", "methods": []}, {"path": "/a", "methods": ["GET"]}], ["/p"], ["/a", "/a/", "/a//"], "/p")
-def test_the_choice_is_the_one_at_run_time(
+def test_policy_is_the_one_at_run_time(
     given_routes: list[dict[str, Any]], prefixes: list[str], found: list[str], start: str
 ) -> None:
     policies = policies_for(given_routes, prefixes)
@@ -86,7 +86,7 @@ def test_the_choice_is_the_one_at_run_time(
         path = start + template
         if path.startswith("//") or not path:
             continue  # refused before any policy is looked for
-        # A value that no path of the configuration has.
+        # A value that no configured path has.
         concrete = path.replace("{id}", "0-value")
         for method in METHODS:
             assert table.policy_for(method, path) is at_run_time(url_map, method, concrete), (method, path)
@@ -101,7 +101,7 @@ def test_methods_are_compared_without_regard_to_case() -> None:
     assert table.policy_for("trace", "/p/a") is None
 
 
-def test_a_template_with_very_many_segments() -> None:
+def test_template_with_very_many_segments() -> None:
     policies = policies_for([{"path": "/{x}/**", "methods": ["GET"]}], ["/p"])
     assert PolicyTable(policies).policy_for("GET", "/p" + "/a" * 100_000) is policies[0]
 
@@ -121,7 +121,7 @@ def test_a_template_with_very_many_segments() -> None:
         ("/", ["/"], ["/a"]),
     ],
 )
-def test_hidden_paths(pattern: str, hidden: list[str], shown: list[str]) -> None:
+def test_patterns_of_hidden_paths(pattern: str, hidden: list[str], shown: list[str]) -> None:
     is_hidden = path_matcher([pattern])
     assert [path for path in [*hidden, *shown] if is_hidden(path)] == hidden
     both = path_matcher(["/other", pattern])
@@ -129,5 +129,5 @@ def test_hidden_paths(pattern: str, hidden: list[str], shown: list[str]) -> None
     assert both("/other")
 
 
-def test_nothing_is_hidden_by_no_pattern() -> None:
+def test_no_pattern_hides_nothing() -> None:
     assert not path_matcher([])("/a")

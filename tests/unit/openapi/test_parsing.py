@@ -1,4 +1,4 @@
-"""Bytes of a service become a document, or a DocumentError: never anything else."""
+"""Any bytes of a service become a document or a DocumentError."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def reason(raw: bytes | str, **more: int) -> str:
     return str(caught.value)
 
 
-def test_json_is_read_as_it_is() -> None:
+def test_json_is_parsed_unchanged() -> None:
     document: dict[str, Any] = {"openapi": "3.0.3", "x": [1, 2.5, None, True, "é😀", {"200": {}}], "": {}}
     assert parse_document(json.dumps(document).encode()) == document
     assert parse_document(b"\xef\xbb\xbf" + json.dumps(document, ensure_ascii=False).encode()) == document
 
 
-def test_yaml_is_read_by_the_core_schema() -> None:
+def test_yaml_is_parsed_by_the_core_schema() -> None:
     text = """
 day: 2026-01-01
 moment: 2026-01-01T10:00:00Z
@@ -54,13 +54,13 @@ text: |
     assert found["text"] == "a\nb\n"
 
 
-def test_yaml_keys_are_text_as_they_are_written() -> None:
+def test_yaml_keys_are_texts() -> None:
     assert list(yaml("200: a\n1.0: b\nno: c\nnull: d\n2026-01-01: e\n")) == [
         "openapi", "200", "1.0", "no", "null", "2026-01-01",
     ]  # fmt: skip
 
 
-def test_yaml_versions_that_are_numbers() -> None:
+def test_yaml_versions_that_look_like_numbers_are_texts() -> None:
     assert parse_document(b"openapi: 3.1")["openapi"] == "3.1"
     assert parse_document(b"openapi: 3.0.2")["openapi"] == "3.0.2"
 
@@ -82,10 +82,10 @@ def laughter(shape: str) -> str:
     return HEAD + "\n".join(lines)
 
 
-def test_aliases_that_grow_without_bound_are_refused_before_they_do() -> None:
+def test_aliases_that_would_expand_without_bound_are_refused() -> None:
     started = time.process_time()
     assert "expand to too much text" in reason(laughter("[{}]"), max_bytes=1_000_000)
-    # Merged mappings stay as small as they are; PyYAML's own merging would not end.
+    # Merge keys don't expand without bound, as they do in PyYAML's own loader.
     assert parse_document(laughter("{{<<: [{}]}}").encode())["a59"] == {"k": "lol"}
     assert time.process_time() - started < 10
 
@@ -120,7 +120,7 @@ def test_aliases_that_grow_without_bound_are_refused_before_they_do() -> None:
         (b'openapi: "3.1.0"\nx: [', "YAML"),
     ],
 )
-def test_what_is_no_document_is_refused(raw: bytes, why: str) -> None:
+def test_other_content_is_refused(raw: bytes, why: str) -> None:
     assert why in reason(raw)
 
 
@@ -149,7 +149,7 @@ def test_depth_is_bounded(depth: int, start: str, opening: str, closing: str, en
     assert "deep" in why or "YAML" in why
 
 
-def test_the_deepest_document_that_is_read() -> None:
+def test_deepest_document_is_parsed() -> None:
     depth = MAX_DEPTH - 1
     assert parse_document(('{"openapi": "3.1.0", "x": ' + "[" * depth + "]" * depth + "}").encode())
     assert parse_document((HEAD + "x: " + "[" * depth + "]" * depth).encode())
@@ -165,14 +165,14 @@ def survives(raw: bytes) -> None:
 
 @settings(deadline=None)
 @given(st.binary(max_size=200))
-def test_any_bytes(raw: bytes) -> None:
+def test_any_bytes_are_parsed_or_refused(raw: bytes) -> None:
     survives(raw)
     survives(HEAD.encode() + raw)
 
 
 @settings(deadline=None)
 @given(st.text(alphabet="ab0-:,&*<>!|?[]{}'\"#%@\\ \n\t.~", max_size=60))
-def test_any_yaml(text: str) -> None:
+def test_any_yaml_is_parsed_or_refused(text: str) -> None:
     survives((HEAD + text).encode())
     survives((HEAD + "x: " + text).encode("utf-8", "surrogatepass"))
 
@@ -186,6 +186,6 @@ values = st.recursive(
 
 @settings(deadline=None)
 @given(values)
-def test_any_json(value: Any) -> None:
+def test_any_json_is_parsed_or_refused(value: Any) -> None:
     survives(json.dumps({"openapi": "3.1.0", "x": value}).encode())
     survives(json.dumps(value).encode())

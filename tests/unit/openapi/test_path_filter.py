@@ -1,4 +1,4 @@
-"""Patterns of hidden paths: the same answers as plain expressions, without their endless searches."""
+"""Patterns of paths match as simple expressions do, without their backtracking."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from gateway.openapi.path_mapping import MAX_CHARACTERS, PathMapping
     st.text("ab-", max_size=8),
     st.sampled_from(["", "/x", "/a"]),
 )
-def test_stars_within_a_segment(segment: str, value: str, rest: str) -> None:
+def test_stars_match_within_a_segment(segment: str, value: str, rest: str) -> None:
     plain = "/" + re.sub(r"(\\\*)+", "[^/]*", re.escape(segment)) + "/x"
     assert path_matcher([f"/{segment}/x"])(f"/{value}{rest}") == (re.fullmatch(plain, f"/{value}{rest}") is not None)
 
 
 @pytest.mark.timeout(10)
-def test_many_stars_in_one_segment_take_no_time() -> None:
+def test_many_stars_in_one_segment_match_in_linear_time() -> None:
     assert not path_matcher(["/api/*a*b*a*b*a*b*/x"])("/api/" + "ab" * 500)
 
 
-def test_a_path_that_nobody_can_call_is_none() -> None:
+def test_path_that_clients_can_not_call_is_none() -> None:
     placing = PathMapping(ServiceDocument("devices", "/api", ()))
     assert placing.client_path("/api/" + "a" * (MAX_CHARACTERS - 5)) is not None
     assert placing.client_path("/api/" + "a" * (MAX_CHARACTERS - 4)) is None

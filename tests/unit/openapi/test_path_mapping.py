@@ -1,4 +1,4 @@
-"""A service's paths stand in the merged document as clients call them."""
+"""The paths of a service are in the merged document as clients call them."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def url(*urls: str) -> list[dict[str, str]]:
         ({"url": "/api/x"}, "/a", None),
     ],
 )
-def test_a_kept_prefix(servers: Any, template: str, place: str | None) -> None:
+def test_kept_prefix(servers: Any, template: str, place: str | None) -> None:
     assert places("/api/x", servers, template) == [place]
 
 
@@ -71,17 +71,17 @@ def test_a_kept_prefix(servers: Any, template: str, place: str | None) -> None:
         (url("https://h/v1"), "/a", "/api/x/a"),
     ],
 )
-def test_a_stripped_prefix(servers: Any, template: str, place: str) -> None:
+def test_stripped_prefix(servers: Any, template: str, place: str) -> None:
     assert places("/api/x", servers, template, strip=True) == [place]
 
 
-def test_a_service_at_the_root() -> None:
+def test_service_at_the_root() -> None:
     for strip in (False, True):
         assert places("/", [], "/", "/a", "/a/", strip=strip) == ["/", "/a", "/a/"]
         assert places("/", url("/v1"), "/", "/a", "/v1/a", strip=strip) == ["/v1/", "/v1/a", "/v1/a"]
 
 
-def test_paths_that_others_own_are_left_out() -> None:
+def test_paths_of_other_services_are_left_out() -> None:
     outer = part(
         "outer", document({"/api/x": {"get": operation()}, "/api/inner/a": {"get": operation()}}), prefix="/api"
     )
@@ -92,14 +92,14 @@ def test_paths_that_others_own_are_left_out() -> None:
     assert list(merged(inner, outer)["paths"]) == ["/api/inner/b", "/api/x"]
 
 
-def test_two_ways_to_write_one_path_are_one() -> None:
+def test_two_templates_with_one_client_path_are_one_path() -> None:
     paths = {"/a": {"get": operation(summary="first")}, "/api/s/a": {"get": operation(summary="second")}}
     found = merged(part("s", document(paths, servers=url("/api/s"))))["paths"]
     assert list(found) == ["/api/s/a"]
     assert found["/api/s/a"]["get"]["summary"] == "first"
 
 
-def test_servers_are_the_gateway() -> None:
+def test_servers_is_the_gateway() -> None:
     elsewhere = [{"url": "https://elsewhere"}]
     item = {
         "servers": elsewhere,
@@ -110,7 +110,7 @@ def test_servers_are_the_gateway() -> None:
     assert "elsewhere" not in str(found)
 
 
-def test_what_stands_at_a_path_is_kept() -> None:
+def test_fields_of_a_path_item_are_merged() -> None:
     parameter = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
     item = {"summary": "s", "description": "d", "x-a": {"$ref": "x"}, "parameters": [parameter], "get": operation()}
     odd = {"query": operation(), "additionalOperations": {}, "trace": operation(), "put": None, "description": None}
@@ -121,7 +121,7 @@ def test_what_stands_at_a_path_is_kept() -> None:
     }
 
 
-def test_a_path_item_that_is_a_reference_is_written_out() -> None:
+def test_path_item_that_is_a_reference_is_written_out() -> None:
     paths = {
         "/api/s/a": {"$ref": "#/components/pathItems/Common", "summary": "own"},
         "/api/s/b": {"$ref": "#/paths/~1api~1s~1a"},
@@ -136,7 +136,7 @@ def test_a_path_item_that_is_a_reference_is_written_out() -> None:
     }
 
 
-def test_hidden_paths_and_services_leave_no_trace() -> None:
+def test_hidden_paths_and_services_are_not_mentioned() -> None:
     models = {name: {"title": name} for name in ("Secret", "Open", "Unused")}
     paths = {
         "/api/s/internal/x": {"get": operation({"$ref": "#/components/schemas/Secret"}, tags=["secret"])},
@@ -151,6 +151,6 @@ def test_hidden_paths_and_services_leave_no_trace() -> None:
     assert "ecret" not in str(found)
 
 
-def test_a_hidden_service_still_owns_its_paths() -> None:
+def test_hidden_service_still_owns_its_paths() -> None:
     outer = part("outer", document({"/api/inner/a": {"get": operation()}}), prefix="/api")
     assert merged(outer, part("inner", None, prefix="/api/inner", hidden=True))["paths"] == {}

@@ -1,4 +1,4 @@
-"""Documents that nobody would write: whatever they contain, the merged one is whole."""
+"""Random documents: whatever they contain, the merged document is complete."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gateway.openapi import DocumentError, document_of, drifts, merge, parse_document
 from tests.support.openapi import FACTS, assert_resolved, part
 
-# Everything that means something somewhere, so that it turns up where it does not too.
+# All names that have a meaning in some location; random documents have them in others, too.
 WORDS = (
     "$ref $id $anchor $dynamicAnchor $dynamicRef $defs allOf anyOf oneOf not if items properties additionalProperties "
     "discriminator mapping propertyName nullable example examples default enum const type format exclusiveMinimum "
@@ -123,7 +123,7 @@ documents = st.fixed_dictionaries(
 
 @settings(deadline=None)
 @given(documents, st.booleans(), st.sampled_from(["required", "none"]))
-def test_whatever_a_document_contains_the_merged_one_is_whole(document: Any, strip: bool, auth: str) -> None:
+def test_merge_of_any_document_is_complete(document: Any, strip: bool, auth: str) -> None:
     before = copy.deepcopy(document)
     parts = [
         part("s", document, strip_prefix=strip, auth=auth, routes=[{"path": "/api/s/a", "limits": ["1/hour"]}]),
@@ -147,13 +147,13 @@ def test_whatever_a_document_contains_the_merged_one_is_whole(document: Any, str
 
 @settings(deadline=None)
 @given(documents)
-def test_what_was_read_from_bytes_is_the_same(document: Any) -> None:
+def test_document_parsed_from_bytes_is_merged_the_same(document: Any) -> None:
     assert parse_document(json.dumps(document).encode()) == document
 
 
 @settings(deadline=None)
 @given(anything)
-def test_anything_may_be_given_as_a_document(value: Any) -> None:
+def test_merge_accepts_any_value_as_a_document(value: Any) -> None:
     document = value if isinstance(value, dict) else {"openapi": "3.1.0", "paths": value}
     assert_resolved(merge([part("s", document)], FACTS))
     try:

@@ -1,4 +1,4 @@
-"""Names are prefixed and references follow them, by where they stand; values that look like references are values."""
+"""Names are prefixed and references follow them. Values that look like references stay unchanged."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PATH = "/api/s/x"
 
 
 def schema_of(schema: Any, schemas: Any = None, **more: Any) -> tuple[Any, dict[str, Any]]:
-    """What becomes of a schema in an operation's answer, and the whole document."""
+    """The rewritten schema of an operation's response, and the merged document."""
     components = {"schemas": schemas or {}} | more.pop("components", {})
     given = document({PATH: {"get": operation(schema)}, **more.pop("paths", {})}, components=components, **more)
     before = copy.deepcopy(given)
@@ -46,7 +46,7 @@ def followed(schema: Any, result: dict[str, Any]) -> Any:
         ("https://h/nested", "s_components_schemas_Identified_defs_F", "F of id"),
     ],
 )  # fmt: skip
-def test_a_reference_follows_what_it_names(reference: str, name: str, title: str) -> None:
+def test_reference_follows_its_target(reference: str, name: str, title: str) -> None:
     schemas = {
         "A": {"title": "A"},
         "a/b~c": {"title": "a/b~c"},
@@ -77,7 +77,7 @@ def test_a_reference_follows_what_it_names(reference: str, name: str, title: str
     assert "$anchor" not in str(result)
 
 
-def test_references_within_a_schema_with_an_id_are_its_own() -> None:
+def test_references_in_a_schema_with_an_id_are_relative_to_it() -> None:
     inner = {"$ref": "#/$defs/D"}
     to_document = {"$ref": "#/components/schemas/D"}
     schemas = {
@@ -97,13 +97,13 @@ def test_references_within_a_schema_with_an_id_are_its_own() -> None:
     assert followed(two["b"], result)["title"] == "D of one"
 
 
-def test_a_dynamic_reference_that_can_mean_one_schema_only() -> None:
+def test_dynamic_reference_with_one_possible_target_becomes_a_reference() -> None:
     tree = {"$dynamicAnchor": "node", "properties": {"children": {"items": {"$dynamicRef": "#node"}}}}
     schema, result = schema_of({"$ref": "#/components/schemas/Tree"}, {"Tree": tree})
     assert followed(schema, result) == {"properties": {"children": {"items": {"$ref": "#/components/schemas/s_Tree"}}}}
 
 
-def test_a_dynamic_reference_that_depends_on_the_way_to_it_is_open() -> None:
+def test_dynamic_reference_with_several_possible_targets_is_unresolved() -> None:
     schemas = {
         "Tree": {"$id": "/tree", "$dynamicAnchor": "node", "items": {"$dynamicRef": "#node"}},
         "Strict": {"$id": "/strict", "$dynamicAnchor": "node", "$ref": "tree", "maxItems": 1},
@@ -135,14 +135,14 @@ def test_both_kinds_of_reference_in_one_schema() -> None:
         ("#", "#"),
     ],
 )
-def test_a_reference_that_leads_nowhere_is_open_and_says_so(reference: str, note: str) -> None:
+def test_reference_without_target_allows_anything_and_is_named(reference: str, note: str) -> None:
     components = {"responses": {"R": {"description": ""}}}
     schemas = {"NotOne": ["x"]}
     schema, _ = schema_of({"$ref": reference, "title": "t"}, schemas, components=components)
     assert schema == {"title": "t", "x-gateway-unresolved": note}
 
 
-def test_only_what_can_be_missed_is_left_out_where_a_reference_leads_nowhere() -> None:
+def test_optional_parts_with_a_reference_without_target_are_left_out() -> None:
     lost = {"$ref": "other.json#/X"}
     given = operation(
         parameters=[lost, {"name": "p", "in": "query"}, {"name": "q"}, None, 1],
@@ -166,7 +166,7 @@ def test_only_what_can_be_missed_is_left_out_where_a_reference_leads_nowhere() -
     assert found["responses"]["200"]["content"] == {"a/b": {"examples": {}}}
 
 
-def test_values_that_look_like_references_are_values() -> None:
+def test_values_that_look_like_references_stay_values() -> None:
     value = {"$ref": "#/components/schemas/A", "nullable": True, "example": {"$ref": "x"}, "discriminator": 1}
     literals = {
         "default": value,
@@ -174,7 +174,7 @@ def test_values_that_look_like_references_are_values() -> None:
         "const": value,
         "examples": [value],
         "example": value,
-        # Below such a keyword references are followed, but only within the document.
+        # In the value of an unknown keyword, references within the document are rewritten.
         "x-a": value | {"$ref": "other"},
     }
     schema, result = schema_of({**literals, "properties": {"p": literals}}, {"A": {}})
@@ -193,7 +193,7 @@ def test_values_that_look_like_references_are_values() -> None:
 
 
 @pytest.mark.parametrize("word", ["$ref", "properties", "example", "default", "discriminator", "x-a", "$id", "allOf"])
-def test_a_property_may_have_the_name_of_a_keyword(word: str) -> None:
+def test_property_may_have_the_name_of_a_keyword(word: str) -> None:
     schema, _ = schema_of({"properties": {word: {"$ref": "#/components/schemas/A"}}}, {"A": {}})
     assert schema == {"properties": {word: {"$ref": "#/components/schemas/s_A"}}}
     schema, _ = schema_of({"$ref": f"#/components/schemas/{word}"}, {word: {"title": "t"}})
@@ -238,11 +238,11 @@ def test_every_kind_of_component_is_prefixed() -> None:
         section: sorted(name for name in named if not name.startswith("gateway"))
         for section, named in result["components"].items()
     }
-    # What an operation answers is written out, so this response is here for the callback only.
+    # Responses of operations are written out, so only the callback refers to this one.
     assert own == {section: [f"s_{name}" for name in named] for section, named in kinds.items()}
 
 
-def test_components_that_are_references_lead_to_the_end() -> None:
+def test_chain_of_component_references_is_followed() -> None:
     kinds = {
         "parameters": {
             "A": {"$ref": "#/components/parameters/B"},
@@ -258,7 +258,7 @@ def test_components_that_are_references_lead_to_the_end() -> None:
     assert result["paths"][PATH]["get"]["responses"]["200"]["description"] == "end"
 
 
-def test_recursive_schemas() -> None:
+def test_recursive_schemas_are_rewritten() -> None:
     loop = {"$ref": "#/components/schemas/Loop"}
     schemas = {"Tree": {"items": {"$ref": "#/components/schemas/Tree"}}, "Loop": loop}
     in_place = {
@@ -303,7 +303,7 @@ def test_links_lead_to_operations_that_clients_can_call() -> None:
     }
 
 
-def test_operation_ids_that_a_service_uses_twice_are_told_apart() -> None:
+def test_duplicate_operation_ids_of_a_service_become_unique() -> None:
     paths = {
         PATH: {"get": operation(operationId="a"), "put": operation(operationId="a"), "post": operation(operationId=1)}
     }
@@ -321,7 +321,7 @@ MAPPED = {
 }  # fmt: skip
 
 
-def test_a_discriminator_maps_values_to_the_new_names_also_those_that_were_not_written() -> None:
+def test_discriminator_maps_explicit_and_implicit_values_to_new_names() -> None:
     schema, result = schema_of({"$ref": "#/components/schemas/Pet"}, MAPPED)
     assert followed(schema, result)["discriminator"] == {
         "propertyName": "kind",
@@ -335,7 +335,7 @@ def test_a_discriminator_maps_values_to_the_new_names_also_those_that_were_not_w
 
 
 @pytest.mark.parametrize("keyword", ["oneOf", "anyOf"])
-def test_a_discriminator_of_alternatives(keyword: str) -> None:
+def test_discriminator_of_alternatives(keyword: str) -> None:
     branches = [{"$ref": "#/components/schemas/A"}, {"$ref": "#/components/schemas/B"}, {"type": "null"}, True]
     given = {keyword: branches, "discriminator": {"propertyName": "k", "mapping": {"b": "B"}}}
     schema, _ = schema_of(given, {"A": {}, "B": {}})
@@ -343,11 +343,11 @@ def test_a_discriminator_of_alternatives(keyword: str) -> None:
 
 
 @pytest.mark.parametrize("wrong", ["kind", None, [], 1])
-def test_a_discriminator_that_is_none_is_left_out(wrong: Any) -> None:
+def test_invalid_discriminator_is_left_out(wrong: Any) -> None:
     assert schema_of({"discriminator": wrong, "title": "t"})[0] == {"title": "t"}
 
 
-def test_an_old_document_is_lifted_also_where_references_lead_into_it() -> None:
+def test_targets_of_references_in_documents_of_3_0_are_upgraded() -> None:
     schemas = {
         "A": {"allOf": [{"type": "string", "nullable": True}], "nullable": True},
         "B": {"nullable": True, "oneOf": [{"$ref": "#/components/schemas/A"}], "discriminator": {"propertyName": "k"}},
@@ -370,7 +370,7 @@ def test_webhooks_do_not_pass_the_gateway() -> None:
     assert "webhooks" not in result
 
 
-def test_what_many_places_refer_to_is_not_copied_without_bound() -> None:
+def test_copies_of_a_target_are_bounded() -> None:
     big = {"description": "", "content": {"a/b": {"example": "x" * 1_000_000}}}
     paths = {
         f"/api/s/{number}": {"get": {"responses": {"200": {"$ref": "#/components/responses/Big"}}}}
@@ -383,12 +383,12 @@ def test_what_many_places_refer_to_is_not_copied_without_bound() -> None:
 
 @pytest.mark.parametrize("version", ["3.0.3", "3.1.0"])
 @pytest.mark.parametrize("wrong", [None, [], "x", 1])
-def test_what_is_no_schema_is_left_out(wrong: Any, version: str) -> None:
+def test_values_that_are_not_schemas_are_left_out(wrong: Any, version: str) -> None:
     given = {"items": wrong, "properties": {"a": wrong, "b": True}, "allOf": [wrong, False]}
     assert schema_of(given, version=version)[0] == {"properties": {"b": True}, "allOf": [False]}
 
 
-def test_what_a_component_lacks_that_it_must_have() -> None:
+def test_required_fields_of_components_are_added() -> None:
     kinds: dict[str, Any] = {"requestBodies": {"B": {}}, "responses": {"R": {}}}
     called: dict[str, Any] = {"post": {"requestBody": {"$ref": "#/components/requestBodies/B"}}}
     called["post"]["responses"] = {"200": {"$ref": "#/components/responses/R"}}
@@ -399,7 +399,7 @@ def test_what_a_component_lacks_that_it_must_have() -> None:
 
 
 @pytest.mark.parametrize("version", ["3.0.3", "3.1.0"])
-def test_a_callback_that_is_a_reference_is_followed_in_old_documents_too(version: str) -> None:
+def test_callback_that_is_a_reference_is_followed_in_documents_of_3_0(version: str) -> None:
     called = {"{$url}": {"post": operation({"$ref": "#/components/schemas/A"})}}
     components = {"callbacks": {"C": called, "D": {"$ref": "#/components/callbacks/C"}}, "schemas": {"A": {}}}
     given = operation(callbacks={"c": {"$ref": "#/components/callbacks/D"}})

@@ -1,4 +1,4 @@
-"""OpenAPI 3.0 says the same as 3.1; a property's name is no keyword."""
+"""Schemas of OpenAPI 3.0 are upgraded to 3.1; names of properties are not keywords."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.openapi import assert_valid, document, merged, operation, par
 
 
 def lifted(schema: Any) -> Any:
-    """What becomes of a component of a document of 3.0, with the names that it had there."""
+    """The upgraded component of a document of 3.0, with its names replaced by the original ones."""
     components = {"schemas": {"S": schema, "T": {}}}
     paths = {"/api/s": {"get": operation({"$ref": "#/components/schemas/S"})}}
     old = document(paths, version="3.0.3", components=components)
@@ -70,7 +70,7 @@ NULL = {"type": "null"}
         ({"allOf": [None, 1, REF]}, {"allOf": [REF]}),
     ],
 )  # fmt: skip
-def test_a_schema(old: Any, new: Any) -> None:
+def test_schema_is_upgraded(old: Any, new: Any) -> None:
     assert lifted(old) == new
 
 
@@ -78,7 +78,7 @@ WORDS = ["nullable", "example", "$ref", "exclusiveMinimum", "format", "type", "p
 
 
 @pytest.mark.parametrize("word", WORDS)
-def test_a_property_may_have_the_name_of_a_keyword(word: str) -> None:
+def test_property_may_have_the_name_of_a_keyword(word: str) -> None:
     inner = {"type": "boolean", "nullable": True, "example": True}
     new = {"type": ["boolean", "null"], "examples": [True]}
     assert lifted({"properties": {word: inner}}) == {"properties": {word: new}}
@@ -87,7 +87,7 @@ def test_a_property_may_have_the_name_of_a_keyword(word: str) -> None:
 
 
 @pytest.mark.parametrize("place", ["default", "enum", "x-a", "examples"])
-def test_values_are_left_alone(place: str) -> None:
+def test_values_are_not_upgraded(place: str) -> None:
     value = [{"nullable": True, "example": 1, "$ref": "x", "exclusiveMinimum": True}]
     assert lifted({place: value}) == {place: value}
     assert lifted({"example": value}) == {"examples": [value]}
@@ -98,7 +98,7 @@ STRING = {"type": ["string", "null"], "examples": ["a"]}
 
 
 def everywhere(schema: Any) -> dict[str, Any]:
-    """A document with this schema wherever one can stand, and with examples that are no schemas."""
+    """A document with this schema in every location of a schema, and with examples, which are not schemas."""
     content = {
         "a/b": {
             "schema": schema,
@@ -142,16 +142,16 @@ def everywhere(schema: Any) -> dict[str, Any]:
     return {"paths": {"/api/s": item, "/api/s/x": {"get": get}}, "components": components}
 
 
-def test_schemas_are_found_wherever_they_stand() -> None:
+def test_schemas_are_upgraded_in_every_location() -> None:
     old = merged(part("s", document(version="3.0.0") | everywhere(NULLABLE)))
     new = merged(part("s", document(version="3.1.0") | everywhere(STRING)))
     assert old == new
     assert str(old).count("'null'") > 20
-    # What is no schema is not taken for one.
+    # Examples are not schemas.
     assert str(old).count("{'nullable': True}") > 3
 
 
-def test_a_newer_documents_schemas_are_not_lifted() -> None:
+def test_schemas_of_3_1_are_not_upgraded() -> None:
     schema = {"type": "string", "nullable": True, "example": "a", "exclusiveMinimum": True}
     paths = {"/api/s": {"get": operation(schema)}}
     found = merged(part("s", document(paths)))["paths"]["/api/s"]["get"]["responses"]["200"]
@@ -189,7 +189,7 @@ TUPLE = [{"type": "integer"}, {"$ref": "#/components/schemas/T"}]
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("version", ["3.0.3", "3.1.0"])
-def test_older_words_of_json_schema_in_any_document(version: str, old: Any, new: Any) -> None:
+def test_keywords_of_older_drafts_are_replaced_in_any_document(version: str, old: Any, new: Any) -> None:
     paths = {"/api/s": {"get": operation(old)}}
     result = merged(part("s", document(paths, version=version, components={"schemas": {"T": {}}})))
     found = result["paths"]["/api/s"]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
