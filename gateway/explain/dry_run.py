@@ -65,82 +65,66 @@ STAGES: dict[Callable[..., Any], str] = {
 
 @dataclass
 class DryRunResult:
-    """The response and the stages that led to it."""
+    """The response and the stages that led to it; recorded while the stages run."""
 
-    exchange: Exchange
-    status: int
+    exchange: Exchange = field(init=False)
+    status: int = 0
     # Of the gateway's own response; if the request would be forwarded, those that it would add to the service's.
-    response_headers: HeaderPairs
-    problem: dict[str, Any] | None
-    begun_stages: list[str]
+    response_headers: HeaderPairs = field(default_factory=list)
+    problem: dict[str, Any] | None = None
+    begun_stages: list[str] = field(default_factory=list)
+    passed_stages: set[str] = field(default_factory=set)
     # The stage that responded or refused; "" if none did.
-    stopped_at: str
+    stopped_at: str = ""
     # Whom the token identifies, even if the token turned out to be revoked.
-    principal: Principal | None
+    principal: Principal | None = None
     # The path that some servers could read, and that has another policy; None unless the path check refused it.
-    other_path: str | None
-    upstream_requests: list[UpstreamRequest]
-    would_forward: bool
-    redis_state: str
-    has_document: bool
-    keys_loaded: dict[str, bool]
-    log_lines: list[str]
+    other_path: str | None = None
+    upstream_requests: list[UpstreamRequest] = field(default_factory=list)
+    would_forward: bool = False
+    redis_state: str = ""
+    has_document: bool = False
+    keys_loaded: dict[str, bool] = field(default_factory=dict)
+    log_lines: list[str] = field(default_factory=list)
 
 
-@dataclass
 class DryRun:
     """A gateway for one simulated request. `build_app` makes the application. Raises ConfigurationError."""
 
-    settings: Settings
-    build_app: BuildApp
-    _begun_stages: list[str] = field(default_factory=list)
-    _passed_stages: set[str] = field(default_factory=set)
-    _upstream_requests: list[UpstreamRequest] = field(default_factory=list)
-    _principal: Principal | None = None
-    _would_forward: bool = False
-    _other_path: str | None = None
-
-    def __post_init__(self) -> None:
+    def __init__(self, settings: Settings, build_app: BuildApp) -> None:
+        self._result = DryRunResult()
         dependencies = Dependencies(
             issuers=self._make_issuers,
             rate_limiter=self._make_rate_limiter,
             refresher=self._make_refresher,
             health_checks=NoHealthChecks,
-            forwarder=lambda *parts: DryRunForwarder(self._upstream_requests, *parts),
+            forwarder=lambda *parts: DryRunForwarder(self._result.upstream_requests, *parts),
         )
-        self.app = self.build_app(self.settings, dependencies)
-        for hooks in self.app.before_request_funcs.values():
+        self._app = build_app(settings, dependencies)
+        for hooks in self._app.before_request_funcs.values():
             hooks[:] = [self._recorded(hook) for hook in hooks]
-        self.app.before_request(self._remember_principal)
-        self.app.register_error_handler(WouldForward, self._end_before_forwarding)
+        self._app.before_request(self._remember_principal)
+        self._app.register_error_handler(WouldForward, self._end_before_forwarding)
 
     def run(self, environ: WSGIEnvironment) -> DryRunResult:
-        with collected_log() as log_lines, self.app.request_context(environ):
+        result = self._result
+        with collected_log(result.log_lines), self._app.request_context(environ):
             if request.endpoint == READY:
                 self._wait_for_keys()
-            response = self.app.full_dispatch_request()
-            exchange = context.current()
-            stopped_at = next((stage for stage in self._begun_stages if stage not in self._passed_stages), "")
-            if not stopped_at and request.routing_exception is not None:
-                stopped_at = "route"
-            is_problem = response.content_type == "application/problem+json"
-            service = exchange.policy.service if exchange.policy else ""
-            return DryRunResult(
-                exchange=exchange,
-                status=response.status_code,
-                response_headers=list(response.headers.items()),
-                problem=json.loads(response.get_data()) if is_problem else None,
-                begun_stages=self._begun_stages,
-                stopped_at=stopped_at,
-                principal=self._principal or exchange.principal,
-                other_path=self._other_path,
-                upstream_requests=self._upstream_requests,
-                would_forward=self._would_forward,
-                redis_state=self._rate_limiter.state,
-                has_document=self._refresher.has(service),
-                keys_loaded={issuer.name: issuer.keys.age_seconds is not None for issuer in self._issuers},
-                log_lines=log_lines,
-            )
+            response = self._app.full_dispatch_request()
+            exchange = result.exchange = context.current()
+            result.status = response.status_code
+            result.response_headers = list(response.headers.items())
+            if response.content_type == "application/problem+json":
+                result.problem = json.loads(response.get_data())
+            result.stopped_at = next((stage for stage in result.begun_stages if stage not in result.passed_stages), "")
+            if not result.stopped_at and request.routing_exception is not None:
+                result.stopped_at = "route"
+            result.principal = result.principal or exchange.principal
+            result.redis_state = self._rate_limiter.state
+            result.has_document = self._refresher.has(exchange.policy.service if exchange.policy else "")
+            result.keys_loaded = {issuer.name: issuer.keys.age_seconds is not None for issuer in self._issuers}
+        return result
 
     def _make_issuers(self, *parts: Any) -> list[Issuer]:
         self._issuers = make_issuers(*parts)
@@ -165,10 +149,10 @@ class DryRun:
 
     def _remember_principal(self) -> None:
         # The lookup of revocations later removes the principal of a revoked token.
-        self._principal = context.current().principal
+        self._result.principal = context.current().principal
 
     def _end_before_forwarding(self, _: WouldForward) -> GatewayResponse:
-        self._would_forward = True
+        self._result.would_forward = True
         return GatewayResponse(status=200)
 
     def _recorded(self, hook: Callable[[], Any]) -> Callable[[], Any]:
@@ -177,14 +161,14 @@ class DryRun:
 
         @wraps(hook)
         def run() -> Any:
-            self._begun_stages.append(stage)
+            self._result.begun_stages.append(stage)
             try:
                 response = hook()
             except AmbiguousPath as refused:
-                self._other_path = refused.reading
+                self._result.other_path = refused.reading
                 raise
             if response is None:
-                self._passed_stages.add(stage)
+                self._result.passed_stages.add(stage)
             return response
 
         return run
@@ -198,9 +182,8 @@ def stage_of(hook: Callable[..., Any]) -> str:
 
 
 @contextmanager
-def collected_log() -> Iterator[list[str]]:
-    """Collects the gateway's warnings and errors, which are not logged meanwhile."""
-    lines: list[str] = []
+def collected_log(lines: list[str]) -> Iterator[None]:
+    """Adds the gateway's warnings and errors to `lines` instead of logging them."""
 
     class Collector(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
@@ -210,7 +193,7 @@ def collected_log() -> Iterator[list[str]]:
     propagated, log.propagate = log.propagate, False
     log.addHandler(handler)
     try:
-        yield lines
+        yield
     finally:
         log.removeHandler(handler)
         log.propagate = propagated

@@ -127,7 +127,7 @@ def with_redis(settings: Settings, private_redis: str | None, timeout_seconds: f
         note = "the private Redis of the gateway on this machine"
     elif settings.redis_url is None:
         addresses = ", ".join(settings.server.addresses)
-        note = f"no gateway with a private Redis listens at {addresses}: counters start at 0, nothing is revoked"
+        note = f"no gateway with a private Redis listens at {addresses}"
         # One worker, because limits that a private Redis would count are not divided among the workers.
         changes["server"] = settings.server.model_copy(update={"workers": 1})
     return settings.model_copy(update=changes), note

@@ -190,6 +190,8 @@ def rate_limit_finding(case: Case) -> Finding:
             return Finding(stage, "none", "the route has cost = 0")
         return Finding(stage, "exempt", "by ratelimit.exempt_addresses or ratelimit.exempt_principals")
     facts: dict[str, Any] = {"redis": result.redis_state + (f", {case.redis_note}" if case.redis_note else "")}
+    if result.redis_state == "not configured":
+        facts["redis"] += ", so counters start at 0"
     if result.redis_state == "down":
         facts["without redis"] = f"on_redis_failure = {limits.on_failure}" + (
             "; the workers' own counters are not visible from here" if limits.on_failure == "local" else ""

@@ -101,7 +101,7 @@ def revocation_finding(case: Case) -> Finding | None:
     if result.exchange.principal is None and problem is not None and problem.reason == "revoked":
         return Finding("revocation", "revoked", problem.detail)
     if result.redis_state == "not configured":
-        return Finding("revocation", "unknown", case.redis_note or "no Redis is configured")
+        return Finding("revocation", "unknown", f"{case.redis_note}, so no revocations are stored")
     if lookup is None or lookup.values is None:
         if result.redis_state != "down":
             return Finding("revocation", "not looked up", "")
