@@ -112,7 +112,7 @@ def revocation_finding(case: Case) -> Finding | None:
 
 
 def authorization_finding(case: Case) -> Finding | None:
-    """None if the gateway itself responds to the path, and does not require a token."""
+    """None if the gateway itself responds to the path, unless it refuses the caller (401, 403)."""
     result, policy = case.result, case.policy
     if result.stopped_at == "authorization" or (policy is None and result.status in (401, 403)):
         return Finding("authorization", "refused", case.refusal)

@@ -34,8 +34,9 @@ Visit = Callable[[str, Any, Location], Any]
 
 class ObjectCopier:
     """Copies objects. In the copy, each part of a known kind is what `visit(kind, part, location)` returns. Fields that
-    the specification does not have, values of a wrong type, and null are left out and added to `omissions`. Schemas
-    keep unknown keywords, whose values are visited as UNKNOWN. All other values are shared, not copied."""
+    the specification does not have, and values of a wrong type, are left out and added to `omissions`; null is left out
+    without an entry. Schemas keep unknown keywords, whose values are visited as UNKNOWN. All other values are shared,
+    not copied."""
 
     def __init__(self, visit: Visit, omissions: Omissions) -> None:
         self._visit = visit

@@ -43,8 +43,8 @@ def parse_document(raw: bytes, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
 
 def decoded(raw: bytes, max_bytes: int) -> Any:
     try:
-        # Not by the codec that drops the mark: Python would have to import it first, while other threads do (see
-        # background.run_in_native_thread).
+        # Not with the codec utf-8-sig: Python imports codecs on first use, and imports in native threads can deadlock
+        # (see `system.native_threads`).
         text = raw.removeprefix(BOM_UTF8).decode()
     except UnicodeDecodeError:
         raise DocumentError("not UTF-8") from None

@@ -104,7 +104,7 @@ def unescaped(token: str) -> str:
 
 
 class Index:
-    """Every $id and anchor of a document's schemas. If two are equal, the first one applies."""
+    """Every $id and anchor of a document's schemas. If two are equal, one of them applies."""
 
     def __init__(self, document: dict[str, Any]) -> None:
         self.resources: dict[str, Tokens] = {}

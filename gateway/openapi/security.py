@@ -10,8 +10,8 @@ If the policy requires a token:
 - Basic and other uses of Authorization are impossible beside a bearer token: such an alternative is left out.
 
 If the policy requires no token, the Authorization header reaches the service, and the service's schemes stay, under
-prefixed names. In both cases, what clients can't send to the service is left out: client certificates, which end at the
-gateway, and headers that the gateway drops or sets itself.
+prefixed names. In both cases, what clients can't send to the service is left out: client certificates, as the gateway
+terminates TLS, and headers that the gateway drops or sets itself.
 """
 
 from __future__ import annotations
