@@ -1,4 +1,4 @@
-"""Long commands show their progress on a terminal, and write none of it to a pipe."""
+"""What commands write to terminals, pipes and full disks."""
 
 from __future__ import annotations
 
@@ -7,12 +7,19 @@ import pty
 import re
 import subprocess
 import sys
+from pathlib import Path
 
+import pytest
+
+from tests.support import preloaded
+from tests.support.commands import start_flask
 from tests.support.gateway import ROOT, clean_environment
 from tests.support.redis import free_port
+from tests.support.tokens import SECRET
 
-# Nothing listens at the targets, so the command ends soon.
+
 CURSOR_CODES = re.compile(rb"\x1b\[\?25[hl]")
+# Nothing listens at the targets, so the command ends soon.
 COMMAND = [sys.executable, "-m", "flask", "drift"]
 
 
@@ -46,3 +53,23 @@ def test_pipe_gets_no_progress() -> None:
     assert "\x1b" not in done.stdout + done.stderr
     assert "etching" not in done.stdout + done.stderr
     assert "devices: its document could not be fetched" in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full, which is always full")
+@pytest.mark.parametrize("words", ["check", "services", "routes", "config", "explain GET /healthz", "--help"])
+def test_full_standard_output_ends_a_command_quietly(words: str) -> None:
+    environ = clean_environment() | {"GATEWAY_JWT__SECRET": SECRET}
+    with open("/dev/full", "w") as full:
+        done = preloaded.run(["flask", *words.split()], environ, full)
+    said = "Error: standard output can't be written: No space left on device\n"
+    assert (done.returncode, done.stderr) == (2, said)
+
+
+@pytest.mark.parametrize("words", ["config", "routes"])
+def test_closed_pipe_ends_a_command_quietly(words: str) -> None:
+    process = start_flask(words)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    assert (process.stderr.read(), process.wait(60)) == ("", 2)
+    process.stderr.close()
