@@ -17,7 +17,6 @@ from tests.support.gateway import ROOT, clean_environment
 from tests.support.redis import free_port
 from tests.support.tokens import SECRET
 
-
 CURSOR_CODES = re.compile(rb"\x1b\[\?25[hl]")
 # Nothing listens at the targets, so the command ends soon.
 COMMAND = [sys.executable, "-m", "flask", "drift"]
