@@ -33,7 +33,7 @@ def keys_of(gateway: GatewayProcess) -> dict[str, jwt.PyJWK]:
 
 
 def received_claims(gateway: GatewayProcess, upstream: ScriptedUpstream, service: str) -> dict[str, Any]:
-    """The claims of the identity that came with the upstream's last request, verified."""
+    """The verified claims of the identity token in the upstream's last request."""
     (token,) = upstream.requests[-1].values(FIELD)
     header = jwt.get_unverified_header(token)
     assert header == {"alg": "ES256", "typ": "identity+jwt", "kid": header["kid"]}
@@ -43,7 +43,7 @@ def received_claims(gateway: GatewayProcess, upstream: ScriptedUpstream, service
     return claims
 
 
-def test_the_service_gets_who_is_calling_and_for_how_long(signing: GatewayProcess, upstream: ScriptedUpstream) -> None:
+def test_the_service_receives_a_signed_identity(signing: GatewayProcess, upstream: ScriptedUpstream) -> None:
     before = int(time.time())
     assert signing.get("/api/devices", bearer("ada", user_id=7, scope="b a", secret_claim="x")).status == 200
     claims = received_claims(signing, upstream, "devices")
@@ -54,13 +54,13 @@ def test_the_service_gets_who_is_calling_and_for_how_long(signing: GatewayProces
     assert received_claims(signing, upstream, "rules")["aud"] == "rules"
 
 
-def test_it_ends_with_the_callers_own_token(signing: GatewayProcess, upstream: ScriptedUpstream) -> None:
+def test_the_identity_expires_with_the_callers_token(signing: GatewayProcess, upstream: ScriptedUpstream) -> None:
     expires_at = int(time.time()) + 20
     assert signing.get("/api/devices", bearer("ada", exp=expires_at)).status == 200
     assert received_claims(signing, upstream, "devices")["exp"] == expires_at
 
 
-def test_claims_of_the_token_do_not_speak_for_the_gateway(
+def test_claims_of_the_token_do_not_overwrite_those_of_the_gateway(
     start_gateway: StartGateway, upstream: ScriptedUpstream
 ) -> None:
     names = {"sub": "X-User-Subject", "iss": "X-Issuer", "aud": "X-Audience", "scope": "X-Scope", "exp": "X-Exp"}
@@ -72,7 +72,7 @@ def test_claims_of_the_token_do_not_speak_for_the_gateway(
     assert (claims["iss"], claims["aud"], claims["scope"]) == ("gateway", "devices", "x")
 
 
-def test_nobody_else_can_set_it(signing: GatewayProcess, upstream: ScriptedUpstream) -> None:
+def test_the_header_of_a_client_is_dropped(signing: GatewayProcess, upstream: ScriptedUpstream) -> None:
     for name in (FIELD, FIELD.lower(), "X_Gateway_Identity", "X-Gateway_Identity"):
         signing.get("/api/devices", bearer(), (name, "forged"))
         assert "forged" not in upstream.requests[-1].values(FIELD)
@@ -91,17 +91,19 @@ def test_all_workers_sign_with_one_key(signing: GatewayProcess, upstream: Script
     assert '"d"' not in document.body.decode()
 
 
-def test_without_it_there_is_no_field_and_no_key_set(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+def test_without_identity_there_is_no_header_and_no_key_set(
+    gateway: GatewayProcess, upstream: ScriptedUpstream
+) -> None:
     assert gateway.get("/api/devices", bearer()).status == 200
     assert upstream.only.values(FIELD) == []
     assert gateway.get("/.well-known/jwks.json").status == 404
 
 
-def test_the_dependency_of_the_readme_believes_the_gateway_and_nobody_else(
+def test_the_documented_dependency_accepts_only_tokens_of_the_gateway(
     start_gateway: StartGateway, tmp_path: Path
 ) -> None:
     (snippet,) = blocks(PAGES["docs/tokens.md"], "python")
-    # The service has to be told where the gateway is, and the gateway where the service is.
+    # The service needs the gateway's address, and the gateway the service's.
     holder = start_gateway(SIGN, workers=1)
     source = snippet.replace("http://127.0.0.1:8000", f"http://127.0.0.1:{holder.port}")
     assert source != snippet
@@ -126,7 +128,7 @@ def test_the_dependency_of_the_readme_believes_the_gateway_and_nobody_else(
             by_nobody,
         ):
             assert ask_directly((FIELD, forged)) == 401
-        # Signed by the gateway, but for another service.
+        # A token of the gateway for another service.
         with ScriptedUpstreamOf(start_gateway) as (other, upstream):
             assert other.get("/api/rules", bearer("ada")).status == 200
             (token,) = upstream.only.values(FIELD)
@@ -134,7 +136,7 @@ def test_the_dependency_of_the_readme_believes_the_gateway_and_nobody_else(
 
 
 class ScriptedUpstreamOf:
-    """A signing gateway with an upstream that keeps what it was sent."""
+    """A signing gateway with an upstream that records its requests."""
 
     def __init__(self, start_gateway: StartGateway) -> None:
         self._upstream = ScriptedUpstream()

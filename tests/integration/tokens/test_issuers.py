@@ -1,4 +1,4 @@
-"""Identity providers that publish their keys: rotating, hanging, failing, lying."""
+"""Issuers with key sets: rotation, failures, timeouts, and odd or hostile content."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def issuer() -> Iterator[Issuer]:
 
 @pytest.fixture(scope="module")
 def issuers() -> Iterator[dict[str, Issuer]]:
-    """One for each failure, and some more; of each the same key is known from the start."""
+    """One issuer per failure, and some more; each has published the same key at the start."""
     running = {name: Issuer() for name in ("rotating", "one", "two", "withdrawing", *FAILURES)}
     for one in running.values():
         one.add_key("known")
@@ -53,7 +53,7 @@ def source(issuer: Issuer) -> dict[str, str]:
 def trusting(
     start_gateway: StartGateway, module_upstream: ScriptedUpstream, issuers: dict[str, Issuer]
 ) -> GatewayProcess:
-    """A gateway with several issuers, one of them down from the start."""
+    """A gateway with several issuers; one of them is down from the start."""
     trusted = [
         {"issuer": "https://dead.test", "jwks_url": "http://127.0.0.1:1/jwks.json"},
         source(issuers["rotating"]),
@@ -68,7 +68,7 @@ def trusting(
 def refreshing(
     start_gateway: StartGateway, module_upstream: ScriptedUpstream, issuers: dict[str, Issuer]
 ) -> GatewayProcess:
-    """A gateway that asks its issuers for their keys again and again."""
+    """A gateway that refreshes its issuers' keys all the time."""
     trusted = [source(issuers[name]) for name in ("withdrawing", *FAILURES)]
     return gateway_for(start_gateway, module_upstream, {"issuers": trusted, "jwks_refresh_seconds": 1})
 
@@ -97,16 +97,16 @@ def test_each_kind_of_key_verifies_its_own_algorithm(
         issuer.add_key(algorithm, algorithm)
     gateway = gateway_for(start_gateway, upstream, {"jwks_url": issuer.jwks_url, "issuer": issuer.url})
     assert [ask(gateway, issuer.token(algorithm)).status for algorithm in kinds] == [200] * len(kinds)
-    # Signed rightly, but by an algorithm that the key is not for.
+    # A valid signature with an algorithm that the key is not for.
     assert code(ask(gateway, issuer.token("RS256", algorithm="RS512"))) == (401, "invalid_token")
     assert code(ask(gateway, issuer.token("RS256", algorithm="PS256"))) == (401, "invalid_token")
-    # The secret of nobody, and another issuer's name.
+    # A secret that is not configured, and the name of another issuer.
     assert code(ask(gateway, signed())) == (401, "invalid_token")
     assert code(ask(gateway, issuer.token("ES256", iss="https://other.test"))) == (401, "invalid_token")
     assert issuer.fetches <= 2
 
 
-def test_a_new_key_is_fetched_when_it_is_first_seen_and_random_ids_do_not_hammer(
+def test_a_new_key_is_fetched_at_once_and_random_ids_cause_few_fetches(
     trusting: GatewayProcess, issuers: dict[str, Issuer]
 ) -> None:
     issuer = issuers["rotating"]
@@ -121,7 +121,7 @@ def test_a_new_key_is_fetched_when_it_is_first_seen_and_random_ids_do_not_hammer
     assert issuer.fetches == before
 
 
-def test_a_key_that_has_gone_verifies_nothing_any_more_not_even_remembered_tokens(
+def test_tokens_of_a_removed_key_are_refused_even_if_cached(
     refreshing: GatewayProcess, issuers: dict[str, Issuer]
 ) -> None:
     issuer = issuers["withdrawing"]
@@ -134,7 +134,7 @@ def test_a_key_that_has_gone_verifies_nothing_any_more_not_even_remembered_token
 
 
 @pytest.mark.parametrize("failure", FAILURES)
-def test_known_keys_go_on_while_the_issuer_fails(
+def test_known_keys_stay_in_use_while_the_issuer_fails(
     refreshing: GatewayProcess, issuers: dict[str, Issuer], failure: str
 ) -> None:
     issuer, gateway = issuers[failure], refreshing
@@ -155,13 +155,13 @@ def test_known_keys_go_on_while_the_issuer_fails(
         gateway.wait_until(lambda: f"the keys of {issuer.url} can't be refreshed" in gateway.output(), "notice")
     else:
         assert issuer.wait_for_fetches(before + 1)
-    # A token that nobody has seen before, by the key that is known.
+    # A new token, signed with the known key.
     assert ask(gateway, issuer.token("known", sub="bob@example.com")).status == 200
     issuer.keys["unknown"] = issuer.keys["known"]
     assert code(ask(gateway, issuer.token("unknown"))) == (401, "invalid_token")
 
 
-def test_no_key_ever_loaded_is_503_for_tokens_and_for_readiness_and_passes(
+def test_503_until_the_first_key_is_loaded(
     start_gateway: StartGateway, upstream: ScriptedUpstream, issuer: Issuer
 ) -> None:
     issuer.add_key("one")
@@ -172,7 +172,7 @@ def test_no_key_ever_loaded_is_503_for_tokens_and_for_readiness_and_passes(
     assert reply.value("Retry-After") == "1"
     assert gateway.get("/readyz").status == 503
     assert code(gateway.get("/api/devices")) == (401, "missing_token")
-    # What needs no token goes on.
+    # Routes without token still work.
     assert (
         gateway.request("POST", "/api/auth/login", [("Authorization", f"Bearer {issuer.token('one')}")]).status == 200
     )
@@ -182,7 +182,7 @@ def test_no_key_ever_loaded_is_503_for_tokens_and_for_readiness_and_passes(
 
 
 def ask_at_once(gateway: GatewayProcess, tokens: list[str]) -> Counter[tuple[int, str | None]]:
-    """How often each answer came, to clients that ask at the same time."""
+    """How often each status and error code was returned to concurrent clients."""
     barrier = Barrier(len(tokens))
 
     def one(token: str) -> tuple[int, str | None]:
@@ -195,7 +195,7 @@ def ask_at_once(gateway: GatewayProcess, tokens: list[str]) -> Counter[tuple[int
         return Counter(clients.map(one, tokens))
 
 
-def test_many_clients_at_once_cost_one_fetch_when_it_starts_and_one_when_the_keys_rotate(
+def test_many_clients_cause_one_fetch_at_start_and_one_per_rotation(
     start_gateway: StartGateway, upstream: ScriptedUpstream, issuer: Issuer
 ) -> None:
     issuer.add_key("old")
@@ -217,7 +217,7 @@ def test_many_clients_at_once_cost_one_fetch_when_it_starts_and_one_when_the_key
     assert issuer.fetches == 2
 
 
-def test_an_issuer_that_hangs_at_first_is_told_to_all_and_asked_once_at_a_time(
+def test_503_for_all_clients_while_the_first_fetch_hangs(
     start_gateway: StartGateway, upstream: ScriptedUpstream, issuer: Issuer
 ) -> None:
     issuer.add_key("one")
@@ -238,7 +238,7 @@ def test_an_issuer_that_hangs_at_first_is_told_to_all_and_asked_once_at_a_time(
     assert ask_at_once(gateway, tokens) == {(200, None): 50}
 
 
-def test_one_issuer_that_is_down_from_the_start_does_not_keep_out_the_others(
+def test_an_issuer_that_is_down_does_not_affect_the_others(
     trusting: GatewayProcess, issuers: dict[str, Issuer]
 ) -> None:
     issuer = issuers["one"]
@@ -248,9 +248,7 @@ def test_one_issuer_that_is_down_from_the_start_does_not_keep_out_the_others(
     assert code(ask(trusting, issuer.token("known", iss="https://dead.test"))) == (503, "keys_unavailable")
 
 
-def test_several_issuers_are_told_apart_and_bound_to_their_keys(
-    trusting: GatewayProcess, issuers: dict[str, Issuer]
-) -> None:
+def test_several_issuers_are_bound_to_their_keys(trusting: GatewayProcess, issuers: dict[str, Issuer]) -> None:
     one, two, secret = issuers["one"], issuers["two"], LEGACY["secret"]
     assert ask(trusting, one.token("known")).status == 200
     assert ask(trusting, two.token("known", aud=["x", "gateway"])).status == 200
@@ -265,20 +263,20 @@ def test_several_issuers_are_told_apart_and_bound_to_their_keys(
         signed(key=secret),
     ):
         assert code(ask(trusting, refused)) == (401, "invalid_token")
-    # One issuer's ada is not another's: their quotas are apart.
+    # The same subject of two issuers has two counters.
     first, second = (
         ask(trusting, token) for token in (one.token("known", sub="x"), signed("x", key=secret, iss=LEGACY["issuer"]))
     )
     assert first.value("X-RateLimit-Remaining") == second.value("X-RateLimit-Remaining")
 
 
-def test_key_sets_that_are_odd_and_allowed_let_their_tokens_pass(
+def test_tokens_of_odd_but_valid_key_sets_are_accepted(
     upstream: ScriptedUpstream, issuer: Issuer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """RFC 7517: `kid` need not be there nor be unique, and a key may be listed more than once."""
+    """RFC 7517: `kid` is optional and need not be unique, and a key may be listed more than once."""
     rsa = issuer.add_key("rsa", "RS256")
     issuer.published += [rsa, {**rsa, "alg": "PS256", "use": None}]
-    # One id for keys of several types, and for two of one type.
+    # One id for keys of several types, and for two keys of one type.
     for name, algorithm in [("ec", "ES256"), ("ed", "EdDSA"), ("second", "RS256")]:
         issuer.add_key(name, algorithm)["kid"] = "rsa"
     del issuer.add_key("nameless", "ES384")["kid"]
@@ -294,7 +292,7 @@ def test_key_sets_that_are_odd_and_allowed_let_their_tokens_pass(
         return app.test_client().get("/api/devices", headers={"Authorization": f"Bearer {token}"}).status_code
 
     for name, by in [("rsa", "RS256"), ("rsa", "PS256"), ("ec", None), ("ed", None), ("second", None)]:
-        # Also once their headers are known.
+        # Also with cached headers.
         assert [status(name, "rsa", by) for _ in range(2)] == [200, 200]
         assert status(name, None, by) == 200
     for name in ("nameless", "nameless too"):
@@ -336,7 +334,7 @@ def test_a_key_without_an_id_is_replaced(upstream: ScriptedUpstream, issuer: Iss
         ({"token_type": "application/JWT"}, {}, 200),
     ],
 )
-def test_further_rules_for_claims(
+def test_settings_for_claims(
     upstream: ScriptedUpstream, settings: dict[str, Any], claims: dict[str, Any], status: int
 ) -> None:
     app = create_app(loaded(four_services(upstream.url) | {"jwt": {"secret": SECRET, **settings}}))
@@ -352,14 +350,14 @@ def test_nested_claims_scopes_and_the_cookie(start_gateway: StartGateway, upstre
         services | {"jwt": {"scope_claim": "realm_access.roles", "cookie": "session", "claims_to_headers": names}},
         workers=1,
     )
-    good = signed(realm_access={"roles": ["devices:write", "b"]}, tenant="t\r\nX-Evil: 1")
-    assert ask(gateway, good).status == 200
+    valid = signed(realm_access={"roles": ["devices:write", "b"]}, tenant="t\r\nX-Evil: 1")
+    assert ask(gateway, valid).status == 200
     assert upstream.only.values("x-roles") == ["devices:write,b"]
     assert upstream.only.values("x-tenant") == ["t%0D%0AX-Evil: 1"]
     assert upstream.only.values("x-evil") == []
     assert code(ask(gateway, signed(scope="devices:write"))) == (403, "insufficient_scope")
-    assert gateway.get("/api/devices", ("Cookie", f"a=1; session={good}")).status == 200
-    assert gateway.get("/api/devices", ("Cookie", f"xsession={good}")).status == 401
-    assert gateway.get("/api/devices", ("Cookie", f"session={good}; session=x")).status == 400
-    assert gateway.get(f"/api/devices?access_token={good}").status == 401
-    assert gateway.get("/api/devices", ("Cookie", f"session={good}"), ("Authorization", "Bearer x")).status == 401
+    assert gateway.get("/api/devices", ("Cookie", f"a=1; session={valid}")).status == 200
+    assert gateway.get("/api/devices", ("Cookie", f"xsession={valid}")).status == 401
+    assert gateway.get("/api/devices", ("Cookie", f"session={valid}; session=x")).status == 400
+    assert gateway.get(f"/api/devices?access_token={valid}").status == 401
+    assert gateway.get("/api/devices", ("Cookie", f"session={valid}"), ("Authorization", "Bearer x")).status == 401

@@ -1,4 +1,4 @@
-"""Issuers behind TLS: keys are believed only from one that the right authority vouches for, under its own name."""
+"""Issuers with TLS: keys are accepted only with a certificate of the right authority and for the right name."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @pytest.fixture(scope="module")
 def start_issuer(authority: Authority) -> Iterator[Callable[..., Issuer]]:
-    """Starts issuers whose certificates are for these hosts; they end with the module."""
+    """Starts issuers with certificates for these hosts; they stop at the end of the module."""
     started: list[Issuer] = []
 
     def start(*hosts: str) -> Issuer:
@@ -41,18 +41,18 @@ def start_issuer(authority: Authority) -> Iterator[Callable[..., Issuer]]:
 
 
 UNAVAILABLE = (503, "keys_unavailable")
-# Whom the certificates are for that are not for 127.0.0.1.
+# The hosts of certificates that are not for 127.0.0.1.
 OTHERS = {"other name": ["other.test"], "other address": ["127.0.0.2"], "only a name": ["localhost"], "nobody": []}
 
 
 @pytest.fixture(scope="module")
 def issuers(start_issuer: Callable[..., Issuer]) -> Iterator[dict[str, Issuer]]:
-    """A good one, and by what is wrong with them those that must not be believed."""
+    """A valid issuer, and invalid ones by their error."""
     clear = Issuer()
     clear.add_key("one")
     clear.jwks_url = clear.jwks_url.replace("http:", "https:")
     right = ("127.0.0.1", "localhost")
-    found = {name: start_issuer(*right) for name in ("good", "no authority", "stranger's authority")}
+    found = {name: start_issuer(*right) for name in ("valid", "no authority", "stranger's authority")}
     yield found | {name: start_issuer(*hosts) for name, hosts in OTHERS.items()} | {"in the clear": clear}
     clear.close()
 
@@ -65,14 +65,14 @@ def ask(
     authority: Authority,
     stranger: Authority,
 ) -> Callable[[str], tuple[int, str | None]]:
-    """What a good token of this issuer is answered by a gateway that has been told of all of them."""
+    """Status and error code for a valid token of this issuer; the gateway has all issuers in its configuration."""
     files = dict.fromkeys(issuers, str(authority.ca_file)) | {"stranger's authority": str(stranger.ca_file)}
     del files["no authority"]
-    told = [
+    issuer_settings = [
         {"issuer": issuer.url, "jwks_url": issuer.jwks_url} | ({"jwks_ca_file": files[name]} if name in files else {})
         for name, issuer in issuers.items()
     ]
-    settings = four_services(module_upstream.url) | {"jwt": {"issuers": told}}
+    settings = four_services(module_upstream.url) | {"jwt": {"issuers": issuer_settings}}
     gateway = start_gateway(settings, workers=1, environ={"GATEWAY_JWT__SECRET": None})
 
     def answer(name: str) -> tuple[int, str | None]:
@@ -82,14 +82,14 @@ def ask(
     return answer
 
 
-def test_an_issuer_of_the_private_authority_is_believed(
+def test_an_issuer_of_the_private_authority_is_accepted(
     ask: Callable[[str], tuple[int, str | None]], issuers: dict[str, Issuer]
 ) -> None:
-    assert ask("good") == (200, None)
-    assert issuers["good"].fetches == 1
+    assert ask("valid") == (200, None)
+    assert issuers["valid"].fetches == 1
 
 
-def test_one_alone_with_an_authority_of_its_own_is_believed(
+def test_a_single_issuer_with_its_own_authority_is_accepted(
     start_gateway: Callable[..., GatewayProcess],
     start_issuer: Callable[..., Issuer],
     upstream: ScriptedUpstream,
@@ -104,7 +104,7 @@ def test_one_alone_with_an_authority_of_its_own_is_believed(
 
 
 @pytest.mark.parametrize("name", ["no authority", "stranger's authority"])
-def test_one_that_nobody_vouches_for_is_not_even_asked(
+def test_an_issuer_of_an_unknown_authority_receives_no_request(
     ask: Callable[[str], tuple[int, str | None]], issuers: dict[str, Issuer], upstream: ScriptedUpstream, name: str
 ) -> None:
     assert ask(name) == UNAVAILABLE
@@ -113,31 +113,31 @@ def test_one_that_nobody_vouches_for_is_not_even_asked(
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_a_certificate_for_another_name_is_none(
+def test_a_certificate_for_another_name_is_refused(
     ask: Callable[[str], tuple[int, str | None]], issuers: dict[str, Issuer], name: str
 ) -> None:
     assert ask(name) == UNAVAILABLE
     assert issuers[name].fetches == 0
 
 
-def test_an_issuer_is_not_spoken_to_in_the_clear(
+def test_an_issuer_receives_no_request_without_tls(
     ask: Callable[[str], tuple[int, str | None]], issuers: dict[str, Issuer]
 ) -> None:
     assert ask("in the clear") == UNAVAILABLE
     assert issuers["in the clear"].fetches == 0
 
 
-def test_a_certificate_file_that_can_not_be_used_is_told_by_its_name(tmp_path: Path) -> None:
+def test_an_unusable_certificate_file_is_a_configuration_error(tmp_path: Path) -> None:
     garbage = tmp_path / "ca.pem"
     garbage.write_text("garbage")
     source = {"jwks_url": "https://id.test/keys", "jwks_ca_file": garbage}
     issuers = [{"issuer": "a", "secret": "s" * 40}, {"issuer": "b", **source}, {"issuer": "c", **source}]
-    assert mistaken(source) == ["jwt.jwks_ca_file"]
-    assert mistaken({"issuers": issuers}) == ["jwt.issuers[1].jwks_ca_file", "jwt.issuers[2].jwks_ca_file"]
+    assert settings_in_errors(source) == ["jwt.jwks_ca_file"]
+    assert settings_in_errors({"issuers": issuers}) == ["jwt.issuers[1].jwks_ca_file", "jwt.issuers[2].jwks_ca_file"]
 
 
-def mistaken(jwt: dict[str, Any]) -> list[str]:
-    """The names of the settings that are told to be wrong."""
+def settings_in_errors(jwt: dict[str, Any]) -> list[str]:
+    """The names of the settings that the errors name."""
     with pytest.raises(ConfigurationError) as caught:
         make_issuers(JwtSettings.model_validate(jwt), float, float)
     return [line.partition(": can't be used: ")[0] for line in caught.value.errors]

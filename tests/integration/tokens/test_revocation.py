@@ -1,4 +1,4 @@
-"""Revoked tokens: refused by all gateways on one Redis, without a further round trip."""
+"""Revoked tokens are refused by all gateways on one Redis, without an additional round trip."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def gateways(
     start_gateway: Callable[..., GatewayProcess], module_upstream: ScriptedUpstream, server: RedisServer
 ) -> list[GatewayProcess]:
     environ = {"REDIS_URL": server.url}
-    # A Redis that a busy machine lets wait is not what these tests are about.
+    # A timeout that a busy machine keeps.
     settings = four_services(module_upstream.url) | {"redis_timeout_seconds": 5}
     return [start_gateway(settings, workers=1, environ=environ) for _ in range(2)]
 
@@ -41,18 +41,18 @@ def test_a_token_is_revoked_by_its_id_on_both_gateways(gateways: list[GatewayPro
     assert statuses(gateways, token) == [200, 200]
 
 
-def test_a_subject_is_logged_out_everywhere(gateways: list[GatewayProcess], server: RedisServer) -> None:
+def test_all_tokens_of_a_subject_are_revoked(gateways: list[GatewayProcess], server: RedisServer) -> None:
     now = int(time.time())
     old, undated, other = signed("bob", iat=now - 10), signed("bob"), signed("carol", iat=now - 10)
     assert statuses(gateways, old) == statuses(gateways, undated) == [200, 200]
     assert "sub bob" in flask("revoke", "--sub", "bob", environ={"REDIS_URL": server.url})
     assert statuses(gateways, old) == statuses(gateways, undated) == [401, 401]
     assert statuses(gateways, other) == [200, 200]
-    # Issued after that: within the leeway for clocks that differ, a token may be from the next seconds.
+    # Issued after the revocation: within the leeway, iat may be some seconds in the future.
     assert statuses(gateways, signed("bob", iat=int(time.time()) + 3)) == [200, 200]
 
 
-def test_a_revoked_caller_is_anonymous_where_no_token_is_needed(
+def test_a_revoked_caller_is_anonymous_on_a_public_route(
     gateways: list[GatewayProcess], server: RedisServer, upstream: ScriptedUpstream
 ) -> None:
     token = signed("dave", jti="token-9")
@@ -62,7 +62,7 @@ def test_a_revoked_caller_is_anonymous_where_no_token_is_needed(
     assert upstream.only.values("x-user-subject") == []
 
 
-def test_looking_it_up_costs_no_further_call(gateways: list[GatewayProcess], server: RedisServer) -> None:
+def test_the_lookup_is_no_additional_command(gateways: list[GatewayProcess], server: RedisServer) -> None:
     token = signed("erin", jti="token-3")
     assert statuses(gateways, token) == [200, 200]
     before = calls_of(server.client(), ["evalsha"])
@@ -72,7 +72,7 @@ def test_looking_it_up_costs_no_further_call(gateways: list[GatewayProcess], ser
 
 
 @pytest.mark.parametrize(("policy", "status"), [("open", 200), ("closed", 503)])
-def test_without_redis_the_configured_policy_holds(
+def test_on_redis_failure_of_revocations(
     start_gateway: Callable[..., GatewayProcess], upstream: ScriptedUpstream, policy: str, status: int
 ) -> None:
     gateway = start_gateway(
@@ -86,10 +86,10 @@ def test_without_redis_the_configured_policy_holds(
 
 def test_odd_names_and_times_on_the_command_line(server: RedisServer) -> None:
     environ = {"REDIS_URL": server.url}
-    told = flask("revoke", "--jti", "x\nsub forged\x1b[31m\x07", environ=environ)
-    assert told.startswith("jti x\\nsub forged")
-    assert told.count("\n") == 1
+    output = flask("revoke", "--jti", "x\nsub forged\x1b[31m\x07", environ=environ)
+    assert output.startswith("jti x\\nsub forged")
+    assert output.count("\n") == 1
     assert "\nsub forged" not in flask("revoked", environ=environ)
-    # Moments that no calendar has, and such as have no use.
+    # Times that don't exist, and times without effect.
     for moment in ("99999999999999", "-5"):
         flask("revoke", "--jti", "y", "--expires-at", moment, environ=environ, code=2)

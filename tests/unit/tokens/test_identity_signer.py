@@ -1,4 +1,4 @@
-"""The signer of identities: which keys it takes, what it publishes, when it signs anew."""
+"""IdentitySigner: accepted keys, the published key set, and the lifetime of tokens."""
 
 from __future__ import annotations
 
@@ -49,16 +49,16 @@ def signer_with(
 ) -> IdentitySigner:
     path.write_bytes(content)
 
-    def note_signed(caller: Principal, more_bytes: int) -> None:
+    def add_signed_bytes(caller: Principal, more_bytes: int) -> None:
         assert caller.signed
         if noted is not None:
             noted.append(more_bytes)
 
     settings_of_identity = IdentitySettings(sign=True, private_key_file=path, **settings)
-    return IdentitySigner(settings_of_identity, ["sub", "user_id"], clock or Clock(), note_signed)
+    return IdentitySigner(settings_of_identity, ["sub", "user_id"], clock or Clock(), add_signed_bytes)
 
 
-def test_what_is_stored_with_a_principal_is_noted(tmp_path: Path) -> None:
+def test_stored_tokens_are_counted(tmp_path: Path) -> None:
     noted: list[int] = []
     clock, caller = Clock(), principal()
     signer = signer_with(tmp_path / "key.pem", private_pem(ec.generate_private_key(ec.SECP256R1())), clock, noted)
@@ -67,7 +67,7 @@ def test_what_is_stored_with_a_principal_is_noted(tmp_path: Path) -> None:
             signer.header_for(caller, service)
         stored = sum(SIGNED_BYTES + len(token) for token, _ in caller.signed.values())
         assert sum(noted) == stored
-        # Signed anew, in the place of the old one.
+        # The new token replaces the old one.
         clock.now += 31
 
 
@@ -87,7 +87,7 @@ def principal(**changes: Any) -> Principal:
 
 def claims_in(signer: IdentitySigner, field: tuple[str, str]) -> dict[str, Any]:
     key = jwt.PyJWK(signer.key_set["keys"][0])
-    # By the clock of the test, not by the machine's.
+    # By the test's clock, not by the machine's.
     options: Any = {"verify_exp": False, "verify_iat": False}
     claims: dict[str, Any] = jwt.decode(field[1], key, audience="devices", options=options)
     return claims
@@ -103,8 +103,8 @@ def claims_in(signer: IdentitySigner, field: tuple[str, str]) -> dict[str, Any]:
         ("RSA", "RS256"),
     ],
 )
-def test_any_good_key_signs_by_its_own_algorithm(tmp_path: Path, key: Any, algorithm: str) -> None:
-    # Made here: each process collects all tests.
+def test_each_kind_of_key_signs_with_its_own_algorithm(tmp_path: Path, key: Any, algorithm: str) -> None:
+    # Generated here and not in the parameters, because each test process collects all tests.
     signer = signer_with(tmp_path / "key.pem", private_pem(rsa_key() if key == "RSA" else key))
     (published,) = signer.key_set["keys"]
     assert published["alg"] == algorithm
@@ -112,8 +112,8 @@ def test_any_good_key_signs_by_its_own_algorithm(tmp_path: Path, key: Any, algor
     assert claims_in(signer, signer.header_for(principal(), "devices"))["sub"] == "ada"
 
 
-def test_its_id_is_the_thumbprint(tmp_path: Path) -> None:
-    # The example of RFC 7638 3.1 is an RSA key of which only the public part is known; RFC 8037 A.3 has an OKP one.
+def test_the_key_id_is_the_thumbprint(tmp_path: Path) -> None:
+    # RFC 7638 3.1 has only the public part of its RSA key, so this is the OKP key of RFC 8037 A.3.
     key = ed25519.Ed25519PrivateKey.from_private_bytes(
         bytes.fromhex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60")
     )
@@ -122,7 +122,7 @@ def test_its_id_is_the_thumbprint(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "error"),
     [
         (lambda: b"", "contains no private key in PEM, without a password"),
         (lambda: public_pem(rsa_key()), "contains no private key"),
@@ -132,15 +132,15 @@ def test_its_id_is_the_thumbprint(tmp_path: Path) -> None:
         (lambda: private_pem(dsa.generate_private_key(1024)), "must be an EC, Ed25519 or RSA key"),  # noqa: S505 - refused
     ],
 )
-def test_a_key_that_cannot_be_used_is_told(tmp_path: Path, content: Callable[[], bytes], told: str) -> None:
+def test_an_unusable_key_is_a_configuration_error(tmp_path: Path, content: Callable[[], bytes], error: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         signer_with(tmp_path / "key.pem", content())
     (line,) = caught.value.errors
     assert line.startswith("identity.private_key_file: ")
-    assert told in line
+    assert error in line
 
 
-def test_further_keys_are_published_and_told_where_they_cannot_be(tmp_path: Path) -> None:
+def test_also_published(tmp_path: Path) -> None:
     own, following = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     (tmp_path / "next.pem").write_bytes(public_pem(following))
     (tmp_path / "own.pem").write_bytes(public_pem(own))
@@ -153,7 +153,7 @@ def test_further_keys_are_published_and_told_where_they_cannot_be(tmp_path: Path
         signer_with(tmp_path / "key.pem", private_pem(own), also_published=files)
 
 
-def test_it_signs_anew_when_half_of_the_life_is_over_and_for_each_service(tmp_path: Path) -> None:
+def test_tokens_are_renewed_after_half_of_their_lifetime_for_each_service(tmp_path: Path) -> None:
     clock, caller = Clock(), principal()
     key = private_pem(ec.generate_private_key(ec.SECP256R1()))
     signer = signer_with(tmp_path / "key.pem", key, clock, lifetime_seconds=60)
@@ -166,16 +166,16 @@ def test_it_signs_anew_when_half_of_the_life_is_over_and_for_each_service(tmp_pa
     assert claims_in(signer, second)["exp"] == clock.now + 60
 
 
-def test_it_is_good_no_longer_than_the_callers_token(tmp_path: Path) -> None:
+def test_a_token_is_valid_no_longer_than_the_callers_token(tmp_path: Path) -> None:
     signer = signer_with(tmp_path / "key.pem", private_pem(ec.generate_private_key(ec.SECP256R1())))
     claims = claims_in(signer, signer.header_for(principal(expires_at=NOW + 7), "devices"))
     assert claims["exp"] == NOW + 7
-    # A token in its leeway: it is taken, so its identity must be good for a moment at least.
+    # An expired token within the leeway is accepted, so the identity must be valid for a moment.
     claims = claims_in(signer, signer.header_for(principal(expires_at=NOW - 3), "devices"))
     assert claims["exp"] == NOW + 1
 
 
-def test_where_there_are_several_issuers_it_names_the_one(tmp_path: Path) -> None:
+def test_the_token_names_the_issuer_of_the_callers_token(tmp_path: Path) -> None:
     signer = signer_with(tmp_path / "key.pem", private_pem(ec.generate_private_key(ec.SECP256R1())))
     claims = claims_in(signer, signer.header_for(principal(issuer="https://id.test"), "devices"))
     assert claims["token_iss"] == "https://id.test"

@@ -1,4 +1,4 @@
-"""Key sets as documents: what is usable, and for which algorithms."""
+"""read_jwks: which keys of a document are usable, and for which algorithms."""
 
 from __future__ import annotations
 
@@ -78,9 +78,9 @@ def test_a_key_without_algorithm_is_bound_to_the_configured_ones_of_its_type(
         {"e": None},
     ],
 )
-def test_an_unusable_key_is_left_out(rsa: dict[str, Any], change: dict[str, Any]) -> None:
-    other = {**rsa, "kid": "good"}
-    assert read({**rsa, **change}, other) == {"good": ["RS256"]}
+def test_an_unusable_key_is_not_used(rsa: dict[str, Any], change: dict[str, Any]) -> None:
+    other = {**rsa, "kid": "valid"}
+    assert read({**rsa, **change}, other) == {"valid": ["RS256"]}
 
 
 @pytest.fixture(scope="module")
@@ -91,13 +91,13 @@ def others() -> list[dict[str, Any]]:
     return [issuer.add_key("rsa", algorithm) for algorithm in ("ES256", "EdDSA", "RS256")]
 
 
-def test_one_id_for_keys_of_several_types(rsa: dict[str, Any], others: list[dict[str, Any]]) -> None:
+def test_keys_of_several_types_may_have_one_id(rsa: dict[str, Any], others: list[dict[str, Any]]) -> None:
     found = read_set(rsa, *others[:2])
     assert list(found.keys) == [("rsa", name) for name in ("RS256", "ES256", "EdDSA", "Ed25519")]
     assert {len(keys) for keys in found.keys.values()} == {1}
 
 
-def test_one_key_for_several_algorithms(rsa: dict[str, Any]) -> None:
+def test_a_key_may_have_several_algorithms(rsa: dict[str, Any]) -> None:
     found = read_set(rsa, {**rsa, "alg": "PS256"}, {**rsa, "alg": None}, allowed=("RS256", "PS256"))
     assert {place: len(keys) for place, keys in found.keys.items()} == {("rsa", "RS256"): 1, ("rsa", "PS256"): 1}
 
@@ -107,37 +107,37 @@ def test_the_same_entry_twice_is_one_key(rsa: dict[str, Any]) -> None:
         assert len(read_set(rsa, {**rsa, **more}).candidates("rsa", "RS256")) == 1
 
 
-def test_several_keys_of_one_id_are_tried_in_their_order(rsa: dict[str, Any], others: list[dict[str, Any]]) -> None:
+def test_keys_with_the_same_id_are_tried_in_order(rsa: dict[str, Any], others: list[dict[str, Any]]) -> None:
     numbers = [key.key.public_numbers().n for key in read_set(rsa, others[2]).candidates("rsa", "RS256")]
     assert len(set(numbers)) == 2
     assert [key.key.public_numbers().n for key in read_set(others[2], rsa).candidates("rsa", "RS256")] == numbers[::-1]
 
 
-def test_members_that_are_null_and_an_empty_id_are_as_if_they_were_not_there(rsa: dict[str, Any]) -> None:
+def test_null_members_and_empty_ids_count_as_absent(rsa: dict[str, Any]) -> None:
     nulls = {**rsa, "use": None, "key_ops": None, "crv": None, "kid": None}
     assert read(nulls) == read({**rsa, "kid": ""}) == {None: ["RS256"]}
     found = read_set({**rsa, "kid": ""})
     assert [len(found.candidates(kid, "RS256")) for kid in (None, "", "rsa")] == [1, 1, 0]
     assert [found.has_id(kid) for kid in (None, "", "rsa")] == [True, True, False]
-    # Which is no id of keys that have one.
+    # An empty kid does not match keys that have an id.
     assert not read_set(rsa).has_id("")
     assert read_set(rsa).candidates("", "RS256") == ()
 
 
-def test_keys_without_an_id_are_tried_first_for_a_token_without_one(
+def test_keys_without_id_are_tried_first_for_tokens_without_kid(
     rsa: dict[str, Any], others: list[dict[str, Any]]
 ) -> None:
     found = read_set(rsa, {**others[2], "kid": None})
     first, second = found.candidates(None, "RS256")
     assert [first] == list(found.keys[None, "RS256"])
     assert [second] == list(found.candidates("rsa", "RS256"))
-    # The same key with an id and without is one.
+    # A key that is listed with an id and without one is tried once.
     assert len(read_set(rsa, {**rsa, "kid": None}).candidates(None, "RS256")) == 1
     assert found.candidates(None, "ES256") == ()
     assert found.candidates("other", "RS256") == ()
 
 
-def test_only_so_many_keys_are_tried() -> None:
+def test_at_most_max_candidates_are_tried() -> None:
     issuer = Issuer()
     issuer.close()
     published = [issuer.add_key("one", "ES256") for _ in range(MAX_CANDIDATES + 2)]
@@ -169,24 +169,24 @@ def test_only_so_many_keys_are_tried() -> None:
         ({"n": None}, "can't be read: its parameters make no key"),
     ],
 )
-def test_a_key_that_is_refused_is_told_with_its_reason_and_nothing_of_it(
+def test_a_refused_key_is_reported_with_the_reason_and_without_its_material(
     rsa: dict[str, Any], change: dict[str, Any], reason: str
 ) -> None:
     bad = {**rsa, "kid": "bad", **change}
     if change == {"n": "short"}:
         bad["n"] = RSAAlgorithm.to_jwk(rsa_key(bits=1024).public_key(), as_dict=True)["n"]
-    found = read_set({**rsa, "kid": "good"}, bad, allowed=("RS256", "ES256"))
+    found = read_set({**rsa, "kid": "valid"}, bad, allowed=("RS256", "ES256"))
     (line,) = found.refused
     assert line.startswith("key 2 " + ("(kid 'bad') " if "kid" not in change else "") + reason)
     assert "\n" not in line
     assert rsa["n"][:20] not in line
-    with pytest.raises(NoUsableKey) as told:
+    with pytest.raises(NoUsableKey) as caught:
         read_set(bad, allowed=("RS256", "ES256"))
-    assert reason in str(told.value)
-    assert rsa["n"][:20] not in str(told.value)
+    assert reason in str(caught.value)
+    assert rsa["n"][:20] not in str(caught.value)
 
 
-def test_a_key_for_something_else_is_told_only_where_there_is_no_other(rsa: dict[str, Any]) -> None:
+def test_a_key_for_another_use_is_reported_only_if_there_is_no_usable_key(rsa: dict[str, Any]) -> None:
     other = {**rsa, "kid": "enc", "use": "enc"}
     assert read_set(rsa, other).refused == []
     with pytest.raises(NoUsableKey, match=r"key 1 .kid 'enc'. is not for signatures, by its use"):
@@ -195,7 +195,7 @@ def test_a_key_for_something_else_is_told_only_where_there_is_no_other(rsa: dict
         read_set()
 
 
-def test_a_private_part_is_not_kept(rsa: dict[str, Any]) -> None:
+def test_the_private_part_of_a_key_is_dropped(rsa: dict[str, Any]) -> None:
     (key,) = read_set({**rsa, "d": "AQAB"}).candidates("rsa", "RS256")
     assert not hasattr(key.key, "private_numbers")
 
@@ -214,7 +214,7 @@ def test_a_private_part_is_not_kept(rsa: dict[str, Any]) -> None:
         b"\xff",
     ],
 )
-def test_what_is_no_key_set_is_refused(content: bytes) -> None:
+def test_another_document_is_refused(content: bytes) -> None:
     with pytest.raises(ValueError, match="JSON Web Key Set"):
         read_jwks(content, ALL)
 

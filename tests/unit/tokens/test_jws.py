@@ -1,4 +1,4 @@
-"""A header that was accepted before changes nothing: what is taken, and what is refused, and why, stays the same."""
+"""CompactJWT: tokens get the same result, and the same reason, whether their header is cached or not."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support.tokens import SECRET, signed
 CLAIMS = {"sub": "ada", "exp": 2_000_000_000, "aud": "gateway"}
 GOOD = sealed(HS256, CLAIMS)
 ONE: KeySet = {"HS256": secret_key(SECRET.encode(), "HS256")}
-# With several algorithms the header has a say in which key it is.
+# With several algorithms, the header determines the key.
 TWO: KeySet = {**ONE, "HS384": secret_key(SECRET.encode() * 2, "HS384")}
 LETTERS = st.sampled_from("AQgw4_-.= é\x00\ud800")
 
@@ -64,7 +64,7 @@ PAYLOADS = st.one_of(
 
 @st.composite
 def mutilated(draw: st.DrawFn) -> str:
-    """A good token in which some letters are others, more or fewer."""
+    """A valid token with some characters replaced, inserted or deleted."""
     token = GOOD
     for _ in range(draw(st.integers(1, 3))):
         at = draw(st.integers(0, len(token)))
@@ -77,13 +77,13 @@ TOKENS = st.one_of(
     st.builds(sealed, HEADERS, PAYLOADS, st.just(SECRET[::-1])),
     st.builds(unsealed, HEADERS, PAYLOADS, st.binary(max_size=33)),
     mutilated(),
-    # Segments of good tokens, put together wrongly.
+    # Segments of valid tokens in wrong combinations.
     st.lists(st.sampled_from([*GOOD.split("."), "", segment({})]), max_size=5).map(".".join),
 )
 
 
 def outcome(issuer: Issuer, token: str) -> Any:
-    """The claims, or why there are none."""
+    """The claims as JSON, or detail and reason of the error."""
     try:
         return json.dumps(issuer.claims(token))
     except InvalidToken as refused:
@@ -97,23 +97,23 @@ def issuer_with(keys: KeySet, token_type: str | None = None) -> Issuer:
 
 @pytest.mark.parametrize("token_type", [None, "JWT"])
 @pytest.mark.parametrize("keys", [ONE, TWO], ids=["one key", "two keys"])
-def test_a_known_header_decides_nothing(keys: KeySet, token_type: str | None) -> None:
+def test_a_cached_header_does_not_change_the_result(keys: KeySet, token_type: str | None) -> None:
     @given(st.lists(TOKENS, min_size=1, max_size=4))
     @example([GOOD[:-1], GOOD + "=", GOOD + ".", GOOD.rpartition(".")[0], GOOD.partition(".")[0], ""])
     @example([sealed({**HS256, "crit": ["b64"], "b64": True}, CLAIMS)] * 2)
     @example([sealed({**HS256, "crit": ["b64"], "b64": False}, CLAIMS)] * 2)
     def check(tokens: list[str]) -> None:
-        knowing = issuer_with(keys, token_type)
-        assert outcome(knowing, GOOD) == json.dumps(CLAIMS)
+        caching_issuer = issuer_with(keys, token_type)
+        assert outcome(caching_issuer, GOOD) == json.dumps(CLAIMS)
         for token in tokens:
-            assert outcome(knowing, token) == outcome(issuer_with(keys, token_type), token)
-        assert outcome(knowing, GOOD) == json.dumps(CLAIMS)
+            assert outcome(caching_issuer, token) == outcome(issuer_with(keys, token_type), token)
+        assert outcome(caching_issuer, GOOD) == json.dumps(CLAIMS)
 
     check()
 
 
 def is_strict(token: str) -> bool:
-    """Whether a token that PyJWT takes is written in the one way there is, and read alike by everybody."""
+    """Whether a token that PyJWT accepts has the one valid spelling and only one meaning."""
     header, payload, _ = token.split(".")
     for part in (header, payload):
         try:
@@ -136,20 +136,20 @@ def is_strict(token: str) -> bool:
 @example(sealed('{"alg":"HS256"}'.encode("utf-16"), CLAIMS))
 @example(sealed(b'\xef\xbb\xbf{"alg":"HS256"}', CLAIMS))
 @example(GOOD + "=")
-def test_what_pyjwt_refuses_is_refused_and_what_is_strict_it_reads_the_same(token: str) -> None:
+def test_results_equal_those_of_pyjwt_for_strict_tokens(token: str) -> None:
     theirs = jwt.PyJWT({"require": ["exp", "sub"], "verify_exp": False, "verify_nbf": False, "verify_iat": False})
     try:
         wanted = json.dumps(theirs.decode(token, ONE["HS256"], algorithms=["HS256"], audience="gateway"))
     except (jwt.PyJWTError, ValueError, RecursionError):
         wanted = None
-    for issuer in (issuer_with(ONE), knowing := issuer_with(ONE)):
-        if issuer is knowing:
+    for issuer in (issuer_with(ONE), caching_issuer := issuer_with(ONE)):
+        if issuer is caching_issuer:
             assert outcome(issuer, GOOD) == json.dumps(CLAIMS)
         found = outcome(issuer, token)
         assert (found if isinstance(found, str) else None) == (wanted if wanted and is_strict(token) else None)
 
 
-def test_a_header_is_known_for_its_key_alone() -> None:
+def test_a_cached_header_is_used_for_its_key_only() -> None:
     keys = {
         number: PyJWK(RSAAlgorithm.to_jwk(rsa_key(number).public_key(), as_dict=True), "RS256") for number in (0, 1)
     }
@@ -163,7 +163,7 @@ def test_a_header_is_known_for_its_key_alone() -> None:
         for _ in range(2):
             assert issuer.claims(tokens[number])["user_id"] == 42
             assert outcome(issuer, tokens[1 - number])[1] == "signature"
-    # The same key for another algorithm: the header is wrong now, whatever the signature.
+    # The same key for another algorithm: the header is wrong, whatever the signature.
     source.only_key = PyJWK(RSAAlgorithm.to_jwk(rsa_key().public_key(), as_dict=True), "PS256")
     assert outcome(issuer, tokens[0])[1] == "algorithm"
     signing_input = tokens[0].rpartition(".")[0]
@@ -171,7 +171,7 @@ def test_a_header_is_known_for_its_key_alone() -> None:
     assert outcome(issuer, f"{signing_input}.{segment(octets)}")[1] == "algorithm"
 
 
-def test_an_issuer_whose_headers_all_differ_fills_no_memory() -> None:
+def test_the_header_cache_is_bounded() -> None:
     issuer = issuer_with(ONE)
     for number in range(3 * MAX_HEADERS):
         assert issuer.claims(sealed({**HS256, "number": number}, CLAIMS)) == CLAIMS
@@ -190,9 +190,9 @@ def test_a_segment_has_one_spelling(plain: str, odd: str, is_in_front: bool) -> 
         octets: bytes | None = decode_segment(segment_text)
     except jwt.DecodeError:
         octets = None
-    # What there is to be read is written in no other way.
+    # The decoded bytes have no other spelling.
     assert octets is None or segment(octets).encode() == segment_text
-    # PyJWT takes padding, too.
+    # PyJWT also accepts padding.
     try:
         theirs: bytes | None = jwt.PyJWS._decode_base64url_segment(segment_text, "payload")
     except jwt.DecodeError:

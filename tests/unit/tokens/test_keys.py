@@ -1,4 +1,4 @@
-"""Which key files and secrets are accepted, for which algorithms; everything else ends the start, by its setting."""
+"""Which key files and secrets are accepted, and for which algorithms; all others are configuration errors."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def file(tmp_path: Path) -> Path:
 
 @cache
 def key(kind: str) -> Any:
-    """A private key of this kind, made once."""
+    """A private key of this kind, generated once."""
     makers: dict[str, Callable[[], PrivateKeyTypes]] = {
         "RSA": rsa_key,
         "P-256": lambda: ec.generate_private_key(ec.SECP256R1()),
@@ -54,7 +54,7 @@ def key(kind: str) -> Any:
         "Ed25519": ed25519.Ed25519PrivateKey.generate,
         "Ed448": ed448.Ed448PrivateKey.generate,
         "X25519": x25519.X25519PrivateKey.generate,
-        "DSA": lambda: dsa.generate_private_key(1024),  # noqa: S505 - its kind is what counts
+        "DSA": lambda: dsa.generate_private_key(1024),  # noqa: S505 - refused because of its kind
     }
     return makers[kind]()
 
@@ -66,7 +66,7 @@ def private_pem(kind: str, layout: PrivateFormat, password: bytes = b"") -> byte
 
 
 def certificate(kind: str, encoding: Encoding = Encoding.PEM) -> bytes:
-    """A certificate for the key; long expired, as the trust is in the file and not in its issuer."""
+    """A certificate for the key. It is expired, because the file is trusted and not its issuer."""
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "issuer")])
     start = datetime(2001, 1, 1, tzinfo=UTC)
     builder = (
@@ -91,7 +91,7 @@ def loaded(file: Path, *algorithms: str) -> KeySet:
 
 
 def error(file: Path, *algorithms: str) -> str:
-    """The one line that says why the file is refused, which it must be."""
+    """The error line about the file, which must be refused."""
     with pytest.raises(ConfigurationError) as caught:
         loaded(file, *algorithms)
     (line,) = caught.value.errors
@@ -99,7 +99,7 @@ def error(file: Path, *algorithms: str) -> str:
 
 
 def verifies(keys: KeySet, kind: str, algorithm: str) -> bool:
-    """Whether a token that the key signed with the algorithm is accepted."""
+    """Whether a token that the key has signed with the algorithm is accepted."""
     verifier = verifier_with(JwtSettings(), keys, lambda: NOW)
     try:
         return verifier.principal(jwt.encode(CLAIMS, key(kind), algorithm)).subject == "ada"
@@ -119,7 +119,7 @@ def verifies(keys: KeySet, kind: str, algorithm: str) -> bool:
     ],
 )
 @pytest.mark.parametrize("write", [lambda kind: public_pem(key(kind)), certificate], ids=["key", "certificate"])
-def test_a_key_has_one_algorithm_where_none_is_configured(
+def test_the_default_algorithm_of_each_kind_of_key(
     file: Path, write: Callable[[str], bytes], kind: str, algorithm: str
 ) -> None:
     file.write_bytes(write(kind))
@@ -130,7 +130,7 @@ def test_a_key_has_one_algorithm_where_none_is_configured(
 
 
 @pytest.mark.parametrize("algorithm", ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512"])
-def test_an_rsa_key_takes_exactly_the_algorithms_that_are_configured(file: Path, algorithm: str) -> None:
+def test_an_rsa_key_is_used_with_the_configured_algorithms_only(file: Path, algorithm: str) -> None:
     file.write_bytes(public_pem(key("RSA")))
     keys = loaded(file, algorithm)
     accepted = {name for name in ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512") if verifies(keys, "RSA", name)}
@@ -140,12 +140,12 @@ def test_an_rsa_key_takes_exactly_the_algorithms_that_are_configured(file: Path,
     assert verifies(two, "RSA", algorithm)
 
 
-def test_an_rsa_key_in_its_older_form_is_read(file: Path) -> None:
+def test_an_rsa_key_in_pkcs1_format(file: Path) -> None:
     file.write_bytes(key("RSA").public_key().public_bytes(Encoding.PEM, PublicFormat.PKCS1))
     assert verifies(loaded(file), "RSA", "RS256")
 
 
-def test_text_around_the_key_and_line_ends_of_windows_do_no_harm(file: Path) -> None:
+def test_text_around_the_key_and_windows_line_ends_are_accepted(file: Path) -> None:
     for kind, octets in (("RSA", public_pem(key("RSA"))), ("P-256", certificate("P-256"))):
         file.write_bytes(b"issuer: id.example\n\n" + octets + b"\n")
         assert verifies(loaded(file), kind, {"RSA": "RS256", "P-256": "ES256"}[kind])
@@ -166,7 +166,7 @@ def test_text_around_the_key_and_line_ends_of_windows_do_no_harm(file: Path) -> 
         ("Ed25519", ["EdDSA", "RS256", "PS256"], "RS256, PS256"),
     ],
 )
-def test_an_algorithm_that_the_key_cannot_have_is_refused(
+def test_an_algorithm_of_another_kind_of_key_is_refused(
     file: Path, kind: str, algorithms: list[str], wrong: str
 ) -> None:
     file.write_bytes(public_pem(key(kind)))
@@ -174,7 +174,7 @@ def test_an_algorithm_that_the_key_cannot_have_is_refused(
 
 
 @pytest.mark.parametrize("algorithms", [["HS256"], ["RS256", "HS256"]])
-def test_a_public_key_is_never_a_secret(file: Path, algorithms: list[str]) -> None:
+def test_a_public_key_is_refused_for_hs_algorithms(file: Path, algorithms: list[str]) -> None:
     file.write_bytes(public_pem(key("RSA")))
     with pytest.raises(ValueError, match="algorithms: HS"):
         loaded(file, *algorithms)
@@ -192,9 +192,7 @@ def test_a_public_key_is_never_a_secret(file: Path, algorithms: list[str]) -> No
         ("Ed25519", PrivateFormat.PKCS8, b""),
     ],
 )
-def test_a_private_key_is_refused_also_beside_a_public_one(
-    file: Path, kind: str, layout: PrivateFormat, password: bytes
-) -> None:
+def test_a_private_key_is_refused(file: Path, kind: str, layout: PrivateFormat, password: bytes) -> None:
     private, public = private_pem(kind, layout, password), public_pem(key(kind))
     for octets in (private, public + private, private + public, certificate(kind) + private):
         file.write_bytes(octets)
@@ -210,13 +208,13 @@ def test_a_weak_rsa_key_is_refused(file: Path, bits: int) -> None:
 
 
 @pytest.mark.parametrize("kind", ["P-224", "secp256k1"])
-def test_a_curve_without_algorithm_is_refused(file: Path, kind: str) -> None:
+def test_an_unsupported_curve_is_refused(file: Path, kind: str) -> None:
     file.write_bytes(public_pem(key(kind)))
     assert error(file).startswith("jwt.public_key_file: the curve must be P-256, P-384 or P-521")
 
 
 @pytest.mark.parametrize("kind", ["DSA", "X25519"])
-def test_a_key_that_signs_no_tokens_is_refused(file: Path, kind: str) -> None:
+def test_an_unsupported_kind_of_key_is_refused(file: Path, kind: str) -> None:
     file.write_bytes(public_pem(key(kind)))
     assert error(file) == "jwt.public_key_file: must be an RSA, EC or Ed25519 key"
     file.write_bytes(certificate(kind))
@@ -269,7 +267,7 @@ def test_a_certificate_of_an_unknown_version_is_refused(file: Path, version: int
     st.sampled_from([("RSA", "key"), ("P-256", "key"), ("Ed25519", "key"), ("P-256", "certificate")]),
     st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=4),
 )
-def test_a_damaged_file_is_a_mistake_in_the_configuration_and_nothing_else(
+def test_a_damaged_file_is_a_configuration_error(
     file: Path, which: tuple[str, str], damage: list[tuple[float, int]]
 ) -> None:
     kind, container = which
@@ -299,18 +297,18 @@ def secret_keys(secret: str, *algorithms: str) -> KeySet:
     return load_keys(JwtSettings.model_validate({"secret": secret, "algorithms": algorithms or None}))
 
 
-def test_a_secret_verifies_hs256_where_nothing_else_is_configured() -> None:
+def test_the_default_algorithm_of_a_secret_is_hs256() -> None:
     assert list(secret_keys(SECRET)) == ["HS256"]
 
 
-def test_no_key_at_all_is_a_mistake() -> None:
+def test_no_key_is_a_configuration_error() -> None:
     with pytest.raises(ConfigurationError) as caught:
         load_keys(JwtSettings())
     assert caught.value.errors == ["jwt.secret: is not set"]
 
 
 @pytest.mark.parametrize(("algorithm", "needed"), [("HS256", 32), ("HS384", 48), ("HS512", 64)])
-def test_a_secret_is_as_long_as_its_algorithm_needs(algorithm: str, needed: int) -> None:
+def test_a_secret_must_be_as_long_as_its_algorithm_needs(algorithm: str, needed: int) -> None:
     secret = "0123456789abcdef" * 4
     signed = jwt.encode(CLAIMS, secret[:needed], algorithm)
     accepted = verifier_with(JwtSettings(), secret_keys(secret[:needed], algorithm), lambda: NOW).principal(signed)
@@ -322,18 +320,18 @@ def test_a_secret_is_as_long_as_its_algorithm_needs(algorithm: str, needed: int)
         assert line == f"jwt.secret: must have at least {needed} bytes for {algorithm} (RFC 7518 3.2)"
 
 
-def test_a_secrets_length_is_counted_in_bytes() -> None:
+def test_the_length_of_a_secret_is_counted_in_bytes() -> None:
     assert list(secret_keys("é" * 24, "HS384")) == ["HS384"]
 
 
 @pytest.mark.parametrize("secret", ["\0" * 32, " " * 32, "é" * 32, "-_+/=" * 8, "🔑" * 8, "\n" * 33])
-def test_a_secret_of_any_characters_is_its_utf_8(secret: str) -> None:
+def test_a_secret_is_encoded_in_utf_8(secret: str) -> None:
     signed = jwt.encode(CLAIMS, secret.encode(), "HS256")
     assert verifier_with(JwtSettings(), secret_keys(secret), lambda: NOW).principal(signed).subject == "ada"
 
 
-def test_a_key_file_or_jwk_is_no_secret() -> None:
-    """Whoever sets it so means to verify other tokens; and a public key is known to everyone."""
+def test_a_key_file_or_jwk_is_refused_as_secret() -> None:
+    """The operator meant another setting; and a public key is not secret."""
     for octets in (
         public_pem(key("RSA")),
         certificate("RSA"),
@@ -346,7 +344,7 @@ def test_a_key_file_or_jwk_is_no_secret() -> None:
         assert caught.value.errors == ["jwt.secret: is a key file or a JWK, which is not a secret"]
 
 
-def test_algorithms_of_key_pairs_have_no_secret() -> None:
+def test_a_secret_is_refused_for_algorithms_of_key_pairs() -> None:
     for algorithm in ("RS256", "ES256", "EdDSA"):
         with pytest.raises(ValueError, match="only HS"):
             secret_keys(SECRET, algorithm)

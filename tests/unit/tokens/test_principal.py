@@ -1,4 +1,4 @@
-"""What services are told about a caller: always one harmless header field, never the same for two callers."""
+"""Identity headers: each claim is one valid header field, and two callers never have the same value."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from gateway.tokens.principal import granted_scopes, header_value, identity_headers
 
-# How long an example takes says nothing on a machine that is busy.
+# No deadline: the duration of an example means nothing on a busy machine.
 EXAMPLES = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 ANY_TEXT = st.text(st.characters(codec=None, categories=None))
-# Where encodings, separators and blanks meet.
+# Combinations of encodings, separators and blanks.
 TRICKY_TEXT = st.text(st.sampled_from(" %2053,;\"'\\\r\n\t\0\x7f\x80é€\ud83d\ude00😀aA"), max_size=12)
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | ANY_TEXT | TRICKY_TEXT,
@@ -47,7 +47,7 @@ def is_one_field_value(value: str) -> bool:
         ("é", "%C3%A9"),
         ("\x80\x85\xa0", "%C2%80%C2%85%C2%A0"),
         ("\u2028\ufeff", "%E2%80%A8%EF%BB%BF"),
-        ("嘊嘍", "%E5%98%8A%E5%98%8D"),  # end in the bytes of LF and CR, if one cuts code points down to bytes
+        ("嘊嘍", "%E5%98%8A%E5%98%8D"),  # become LF and CR if code points are truncated to bytes
         ("😀", "%F0%9F%98%80"),
         ("\ud83d", "%ED%A0%BD"),
         (" a", "%20a"),
@@ -94,8 +94,8 @@ def test_any_claim_is_one_printable_line(claim: Any) -> None:
 @given(ANY_TEXT | TRICKY_TEXT)
 @example("%20")
 @example(" ")
-def test_text_can_be_read_back(text: str) -> None:
-    """So distinct texts have distinct values."""
+def test_a_text_can_be_decoded(text: str) -> None:
+    """Therefore distinct texts have distinct values."""
     assert unquote(header_value(text), errors="surrogatepass") == text
 
 
@@ -111,17 +111,17 @@ def test_two_callers_never_have_the_same_value(one: str, other: str) -> None:
 
 @EXAMPLES
 @given(st.lists(TRICKY_TEXT | ANY_TEXT, min_size=1, max_size=5))
-def test_a_list_of_texts_can_be_taken_apart_at_its_commas(items: list[str]) -> None:
+def test_a_list_of_texts_can_be_split_at_its_commas(items: list[str]) -> None:
     assert [unquote(one, errors="surrogatepass") for one in header_value(items).split(",")] == items
 
 
 @EXAMPLES
 @given(st.dictionaries(ANY_TEXT, JSON_VALUES, max_size=4))
-def test_a_table_is_its_json(table: dict[str, Any]) -> None:
+def test_an_object_is_its_json(table: dict[str, Any]) -> None:
     assert unquote(header_value(table)) == json.dumps(table, separators=(",", ":"))
 
 
-def test_each_mapped_claim_gives_its_header_and_a_missing_one_none() -> None:
+def test_each_mapped_claim_gives_one_header_and_a_missing_one_none() -> None:
     names = {"sub": "X-User-Subject", "user_id": "X-User-Id", "tenant": "X-Tenant", "admin": "X-Admin", "n": "X-N"}
     claims = {"n": 0, "sub": "ada", "admin": False, "tenant": None, "other": "secret"}
     assert identity_headers(claims, names) == (("X-User-Subject", "ada"), ("X-Admin", "false"), ("X-N", "0"))
@@ -156,13 +156,13 @@ def test_each_mapped_claim_gives_its_header_and_a_missing_one_none() -> None:
         ({"scopes": ["admin"], "roles": ["admin"]}, set()),
     ],
 )
-def test_scopes_are_those_that_the_token_names(claims: dict[str, Any], scopes: set[str]) -> None:
+def test_granted_scopes(claims: dict[str, Any], scopes: set[str]) -> None:
     assert granted_scopes(claims) == scopes
 
 
 @EXAMPLES
 @given(JSON_VALUES, JSON_VALUES)
-def test_scopes_are_texts_whatever_the_claims_hold(scope: Any, scp: Any) -> None:
+def test_granted_scopes_of_any_claims_are_texts(scope: Any, scp: Any) -> None:
     for claims in ({"scope": scope}, {"scp": scp}, {"scope": scope, "scp": scp}):
         granted = granted_scopes(claims)
         assert all(isinstance(one, str) for one in granted)

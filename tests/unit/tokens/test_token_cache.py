@@ -1,4 +1,4 @@
-"""Verified tokens are remembered only as long as what they were verified with is good: while keys come and go."""
+"""The token cache: entries end with their key and their exp, and its size is bounded."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ COOLDOWN = 30.0
 
 
 class Keys:
-    """A real key source whose set is changed by hand; `publish` comes back when it is in force."""
+    """A RemoteJwks whose key set the test changes; `publish` returns once the new set is in use."""
 
     def __init__(self) -> None:
         self._secrets: dict[str, bytes] = {}
@@ -41,7 +41,7 @@ class Keys:
 
     def publish(self, *kids: str) -> None:
         self._secrets = {kid: self._secrets.get(kid) or os.urandom(32) for kid in (*kids, "always")}
-        # After the cooldown an unknown id is looked for in a new set.
+        # After the cooldown, an unknown id causes a fetch.
         self._now += COOLDOWN
         with pytest.raises(InvalidToken):
             self.source.find("not there", "HS256")
@@ -60,7 +60,7 @@ class Keys:
 
 @pytest.fixture
 def keys(monkeypatch: pytest.MonkeyPatch) -> Keys:
-    # However slow the machine is, what is published is in force then.
+    # On a slow machine, too, `publish` waits until the set is in use.
     for name in ("FIRST_LOAD_SECONDS", "UNKNOWN_KEY_SECONDS"):
         monkeypatch.setattr(remote_jwks, name, 3600.0)
     return Keys()
@@ -80,7 +80,7 @@ def outcome(by: Verifier, token: str) -> Any:
         return refused.reason
 
 
-def test_a_token_goes_with_its_key_and_the_others_stay(keys: Keys) -> None:
+def test_tokens_of_a_removed_key_are_refused_and_others_stay_valid(keys: Keys) -> None:
     keys.publish("old", "new")
     by = verifier(keys)
     old, new = keys.token("old"), keys.token("new")
@@ -90,7 +90,7 @@ def test_a_token_goes_with_its_key_and_the_others_stay(keys: Keys) -> None:
     assert isinstance(outcome(by, new), Principal)
 
 
-def test_a_key_that_is_replaced_under_its_id_takes_its_tokens_along(keys: Keys) -> None:
+def test_tokens_of_a_key_that_was_replaced_under_its_id_are_refused(keys: Keys) -> None:
     keys.publish("one")
     by = verifier(keys)
     token = keys.token("one")
@@ -100,8 +100,9 @@ def test_a_key_that_is_replaced_under_its_id_takes_its_tokens_along(keys: Keys) 
     assert outcome(by, token) == "signature"
 
 
-def test_what_was_being_verified_when_its_key_went_is_not_remembered(keys: Keys) -> None:
-    """The time is looked at after the signature was found right, and before the caller is known: right there."""
+def test_a_token_verified_while_its_key_is_removed_is_not_cached(keys: Keys) -> None:
+    """The verifier reads the clock after it has checked the signature and before it stores the principal: the key is
+    removed at that moment."""
     keys.publish("old")
     removals: list[str] = []
 
@@ -113,34 +114,34 @@ def test_what_was_being_verified_when_its_key_went_is_not_remembered(keys: Keys)
 
     by = verifier(keys, clock)
     token = keys.token("old")
-    # It was good when it came.
+    # The token was valid when it arrived.
     assert isinstance(outcome(by, token), Principal)
     assert removals == ["old"]
     assert outcome(by, token) == "unknown_key"
 
 
 @pytest.fixture
-def hasty_threads() -> Iterator[None]:
-    """Threads that change over as often as they can."""
+def frequent_thread_switches() -> Iterator[None]:
+    """The interpreter switches threads as often as possible."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield
     sys.setswitchinterval(before)
 
 
-def test_no_thread_brings_a_token_back_whose_key_has_gone(hasty_threads: None, keys: Keys) -> None:
+def test_no_thread_caches_a_token_of_a_removed_key(frequent_thread_switches: None, keys: Keys) -> None:
     by = verifier(keys)
     failures: list[object] = []
     for number in range(40):
         kid = f"key-{number}"
         keys.publish(kid)
         tokens = [keys.token(kid, f"caller-{caller}") for caller in range(10)]
-        has_gone = threading.Event()
+        is_removed = threading.Event()
 
-        def call(tokens: list[str] = tokens, has_gone: threading.Event = has_gone) -> None:
+        def call(tokens: list[str] = tokens, is_removed: threading.Event = is_removed) -> None:
             was_over = False
             while not was_over:
-                was_over = has_gone.is_set()
+                was_over = is_removed.is_set()
                 for token in tokens:
                     found = outcome(by, token)
                     if found == "signature" or (was_over and isinstance(found, Principal)):
@@ -150,13 +151,13 @@ def test_no_thread_brings_a_token_back_whose_key_has_gone(hasty_threads: None, k
         for thread in threads:
             thread.start()
         keys.publish()
-        has_gone.set()
+        is_removed.set()
         for thread in threads:
             thread.join()
     assert failures == []
 
 
-def test_a_flood_from_many_threads_is_not_kept(hasty_threads: None, keys: Keys) -> None:
+def test_the_cache_is_bounded_with_many_threads(frequent_thread_switches: None, keys: Keys) -> None:
     keys.publish("one")
     by = verifier(keys)
     callers = count()
@@ -180,7 +181,7 @@ def test_a_flood_from_many_threads_is_not_kept(hasty_threads: None, keys: Keys) 
     assert len(by._cache) <= CACHE_SIZE
 
 
-def test_nobody_is_remembered_past_their_exp_whoever_else_asks(hasty_threads: None, keys: Keys) -> None:
+def test_no_thread_gets_an_expired_token(frequent_thread_switches: None, keys: Keys) -> None:
     keys.publish("one")
     now = NOW
     by = verifier(keys, lambda: now)
@@ -207,7 +208,7 @@ def test_nobody_is_remembered_past_their_exp_whoever_else_asks(hasty_threads: No
     assert failures == []
 
 
-# What takes little of a token and much of memory, and the reverse; each fills a token of 8 KiB.
+# Claims that are small in a token and large in memory, and the reverse; each fills a token of 8 KiB.
 LARGE_CLAIMS: dict[str, Any] = {
     "one text": "x" * 5900,
     "texts": [f"group-{number:05}" for number in range(390)],
@@ -220,7 +221,7 @@ LARGE_CLAIMS: dict[str, Any] = {
 }
 
 
-def memory_taken(work: Callable[[], None]) -> int:
+def memory_used(work: Callable[[], None]) -> int:
     gc.collect()
     tracemalloc.start()
     try:
@@ -233,24 +234,24 @@ def memory_taken(work: Callable[[], None]) -> int:
 
 
 @pytest.mark.parametrize("large", LARGE_CLAIMS.values(), ids=LARGE_CLAIMS)
-def test_the_cache_takes_no_more_memory_than_it_may(keys: Keys, large: Any) -> None:
+def test_memory_is_bounded(keys: Keys, large: Any) -> None:
     by = bounded(keys, CACHE_BYTES)
     tokens = many_tokens(keys, large, MORE_THAN_FIT)
-    taken = memory_taken(lambda: use_all(by, tokens))
-    # The same, measured in two ways, when it is full.
-    assert 0.5 * CACHE_BYTES < taken < 1.1 * CACHE_BYTES
+    used = memory_used(lambda: use_all(by, tokens))
+    # The cache's own figure and the measured one, when the cache is full.
+    assert 0.5 * CACHE_BYTES < used < 1.1 * CACHE_BYTES
     assert 0 < len(by._cache) < MANY
 
 
-def test_ordinary_tokens_all_have_a_place(keys: Keys) -> None:
+def test_ordinary_tokens_are_all_cached(keys: Keys) -> None:
     by = bounded(keys, CACHE_BYTES)
     tokens = many_tokens(keys, ["read", "write"], MANY)
-    taken = memory_taken(lambda: use_all(by, tokens))
+    used = memory_used(lambda: use_all(by, tokens))
     assert len(by._cache) == MANY
-    assert 0.5 * by._cache._bytes < taken < 1.1 * by._cache._bytes
+    assert 0.5 * by._cache._bytes < used < 1.1 * by._cache._bytes
 
 
-def test_a_token_that_is_larger_than_the_cache_is_verified_each_time_and_drives_nobody_out(keys: Keys) -> None:
+def test_a_token_larger_than_the_cache_is_not_cached(keys: Keys) -> None:
     keys.publish("one")
     by = bounded(keys, 65536)
     small, large = keys.token("one"), keys.token("one", claims={"large": [{}] * 1400})
@@ -259,14 +260,14 @@ def test_a_token_that_is_larger_than_the_cache_is_verified_each_time_and_drives_
     assert by.principal(small) is first
 
 
-def test_what_is_signed_for_callers_counts_as_long_as_they_are_held(keys: Keys) -> None:
+def test_signed_tokens_count_while_their_principal_is_cached(keys: Keys) -> None:
     keys.publish("one")
     by = bounded(keys, 65536)
     ada, bob = (by.principal(keys.token("one", name)) for name in ("ada", "bob"))
     by.add_signed_bytes(ada, 60_000)
     assert by.principal(keys.token("one", "bob")) is bob
     by.add_signed_bytes(bob, 60_000)
-    # Ada came first, so she goes first, with all that was counted for her.
+    # Ada's entry is the oldest, so it is dropped first, with all bytes counted for it.
     assert by.principal(keys.token("one", "bob")) is bob
     assert by.principal(keys.token("one", "ada")) is not ada
     before = by._cache._bytes
@@ -274,7 +275,7 @@ def test_what_is_signed_for_callers_counts_as_long_as_they_are_held(keys: Keys) 
     assert by._cache._bytes == before
 
 
-def test_what_expired_or_went_with_its_key_is_not_counted_any_more(keys: Keys) -> None:
+def test_dropped_entries_are_not_counted(keys: Keys) -> None:
     keys.publish("one")
     now = NOW
     by = verifier(keys, lambda: now)
@@ -290,12 +291,12 @@ def test_what_expired_or_went_with_its_key_is_not_counted_any_more(keys: Keys) -
 
 CACHE_BYTES = 1 << 20
 MANY = 400
-# Each takes more than CACHE_BYTES / 200, in the token or in memory.
+# Each takes more than CACHE_BYTES / 200 in the token or in memory.
 MORE_THAN_FIT = 200
 
 
-def bounded(keys: Keys, most_bytes: int) -> Verifier:
-    settings = JwtSettings(cache_max_bytes=most_bytes)
+def bounded(keys: Keys, max_bytes: int) -> Verifier:
+    settings = JwtSettings(cache_max_bytes=max_bytes)
     return Verifier(settings, [Issuer(settings, keys.source, settings.required_claims)], lambda: NOW)
 
 
@@ -308,5 +309,5 @@ def many_tokens(keys: Keys, large: Any, number: int) -> list[str]:
 
 def use_all(by: Verifier, tokens: Iterable[str]) -> None:
     for token in tokens:
-        # As each request does, which stores their keys.
+        # As each request does; this stores the keys in the principal.
         revocation_keys_of(by.principal(token))

@@ -1,4 +1,4 @@
-"""Which tokens are believed, at which time, and that nothing a token can hold does more than be refused."""
+"""Verifier: which tokens are accepted, and when; any other content of a token is refused without another exception."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from gateway.tokens.verifier import Verifier
 from tests.support.forging import HS256, public_pem, rsa_key, sealed, segment, unsealed, verifier_with
 from tests.support.tokens import SECRET, signed
 
-# Long past by the machine's clock, so that a test that works shows that the clock given is the one that counts.
+# Long ago by the machine's clock, so that a passing test shows that the given clock is used.
 NOW = 1_000_000_000.0
 LEEWAY = 5.0
 LONG_SECRET = SECRET * 2
@@ -49,13 +49,13 @@ class Clock:
 
 def verifier(clock: Clock | None = None, *, max_token_bytes: int = 8192, **settings: Any) -> Verifier:
     jwt_settings = JwtSettings.model_validate({"secret": SECRET, "leeway_seconds": LEEWAY, **settings})
-    # Also lengths that no server would let through: what is behind the limit must not depend on it.
+    # Also lengths that no server accepts: the code behind the limit must not depend on the limit.
     jwt_settings = jwt_settings.model_copy(update={"max_token_bytes": max_token_bytes})
     return verifier_with(jwt_settings, load_keys(jwt_settings), clock or Clock())
 
 
 def claims(**changed: Any) -> dict[str, Any]:
-    """Good claims with these changes; one given as None is left out."""
+    """Valid claims with these changes; None removes a claim."""
     return {name: value for name, value in {**CLAIMS, **changed}.items() if value is not None}
 
 
@@ -64,13 +64,13 @@ def token(**changed: Any) -> str:
 
 
 def reason(refused: str, by: Verifier | None = None) -> str:
-    """The word for why the token is refused, which it must be."""
+    """The reason of the refusal of a token, which must be refused."""
     with pytest.raises(InvalidToken) as caught:
         (by or verifier()).principal(refused)
     return caught.value.reason
 
 
-def test_a_good_token_tells_who_is_calling() -> None:
+def test_a_valid_token_gives_a_principal() -> None:
     principal = verifier().principal(token(scope="read write"))
     assert principal.subject == "ada@example.com"
     assert principal.scopes == {"read", "write"}
@@ -79,7 +79,7 @@ def test_a_good_token_tells_who_is_calling() -> None:
     assert principal.identity_headers == (("X-User-Subject", "ada@example.com"), ("X-User-Id", "42"))
 
 
-def test_what_pyjwt_signs_is_verified() -> None:
+def test_a_token_of_pyjwt_is_accepted() -> None:
     assert verifier().principal(signed("bob", exp=int(NOW) + 1)).subject == "bob"
 
 
@@ -117,7 +117,7 @@ def test_each_configured_algorithm_is_accepted_and_no_other() -> None:
         ("iat", -3600, 0, None),
     ],
 )
-def test_times_are_compared_with_the_clock_that_was_given(
+def test_times_are_compared_with_the_given_clock(
     name: str, offset: float, leeway: float, refused_as: str | None
 ) -> None:
     by = verifier(leeway_seconds=leeway)
@@ -127,7 +127,7 @@ def test_times_are_compared_with_the_clock_that_was_given(
         assert reason(token(**{name: NOW + offset}), by) == refused_as
 
 
-def test_a_token_good_by_the_machines_clock_alone_is_refused() -> None:
+def test_a_token_valid_only_by_the_machines_clock_is_refused() -> None:
     assert reason(signed(), verifier(Clock(NOW * 100))) == "expired"
 
 
@@ -145,11 +145,11 @@ def test_a_time_that_is_not_a_finite_number_is_refused(name: str, value: str) ->
 
 
 @pytest.mark.parametrize("exp", [-1, -NOW, 0, -0.0, 1e-300])
-def test_a_time_long_ago_has_passed(exp: float) -> None:
+def test_an_exp_long_ago_is_expired(exp: float) -> None:
     assert reason(token(exp=exp)) == "expired"
 
 
-def test_a_null_time_is_none() -> None:
+def test_null_times() -> None:
     assert reason(sealed(HS256, {**CLAIMS, "exp": None})) == "missing_claim"
     for name in ("nbf", "iat"):
         assert reason(sealed(HS256, {**CLAIMS, name: None})) == "claims"
@@ -182,7 +182,7 @@ def test_an_unsigned_token_is_refused_in_every_spelling_of_none(spelling: str, a
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("algorithms", [("HS256",), ("HS256", "HS384")])
-def test_no_other_algorithm_is_taken_for_the_configured_one(alg: object, algorithms: tuple[str, ...]) -> None:
+def test_algorithms_that_are_not_configured_are_refused(alg: object, algorithms: tuple[str, ...]) -> None:
     by = verifier(secret=LONG_SECRET, algorithms=algorithms)
     assert reason(sealed({"alg": alg}, CLAIMS, LONG_SECRET, "sha256"), by) in ("algorithm", "signature", "malformed")
     assert reason(unsealed({"alg": alg}, CLAIMS), by) in ("algorithm", "signature", "malformed")
@@ -205,7 +205,7 @@ def rsa_verifier(*algorithms: str) -> Verifier:
 
 
 @pytest.mark.parametrize("algorithms", [("RS256",), ("RS256", "PS256")])
-def test_the_public_key_is_no_secret_to_sign_with(algorithms: tuple[str, ...]) -> None:
+def test_a_token_signed_with_the_public_key_as_secret_is_refused(algorithms: tuple[str, ...]) -> None:
     by = rsa_verifier(*algorithms)
     assert by.principal(jwt.encode(CLAIMS, rsa_key(), "RS256")).subject == "ada@example.com"
     pem = public_pem(rsa_key())
@@ -214,7 +214,7 @@ def test_the_public_key_is_no_secret_to_sign_with(algorithms: tuple[str, ...]) -
     modulus = rsa_key().public_key().public_numbers().n.to_bytes(256, "big")
     for secret in (*spellings, jwk, modulus):
         assert reason(sealed(HS256, CLAIMS, secret), by) == "algorithm"
-        # The header names the right algorithm, the signature is of the wrong one.
+        # The header has the right algorithm, the signature is of another one.
         assert reason(sealed({"alg": "RS256"}, CLAIMS, secret), by) == "signature"
 
 
@@ -228,7 +228,7 @@ def test_a_key_is_bound_to_its_algorithm() -> None:
 @pytest.mark.parametrize(
     "signature", [b"", b"\0" * 64, b"\0" * 63 + b"\1", b"\xff" * 64, b"\0" * 32, b"\0" * 65, b"0\6\2\1\0\2\1\0"]
 )
-def test_a_signature_of_zeros_fits_no_message(signature: bytes) -> None:
+def test_a_signature_of_zeros_is_refused(signature: bytes) -> None:
     key = generate_private_key(SECP256R1())
     es256 = {"ES256": PyJWK(ECAlgorithm.to_jwk(key.public_key(), as_dict=True), "ES256")}
     by = verifier_with(JwtSettings(), es256, Clock())
@@ -237,38 +237,38 @@ def test_a_signature_of_zeros_fits_no_message(signature: bytes) -> None:
 
 
 def test_no_part_of_a_token_can_be_changed() -> None:
-    """Each character, in turn, replaced by each of some others: what it was comes out by no other spelling."""
-    good, by = token(), verifier()
-    by.principal(good)
-    for position in range(len(good)):
+    """Each character in turn is replaced by several others: no other spelling is accepted."""
+    valid, by = token(), verifier()
+    by.principal(valid)
+    for position in range(len(valid)):
         for other in "Aa09-_=.+/ \t\n\0é":
-            if good[position] != other:
-                reason(good[:position] + other + good[position + 1 :], by)
+            if valid[position] != other:
+                reason(valid[:position] + other + valid[position + 1 :], by)
 
 
-def test_no_part_of_a_token_can_be_left_out_or_added() -> None:
-    good, by = token(), verifier()
-    for position in range(len(good)):
-        reason(good[:position], by)
-        reason(good[:position] + good[position + 1 :], by)
-        reason(good[position:] if position else "", by)
-        reason(good[:position] + "A" + good[position:], by)
+def test_no_part_of_a_token_can_be_removed_or_added() -> None:
+    valid, by = token(), verifier()
+    for position in range(len(valid)):
+        reason(valid[:position], by)
+        reason(valid[:position] + valid[position + 1 :], by)
+        reason(valid[position:] if position else "", by)
+        reason(valid[:position] + "A" + valid[position:], by)
 
 
-def test_claims_of_one_token_cannot_be_put_under_the_signature_of_another() -> None:
+def test_claims_with_the_signature_of_another_token_are_refused() -> None:
     header, payload, _ = token().split(".")
     _, other_payload, other_signature = token(sub="root").split(".")
     assert reason(f"{header}.{payload}.{other_signature}") == "signature"
     assert reason(f"{segment({**HS256, 'x': 1})}.{other_payload}.{other_signature}") == "signature"
 
 
-@pytest.mark.parametrize("kept", [0, 1, 15, 16, 31])
-def test_a_shortened_signature_is_refused(kept: int) -> None:
+@pytest.mark.parametrize("length", [0, 1, 15, 16, 31])
+def test_a_shortened_signature_is_refused(length: int) -> None:
     header, payload, signature = token().split(".")
     octets = jwt.utils.base64url_decode(signature)
     assert len(octets) == 32
-    assert reason(f"{header}.{payload}.{segment(octets[:kept])}") == "signature"
-    assert reason(f"{header}.{payload}.{segment(octets + octets[: kept + 1])}") == "signature"
+    assert reason(f"{header}.{payload}.{segment(octets[:length])}") == "signature"
+    assert reason(f"{header}.{payload}.{segment(octets + octets[: length + 1])}") == "signature"
 
 
 @pytest.mark.parametrize("blank", [" ", "\t", "\n", "\r\n", "\0", "\ufeff", "\u00a0", "\x0b"])
@@ -285,8 +285,8 @@ def test_blanks_around_or_inside_a_token_are_refused(blank: str) -> None:
         assert reason(spelled, by) == "malformed"
 
 
-def test_padding_is_no_part_of_a_token() -> None:
-    """RFC 7515 2: base64url without it. PyJWT takes it, and so a revoked token's other spelling."""
+def test_padding_is_refused() -> None:
+    """RFC 7515 2: base64url has no padding. PyJWT accepts it, so a revoked token would have another valid spelling."""
     header, payload, signature = token().split(".")
     by = verifier()
     assert by.principal(f"{header}.{payload}.{signature}").subject == "ada@example.com"
@@ -306,11 +306,11 @@ def test_padding_is_no_part_of_a_token() -> None:
         "\ud800", "=.=.=", "e30.e30.", "e30.e30.e30", ".e30.", "W10.W10.W10", "bnVsbA.bnVsbA.bnVsbA", "%00.%00.%00",
     ],
 )  # fmt: skip
-def test_what_is_no_token_is_refused(text: str) -> None:
+def test_other_texts_are_refused(text: str) -> None:
     assert reason(text) in ("malformed", "algorithm")
 
 
-def test_json_of_a_token_in_other_serializations_is_refused() -> None:
+def test_the_json_serialization_is_refused() -> None:
     header, payload, signature = token().split(".")
     flattened = {"protected": header, "payload": payload, "signature": signature}
     assert reason(json.dumps(flattened)) == "malformed"
@@ -318,7 +318,7 @@ def test_json_of_a_token_in_other_serializations_is_refused() -> None:
     assert reason(".".join([header, segment(b"key"), segment(b"iv"), payload, signature])) == "malformed"
 
 
-# --- header parameters that would have the verifier do something
+# --- header parameters
 
 
 HEADER_PARAMETERS: list[dict[str, Any]] = [
@@ -335,14 +335,14 @@ HEADER_PARAMETERS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("more", HEADER_PARAMETERS)
-def test_keys_that_a_token_brings_along_are_ignored(more: dict[str, Any]) -> None:
+def test_keys_in_a_header_are_ignored(more: dict[str, Any]) -> None:
     by = verifier()
     assert by.principal(sealed({**HS256, **more}, CLAIMS)).subject == "ada@example.com"
     forged = sealed({**HS256, **more}, CLAIMS, OTHER_SECRET)
     assert reason(forged, by) == "signature"
 
 
-def test_a_public_key_that_a_token_brings_along_is_ignored() -> None:
+def test_a_public_key_in_a_header_is_ignored() -> None:
     jwk = RSAAlgorithm.to_jwk(rsa_key(1).public_key(), as_dict=True)
     forged = jwt.encode(CLAIMS, rsa_key(1), "RS256", headers={"jwk": jwk, "kid": "0"})
     assert reason(forged, rsa_verifier("RS256")) == "signature"
@@ -385,19 +385,19 @@ def test_a_payload_outside_base64_is_refused() -> None:
 @pytest.mark.parametrize(
     "payload", [[], [CLAIMS], 1, 1.5, "ada", "", None, True, b"", b"{", b"\xff\xfe", b"{}{}", b"NaN", b"\0"]
 )
-def test_a_payload_that_is_no_object_is_refused(payload: object) -> None:
+def test_a_payload_that_is_not_an_object_is_refused(payload: object) -> None:
     assert reason(sealed(HS256, payload)) == "malformed"
 
 
 @pytest.mark.parametrize("header", [[], [HS256], 1, "HS256", None, True, b"", b"{", b"\xff\xfe", b'{"alg":"HS256"}x'])
 @pytest.mark.parametrize("algorithms", [("HS256",), ("HS256", "HS384")])
-def test_a_header_that_is_no_object_is_refused(header: object, algorithms: tuple[str, ...]) -> None:
+def test_a_header_that_is_not_an_object_is_refused(header: object, algorithms: tuple[str, ...]) -> None:
     by = verifier(secret=LONG_SECRET, algorithms=algorithms)
     assert reason(sealed(header, CLAIMS, LONG_SECRET), by) == "malformed"
 
 
 @pytest.mark.parametrize("sub", [42, 0, 1.5, True, [], ["ada"], {}, {"name": "ada"}])
-def test_a_subject_that_is_not_text_is_refused(sub: object) -> None:
+def test_a_subject_that_is_not_a_string_is_refused(sub: object) -> None:
     assert reason(token(sub=sub)) == "malformed"
 
 
@@ -407,14 +407,14 @@ def test_a_subject_that_is_empty_or_missing_is_refused() -> None:
     assert reason(sealed(HS256, {**CLAIMS, "sub": None})) == "missing_claim"
 
 
-def test_exp_and_sub_are_needed_whatever_the_configuration_says() -> None:
+def test_exp_and_sub_are_always_required() -> None:
     by = verifier(required_claims=())
     assert reason(token(exp=None), by) == "missing_claim"
     assert reason(token(sub=None), by) == "missing_claim"
     assert reason(sealed(HS256, {}), by) == "missing_claim"
 
 
-def test_further_claims_can_be_required() -> None:
+def test_required_claims() -> None:
     by = verifier(required_claims=("jti", "tenant"))
     assert by.principal(token(jti="1", tenant="a")).subject == "ada@example.com"
     assert reason(token(jti="1"), by) == "missing_claim"
@@ -461,7 +461,7 @@ def test_the_signature_is_checked_before_any_claim() -> None:
 
 
 def token_of(length: int) -> str:
-    """A good token with exactly this many bytes."""
+    """A valid token with exactly this many bytes."""
     for padding in range(length):
         found = token(padding="x" * (length * 3 // 4 - 200 + padding))
         if len(found) == length:
@@ -476,14 +476,14 @@ def test_the_length_is_limited_to_the_byte() -> None:
     assert verifier(max_token_bytes=8193).principal(token_of(8193)).subject == "ada@example.com"
 
 
-def test_a_megabyte_is_refused_unread() -> None:
+def test_a_megabyte_is_refused_before_it_is_parsed() -> None:
     by = verifier()
     for huge in ("A" * 2**20, "." * 2**20, "=" * 2**20, token() + "=" * 2**20, "é" * 2**20):
         assert reason(huge, by) == "too_long"
 
 
 @pytest.mark.parametrize("opening", [b"[", b'{"a":', b'[{"a":'])
-def test_a_header_nested_as_deeply_as_fits_is_refused(opening: bytes) -> None:
+def test_a_deeply_nested_header_is_refused(opening: bytes) -> None:
     by = verifier(max_token_bytes=65536)
     for depth in (1, 100, 900, 1000, 1100, 5000):
         assert reason(unsealed(opening * depth, CLAIMS), by) == "malformed"
@@ -494,8 +494,9 @@ def test_a_header_nested_as_deeply_as_fits_is_refused(opening: bytes) -> None:
 
 @pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}"), ('[{"a":', "}]")])
 @pytest.mark.parametrize("claim", ["user_id", "other", "sub", "exp", "aud", "scope"])
-def test_claims_of_any_depth_are_read_or_refused(opening: str, closing: str, claim: str) -> None:
-    """What could just be read may be too deep to be written into a header: in between, no depth may be left out."""
+def test_claims_of_any_depth_are_accepted_or_refused(opening: str, closing: str, claim: str) -> None:
+    """Claims may be nested deeply enough to be parsed but not to be serialized for a header: every depth around that is
+    tried."""
     by = verifier(max_token_bytes=65536)
     answers = set()
     for depth in (1, 10, 100, *range(200, 1100, 20), 2000, 5000):
@@ -509,14 +510,14 @@ def test_claims_of_any_depth_are_read_or_refused(opening: str, closing: str, cla
     assert "malformed" in answers
 
 
-def test_numbers_too_long_to_read_are_refused() -> None:
+def test_numbers_too_long_to_parse_are_refused() -> None:
     by = verifier(max_token_bytes=65536)
     for digits in (400, 4299, 4300, 4301, 20_000):
         payload = f'{{"sub":"ada","exp":1{"0" * digits}}}'
         assert reason(sealed(HS256, payload.encode()), by) in ("claims", "malformed")
 
 
-# --- anything at all
+# --- arbitrary input
 
 
 TEXT = st.text(st.characters(codec=None, categories=None), max_size=60)
@@ -529,7 +530,7 @@ NAMES = st.sampled_from("alg typ kid crit b64 jku jwk sub exp nbf iat iss aud jt
 OBJECTS = st.dictionaries(NAMES | TEXT, JSON_VALUES, max_size=8)
 ENCODED = (OBJECTS | JSON_VALUES | st.binary(max_size=80)).map(segment)
 PARTS = ENCODED | st.text(string.printable, max_size=40) | TEXT
-# How long an example takes says nothing on a machine that is busy.
+# No deadline: the duration of an example means nothing on a busy machine.
 EXAMPLES = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 SHARED = verifier(max_token_bytes=65536)
 SHARED_TWO = verifier(secret=LONG_SECRET, algorithms=("HS256", "HS384"), issuer="i", audience=("a", "b"))
@@ -537,7 +538,7 @@ DETAIL = re.compile(r"the token[a-z' ]+( \d+ bytes)?")
 
 
 def must_refuse(anything: str, by: Verifier) -> None:
-    """It is refused, in words that can stand in a quoted string and repeat nothing of it."""
+    """The token is refused; the detail fits into a quoted string and repeats nothing of the token."""
     with pytest.raises(InvalidToken) as caught:
         by.principal(anything)
     assert DETAIL.fullmatch(caught.value.detail)
@@ -547,21 +548,21 @@ def must_refuse(anything: str, by: Verifier) -> None:
 @EXAMPLES
 @given(TEXT | st.binary(max_size=300).map(lambda octets: octets.decode("latin-1")))
 @example("\ud800.\udfff.\ud800")
-def test_text_that_nobody_signed_is_refused(anything: str) -> None:
+def test_unsigned_text_is_refused(anything: str) -> None:
     must_refuse(anything, SHARED)
     must_refuse(anything, SHARED_TWO)
 
 
 @EXAMPLES
 @given(st.lists(PARTS, min_size=1, max_size=5))
-def test_segments_that_nobody_signed_are_refused(parts: list[str]) -> None:
+def test_unsigned_segments_are_refused(parts: list[str]) -> None:
     must_refuse(".".join(parts), SHARED)
     must_refuse(".".join(parts), SHARED_TWO)
 
 
 @EXAMPLES
 @given(OBJECTS, OBJECTS)
-def test_a_forged_header_makes_no_claims_true(header: dict[str, Any], payload: dict[str, Any]) -> None:
+def test_unsigned_claims_are_refused_with_any_header(header: dict[str, Any], payload: dict[str, Any]) -> None:
     for by in (SHARED, SHARED_TWO):
         must_refuse(sealed({**header, "alg": "HS256"}, {**CLAIMS, **payload}, "guessed"), by)
         must_refuse(unsealed(header, {**payload, **CLAIMS, "iss": "i", "aud": "a"}), by)
@@ -569,8 +570,8 @@ def test_a_forged_header_makes_no_claims_true(header: dict[str, Any], payload: d
 
 @EXAMPLES
 @given(OBJECTS, st.booleans())
-def test_whatever_the_issuer_signs_is_a_principal_or_refused(payload: dict[str, Any], is_good: bool) -> None:
-    """Odd claims under a good signature: no other exception, and no header that could become two."""
+def test_any_signed_claims_are_accepted_or_refused(payload: dict[str, Any], is_good: bool) -> None:
+    """Odd claims with a valid signature: no other exception, and no header value that could become two headers."""
     signed_payload = {**payload, **CLAIMS, "user_id": payload} if is_good else payload
     try:
         principal = SHARED.principal(sealed(HS256, signed_payload))
@@ -585,7 +586,7 @@ def test_whatever_the_issuer_signs_is_a_principal_or_refused(payload: dict[str, 
         assert value == "" or value.isprintable()
 
 
-# --- the memory of what was verified
+# --- the cache of verified tokens
 
 
 def principals_alive() -> int:
@@ -593,12 +594,12 @@ def principals_alive() -> int:
     return sum(isinstance(one, Principal) for one in gc.get_objects())
 
 
-def test_a_verified_token_is_not_verified_again() -> None:
-    by, good = verifier(), token()
-    first = by.principal(good)
-    assert by.principal(good) is first
+def test_a_verified_token_is_cached() -> None:
+    by, valid = verifier(), token()
+    first = by.principal(valid)
+    assert by.principal(valid) is first
     assert by.principal(token(sub="bob")) is not first
-    assert by.principal(good) is first
+    assert by.principal(valid) is first
 
 
 def test_a_refused_token_is_refused_again() -> None:
@@ -609,74 +610,74 @@ def test_a_refused_token_is_refused_again() -> None:
         assert reason(token()[:-4] + "AAAA", by) == "signature"
 
 
-def test_a_remembered_token_ends_with_its_exp() -> None:
+def test_a_cached_token_expires() -> None:
     clock = Clock()
-    by, good = verifier(clock), token(exp=NOW + 100)
-    first = by.principal(good)
+    by, valid = verifier(clock), token(exp=NOW + 100)
+    first = by.principal(valid)
     clock.now = NOW + 99.999
-    assert by.principal(good) is first
-    # From here on it lives on the leeway alone, and is looked at anew each time.
+    assert by.principal(valid) is first
+    # From here on it is accepted within the leeway only, and verified each time.
     clock.now = NOW + 100
-    again = by.principal(good)
+    again = by.principal(valid)
     assert again is not first
     assert again == first
-    assert by.principal(good) is not again
+    assert by.principal(valid) is not again
     clock.now = NOW + 100 + LEEWAY
-    assert reason(good, by) == "expired"
-    assert reason(good, by) == "expired"
+    assert reason(valid, by) == "expired"
+    assert reason(valid, by) == "expired"
 
 
-def test_a_flood_of_distinct_tokens_is_not_kept() -> None:
+def test_the_cache_is_bounded() -> None:
     before = principals_alive()
     by = verifier(cache_size=8)
     tokens = [token(sub=f"caller{number}") for number in range(500)]
     for one in tokens:
         by.principal(one)
     assert principals_alive() - before == 8
-    # The ones that came last are those that are known.
+    # The last ones are cached.
     known = [by.principal(one) for one in tokens[-8:]]
     assert [by.principal(one) for one in tokens[-8:]] == known
     assert all(by.principal(one) is principal for one, principal in zip(tokens[-8:], known, strict=True))
 
 
-def test_refused_tokens_take_no_place() -> None:
-    by, good = verifier(cache_size=1), token()
-    first = by.principal(good)
+def test_refused_tokens_are_not_cached() -> None:
+    by, valid = verifier(cache_size=1), token()
+    first = by.principal(valid)
     for number in range(50):
         reason(sealed(HS256, claims(sub=f"caller{number}"), OTHER_SECRET), by)
-    assert by.principal(good) is first
+    assert by.principal(valid) is first
 
 
-def test_nothing_is_kept_where_the_cache_has_no_size() -> None:
+def test_a_cache_of_size_zero_stores_nothing() -> None:
     before = principals_alive()
-    by, good = verifier(cache_size=0), token()
-    assert by.principal(good) is not by.principal(good)
+    by, valid = verifier(cache_size=0), token()
+    assert by.principal(valid) is not by.principal(valid)
     assert principals_alive() == before
 
 
-def test_tokens_that_differ_outside_latin_1_are_not_mixed_up() -> None:
-    by, good = verifier(), token()
-    by.principal(good)
-    for other in (good.replace(".", "?"), good.replace(".", "\u2024"), good + "\u2024", good[:-1] + "\u0100"):
+def test_tokens_that_differ_outside_latin_1_are_distinguished() -> None:
+    by, valid = verifier(), token()
+    by.principal(valid)
+    for other in (valid.replace(".", "?"), valid.replace(".", "\u2024"), valid + "\u2024", valid[:-1] + "\u0100"):
         assert reason(other, by) == "malformed"
 
 
-def test_two_verifiers_share_nothing() -> None:
-    good = token()
-    verifier().principal(good)
-    assert reason(good, verifier(secret=OTHER_SECRET)) == "signature"
+def test_verifiers_do_not_share_their_caches() -> None:
+    valid = token()
+    verifier().principal(valid)
+    assert reason(valid, verifier(secret=OTHER_SECRET)) == "signature"
 
 
 @pytest.fixture
-def hasty_threads() -> Iterator[None]:
-    """Threads that change over as often as they can."""
+def frequent_thread_switches() -> Iterator[None]:
+    """The interpreter switches threads as often as possible."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield
     sys.setswitchinterval(before)
 
 
-def test_threads_that_evict_at_the_same_time_get_in_nobodys_way(hasty_threads: None) -> None:
+def test_several_threads_evict_at_the_same_time(frequent_thread_switches: None) -> None:
     by = verifier(cache_size=1)
     tokens = [token(sub=f"caller{number}") for number in range(40)]
     failures: list[BaseException] = []
@@ -698,17 +699,17 @@ def test_threads_that_evict_at_the_same_time_get_in_nobodys_way(hasty_threads: N
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32", "utf-32-be"])
-def test_claims_are_read_as_utf_8_alone(encoding: str) -> None:
+def test_claims_must_be_utf_8(encoding: str) -> None:
     by = verifier()
     octets = json.dumps(CLAIMS).encode(encoding)
     assert reason(sealed(HS256, octets), by) == "malformed"
-    # The second time, its header is known.
+    # The second time, the header is cached.
     assert by.principal(sealed(HS256, CLAIMS)).subject == "ada@example.com"
     assert reason(sealed(HS256, octets), by) == "malformed"
 
 
 @pytest.mark.parametrize("configured", ["at+jwt", "application/at+jwt", "AT+JWT", "Application/At+Jwt"])
-def test_a_type_is_the_same_with_and_without_its_prefix_and_in_any_case(configured: str) -> None:
+def test_types_are_compared_without_prefix_and_case(configured: str) -> None:
     """RFC 7515 4.1.9, RFC 8725 3.11."""
     by = verifier(token_type=configured)
     for typ in ("at+jwt", "application/at+jwt", "AT+jwt", "APPLICATION/at+JWT"):
@@ -729,7 +730,7 @@ def test_a_type_is_the_same_with_and_without_its_prefix_and_in_any_case(configur
 
 
 @pytest.mark.parametrize("name", ["Ed25519", "EdDSA"])
-def test_ed25519_goes_by_both_of_its_names(name: str, tmp_path: Path) -> None:
+def test_ed25519_has_two_algorithm_names(name: str, tmp_path: Path) -> None:
     """RFC 9864 2.2."""
     key, other = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
     (tmp_path / "key.pem").write_bytes(public_pem(key))

@@ -1,7 +1,5 @@
-"""A key set that is kept fresh by one thread, and asked by many.
-
-The waits are as long as the test may last, unless it is about their end: whoever waits for something that does not come
-is seen to hang, and nothing depends on how fast the machine is."""
+"""RemoteJwks: one thread refreshes the key set, many threads use it. Timeouts are longer than any test, unless the test
+is about their end: a caller that waits in vain makes the test hang, and no test depends on the speed of the machine."""
 
 from __future__ import annotations
 
@@ -25,7 +23,7 @@ from gateway.tokens.remote_jwks import RemoteJwks
 from tests.support.forging import segment
 
 COOLDOWN = 30.0
-FOR_EVER = 3600.0
+FOREVER = 3600.0
 FAILURES = [FetchError("down"), ValueError("garbage"), KeyError("kty"), TypeError(), RecursionError(), MemoryError()]
 
 
@@ -44,7 +42,7 @@ class Clock:
 
 
 class Provider:
-    """What is behind `load`: keys, a failure, or nothing as long as it hangs."""
+    """The function `load`: returns keys, raises a failure, or hangs."""
 
     def __init__(self) -> None:
         self.keys: dict[str | None, PyJWK] = {"known": a_key()}
@@ -54,7 +52,7 @@ class Provider:
         self._may_answer.set()
 
     def load(self) -> JwksKeySet:
-        # As with a real one, what is answered is decided before the answer has arrived.
+        # As with a real issuer, the content is determined before the response arrives.
         keys = JwksKeySet({(kid, "HS256"): [key] for kid, key in self.keys.items()})
         failure = self.failure
         self.loads += 1
@@ -74,7 +72,7 @@ class Provider:
 def provider() -> Iterator[Provider]:
     one = Provider()
     yield one
-    # Where refreshers that make no pauses come to rest.
+    # Stops background threads that make no pauses.
     one.hang()
 
 
@@ -84,18 +82,18 @@ def clock() -> Clock:
 
 
 @pytest.fixture(autouse=True)
-def waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+def waits_forever(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("FIRST_LOAD_SECONDS", "UNKNOWN_KEY_SECONDS", "RETRY_SECONDS"):
-        monkeypatch.setattr(remote_jwks, name, FOR_EVER)
+        monkeypatch.setattr(remote_jwks, name, FOREVER)
 
 
 @pytest.fixture
 def keys(provider: Provider, clock: Clock) -> RemoteJwks:
-    return fetched(provider, clock)
+    return remote_jwks_of(provider, clock)
 
 
-def fetched(
-    provider: Provider, clock: Clock, refresh_seconds: float = FOR_EVER, cooldown_seconds: float = COOLDOWN
+def remote_jwks_of(
+    provider: Provider, clock: Clock, refresh_seconds: float = FOREVER, cooldown_seconds: float = COOLDOWN
 ) -> RemoteJwks:
     return RemoteJwks("https://id.test", provider.load, refresh_seconds, cooldown_seconds, clock, lambda: 0.5)
 
@@ -104,30 +102,30 @@ def eventually(condition: Callable[[], bool], seconds: float = 20) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
-        # Pause between two polls; its length does not matter.
+        # The pause between two polls; its length does not matter.
         time.sleep(0.002)
 
 
 class Callers:
-    """Requests that ask for keys, each in a thread of its own."""
+    """Requests for keys, each in its own thread."""
 
     def __init__(self, keys: RemoteJwks) -> None:
         self._keys = keys
 
     def start(self, kid: str | None, algorithm: str = "HS256") -> Future[Any]:
         answer = Future[Any]()
-        # Daemons: one that hangs fails its test, and does not keep the process from ending.
+        # A daemon: if it hangs, the test fails but the process can end.
         threading.Thread(target=lambda: answer.set_result(outcome(self._keys, kid, algorithm)), daemon=True).start()
         return answer
 
     def ask(self, *kids: str | None) -> list[Any]:
-        """The key for each of them, or what it is refused with; asked for at the same time."""
+        """The key for each kid, or the reason of the refusal; all are requested at the same time."""
         started = [self.start(kid) for kid in kids]
         return [one.result(20) for one in started]
 
 
 def outcome(keys: RemoteJwks, kid: str | None, algorithm: str = "HS256") -> Any:
-    """The key, or why there is none."""
+    """The key, or the reason why there is none."""
     try:
         found = keys.find(kid, algorithm)
         return found[0] if len(found) == 1 else list(found)
@@ -143,18 +141,18 @@ def callers(keys: RemoteJwks, provider: Provider) -> Callers:
 
 
 @pytest.fixture
-def hasty_threads() -> Iterator[None]:
-    """Threads that change over as often as they can."""
+def frequent_thread_switches() -> Iterator[None]:
+    """The interpreter switches threads as often as possible."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield
     sys.setswitchinterval(before)
 
 
-# --- before there is any key
+# --- before the first load
 
 
-def test_all_who_come_before_the_first_load_wait_for_the_same_one(callers: Callers, provider: Provider) -> None:
+def test_all_callers_before_the_first_load_wait_for_it(callers: Callers, provider: Provider) -> None:
     provider.hang()
     started = [callers.start("known") for _ in range(200)]
     eventually(lambda: provider.loads == 1)
@@ -164,7 +162,7 @@ def test_all_who_come_before_the_first_load_wait_for_the_same_one(callers: Calle
 
 
 @pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: type(failure).__name__)
-def test_nobody_waits_any_more_once_the_first_load_has_failed(
+def test_no_caller_waits_after_the_first_load_has_failed(
     callers: Callers, keys: RemoteJwks, provider: Provider, failure: Exception
 ) -> None:
     provider.failure = failure
@@ -175,33 +173,33 @@ def test_nobody_waits_any_more_once_the_first_load_has_failed(
     assert keys.age_seconds is None
 
 
-def test_nobody_waits_for_the_next_attempt_either(
+def test_no_caller_waits_for_the_second_load(
     monkeypatch: pytest.MonkeyPatch, callers: Callers, provider: Provider
 ) -> None:
     monkeypatch.setattr(remote_jwks, "RETRY_SECONDS", 0.001)
     provider.failure = FetchError("down")
     assert callers.ask("known") == ["unavailable"]
     provider.hang()
-    asked = provider.loads
-    eventually(lambda: provider.loads > asked)
+    loads = provider.loads
+    eventually(lambda: provider.loads > loads)
     assert callers.ask(*["known"] * 50) == ["unavailable"] * 50
 
 
-def test_the_wait_for_an_issuer_that_hangs_ends_for_all_at_once(
+def test_the_wait_for_a_hanging_first_load_ends_for_all_callers_at_once(
     monkeypatch: pytest.MonkeyPatch, callers: Callers, provider: Provider, clock: Clock
 ) -> None:
     monkeypatch.setattr(remote_jwks, "FIRST_LOAD_SECONDS", 0.2)
     provider.hang()
     assert callers.ask(*["known"] * 50) == ["unavailable"] * 50
-    # Who comes later has nothing left to wait for, however long one may.
-    clock.now += FOR_EVER + 1
-    monkeypatch.setattr(remote_jwks, "FIRST_LOAD_SECONDS", FOR_EVER)
+    # A later caller does not wait, although its timeout would allow it.
+    clock.now += FOREVER + 1
+    monkeypatch.setattr(remote_jwks, "FIRST_LOAD_SECONDS", FOREVER)
     assert callers.ask(*["known"] * 50) == ["unavailable"] * 50
     assert provider.loads == 1
 
 
 @pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: type(failure).__name__)
-def test_an_issuer_that_is_down_at_first_is_asked_until_it_is_up(
+def test_the_first_load_is_retried_until_the_issuer_is_up(
     monkeypatch: pytest.MonkeyPatch, callers: Callers, keys: RemoteJwks, provider: Provider, failure: Exception
 ) -> None:
     monkeypatch.setattr(remote_jwks, "RETRY_SECONDS", 0.001)
@@ -213,13 +211,13 @@ def test_an_issuer_that_is_down_at_first_is_asked_until_it_is_up(
     assert callers.ask("known") == [provider.keys["known"]]
 
 
-# --- key ids that are not known
+# --- unknown key ids
 
 
-def test_a_new_key_is_there_for_all_who_come_with_it(
+def test_all_callers_with_a_new_key_wait_for_one_fetch(
     callers: Callers, keys: RemoteJwks, provider: Provider, clock: Clock
 ) -> None:
-    """Right after a rotation a browser sends several requests at once: not only the first of them may pass."""
+    """Right after a rotation a browser sends several requests at once: all of them must pass, not only the first."""
     callers.ask("known")
     provider.keys["new"] = a_key()
     provider.hang()
@@ -231,7 +229,7 @@ def test_a_new_key_is_there_for_all_who_come_with_it(
     assert provider.loads == 2
 
 
-def test_what_is_fetched_already_may_be_older_than_the_key_so_the_next_fetch_is_waited_for(
+def test_a_fetch_that_started_before_the_request_is_followed_by_another(
     callers: Callers, provider: Provider, clock: Clock
 ) -> None:
     callers.ask("known")
@@ -261,22 +259,22 @@ def test_random_ids_cause_one_fetch_per_cooldown(callers: Callers, provider: Pro
         clock.now += 0.001
 
 
-def test_the_wait_for_a_fetch_that_hangs_ends_for_all_at_once(
+def test_the_wait_for_a_hanging_fetch_ends_for_all_callers_at_once(
     monkeypatch: pytest.MonkeyPatch, provider: Provider, clock: Clock
 ) -> None:
-    callers = Callers(fetched(provider, clock, cooldown_seconds=2 * FOR_EVER))
+    callers = Callers(remote_jwks_of(provider, clock, cooldown_seconds=2 * FOREVER))
     callers.ask("known")
     provider.hang()
     monkeypatch.setattr(remote_jwks, "UNKNOWN_KEY_SECONDS", 0.2)
     assert callers.ask(*(f"random-{number}" for number in range(50))) == ["unknown_key"] * 50
-    # Who comes later in the same cooldown has nothing left to wait for, however long one may.
-    clock.now += FOR_EVER + 1
-    monkeypatch.setattr(remote_jwks, "UNKNOWN_KEY_SECONDS", FOR_EVER)
+    # A later caller in the same cooldown does not wait, although its timeout would allow it.
+    clock.now += FOREVER + 1
+    monkeypatch.setattr(remote_jwks, "UNKNOWN_KEY_SECONDS", FOREVER)
     assert callers.ask(*(f"random-{number}" for number in range(50))) == ["unknown_key"] * 50
     assert provider.loads == 2
 
 
-def test_known_keys_wait_for_nobody(callers: Callers, provider: Provider, clock: Clock) -> None:
+def test_finding_a_known_key_never_waits(callers: Callers, provider: Provider, clock: Clock) -> None:
     callers.ask("known")
     provider.hang()
     waiting = [callers.start(f"random-{number}") for number in range(50)]
@@ -289,7 +287,7 @@ def test_known_keys_wait_for_nobody(callers: Callers, provider: Provider, clock:
     assert {one.result(20) for one in waiting} == {"unknown_key"}
 
 
-def test_a_fetch_that_lasts_longer_than_the_cooldown_is_followed_by_one_more(
+def test_a_fetch_longer_than_the_cooldown_is_followed_by_one_more(
     callers: Callers, provider: Provider, clock: Clock
 ) -> None:
     callers.ask("known")
@@ -306,7 +304,7 @@ def test_a_fetch_that_lasts_longer_than_the_cooldown_is_followed_by_one_more(
     assert provider.loads == 3
 
 
-def test_a_known_key_with_another_algorithm_is_no_reason_to_fetch(callers: Callers, provider: Provider) -> None:
+def test_a_known_key_with_another_algorithm_causes_no_fetch(callers: Callers, provider: Provider) -> None:
     callers.ask("known")
     for algorithm in ("none", "HS512", "RS256", ""):
         assert callers.start("known", algorithm).result(20) == "algorithm"
@@ -314,9 +312,9 @@ def test_a_known_key_with_another_algorithm_is_no_reason_to_fetch(callers: Calle
     assert provider.loads == 1
 
 
-def test_a_token_without_key_id_may_be_from_any_key(callers: Callers, provider: Provider, clock: Clock) -> None:
+def test_a_token_without_kid_matches_any_key(callers: Callers, provider: Provider, clock: Clock) -> None:
     assert callers.ask(None) == [provider.keys["known"]]
-    # An empty id is that of keys without one.
+    # An empty kid matches keys without an id.
     assert callers.ask("") == ["unknown_key"]
     provider.keys["new"] = a_key()
     clock.now += COOLDOWN
@@ -328,7 +326,7 @@ def test_a_token_without_key_id_may_be_from_any_key(callers: Callers, provider: 
     assert callers.ask("") == [provider.keys[None]]
 
 
-def test_a_new_key_of_tokens_without_an_id_is_fetched_once_per_cooldown(
+def test_a_new_key_for_tokens_without_kid_is_fetched_once_per_cooldown(
     callers: Callers, keys: RemoteJwks, provider: Provider, clock: Clock
 ) -> None:
     tried = keys.find(None, "HS256")
@@ -344,9 +342,9 @@ def test_a_new_key_of_tokens_without_an_id_is_fetched_once_per_cooldown(
     assert provider.loads == 3
 
 
-def test_no_waiter_misses_the_end_of_the_fetch(hasty_threads: None, provider: Provider, clock: Clock) -> None:
-    """Refreshed without a pause, so that whoever asks meets it in every state that it can be in."""
-    keys = fetched(provider, clock, refresh_seconds=1e-4)
+def test_no_caller_misses_the_end_of_a_fetch(frequent_thread_switches: None, provider: Provider, clock: Clock) -> None:
+    """Refreshes without pauses, so that callers meet the refresh in every state."""
+    keys = remote_jwks_of(provider, clock, refresh_seconds=1e-4)
     callers = Callers(keys)
     callers.ask("known")
     for number in range(300):
@@ -356,11 +354,11 @@ def test_no_waiter_misses_the_end_of_the_fetch(hasty_threads: None, provider: Pr
         assert found == [provider.keys[f"new-{number}"]] * 3, number
 
 
-# --- keeping fresh
+# --- refreshing
 
 
 @pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: type(failure).__name__)
-def test_no_failure_ends_the_refreshing(
+def test_no_exception_stops_refreshing(
     callers: Callers, keys: RemoteJwks, provider: Provider, clock: Clock, failure: Exception
 ) -> None:
     callers.ask("known")
@@ -376,7 +374,7 @@ def fail() -> None:
     raise LookupError
 
 
-def test_a_listener_that_fails_does_not_end_the_refreshing(
+def test_an_exception_of_the_callback_does_not_stop_refreshing(
     callers: Callers, keys: RemoteJwks, provider: Provider, clock: Clock
 ) -> None:
     callers.ask("known")
@@ -388,7 +386,7 @@ def test_a_listener_that_fails_does_not_end_the_refreshing(
     assert callers.ask("third") == [provider.keys["third"]]
 
 
-def test_a_failure_is_logged_once_and_its_end_too(
+def test_failure_and_recovery_are_logged_once_each(
     caplog: pytest.LogCaptureFixture, callers: Callers, provider: Provider, clock: Clock
 ) -> None:
     callers.ask("known")
@@ -404,7 +402,7 @@ def test_a_failure_is_logged_once_and_its_end_too(
     ]
 
 
-def test_a_set_without_a_usable_key_is_believed_when_it_is_seen_for_the_second_time(
+def test_keys_are_withdrawn_after_two_sets_without_a_usable_key(
     caplog: pytest.LogCaptureFixture, callers: Callers, keys: RemoteJwks, provider: Provider, clock: Clock
 ) -> None:
     removed: list[object] = []
@@ -412,7 +410,7 @@ def test_a_set_without_a_usable_key_is_believed_when_it_is_seen_for_the_second_t
     callers.ask("known")
     for failure, found in [
         (NoUsableKey("empty"), provider.keys["known"]),
-        # That the issuer is down in between says nothing about its keys.
+        # A failed fetch in between does not count.
         (FetchError("down"), provider.keys["known"]),
         (NoUsableKey("empty"), "unknown_key"),
         (NoUsableKey("empty"), "unknown_key"),
@@ -431,14 +429,14 @@ def test_a_set_without_a_usable_key_is_believed_when_it_is_seen_for_the_second_t
     provider.failure = None
     assert callers.ask("known") == [provider.keys["known"]]
     assert keys.state == "ok"
-    # Then it counts anew.
+    # A usable key set resets the count.
     clock.now += COOLDOWN
     provider.failure = NoUsableKey("empty")
     callers.ask("random")
     assert callers.ask("known") == [provider.keys["known"]]
 
 
-def test_a_set_that_was_never_usable_is_no_key_but_not_an_outage_for_ever(
+def test_an_issuer_whose_first_sets_are_unusable(
     monkeypatch: pytest.MonkeyPatch, callers: Callers, keys: RemoteJwks, provider: Provider
 ) -> None:
     monkeypatch.setattr(remote_jwks, "RETRY_SECONDS", 0.001)
@@ -449,27 +447,27 @@ def test_a_set_that_was_never_usable_is_no_key_but_not_an_outage_for_ever(
     assert not keys.is_ready
 
 
-def test_removed_and_replaced_keys_are_told_once_and_new_ones_are_not(
+def test_the_callback_is_called_for_removed_and_replaced_keys_only(
     callers: Callers, keys: RemoteJwks, provider: Provider, clock: Clock
 ) -> None:
-    told: list[object] = []
-    keys.on_key_removed = lambda: told.append(outcome(keys, "known"))
+    calls: list[object] = []
+    keys.on_key_removed = lambda: calls.append(outcome(keys, "known"))
     callers.ask("known")
     provider.keys["new"] = a_key()
     callers.ask("new")
-    assert told == []
+    assert calls == []
     clock.now += COOLDOWN
     replaced = provider.keys["known"] = a_key()
     callers.ask("random")
-    # When it is told, the old key is no longer found.
-    assert told == [replaced]
+    # When the callback is called, the old key is not found any more.
+    assert calls == [replaced]
     clock.now += COOLDOWN
     del provider.keys["new"]
     callers.ask("random")
-    assert told == [replaced] * 2
+    assert calls == [replaced] * 2
 
 
-def test_the_age_counts_from_the_last_load_that_worked(
+def test_the_age_counts_from_the_last_successful_load(
     callers: Callers, keys: RemoteJwks, provider: Provider, clock: Clock
 ) -> None:
     callers.ask("known")
@@ -484,7 +482,7 @@ def test_the_age_counts_from_the_last_load_that_worked(
     assert keys.age_seconds == 0
 
 
-def test_keys_are_not_seen_before_it_is_known_how_old_they_are(provider: Provider) -> None:
+def test_new_keys_are_never_seen_with_the_age_of_the_old(provider: Provider) -> None:
     seen: list[bool] = []
 
     def clock() -> float:
@@ -492,12 +490,12 @@ def test_keys_are_not_seen_before_it_is_known_how_old_they_are(provider: Provide
             seen.append(made[0].is_ready)
         return 1000.0
 
-    made = [RemoteJwks("https://id.test", provider.load, FOR_EVER, COOLDOWN, clock, lambda: 0.5)]
+    made = [RemoteJwks("https://id.test", provider.load, FOREVER, COOLDOWN, clock, lambda: 0.5)]
     assert Callers(made[0]).ask("known") == [provider.keys["known"]]
     assert seen == [False]
 
 
-def test_one_thread_refreshes_however_many_start_it(keys: RemoteJwks, provider: Provider) -> None:
+def test_concurrent_starts_start_one_thread(keys: RemoteJwks, provider: Provider) -> None:
     provider.hang()
     barrier = threading.Barrier(50)
 
@@ -517,7 +515,7 @@ def test_one_thread_refreshes_however_many_start_it(keys: RemoteJwks, provider: 
 
 
 @pytest.mark.parametrize("state", ["idle", "fetching", "failed"])
-def test_a_fork_begins_anew_with_the_keys_that_it_has(
+def test_a_forked_process_keeps_its_keys_and_starts_its_own_thread(
     callers: Callers, keys: RemoteJwks, provider: Provider, clock: Clock, state: str
 ) -> None:
     callers.ask("known")
@@ -531,7 +529,7 @@ def test_a_fork_begins_anew_with_the_keys_that_it_has(
         eventually(lambda: provider.loads == 2)
     child = os.fork()
     if child == 0:
-        # Where it waits for a thread that it does not have.
+        # If the child waited for the parent's thread, it would hang.
         signal.alarm(10)
         try:
             provider.go_on()
