@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -138,15 +137,6 @@ def outcome(keys: RemoteJwks, kid: str | None, algorithm: str = "HS256") -> Any:
 @pytest.fixture
 def callers(keys: RemoteJwks, provider: Provider) -> Callers:
     return Callers(keys)
-
-
-@pytest.fixture
-def frequent_thread_switches() -> Iterator[None]:
-    """The interpreter switches threads as often as possible."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
 
 
 # --- before the first load

@@ -5,10 +5,9 @@ from __future__ import annotations
 import gc
 import json
 import os
-import sys
 import threading
 import tracemalloc
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import count
 from typing import Any
 
@@ -118,15 +117,6 @@ def test_a_token_verified_while_its_key_is_removed_is_not_cached(keys: Keys) -> 
     assert isinstance(outcome(by, token), Principal)
     assert removals == ["old"]
     assert outcome(by, token) == "unknown_key"
-
-
-@pytest.fixture
-def frequent_thread_switches() -> Iterator[None]:
-    """The interpreter switches threads as often as possible."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
 
 
 def test_no_thread_caches_a_token_of_a_removed_key(frequent_thread_switches: None, keys: Keys) -> None:

@@ -7,9 +7,7 @@ import itertools
 import json
 import re
 import string
-import sys
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -666,15 +664,6 @@ def test_verifiers_do_not_share_their_caches() -> None:
     valid = token()
     verifier().principal(valid)
     assert reason(valid, verifier(secret=OTHER_SECRET)) == "signature"
-
-
-@pytest.fixture
-def frequent_thread_switches() -> Iterator[None]:
-    """The interpreter switches threads as often as possible."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
 
 
 def test_several_threads_evict_at_the_same_time(frequent_thread_switches: None) -> None:
