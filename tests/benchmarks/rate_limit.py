@@ -1,6 +1,6 @@
 """CPU and wall time of a rate limit check with one and three limits, relative to one bare EVALSHA of redis-py.
 
-Run it with `.venv/bin/python -m tests.benchmarks.quota`. The figures differ between machines; their ratio hardly does.
+Run it with `.venv/bin/python -m tests.benchmarks.rate_limit`. The ratio depends less on the machine than the figures.
 """
 
 # ruff: noqa: E402 - gevent's patches come first, as in a worker
