@@ -17,15 +17,15 @@ from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from jwt.algorithms import get_default_algorithms
 
 from gateway.config import IdentitySettings
 from gateway.errors import ConfigurationError
 from gateway.tokens.issuer import malformed
-from gateway.tokens.keys import EC_ALGORITHMS, MIN_RSA_BITS, public_keys
+from gateway.tokens.keys import possible_algorithms, public_jwk, read_public_key
 from gateway.tokens.principal import Principal, claim_at
 from gateway.tokens.token_cache import SIGNED_BYTES
 
+KEY_SETTING = "identity.private_key_file"
 IDENTITY_HEADER = "X-Gateway-Identity"
 TOKEN_TYPE = "identity+jwt"  # noqa: S105 - a media type (RFC 8725 3.11), so that nobody accepts it as an access token
 # The members of a JWK that its thumbprint is computed from (RFC 7638 3.2), sorted.
@@ -56,12 +56,16 @@ class IdentitySigner:
         self._claims = [name for name in claims if name not in OWN_CLAIMS]
         self._clock = clock
         self._add_signed_bytes = add_signed_bytes
-        self._key = read_private_key(settings.private_key_file)
-        self._algorithm = algorithm_of(self._key)
-        own = as_jwk(self._key.public_key(), self._algorithm)
+        self._key = read_private_key(settings.private_key_file, KEY_SETTING)
+        own = published(public_jwk(self._key.public_key(), KEY_SETTING))
+        self._algorithm = own["alg"]
         self._header = {"kid": own["kid"], "typ": TOKEN_TYPE}
-        others = [other_key(index, path) for index, path in enumerate(settings.also_published)]
-        self.key_set = {"keys": list({key["kid"]: key for key in [own, *others]}.values())}
+        keys = {own["kid"]: own}
+        for index, path in enumerate(settings.also_published):
+            setting = f"identity.also_published[{index}]"
+            other = published(public_jwk(read_public_key(path, setting), setting))
+            keys[other["kid"]] = other
+        self.key_set = {"keys": list(keys.values())}
 
     def header_for(self, principal: Principal, service: str) -> tuple[str, str]:
         """The header field with a token for `service`. The token is valid for half of `lifetime_seconds` to all of it,
@@ -94,45 +98,24 @@ class IdentitySigner:
         return payload
 
 
-def read_private_key(path: Path) -> PrivateKey:
-    name = "identity.private_key_file"
+def read_private_key(path: Path, setting: str) -> PrivateKey:
     try:
         key = load_pem_private_key(path.read_bytes(), None)
     except OSError as error:
-        raise ConfigurationError([f"{name}: can't read {str(path)!r}: {error.strerror}"]) from error
+        raise ConfigurationError([f"{setting}: can't read {str(path)!r}: {error.strerror}"]) from error
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise ConfigurationError(
-            [f"{name}: {str(path)!r} contains no private key in PEM, without a password"]
+            [f"{setting}: {str(path)!r} contains no private key in PEM, without a password"]
         ) from error
     if not isinstance(key, PrivateKey):
-        raise ConfigurationError([f"{name}: must be an EC, Ed25519 or RSA key"])
-    if isinstance(key, EllipticCurvePrivateKey) and key.curve.name not in EC_ALGORITHMS:
-        raise ConfigurationError([f"{name}: the curve must be P-256, P-384 or P-521"])
-    if isinstance(key, RSAPrivateKey) and key.key_size < MIN_RSA_BITS:
-        raise ConfigurationError([f"{name}: an RSA key needs {MIN_RSA_BITS} bits or more (RFC 7518 3.3)"])
+        raise ConfigurationError([f"{setting}: must be an EC, Ed25519 or RSA key"])
     return key
 
 
-def algorithm_of(key: PrivateKey) -> str:
-    if isinstance(key, EllipticCurvePrivateKey):
-        return EC_ALGORITHMS[key.curve.name]
-    return "RS256" if isinstance(key, RSAPrivateKey) else "EdDSA"
-
-
-def other_key(index: int, path: Path) -> dict[str, Any]:
-    """A public key of `also_published`, as a JWK."""
-    try:
-        (name, key), *_ = public_keys(path, None).items()
-    except ConfigurationError as error:
-        lines = [line.replace("jwt.public_key_file", f"identity.also_published[{index}]") for line in error.errors]
-        raise ConfigurationError(lines) from error
-    return as_jwk(key.key, name)
-
-
-def as_jwk(key: Any, algorithm: str) -> dict[str, Any]:
-    """A public key as a JWK. Its id is its thumbprint (RFC 7638), which is the same on all gateways with this key."""
-    jwk: dict[str, Any] = json.loads(get_default_algorithms()[algorithm].to_jwk(key))
+def published(jwk: dict[str, Any]) -> dict[str, Any]:
+    """A public JWK as the key set contains it. Its id is its thumbprint (RFC 7638), which is the same on all gateways
+    with this key."""
     members = {name: jwk[name] for name in THUMBPRINT[jwk["kty"]]}
     digest = sha256(json.dumps(members, separators=(",", ":")).encode()).digest()
     kid = base64.urlsafe_b64encode(digest).decode().rstrip("=")
-    return {**members, "kid": kid, "alg": algorithm, "use": "sig"}
+    return {**members, "kid": kid, "alg": possible_algorithms(jwk)[0], "use": "sig"}

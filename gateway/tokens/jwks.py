@@ -11,9 +11,8 @@ from typing import Any
 from cryptography.exceptions import UnsupportedAlgorithm
 from jwt import PyJWK, PyJWTError
 
-from gateway.tokens.keys import ED_ALGORITHMS, MIN_RSA_BITS, RSA_ALGORITHMS, bound_key
+from gateway.tokens.keys import MIN_RSA_BITS, bound_key, possible_algorithms
 
-EC_ALGORITHMS = {"P-256": "ES256", "P-384": "ES384", "P-521": "ES512"}
 # A token is verified with each key that may have signed it, and each attempt costs CPU time.
 MAX_CANDIDATES = 4
 MAX_SHOWN_ID_LENGTH = 80
@@ -129,19 +128,12 @@ def algorithms_of(given: dict[str, Any], allowed: Sequence[str]) -> list[str]:
     operations = given.get("key_ops", ["verify"])
     if not isinstance(operations, list) or "verify" not in operations:
         raise KeyRefused("does not verify, by its key_ops", is_fault=False)
-    kind, curve = given.get("kty"), given.get("crv")
-    possible: Sequence[str] = ()
+    kind = given.get("kty")
     if kind == "oct":
         raise KeyRefused("is a secret, which must not be published")
-    if kind == "RSA":
-        possible = RSA_ALGORITHMS
-    # The document is untrusted: `crv` may be a list, which is not hashable.
-    elif kind == "EC" and isinstance(curve, str) and curve in EC_ALGORITHMS:
-        possible = (EC_ALGORITHMS[curve],)
-    elif kind == "OKP" and isinstance(curve, str):
-        possible = ED_ALGORITHMS.get(curve, ())
+    possible = possible_algorithms(given)
     if not possible:
-        raise KeyRefused(f"has a kty {shown(kind)} with crv {shown(curve)}, which is not supported")
+        raise KeyRefused(f"has a kty {shown(kind)} with crv {shown(given.get('crv'))}, which is not supported")
     own = given.get("alg")
     own_names = [name for name in possible if own in (None, name)]
     if kind == "OKP" and own_names:

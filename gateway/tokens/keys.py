@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,6 @@ from jwt.algorithms import ECAlgorithm, HMACAlgorithm, OKPAlgorithm, RSAAlgorith
 from gateway.config import KeySettings
 from gateway.errors import ConfigurationError
 
-EC_ALGORITHMS = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
 # The hash in PyJWT and in cryptography.
 HASHES = {
     "HS256": (HMACAlgorithm.SHA256, SHA256()),
@@ -31,12 +31,19 @@ HASHES = {
 }
 PSS_HASHES = {"PS256": RSAAlgorithm.SHA256, "PS384": RSAAlgorithm.SHA384, "PS512": RSAAlgorithm.SHA512}
 RSA_ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
-# By curve: two names of one algorithm, the second one fully specified (RFC 9864 2.2).
-ED_ALGORITHMS = {"Ed25519": ("EdDSA", "Ed25519"), "Ed448": ("EdDSA", "Ed448")}
+# By `kty` and `crv` of a JWK. An OKP key has two names of one algorithm, the second one fully specified (RFC 9864 2.2).
+CURVE_ALGORITHMS: dict[tuple[str, str], tuple[str, ...]] = {
+    ("EC", "P-256"): ("ES256",),
+    ("EC", "P-384"): ("ES384",),
+    ("EC", "P-521"): ("ES512",),
+    ("OKP", "Ed25519"): ("EdDSA", "Ed25519"),
+    ("OKP", "Ed448"): ("EdDSA", "Ed448"),
+}
 MIN_RSA_BITS = 2048  # RFC 7518 3.3
 
 # By algorithm: the key, prepared for this algorithm.
 KeySet = Mapping[str, PyJWK]
+PublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey | Ed448PublicKey
 
 
 def load_keys(settings: KeySettings) -> KeySet:
@@ -83,24 +90,8 @@ class CheckedSecret(HMACAlgorithm):
 
 
 def public_keys(path: Path, allowed: tuple[str, ...] | None) -> KeySet:
-    key = read_public_key(path)
-    possible: tuple[str, ...]
-    default: tuple[str, ...]
-    if isinstance(key, RSAPublicKey):
-        if key.key_size < MIN_RSA_BITS:
-            raise ConfigurationError(
-                [f"jwt.public_key_file: an RSA key needs {MIN_RSA_BITS} bits or more (RFC 7518 3.3)"]
-            )
-        possible, default = RSA_ALGORITHMS, ("RS256",)
-        jwk = RSAAlgorithm.to_jwk(key, as_dict=True)
-    elif isinstance(key, EllipticCurvePublicKey):
-        if key.curve.name not in EC_ALGORITHMS:
-            raise ConfigurationError(["jwt.public_key_file: the curve must be P-256, P-384 or P-521"])
-        possible = default = (EC_ALGORITHMS[key.curve.name],)
-        jwk = ECAlgorithm.to_jwk(key, as_dict=True)
-    else:
-        possible, default = ED_ALGORITHMS["Ed25519" if isinstance(key, Ed25519PublicKey) else "Ed448"], ("EdDSA",)
-        jwk = OKPAlgorithm.to_jwk(key, as_dict=True)
+    jwk = public_jwk(read_public_key(path, "jwt.public_key_file"), "jwt.public_key_file")
+    possible = possible_algorithms(jwk)
     wrong = [name for name in allowed or () if name not in possible]
     if wrong:
         raise ConfigurationError(
@@ -109,7 +100,32 @@ def public_keys(path: Path, allowed: tuple[str, ...] | None) -> KeySet:
                 f"({', '.join(possible)} can)"
             ]
         )
-    return {name: bound_key(jwk, name) for name in allowed or default}
+    return {name: bound_key(jwk, name) for name in allowed or possible[:1]}
+
+
+def possible_algorithms(jwk: Mapping[str, Any]) -> tuple[str, ...]:
+    """The algorithms of keys of this type and curve, the default first; empty if they are not supported."""
+    kind, curve = jwk.get("kty"), jwk.get("crv")
+    if kind == "RSA":
+        return RSA_ALGORITHMS
+    # In a published key set, the values may be of any type; a list is not hashable.
+    return CURVE_ALGORITHMS.get((kind, curve), ()) if isinstance(kind, str) and isinstance(curve, str) else ()
+
+
+def public_jwk(key: PublicKey, setting: str) -> dict[str, Any]:
+    """A public key as a JWK. Raises ConfigurationError with the name of the setting if the key is too weak or its curve
+    is not supported."""
+    if isinstance(key, RSAPublicKey):
+        if key.key_size < MIN_RSA_BITS:
+            raise ConfigurationError([f"{setting}: an RSA key needs {MIN_RSA_BITS} bits or more (RFC 7518 3.3)"])
+        return RSAAlgorithm.to_jwk(key, as_dict=True)
+    if isinstance(key, EllipticCurvePublicKey):
+        with suppress(PyJWTError):
+            jwk = ECAlgorithm.to_jwk(key, as_dict=True)
+            if possible_algorithms(jwk):
+                return jwk
+        raise ConfigurationError([f"{setting}: the curve must be P-256, P-384 or P-521"])
+    return OKPAlgorithm.to_jwk(key, as_dict=True)
 
 
 def bound_key(jwk: dict[str, Any], algorithm: str) -> PyJWK:
@@ -133,16 +149,17 @@ class StrictPss(RSAPSSAlgorithm):
         return len(sig) == (key.key_size + 7) // 8 and super().verify(msg, key, sig)
 
 
-def read_public_key(path: Path) -> RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey | Ed448PublicKey:
+def read_public_key(path: Path, setting: str) -> PublicKey:
+    """The key of a file in PEM, or of a certificate. Raises ConfigurationError with the name of the setting."""
     try:
         pem = path.read_bytes()
         if b"PRIVATE KEY" in pem:
-            raise ConfigurationError(["jwt.public_key_file: contains a private key, which the gateway must not have"])
+            raise ConfigurationError([f"{setting}: contains a private key, which the gateway must not have"])
         key = load_pem_x509_certificate(pem).public_key() if b"BEGIN CERT" in pem else load_pem_public_key(pem)
     except OSError as error:
-        raise ConfigurationError([f"jwt.public_key_file: can't read {str(path)!r}: {error.strerror}"]) from error
+        raise ConfigurationError([f"{setting}: can't read {str(path)!r}: {error.strerror}"]) from error
     except (ValueError, UnsupportedAlgorithm, InvalidVersion) as error:
-        raise ConfigurationError([f"jwt.public_key_file: {str(path)!r} contains no public key in PEM"]) from error
-    if not isinstance(key, RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey | Ed448PublicKey):
-        raise ConfigurationError(["jwt.public_key_file: must be an RSA, EC or Ed25519 key"])
+        raise ConfigurationError([f"{setting}: {str(path)!r} contains no public key in PEM"]) from error
+    if not isinstance(key, PublicKey):
+        raise ConfigurationError([f"{setting}: must be an RSA, EC or Ed25519 key"])
     return key
