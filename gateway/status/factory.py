@@ -7,13 +7,14 @@ import time
 from collections.abc import Sequence
 
 from gateway.config import Settings
+from gateway.rate_limiting.fallback import FallbackLimiter
 from gateway.redis.client import SharedRedis
 from gateway.status.document import StatusDocument, configuration_tag
 from gateway.status.publisher import Publisher, StatusStore
 from gateway.status.redaction import names_not_default, redacted_configuration
 from gateway.status.rolling_stats import RollingStats
 from gateway.status.service_documents import ServiceDocuments
-from gateway.status.worker_state import RateLimiterState, WorkerState
+from gateway.status.worker_state import WorkerState
 from gateway.tokens.issuer import Issuer
 
 # Longer than that of requests: only the background thread and the readers of the page wait for it.
@@ -23,7 +24,7 @@ REDIS_TIMEOUT_SECONDS = 1.0
 def make_status(
     settings: Settings,
     rolling_stats: RollingStats,
-    rate_limiter: RateLimiterState,
+    rate_limiter: FallbackLimiter,
     issuers: Sequence[Issuer],
     documents: ServiceDocuments,
 ) -> tuple[StatusDocument, WorkerState]:

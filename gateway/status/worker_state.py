@@ -12,10 +12,12 @@ from functools import cache
 from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from gateway.proxy.balancer import TargetState
-from gateway.proxy.target import Target
+from gateway.proxy.forwarder import Forwarder
+from gateway.proxy.session import ServiceSession
+from gateway.rate_limiting.fallback import FallbackLimiter
 from gateway.status.rolling_stats import RollingStats
 from gateway.system.memory import resident_bytes
 from gateway.tokens.issuer import Issuer
@@ -25,29 +27,15 @@ from gateway.tokens.issuer import Issuer
 GATEWAY_ID = secrets.token_hex(4)
 
 
-class InFlightCount(Protocol):
-    @property
-    def in_flight(self) -> int: ...
-
-
-class IdleConnections(Protocol):
-    def idle_count(self, target: Target) -> int: ...
-
-
-class RateLimiterState(Protocol):
-    @property
-    def state(self) -> str: ...
-
-
 @dataclass(frozen=True, slots=True)
 class LiveService:
     """The parts that serve one service's requests. `has_health_checks` means active health checks."""
 
     prefix: str
-    requests: InFlightCount
+    requests: Forwarder
     max_in_flight: int
     targets: Sequence[TargetState]
-    connections: IdleConnections
+    connections: ServiceSession
     has_health_checks: bool
 
 
@@ -57,7 +45,7 @@ class WorkerState:
     def __init__(
         self,
         rolling_stats: RollingStats,
-        rate_limiter: RateLimiterState,
+        rate_limiter: FallbackLimiter,
         issuers: Sequence[Issuer],
         configuration_tag: str,
         clock: Callable[[], float],

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any
 
 import jwt
 
+from gateway.config import KeySettings
 from gateway.errors import InvalidToken
 from gateway.tokens.jws import CompactJWT
 from gateway.tokens.key_source import KeySource
@@ -22,23 +23,10 @@ REASONS: tuple[tuple[type[Exception], str, str], ...] = (
 )
 
 
-class IssuerRules(Protocol):
-    """The settings of an issuer."""
-
-    @property
-    def issuer(self) -> str | None: ...
-    @property
-    def audience(self) -> str | tuple[str, ...] | None: ...
-    @property
-    def token_type(self) -> str | None: ...
-    @property
-    def lifetime_seconds(self) -> float | None: ...
-
-
 class Issuer:
     """Verifies tokens of one issuer. `exp` and `sub` are required in addition to `required_claims`."""
 
-    def __init__(self, rules: IssuerRules, keys: KeySource, required_claims: tuple[str, ...]) -> None:
+    def __init__(self, rules: KeySettings, keys: KeySource, required_claims: tuple[str, ...]) -> None:
         self.name = rules.issuer or ""
         self.keys = keys
         self.lifetime_seconds = rules.lifetime_seconds
