@@ -13,10 +13,11 @@ TEXT = r"[\t\x20-\x7e\x80-\xff]*+"
 # Size of each cache by header name. Clients and services choose the names, so the number of names has no bound.
 CACHED_NAMES = 256
 
-# Connection-specific fields (RFC 9110 7.6.1), and fields that are meant for the next hop only.
+# Connection-specific fields (RFC 9110 7.6.1), and fields that are meant for the next hop only. RFC 2616, and therefore
+# WSGI, called Trailer "trailers".
 HOP_BY_HOP = frozenset(
-    "connection keep-alive proxy-connection proxy-authenticate proxy-authorization te trailer transfer-encoding "
-    "upgrade http2-settings".split()
+    "connection keep-alive proxy-connection proxy-authenticate proxy-authorization te trailer trailers "
+    "transfer-encoding upgrade http2-settings".split()
 )
 # Proxies and CDNs describe the client in these fields. Many services trust one of them, whoever has sent it.
 CLIENT_FIELDS = frozenset(

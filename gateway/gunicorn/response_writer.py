@@ -20,7 +20,7 @@ from gateway.errors import ClientDisconnected
 from gateway.gunicorn.request_bodies import ClientStream
 from gateway.gunicorn.request_heads import Request
 from gateway.gunicorn.slow_clients import ClientTimeouts
-from gateway.http_fields import CACHED_NAMES, TEXT, TOKEN
+from gateway.http_fields import CACHED_NAMES, HOP_BY_HOP, TEXT, TOKEN
 from gateway.system.sockets import receive, send_all
 from gateway.system.time_slice import yield_now
 
@@ -29,10 +29,6 @@ LINGER_BYTES = 16 * 1024 * 1024
 
 STATUS = re.compile(rf"[1-9][0-9]{{2}} {TEXT}")
 HEADER = re.compile(rf"(?:{TOKEN}: {TEXT}\r\n)*+")
-# Connection-specific fields (RFC 9110 7.6.1): only the gateway sets them.
-HOP_BY_HOP = frozenset(
-    "connection keep-alive proxy-authenticate proxy-authorization te trailer trailers transfer-encoding upgrade".split()
-)
 # An interim response has no content (RFC 9110 8.6).
 NOT_INTERIM = HOP_BY_HOP | {"content-length"}
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
