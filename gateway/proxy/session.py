@@ -13,7 +13,6 @@ from typing import Any
 
 import requests
 from requests.adapters import BaseAdapter
-from requests.structures import CaseInsensitiveDict
 
 from gateway.config import ServiceSettings
 from gateway.proxy.connection_pool import UpstreamConnectionPool
@@ -26,28 +25,18 @@ from gateway.system.shutdown import WorkerShutdown
 
 
 class UpstreamResponse(requests.Response):
-    """A response for callers that use the session as a plain requests session. `raw` is its body."""
+    """A response for callers that use the session as a plain requests session: repeated headers are joined
+    by commas. `raw` is the body."""
 
     def __init__(self, request: requests.PreparedRequest, head: ResponseHead, body: ResponseBody) -> None:
         super().__init__()
         self.status_code = head.status
         self.reason = head.reason
-        self.header_pairs = head.headers
+        for name, value in head.headers:
+            self.headers[name] = f"{self.headers[name]}, {value}" if name in self.headers else value
         self.raw = body
         self.request = request
         self.url = request.url or ""
-
-    @property
-    def headers(self) -> CaseInsensitiveDict[str]:
-        """The headers as requests has them: repeated ones are joined by commas."""
-        folded: CaseInsensitiveDict[str] = CaseInsensitiveDict()
-        for name, value in self.header_pairs:
-            folded[name] = f"{folded[name]}, {value}" if name in folded else value
-        return folded
-
-    @headers.setter
-    def headers(self, _: object) -> None:
-        """Ignores the empty mapping that the constructor of requests sets."""
 
     def iter_content(self, chunk_size: int | None = 1, decode_unicode: bool = False) -> Iterator[Any]:
         """The body in pieces as they arrive, whatever `chunk_size` is. Content codings are not decoded."""
