@@ -38,7 +38,6 @@ from gateway.status.factory import make_status
 from gateway.status.service_documents import ServiceDocuments
 from gateway.status.worker_state import LiveService, WorkerState
 from gateway.system.shutdown import GATEWAY_SHUTDOWN, WORKER_SHUTDOWN
-from gateway.telemetry.forwarder_observer import ForwarderObserver
 from gateway.telemetry.gauges import Gauges
 from gateway.telemetry.metrics.registry import Metrics
 from gateway.telemetry.telemetry import TELEMETRY, Telemetry
@@ -164,7 +163,8 @@ def add_services(
             balancer,
             time.monotonic,
             random.random,
-            ForwarderObserver(name, metrics),
+            name,
+            metrics,
         )
         has_health_checks = service.health.path is not None
         worker_state.add(

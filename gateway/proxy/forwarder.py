@@ -11,10 +11,10 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
 
 from gateway.config import ServiceSettings
 from gateway.errors import UpgradeRefused, UpstreamConnectionStale, UpstreamError
@@ -32,19 +32,14 @@ from gateway.proxy.retry import RetryBudget, backoff_seconds, may_retry
 from gateway.proxy.round_trip import UpstreamRequest
 from gateway.proxy.session import ServiceSession
 from gateway.proxy.target import Target
+from gateway.telemetry.metrics.registry import Metrics
 
-
-class Observer(Protocol):
-    """Is notified of events that operators want to see."""
-
-    def notify_retry(self) -> None: ...
-    def notify_breaker_opened(self, target: Target) -> None: ...
+log = logging.getLogger(__name__)
 
 
 class Forwarder:
     """Forwards to one service. `identity_names` are the normalized names of the headers that only the gateway sets.
-    `clock` returns monotonic seconds, `chance` numbers from 0 to 1. `observer` is notified of retries and of breakers
-    that open."""
+    `clock` returns monotonic seconds, `chance` numbers from 0 to 1. `name` is the service's, for log and metrics."""
 
     def __init__(
         self,
@@ -54,7 +49,8 @@ class Forwarder:
         balancer: Balancer,
         clock: Callable[[], float],
         chance: Callable[[], float],
-        observer: Observer,
+        name: str,
+        metrics: Metrics,
     ) -> None:
         self._settings = settings
         self._session = session
@@ -62,7 +58,8 @@ class Forwarder:
         self._balancer = balancer
         self._clock = clock
         self._chance = chance
-        self._observer = observer
+        self._name = name
+        self._metrics = metrics
         self._retry_budget = RetryBudget(settings.retry_budget)
         self._in_flight = InFlightLimits(settings)
 
@@ -119,7 +116,7 @@ class Forwarder:
                 if another is None or not self._retry_budget.spend():
                     raise
                 state = another
-            self._observer.notify_retry()
+            self._metrics.retries.labels(self._name).inc()
 
     def _send(
         self, request: ForwardRequest, body: bytes | RequestBody, state: TargetState, slot: InFlightSlot
@@ -155,7 +152,7 @@ class Forwarder:
                 outcome = "stale connection"
                 breaker.abandoned(permit)
             elif breaker.failed(permit):
-                self._observer.notify_breaker_opened(target)
+                self._record_opening(target)
             raise
         except BaseException:
             state.in_flight -= 1
@@ -175,10 +172,14 @@ class Forwarder:
             if response_body.is_complete:
                 breaker.body_completed(permit)
             elif response_body.is_truncated and breaker.body_truncated(permit):
-                self._observer.notify_breaker_opened(target)
+                self._record_opening(target)
 
         response_body.on_close = on_close
         return ForwardResponse(head.status, head.reason, headers, response_body)
+
+    def _record_opening(self, target: Target) -> None:
+        log.warning("%s: the breaker of %s opened after repeated failures", self._name, target.url)
+        self._metrics.breaker_openings.labels(self._name, target.url).inc()
 
     def _send_interim(self, request: ForwardRequest, target: Target, head: ResponseHead) -> None:
         # The gateway itself answers `Expect: 100-continue`, so a 100 of the upstream is of no use to the client.
