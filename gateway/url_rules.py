@@ -61,6 +61,8 @@ def policy_of(rule: Rule | None) -> RoutePolicy | None:
     return rule.policy if isinstance(rule, PolicyRule) else None
 
 
-def rule_path(path: str) -> str:
-    """A configured path as a Werkzeug rule: `/a/{id}` → `/a/<id>`. No other character of it is special to Werkzeug."""
-    return re.sub(r"\{(\w+)\}", r"<\1>", path)
+def rules_of(policy: RoutePolicy) -> list[str]:
+    """The Werkzeug rules of a policy: its path, `/a/{id}` as `/a/<id>`, and for `/**` everything below it. No other
+    character of a configured path is special to Werkzeug."""
+    path = re.sub(r"\{(\w+)\}", r"<\1>", policy.path.removesuffix("/**"))
+    return [*([f"{path}/<rest:path>"] if policy.path.endswith("/**") else []), path or "/"]

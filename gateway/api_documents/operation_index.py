@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from gateway.openapi import ServiceDocument
 from gateway.openapi.drift import reachable_operations
-from gateway.openapi.operation_policy import PolicyTable
+from gateway.openapi.operation_policy import policy_table
 from gateway.openapi.path_filter import linear_expression
 
 PLACEHOLDER = re.compile(r"\{[^{}/]*\}")
@@ -19,7 +19,7 @@ class OperationIndex:
 
     def __init__(self, part: ServiceDocument, parts: Sequence[ServiceDocument]) -> None:
         assert part.document is not None  # noqa: S101 - for the type checker: the catalog indexes documents only
-        table = PolicyTable(policy for one in parts for policy in one.policies)
+        table = policy_table(parts)
         self._exact: dict[str, set[str]] = {}
         self._patterns: dict[str, tuple[re.Pattern[str], set[str]]] = {}
         for operation in reachable_operations(part, part.document, table):

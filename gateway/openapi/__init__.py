@@ -21,7 +21,6 @@ from gateway.openapi.drift import Drift, drifts
 from gateway.openapi.inputs import GatewayFacts, ServiceDocument
 from gateway.openapi.merge import document_of, merge
 from gateway.openapi.omissions import DROPPED_PARTS
-from gateway.openapi.operation_policy import PolicyTable
 from gateway.openapi.parsing import DocumentError, parse_document
 
 __all__ = [
@@ -29,7 +28,6 @@ __all__ = [
     "DocumentError",
     "Drift",
     "GatewayFacts",
-    "PolicyTable",
     "ServiceDocument",
     "document_of",
     "drifts",

@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Any
 
 from gateway.openapi.inputs import ServiceDocument
-from gateway.openapi.operation_policy import PolicyTable
+from gateway.openapi.operation_policy import PolicyTable, policy_table
 from gateway.openapi.path_filter import path_matcher
 from gateway.openapi.path_mapping import PathMapping
 from gateway.openapi.references import References
@@ -59,7 +59,7 @@ def drifts(parts: Sequence[ServiceDocument]) -> list[Drift]:
     """The disagreements of all services whose documents are known, in the order of `parts` and of their documents.
     Includes hidden services and paths, because operators read this. Excludes what a service's `drift_ignore` matches.
     Raises nothing for documents that `parse_document` returned."""
-    table = PolicyTable(policy for part in parts for policy in part.policies)
+    table = policy_table(parts)
     found = []
     for part in parts:
         if part.document is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from gateway.openapi.inputs import GatewayFacts, ServiceDocument
 from gateway.openapi.names import tag_name
 from gateway.openapi.object_copy import text_of
 from gateway.openapi.omissions import NOT_A_FIELD
-from gateway.openapi.operation_policy import PolicyTable
+from gateway.openapi.operation_policy import PolicyTable, policy_table
 from gateway.openapi.parsing import DocumentError, check_document
 from gateway.openapi.service_info import info_fields, info_of
 from gateway.openapi.structure import SECTIONS
@@ -47,10 +47,6 @@ def document_of(name: str, parts: Sequence[ServiceDocument], facts: GatewayFacts
             shown = with_valid_document(part)
             return assemble([shown], policy_table(parts), facts, service_info(shown, facts), ROOT_FROM_SERVICE)
     return None
-
-
-def policy_table(parts: Iterable[ServiceDocument]) -> PolicyTable:
-    return PolicyTable(policy for part in parts for policy in part.policies)
 
 
 def assemble(

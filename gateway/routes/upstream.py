@@ -13,7 +13,7 @@ from gateway.proxy.header_filter import max_forwards
 from gateway.responses import GatewayResponse
 from gateway.route_policy import RoutePolicy
 from gateway.stages.start import forward_request_of
-from gateway.url_rules import ANY_METHOD, rule_path
+from gateway.url_rules import ANY_METHOD, rules_of
 
 
 def service_blueprint(
@@ -47,15 +47,14 @@ def service_blueprint(
             exchange.upstream_seconds = clock() - started
 
     for policy in policies:
-        path = policy.path.removesuffix("/**")
         label = policy.name.partition(".")[2]
+        *below, at = rules_of(policy)
         options: dict[str, Any] = {
             "methods": policy.methods or (ANY_METHOD,),
             "policy": policy,
             "provide_automatic_options": False,
         }
-        if policy.path.endswith("/**"):
-            below = f"{label}_below" if label else "everything_below"
-            blueprint.add_url_rule(f"{rule_path(path)}/<rest:path>", below, forward, **options)
-        blueprint.add_url_rule(rule_path(path) or "/", label or "prefix", forward, **options)
+        for rule in below:
+            blueprint.add_url_rule(rule, f"{label}_below" if label else "everything_below", forward, **options)
+        blueprint.add_url_rule(at, label or "prefix", forward, **options)
     return blueprint

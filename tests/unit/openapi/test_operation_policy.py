@@ -12,10 +12,10 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Map
 
 from gateway.config import RateLimitSettings, RouteSettings, ServiceSettings
-from gateway.openapi import PolicyTable
+from gateway.openapi.operation_policy import PolicyTable
 from gateway.openapi.path_filter import path_matcher
 from gateway.route_policy import RoutePolicy, service_policies
-from gateway.url_rules import ANY_METHOD, PolicyRule, RestConverter, rule_path
+from gateway.url_rules import ANY_METHOD, PolicyRule, RestConverter, rules_of
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"]
 
@@ -24,11 +24,9 @@ def run_time_map(policies: Iterable[RoutePolicy]) -> Map:
     """The URL map that the application makes of the policies."""
     url_map = Map(converters={"rest": RestConverter}, merge_slashes=False, strict_slashes=False)
     for policy in policies:
-        path = policy.path.removesuffix("/**")
         options: dict[str, Any] = {"methods": list(policy.methods or (ANY_METHOD,)), "policy": policy, "endpoint": "e"}
-        if policy.path.endswith("/**"):
-            url_map.add(PolicyRule(f"{rule_path(path)}/<rest:path>", **options))
-        url_map.add(PolicyRule(rule_path(path) or "/", **options))
+        for rule in rules_of(policy):
+            url_map.add(PolicyRule(rule, **options))
     return url_map
 
 
