@@ -50,13 +50,17 @@ def exit_quietly_on_signals() -> None:
 def exit_quietly(number: int, _: FrameType | None) -> None:
     for handled in DEFAULT_HANDLERS:
         signal.signal(handled, signal.SIG_IGN)
-    clean_up()
-    if number != signal.SIGQUIT:
-        # A shell aborts its script if a command was killed by Ctrl-C, and continues if the command has exited.
-        signal.signal(number, signal.SIG_DFL)
-        os.kill(os.getpid(), number)
-    # For SIGQUIT, as its default writes a core dump; and for process 1 of a container, which default signals don't end.
-    os._exit(128 + number)
+    try:
+        clean_up()
+    finally:
+        # Even if a cleanup fails: its exception would end up in the interrupted code, which might catch it and go on.
+        if number != signal.SIGQUIT:
+            # A shell aborts its script if a command was killed by Ctrl-C, and continues if the command has exited.
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        # For SIGQUIT, as its default writes a core dump; and for process 1 of a container, which default signals don't
+        # end.
+        os._exit(128 + number)
 
 
 @contextmanager
