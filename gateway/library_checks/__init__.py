@@ -1,8 +1,8 @@
-"""Checks at start that the installed libraries still behave as the gateway needs where it goes beyond their documented
-interfaces. Without these checks an upgrade could switch off a part of the gateway, and nothing would say so.
+"""Checks at the start that the gateway's uses of private parts of libraries still work. Without these checks an
+upgraded library could disable a part of the gateway, such as the verification of tokens, without an error.
 
-`calls` lists the methods that the gateway overrides or replaces, with the function of the library that has to call
-each; `behaviour` tries out what the gateway does with private attributes.
+`overrides` lists methods of libraries that the gateway replaces, with the functions that must call them. `behaviour`
+calls libraries and checks the results.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from collections.abc import Callable
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
-import gateway.redis  # noqa: F401 - before others import redis with more than the gateway needs
+import gateway.redis  # noqa: F401 - must import redis first, as it leaves out parts of redis
 from gateway.errors import LibraryMismatch
 from gateway.library_checks import behaviour
-from gateway.library_checks.calls import CALLS, check_calls, check_settings
+from gateway.library_checks.overrides import OVERRIDES, check_override, check_settings
 
-# By the name of the package whose behaviour they check.
+# With the name of the package that each one checks.
 CHECKS: list[tuple[str, Callable[[], None]]] = [
-    *((library, partial(check_calls, *call)) for library, calls in CALLS.items() for call in calls),
+    *((library, partial(check_override, *one)) for library, listed in OVERRIDES.items() for one in listed),
     ("gunicorn", check_settings),
     ("gunicorn", behaviour.check_request_parser),
     ("gevent", behaviour.check_sockets),
@@ -37,7 +37,7 @@ def check_libraries() -> None:
         try:
             check()
         except Exception as error:
-            # What is missing mostly shows as an AttributeError, whose text names it.
+            # Mostly an AttributeError, whose text names the missing attribute.
             reason = str(error) or type(error).__name__
             mismatches.append(f"{library} {version_of(library)}: {reason}")
     if mismatches:

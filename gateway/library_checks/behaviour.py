@@ -1,6 +1,6 @@
-"""What the gateway does with private attributes of libraries, tried out: nothing is sent, and no file stays.
+"""Checks that call libraries as the gateway does, without network access and without leaving files behind.
 
-Each function raises an exception whose text says what is different."""
+Each function raises an exception whose text says what has changed."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ from gateway.stages.rate_limit import GatewayLimiter, RequestLimits
 from gateway.tokens.jws import CompactJWT
 
 PEER = ("127.0.0.1", 1)
-# One that is read in one step, one that gunicorn's parser reads, and one that only the gateway refuses.
-MESSAGES = (
+# A plain head, one for gunicorn's parser, and one that only the gateway refuses.
+REQUESTS = (
     b"GET /plain HTTP/1.1\r\nHost: gateway\r\n\r\n",
     b"POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",
     b"GET /no-host HTTP/1.1\r\n\r\n",
@@ -54,20 +54,20 @@ def check_request_parser() -> None:
     config = Config()
     for name, value in PARSER_SETTINGS.items():
         config.set(name, value)
-    usual, http.RequestParser = http.RequestParser, RequestParser
+    original, http.RequestParser = http.RequestParser, RequestParser
     try:
-        parser: Any = base_async.http.get_parser(config, iter(MESSAGES), PEER)
+        parser: Any = base_async.http.get_parser(config, iter(REQUESTS), PEER)
     finally:
-        http.RequestParser = usual
-    require(type(parser) is RequestParser, "its workers do not use the parser that the gateway puts in gunicorn.http")
+        http.RequestParser = original
+    require(type(parser) is RequestParser, "its workers do not use gunicorn.http.RequestParser")
     plain, other = next(parser), None
-    require(isinstance(plain, Request) and not plain._expected_100_continue, "a message is read by another class")
+    require(isinstance(plain, Request) and not plain._expected_100_continue, "requests are parsed by another class")
     other = next(parser)
     require(isinstance(other, Request) and other._expected_100_continue, "Expect is not recorded in a request")
     require(other.body.read() == b"a", "a chunked body can't be read")
     with suppress(http.errors.ParseException):
         next(parser)
-        raise LibraryMismatch(["a head is not checked where the gateway checks it"])
+        raise LibraryMismatch(["heads are not checked by the overridden methods"])
 
 
 def check_sockets() -> None:
@@ -80,60 +80,62 @@ def check_sockets() -> None:
 def check_responses() -> None:
     closed: list[bool] = []
     response = GatewayResponse.of([b"x"], 299, "Odd", [("A", "1"), ("A", "2"), ("B", "3")])
-    require((response.status, response.status_code) == ("299 Odd", 299), "a response's status is set in another way")
+    require((response.status, response.status_code) == ("299 Odd", 299), "a response's status is set differently")
     put_fields(response.headers, [("C", "4")], frozenset(["a"]))
     found = response.headers.to_wsgi_list()
-    require(found == list(response.headers) == [("B", "3"), ("C", "4")], "Headers holds its fields in another way")
+    require(found == list(response.headers) == [("B", "3"), ("C", "4")], "Headers stores its fields differently")
     response.call_on_close(lambda: closed.append(True))
     response.close()
-    require(closed, "a response does not run what was to be run when it closes")
+    require(closed, "call_on_close does not work")
 
 
 class CountedLimits(RequestLimits):
-    """Limits that hold for nobody; how often they were looked at."""
+    """No limits; counts how often they were read."""
 
-    looks = 0
+    read_count = 0
 
     def __iter__(self) -> Iterator[Any]:
-        self.looks += 1
+        self.read_count += 1
         return iter(())
 
 
 def check_limiter() -> None:
-    """Flask-Limiter asks the gateway's override, which sees whether somebody added limits of their own."""
+    """Flask-Limiter calls the overridden method, which detects limits that an application has added."""
     settings = RateLimitSettings()
     own, app = CountedLimits(settings, LimitSets(settings, [])), Flask("library-checks")
-    # Nothing is counted. limits' own storage would start a thread.
+    # The storage of the gateway, as those of limits would start a thread.
     options = {"rate_limiter": None, "state": None}
     limiter = GatewayLimiter(own, storage_uri=f"{SCHEME}://", storage_options=options, strategy=STRATEGY)
     own.bind(limiter)
     limiter.init_app(app)
     with app.test_request_context("/"):
         app.preprocess_request()
-    require(own.looks == 1, "it does not call _check_request_limit before a request")
+    require(own.read_count == 1, "it does not call _check_request_limit before a request")
     limiter.limit("1/minute")(check_limiter)
-    require(not limiter._has_only_own(), "limits of an application's own can't be seen")
+    require(not limiter._has_only_own(), "limits of an application are not detected")
 
 
 def check_tokens() -> None:
-    """Claims and signatures are checked both when a header is new and when it is known; times are not, in here."""
+    """Claims and signatures are checked, with a new JOSE header and with a cached one. Times are not checked by PyJWT."""
     secret = bytes(range(32))
     key = jwt.PyJWK({"kty": "oct", "k": base64.urlsafe_b64encode(secret).decode().rstrip("=")}, "HS256")
     tokens = CompactJWT({"require": ["exp", "sub"], "enforce_minimum_key_length": True})
     good = {"sub": "a", "exp": EXPIRED, "iss": "i", "aud": "b"}
     bad = [{**good, "aud": "x"}, {**good, "iss": "x"}, {"exp": EXPIRED, "iss": "i", "aud": "b"}, {**good, "jti": 1}]
-    for state in ("new", "known"):
+    for state in ("new", "cached"):
         for claims in bad:
-            require(refuses(tokens, key, signed(claims, secret)), f"claims of a {state} header are not checked")
+            require(refuses(tokens, key, signed(claims, secret)), f"claims with a {state} header are not checked")
         odd = jwt.PyJWS().encode(jwt_text(good).encode("utf-16"), secret)
-        require(refuses(tokens, key, signed(good, secret) + "!"), f"a signature of a {state} header is not read")
-        require(refuses(tokens, key, odd), f"the payload of a {state} header is read in another way")
+        require(
+            refuses(tokens, key, signed(good, secret) + "!"), f"a malformed signature with a {state} header is accepted"
+        )
+        require(refuses(tokens, key, odd), f"the payload with a {state} header is decoded differently")
         for header in (b'{"alg":"HS256","alg":"HS256"}', '{"alg":"HS256"}'.encode("utf-16")):
             twice = sealed(header, jwt_text(good).encode(), secret)
-            require(refuses(tokens, key, twice), "headers are read in another way")
-        require(refuses(tokens, key, signed(good, bytes(32))), f"the signature of a {state} header is not checked")
-        taken = tokens.verified_claims(signed(good, secret), key, "b", "i")
-        require(taken == good, f"claims of a {state} header are read in another way")
+            require(refuses(tokens, key, twice), "headers are decoded differently")
+        require(refuses(tokens, key, signed(good, bytes(32))), f"the signature with a {state} header is not verified")
+        verified = tokens.verified_claims(signed(good, secret), key, "b", "i")
+        require(verified == good, f"claims with a {state} header are decoded differently")
 
 
 def signed(claims: dict[str, Any], secret: bytes) -> str:
@@ -141,7 +143,7 @@ def signed(claims: dict[str, Any], secret: bytes) -> str:
 
 
 def sealed(header: bytes, payload: bytes, secret: bytes) -> str:
-    """A token with a header that PyJWT would not write."""
+    """A token with any bytes as its header."""
     body = b".".join(base64.urlsafe_b64encode(part).rstrip(b"=") for part in (header, payload))
     seal = hmac.digest(secret, body, "sha256")
     return (body + b"." + base64.urlsafe_b64encode(seal).rstrip(b"=")).decode()
@@ -166,22 +168,22 @@ def check_redis_connection() -> None:
         def _connect(self) -> socket.socket:
             return near
 
-    # More than are asked for while it connects: each reply is the same.
+    # More replies than there are requests while it connects.
     far.sendall(b"+OK\r\n" * 10)
     with near, far:
         connected: Any = Connection
         connection = connected(host="gateway.invalid", socket_timeout=1, socket_connect_timeout=1, protocol=2)
         require(connection._sock is None, "a connection has a socket before it connects")
         connection.connect()
-        require(connection._sock is near, "connections are not made by _connect")
+        require(connection._sock is near, "_connect does not make the connections")
         error = connection._parser.parse_error("READONLY no")
-        require(isinstance(error, ReadOnlyError), "errors in replies are read in another way")
+        require(isinstance(error, ReadOnlyError), "errors in replies are parsed differently")
         connection.disconnect()
-        require(connection._sock is None, "a connection holds its socket after its end")
+        require(connection._sock is None, "a connection has a socket after disconnect")
 
 
 def check_metrics_files() -> None:
-    """A worker continues in its predecessor's files, whose names have a number in the place of a process id."""
+    """A worker continues the files of its predecessor, whose names have a number instead of a process id."""
     from prometheus_client.mmap_dict import MmapedDict, mmap_key  # noqa: PLC0415 - must not be imported before the folder is there
     from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead  # noqa: PLC0415 - see above
     from prometheus_client.values import MultiProcessValue  # noqa: PLC0415 - see above

@@ -32,7 +32,7 @@ from werkzeug.wrappers import Response
 
 from gateway.config import CorsSettings
 from gateway.errors import LibraryMismatch
-from gateway.library_checks import calls, check_libraries
+from gateway.library_checks import check_libraries, overrides
 from gateway.stages import cors
 from tests.support.gateway import ROOT, clean_environment
 
@@ -77,7 +77,7 @@ def decode_with_another_reader(
     return {"payload": payload, "header": header, "signature": signature}
 
 
-def limiter_with_another_check(self: Any, app: Flask) -> None:
+def other_limiter(self: Any, app: Flask) -> None:
     """Flask-Limiter checks limits in another method; its other hooks are unchanged."""
     for register in (app.after_request, app.teardown_request):
         hook = lambda given: given  # noqa: E731
@@ -86,9 +86,7 @@ def limiter_with_another_check(self: Any, app: Flask) -> None:
     self.initialized = True
 
 
-def limiter_with_another_last_hook(
-    self: Any, app: Flask, usual: Callable[..., None] = flask_limiter.Limiter.init_app
-) -> None:
+def limiter_with_last_hook(self: Any, app: Flask, usual: Callable[..., None] = flask_limiter.Limiter.init_app) -> None:
     usual(self, app)
     app.after_request(lambda response: response)
 
@@ -98,45 +96,51 @@ def settings_without(name: str) -> list[Any]:
 
 
 CHANGES: dict[str, tuple[str, Change]] = {
-    "another parser": ("gunicorn", replaced(gunicorn.http, "get_parser", another_parser)),
+    "get_parser ignores RequestParser": ("gunicorn", replaced(gunicorn.http, "get_parser", another_parser)),
     "no handle_request": ("gunicorn", without(AsyncWorker, "handle_request")),
-    "handle_request takes something else": ("gunicorn", replaced(AsyncWorker, "handle_request")),
+    "other parameters of handle_request": ("gunicorn", replaced(AsyncWorker, "handle_request")),
     "handle_request is not called": ("gunicorn", replaced(AsyncWorker, "handle")),
-    "the body's reader": ("gunicorn", replaced(gunicorn.http.message.Message, "__init__")),
-    "the head's reader": ("gunicorn", without(gunicorn.http.message.Request, "read_into")),
-    "a master's method": ("gunicorn", replaced(gunicorn.arbiter.Arbiter, "run")),
-    "a setting": ("gunicorn", replaced(gunicorn.config, "KNOWN_SETTINGS", settings_without("control_socket_disable"))),
-    "a rule of messages": ("gunicorn", replaced(gunicorn.config, "KNOWN_SETTINGS", settings_without("header_map"))),
-    "accepting": ("gevent", replaced(gevent.baseserver.BaseServer, "_do_read")),
-    "the hub's errors": ("gevent", replaced(gevent.hub.Hub, "handle_error")),
-    "sockets": ("gevent", replaced(gevent.socket, "socket", type("socket", (), {}))),
-    "the builder of URLs": ("Werkzeug", replaced(Rule, "_compile_builder", lambda *_: nothing)),
-    "fields": ("Werkzeug", replaced(Headers, "to_wsgi_list", lambda _: [])),
-    "a status": ("Werkzeug", replaced(Response, "status", property(lambda _: "200 OK"))),
-    "what runs at the close": ("Werkzeug", replaced(Response, "close")),
-    "the check of limits": ("Flask-Limiter", replaced(flask_limiter.Limiter, "init_app", limiter_with_another_check)),
-    "the last hook": ("Flask-Limiter", replaced(flask_limiter.Limiter, "init_app", limiter_with_another_last_hook)),
-    "claims": ("PyJWT", replaced(jwt.PyJWT, "decode_complete", decode_without_claims_hook)),
-    "the payload": ("PyJWT", replaced(jwt.PyJWT, "decode_complete", decode_without_payload_hook)),
-    "an issuer": ("PyJWT", without(jwt.PyJWT, "_validate_iss")),
-    "an audience": ("PyJWT", replaced(jwt.PyJWT, "_validate_aud")),
-    "segments": ("PyJWT", replaced(jwt.PyJWS, "decode_complete", decode_with_another_reader)),
-    "how it connects": ("redis", replaced(redis.connection.Connection, "connect")),
-    "TLS": ("redis", without(redis.connection.SSLConnection, "_wrap_socket_with_ssl")),
-    "sentinels": ("redis", without(redis.sentinel.Sentinel, "discover_master")),
-    "the format of files": ("prometheus_client", replaced(mmap_dict, "_unpack_two_doubles", lambda *_: (0.0, 0.0))),
-    "the names of files": ("prometheus_client", replaced(multiprocess, "mark_process_dead")),
-    "sums": ("prometheus_client", replaced(multiprocess.MultiProcessCollector, "collect", lambda _: [])),
-    "buckets": ("prometheus_client", replaced(Histogram, "observe")),
+    "set_body_reader is not called": ("gunicorn", replaced(gunicorn.http.message.Message, "__init__")),
+    "no read_into": ("gunicorn", without(gunicorn.http.message.Request, "read_into")),
+    "manage_workers is not called": ("gunicorn", replaced(gunicorn.arbiter.Arbiter, "run")),
+    "no setting control_socket_disable": (
+        "gunicorn",
+        replaced(gunicorn.config, "KNOWN_SETTINGS", settings_without("control_socket_disable")),
+    ),
+    "no setting header_map": ("gunicorn", replaced(gunicorn.config, "KNOWN_SETTINGS", settings_without("header_map"))),
+    "do_read is not called": ("gevent", replaced(gevent.baseserver.BaseServer, "_do_read")),
+    "other parameters of handle_error": ("gevent", replaced(gevent.hub.Hub, "handle_error")),
+    "no _sock": ("gevent", replaced(gevent.socket, "socket", type("socket", (), {}))),
+    "other parameters of _compile_builder": ("Werkzeug", replaced(Rule, "_compile_builder", lambda *_: nothing)),
+    "no fields in Headers": ("Werkzeug", replaced(Headers, "to_wsgi_list", lambda _: [])),
+    "another status": ("Werkzeug", replaced(Response, "status", property(lambda _: "200 OK"))),
+    "call_on_close is ignored": ("Werkzeug", replaced(Response, "close")),
+    "the check is not called": (
+        "Flask-Limiter",
+        replaced(flask_limiter.Limiter, "init_app", other_limiter),
+    ),
+    "another last hook": ("Flask-Limiter", replaced(flask_limiter.Limiter, "init_app", limiter_with_last_hook)),
+    "_validate_claims is not called": ("PyJWT", replaced(jwt.PyJWT, "decode_complete", decode_without_claims_hook)),
+    "_decode_payload is not called": ("PyJWT", replaced(jwt.PyJWT, "decode_complete", decode_without_payload_hook)),
+    "no _validate_iss": ("PyJWT", without(jwt.PyJWT, "_validate_iss")),
+    "_validate_aud accepts all": ("PyJWT", replaced(jwt.PyJWT, "_validate_aud")),
+    "_load is not called": ("PyJWT", replaced(jwt.PyJWS, "decode_complete", decode_with_another_reader)),
+    "connect ignores _connect": ("redis", replaced(redis.connection.Connection, "connect")),
+    "no _wrap_socket_with_ssl": ("redis", without(redis.connection.SSLConnection, "_wrap_socket_with_ssl")),
+    "no discover_master": ("redis", without(redis.sentinel.Sentinel, "discover_master")),
+    "another file format": ("prometheus_client", replaced(mmap_dict, "_unpack_two_doubles", lambda *_: (0.0, 0.0))),
+    "gauges stay": ("prometheus_client", replaced(multiprocess, "mark_process_dead")),
+    "no samples": ("prometheus_client", replaced(multiprocess.MultiProcessCollector, "collect", lambda _: [])),
+    "observe ignores _buckets": ("prometheus_client", replaced(Histogram, "observe")),
 }
 
 
-def test_the_libraries_that_are_installed_fit() -> None:
+def test_the_installed_libraries_pass_all_checks() -> None:
     check_libraries()
 
 
 @pytest.mark.parametrize(("library", "change"), CHANGES.values(), ids=CHANGES)
-def test_each_change_is_noticed(monkeypatch: pytest.MonkeyPatch, library: str, change: Change) -> None:
+def test_each_change_is_detected(monkeypatch: pytest.MonkeyPatch, library: str, change: Change) -> None:
     with monkeypatch.context() as patch:
         change(patch)
         with pytest.raises(LibraryMismatch) as caught:
@@ -145,21 +149,21 @@ def test_each_change_is_noticed(monkeypatch: pytest.MonkeyPatch, library: str, c
     check_libraries()
 
 
-def test_flask_cors_that_registers_nothing_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flask_cors_that_registers_nothing_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cors, "CORS", nothing)
     with pytest.raises(LibraryMismatch, match="flask-cors"):
         cors.install(Flask("test"), CorsSettings(origins=("https://app.example.com",)))
 
 
-def test_all_settings_of_the_configuration_file_are_checked() -> None:
+def test_all_settings_in_gunicorn_conf_are_checked() -> None:
     tree = ast.parse((ROOT / "gunicorn.conf.py").read_text())
     names = {target.id for one in tree.body if isinstance(one, ast.Assign) for target in one.targets}  # type: ignore[attr-defined]
     names |= {one.name for one in tree.body if isinstance(one, ast.FunctionDef)}
-    assert names - {"settings"} == set(calls.SETTINGS)
+    assert names - {"settings"} == set(overrides.SETTINGS)
 
 
 @pytest.mark.parametrize("command", [["gunicorn", "wsgi:app"], ["flask", "check"]], ids=["gunicorn", "check"])
-def test_nothing_starts_then_and_the_message_names_the_library(tmp_path: Path, command: Sequence[str]) -> None:
+def test_a_changed_library_ends_the_start_with_its_name(tmp_path: Path, command: Sequence[str]) -> None:
     # Python runs this file before anything else.
     (tmp_path / "sitecustomize.py").write_text("import jwt\ndel jwt.PyJWT._validate_iss\n")
     environ = clean_environment() | {

@@ -1,4 +1,4 @@
-"""The methods and names that the gateway puts in the place of a library's, and who has to use them."""
+"""The methods of libraries that the gateway overrides or replaces, and the functions that must use them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from gunicorn.config import make_settings
 
 from gateway.gunicorn.parser_settings import PARSER_SETTINGS
 
-# By library: a function, its parameters where the gateway's function takes their place ("" where it does not), and the
-# names that the function has to use.
-CALLS: dict[str, list[tuple[str, str, str]]] = {
+# For each library: a function, its parameters if the gateway replaces it (else ""), and names that it must use.
+OVERRIDES: dict[str, list[tuple[str, str, str]]] = {
     "gunicorn": [
         (
             "gunicorn.workers.base_async:AsyncWorker.handle",
@@ -63,19 +62,19 @@ CALLS: dict[str, list[tuple[str, str, str]]] = {
         ("prometheus_client:Histogram.observe", "", "_upper_bounds _buckets _sum inc"),
     ],
 }
-# gunicorn ignores names in its configuration file that it does not know.
+# Names in gunicorn.conf.py: gunicorn ignores unknown ones.
 SETTINGS = (
     "bind workers worker_class worker_connections keepalive graceful_timeout backlog accesslog errorlog "
     "control_socket_disable on_starting when_ready on_reload pre_fork post_fork post_worker_init worker_exit child_exit"
 ).split()
 
 
-def check_calls(path: str, parameters: str, names: str) -> None:
-    """Raises AttributeError, ImportError or LookupError where the function is not there or is another one."""
+def check_override(path: str, parameters: str, names: str) -> None:
+    """Raises AttributeError, ImportError or LookupError if the function is missing or has changed."""
     code: CodeType = resolve_name(path).__code__
-    taken = " ".join(code.co_varnames[: code.co_argcount])
-    if parameters and taken != parameters:
-        raise LookupError(f"{path} takes ({taken}) instead of ({parameters})")
+    actual = " ".join(code.co_varnames[: code.co_argcount])
+    if parameters and actual != parameters:
+        raise LookupError(f"{path} has the parameters ({actual}) instead of ({parameters})")
     used = set(names_in(code))
     if missing := [name for name in names.split() if name not in used]:
         raise LookupError(f"{path} does not use {', '.join(missing)}")
@@ -83,11 +82,11 @@ def check_calls(path: str, parameters: str, names: str) -> None:
 
 def check_settings() -> None:
     if unknown := sorted({*SETTINGS, *PARSER_SETTINGS} - set(make_settings())):
-        raise LookupError(f"there are no settings {', '.join(unknown)}")
+        raise LookupError(f"it has no settings {', '.join(unknown)}")
 
 
 def names_in(code: CodeType) -> Iterator[str]:
-    """The global names and attributes that a function uses, functions inside of it included."""
+    """The global names and attributes that a function uses, including its nested functions."""
     yield from code.co_names
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
