@@ -116,7 +116,7 @@ def check_limiter() -> None:
 
 
 def check_tokens() -> None:
-    """Claims and signatures are checked, with a new JOSE header and with a cached one. Times are not checked by PyJWT."""
+    """Claims and signatures are checked with a new JOSE header and with a cached one. Times are checked elsewhere."""
     secret = bytes(range(32))
     key = jwt.PyJWK({"kty": "oct", "k": base64.urlsafe_b64encode(secret).decode().rstrip("=")}, "HS256")
     tokens = CompactJWT({"require": ["exp", "sub"], "enforce_minimum_key_length": True})
