@@ -40,6 +40,7 @@ from gateway.status.worker_state import LiveService, WorkerState
 from gateway.system.shutdown import GATEWAY_SHUTDOWN, WORKER_SHUTDOWN
 from gateway.telemetry.gauges import Gauges
 from gateway.telemetry.metrics.registry import Metrics
+from gateway.telemetry.span_recorder import store_url_rule
 from gateway.telemetry.telemetry import TELEMETRY, Telemetry
 from gateway.tokens.identity_signer import IdentitySigner
 from gateway.tokens.verifier import Verifier
@@ -86,7 +87,7 @@ def build(settings: Settings, dependencies: Dependencies = DEFAULTS) -> Flask:
     # one here sees the response last, so that `finish` adds the request id to every response, also to errors.
     app.after_request(RequestFinish(telemetry.records, time.monotonic).finish)
     if telemetry.spans is not None:
-        app.after_request(telemetry.spans.store_response_facts)
+        app.after_request(store_url_rule)
     # First: all later stages read the exchange that it creates.
     app.before_request(RequestStart(settings.proxy, time.monotonic, make_propagator(settings.tracing)).begin)
     hosts = host_check.install(app, settings.server.allowed_hosts)

@@ -23,17 +23,6 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class ResponseFacts:
-    """What a span records of the response and only the server knows. It is stored until the response has been sent."""
-
-    status: int
-    route: str | None
-    scheme: str
-    host: str
-    protocol: str
-
-
-@dataclass(slots=True)
 class Exchange:
     """One request and its response. Times are monotonic seconds."""
 
@@ -70,8 +59,8 @@ class Exchange:
     error_cause: str = ""
     # Time until the head of the response was ready, without the time spent waiting for Redis and the service.
     own_seconds: float = 0.0
-    # Set where spans are recorded.
-    response_facts: ResponseFacts | None = None
+    # Set where spans are recorded: the URL rule, which Flask forgets before the response has been sent.
+    url_rule: str | None = None
 
     @property
     def trace_id(self) -> str | None:

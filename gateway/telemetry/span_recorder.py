@@ -10,7 +10,6 @@ from flask import Response, request
 
 from gateway import context
 from gateway.config import TracingSettings
-from gateway.context import Exchange, ResponseFacts
 from gateway.errors import ConfigurationError
 from gateway.telemetry.path_redaction import PathRedaction
 from gateway.telemetry.request_records import RequestRecord
@@ -44,36 +43,16 @@ class SpanRecorder:
         self._redaction = redaction
         self._has_failed = False
 
-    def store_response_facts(self, response: Response) -> Response:
-        """A Flask after_request hook: stores what the span needs and what no longer exists when the response has been
-        sent."""
-        exchange = context.current_or_none()
-        if exchange is not None and exchange.trace is not None and exchange.trace.is_recorded:
-            environ = exchange.environ
-            exchange.response_facts = ResponseFacts(
-                response.status_code,
-                self._route_of(exchange),
-                environ["wsgi.url_scheme"],
-                environ.get("HTTP_HOST", ""),
-                environ["SERVER_PROTOCOL"],
-            )
-        return response
-
     def close(self) -> None:
         """Sends the spans that are still queued. Called at the end of a worker."""
         self._export.close()
 
-    def _route_of(self, exchange: Exchange) -> str | None:
-        if exchange.policy is not None:
-            return exchange.policy.path
-        return request.url_rule.rule if request.url_rule is not None else None
-
     def export_spans(self, records: Sequence[RequestRecord]) -> None:
         for record in records:
             exchange = record.exchange
-            if exchange.response_facts is None or exchange.trace is None:
+            if exchange.trace is None or not exchange.trace.is_recorded:
                 continue
-            outer = server_span(exchange, exchange.response_facts, record.ended, self._redaction.path_of(exchange))
+            outer = server_span(record, self._redaction.path_of(exchange))
             urls = [self._redaction.upstream_url(exchange, attempt.url) for attempt in exchange.attempts]
             try:
                 self._export.send(exchange.trace, outer, inner_spans(exchange, urls))
@@ -82,3 +61,11 @@ class SpanRecorder:
                 if not self._has_failed:
                     self._has_failed = True
                     log.exception("tracing: spans can't be created; further failures are not logged")
+
+
+def store_url_rule(response: Response) -> Response:
+    """A Flask after_request hook."""
+    exchange = context.current_or_none()
+    if exchange is not None and request.url_rule is not None:
+        exchange.url_rule = request.url_rule.rule
+    return response

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from gateway.context import Exchange, ResponseFacts
+from gateway.context import Exchange
 from gateway.proxy.forward_request import Attempt
+from gateway.telemetry.request_records import RequestRecord
 
 Attributes = dict[str, str | int | bool]
 Kind = Literal["server", "internal", "client"]
@@ -32,19 +33,21 @@ class SpanRecord:
     span_id: str = ""
 
 
-def server_span(exchange: Exchange, served: ResponseFacts, ended: float, path: str) -> SpanRecord:
+def server_span(record: RequestRecord, path: str) -> SpanRecord:
     """The whole request, until the last byte of the response. `path` is the redacted path."""
+    exchange, environ = record.exchange, record.exchange.environ
+    route = exchange.policy.path if exchange.policy is not None else exchange.url_rule
     attributes = method_attributes(exchange.method)
     attributes["url.path"] = path
-    attributes["url.scheme"] = served.scheme
-    attributes["http.response.status_code"] = served.status
+    attributes["url.scheme"] = environ["wsgi.url_scheme"]
+    attributes["http.response.status_code"] = record.status
     attributes["client.address"] = exchange.client.address
     attributes["network.peer.address"] = exchange.client.peer
-    attributes["network.protocol.version"] = served.protocol.removeprefix("HTTP/")
+    attributes["network.protocol.version"] = environ["SERVER_PROTOCOL"].removeprefix("HTTP/")
     attributes["gateway.request_id"] = exchange.request_id
-    if served.route is not None:
-        attributes["http.route"] = served.route
-    if match := HOST.fullmatch(served.host):
+    if route is not None:
+        attributes["http.route"] = route
+    if match := HOST.fullmatch(environ.get("HTTP_HOST", "")):
         attributes["server.address"] = match[1].strip("[]")
         if match[2]:
             attributes["server.port"] = int(match[2])
@@ -53,15 +56,15 @@ def server_span(exchange: Exchange, served: ResponseFacts, ended: float, path: s
     if exchange.error_code:
         attributes["gateway.error"] = exchange.error_code
     # A 4xx and a client that left are not errors of a server's span.
-    is_error = served.status >= 500 or exchange.error_code == "upstream_aborted"
+    is_error = record.status >= 500 or exchange.error_code == "upstream_aborted"
     if is_error:
-        attributes["error.type"] = exchange.error_code or str(served.status)
+        attributes["error.type"] = exchange.error_code or str(record.status)
     name = method_name(exchange.method)
     return SpanRecord(
-        name if served.route is None else f"{name} {served.route}",
+        name if route is None else f"{name} {route}",
         "server",
         exchange.started,
-        ended,
+        record.ended,
         attributes,
         is_error,
     )
