@@ -28,7 +28,7 @@ class Caller:
 
     principal: Principal | None
     address: str
-    fields: Sequence[tuple[str, str]]
+    headers: Sequence[tuple[str, str]]
     service: str
     route: str
 
@@ -48,7 +48,7 @@ class Caller:
             return f"route:{self.route}"
         kind, _, name = dimension.partition(":")
         if kind == "header":
-            values = [value for key, value in self.fields if key.lower() == name.lower()]
+            values = [value for key, value in self.headers if key.lower() == name.lower()]
             return f"{dimension}={quoted(','.join(values))}" if values else self.key
         if kind == "claim" and self.principal is not None:
             value = claim_text(self.principal, name)

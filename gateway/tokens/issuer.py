@@ -26,12 +26,12 @@ REASONS: tuple[tuple[type[Exception], str, str], ...] = (
 class Issuer:
     """Verifies tokens of one issuer. `exp` and `sub` are required in addition to `required_claims`."""
 
-    def __init__(self, rules: KeySettings, keys: KeySource, required_claims: tuple[str, ...]) -> None:
-        self.name = rules.issuer or ""
+    def __init__(self, settings: KeySettings, keys: KeySource, required_claims: tuple[str, ...]) -> None:
+        self.name = settings.issuer or ""
         self.keys = keys
-        self.lifetime_seconds = rules.lifetime_seconds
-        self._rules = rules
-        self._type = None if rules.token_type is None else media_type(rules.token_type)
+        self.lifetime_seconds = settings.lifetime_seconds
+        self._settings = settings
+        self._type = None if settings.token_type is None else media_type(settings.token_type)
         self._jwt = CompactJWT(
             {
                 # A token without `exp` would be valid for ever.
@@ -78,7 +78,7 @@ class Issuer:
 
     def _claims_by(self, key: jwt.PyJWK, token: str) -> dict[str, Any]:
         # A token with an audience is refused if no audience is configured, too (RFC 7519 4.1.3).
-        return self._jwt.verified_claims(token, key, self._rules.audience, self._rules.issuer)
+        return self._jwt.verified_claims(token, key, self._settings.audience, self._settings.issuer)
 
 
 def media_type(typ: str) -> str:

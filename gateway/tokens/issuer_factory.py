@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gateway.config import IssuerSettings, JwtSettings, KeySettings
+from gateway.config import JwtSettings, KeySettings
 from gateway.config.token_models import ASYMMETRIC
 from gateway.document_fetch import url_fetcher
 from gateway.errors import ConfigurationError
@@ -38,7 +38,7 @@ def make_issuers(settings: JwtSettings, clock: Callable[[], float], jitter: Call
 
 def make_key_source(
     name: str,
-    own: KeySettings | IssuerSettings,
+    own: KeySettings,
     settings: JwtSettings,
     clock: Callable[[], float],
     jitter: Callable[[], float],
