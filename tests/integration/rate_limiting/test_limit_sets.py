@@ -213,8 +213,10 @@ def test_on_redis_failure_of_each_route_and_its_metrics(
     assert statuses(gateway, "/api/rules", 7, who) == {200: 7}
     refused = gateway.get("/api/devices/safe", who)
     assert (refused.status, refused.value("X-Gateway-Error")) == (503, "limiter_unavailable")
-    told = {way: metric_value(gateway, "gateway_quota_fallbacks_total", way=way) for way in ("local", "open", "closed")}
-    assert told == {"local": 7, "open": 7, "closed": 1}
+    counts = {
+        way: metric_value(gateway, "gateway_quota_fallbacks_total", way=way) for way in ("local", "open", "closed")
+    }
+    assert counts == {"local": 7, "open": 7, "closed": 1}
     assert metric_value(gateway, "gateway_redis_failures_total") >= 1
     assert metric_value(gateway, "gateway_redis_down") == 1
 
@@ -324,7 +326,7 @@ def test_a_cost_above_every_limit_is_a_configuration_error(settings: dict[str, A
     services = {
         "devices": {"cost": 6, "routes": [{"path": "/api/devices/a", "limits": ["9/second burst 3"], "cost": 4}]}
     }
-    with pytest.raises(AssertionError) as told:
+    with pytest.raises(AssertionError) as caught:
         flask("check", settings={"ratelimit": {"default": "5/day", "anonymous": "9/day"}, "services": services})
-    assert "services.devices.cost: 6 is more than '5/day' can ever allow" in str(told.value)
-    assert "services.devices.routes[0].cost: 4 is more than '9/second burst 3' can ever allow" in str(told.value)
+    assert "services.devices.cost: 6 is more than '5/day' can ever allow" in str(caught.value)
+    assert "services.devices.routes[0].cost: 4 is more than '9/second burst 3' can ever allow" in str(caught.value)

@@ -207,14 +207,14 @@ def test_a_key_of_another_type_fails_no_limit(counters: RedisCounters, admin: Re
     (key,) = admin.keys("*")
     admin.delete(key)
     admin.lpush(key, "of another program")
-    marks = RevocationLookup(["gateway:revoked:sub:ada", "gateway:revoked:jti:1", "gateway:revoked:jti:2"])
-    admin.set(marks.keys[0], "7 about")
+    lookup = RevocationLookup(["gateway:revoked:sub:ada", "gateway:revoked:jti:1", "gateway:revoked:jti:2"])
+    admin.set(lookup.keys[0], "7 about")
     # Any value at the key of a revocation revokes the token.
-    admin.sadd(marks.keys[1], "x")
-    results = [counters.consume(checks, lookup=marks) for _ in range(3)]
+    admin.sadd(lookup.keys[1], "x")
+    results = [counters.consume(checks, lookup=lookup) for _ in range(3)]
     assert [[one.passed for one in results] for results in results] == [[True, True], [True, True], [False, True]]
     assert [results[1].remaining for results in results] == [2, 1, 1]
-    assert marks.values == [7, 0, None]
+    assert lookup.values == [7, 0, None]
     assert admin.type(key) == b"string"
 
 

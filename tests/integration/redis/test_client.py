@@ -108,10 +108,10 @@ def test_keys_of_one_request_are_on_one_cluster_node() -> None:
         counters, revocations = RedisCounters(redis), Revocations(redis, 60)
         revocations.revoke_subject("ada", "")
         for caller in range(20):
-            marks = RevocationLookup([f"gateway:revoked:sub:{caller}"])
-            asks = [LimitCheck(f"{caller}", 5, 86400), LimitCheck(f"{caller}", 9, 3600)]
+            lookup = RevocationLookup([f"gateway:revoked:sub:{caller}"])
+            checks = [LimitCheck(f"{caller}", 5, 86400), LimitCheck(f"{caller}", 9, 3600)]
             # Redis refuses calls with keys of several slots (CROSSSLOT).
-            assert [one.passed for one in counters.consume(asks, lookup=marks, partition_key=f"{caller}")] == [
+            assert [one.passed for one in counters.consume(checks, lookup=lookup, partition_key=f"{caller}")] == [
                 True,
                 True,
             ]

@@ -252,8 +252,8 @@ def test_revocations_apply_while_redis_refuses_writes(gateways: Gateways, name: 
         for gateway, expected in zip(gateways, (200, 200, 503), strict=True):
             for _ in range(6):
                 # No limit applies to /api/free, so only the revocation is looked up.
-                asked = [(path, jti) for jti in (token, "another") for path in ("/api/devices", "/api/free")]
-                statuses = [get(gateway, path, bearer(fresh_subject(), jti=jti)).status for path, jti in asked]
+                requests = [(path, jti) for jti in (token, "another") for path in ("/api/devices", "/api/free")]
+                statuses = [get(gateway, path, bearer(fresh_subject(), jti=jti)).status for path, jti in requests]
                 assert statuses == [503 if expected == 503 else 401, 401, expected, 200]
             assert state(gateway) == "down"
             assert get(gateway, "/api/free", bearer(fresh_subject(), jti=token)).status == 401

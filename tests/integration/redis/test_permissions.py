@@ -84,13 +84,13 @@ def share_documents(url: str) -> None:
     name = f"service-{next(numbers)}"
     store = DocumentStore(SharedRedis(url, 10))
     version = sha256(b"{}").hexdigest()
-    kept = DocumentState(version, checked_at=1.0)
+    state = DocumentState(version, checked_at=1.0)
     assert store.lock_fetch(name, 10)
     assert not store.lock_fetch(name, 10)
-    store.write(name, kept, b"{}")
-    store.write(name, kept, None)
+    store.write(name, state, b"{}")
+    store.write(name, state, None)
     store.unlock_fetch(name)
-    assert store.read([name, "rules"]) == {name: kept}
+    assert store.read([name, "rules"]) == {name: state}
     assert store.content(name, version, 100) == b"{}"
 
 

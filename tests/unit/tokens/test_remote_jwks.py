@@ -33,10 +33,10 @@ def a_key() -> PyJWK:
 class Clock:
     def __init__(self) -> None:
         self.now = 1000.0
-        self.looks = 0
+        self.reads = 0
 
     def __call__(self) -> float:
-        self.looks += 1
+        self.reads += 1
         return self.now
 
 
@@ -211,9 +211,9 @@ def test_all_callers_with_a_new_key_wait_for_one_fetch(
     callers.ask("known")
     provider.keys["new"] = a_key()
     provider.hang()
-    looks = clock.looks
+    reads = clock.reads
     started = [callers.start("new") for _ in range(50)]
-    eventually(lambda: provider.loads == 2 and clock.looks >= looks + 50)
+    eventually(lambda: provider.loads == 2 and clock.reads >= reads + 50)
     provider.go_on()
     assert {one.result(20) for one in started} == {provider.keys["new"]}
     assert provider.loads == 2
@@ -228,9 +228,9 @@ def test_a_fetch_that_started_before_the_request_is_followed_by_another(
     eventually(lambda: provider.loads == 2)
     provider.keys["new"] = a_key()
     clock.now += COOLDOWN
-    looks = clock.looks
+    reads = clock.reads
     second = callers.start("new")
-    eventually(lambda: clock.looks > looks)
+    eventually(lambda: clock.reads > reads)
     provider.go_on()
     assert first.result(20) == "unknown_key"
     assert second.result(20) is provider.keys["new"]
@@ -286,9 +286,9 @@ def test_a_fetch_longer_than_the_cooldown_is_followed_by_one_more(
     eventually(lambda: provider.loads == 2)
     for _ in range(5):
         clock.now += COOLDOWN
-        looks = clock.looks
+        reads = clock.reads
         waiting.append(callers.start("random"))
-        eventually(lambda looks=looks: clock.looks > looks)  # type: ignore[misc]
+        eventually(lambda reads=reads: clock.reads > reads)  # type: ignore[misc]
     provider.go_on()
     assert {one.result(20) for one in waiting} == {"unknown_key"}
     assert provider.loads == 3
