@@ -1,4 +1,4 @@
-"""CPU time of merging 50 services with 2 000 operations, and of answering with the finished document.
+"""CPU time of merging 50 services with 2 000 operations, and of serving the rendered document.
 
 Run it with `.venv/bin/python -m tests.benchmarks.openapi_merge`."""
 
@@ -17,12 +17,12 @@ from gateway.route_policy import service_policies
 from gateway.routes.docs.views import cached_response
 from tests.benchmarks.load import counted_rounds
 
-SERVICES, PATHS, ROUNDS, ANSWERS = 50, 10, 5, 2000
+SERVICES, PATHS, ROUNDS, RESPONSES = 50, 10, 5, 2000
 METHODS = ("get", "put", "post", "delete")
 
 
 def raw_document(name: str, version: str) -> bytes:
-    """As large as FastAPI would write it: for each path two models, parameters and validation errors."""
+    """A document of FastAPI's size: for each path a model, parameters and validation errors."""
     paths: dict[str, Any] = {}
     schemas: dict[str, Any] = {"Error": {"type": "object", "properties": {"loc": {"items": {"type": "string"}}}}}
     for number in range(PATHS):
@@ -63,7 +63,7 @@ def part_of(name: str, document: dict[str, Any]) -> ServiceDocument:
     )
 
 
-def tell(what: str, started: float, times: int = 1) -> None:
+def report(what: str, started: float, times: int = 1) -> None:
     print(f"{what}: {(time.process_time() - started) / times:.3f} s CPU")
 
 
@@ -72,26 +72,26 @@ def run() -> None:
     print(f"{SERVICES} services, {SERVICES * PATHS * len(METHODS)} operations, {sum(map(len, raw.values()))} bytes")
     started = time.process_time()
     parts = [part_of(name, parse_document(one)) for name, one in raw.items()]
-    tell("read", started)
+    report("parse", started)
     started = time.process_time()
     for _ in counted_rounds(ROUNDS):
         result = merge(parts, GatewayFacts())
-    tell("merge", started, ROUNDS)
+    report("merge", started, ROUNDS)
     started = time.process_time()
     document_of("s0", parts, GatewayFacts())
-    tell("one service", started)
+    report("one service", started)
     started = time.process_time()
     written = json.dumps(result)
-    tell(f"write {len(written)} bytes", started)
+    report(f"write {len(written)} bytes", started)
     started = time.process_time()
     snapshot = make_snapshot(parts, GatewayFacts(), [])
-    tell("everything that is sent, of all and of each service, compressed too", started)
+    report("render and compress the merged document and each service's", started)
     with Flask(__name__).test_request_context("/openapi.json", headers={"Accept-Encoding": "gzip"}):
         started = time.process_time()
-        for _ in range(ANSWERS):
+        for _ in range(RESPONSES):
             cached_response(snapshot.documents[""], "application/json")
-    microseconds = (time.process_time() - started) / ANSWERS * 1e6
-    print(f"cached_response /openapi.json from the finished document: {microseconds:.0f} µs CPU")
+    microseconds = (time.process_time() - started) / RESPONSES * 1e6
+    print(f"cached_response /openapi.json from the rendered document: {microseconds:.0f} µs CPU")
 
 
 if __name__ == "__main__":
