@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from queue import Empty, SimpleQueue
-from threading import Lock, Thread
+from functools import partial
+from threading import Lock
 from typing import Generic, TypeVar
 
 from redis import RedisError
 from redis.exceptions import InvalidResponse
 from redis.exceptions import TimeoutError as RedisTimeout
+
+from gateway.system.threads import TaskGroup
 
 Server = TypeVar("Server")
 Response = TypeVar("Response")
@@ -48,27 +50,21 @@ class FirstResponse(Generic[Server, Response]):
             raise self._failure.with_traceback(None)
 
     def _ask_all(self, servers: list[Server]) -> Response:
-        responses: SimpleQueue[Response | Exception] = SimpleQueue()
+        responses: list[Response] = []
+        failures: list[Exception] = [RedisTimeout("no server responds")]
 
         def ask(server: Server) -> None:
             try:
-                responses.put(self._ask(server))
+                responses.append(self._ask(server))
             except (RedisError, OSError) as error:
-                responses.put(error)
+                failures.append(error)
             except Exception as error:
                 # The response has another structure: this is not the expected kind of server.
-                responses.put(InvalidResponse(f"an unexpected response ({type(error).__name__})"))
+                failures.append(InvalidResponse(f"an unexpected response ({type(error).__name__})"))
 
-        deadline = time.monotonic() + self._timeout_seconds
-        for server in servers:
-            Thread(target=ask, args=(server,), daemon=True).start()
-        failure: Exception = RedisTimeout("no server responds")
-        for _ in servers:
-            try:
-                response = responses.get(timeout=max(0.0, deadline - time.monotonic()))
-            except Empty:
-                break
-            if not isinstance(response, Exception):
-                return response
-            failure = response
-        raise failure
+        tasks = TaskGroup(len(servers))
+        tasks.begin(partial(ask, server) for server in servers)
+        tasks.wait(self._timeout_seconds, lambda: bool(responses))
+        for response in responses:
+            return response
+        raise failures[-1]
