@@ -7,7 +7,8 @@ import os
 import socket
 import time
 from collections.abc import Sequence
-from threading import Event, Thread
+from concurrent.futures import Future
+from threading import Thread
 from typing import Any
 
 # How long callers share a lookup before another one is started beside it, and how many may run at once.
@@ -39,26 +40,6 @@ def parse_address(host: str, port: int) -> Address | None:
     return None
 
 
-class LookupResult:
-    """The result of a lookup, for all callers that wait for it."""
-
-    def __init__(self) -> None:
-        self._is_done = Event()
-        self._addresses: Sequence[Address] = ()
-        self._error: Exception | None = None
-
-    def set(self, addresses: Sequence[Address], error: Exception | None) -> None:
-        self._addresses, self._error = addresses, error
-        self._is_done.set()
-
-    def wait(self, timeout_seconds: float) -> Sequence[Address]:
-        if not self._is_done.wait(max(0, timeout_seconds)):
-            raise TimeoutError("the name was not looked up in time")
-        if self._error is not None:
-            raise self._error.with_traceback(None)
-        return self._addresses
-
-
 class Name:
     """A name that is being looked up by the system's resolver.
 
@@ -69,7 +50,7 @@ class Name:
     def __init__(self, host: str, port: int) -> None:
         self._host = host
         self._port = port
-        self._result = LookupResult()
+        self._result: Future[Sequence[Address]] = Future()
         # When each lookup that is running was started.
         self._running: list[float] = []
 
@@ -77,7 +58,13 @@ class Name:
         result, now = self._result, time.monotonic()
         if len(self._running) < MAX_LOOKUPS and all(now - started > SHARED_SECONDS for started in self._running):
             self._start(now)
-        return result.wait(timeout_seconds)
+        try:
+            error = result.exception(max(0, timeout_seconds))
+        except TimeoutError:
+            raise TimeoutError("the name was not looked up in time") from None
+        if error is not None:
+            raise error.with_traceback(None)
+        return result.result()
 
     def _start(self, now: float) -> None:
         self._running.append(now)
@@ -107,8 +94,11 @@ class Name:
         if not self._running:
             NAMES.pop((self._host, self._port), None)
         # Later callers need a new lookup.
-        result, self._result = self._result, LookupResult()
-        result.set(addresses, error)
+        result, self._result = self._result, Future()
+        if error is None:
+            result.set_result(addresses)
+        else:
+            result.set_exception(error)
 
 
 def no_thread() -> OSError:

@@ -6,7 +6,6 @@ import _socket
 import select
 import socket
 import ssl
-import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
@@ -63,7 +62,7 @@ def wait_until_readable(sock: Any) -> None:
 def system_poll(sock: socket.socket | int, event: int = select.POLLIN) -> select.poll:
     """A poll object of the system, also if gevent has replaced that. Its `poll(0)` returns at once whether there is
     something to read, or the peer has gone."""
-    poll: select.poll = original("select", "poll")()
+    poll: select.poll = original("poll")()
     poll.register(sock, event)
     return poll
 
@@ -73,7 +72,7 @@ def wait_for_any(events: Mapping[int, int], seconds: float | None = None) -> set
 
     gevent's poll supports only reading and writing. With epoll, gevent can wait for the epoll's own descriptor, and so
     for the end of a connection behind unread bytes (POLLRDHUP)."""
-    epoll = original("select", "epoll")
+    epoll = original("epoll")
     if epoll is None:
         poll: Any = select.poll()
         for descriptor, event in events.items():
@@ -90,14 +89,11 @@ def wait_for_any(events: Mapping[int, int], seconds: float | None = None) -> set
         return {descriptor for descriptor, _ in poll.poll(0)}
 
 
-def original(module: str, name: str) -> Any:
-    """The system's object that gevent has replaced or removed; None if the system has none."""
-    if is_module_patched(module):
-        try:
-            return get_original(module, name)
-        except AttributeError:
-            return None
-    return getattr(sys.modules[module], name, None)
+def original(name: str) -> Any:
+    """What gevent has replaced or removed in the module `select`; None if the system has none."""
+    with suppress(AttributeError):
+        return get_original("select", name)
+    return None
 
 
 def peek(sock: socket.socket) -> bytes | None:
