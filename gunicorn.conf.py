@@ -59,7 +59,7 @@ def on_starting(server):
         try:
             server.gateway.redis = PrivateRedis.start()
         except ConfigurationError as error:
-            sys.exit("The configuration can't be used:\n" + error.listing())
+            sys.exit(error.listing())
         MASTER_CONFIG.use_private_redis(server.gateway.redis.url)
         server.log.info(
             "redis_url is not set: counters and revocations are in a private Redis that ends with this gateway"

@@ -10,29 +10,30 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 
-class ConfigurationError(Exception):
-    """The configuration can't be used. `errors` has a line for each, with the full name of the setting."""
+class CannotStart(Exception):
+    """The gateway can't start. `errors` has a line for each reason."""
+
+    heading: ClassVar[str]
 
     def __init__(self, errors: Sequence[str]) -> None:
         self.errors = list(errors)
         super().__init__("\n".join(self.errors))
 
     def listing(self) -> str:
-        """One error a line, indented."""
-        return "\n".join(f"  {line}" for line in self.errors)
-
-
-class LibraryMismatch(Exception):
-    """Installed libraries don't behave as the gateway needs. `mismatches` has one line for each difference."""
-
-    def __init__(self, mismatches: Sequence[str]) -> None:
-        self.mismatches = list(mismatches)
-        super().__init__("; ".join(self.mismatches))
-
-    def listing(self) -> str:
         """The message for the person who starts the gateway."""
-        lines = "".join(f"\n  {line}" for line in self.mismatches)
-        return f"The installed libraries don't fit the gateway; install those of requirements.txt.{lines}"
+        return "\n  ".join([self.heading, *self.errors])
+
+
+class ConfigurationError(CannotStart):
+    """The configuration can't be used. Each line has the full name of the setting."""
+
+    heading = "The configuration can't be used:"
+
+
+class LibraryMismatch(CannotStart):
+    """Installed libraries don't behave as the gateway needs. Each line is one difference."""
+
+    heading = "The installed libraries don't fit the gateway; install those of requirements.txt."
 
 
 class RevocationNotStored(Exception):

@@ -11,16 +11,16 @@ from flask import Flask
 from gateway.cli import add_commands, root_context
 from gateway.cli.output import CouldNotRun
 from gateway.config import load_settings
-from gateway.errors import ConfigurationError, LibraryMismatch
+from gateway.errors import CannotStart
 
 
-def application_for_help(error: ConfigurationError | LibraryMismatch) -> Flask:
+def application_for_help(error: CannotStart) -> Flask:
     """An application whose commands only show their help, or print the schema that helps to correct the file. Raises
     ClickException for all other commands."""
     arguments = sys.argv[1:]
     prints_schema = arguments[-2:] == ["config", "schema"]
     # For `flask check`, errors are a result (exit code 1); the other commands could not run (exit code 2).
-    failure = (click.ClickException if "check" in arguments else CouldNotRun)(message_of(error))
+    failure = (click.ClickException if "check" in arguments else CouldNotRun)(error.listing())
     if root_context() is None or (arguments and "--help" not in arguments and not prints_schema):
         raise failure from error
 
@@ -33,9 +33,3 @@ def application_for_help(error: ConfigurationError | LibraryMismatch) -> Flask:
         command.callback = refuse
     click.echo(f"{failure.message}\n", err=True)
     return app
-
-
-def message_of(error: ConfigurationError | LibraryMismatch) -> str:
-    if isinstance(error, LibraryMismatch):
-        return error.listing()
-    return "The configuration can't be used:\n" + error.listing()

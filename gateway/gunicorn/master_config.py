@@ -16,7 +16,7 @@ from pydantic import SecretStr
 
 from gateway.config import Settings, adopt, with_keys
 from gateway.config.load import load
-from gateway.errors import ConfigurationError, LibraryMismatch
+from gateway.errors import CannotStart, ConfigurationError
 from gateway.gunicorn.descriptor_limit import raise_descriptor_limit
 from gateway.system.memory import build_without_garbage_collection
 from gateway.telemetry.metrics.worker_files import open_metrics_folder
@@ -61,11 +61,9 @@ class MasterConfig:
             if self.listeners is not None:
                 self.listeners.prepare(settings.server.addresses)
             raise_descriptor_limit(settings.server.connections_per_worker)
-        except LibraryMismatch as error:
-            sys.exit(error.listing())
-        except ConfigurationError as error:
+        except CannotStart as error:
             if self.in_force is None:
-                sys.exit("The configuration can't be used:\n" + error.listing())
+                sys.exit(error.listing())
             for line in error.errors:
                 log.error("not reloaded: %s", line)
             self.is_reloaded = False

@@ -145,7 +145,7 @@ def test_each_change_is_detected(monkeypatch: pytest.MonkeyPatch, library: str, 
         change(patch)
         with pytest.raises(LibraryMismatch) as caught:
             check_libraries()
-    assert {line.partition(" ")[0] for line in caught.value.mismatches} == {library}
+    assert {line.partition(" ")[0] for line in caught.value.errors} == {library}
     check_libraries()
 
 
