@@ -1,4 +1,4 @@
-"""Benchmarks of whole gateways run; nothing is said of their figures."""
+"""The benchmarks run and print their figures; the figures themselves are not checked."""
 
 from __future__ import annotations
 
@@ -24,6 +24,6 @@ SHORT = "--rounds 1 --seconds 0.3"
         ),
     ],
 )
-def test_it_runs_and_tells(name: str, options: str, told: list[str]) -> None:
+def test_a_benchmark_runs_and_prints_figures(name: str, options: str, told: list[str]) -> None:
     said = python("-m", f"tests.benchmarks.{name}", *options.split())
     assert [words for words in told if words not in said] == []

@@ -1,7 +1,7 @@
-"""Targets fail in every way that they can, with Redis and without: what their services' clients get, how long that
-takes at the most, and that the clients of another service notice nothing.
+"""Faulty targets, with Redis and without it: which responses clients get, how long these take at most, and that another
+service is not affected.
 
-All of it are real processes. With `-s` the figures of each case are printed.
+All parts are real processes. `-s` prints the figures of each case.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ Test = TypeVar("Test", bound=Callable[..., None])
 WORKERS = 2
 FAILURES = 3
 OPEN_SECONDS = 1.0
-# For the head and for the pauses after it, of services whose target keeps them waiting; the others are patient, so that
-# a busy machine is not taken for a fault.
+# The timeout of services whose target hangs. Other services have long timeouts, so that a busy machine does not look
+# like a fault.
 SHORT_SECONDS, PATIENT_SECONDS = 0.4, 10.0
-# Two such waits, and what a busy machine may add. Without a time limit it would be forever.
+# Two such timeouts, and the delay of a busy machine. Without a timeout a request would wait for ever.
 SLOWEST_SECONDS = 2 * SHORT_SECONDS + 6
 
 LONE_REQUESTS, PAIRED_REQUESTS, OTHERS_REQUESTS = 30, 40, 40
-# Of the rate that a service had, while another one fails.
+# The least share of its request rate that a service must keep while another one fails.
 LEAST_RATE = 0.3
 FLAPS = 3
 CLIENTS = 3
@@ -41,7 +41,7 @@ PACE_SECONDS = 0.01
 
 OK, OPEN = "200", "503 upstream_open"
 UNREACHABLE, PROTOCOL, TIMEOUT = "502 upstream_unreachable", "502 upstream_protocol", "504 upstream_timeout"
-# What the clients get of a service whose only target does that: this, and once its breaker is open, OPEN.
+# The response of a service whose only target has this fault; once its breaker is open, OPEN.
 FAULTS = {
     "refuse": UNREACHABLE,
     "reset_before_head": UNREACHABLE,
@@ -54,7 +54,7 @@ FAULTS = {
     "garbage": PROTOCOL,
 }
 ALL = [*FAULTS, "dribble_body"]
-# Which methods' requests are sent again, to the other target.
+# The methods whose requests are retried with the other target.
 SENT_AGAIN = {"refuse": ("GET", "POST"), "reset_before_head": ("GET",)}
 
 
@@ -71,7 +71,7 @@ def service(prefix: str, *targets: FaultyService, fault: str = "") -> dict[str, 
 
 @dataclass
 class Targets:
-    """`other` is the healthy service's; `good` stands beside each faulty one; `restless` comes and goes."""
+    """`other` belongs to the healthy service; `good` is the second target beside each faulty one; `restless` flaps."""
 
     faulty: dict[str, FaultyService]
     good: FaultyService
@@ -88,14 +88,14 @@ class Targets:
 
 @dataclass
 class Phase:
-    """A gateway whose Redis is there, or is not, and how many answers a second the healthy service's clients had while
-    as many clients of another service that works were asking."""
+    """A gateway with or without Redis. `rate` is the responses per second of the healthy service while as many clients
+    used another healthy service."""
 
     redis: str
     gateway: GatewayProcess
     targets: Targets
     undisturbed_rate: float = field(default=0.0)
-    # What the clients of lone targets got, by fault.
+    # The responses of lone targets, by fault.
     seen: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
 
     def clients(self, path: str, method: str = "GET", count: int = CLIENTS) -> list[Callable[[], str]]:
@@ -117,7 +117,7 @@ class Phase:
 
 @pytest.fixture(scope="module")
 def targets() -> Iterator[Targets]:
-    # One after the other, or two could be given the same port.
+    # One after the other, as two could get the same port.
     with ExitStack() as stack:
         good, other, restless = [stack.enter_context(FaultyService()) for _ in range(3)]
         yield Targets({fault: stack.enter_context(FaultyService(fault)) for fault in ALL}, good, other, restless)
@@ -132,10 +132,10 @@ def phase(
         phase = Phase(request.param, gateway, targets)
         is_gone = request.param == "redis gone"
         if is_gone:
-            # It had been there: what follows is a failure, and not a start without.
+            # Redis was there, so its loss is a failure, not a start without Redis.
             assert phase.gateway.get("/api/other", bearer()).status == 200
             redis.kill()
-        # Once to warm up.
+        # Warm-up.
         phase.measure_undisturbed()
         phase.measure_undisturbed()
         yield phase
@@ -158,7 +158,7 @@ def tell(phase: Phase, case: str, others: Load, *faulty: Load) -> None:
 
 
 def check_others(phase: Phase, others: Load, *faulty: Load) -> None:
-    """The other service's clients had all their answers and kept their rate; and nobody waited for long."""
+    """The clients of the other service got all responses at their usual rate, and no client waited for long."""
     assert others.outcomes.keys() == {OK}, others.outcomes
     for load in (others, *faulty):
         assert load.slowest_seconds < SLOWEST_SECONDS, load.outcomes
@@ -167,11 +167,11 @@ def check_others(phase: Phase, others: Load, *faulty: Load) -> None:
 
 
 class RateLostError(AssertionError):
-    """The other service's clients were slowed down, or the machine has become busier."""
+    """The clients of the other service were slower, or the machine is busier."""
 
 
 def again_if_busy(test: Test) -> Test:
-    """A machine can become busier between two measurements, but hardly each time, at the same moment."""
+    """Measures again: a machine can become busier between two measurements, but hardly every time."""
 
     @functools.wraps(test)
     def run(phase: Phase, **parameters: Any) -> None:
@@ -187,7 +187,7 @@ def again_if_busy(test: Test) -> Test:
 @again_if_busy
 @pytest.mark.parametrize("fault", ALL)
 def test_a_lone_target(phase: Phase, fault: str) -> None:
-    """Where nothing can succeed, each request gets the answer that says why, until the target is left alone."""
+    """With a lone faulty target, each response says why it failed, until the breaker opens."""
     with (
         asking(phase.clients(f"/api/{fault}/lone"), PACE_SECONDS) as load,
         asking(phase.clients("/api/other"), PACE_SECONDS) as others,
@@ -197,7 +197,7 @@ def test_a_lone_target(phase: Phase, fault: str) -> None:
     tell(phase, f"{fault}, lone", others, load)
     outcomes = load.outcomes
     if fault == "dribble_body":
-        # Late, but whole.
+        # Late, but complete.
         assert outcomes.keys() == {OK}
     else:
         phase.seen[fault] += outcomes
@@ -209,7 +209,7 @@ def test_a_lone_target(phase: Phase, fault: str) -> None:
 @again_if_busy
 @pytest.mark.parametrize("fault", ALL)
 def test_one_of_two_targets(phase: Phase, fault: str) -> None:
-    """All succeed but the few that it takes to find out, and of these the ones that may be sent again succeed, too."""
+    """With a second target, only requests that open the breaker fail, and of these only those that can't be retried."""
     with (
         asking(phase.clients(f"/api/{fault}/paired"), PACE_SECONDS) as gets,
         asking(phase.clients(f"/api/{fault}/paired", "POST"), PACE_SECONDS) as posts,
@@ -230,15 +230,15 @@ def test_one_of_two_targets(phase: Phase, fault: str) -> None:
 
 
 def most_failures(*loads: Load) -> int:
-    """In how many requests a target's failure can show: for each worker those that it takes to open a breaker and then
-    one each time that it lets one try; and once each time, what is in flight then."""
+    """How many requests can fail: for each worker those that open the breaker, then one for each attempt that the
+    breaker allows; and each time the requests in flight."""
     openings = 1 + int(loads[0].seconds / OPEN_SECONDS)
     return WORKERS * (FAILURES + openings) + CLIENTS * len(loads) * openings
 
 
 @contextmanager
 def asking_restless(phase: Phase, count: int) -> Iterator[tuple[Load, Load]]:
-    """Load on the service with so many targets of which one comes and goes, and on another one."""
+    """Load on a service with so many targets, one of which flaps, and on another service."""
     path = f"/api/restless/{'lone' if count == 1 else 'paired'}"
     with (
         asking(phase.clients(path), PACE_SECONDS) as load,
@@ -256,7 +256,7 @@ def test_a_target_is_killed_and_started_again_under_load(phase: Phase, count: in
         restless.kill()
         load.wait_for(30, OPEN if count == 1 else OK)
         restless.start()
-        # By itself; the breakers let one request try.
+        # Without help: the breakers let one request try.
         load.wait_for(60, OK)
         others.reach(OTHERS_REQUESTS)
     tell(phase, f"restart, {'lone' if count == 1 else 'paired'}", others, load)

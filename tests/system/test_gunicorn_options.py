@@ -1,4 +1,4 @@
-"""gunicorn's own options and other applications on the gateway's workers: what people are used to goes on working."""
+"""gunicorn's own options and WSGI middleware work with the gateway's worker."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def app(environ, start_response):
 """
 
 
-def test_gunicorns_access_log_beside_the_gateways(start_gateway: StartGateway) -> None:
+def test_gunicorns_access_log_can_be_used_too(start_gateway: StartGateway) -> None:
     gateway = start_gateway(
         NOWHERE, workers=1, arguments=["--access-logfile", "-", "--access-logformat", "%(s)s %(B)s <"]
     )
@@ -39,7 +39,7 @@ def test_gunicorns_access_log_beside_the_gateways(start_gateway: StartGateway) -
     assert "Traceback" not in gateway.output()
 
 
-def test_an_application_around_it_answers_as_it_likes(start_gateway: StartGateway, tmp_path: Path) -> None:
+def test_a_middleware_can_respond_itself(start_gateway: StartGateway, tmp_path: Path) -> None:
     (tmp_path / "wrapped.py").write_text(WRAPPED)
     arguments = ["--pythonpath", str(tmp_path)]
     gateway = start_gateway(NOWHERE, workers=1, arguments=arguments, application="wrapped:app")
@@ -50,24 +50,24 @@ def test_an_application_around_it_answers_as_it_likes(start_gateway: StartGatewa
             assert (reply.status, reply.body == b"ok") == (200, target != "/healthz")
 
 
-def test_connect_ends_the_connection(start_gateway: StartGateway) -> None:
+def test_the_connection_is_closed_after_connect(start_gateway: StartGateway) -> None:
     gateway = start_gateway(NOWHERE, workers=1)
     with Connection(gateway.port) as connection:
-        # What follows are a tunnel's bytes to whoever sent them.
+        # The client sends the bytes of a tunnel next.
         connection.send(b"CONNECT gateway:443 HTTP/1.1\r\nHost: gateway:443\r\n\r\n" + ALIVE)
         answers = connection.rest()
     assert answers.count(b"HTTP/1.1 ") == 1
     assert b"\r\nConnection: close\r\n" in answers
 
 
-def test_without_keep_alive_it_is_said_that_connections_end(start_gateway: StartGateway) -> None:
+def test_without_keep_alive_responses_say_connection_close(start_gateway: StartGateway) -> None:
     gateway = start_gateway(NOWHERE, workers=1, arguments=["--keep-alive", "0"])
     with Connection(gateway.port) as connection:
         connection.send(ALIVE)
         assert b"\r\nConnection: close\r\n" in connection.rest()
 
 
-def test_ctrl_c_while_a_refused_client_has_not_left(start_gateway: StartGateway) -> None:
+def test_a_refused_client_that_stays_connected_does_not_delay_ctrl_c(start_gateway: StartGateway) -> None:
     gateway = start_gateway(NOWHERE, workers=1)
     with Connection(gateway.port) as connection:
         connection.send(b"BAD\r\n\r\n")
@@ -77,7 +77,7 @@ def test_ctrl_c_while_a_refused_client_has_not_left(start_gateway: StartGateway)
 
 
 @pytest.mark.parametrize("kind", ["gthread", "sync"])
-def test_another_kind_of_worker_is_refused(start_gateway: StartGateway, kind: str) -> None:
+def test_another_worker_class_is_refused(start_gateway: StartGateway, kind: str) -> None:
     with pytest.raises(AssertionError) as refused:
         start_gateway(NOWHERE, arguments=["--worker-class", kind])
     assert f"--worker-class {kind}: the gateway needs its own one" in str(refused.value)

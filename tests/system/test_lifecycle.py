@@ -1,4 +1,4 @@
-"""Start, reload and end of the gateway as a set of processes; nothing may be left behind."""
+"""Start, reload and exit of the gateway's processes, which leave nothing behind."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ StartGateway = Callable[..., GatewayProcess]
 
 
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
-def test_a_signal_ends_workers_and_redis(start_gateway: StartGateway, sign: signal.Signals) -> None:
+def test_a_signal_to_the_master_ends_workers_and_redis(start_gateway: StartGateway, sign: signal.Signals) -> None:
     gateway = start_gateway({})
     children = children_of(gateway.process.pid)
     assert len(children) == 3
@@ -34,7 +34,7 @@ def test_a_signal_ends_workers_and_redis(start_gateway: StartGateway, sign: sign
     assert "Traceback" not in gateway.output()
 
 
-def test_ctrl_c_on_a_terminal_reaches_workers_too_and_ends_them_in_order(start_gateway: StartGateway) -> None:
+def test_ctrl_c_that_reaches_all_processes_ends_them_in_order(start_gateway: StartGateway) -> None:
     gateway = start_gateway({})
     for _ in range(3):
         for pid in gateway.worker_pids():
@@ -44,13 +44,13 @@ def test_ctrl_c_on_a_terminal_reaches_workers_too_and_ends_them_in_order(start_g
     assert "SystemExit" not in gateway.output()
 
 
-def test_nothing_outlives_a_killed_master_and_the_next_start_clears_away_what_it_left(
+def test_nothing_outlives_a_killed_master_and_the_next_start_removes_its_folders(
     start_gateway: StartGateway,
 ) -> None:
     killed = start_gateway({})
     children = children_of(killed.process.pid)
     assert len(children) == 3
-    # Asked before: as soon as it is dead, any gateway that starts clears them away, another test's too.
+    # Read before the kill: any gateway that starts later removes the folders, also one of another test.
     assert len(own_folders(killed)) == 2
     killed.stop(signal.SIGKILL)
     assert wait_for(lambda: not any(is_running(pid) for pid in children))
@@ -58,7 +58,7 @@ def test_nothing_outlives_a_killed_master_and_the_next_start_clears_away_what_it
     assert not own_folders(killed)
 
 
-def test_without_any_setting_it_runs_with_its_own_secret_and_redis(start_gateway: StartGateway) -> None:
+def test_without_settings_it_runs_with_a_generated_secret_and_a_private_redis(start_gateway: StartGateway) -> None:
     gateway = start_gateway({}, environ={"GATEWAY_JWT__SECRET": None})
     assert "jwt.secret is not set" in gateway.output()
     assert "redis_url is not set: counters and revocations are in a private Redis" in gateway.output()
@@ -68,7 +68,7 @@ def test_without_any_setting_it_runs_with_its_own_secret_and_redis(start_gateway
     assert secret.read_text() not in gateway.output()
 
 
-def test_mistakes_end_the_start_with_all_of_them_told(tmp_path: Path) -> None:
+def test_configuration_errors_end_the_start_and_are_all_reported(tmp_path: Path) -> None:
     config = tmp_path / "gateway.toml"
     config.write_text('[jwt]\nsecret = "short"\n[services.rules]\ntargets = ["ftp://x"]\nspeed = 1\n')
     with pytest.raises(AssertionError) as failure:
@@ -80,7 +80,7 @@ def test_mistakes_end_the_start_with_all_of_them_told(tmp_path: Path) -> None:
     assert "Traceback" not in told
 
 
-def test_a_port_that_is_taken_says_which_setting_to_change() -> None:
+def test_the_error_for_a_port_in_use_names_the_setting() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(AssertionError) as failure:
@@ -103,21 +103,21 @@ def services(module_upstream: ScriptedUpstream) -> str:
 
 @pytest.fixture(scope="module")
 def reloading(start_gateway: StartGateway, services: str, config: Path) -> GatewayProcess:
-    """A gateway with this configuration file, which tests write anew."""
+    """A gateway with this configuration file, which tests change."""
     config.write_text(services)
     return start_gateway({}, environ={"GATEWAY_CONFIG": str(config)})
 
 
 class TestReload:
-    """HUP."""
+    """Reloads, by SIGHUP."""
 
     def reload(self, gateway: GatewayProcess) -> None:
-        """Until all workers are new ones."""
+        """Waits until all workers are new ones."""
         old = gateway.worker_pids()
         gateway.process.send_signal(signal.SIGHUP)
         gateway.wait_until(lambda: not any(is_running(pid) for pid in old), "replace its workers")
 
-    def test_a_good_file_takes_effect_and_redis_keeps_its_counts(
+    def test_a_valid_file_takes_effect_and_redis_keeps_its_counts(
         self, reloading: GatewayProcess, upstream: ScriptedUpstream, config: Path, services: str
     ) -> None:
         assert reloading.get("/api/devices", bearer()).value("X-RateLimit-Remaining") == "99"
@@ -131,7 +131,7 @@ class TestReload:
         assert len(own_folders(reloading)) == 2
 
     @pytest.mark.usefixtures("upstream")
-    def test_a_broken_file_is_refused_and_the_old_settings_serve_on(
+    def test_a_broken_file_is_refused_and_the_old_settings_stay_in_force(
         self, reloading: GatewayProcess, config: Path
     ) -> None:
         config.write_text('[services.devices]\ntargets = ["gopher://x"]\n[jwt]\nspeed = 1\n')
@@ -141,7 +141,7 @@ class TestReload:
         assert reloading.output().count("Reloaded: ") == 1
         assert reloading.get("/api/devices", bearer()).status == 200
 
-    def test_a_key_file_that_has_gone_is_refused_too(
+    def test_a_missing_key_file_is_refused(
         self, reloading: GatewayProcess, upstream: ScriptedUpstream, config: Path
     ) -> None:
         config.write_text(
@@ -164,7 +164,7 @@ def on_reload(server):
 """
 
 
-def test_the_master_keeps_nothing_of_applications_that_it_reloaded(start_gateway: StartGateway, tmp_path: Path) -> None:
+def test_the_master_does_not_grow_with_reloads(start_gateway: StartGateway, tmp_path: Path) -> None:
     (tmp_path / "conf.py").write_text(COUNTING)
     services = {f"s{number}": {"prefix": f"/s{number}", "targets": ["http://127.0.0.1:9"]} for number in range(50)}
     gateway = start_gateway({"services": services}, workers=1, arguments=["--config", str(tmp_path / "conf.py")])
@@ -175,12 +175,12 @@ def test_the_master_keeps_nothing_of_applications_that_it_reloaded(start_gateway
     for number in range(8):
         gateway.process.send_signal(signal.SIGHUP)
         gateway.wait_until(lambda number=number: len(counts()) > number, "reload")  # type: ignore[misc]
-    # Two applications of that size are 30 000 objects, and the settings alone 1 000. Workers that have not ended yet
-    # are among the master's objects, too.
+    # Two applications of that size have 30 000 objects, and settings alone 1 000. The master also has objects for
+    # workers that have not exited yet.
     assert counts()[-1] - counts()[-3] < 900
 
 
-def test_a_request_in_flight_is_finished_before_the_end(
+def test_a_request_in_flight_is_finished_before_the_exit(
     start_gateway: StartGateway, upstream: ScriptedUpstream
 ) -> None:
     gateway = start_gateway(four_services(upstream.url))

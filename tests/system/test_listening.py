@@ -1,4 +1,4 @@
-"""What the gateway listens on: several addresses, sockets that it inherits, and a reload that changes them."""
+"""Listening sockets: several addresses, inherited sockets, and reloads that change the addresses."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ BURST = 20
 
 @pytest.fixture
 def listener() -> Iterator[socket.socket]:
-    """A socket that somebody else made, and keeps."""
+    """A socket that another process has made and keeps open."""
     with socket.create_server(("127.0.0.1", 0), backlog=2 * BURST) as made:
         yield made
 
 
 def accepts_a_burst(port: int) -> bool:
-    """Whether many clients get a connection before anybody takes theirs."""
+    """Whether many connections can be established before any is accepted."""
     with ExitStack() as stack:
         clients = [stack.enter_context(socket.socket()) for _ in range(BURST)]
         for client in clients:
@@ -45,9 +45,7 @@ def accepts_a_burst(port: int) -> bool:
         return not waiting
 
 
-def test_a_socket_of_systemd_is_as_good_after_term_as_before(
-    start_gateway: StartGateway, listener: socket.socket
-) -> None:
+def test_a_socket_of_systemd_still_listens_after_sigterm(start_gateway: StartGateway, listener: socket.socket) -> None:
     port = listener.getsockname()[1]
     for _ in range(2):
         gateway = start_gateway(NOWHERE, listener=listener)
@@ -57,8 +55,8 @@ def test_a_socket_of_systemd_is_as_good_after_term_as_before(
         assert accepts_a_burst(port)
 
 
-def test_usr2_passes_the_socket_on_as_good_as_it_was(start_gateway: StartGateway) -> None:
-    # Python must find gunicorn's modules by their full names alone, as it does for bin/gunicorn.
+def test_usr2_passes_on_a_listening_socket(start_gateway: StartGateway) -> None:
+    # As with bin/gunicorn, the folder of gunicorn's modules must not be in Python's path.
     old = start_gateway(NOWHERE, workers=1, environ={"PYTHONSAFEPATH": "1"})
     old.process.send_signal(signal.SIGUSR2)
     old.wait_until(lambda: old.output().count("Booting worker") == 2, "start another gateway")
@@ -99,7 +97,7 @@ def gateway(start_gateway: StartGateway, config: Path, ports: list[int]) -> Gate
 
 
 class TestReload:
-    """HUP with other addresses. The tests follow one another on one gateway."""
+    """Reloads with other addresses. The tests use one gateway, in their order."""
 
     @staticmethod
     def reload(gateway: GatewayProcess) -> None:
@@ -118,10 +116,10 @@ class TestReload:
     def test_several_addresses(self, ports: list[int]) -> None:
         assert [self.answers(port) for port in ports] == [True, True, False]
         for port in ports[:2]:
-            # A command finds the private Redis by any of them. It prints nothing, as nothing is revoked.
+            # A command finds the private Redis by each address. It prints nothing, as no token is revoked.
             assert not flask("revoked", settings={"server": {"bind": [f"127.0.0.1:{port}", f"127.0.0.1:{ports[2]}"]}})
 
-    def test_a_taken_address_is_refused_and_the_old_ones_serve_on(
+    def test_an_address_in_use_is_refused_and_the_old_ones_stay(
         self, gateway: GatewayProcess, config: Path, ports: list[int], listener: socket.socket
     ) -> None:
         taken = f"127.0.0.1:{listener.getsockname()[1]}"
@@ -131,7 +129,7 @@ class TestReload:
         assert [self.answers(port) for port in ports] == [True, True, False]
 
     @pytest.mark.parametrize("address", ["unix:/nowhere/socket", "unix:{folder}/file", "unix:{folder}/used", "fd://9"])
-    def test_so_is_one_that_nobody_can_listen_on(
+    def test_an_address_of_another_machine_is_refused(
         self, gateway: GatewayProcess, config: Path, ports: list[int], tmp_path: Path, address: str
     ) -> None:
         (tmp_path / "file").touch()
@@ -144,15 +142,13 @@ class TestReload:
         assert f"not reloaded: server.bind: can't listen on {address}: " in gateway.output()
         assert [self.answers(port) for port in ports] == [True, True, False]
 
-    def test_another_kind_of_worker_is_refused_too(
-        self, gateway: GatewayProcess, config: Path, ports: list[int]
-    ) -> None:
+    def test_another_worker_class_is_refused(self, gateway: GatewayProcess, config: Path, ports: list[int]) -> None:
         write(config, f"127.0.0.1:{ports[2]}", more='worker = "gthread"')
         self.reload(gateway)
         assert "not reloaded: server.worker: must be gevent" in gateway.output()
         assert [self.answers(port) for port in ports] == [True, True, False]
 
-    def test_one_stays_one_goes_and_others_come(
+    def test_addresses_are_kept_removed_and_added(
         self, gateway: GatewayProcess, config: Path, ports: list[int], tmp_path: Path
     ) -> None:
         path = tmp_path / "socket"

@@ -17,7 +17,7 @@ from tests.support.gateway import GatewayProcess, four_services
 from tests.support.tokens import bearer
 from tests.support.upstream import OK, Received, ScriptedUpstream
 
-# Several times what the worker may grow by.
+# Several times the memory that the worker may grow by.
 SIZE = 1 << 26
 PIECE = bytes(1 << 20)
 ALLOWED_GROWTH_KIB = 16 * 1024
@@ -44,7 +44,9 @@ def resident_kib(gateway: GatewayProcess) -> int:
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-def test_a_large_body_goes_up(gateway: GatewayProcess, upstream: ScriptedUpstream, chunked: bool) -> None:
+def test_a_large_request_body_passes_in_constant_memory(
+    gateway: GatewayProcess, upstream: ScriptedUpstream, chunked: bool
+) -> None:
     upstream.reads_bodies = False
     arrived = []
 
@@ -73,7 +75,7 @@ def test_a_large_body_goes_up(gateway: GatewayProcess, upstream: ScriptedUpstrea
     assert resident_kib(gateway) - before < ALLOWED_GROWTH_KIB
 
 
-def test_a_large_body_comes_down(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+def test_a_large_response_body_passes_in_constant_memory(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
     def pour(_request: Received, connection: socket.socket) -> bool:
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % SIZE)
         for _ in range(SIZE // len(PIECE)):
@@ -92,7 +94,7 @@ def test_a_large_body_comes_down(gateway: GatewayProcess, upstream: ScriptedUpst
     assert resident_kib(gateway) - before < ALLOWED_GROWTH_KIB
 
 
-def test_a_client_that_reads_nothing_holds_its_upstream_back(
+def test_a_client_that_reads_nothing_slows_its_upstream_down(
     gateway: GatewayProcess, upstream: ScriptedUpstream
 ) -> None:
     sent = 0
@@ -118,15 +120,15 @@ def test_a_client_that_reads_nothing_holds_its_upstream_back(
     assert resident_kib(gateway) - before < ALLOWED_GROWTH_KIB
 
 
-def test_nothing_of_an_answered_request_stays_while_its_connection_is_idle(
+def test_an_idle_connection_holds_no_memory_of_its_last_request(
     start_gateway: Callable[..., GatewayProcess], module_upstream: ScriptedUpstream
 ) -> None:
-    # No connection ends before all have been used, however slow the machine is.
+    # No connection times out before all have been used, also on a slow machine.
     settings = four_services(module_upstream.url) | {"server": {"keepalive_seconds": 300}}
     gateway = start_gateway(settings, workers=1, application="tests.support.census:counted_app()")
     assert gateway.get(census.PATH).json() == {"exchanges": 0, "marked": 0}
     large = [(f"X-Large-{number}", census.MARK + str(number) * 700) for number in range(8)]
-    # More than what is read in one step.
+    # More than a plain head may have.
     larger = [*large, ("X-Larger", census.MARK + "y" * 4000)]
     requests = [
         request_bytes("GET", "/api/devices", [bearer(), *large]),
@@ -148,7 +150,7 @@ def test_nothing_of_an_answered_request_stays_while_its_connection_is_idle(
             connection.send(data)
             connection.reply()
         gateway.wait_until(lambda: gateway.get(census.PATH).json() == {"exchanges": 0, "marked": 0}, "let all go")
-        # They are connected still.
+        # The connections are still open.
         for connection, data in zip(connections[-20:], cycle(requests), strict=False):
             connection.send(data)
             connection.reply()

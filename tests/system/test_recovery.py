@@ -1,4 +1,5 @@
-"""What the gateway goes on without: a worker, its private Redis, a process or a thread that can't be had."""
+"""The gateway recovers from the loss of a worker or its private Redis, and from processes and threads that can't be
+started."""
 
 from __future__ import annotations
 
@@ -42,7 +43,7 @@ threading._start_new_thread = refuse
 """
 
 
-def test_a_killed_private_redis_is_replaced_and_takes_part_in_the_end(start_gateway: StartGateway) -> None:
+def test_a_killed_private_redis_is_restarted_and_ends_with_the_gateway(start_gateway: StartGateway) -> None:
     gateway = start_gateway({}, workers=1)
     for count in (1, 2):
         (victim,) = set(children_of(gateway.process.pid)) - set(gateway.worker_pids())
@@ -55,7 +56,7 @@ def test_a_killed_private_redis_is_replaced_and_takes_part_in_the_end(start_gate
     children = children_of(gateway.process.pid)
     assert len(children) == 2
     (redis,) = set(children) - set(gateway.worker_pids())
-    # Or the port would stay taken when the gateway listens elsewhere.
+    # Otherwise the port would stay in use when the gateway listens on another one.
     assert not listeners_of(gateway.process.pid) & listeners_of(redis)
     assert listeners_of(gateway.process.pid)
     assert gateway.stop() == 0
@@ -63,7 +64,7 @@ def test_a_killed_private_redis_is_replaced_and_takes_part_in_the_end(start_gate
     assert not own_folders(gateway)
 
 
-def test_a_private_redis_that_dies_during_a_reload_is_replaced_before_its_end(
+def test_a_private_redis_that_dies_during_a_reload_is_restarted_at_once(
     start_gateway: StartGateway, upstream: ScriptedUpstream
 ) -> None:
     gateway = start_gateway(four_services(upstream.url), workers=1)
@@ -83,7 +84,7 @@ def test_a_private_redis_that_dies_during_a_reload_is_replaced_before_its_end(
             gateway.process.send_signal(signal.SIGHUP)
             gateway.wait_until(lambda: gateway.output().count("Booting worker") == 2, "reload")
             os.kill(redis, signal.SIGKILL)
-            # Well before the time that old workers have to end.
+            # Long before the deadline of the old workers.
             gateway.wait_until(lambda: "it is started again" in gateway.output(), "replace it", 20)
             released.set()
             assert connection.reply().body == b"done"
@@ -91,7 +92,7 @@ def test_a_private_redis_that_dies_during_a_reload_is_replaced_before_its_end(
         released.set()
 
 
-def test_a_killed_worker_is_replaced_and_the_others_serve_on(start_gateway: StartGateway) -> None:
+def test_a_killed_worker_is_replaced_and_the_others_continue(start_gateway: StartGateway) -> None:
     gateway = start_gateway({})
     victim = gateway.worker_pids()[0]
     os.kill(victim, signal.SIGKILL)
@@ -99,7 +100,7 @@ def test_a_killed_worker_is_replaced_and_the_others_serve_on(start_gateway: Star
     assert gateway.get("/readyz").json() == {"status": "ready", "redis": "ok", "keys": "ok"}
 
 
-def test_a_worker_that_cant_be_made_now_is_tried_again_and_the_others_serve_on(
+def test_a_worker_that_cant_start_is_tried_again_and_the_others_continue(
     start_gateway: StartGateway, upstream: ScriptedUpstream, tmp_path: Path
 ) -> None:
     authorities, away = tmp_path / "ca.pem", tmp_path / "away.pem"
@@ -124,7 +125,7 @@ def test_a_worker_that_cant_be_made_now_is_tried_again_and_the_others_serve_on(
     assert "Traceback" not in gateway.output()
 
 
-def test_where_there_is_no_process_to_be_had_the_others_serve_on(start_gateway: StartGateway, tmp_path: Path) -> None:
+def test_a_fork_that_fails_is_tried_again_and_the_others_continue(start_gateway: StartGateway, tmp_path: Path) -> None:
     file, configuration = tmp_path / "no-processes", tmp_path / "conf.py"
     configuration.write_text(NO_PROCESSES.format(file=str(file)))
     gateway = start_gateway({}, arguments=["--config", str(configuration)])
@@ -135,7 +136,7 @@ def test_where_there_is_no_process_to_be_had_the_others_serve_on(start_gateway: 
     file.unlink()
     gateway.wait_until(lambda: gateway.output().count("Booting worker") == 3, "start another")
     gateway.wait_until(lambda: len(gateway.worker_pids()) == 2, "have two")
-    # A reload that could not start its new workers is not forgotten.
+    # A reload that could not start its new workers is completed later.
     old = gateway.worker_pids()
     file.touch()
     tried = gateway.output().count("a worker can't be started now")
@@ -147,7 +148,7 @@ def test_where_there_is_no_process_to_be_had_the_others_serve_on(start_gateway: 
     gateway.wait_until(lambda: len(gateway.worker_pids()) == 2, "have two new ones")
 
 
-def test_a_worker_that_gets_no_thread_is_tried_again(start_gateway: StartGateway, tmp_path: Path) -> None:
+def test_a_worker_that_cant_start_a_thread_is_tried_again(start_gateway: StartGateway, tmp_path: Path) -> None:
     file, configuration = tmp_path / "no-threads", tmp_path / "conf.py"
     configuration.write_text(NO_THREADS.format(file=str(file)))
     gateway = start_gateway({}, arguments=["--config", str(configuration)])
@@ -160,7 +161,7 @@ def test_a_worker_that_gets_no_thread_is_tried_again(start_gateway: StartGateway
     assert gateway.stop() == 0
 
 
-def test_usr1_before_there_is_an_application_ends_nothing(start_gateway: StartGateway, tmp_path: Path) -> None:
+def test_usr1_before_the_application_is_loaded_is_harmless(start_gateway: StartGateway, tmp_path: Path) -> None:
     (tmp_path / "early.py").write_text(
         "import os, signal\nos.kill(os.getpid(), signal.SIGUSR1)\nfrom wsgi import app\n"
     )

@@ -1,4 +1,5 @@
-"""The gateway's end as clients see it: told before, streams of events ended whole, nothing waited for in vain."""
+"""The shutdown as clients see it: announced in advance, event streams end between events, nothing is waited for in
+vain."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ def chunk(data: bytes) -> bytes:
 
 @contextmanager
 def listening(gateway: GatewayProcess, until: bytes) -> Iterator[tuple[Connection, bytes]]:
-    """A connection to a stream, and what has come over it by the time that `until` has."""
+    """A connection to a stream, and the bytes received up to `until`."""
     with Connection(gateway.port) as connection:
         connection.send(request_bytes("GET", "/api/devices", [bearer()]))
         seen = b""
@@ -40,7 +41,7 @@ def draining(start_gateway: StartGateway, module_upstream: ScriptedUpstream) -> 
     return start_gateway(four_services(module_upstream.url) | {"server": {"drain_seconds": 3}})
 
 
-def test_a_reload_is_no_end(draining: GatewayProcess) -> None:
+def test_a_reload_does_not_announce_a_shutdown(draining: GatewayProcess) -> None:
     draining.process.send_signal(signal.SIGHUP)
     statuses = set()
 
@@ -53,7 +54,7 @@ def test_a_reload_is_no_end(draining: GatewayProcess) -> None:
 
 
 @pytest.mark.usefixtures("upstream")
-def test_it_says_that_it_ends_while_it_still_serves(draining: GatewayProcess) -> None:
+def test_readyz_announces_the_shutdown_while_requests_are_served(draining: GatewayProcess) -> None:
     assert draining.get("/readyz").status == 200
     draining.begin_to_stop()
     draining.wait_until(lambda: draining.get("/readyz").status == 503, "say that it ends")
@@ -63,7 +64,7 @@ def test_it_says_that_it_ends_while_it_still_serves(draining: GatewayProcess) ->
     assert draining.stop() == 0
 
 
-def test_kept_connections_do_not_delay_the_end(start_gateway: StartGateway, upstream: ScriptedUpstream) -> None:
+def test_idle_connections_do_not_delay_the_shutdown(start_gateway: StartGateway, upstream: ScriptedUpstream) -> None:
     patience = {"keepalive_seconds": 600, "graceful_timeout_seconds": 600}
     gateway = start_gateway(four_services(upstream.url) | {"server": patience})
     with Connection(gateway.port) as used, Connection(gateway.port):
@@ -72,14 +73,14 @@ def test_kept_connections_do_not_delay_the_end(start_gateway: StartGateway, upst
         assert gateway.stop() == 0
 
 
-def test_a_stream_of_events_ends_whole(start_gateway: StartGateway, upstream: ScriptedUpstream) -> None:
+def test_an_event_stream_ends_between_events(start_gateway: StartGateway, upstream: ScriptedUpstream) -> None:
     ending, halves = threading.Event(), [b"data: sec", b"ond\n\n"]
 
     def stream(_: Received, connection: socket.socket) -> bool:
         connection.sendall(STREAM_HEAD % b"text/event-stream; charset=utf-8" + chunk(b"data: first\n\n" + halves[0]))
         assert ending.wait(20)
         connection.sendall(chunk(halves[1]))
-        # Then it is silent, and as far as it is concerned the stream goes on.
+        # Then the upstream is silent and does not end the stream.
         return connection.recv(1) == b"x"
 
     upstream.script = stream
@@ -96,7 +97,7 @@ def test_a_stream_of_events_ends_whole(start_gateway: StartGateway, upstream: Sc
 
 
 class Streams:
-    """An upstream's streams of events, one for each path: each sends one event, and the others when it is told to."""
+    """Event streams of an upstream, one for each path: each sends one event, and more when the test asks for them."""
 
     def __init__(self) -> None:
         self._connections: dict[bytes, socket.socket] = {}
@@ -132,19 +133,19 @@ def read_through(connection: Connection, mark: bytes) -> None:
 
 
 def wait_for_another_worker(gateway: GatewayProcess) -> None:
-    """Until the first one has been replaced, and takes no more connections."""
+    """Waits until the first worker has been replaced and accepts no more connections."""
     gateway.wait_until(lambda: gateway.output().count("Booting worker") == 2, "start another worker")
     gateway.wait_until(lambda: gateway.get("/healthz").status == 200, "serve")
 
 
-def test_a_reload_leaves_streams_their_time(start_gateway: StartGateway, upstream: ScriptedUpstream) -> None:
+def test_a_reload_does_not_end_streams(start_gateway: StartGateway, upstream: ScriptedUpstream) -> None:
     streams = Streams()
     upstream.script = streams.script
     gateway = start_gateway(four_services(upstream.url), workers=1)
     with streams.open(gateway, 0) as ending, streams.open(gateway, 1) as silent:
         gateway.process.send_signal(signal.SIGHUP)
         wait_for_another_worker(gateway)
-        # The old one has been told, and the new one serves, also under another reload.
+        # The old worker is leaving; the new one serves, also during another reload.
         gateway.process.send_signal(signal.SIGHUP)
         gateway.wait_until(lambda: gateway.output().count("Booting worker") == 3, "reload again")
         gateway.wait_until(lambda: gateway.output().count("Worker exiting") == 1, "end the second worker")
@@ -153,12 +154,12 @@ def test_a_reload_leaves_streams_their_time(start_gateway: StartGateway, upstrea
             read_through(connection, b"data: second\n\n")
         streams.end(0)
         assert ending.rest() == b"0\r\n\r\n"
-        # The end of the whole is not put off by what an old worker still has to do.
+        # The old worker's streams do not delay the shutdown of the gateway.
         assert gateway.stop() == 0
         assert silent.rest() == b"0\r\n\r\n"
 
 
-def test_streams_end_whole_when_the_time_of_a_reload_is_over(
+def test_streams_end_between_events_at_the_deadline_of_a_reload(
     start_gateway: StartGateway, upstream: ScriptedUpstream
 ) -> None:
     streams = Streams()
@@ -170,7 +171,7 @@ def test_streams_end_whole_when_the_time_of_a_reload_is_over(
     assert "graceful timeout" not in gateway.output()
 
 
-def test_a_worker_that_retires_is_replaced_while_its_streams_go_on(
+def test_a_worker_that_retires_is_replaced_while_its_streams_continue(
     start_gateway: StartGateway, upstream: ScriptedUpstream
 ) -> None:
     streams = Streams()
@@ -195,7 +196,7 @@ def test_streams_end_one_after_the_other_over_the_drain_time(
         connections = [stack.enter_context(streams.open(gateway, number)) for number in range(GROUPS)]
         gateway.begin_to_stop()
         read_through(connections[0], b"0\r\n\r\n")
-        # Others go on then, and so does who comes now.
+        # The other groups continue, and a new stream joins one of them.
         late = stack.enter_context(streams.open(gateway, GROUPS))
         for number, connection in ((GROUPS - 1, connections[-1]), (GROUPS, late)):
             streams.send(number, b"data: second\n\n")
@@ -205,7 +206,9 @@ def test_streams_end_one_after_the_other_over_the_drain_time(
     assert gateway.stop() == 0
 
 
-def test_ctrl_c_ends_a_silent_stream_of_events_whole(start_gateway: StartGateway, upstream: ScriptedUpstream) -> None:
+def test_ctrl_c_ends_a_silent_event_stream_between_events(
+    start_gateway: StartGateway, upstream: ScriptedUpstream
+) -> None:
     def stream(_: Received, connection: socket.socket) -> bool:
         connection.sendall(STREAM_HEAD % b"text/event-stream" + chunk(b"data: only\n\n"))
         return connection.recv(1) == b"x"
@@ -219,7 +222,7 @@ def test_ctrl_c_ends_a_silent_stream_of_events_whole(start_gateway: StartGateway
     assert [line["status"] for line in gateway.access_log()] == [200]
 
 
-def test_a_connection_that_waits_when_time_is_over_gets_nothing_more(
+def test_a_connection_that_waits_at_the_deadline_gets_no_response(
     start_gateway: StartGateway, upstream: ScriptedUpstream
 ) -> None:
     def stream(_: Received, connection: socket.socket) -> bool:
@@ -227,14 +230,14 @@ def test_a_connection_that_waits_when_time_is_over_gets_nothing_more(
         return connection.recv(1) == b"x"
 
     upstream.script = stream
-    # Its time is over before a connection that was in use just now is done without.
+    # The drain time ends before a connection that was just used counts as idle.
     gateway = start_gateway(four_services(upstream.url) | {"server": {"graceful_timeout_seconds": 1}}, workers=1)
     with listening(gateway, b"only") as (connection, begun):
         assert gateway.stop() == 0
         assert (begun + connection.rest()).endswith(chunk(b"data: only\n\n") + b"0\r\n\r\n")
 
 
-def test_ctrl_c_leaves_requests_a_moment_and_no_more(start_gateway: StartGateway, upstream: ScriptedUpstream) -> None:
+def test_ctrl_c_leaves_requests_one_second(start_gateway: StartGateway, upstream: ScriptedUpstream) -> None:
     may_answer = threading.Event()
 
     def soon_or_never(received: Received, connection: socket.socket) -> bool:
@@ -260,13 +263,13 @@ def test_ctrl_c_leaves_requests_a_moment_and_no_more(start_gateway: StartGateway
 @pytest.mark.parametrize(
     "event", [b"data: x\r\n\r\n", b"data: " + b"x" * 100_003 + b"\n\n", b"data: " + b"x" * 777 + b"\r\r"]
 )
-def test_a_busy_stream_of_events_ends_too(
+def test_a_busy_event_stream_ends_between_events(
     start_gateway: StartGateway, upstream: ScriptedUpstream, event: bytes
 ) -> None:
     def stream(_: Received, connection: socket.socket) -> bool:
         connection.sendall(STREAM_HEAD % b"text/event-stream")
         while True:
-            # Until the gateway closes: no silence in between.
+            # Until the gateway closes the connection, without a pause.
             connection.sendall(chunk(event))
 
     upstream.script = stream
@@ -276,12 +279,12 @@ def test_a_busy_stream_of_events_ends_too(
         connection.socket.recv(1000)
         gateway.begin_to_stop()
         seen = connection.rest()
-    # The gateway makes chunks of its own.
+    # The gateway forms its own chunks.
     assert seen.endswith(event[-5:] + b"\r\n0\r\n\r\n")
     assert gateway.stop() == 0
 
 
-def test_another_stream_is_not_cut_short(start_gateway: StartGateway, upstream: ScriptedUpstream) -> None:
+def test_a_stream_of_another_kind_is_not_ended_early(start_gateway: StartGateway, upstream: ScriptedUpstream) -> None:
     ending = threading.Event()
 
     def stream(_: Received, connection: socket.socket) -> bool:
@@ -302,7 +305,9 @@ def test_another_stream_is_not_cut_short(start_gateway: StartGateway, upstream: 
     assert gateway.stop() == 0
 
 
-def test_what_does_not_end_in_time_is_cut_and_logged(start_gateway: StartGateway, upstream: ScriptedUpstream) -> None:
+def test_a_request_beyond_the_deadline_is_cut_and_logged(
+    start_gateway: StartGateway, upstream: ScriptedUpstream
+) -> None:
     def never_ends(received: Received, connection: socket.socket) -> bool:
         if b"/stream" in received.head:
             connection.sendall(b"HTTP/1.1 200 OK\r\n\r\npart")
@@ -319,7 +324,7 @@ def test_what_does_not_end_in_time_is_cut_and_logged(start_gateway: StartGateway
             begun += old.socket.recv(65536)
         assert gateway.stop() == 0
         assert connection.rest() == b""
-        # To a client of HTTP/1.0 an orderly end would say that this was all of it.
+        # For HTTP/1.0, a clean close would mean that the body is complete.
         with pytest.raises(ConnectionResetError):
             old.socket.recv(1)
     assert "Worker graceful timeout" in gateway.output()

@@ -1,4 +1,4 @@
-"""What happens to requests while the gateway itself changes: reloads, dying workers, an orderly end."""
+"""Requests during reloads, worker deaths and a graceful shutdown."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CLIENTS = 6
 
 
 class Load:
-    """Clients that ask one thing after the other, each on a connection of its own, and count what becomes of it."""
+    """Clients that send one request after the other, each on its own connection, and count the results."""
 
     def __init__(self, gateway: GatewayProcess) -> None:
         self.outcomes: Counter[str] = Counter()
@@ -54,7 +54,7 @@ class Load:
             self.outcomes[outcome] += 1
 
     def wait_for(self, count: int) -> None:
-        """Until so many more requests have been answered."""
+        """Waits for so many more responses."""
         wanted = self.outcomes["200"] + count
         self._gateway.wait_until(lambda: self.outcomes["200"] >= wanted, "answer")
 
@@ -75,7 +75,7 @@ def test_a_reload_under_load_loses_no_request(
             load.wait_for(50)
             os.kill(gateway.process.pid, signal.SIGHUP)
             gateway.wait_until(lambda n=number: booted(gateway) >= 2 + 2 * n, "start new workers")  # type: ignore[misc] # bound now
-        # A broken file is refused, and nobody notices.
+        # A broken file is refused, without an effect on requests.
         config.write_text("[services.devices]\nspeed = 1\n")
         os.kill(gateway.process.pid, signal.SIGHUP)
         gateway.wait_until(lambda: "not reloaded: services.devices.speed" in gateway.output(), "refuse it")
@@ -83,7 +83,9 @@ def test_a_reload_under_load_loses_no_request(
     assert load.outcomes.keys() == {"200"}, load.outcomes
 
 
-def test_a_killed_worker_loses_only_what_it_was_doing(start_gateway: StartGateway, upstream: ScriptedUpstream) -> None:
+def test_a_killed_worker_loses_only_its_requests_in_flight(
+    start_gateway: StartGateway, upstream: ScriptedUpstream
+) -> None:
     gateway = start_gateway(four_services(upstream.url))
     load = Load(gateway)
     with load.running():
@@ -92,11 +94,13 @@ def test_a_killed_worker_loses_only_what_it_was_doing(start_gateway: StartGatewa
         gateway.wait_until(lambda: booted(gateway) >= 3, "replace it")
         load.wait_for(100)
     lost = sum(count for outcome, count in load.outcomes.items() if outcome != "200")
-    # As many as there are clients at the most: what was on its connections.
+    # At most one for each client: the requests on the connections of the killed worker.
     assert lost <= CLIENTS, load.outcomes
 
 
-def test_an_orderly_end_lets_requests_in_flight_finish(start_gateway: StartGateway, upstream: ScriptedUpstream) -> None:
+def test_a_graceful_shutdown_finishes_requests_in_flight(
+    start_gateway: StartGateway, upstream: ScriptedUpstream
+) -> None:
     arrived, released = threading.Event(), threading.Event()
 
     def answer_late(_: Received, connection: socket.socket) -> bool:
@@ -118,17 +122,17 @@ def test_an_orderly_end_lets_requests_in_flight_finish(start_gateway: StartGatew
     assert gateway.stop() == 0
 
 
-def test_an_orderly_end_resets_nobody(start_gateway: StartGateway, upstream: ScriptedUpstream) -> None:
+def test_a_graceful_shutdown_resets_no_connection(start_gateway: StartGateway, upstream: ScriptedUpstream) -> None:
     gateway = start_gateway(four_services(upstream.url))
     load = Load(gateway)
     with load.running():
         load.wait_for(50)
         assert gateway.stop() == 0
-    # What had connected was answered; who comes after that is told so at once.
+    # Established connections got a response; later ones are refused at once.
     assert load.outcomes.keys() <= {"200", "ConnectionRefusedError"}, load.outcomes
 
 
-def test_workers_that_are_recycled_lose_no_request(start_gateway: StartGateway, upstream: ScriptedUpstream) -> None:
+def test_recycled_workers_lose_no_request(start_gateway: StartGateway, upstream: ScriptedUpstream) -> None:
     gateway = start_gateway(
         four_services(upstream.url), arguments=["--max-requests", "60", "--max-requests-jitter", "20"]
     )

@@ -1,4 +1,4 @@
-"""No client holds a worker: whatever one of them sends without a pause, the others are served in between."""
+"""A client that sends without a pause does not hold up other clients of the worker."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.greenlet_watch import assert_no_greenlet_ran_long, start_watc
 from tests.support.upstream import Received, ScriptedUpstream
 
 PREFLIGHT = (("Origin", "https://a.test"), ("Access-Control-Request-Method", "PUT"))
-# So many requests take a worker longer than a watch tolerates, whichever they are.
+# Together they take longer than the watch allows.
 PIPELINED = 600
 ANSWERED_HERE = {
     "no route": request_bytes("GET", "/nope"),
@@ -35,7 +35,7 @@ def watched(start_gateway: Callable[..., GatewayProcess], module_upstream: Scrip
     return start_watched(start_gateway, four_services(module_upstream.url))
 
 
-def test_a_long_head_is_refused_early_and_holds_nobody(watched: GatewayProcess) -> None:
+def test_a_long_head_is_refused_early_and_holds_up_nobody(watched: GatewayProcess) -> None:
     field = b"X-%d: " + b"a" * 16_000 + b"\r\n"
     head = b"GET /api/devices HTTP/1.1\r\nHost: a\r\n" + b"".join(field % number for number in range(94))
     clients = [Connection(watched.port) for _ in range(4)]
@@ -47,7 +47,7 @@ def test_a_long_head_is_refused_early_and_holds_nobody(watched: GatewayProcess) 
     assert_no_greenlet_ran_long(watched)
 
 
-def test_a_long_head_of_nothing_but_short_fields_holds_nobody(watched: GatewayProcess) -> None:
+def test_a_long_head_of_short_fields_holds_up_nobody(watched: GatewayProcess) -> None:
     with Connection(watched.port) as connection:
         connection.send(b"GET / HTTP/1.1\r\nHost: a\r\n" + b"a:\r\n" * 15_000 + b"\r\n")
         assert connection.reply().status == 431
@@ -60,7 +60,7 @@ def send_what_is_taken(client: Connection, data: bytes) -> None:
 
 
 @pytest.mark.parametrize("request_of", ANSWERED_HERE.values(), ids=ANSWERED_HERE.keys())
-def test_pipelined_requests_that_the_gateway_answers_itself_hold_nobody(
+def test_pipelined_requests_to_the_gateways_own_routes_hold_up_nobody(
     watched: GatewayProcess, request_of: bytes
 ) -> None:
     last = request_bytes("GET", "/healthz", [("Connection", "close")])
@@ -74,7 +74,7 @@ def test_pipelined_requests_that_the_gateway_answers_itself_hold_nobody(
     assert_no_greenlet_ran_long(watched)
 
 
-def test_a_document_in_tiny_pieces_holds_nobody(watched: GatewayProcess, upstream: ScriptedUpstream) -> None:
+def test_an_api_document_in_tiny_pieces_holds_up_nobody(watched: GatewayProcess, upstream: ScriptedUpstream) -> None:
     document = json.dumps({"openapi": "3.1.0", "info": {"title": "x" * 30_000, "version": "1"}, "paths": {}}).encode()
 
     def tiny(_: Received, connection: socket.socket) -> bool:

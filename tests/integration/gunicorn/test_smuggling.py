@@ -1,4 +1,4 @@
-"""Messages that two readers could take for different requests: refused by the whole gateway, over raw sockets."""
+"""Request smuggling: requests that two parsers could read differently are refused."""
 
 from __future__ import annotations
 
@@ -108,17 +108,15 @@ HOSTILE_CHUNKS = {
 
 
 def statuses(answer: bytes) -> list[bytes]:
-    """The status of each answer in these bytes."""
+    """The status of each response in these bytes."""
     return [part[:3] for part in answer.split(b"HTTP/1.1 ")[1:]] + [part[:3] for part in answer.split(b"HTTP/1.0 ")[1:]]
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_message_that_can_be_read_in_two_ways_reaches_nobody(
-    gateway: GatewayProcess, upstream: ScriptedUpstream, name: str
-) -> None:
+def test_an_ambiguous_request_is_not_forwarded(gateway: GatewayProcess, upstream: ScriptedUpstream, name: str) -> None:
     with Connection(gateway.port) as connection:
         connection.send(HOSTILE[name])
-        # Until the gateway closes the connection: what follows must not be taken for another request.
+        # Up to the close: the rest must not be parsed as another request.
         answer = connection.rest()
     [status] = statuses(answer)
     assert status == STATUSES.get(name, status), answer
@@ -129,10 +127,10 @@ def test_a_message_that_can_be_read_in_two_ways_reaches_nobody(
 
 
 @pytest.mark.parametrize("chunks", HOSTILE_CHUNKS.values(), ids=HOSTILE_CHUNKS.keys())
-def test_a_body_with_malformed_chunks_is_never_finished(
+def test_a_body_with_malformed_chunks_is_not_completed_upstream(
     gateway: GatewayProcess, upstream: ScriptedUpstream, chunks: bytes
 ) -> None:
-    # The head goes on before the body is read, and may arrive after the answer: a path of its own tells it apart.
+    # The head is forwarded before the body is read, and may arrive after the response; its own path identifies it.
     path = f"/api/devices/{len(chunks)}-{chunks[:4].hex()}"
     with Connection(gateway.port) as connection:
         connection.send(post(*CHUNKED, line=f"POST {path} HTTP/1.1".encode(), body=chunks + SECOND))

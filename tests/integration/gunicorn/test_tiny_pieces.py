@@ -1,4 +1,4 @@
-"""Bodies in pieces as small as can be: their senders hold no worker."""
+"""Bodies in tiny pieces hold up nobody."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def watched(start_gateway: Callable[..., GatewayProcess], module_upstream: Scrip
 
 
 @pytest.mark.parametrize("size", [1, 16, 256])
-def test_a_clients_small_chunks(watched: GatewayProcess, upstream: ScriptedUpstream, size: int) -> None:
+def test_tiny_chunks_of_a_client(watched: GatewayProcess, upstream: ScriptedUpstream, size: int) -> None:
     piece = b"%x\r\n%b\r\n" % (size, b"a" * size)
     count = 200_000 // len(piece)
     with Connection(watched.port) as connection:
@@ -33,7 +33,7 @@ def test_a_clients_small_chunks(watched: GatewayProcess, upstream: ScriptedUpstr
     assert_no_greenlet_ran_long(watched)
 
 
-def test_a_clients_chunks_that_are_all_padding(watched: GatewayProcess, upstream: ScriptedUpstream) -> None:
+def test_chunks_of_a_client_with_long_extensions(watched: GatewayProcess, upstream: ScriptedUpstream) -> None:
     padded = b"1;" + b"p" * 1000 + b"\r\na\r\n"
     with Connection(watched.port) as connection:
         with suppress(OSError):
@@ -43,14 +43,14 @@ def test_a_clients_chunks_that_are_all_padding(watched: GatewayProcess, upstream
     assert not any(request.is_whole for request in upstream.requests)
 
 
-def test_a_services_small_chunks(watched: GatewayProcess, upstream: ScriptedUpstream) -> None:
+def test_tiny_chunks_of_a_service(watched: GatewayProcess, upstream: ScriptedUpstream) -> None:
     upstream.answers(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\na\r\n" * 200_000 + b"0\r\n\r\n")
     reply = watched.get("/api/devices", bearer())
     assert (reply.status, reply.body) == (200, b"a" * 200_000)
     assert_no_greenlet_ran_long(watched)
 
 
-def test_a_services_small_writes(watched: GatewayProcess, upstream: ScriptedUpstream) -> None:
+def test_tiny_writes_of_a_service(watched: GatewayProcess, upstream: ScriptedUpstream) -> None:
     def write(_: Received, connection: socket.socket) -> bool:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 20000\r\n\r\n")

@@ -1,4 +1,4 @@
-"""A name server that hangs: what waits for it waits no longer than it may, and nobody else waits."""
+"""A name server that hangs delays only the requests that need it, up to their deadline."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.redis import RedisServer
 from tests.support.sockets import deafen, end_all
 from tests.support.upstream import ScriptedUpstream
 
-# More than the threads that gevent has for names.
+# More than gevent's threads for lookups.
 CROWD = 24
 
 
@@ -40,7 +40,7 @@ def start(hangs_while: Path) -> Iterator[Callable[..., GatewayProcess]]:
             )
 
         yield start
-        # Or the threads that wait for names would hold up its end.
+        # Otherwise the threads with lookups would delay its exit.
         hangs_while.unlink(missing_ok=True)
 
 
@@ -61,7 +61,7 @@ def ask_together(gateway: GatewayProcess, path: str, count: int) -> list[Reply]:
     return replies
 
 
-def test_a_service_whose_name_is_not_found_out_in_time_is_a_504_and_the_others_do_not_notice(
+def test_a_lookup_beyond_the_deadline_is_a_504_and_does_not_delay_other_services(
     start: Callable[..., GatewayProcess], upstream: ScriptedUpstream, hangs_while: Path
 ) -> None:
     gateway = start(
@@ -79,13 +79,13 @@ def test_a_service_whose_name_is_not_found_out_in_time_is_a_504_and_the_others_d
     crowd.join()
     assert others == [200] * 4
     assert [(reply.status, reply.value("X-Gateway-Error")) for reply in replies] == [(504, "upstream_timeout")] * CROWD
-    # They hang still, and the log is written.
+    # The lookups still hang, and the log is written.
     gateway.wait_until(lambda: len(gateway.access_log()) == CROWD + 4, "log all")
     assert [gateway.get(path).status for path in ("/named", "/numbered", "/metrics", "/status")] == [200] * 4
     assert hangs_while.exists()
     hangs_while.unlink()
     gateway.wait_until(lambda: gateway.get("/slow").status == 200, "reach it")
-    # The first address of that name takes no connection and refuses none; nor is the second one only tried at the end.
+    # The first address neither accepts nor refuses; the second one is tried long before the deadline.
     with socket.socket() as listener:
         listener.bind(("127.0.0.2", upstream.port))
         filling = deafen(listener)
@@ -93,7 +93,7 @@ def test_a_service_whose_name_is_not_found_out_in_time_is_a_504_and_the_others_d
         end_all(filling)
 
 
-def test_a_redis_whose_name_is_not_found_out_in_time_is_as_one_that_fails(
+def test_a_redis_whose_lookup_hangs_counts_as_failed(
     start: Callable[..., GatewayProcess], upstream: ScriptedUpstream, hangs_while: Path
 ) -> None:
     with RedisServer(tcp=True) as redis:

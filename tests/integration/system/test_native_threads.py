@@ -1,4 +1,4 @@
-"""Work in threads of the system's, beside the greenlets that serve requests."""
+"""Work in native threads beside the greenlets that serve requests."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tests.support.upstream import ScriptedUpstream, answering
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
-def test_it_takes_no_lock_of_gevents(
+def test_native_threads_use_no_lock_of_gevent(
     start_gateway: Callable[..., GatewayProcess], upstream: ScriptedUpstream, server: RedisServer
 ) -> None:
-    """Those of imports and of logging are gevent's, and a thread that waits for one may wait for ever: four services'
-    documents that were read at the same time, for the first time, never were."""
+    """The locks of imports and logging are gevent's, and native threads that wait for them can deadlock: four documents
+    that were parsed at the same time, as the first ones, never were."""
     service = Documented(upstream)
-    # Beside the devices' in JSON and the rules' in YAML: what can't be read.
+    # Beside a JSON and a YAML document, documents that can't be parsed.
     upstream.at["/openapi.json"] = answering(answer(BYTE_ORDER_MARK + b"\xff: ["))
     with server.client() as redis:
         redis.zadd(f"{PREFIX}workers", {"another": 2e9})

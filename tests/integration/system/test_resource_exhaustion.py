@@ -1,4 +1,4 @@
-"""A worker that runs out of descriptors in the middle of requests: its own trouble, not its services'."""
+"""A worker that runs out of descriptors during requests does not blame its services."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BEGINNING = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nabc"
 
 @pytest.fixture(scope="module")
 def gateway(start_gateway: Callable[..., GatewayProcess], module_upstream: ScriptedUpstream) -> GatewayProcess:
-    """Its service's target is left alone after a single failure."""
+    """The breaker opens after a single failure."""
     service = {
         "prefix": "/api/slow",
         "targets": [module_upstream.url],
@@ -35,7 +35,7 @@ def gateway(start_gateway: Callable[..., GatewayProcess], module_upstream: Scrip
 
 @contextmanager
 def descriptors(pid: int, free: int) -> Iterator[None]:
-    """Leaves the process so many descriptors that it can open."""
+    """Limits how many more descriptors the process can open."""
     taken = {int(entry.name) for entry in Path(f"/proc/{pid}/fd").iterdir()}
     limit = next(islice((number for number in count() if number not in taken), free, None))
     before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
@@ -49,14 +49,14 @@ def descriptors(pid: int, free: int) -> Iterator[None]:
 @pytest.mark.parametrize(
     ("request_head", "free"),
     [
-        # There is none to wait with for the service and the client.
+        # No descriptor for waiting for upstream and client.
         (request_bytes("GET", "/api/slow"), 0),
-        # There is none for the upload, or for the wait while it goes on.
+        # No descriptor for the upload, or for waiting during the upload.
         (request_bytes("PUT", "/api/slow", [("Content-Length", "100000")]), 1),
         (request_bytes("PUT", "/api/slow", [("Content-Length", "100000")]), 2),
     ],
 )
-def test_a_wait_for_which_there_is_no_descriptor_is_no_failure_of_the_service(
+def test_waiting_without_a_descriptor_is_no_failure_of_the_service(
     gateway: GatewayProcess, module_upstream: ScriptedUpstream, request_head: bytes, free: int
 ) -> None:
     upstream = module_upstream
@@ -69,7 +69,7 @@ def test_a_wait_for_which_there_is_no_descriptor_is_no_failure_of_the_service(
 
     with Connection(gateway.port) as connection:
         connection.send(request_bytes("GET", "/api/slow"))
-        # The connection to the service stays open, and is the one that the request goes over.
+        # The connection to the upstream stays open, and the request uses it.
         assert connection.reply().status == 200
         upstream.reads_bodies, upstream.script = False, slow
         with descriptors(worker, free):
@@ -81,7 +81,7 @@ def test_a_wait_for_which_there_is_no_descriptor_is_no_failure_of_the_service(
     assert gateway.get("/api/slow").status == 200
 
 
-def test_a_response_for_whose_rest_there_is_no_descriptor_is_cut(
+def test_a_response_is_cut_if_no_descriptor_is_left_for_its_rest(
     gateway: GatewayProcess, module_upstream: ScriptedUpstream
 ) -> None:
     upstream = module_upstream
@@ -104,6 +104,6 @@ def test_a_response_for_whose_rest_there_is_no_descriptor_is_cut(
     line = gateway.wait_for_log(lambda line: line["request_id"] == "paused")
     assert (line["status"], line["error"]) == (200, "upstream_aborted")
     assert line["cause"].startswith("Overloaded")
-    # What ended early was nothing that the service did.
+    # The truncated response is not counted as a failure of the service.
     upstream.reset()
     assert gateway.get("/api/slow").status == 200

@@ -1,4 +1,4 @@
-"""Requests' heads: what is read in one step is read as gunicorn's own parser reads it, and nothing else is."""
+"""Plain request heads are parsed exactly as by gunicorn's parser, and only plain ones are."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ messages = st.tuples(
 
 @dataclass(frozen=True)
 class Reading:
-    """What a reader makes of a message; `refusal` is the kind of its complaint, or of its end."""
+    """The result of a parser; `refusal` is the type of its exception."""
 
     refusal: str = ""
     closes: bool = field(default=False, compare=False)
@@ -96,7 +96,7 @@ CONFIG = gunicorn_config()
 
 
 def refusal_beyond_gunicorn(reading: Reading) -> str:
-    """Why the gateway refuses what gunicorn took, in gunicorn's words; "" where it takes it."""
+    """The type of exception with which the gateway refuses a request that gunicorn accepts; "" if it accepts it too."""
     uri, version, fields = reading.said[1], reading.said[5], reading.said[7]
     if "#" in uri:
         return "InvalidRequestLine"
@@ -111,13 +111,13 @@ def refusal_beyond_gunicorn(reading: Reading) -> str:
 
 
 def authority_of(uri: str) -> str | None:
-    """That of a target in absolute form."""
+    """The authority of a target in absolute form."""
     found = re.match("https?://([^/?]*)", uri, re.IGNORECASE)
     return found[1] if found else None
 
 
 def as_the_gateway_reads(reading: Reading) -> Reading:
-    """gunicorn's reading with the version that is answered (RFC 9110 2.5), and the target's authority as the host."""
+    """gunicorn's result, with the version of the response (RFC 9110 2.5), and the target's authority as the host."""
     said = list(reading.said)
     said[5] = min(said[5], (1, 1))
     if (authority := authority_of(said[1])) is not None:
@@ -152,18 +152,18 @@ def reading(kind: type[Any], pieces: list[bytes]) -> Reading:
 @example(b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabcGET / HTTP/1.1\r\n\r\n", 200)
 @example(b"GET http://other/a HTTP/1.2\r\nX-A: a\r\nHost: a\r\n\r\n", 20)
 @example(b"\r\nGET /a HTTP/1.0\r\n\r\n", 1)
-def test_every_message_is_read_as_gunicorns_own_parser_reads_it(sent: bytes, first: int) -> None:
+def test_every_head_is_parsed_as_by_gunicorn(sent: bytes, first: int) -> None:
     for pieces in ([sent], [piece for piece in (sent[:first], sent[first:]) if piece]):
         ours, theirs = reading(Request, pieces), reading(message.Request, pieces)
         if theirs.refusal:
-            # Of several mistakes another one may be found first; what is no HTTP is not waited for to its end.
+            # Another one of several errors may be found first; and bytes that are not HTTP are refused early.
             assert ours.refusal
             continue
         if wanted := refusal_beyond_gunicorn(theirs):
             assert ours.refusal == wanted
             continue
         assert ours == as_the_gateway_reads(theirs)
-        # It may end a connection that gunicorn would keep, as `close` may stand anywhere; never the other way round.
+        # The gateway may close a connection that gunicorn would keep, as `close` may be any option; never the reverse.
         assert ours.closes or not theirs.closes
 
 
@@ -182,7 +182,7 @@ def test_every_message_is_read_as_gunicorns_own_parser_reads_it(sent: bytes, fir
         b"\nGET /1 HTTP/1.1\r\nHost: a\r\n\r\n",
     ],
 )
-def test_it_does_not_matter_where_a_message_is_cut(sent: bytes) -> None:
+def test_the_result_does_not_depend_on_the_pieces(sent: bytes) -> None:
     whole = reading(Request, [sent])
     for cut in range(1, len(sent)):
         for pieces in ([sent[:cut], sent[cut:]], [sent[:cut], sent[cut : cut + 1], sent[cut + 1 :]]):
@@ -203,16 +203,16 @@ def test_it_does_not_matter_where_a_message_is_cut(sent: bytes) -> None:
         *[b"\x16", b"G\n", b"\r\r"],
     ],
 )
-def test_what_can_only_be_refused_is_not_read_on(sent: bytes) -> None:
-    """The rest may be sent as slowly as somebody likes."""
+def test_an_invalid_head_is_refused_before_its_end(sent: bytes) -> None:
+    """The rest of the head may be sent very slowly."""
     pieces = iter([sent, *[b"x" * 100] * 1000])
     refused = reading(Request, pieces)  # type: ignore[arg-type]
     assert refused.refusal not in ("", "NoMoreData")
-    # What is not too long yet, and could become a request, is.
+    # A head that is not too long yet and may become a request is read on.
     assert len(list(pieces)) == (1000 if b"Host" not in sent else 1000 - (65536 + 2 - len(sent)) // 100 - 1)
 
 
-def test_a_hundred_fields_are_taken_and_no_more() -> None:
+def test_a_head_may_have_a_hundred_fields() -> None:
     lines = [b"Host: a\r\n", *(b"X-%d: a\r\n" % number for number in range(100))]
     for kind in (message.Request, Request):
         assert reading(kind, [b"GET / HTTP/1.1\r\n" + b"".join(lines[:100]) + b"\r\n"]).refusal == ""
@@ -223,13 +223,13 @@ def test_a_hundred_fields_are_taken_and_no_more() -> None:
     "connection", ["close", "Close", "keep-alive, close", "close ,x", "x,\tclose", "closed", "keep-alive", ""]
 )
 @pytest.mark.parametrize("in_pieces", [False, True])
-def test_close_ends_the_connection_wherever_it_stands_among_the_options(connection: str, in_pieces: bool) -> None:
+def test_close_may_be_any_of_the_connection_options(connection: str, in_pieces: bool) -> None:
     sent = f"GET / HTTP/1.1\r\nHost: a\r\nConnection: {connection}\r\n\r\n".encode()
     request = Request(CONFIG, IterUnreader([sent[:20], sent[20:]] if in_pieces else [sent]), PEER)
     assert request.should_close() == ("close" in [one.strip().lower() for one in connection.split(",")])
 
 
-def test_requests_that_come_together_are_read_one_after_the_other_with_their_bodies_left_alone() -> None:
+def test_pipelined_requests_are_parsed_one_by_one_and_bodies_stay_unread() -> None:
     first = b"POST /1 HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"
     sent = first + b"GET /2 HTTP/1.1\r\nHost: a\r\n\r\nGET /3 HTTP/1.0\r\n\r\nGET /4"
     parser = RequestParser(CONFIG, iter([sent]), PEER)
@@ -238,7 +238,7 @@ def test_requests_that_come_together_are_read_one_after_the_other_with_their_bod
         next(parser)
 
 
-def test_plain_messages_are_those_that_clients_send() -> None:
+def test_heads_of_common_clients_are_plain() -> None:
     for sent in (PLAIN, PLAIN.replace(b"\r\n\r\n", b"\r\nContent-Length: 3\r\nCookie: a=b; c=d\r\n\r\nabc")):
         request = Request.__new__(Request)
         assert request._parse_plain(sent, IterUnreader([]))

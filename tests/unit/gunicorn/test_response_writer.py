@@ -1,4 +1,4 @@
-"""How answers are written: what an application gives is framed for the client, and nothing gets around the framing."""
+"""Responses are framed for the client, and an application can't break the framing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FIELDS = [("Date", "now"), ("Content-Type", "text/plain")]
 
 
 class Written:
-    """An answer to a request, and what has been sent of it."""
+    """A response to a request, and the bytes that were sent."""
 
     def __init__(self, sent: bytes, near: socket.socket, far: socket.socket) -> None:
         near.settimeout(5)
@@ -31,7 +31,7 @@ class Written:
         self.answer = Response(self.request, near, CONFIG)
 
     def bytes(self) -> bytes:
-        """All that has come by now."""
+        """All bytes that have arrived."""
         self.far.setblocking(False)
         try:
             return self.far.recv(1 << 20)
@@ -47,7 +47,7 @@ def answering(sent: bytes = GET) -> Iterator[Written]:
 
 
 def written(sent: bytes, status: str, fields: list[tuple[str, str]], pieces: list[bytes]) -> tuple[bytes, bool]:
-    """What goes out, and whether the connection ends with it."""
+    """The bytes that are sent, and whether the connection is closed."""
     with answering(sent) as one:
         one.answer.start_response(status, fields)
         for piece in pieces:
@@ -56,7 +56,7 @@ def written(sent: bytes, status: str, fields: list[tuple[str, str]], pieces: lis
         return one.bytes(), one.answer.should_close()
 
 
-def test_head_and_first_piece_go_out_together_and_a_length_is_kept_to() -> None:
+def test_head_and_first_piece_are_sent_together_and_the_length_is_not_exceeded() -> None:
     with answering() as one:
         one.answer.start_response("200 OK", [*FIELDS, ("Content-Length", "5")])
         assert one.bytes() == b""
@@ -69,11 +69,11 @@ def test_head_and_first_piece_go_out_together_and_a_length_is_kept_to() -> None:
         assert (one.bytes(), one.answer.should_close()) == (b"", False)
 
 
-def test_an_answer_that_is_shorter_than_it_said_ends_the_connection() -> None:
+def test_a_body_shorter_than_its_content_length_closes_the_connection() -> None:
     assert written(GET, "200 OK", [("Content-Length", "5")], [b"hel"])[1]
 
 
-def test_without_a_length_it_is_chunked_and_to_http_1_0_it_ends_with_the_connection() -> None:
+def test_a_body_without_length_is_chunked_or_ends_with_an_http_1_0_connection() -> None:
     data, closes = written(GET, "200 OK", FIELDS, [b"hello", b"", b"!"])
     assert data.endswith(b"Transfer-Encoding: chunked\r\nDate: now\r\nContent-Type: text/plain\r\n\r\n"
                          b"5\r\nhello\r\n1\r\n!\r\n0\r\n\r\n")  # fmt: skip
@@ -91,7 +91,7 @@ def test_without_a_length_it_is_chunked_and_to_http_1_0_it_ends_with_the_connect
         (GET, "204 No Content", False),
     ],
 )
-def test_what_has_no_body_gets_none(sent: bytes, status: str, length_is_told: bool) -> None:
+def test_responses_that_cant_have_a_body_are_sent_without(sent: bytes, status: str, length_is_told: bool) -> None:
     data, closes = written(sent, status, [("Content-Length", "5")], [b"hello"])
     assert data.endswith(b"\r\n\r\n")
     assert (b"Content-Length: 5" in data) is length_is_told
@@ -99,7 +99,7 @@ def test_what_has_no_body_gets_none(sent: bytes, status: str, length_is_told: bo
     assert not closes
 
 
-def test_fields_of_the_connection_are_not_the_applications() -> None:
+def test_connection_specific_fields_of_the_application_are_dropped() -> None:
     fields = [(name, "close") for name in ("Connection", "Keep-Alive", "TE", "Trailer", "Upgrade", "Transfer-Encoding")]
     data, _ = written(GET, "200 OK", [*fields, ("Content-Length", "0"), ("Server", "its own")], [])
     head, _, rest = data.partition(b"\r\n\r\n")
@@ -123,18 +123,18 @@ def test_fields_of_the_connection_are_not_the_applications() -> None:
         ("X:A", "a\x7f"),
     ],
 )
-def test_nobody_puts_a_line_into_a_header(field: tuple[str, str]) -> None:
+def test_a_line_break_in_a_field_is_refused(field: tuple[str, str]) -> None:
     with answering() as one:
         with pytest.raises(InvalidResponseHeader) as error:
             one.answer.start_response("200 OK", [("X-Good", "a"), field])
-        # What is wrong with it may be a secret.
+        # The invalid value may be a secret.
         assert field[1] not in str(error.value) or len(field[1]) == 1
         assert one.bytes() == b""
         assert not one.answer.headers_sent
 
 
 @pytest.mark.parametrize("status", ["200", "0200 OK", "200 OK\r\nX-A: b", "20 OK", "abc", "200 \u0100"])
-def test_a_status_line_is_one(status: str) -> None:
+def test_an_invalid_status_is_refused(status: str) -> None:
     with answering() as one, pytest.raises(InvalidResponseHeader):
         one.answer.start_response(status, [])
 
@@ -155,7 +155,7 @@ def test_a_header_has_as_many_lines_as_fields_or_is_refused(fields: list[tuple[s
         one.answer.write(b"")
         lines = one.bytes().split(b"\r\n")
     kept: list[Any] = [f"{name}: {value}".encode("latin-1") for name, value in fields]
-    # In front: status line, Connection, Transfer-Encoding, and Date where there is none.
+    # Before the fields: status line, Connection, Transfer-Encoding, and Date if the application sets none.
     assert [line for line in lines if line in kept] == kept or {name.lower() for name, _ in fields} & {
         *("connection", "keep-alive", "te", "trailer", "trailers", "upgrade", "transfer-encoding"),
         *("proxy-authenticate", "proxy-authorization"),

@@ -1,4 +1,4 @@
-"""Processors that may be used, by the files that Linux and Docker write."""
+"""The usable CPUs, from the cgroup files of Linux."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from gateway.system.cpus import cgroup_cpus
         ("0::/\n", {}, math.inf),
         ("0::/\n", {"cpu.max": "nonsense"}, math.inf),
         ("0::/\n", {"cpu.max": "0 0"}, math.inf),
-        # The group's own, or one around it.
+        # The limit of the group itself, or of one around it.
         ("0::/a/b\n", {"a/cpu.max": "200000 100000", "a/b/cpu.max": "max 100000"}, 2),
         ("0::/a/b\n", {"a/cpu.max": "200000 100000", "a/b/cpu.max": "50000 100000"}, 0.5),
         ("0::/../a\n", {"a/cpu.max": "100000 100000"}, 1),
-        # Version 1: as a host has it, and as a container sees it.
+        # Version 1, as on a host and in a container.
         (
             "5:cpu,cpuacct:/docker/x\n1:name=systemd:/\n",
             {"cpu,cpuacct/docker/x/cpu.cfs_quota_us": "400000\n", "cpu,cpuacct/docker/x/cpu.cfs_period_us": "100000\n"},
@@ -37,7 +37,9 @@ from gateway.system.cpus import cgroup_cpus
         ("\nnonsense\n", {}, math.inf),
     ],
 )
-def test_the_share_of_a_container(groups: str, files: dict[str, str], share: float, tmp_path: Path) -> None:
+def test_the_least_limit_of_the_cgroups_counts(
+    groups: str, files: dict[str, str], share: float, tmp_path: Path
+) -> None:
     own, root = tmp_path / "own", tmp_path / "root"
     own.write_text(groups)
     for name, text in files.items():
@@ -46,12 +48,12 @@ def test_the_share_of_a_container(groups: str, files: dict[str, str], share: flo
     assert cgroup_cpus(root, own) == share
 
 
-def test_where_nothing_tells_there_is_no_limit(tmp_path: Path) -> None:
+def test_without_cgroup_files_there_is_no_limit(tmp_path: Path) -> None:
     assert cgroup_cpus(tmp_path, tmp_path / "none") == math.inf
 
 
 @pytest.mark.parametrize(("share", "workers"), [("50000 100000", 2), ("250000 100000", 3), ("max 100000", None)])
-def test_workers_are_as_many_as_a_container_has_processors(
+def test_there_is_one_worker_per_usable_cpu(
     share: str, workers: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "own").write_text("0::/\n")

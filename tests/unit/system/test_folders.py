@@ -1,4 +1,4 @@
-"""Temporary folders of one process: left alone while it lives, whatever its id says, and removed after it."""
+"""Temporary folders of a process stay while it lives, and are removed after it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAKE = """
 import os, sys
 pid = int(sys.argv[1])
 if pid:
-    # As another container's master: the number says nothing here, or it is one's own.
+    # Like a master in another container, whose process id means nothing here or is one's own.
     os.getpid = lambda: pid
 from gateway.system.folders import make_own_folder
 print(make_own_folder("gateway-test-"), flush=True)
@@ -34,7 +34,7 @@ HAS_NAMESPACES = shutil.which("unshare") and subprocess.run([*NAMESPACE, "true"]
 def owner(
     folder: Path, pid: int = 0, *words: str, before: Sequence[str] = ()
 ) -> Iterator[tuple[Path, subprocess.Popen[str]]]:
-    """A process that has a folder of its own in that one, and ends with the context."""
+    """A process that has made its own folder there, and ends with the context."""
     with subprocess.Popen(
         [*before, sys.executable, "-c", MAKE, str(pid), *words],
         cwd=ROOT,
@@ -48,14 +48,14 @@ def owner(
 
 
 def make_and_end(folder: Path) -> None:
-    """Another process that begins in the same folder, and ends."""
+    """Another process that makes a folder in the same place, and ends."""
     with owner(folder) as (made, _):
         assert made.stat().st_mode & 0o777 == 0o700
     assert not made.exists()
 
 
 @pytest.mark.parametrize("pid", [0, 1, 2**22 + 1])
-def test_a_folder_is_left_alone_while_its_owner_lives(tmp_path: Path, pid: int) -> None:
+def test_a_folder_stays_while_its_owner_lives(tmp_path: Path, pid: int) -> None:
     with owner(tmp_path, pid) as (made, process):
         make_and_end(tmp_path)
         assert made.is_dir()
@@ -67,7 +67,7 @@ def test_a_folder_is_left_alone_while_its_owner_lives(tmp_path: Path, pid: int) 
 
 
 @pytest.mark.skipif(not HAS_NAMESPACES, reason="there are no namespaces of processes to be had")
-def test_containers_that_share_a_folder_leave_one_another_alone(tmp_path: Path) -> None:
+def test_containers_that_share_tmp_do_not_remove_each_others_folders(tmp_path: Path) -> None:
     with owner(tmp_path, before=NAMESPACE) as (made, _), owner(tmp_path, before=NAMESPACE) as (other, _):
         assert made.name.startswith("gateway-test-1-")
         assert other.name.startswith("gateway-test-1-")
@@ -76,7 +76,7 @@ def test_containers_that_share_a_folder_leave_one_another_alone(tmp_path: Path) 
         assert other.is_dir()
 
 
-def test_what_was_forked_from_the_owner_still_uses_the_folder(tmp_path: Path) -> None:
+def test_a_folder_stays_while_a_fork_of_its_owner_lives(tmp_path: Path) -> None:
     with owner(tmp_path, 0, "fork") as (made, process):
         assert process.stdout is not None
         assert process.stdout.readline() == "forked\n"

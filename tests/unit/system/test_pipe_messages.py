@@ -1,4 +1,4 @@
-"""Messages of several processes on one pipe: each whole, whatever its size and however slow the reader is."""
+"""Messages of several processes on one pipe are not mixed, whatever their size and the speed of the reader."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gateway.telemetry.log_writer import Output
 from gateway.system.stderr import install_non_blocking_stderr
 install_non_blocking_stderr()
 """
-# Lines of the access log in capital letters, errors in small ones.
+# The access log in upper case, errors in lower case.
 BOTH = """
 for letter in "abcd":
     if os.fork() == 0:
@@ -51,7 +51,7 @@ else:
 
 
 def start(code: str, *arguments: str) -> subprocess.Popen[bytes]:
-    """Both of its outputs go into one pipe."""
+    """Standard output and error go to the same pipe."""
     return subprocess.Popen(
         [sys.executable, "-c", PREPARED + code, *arguments],
         cwd=ROOT,
@@ -72,19 +72,19 @@ def test_lines_of_both_outputs_of_several_processes_are_not_mixed(pipe_bytes: in
     sizes = (10, 5000, 100, 20_000, 70_000, 4096, 4095, 30)
     assert logged == {f"<{letter * size}>": 2 for letter in "ABCD" for size in sizes}
     for line in lines:
-        # What the reader did not take in time may have no end, but it is on a line of its own.
+        # A message that the reader did not read in time may be incomplete, but has its own line.
         assert not line or re.fullmatch(
             r"<(.)\1*>?|\d+ messages to standard error were dropped, as nobody read them", line
         )
 
 
 @pytest.mark.parametrize("output", ["log", "errors"])
-def test_who_is_killed_in_the_middle_of_a_line_leaves_the_next_one_whole(output: str) -> None:
+def test_a_writer_killed_in_the_middle_of_a_line_does_not_damage_the_next_one(output: str) -> None:
     code = PARENT + "".join(f"    {line}\n" for line in LONG.strip().splitlines())
     with start(code, output) as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        # It is in the middle then, as nobody reads on.
+        # It is in the middle of a line then, as nobody reads on.
         seen = os.read(process.stdout.fileno(), 1000)
         while b"<x" not in seen:
             seen += os.read(process.stdout.fileno(), 1000)
@@ -93,13 +93,13 @@ def test_who_is_killed_in_the_middle_of_a_line_leaves_the_next_one_whole(output:
         rest = process.stdout.read()
     lines = (seen + rest).decode().splitlines()
     assert lines[0] == "begun"
-    # It may have come to the end before it was killed.
+    # It may have finished the line before it was killed.
     assert re.fullmatch("<x+>?", lines[1])
     assert [line for line in lines[2:] if line] == [f"<{'y' * 10_000}>", "<z>"]
     assert process.returncode == 0
 
 
-def test_nobody_waits_for_a_process_that_was_stopped_to_write_an_error() -> None:
+def test_an_error_does_not_wait_for_a_stopped_writer() -> None:
     code = f"""
 stopped = os.fork()
 if stopped:

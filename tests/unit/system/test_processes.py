@@ -1,4 +1,4 @@
-"""Child processes: started as told, ended when asked, and never left behind."""
+"""Child processes never outlive their parent."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {WAIT
 
 
 def ended(pid: int, seconds: float = 20) -> bool:
-    """Whether the process ends within the time: a file descriptor of a process is readable once it has."""
+    """Whether the process ends within the time: its pidfd becomes readable then."""
     try:
         descriptor = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -31,7 +31,7 @@ def ended(pid: int, seconds: float = 20) -> bool:
 
 
 def start(code: str, folder: Path) -> Child:
-    """A child that runs Python code, its output in a pipe: as long as nothing came, it has not begun."""
+    """A child that runs Python code, with its output in a pipe; it has begun once there is output."""
     pipe = folder / "log"
     os.mkfifo(pipe)
     child = Child.start([sys.executable, "-c", code], folder, pipe, {"ONLY": "this"})
@@ -40,7 +40,7 @@ def start(code: str, folder: Path) -> Child:
     return child
 
 
-def test_it_runs_where_and_with_what_it_is_told(tmp_path: Path) -> None:
+def test_folder_environment_and_log_are_passed_on(tmp_path: Path) -> None:
     code = (
         "import os, sys; print(os.getcwd(), sorted(set(os.environ) - {'LC_CTYPE'}), os.environ['ONLY'], flush=True);"
         "print(os.getsid(0) == os.getpid(), repr(sys.stdin.read()), file=sys.stderr, flush=True)"
@@ -52,31 +52,31 @@ def test_it_runs_where_and_with_what_it_is_told(tmp_path: Path) -> None:
     assert child.has_ended()
 
 
-def test_a_program_that_is_not_there_ends_at_once(tmp_path: Path) -> None:
+def test_a_missing_program_ends_at_once(tmp_path: Path) -> None:
     child = Child.start([str(tmp_path / "missing")], tmp_path, tmp_path / "log", {})
     assert ended(child.pid)
     assert child.has_ended()
 
 
-def test_stop_ends_it(tmp_path: Path) -> None:
+def test_stop_ends_the_child(tmp_path: Path) -> None:
     child = start(WAITING, tmp_path)
     assert not child.has_ended()
     child.stop()
     assert child.has_ended()
     with pytest.raises(ProcessLookupError):
         os.kill(child.pid, 0)
-    # Once more does nothing.
+    # A second call does nothing.
     child.stop()
 
 
-def test_who_does_not_listen_is_made_to_end(tmp_path: Path) -> None:
+def test_a_child_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
     child = start(STUBBORN, tmp_path)
     child.stop(timeout_seconds=0.1)
     with pytest.raises(ProcessLookupError):
         os.kill(child.pid, 0)
 
 
-def test_only_the_process_that_started_it_ends_it(tmp_path: Path) -> None:
+def test_a_fork_of_the_parent_does_not_end_the_child(tmp_path: Path) -> None:
     child = start(WAITING, tmp_path)
     try:
         forked = os.fork()
@@ -91,7 +91,7 @@ def test_only_the_process_that_started_it_ends_it(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux ends children with their parent")
 @pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGTERM])
-def test_it_does_not_outlive_its_parent(sign: signal.Signals, tmp_path: Path) -> None:
+def test_a_child_does_not_outlive_its_parent(sign: signal.Signals, tmp_path: Path) -> None:
     code = (
         "import sys, signal; from pathlib import Path; from gateway.system.processes import Child;"
         f"folder = Path({str(tmp_path)!r});"
@@ -108,6 +108,6 @@ def test_it_does_not_outlive_its_parent(sign: signal.Signals, tmp_path: Path) ->
     assert ended(pid)
 
 
-def test_a_process_of_someone_else_goes_on() -> None:
+def test_a_process_of_another_user_has_not_ended() -> None:
     assert not has_ended(os.getppid())
     assert not has_ended(1)

@@ -1,4 +1,4 @@
-"""Standard error waits for nobody, and what it passes on it passes on whole."""
+"""Standard error never blocks, and writes whole messages."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ first.addHandler(handler)
 first.propagate = False
 raised = []
 def tell(number):
-    # One by a handler of its own, the other one by the last resort: two locks, one stream.
+    # One with its own handler, the other one with the handler of last resort: two locks for one stream.
     log = first if number % 2 else second
     for count in range(300):
         try:
@@ -89,7 +89,7 @@ def socket_pair() -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("make", [pipe, socket_pair])
-def test_a_reader_that_is_stuck_is_told_how_much_it_lost(make: Callable[[], tuple[int, int]]) -> None:
+def test_a_stuck_reader_later_gets_the_number_of_dropped_messages(make: Callable[[], tuple[int, int]]) -> None:
     reader, writer = make()
     with subprocess.Popen(
         [sys.executable, "-c", PREPARED + STUCK],
@@ -118,7 +118,7 @@ def test_a_reader_that_is_stuck_is_told_how_much_it_lost(make: Callable[[], tupl
     assert said.endswith("<last>\n")
 
 
-def test_where_it_was_made_to_lead_elsewhere_it_goes_there(tmp_path: object) -> None:
+def test_a_redirected_descriptor_is_followed(tmp_path: object) -> None:
     file = f"{tmp_path}/errors"
     assert run(MOVED, file) == ("", "")
     with open(file) as errors:

@@ -1,4 +1,4 @@
-"""Threads in the background go on, whatever happens to what they do, and where none can be had for a moment."""
+"""Background threads survive failing tasks, and moments in which no thread can be started."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gateway.system.threads import PerProcessThread, TaskGroup
 
 @pytest.fixture
 def no_threads(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Ends what begins with the test: that the system has no thread to give."""
+    """Call it, and threads can be started again."""
 
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -21,7 +21,7 @@ def no_threads(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     return monkeypatch.undo
 
 
-def test_what_could_not_be_begun_is_not_waited_for(no_threads: Callable[[], None]) -> None:
+def test_a_task_that_could_not_be_started_is_not_waited_for(no_threads: Callable[[], None]) -> None:
     together, done = TaskGroup(2), threading.Event()
     together.begin([done.set])
     assert together.wait(30)
@@ -31,7 +31,7 @@ def test_what_could_not_be_begun_is_not_waited_for(no_threads: Callable[[], None
     assert done.is_set()
 
 
-def test_a_lasting_task_that_could_not_be_begun_is_begun_by_the_next_one_who_asks(
+def test_a_thread_that_could_not_be_started_is_started_by_the_next_call(
     no_threads: Callable[[], None],
 ) -> None:
     begun = threading.Event()
@@ -43,7 +43,7 @@ def test_a_lasting_task_that_could_not_be_begun_is_begun_by_the_next_one_who_ask
     assert begun.wait(30)
 
 
-def test_a_lasting_task_that_failed_is_begun_again_by_the_next_one_who_asks() -> None:
+def test_a_thread_that_failed_is_started_again_by_the_next_call() -> None:
     runs: list[threading.Thread] = []
 
     def fail() -> None:

@@ -1,4 +1,4 @@
-"""Greenlets that never have to wait, beside others that do."""
+"""Greenlets that never wait do not hold up others."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 from tests.support.gateway import ROOT
 
-# In a process of its own, as it patches the standard library.
+# In its own process, as it patches the standard library.
 PROGRAM = """
 from gevent import monkey
 monkey.patch_all()
@@ -42,7 +42,7 @@ for _ in range(10):
 print((slices - before) / 10)
 """
 
-# What has come of ten bodies is thrown away, while somebody is to be served.
+# Ten bodies are discarded while another client is to be served.
 LINGERING = """
 from gevent import monkey
 monkey.patch_all()
@@ -73,12 +73,12 @@ while any(unread(ours) for ours, _ in pairs):
 """
 
 
-def test_what_is_thrown_away_is_read_when_others_have_had_their_turn() -> None:
+def test_discarded_bodies_are_read_after_others_were_served() -> None:
     assert run(LINGERING) >= 5
 
 
-def test_sockets_are_looked_at_between_the_slices_of_those_that_never_wait() -> None:
-    # Each way takes a turn of the five, which is half of what is counted here as a slice.
+def test_sockets_are_checked_between_the_slices_of_greenlets_that_never_wait() -> None:
+    # Each direction has its own turns, so one of these slices is two turns.
     assert run(PROGRAM) <= 15
 
 

@@ -1,4 +1,4 @@
-"""The pool of a service: how many connections it keeps, which it uses again, and whose they are."""
+"""The connection pool of a service: its size, its reuse, and that each worker has its own."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.upstream import OK, Received, ScriptedUpstream
 GET = request_bytes("GET", "/api/devices", [bearer()])
 
 
-def test_no_more_than_the_configured_number_is_kept(
+def test_idle_connections_beyond_the_limit_are_closed(
     start_gateway: Callable[..., GatewayProcess], upstream: ScriptedUpstream
 ) -> None:
     services = four_services(upstream.url)
@@ -45,7 +45,7 @@ def test_no_more_than_the_configured_number_is_kept(
     assert upstream.wait_until(lambda: len(upstream.closed_connections) == 3)
 
 
-def test_the_gateway_works_preloaded_with_connections_of_each_workers_own(
+def test_with_preload_each_worker_has_its_own_connections(
     start_gateway: Callable[..., GatewayProcess], upstream: ScriptedUpstream
 ) -> None:
     gateway = start_gateway(four_services(upstream.url), arguments=["--preload"])
@@ -68,7 +68,7 @@ def test_a_name_is_looked_up_for_each_new_connection(
         asked.append(host)
         return real("127.0.0.1", upstream.port if len(asked) == 1 else other.port, **options)
 
-    # The machine's resolver is the one thing here that can't be made to change its mind.
+    # The system's resolver can't be made to return another address.
     monkeypatch.setattr(socket, "getaddrinfo", moving)
     pool = UpstreamConnectionPool(ServiceSettings(prefix="/x", targets=("http://moving.test",)), "x")
     target, timeouts = Target.parse("http://moving.test"), Timeouts(2, 30, 30)
@@ -82,7 +82,7 @@ def test_a_name_is_looked_up_for_each_new_connection(
     other.close()
 
 
-def test_the_session_serves_ordinary_requests_calls_too(upstream: ScriptedUpstream) -> None:
+def test_the_session_works_with_the_methods_of_requests(upstream: ScriptedUpstream) -> None:
     upstream.answers(
         b"HTTP/1.1 200 OK\r\nSet-Cookie: a=1\r\nX-A: 1\r\nX-A: 2\r\nContent-Length: 11\r\n\r\n" + b'{"ok":true}'
     )

@@ -1,4 +1,4 @@
-"""Slow and hostile clients, and a worker that runs out of what the system gives it."""
+"""Too many or too slow clients, and workers that run out of descriptors or memory."""
 
 from __future__ import annotations
 
@@ -49,25 +49,25 @@ def small(start_gateway: StartGateway, module_upstream: ScriptedUpstream) -> Gat
 
 
 class TestPlaces:
-    """Connections that are more than a worker takes."""
+    """More connections than a worker has places for."""
 
     @pytest.mark.usefixtures("upstream")
     @pytest.mark.parametrize("data", [b"", HALF_A_HEAD], ids=["idle", "half a head"])
-    def test_those_that_wait_longest_make_room(self, small: GatewayProcess, data: bytes) -> None:
+    def test_the_connections_that_have_waited_longest_are_evicted(self, small: GatewayProcess, data: bytes) -> None:
         with crowd(small.port, 3 * PLACES, data) as connections:
             for _ in range(PLACES):
                 assert small.get("/api/devices", bearer()).status == 200
-            small.wait_until(lambda: is_closed(connections[0]), "send the first one away")
-            # What still has its place is served in it.
+            small.wait_until(lambda: is_closed(connections[0]), "evict the first connection")
+            # The other connections are still served.
             late = connections[-1]
             late.send(b"1\r\nConnection: close\r\n\r\n" if data else request_bytes("GET", "/healthz"))
             late.socket.setblocking(True)
             assert late.reply().status == (401 if data else 200)
 
-    def test_a_request_in_flight_keeps_its_place(self, small: GatewayProcess, upstream: ScriptedUpstream) -> None:
+    def test_a_request_in_flight_is_not_evicted(self, small: GatewayProcess, upstream: ScriptedUpstream) -> None:
         def slow(_: object, connection: socket.socket) -> bool:
             with crowd(small.port, 2 * PLACES) as connections:
-                small.wait_until(lambda: is_closed(connections[0]), "send the first one away")
+                small.wait_until(lambda: is_closed(connections[0]), "evict the first connection")
             connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nslow")
             return True
 
@@ -75,7 +75,7 @@ class TestPlaces:
         assert small.get("/api/devices", bearer()).body == b"slow"
 
 
-def test_with_tls_silent_handshakes_make_room_who_leaves_is_noticed_and_nothing_delays_the_end(
+def test_with_tls_silent_handshakes_are_evicted_and_neither_hide_a_disconnect_nor_delay_the_exit(
     start_gateway: StartGateway, upstream: ScriptedUpstream, tmp_path: Path
 ) -> None:
     certificate, key = Authority(tmp_path).issue("gateway", "127.0.0.1")
@@ -88,7 +88,7 @@ def test_with_tls_silent_handshakes_make_room_who_leaves_is_noticed_and_nothing_
     trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
     with crowd(gateway.port, 2 * PLACES) as connections:
-        gateway.wait_until(lambda: is_closed(connections[0]), "send the first one away")
+        gateway.wait_until(lambda: is_closed(connections[0]), "evict the first connection")
         with Connection(gateway.port) as late:
             late.socket = trusting.wrap_socket(late.socket)
             late.send(request_bytes("GET", "/api/devices", [bearer()]))
@@ -104,7 +104,7 @@ def test_with_tls_silent_handshakes_make_room_who_leaves_is_noticed_and_nothing_
             confused.send(request_bytes("GET", "/healthz"))
             confused.rest()
         assert gateway.stop() == 0
-    # What is no handshake is told in a line.
+    # A failed handshake is one line in the log.
     assert "Traceback" not in gateway.output()
 
 
@@ -114,7 +114,7 @@ def gateway(start_gateway: StartGateway, module_upstream: ScriptedUpstream) -> G
     return start_gateway(four_services(module_upstream.url) | {"server": settings}, workers=1)
 
 
-def test_an_address_has_so_many_connections_and_others_theirs(gateway: GatewayProcess) -> None:
+def test_the_limit_of_connections_holds_for_each_address(gateway: GatewayProcess) -> None:
     with crowd(gateway.port, 3) as connections:
         refused = gateway.get("/healthz")
         assert (refused.status, refused.value("X-Gateway-Error")) == (503, "overloaded")
@@ -129,15 +129,15 @@ def test_an_address_has_so_many_connections_and_others_theirs(gateway: GatewayPr
             assert other.recv(65536).startswith(b"HTTP/1.1 200 OK\r\n")
         connections[0].send(request_bytes("GET", "/healthz", [("Connection", "close")]))
         assert connections[0].reply().status == 200
-        gateway.wait_until(lambda: gateway.get("/healthz").status == 200, "have a place again")
+        gateway.wait_until(lambda: gateway.get("/healthz").status == 200, "have a free place again")
 
 
-def test_a_body_that_dribbles_in_is_ended(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
+def test_a_body_below_the_minimum_rate_is_refused(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
     with Connection(gateway.port) as connection:
         connection.send(request_bytes("POST", "/api/devices", [bearer(), ("Content-Length", "1000")]))
         sent = 0
         while not is_closed_or_answered(connection):
-            # Ten bytes a second: it would take more than a minute.
+            # Ten bytes a second: the whole body would take more than a minute.
             connection.send(b"x")
             sent += 1
             assert sent < 1000
@@ -165,13 +165,13 @@ def limit(pid: int, what: int, most: int) -> None:
 class TestExhaustion:
     """A worker that has no more descriptors or memory."""
 
-    def test_no_more_connections_can_be_taken(self, start_gateway: StartGateway, upstream: ScriptedUpstream) -> None:
+    def test_no_descriptor_for_accepting(self, start_gateway: StartGateway, upstream: ScriptedUpstream) -> None:
         gateway = start_gateway(four_services(upstream.url) | {"server": {"keepalive_seconds": 600}}, workers=1)
         assert gateway.get("/api/devices", bearer()).status == 200
         [worker] = gateway.worker_pids()
         limit(worker, resource.RLIMIT_NOFILE, 64)
         with crowd(gateway.port, 200):
-            # Those that only wait are sent away for it.
+            # Waiting connections are evicted.
             for _ in range(20):
                 assert gateway.get("/api/devices", bearer()).status == 200
         assert "has run out of a resource: Too many open files" in gateway.output()
@@ -179,7 +179,7 @@ class TestExhaustion:
         assert "Traceback" not in gateway.output()
         assert gateway.worker_pids() == [worker]
 
-    def test_no_more_connections_can_be_made(self, start_gateway: StartGateway, upstream: ScriptedUpstream) -> None:
+    def test_no_descriptor_for_connecting(self, start_gateway: StartGateway, upstream: ScriptedUpstream) -> None:
         gateway = start_gateway(
             {"services": {"devices": {"targets": [upstream.url], "breaker": {"failures": 1}}}}, workers=1
         )
@@ -193,16 +193,16 @@ class TestExhaustion:
             connection.send(request_bytes("GET", "/api/devices", [bearer()]))
             reply = connection.reply()
             assert (reply.status, reply.value("X-Gateway-Error")) == (503, "overloaded")
-            # It was not the service's fault: its breaker is closed.
+            # The exhaustion is not counted as a failure of the service: its breaker is closed.
             limit(worker, resource.RLIMIT_NOFILE, soft)
             connection.send(request_bytes("GET", "/api/devices", [bearer()]))
             assert connection.reply().status == 200
         assert "has run out of a resource: Too many open files" in gateway.output()
 
-    def test_a_worker_with_too_much_memory_makes_room(
+    def test_a_worker_over_its_memory_limit_is_replaced(
         self, start_gateway: StartGateway, upstream: ScriptedUpstream
     ) -> None:
-        # Less than any worker needs, so that each does its work and goes.
+        # Less than any worker needs, so each one retires.
         gateway = start_gateway(four_services(upstream.url) | {"server": {"max_worker_memory_mib": 64}})
         gateway.wait_until(lambda: gateway.output().count("Booting worker") >= 4, "replace its workers")
         assert "MiB of memory and makes room for a new one" in gateway.output()
