@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import nullcontext
 from functools import lru_cache
 
 from werkzeug.exceptions import HTTPException
@@ -11,6 +12,12 @@ from werkzeug.routing import Map
 from gateway.openapi.inputs import ServiceDocument
 from gateway.route_policy import RoutePolicy
 from gateway.url_rules import ANY_METHOD, PolicyRule, RestConverter, policy_of, rules_of
+
+
+class UnlockedMap(Map):
+    """Not shared by threads while it is built. Native threads, which merge documents, must not use gevent's locks."""
+
+    lock_class = nullcontext  # type: ignore[assignment]
 
 
 class PolicyTable:
@@ -23,8 +30,8 @@ class PolicyTable:
             for policy in policies
             for rule in rules_of(policy)
         ]
-        self._rules = Map(rules, strict_slashes=False, merge_slashes=False, converters={"rest": RestConverter})
-        # Otherwise the first match would, with a lock, which native threads that merge documents must not share.
+        self._rules = UnlockedMap(rules, strict_slashes=False, merge_slashes=False, converters={"rest": RestConverter})
+        # Otherwise the first match would, and several threads may share the finished table.
         self._rules.update()
 
     def policy_for(self, method: str, template: str) -> RoutePolicy | None:
