@@ -150,12 +150,10 @@ def add_services(
     checks = dependencies.health_checks(time.monotonic, random.random)
     app.background += [checks.start, recovery.start]
     for name, service in settings.services.items():
-        balancer, own_guards = Balancer(service, time.monotonic, random.random), list(guards)
+        balancer = Balancer(service, time.monotonic, random.random)
         recovery.add(name, service, balancer.states)
         if service.health.path is not None:
             checks.add(name, service, balancer.states)
-            # Servers other than gunicorn don't start the checks with the worker. This also restarts a failed thread.
-            own_guards.insert(0, checks.start)
         session = ServiceSession(service, name, WORKER_SHUTDOWN)
         forwarder = dependencies.forwarder(
             service,
@@ -173,4 +171,4 @@ def add_services(
             LiveService(service.prefix, forwarder, service.max_in_flight, balancer.states, session, has_health_checks),
         )
         own = [policy for policy in policies if policy.service == name]
-        app.register_blueprint(service_blueprint(name, own, forwarder, own_guards, time.monotonic))
+        app.register_blueprint(service_blueprint(name, own, forwarder, guards, time.monotonic))
