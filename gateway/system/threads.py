@@ -9,7 +9,7 @@ import atexit
 import logging
 import os
 from collections.abc import Callable, Iterable
-from threading import BoundedSemaphore, Condition, Lock, Thread
+from threading import BoundedSemaphore, Condition, Thread
 
 log = logging.getLogger(__name__)
 
@@ -25,24 +25,21 @@ class PerProcessThread:
         self._run = run
         self._at_exit = at_exit
         self._pid = 0
-        self._lock = Lock()
 
     def start(self) -> None:
         if self._pid == os.getpid():
             return
-        with self._lock:
-            if self._pid != os.getpid():
-                self._pid = os.getpid()
-                try:
-                    Thread(target=self._run_logged, name=self._name, daemon=True).start()
-                except BaseException:
-                    # If no thread can be started now, the next call tries again.
-                    self._pid = 0
-                    raise
-                if self._at_exit is not None:
-                    # Registered already if the thread has failed before.
-                    atexit.unregister(self._at_exit)
-                    atexit.register(self._at_exit)
+        self._pid = os.getpid()
+        try:
+            Thread(target=self._run_logged, name=self._name, daemon=True).start()
+        except BaseException:
+            # If no thread can be started now, the next call tries again.
+            self._pid = 0
+            raise
+        if self._at_exit is not None:
+            # Registered already if the thread has failed before.
+            atexit.unregister(self._at_exit)
+            atexit.register(self._at_exit)
 
     def _run_logged(self) -> None:
         try:

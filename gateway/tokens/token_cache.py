@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from sys import getsizeof
-from threading import Lock
 from typing import Any
 
 from gateway.tokens.principal import Principal
@@ -18,14 +17,13 @@ SIGNED_BYTES = 300
 
 class TokenCache:
     """At most `max_entries` principals, with at most `max_bytes` in all: the oldest are dropped first. A principal that
-    is larger than the whole cache is not stored."""
+    is larger than the whole cache is not stored. Without a lock: greenlets only switch where they wait."""
 
     def __init__(self, max_entries: int, max_bytes: int) -> None:
         self._max_entries = max_entries
         self._max_bytes = max_bytes
         self._principals: OrderedDict[bytes, Principal] = OrderedDict()
         self._bytes = 0
-        self._lock = Lock()
         # By the token's digest; None if it is not cached.
         self.get = self._principals.get
 
@@ -36,33 +34,27 @@ class TokenCache:
         used = size_of(principal)
         if not self._max_entries or used > self._max_bytes:
             return
-        with self._lock:
-            self._remove(digest)
-            principal.digest, principal.cached_bytes = digest, used
-            self._principals[digest] = principal
-            self._bytes += used
-            self._evict()
+        self.remove(digest)
+        principal.digest, principal.cached_bytes = digest, used
+        self._principals[digest] = principal
+        self._bytes += used
+        self._evict()
 
     def remove(self, digest: bytes) -> None:
-        with self._lock:
-            self._remove(digest)
+        principal = self._principals.pop(digest, None)
+        if principal is not None:
+            self._bytes -= principal.cached_bytes
 
     def add_signed_bytes(self, principal: Principal, more_bytes: int) -> None:
         """Counts identity tokens that were stored with a principal, if the principal is cached."""
-        with self._lock:
-            if self._principals.get(principal.digest) is principal:
-                principal.cached_bytes += more_bytes
-                self._bytes += more_bytes
-                self._evict()
+        if self._principals.get(principal.digest) is principal:
+            principal.cached_bytes += more_bytes
+            self._bytes += more_bytes
+            self._evict()
 
     def _evict(self) -> None:
         while len(self._principals) > self._max_entries or self._bytes > self._max_bytes:
             _, principal = self._principals.popitem(last=False)
-            self._bytes -= principal.cached_bytes
-
-    def _remove(self, digest: bytes) -> None:
-        principal = self._principals.pop(digest, None)
-        if principal is not None:
             self._bytes -= principal.cached_bytes
 
 
