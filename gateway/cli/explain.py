@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gateway.cli.output import printable
-from gateway.cli.parameter_types import ADDRESS, HEADER_FIELD
+from gateway.cli.parameter_types import address, header_field
 from gateway.cli.redis import TIMEOUT_SECONDS
 from gateway.config import Settings
 from gateway.config.load import instance_folder
@@ -30,10 +30,10 @@ def explain_command(settings: Settings, build_app: BuildApp) -> click.Command:
     @click.option("--token", help="The bearer token; - reads it from standard input.")
     @click.option("--origin", help="The Origin of the page that sends the request.")
     @click.option(
-        "--address", type=ADDRESS, default="127.0.0.1", show_default=True, help="The client's end of the connection."
+        "--address", type=address, default="127.0.0.1", show_default=True, help="The client's end of the connection."
     )
     @click.option(
-        "-H", "--header", "headers", type=HEADER_FIELD, multiple=True, metavar="NAME:VALUE", help="A further header."
+        "-H", "--header", "headers", type=header_field, multiple=True, metavar="NAME:VALUE", help="A further header."
     )
     @click.option("--body-bytes", type=click.IntRange(0), help="The length of the body.")
     @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")

@@ -11,7 +11,7 @@ import click
 
 from gateway.cli.issuers import issuer_named
 from gateway.cli.output import print_table
-from gateway.cli.parameter_types import ADDRESS, claim_option
+from gateway.cli.parameter_types import address, claim_option
 from gateway.cli.redis import shared_redis
 from gateway.config import Settings
 from gateway.proxy.forwarding_headers import rate_limit_address
@@ -40,7 +40,7 @@ def quota_command(settings: Settings) -> click.Command:
     @claim_option("A claim in SUBJECT's tokens that a limit depends on, such as the plan.")
     @click.option(
         "--address",
-        type=ADDRESS,
+        type=address,
         help="Without SUBJECT: a client without a token. Else the client's address.",
     )
     @click.option("--reset", is_flag=True, help="Reset what has been used.")

@@ -10,7 +10,7 @@ import click
 import jwt
 
 from gateway.cli.issuers import issuer_named, verify_token
-from gateway.cli.parameter_types import DURATION, claim_option
+from gateway.cli.parameter_types import claim_option, duration
 from gateway.config import KeySettings, Settings
 from gateway.errors import InvalidToken
 
@@ -21,7 +21,7 @@ def token_command(settings: Settings) -> click.Command:
     @click.option("--issuer", help="The issuer that signs it, if several issuers have a secret.")
     @claim_option("A further claim; the value is JSON or text.")
     @click.option(
-        "--expires", type=DURATION, default="1h", show_default=True, help="How long it is valid: 90s, 5m, 1h, 7d."
+        "--expires", type=duration, default="1h", show_default=True, help="How long it is valid: 90s, 5m, 1h, 7d."
     )
     def token(sub: str, issuer: str | None, claims: tuple[tuple[str, Any], ...], expires: int) -> None:
         """Sign a token with jwt.secret, for trying things out. It is verified before it is printed."""
