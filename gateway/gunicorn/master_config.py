@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 from contextlib import suppress
+from importlib import metadata
 from typing import TYPE_CHECKING
 
 from gevent import monkey
@@ -48,7 +49,7 @@ class MasterConfig:
             loaded = load()
             settings = with_keys(loaded.settings)
             # Before other imports: what a module has imported from an unpatched module stays unpatched.
-            monkey.patch_all()
+            patch_standard_library()
             if not self._has_metrics_folder:
                 open_metrics_folder()
                 self._has_metrics_folder = True
@@ -89,6 +90,17 @@ class MasterConfig:
         if settings.redis_url is None and self.private_redis_url is not None:
             settings = settings.model_copy(update={"redis_url": SecretStr(self.private_redis_url)})
         return adopt(settings)
+
+
+def patch_standard_library() -> None:
+    """gevent's `patch_all`. It searches the metadata of all installed packages for plugins, 25 times. Here the metadata
+    is read once, which saves a tenth of the CPU time of a start."""
+    entry_points = metadata.entry_points
+    metadata.entry_points = entry_points().select
+    try:
+        monkey.patch_all()
+    finally:
+        metadata.entry_points = entry_points
 
 
 def check_installed_libraries() -> None:
