@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
@@ -19,7 +19,8 @@ sys.dont_write_bytecode = False
 # Processes that a shell starts in the background ignore SIGINT, and their children would, too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # Random examples on each run; tests that need more set their own number.
-settings.register_profile("suite", max_examples=50)
+# Hypothesis measures wall time, which says nothing about a test on a busy machine.
+settings.register_profile("suite", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
 
 
