@@ -40,7 +40,7 @@ class Acceptor(StreamServer):  # type: ignore[misc]
             try:
                 accepted = self.do_read()
             except ConnectionAbortedError:
-                # The client of this one has gone; there may be others.
+                # This client has disconnected; others may be waiting.
                 continue
             except OSError:
                 break

@@ -76,7 +76,7 @@ class ProblemResponses:
         # Other greenlets go first, so that a flood of bad requests does not delay good ones.
         yield_now()
         try:
-            # StopIteration asks for the connection to be closed, which follows anyway.
+            # StopIteration means that the connection is to be closed, which follows anyway.
             with suppress(StopIteration, OSError):
                 self.handle_request(
                     client.getsockname(), RefusedRequest(self.cfg, client, addr, problem, parsed), client, addr

@@ -32,7 +32,7 @@ from gateway.proxy.path_validation import ABSOLUTE_FORM
 from gateway.system.sockets import receive, receive_arrived, wait_until_readable
 from gateway.system.time_slice import yield_now
 
-# A token without _, which gunicorn's setting header_map is about.
+# A token without _: gunicorn's parser treats names with _ by its setting header_map.
 PLAIN_NAME = TOKEN.replace("_", "")
 PLAIN_HEAD = re.compile(
     rf"({PLAIN_NAME}) (/(?!/)[\x21\x22\x24-\x7e]*+) HTTP/1\.1\r\n((?:{PLAIN_NAME}:{TEXT}\r\n)*+)\r\n"

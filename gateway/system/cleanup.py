@@ -65,7 +65,7 @@ def exit_quietly(number: int, _: FrameType | None) -> None:
 
 @contextmanager
 def signals_blocked() -> Iterator[None]:
-    """For the moment between making something and registering its cleanup."""
+    """Blocks signals while something is made that needs a cleanup, until the cleanup is registered."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, DEFAULT_HANDLERS)
     try:
         yield

@@ -12,7 +12,7 @@ from typing import TypeVar
 from gateway.system.shutdown import WORKER_SHUTDOWN
 
 EXHAUSTION_ERRORS = frozenset([errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL])
-# It then happens with every request.
+# Once resources are exhausted, every request has the same error.
 LOG_INTERVAL_SECONDS = 10.0
 
 log = logging.getLogger(__name__)

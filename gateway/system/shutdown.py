@@ -15,7 +15,7 @@ from gateway.system.flags import SharedFlag
 
 # Event streams end in this many groups, one after the other.
 GROUPS = 16
-# In this time, unless server.drain_seconds is longer.
+# The groups end over this time, or over server.drain_seconds if that is longer.
 SPREAD_SECONDS = 3.0
 # The time that a stream has to finish its current event.
 LAST_EVENT_SECONDS = 1.0

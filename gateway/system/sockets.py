@@ -42,7 +42,7 @@ def receive_arrived(sock: Any, size: int) -> bytes | None:
 
 
 def send_all(sock: socket.socket, data: bytes) -> None:
-    """`sendall`; with one system call if that sends all, which gevent's own `sendall` makes more expensive."""
+    """`sendall`. Makes a single call if the socket accepts all bytes, which costs less than gevent's own `sendall`."""
     yield_if_due()
     sent = sock.send(data) if data else 0
     if sent < len(data):

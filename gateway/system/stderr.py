@@ -49,7 +49,7 @@ class NonBlockingStderr(io.RawIOBase):
         return len(data)
 
     def _try_write(self, data: bytes) -> bool:
-        """Whether all of it went out."""
+        """Writes the message; whether all of it was written."""
         try:
             # Checked each time: gunicorn's --capture-output and --daemon redirect it later.
             if stat.S_ISFIFO(os.fstat(self._descriptor).st_mode):
