@@ -165,10 +165,6 @@ def add_services(
             name,
             metrics,
         )
-        has_health_checks = service.health.path is not None
-        worker_state.add(
-            name,
-            LiveService(service.prefix, forwarder, service.max_in_flight, balancer.states, session, has_health_checks),
-        )
+        worker_state.services[name] = LiveService(service, forwarder, balancer.states, session)
         own = [policy for policy in policies if policy.service == name]
         app.register_blueprint(service_blueprint(name, own, forwarder, guards, time.monotonic))

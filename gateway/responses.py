@@ -82,6 +82,11 @@ def content_response(
     return GatewayResponse.of([content], status, HTTPStatus(status).phrase, fields)
 
 
+def redirect_response(location: str) -> GatewayResponse:
+    """A permanent redirect that keeps the method."""
+    return GatewayResponse.of([], 308, "Permanent Redirect", [("Location", location), ("Content-Length", "0")])
+
+
 class ClosingBody:
     """The pieces of a body, as an iterator. Not a generator: `close()` of a generator that was never started runs none
     of its code.

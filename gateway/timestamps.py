@@ -5,10 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from functools import lru_cache
 
+LAST_MOMENT = 253402300799  # the end of the year 9999, the last one that `datetime` knows
+
 
 def iso(seconds: float) -> str:
-    """Seconds since 1970 as `2026-11-24T03:42:25+00:00`."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+    """Seconds since 1970, from 0 to LAST_MOMENT, as `2026-11-24T03:42:25+00:00`."""
+    return datetime.fromtimestamp(min(max(seconds, 0), LAST_MOMENT), UTC).isoformat(timespec="seconds")
 
 
 def iso_milliseconds(seconds: float) -> str:

@@ -15,10 +15,9 @@ from gateway.cli.output import printable
 from gateway.cli.redis import shared_redis
 from gateway.config import KeySettings, Settings
 from gateway.errors import InvalidToken, RevocationNotStored
-from gateway.timestamps import iso
+from gateway.timestamps import LAST_MOMENT, iso
 from gateway.tokens.revocation import Kind, Revocation, Revocations, revocable_name
 
-LAST_MOMENT = 253402300799  # the end of the year 9999, seconds since 1970
 WITHOUT_IAT = (
     "Until then, or until --undo, tokens without iat are refused, including new ones: "
     "set jwt.lifetime_seconds if the issuer leaves iat out."
@@ -123,4 +122,4 @@ def revoked_command(settings: Settings) -> click.Command:
 def format_revocation(one: Revocation) -> str:
     issuer = f" of {one.issuer}" if one.issuer else ""
     before = f", issued before {iso(one.not_before)}" if one.not_before is not None else ""
-    return printable(f"{one.kind} {one.name}{issuer}{before}, until {iso(min(one.until, LAST_MOMENT))}")
+    return printable(f"{one.kind} {one.name}{issuer}{before}, until {iso(one.until)}")

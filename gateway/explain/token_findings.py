@@ -14,8 +14,6 @@ from gateway.timestamps import iso
 from gateway.tokens.principal import Principal
 from gateway.url_redaction import redact_url
 
-LAST_MOMENT = 253402300799  # the end of the year 9999, seconds since 1970
-
 
 def token_finding(case: Case) -> Finding:
     result = case.result
@@ -56,17 +54,13 @@ def principal_facts(case: Case, principal: Principal) -> dict[str, Any]:
         facts["jti"] = "none; `flask revoke --token -` can revoke the token"
     if principal.issued_at is not None:
         source = "" if "iat" in principal.claims else ", from exp and jwt.lifetime_seconds"
-        facts["issued at"] = format_moment(principal.issued_at) + source
+        facts["issued at"] = iso(principal.issued_at) + source
     else:
         facts["issued at"] = "unknown (no iat): `flask revoke --sub` refuses this token and all later ones"
     facts["scopes"] = sorted(principal.scopes)
-    facts["expires at"] = format_moment(principal.expires_at)
+    facts["expires at"] = iso(principal.expires_at)
     facts["verified with"] = key_text(settings_of(case, principal.issuer))
     return facts
-
-
-def format_moment(seconds: float) -> str:
-    return iso(min(max(seconds, 0), LAST_MOMENT))
 
 
 def settings_of(case: Case, issuer: str) -> KeySettings | IssuerSettings:

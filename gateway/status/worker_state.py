@@ -14,6 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from gateway.config import ServiceSettings
 from gateway.proxy.balancer import TargetState
 from gateway.proxy.forwarder import Forwarder
 from gateway.proxy.session import ServiceSession
@@ -29,14 +30,12 @@ GATEWAY_ID = secrets.token_hex(4)
 
 @dataclass(frozen=True, slots=True)
 class LiveService:
-    """The parts that serve one service's requests. `has_health_checks` means active health checks."""
+    """The parts that serve one service's requests."""
 
-    prefix: str
-    requests: Forwarder
-    max_in_flight: int
+    settings: ServiceSettings
+    forwarder: Forwarder
     targets: Sequence[TargetState]
-    connections: ServiceSession
-    has_health_checks: bool
+    session: ServiceSession
 
 
 class WorkerState:
@@ -58,9 +57,6 @@ class WorkerState:
         self._started = clock()
         self._build = build_tag()
         self.services: dict[str, LiveService] = {}
-
-    def add(self, name: str, service: LiveService) -> None:
-        self.services[name] = service
 
     @staticmethod
     def worker_id() -> str:
@@ -97,7 +93,7 @@ def service_report(service: LiveService) -> dict[str, Any]:
     targets = [
         {
             "url": state.target.url,
-            "health": health_of(state) if service.has_health_checks else "not checked",
+            "health": health_of(state) if service.settings.health.path else "not checked",
             "breaker": state.breaker.state,
             "open_seconds": state.breaker.seconds_until_next_try(),
             "is_paused": state.breaker.is_resting,
@@ -105,7 +101,7 @@ def service_report(service: LiveService) -> dict[str, Any]:
         }
         for state in service.targets
     ]
-    return {"prefix": service.prefix, "in_flight": service.requests.in_flight, "targets": targets}
+    return {"prefix": service.settings.prefix, "in_flight": service.forwarder.in_flight, "targets": targets}
 
 
 def health_of(state: TargetState) -> str:

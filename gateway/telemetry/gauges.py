@@ -71,8 +71,8 @@ class Gauges:
 
     def _update_service(self, name: str, service: LiveService) -> None:
         metrics = self._metrics
-        metrics.in_flight.labels(name).set(service.requests.in_flight)
-        metrics.in_flight_limit.labels(name).set(service.max_in_flight)
+        metrics.in_flight.labels(name).set(service.forwarder.in_flight)
+        metrics.in_flight_limit.labels(name).set(service.settings.max_in_flight)
         # A service may list one URL several times, as a target of its own each time.
         by_url: defaultdict[str, list[TargetState]] = defaultdict(list)
         for state in service.targets:
@@ -80,10 +80,10 @@ class Gauges:
         for url, states in by_url.items():
             in_use = sum(state.in_flight for state in states)
             metrics.upstream_connections.labels(name, url, "in_use").set(in_use)
-            metrics.upstream_connections.labels(name, url, "idle").set(service.connections.idle_count(states[0].target))
+            metrics.upstream_connections.labels(name, url, "idle").set(service.session.idle_count(states[0].target))
             is_open = any(state.breaker.state != "closed" for state in states)
             metrics.breaker_open.labels(name, url).set(is_open)
-            if service.has_health_checks:
+            if service.settings.health.path:
                 metrics.target_unhealthy.labels(name, url).set(not all(state.is_healthy for state in states))
                 metrics.target_unknown.labels(name, url).set(not all(state.is_health_known for state in states))
 

@@ -12,7 +12,7 @@ from flask import Blueprint, request
 from gateway.api_documents.catalog import Catalog, RenderedDocument
 from gateway.api_documents.refresher import DocumentRefresher
 from gateway.errors import DocumentUnavailable, NoRoute
-from gateway.responses import GatewayResponse
+from gateway.responses import GatewayResponse, redirect_response
 from gateway.system.native_threads import run_in_native_thread
 
 # How long a request waits for the first document after a start.
@@ -95,9 +95,7 @@ def docs_blueprint(
     def show() -> GatewayResponse:
         if request.path.endswith("/"):
             # The relative links of the page would be wrong here.
-            moved = GatewayResponse(status=308)
-            moved.headers.extend([("Location", "../docs"), ("Content-Length", "0")])
-            return moved
+            return redirect_response("../docs")
         response = cached_response(page_for_operators if is_operator() else page, HTML)
         response.headers["Content-Security-Policy"] = POLICY
         response.headers["Referrer-Policy"] = "no-referrer"

@@ -7,7 +7,7 @@ from importlib.resources import files
 
 from flask import Blueprint, request
 
-from gateway.responses import GatewayResponse, content_response
+from gateway.responses import GatewayResponse, content_response, redirect_response
 from gateway.status.document import StatusDocument
 
 JSON, HTML = "application/json", "text/html; charset=utf-8"
@@ -33,9 +33,7 @@ def add_status(blueprint: Blueprint, status_document: StatusDocument) -> None:
     def status() -> GatewayResponse:
         if request.path.endswith("/"):
             # The relative links of the page would be wrong here.
-            moved = GatewayResponse(status=308)
-            moved.headers.extend([("Location", "../status"), ("Content-Length", "0")])
-            return moved
+            return redirect_response("../status")
         if wants_page():
             response = content_response(page, HTML)
             response.headers["Content-Security-Policy"] = POLICY
