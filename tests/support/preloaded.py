@@ -222,8 +222,10 @@ def run_module(words: Sequence[str], environ: Mapping[str, str], outputs: Sequen
         os.dup2(output, descriptor)
         os.close(output)
     renew_shared_memory()
-    worker_state = importlib.import_module("gateway.status.worker_state")
-    vars(worker_state)["GATEWAY_ID"] = secrets.token_hex(4)
+    worker_state = vars(importlib.import_module("gateway.status.worker_state"))
+    # Created at import, so that all workers of a gateway have the same one.
+    assert "GATEWAY_ID" in worker_state
+    worker_state["GATEWAY_ID"] = secrets.token_hex(4)
     sys.argv = list(words)
     runpy.run_module(words[0], run_name="__main__", alter_sys=True)
 
