@@ -10,7 +10,7 @@ SHORT = "--rounds 1 --seconds 0.3"
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "told"),
+    ("name", "options", "expected"),
     [
         (
             "compare",
@@ -24,6 +24,6 @@ SHORT = "--rounds 1 --seconds 0.3"
         ),
     ],
 )
-def test_a_benchmark_runs_and_prints_figures(name: str, options: str, told: list[str]) -> None:
+def test_a_benchmark_runs_and_prints_figures(name: str, options: str, expected: list[str]) -> None:
     said = python("-m", f"tests.benchmarks.{name}", *options.split())
-    assert [words for words in told if words not in said] == []
+    assert [words for words in expected if words not in said] == []

@@ -149,12 +149,12 @@ def phase(
         gateway.stop()
 
 
-def tell(phase: Phase, case: str, others: Load, *faulty: Load) -> None:
+def print_figures(phase: Phase, case: str, others: Load, *faulty: Load) -> None:
     shares = "  ".join(
         f"{load.share():6.1%} of {load.answered:4}, slowest {load.slowest_seconds:.2f} s" for load in faulty
     )
-    kept = f"{others.rate / phase.undisturbed_rate:4.0%}, slowest {others.slowest_seconds:.2f} s"
-    print(f"\n{phase.redis:10} {case:26} {shares}; others' rate {kept}", end=" ")
+    others_rate = f"{others.rate / phase.undisturbed_rate:4.0%}, slowest {others.slowest_seconds:.2f} s"
+    print(f"\n{phase.redis:10} {case:26} {shares}; others' rate {others_rate}", end=" ")
 
 
 def check_others(phase: Phase, others: Load, *faulty: Load) -> None:
@@ -194,7 +194,7 @@ def test_a_lone_target(phase: Phase, fault: str) -> None:
     ):
         others.reach(OTHERS_REQUESTS)
         load.reach(LONE_REQUESTS)
-    tell(phase, f"{fault}, lone", others, load)
+    print_figures(phase, f"{fault}, lone", others, load)
     outcomes = load.outcomes
     if fault == "dribble_body":
         # Late, but complete.
@@ -218,7 +218,7 @@ def test_one_of_two_targets(phase: Phase, fault: str) -> None:
         others.reach(OTHERS_REQUESTS)
         gets.reach(PAIRED_REQUESTS)
         posts.reach(PAIRED_REQUESTS)
-    tell(phase, f"{fault}, paired", others, gets, posts)
+    print_figures(phase, f"{fault}, paired", others, gets, posts)
     for load, method in ((gets, "GET"), (posts, "POST")):
         outcomes = load.outcomes
         if fault == "dribble_body" or method in SENT_AGAIN.get(fault, ()):
@@ -259,7 +259,7 @@ def test_a_target_is_killed_and_started_again_under_load(phase: Phase, count: in
         # Without help: the breakers let one request try.
         load.wait_for(60, OK)
         others.reach(OTHERS_REQUESTS)
-    tell(phase, f"restart, {'lone' if count == 1 else 'paired'}", others, load)
+    print_figures(phase, f"restart, {'lone' if count == 1 else 'paired'}", others, load)
     assert load.outcomes.keys() == ({OK, UNREACHABLE, OPEN} if count == 1 else {OK})
     check_others(phase, others, load)
 
@@ -276,6 +276,6 @@ def test_a_target_flaps(phase: Phase, count: int) -> None:
             restless.become("good")
         load.wait_for(40, OK)
         others.reach(OTHERS_REQUESTS)
-    tell(phase, f"flaps, {'lone' if count == 1 else 'paired'}", others, load)
+    print_figures(phase, f"flaps, {'lone' if count == 1 else 'paired'}", others, load)
     assert load.outcomes.keys() <= ({OK, UNREACHABLE, OPEN} if count == 1 else {OK})
     check_others(phase, others, load)

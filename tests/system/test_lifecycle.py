@@ -73,11 +73,11 @@ def test_configuration_errors_end_the_start_and_are_all_reported(tmp_path: Path)
     config.write_text('[jwt]\nsecret = "short"\n[services.rules]\ntargets = ["ftp://x"]\nspeed = 1\n')
     with pytest.raises(AssertionError) as failure:
         GatewayProcess({}, environ={"GATEWAY_CONFIG": str(config), "GATEWAY_JWT__SECRET": None})
-    told = str(failure.value)
-    assert "jwt.secret: must have at least 32 bytes" in told
-    assert "services.rules.targets[0]: scheme must be http or https, got 'ftp'" in told
-    assert "services.rules.speed: there is no such setting" in told
-    assert "Traceback" not in told
+    message = str(failure.value)
+    assert "jwt.secret: must have at least 32 bytes" in message
+    assert "services.rules.targets[0]: scheme must be http or https, got 'ftp'" in message
+    assert "services.rules.speed: there is no such setting" in message
+    assert "Traceback" not in message
 
 
 def test_the_error_for_a_port_in_use_names_the_setting() -> None:

@@ -94,11 +94,11 @@ def test_with_tls_silent_handshakes_are_evicted_and_neither_hide_a_disconnect_no
             late.send(request_bytes("GET", "/api/devices", [bearer()]))
             assert late.reply().status == 200
         upstream.script = lambda _, connection: connection.recv(1) == b"x"
-        asked = len(upstream.requests)
+        before = len(upstream.requests)
         with Connection(gateway.port) as leaving:
             leaving.socket = trusting.wrap_socket(leaving.socket)
             leaving.send(request_bytes("GET", "/api/devices", [bearer()]))
-            assert upstream.wait_until(lambda: len(upstream.requests) == asked + 1)
+            assert upstream.wait_until(lambda: len(upstream.requests) == before + 1)
         assert upstream.wait_until(lambda: upstream.requests[-1].connection in upstream.closed_connections)
         with Connection(gateway.port) as confused:
             confused.send(request_bytes("GET", "/healthz"))

@@ -28,7 +28,7 @@ class Written:
         near.settimeout(5)
         self.far = far
         self.request = Request(CONFIG, IterUnreader([sent]), PEER)
-        self.answer = Response(self.request, near, CONFIG)
+        self.response = Response(self.request, near, CONFIG)
 
     def bytes(self) -> bytes:
         """All bytes that have arrived."""
@@ -40,7 +40,7 @@ class Written:
 
 
 @contextmanager
-def answering(sent: bytes = GET) -> Iterator[Written]:
+def responding(sent: bytes = GET) -> Iterator[Written]:
     near, far = socket.socketpair()
     with near, far:
         yield Written(sent, near, far)
@@ -48,25 +48,25 @@ def answering(sent: bytes = GET) -> Iterator[Written]:
 
 def written(sent: bytes, status: str, fields: list[tuple[str, str]], pieces: list[bytes]) -> tuple[bytes, bool]:
     """The bytes that are sent, and whether the connection is closed."""
-    with answering(sent) as one:
-        one.answer.start_response(status, fields)
+    with responding(sent) as one:
+        one.response.start_response(status, fields)
         for piece in pieces:
-            one.answer.write(piece)
-        one.answer.close()
-        return one.bytes(), one.answer.should_close()
+            one.response.write(piece)
+        one.response.close()
+        return one.bytes(), one.response.should_close()
 
 
 def test_head_and_first_piece_are_sent_together_and_the_length_is_not_exceeded() -> None:
-    with answering() as one:
-        one.answer.start_response("200 OK", [*FIELDS, ("Content-Length", "5")])
+    with responding() as one:
+        one.response.start_response("200 OK", [*FIELDS, ("Content-Length", "5")])
         assert one.bytes() == b""
-        one.answer.write(b"hel")
+        one.response.write(b"hel")
         head = b"HTTP/1.1 200 OK\r\nConnection: keep-alive\r\nDate: now\r\nContent-Type: text/plain\r\n"
         assert one.bytes() == head + b"Content-Length: 5\r\n\r\nhel"
-        one.answer.write(b"lo, and more than was told")
+        one.response.write(b"lo, and more than announced")
         assert one.bytes() == b"lo"
-        one.answer.close()
-        assert (one.bytes(), one.answer.should_close()) == (b"", False)
+        one.response.close()
+        assert (one.bytes(), one.response.should_close()) == (b"", False)
 
 
 def test_a_body_shorter_than_its_content_length_closes_the_connection() -> None:
@@ -124,19 +124,19 @@ def test_connection_specific_fields_of_the_application_are_dropped() -> None:
     ],
 )
 def test_a_line_break_in_a_field_is_refused(field: tuple[str, str]) -> None:
-    with answering() as one:
+    with responding() as one:
         with pytest.raises(InvalidResponseHeader) as error:
-            one.answer.start_response("200 OK", [("X-Good", "a"), field])
+            one.response.start_response("200 OK", [("X-Good", "a"), field])
         # The invalid value may be a secret.
         assert field[1] not in str(error.value) or len(field[1]) == 1
         assert one.bytes() == b""
-        assert not one.answer.headers_sent
+        assert not one.response.headers_sent
 
 
 @pytest.mark.parametrize("status", ["200", "0200 OK", "200 OK\r\nX-A: b", "20 OK", "abc", "200 \u0100"])
 def test_an_invalid_status_is_refused(status: str) -> None:
-    with answering() as one, pytest.raises(InvalidResponseHeader):
-        one.answer.start_response(status, [])
+    with responding() as one, pytest.raises(InvalidResponseHeader):
+        one.response.start_response(status, [])
 
 
 text = st.text(st.characters(codec="latin-1"), max_size=6) | st.sampled_from(
@@ -147,16 +147,16 @@ text = st.text(st.characters(codec="latin-1"), max_size=6) | st.sampled_from(
 @given(st.lists(st.tuples(text, text), max_size=4))
 def test_a_header_has_as_many_lines_as_fields_or_is_refused(fields: list[tuple[str, str]]) -> None:
     fields = [field for field in fields if field[0].lower() != "content-length"]
-    with answering() as one:
+    with responding() as one:
         try:
-            one.answer.start_response("200 OK", fields)
+            one.response.start_response("200 OK", fields)
         except InvalidResponseHeader:
             return
-        one.answer.write(b"")
+        one.response.write(b"")
         lines = one.bytes().split(b"\r\n")
-    kept: list[Any] = [f"{name}: {value}".encode("latin-1") for name, value in fields]
+    expected: list[Any] = [f"{name}: {value}".encode("latin-1") for name, value in fields]
     # Before the fields: status line, Connection, Transfer-Encoding, and Date if the application sets none.
-    assert [line for line in lines if line in kept] == kept or {name.lower() for name, _ in fields} & {
+    assert [line for line in lines if line in expected] == expected or {name.lower() for name, _ in fields} & {
         *("connection", "keep-alive", "te", "trailer", "trailers", "upgrade", "transfer-encoding"),
         *("proxy-authenticate", "proxy-authorization"),
     }

@@ -22,7 +22,7 @@ first, second = logging.getLogger("first"), logging.getLogger("second")
 first.addHandler(handler)
 first.propagate = False
 raised = []
-def tell(number):
+def write(number):
     # One with its own handler, the other one with the handler of last resort: two locks for one stream.
     log = first if number % 2 else second
     for count in range(300):
@@ -30,7 +30,7 @@ def tell(number):
             log.error("<%d %d>", number, count)
         except BaseException as error:
             raised.append(error)
-threads = [threading.Thread(target=tell, args=(number,)) for number in range(4)]
+threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
 for thread in threads: thread.start()
 for thread in threads: thread.join()
 print(raised)
