@@ -143,10 +143,14 @@ def test_a_file_that_has_just_been_created_is_read_once_it_has_content(
     # On a busy machine the worker may need longer to start than a scrape waits.
     monkeypatch.setattr(registry, "SCRAPE_ATTEMPTS", 10_000)
     in_worker(count, "0").join()
-    (folder / "counter_1.db").write_bytes(b"")
+    in_worker(count, "1").join()
+    file, complete = folder / "counter_1.db", folder / "complete"
+    file.rename(complete)
+    file.write_bytes(b"")
     here, there = FORK.Pipe()
     scraper = in_worker(lambda: there.send(samples()["seen_total"]), "2")
-    in_worker(count, "1").join()
+    # In one step: between its creation and the first count, a file of a worker rightly has no samples.
+    complete.replace(file)
     assert here.poll(30), "the scraper failed"
     assert here.recv() == 2
     scraper.join()
