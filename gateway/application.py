@@ -14,6 +14,7 @@ from gateway.config import Settings, TracingSettings
 from gateway.dependencies import DEFAULTS, Dependencies
 from gateway.flask_app import GatewayApp
 from gateway.proxy.balancer import Balancer
+from gateway.proxy.health_checks import HealthChecks
 from gateway.proxy.recovery_monitor import RecoveryMonitor
 from gateway.proxy.session import ServiceSession
 from gateway.proxy.shared_recoveries import SharedRecoveries
@@ -104,7 +105,7 @@ def build(settings: Settings, dependencies: Dependencies = DEFAULTS) -> Flask:
     operation_check = OperationCheck(catalog, refresher, metrics)
     documents = ServiceDocuments(catalog, refresher, settings.docs.enabled)
     status, worker_state = make_status(settings, telemetry.rolling_stats, rate_limiter, issuers, documents)
-    telemetry.status = status
+    app.background.append(status.start)
     telemetry.gauges = Gauges(metrics, worker_state, refresher, time.time)
 
     app.register_blueprint(health_blueprint(rate_limiter, issuers, GATEWAY_SHUTDOWN))
@@ -147,7 +148,7 @@ def add_services(
 ) -> None:
     """Registers one blueprint per service: its guards, then the forwarder with a connection pool of its own."""
     own_names = settings.jwt.identity_fields | (TRACE_HEADERS if settings.tracing.propagate else frozenset())
-    checks = dependencies.health_checks(time.monotonic, random.random)
+    checks = HealthChecks(time.monotonic, random.random)
     app.background += [checks.start, recovery.start]
     for name, service in settings.services.items():
         balancer = Balancer(service, time.monotonic, random.random)

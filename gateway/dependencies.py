@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from gateway.api_documents.refresher import DocumentRefresher
 from gateway.proxy.forwarder import Forwarder
-from gateway.proxy.health_checks import HealthChecks
 from gateway.rate_limiting.fallback import FallbackLimiter
 from gateway.tokens.issuer import Issuer
 from gateway.tokens.issuer_factory import make_issuers
@@ -20,7 +19,6 @@ class Dependencies:
     issuers: Callable[..., list[Issuer]] = make_issuers
     rate_limiter: Callable[..., FallbackLimiter] = FallbackLimiter
     refresher: Callable[..., DocumentRefresher] = DocumentRefresher
-    health_checks: Callable[..., HealthChecks] = HealthChecks
     forwarder: Callable[..., Forwarder] = Forwarder
 
 

@@ -24,7 +24,6 @@ from gateway.explain.dry_run_parts import (
     DryRunForwarder,
     DryRunLimiter,
     DryRunRefresher,
-    NoHealthChecks,
     UpstreamRequest,
     WouldForward,
 )
@@ -97,7 +96,6 @@ class DryRun:
             issuers=self._make_issuers,
             rate_limiter=self._make_rate_limiter,
             refresher=self._make_refresher,
-            health_checks=NoHealthChecks,
             forwarder=lambda *parts: DryRunForwarder(self._result.upstream_requests, *parts),
         )
         self._app = build_app(settings, dependencies)

@@ -14,7 +14,6 @@ from gateway.api_documents.refresher import DocumentRefresher
 from gateway.http_fields import HeaderPairs
 from gateway.proxy.forward_request import ForwardRequest, ForwardResponse
 from gateway.proxy.forwarder import Forwarder
-from gateway.proxy.health_checks import HealthChecks
 from gateway.proxy.http1 import request_head
 from gateway.proxy.request_body import RequestBody
 from gateway.rate_limiting.fallback import FallbackLimiter
@@ -95,13 +94,6 @@ class DryRunRefresher(DocumentRefresher):
         ended = EarlyRefresh()
         ended.ended.set()
         return ended
-
-
-class NoHealthChecks(HealthChecks):
-    """Sends no health checks."""
-
-    def start(self) -> None:
-        pass
 
 
 class DryRunForwarder(Forwarder):

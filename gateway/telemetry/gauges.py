@@ -39,10 +39,9 @@ class Gauges:
         self._worker_state = worker_state
         self._refresher = refresher
         self._clock = clock
-        self._connections: ConnectionCounts | None = None
         self._thread = PerProcessThread("gauges", self._update_forever)
 
-    def start(self, connections: ConnectionCounts | None) -> None:
+    def start(self, connections: ConnectionCounts) -> None:
         """Called once in each worker, after the fork."""
         self._connections = connections
         self._metrics.worker_starts.inc()
@@ -52,10 +51,9 @@ class Gauges:
     def update(self) -> None:
         metrics, now = self._metrics, self._clock()
         metrics.worker_memory.set(resident_bytes())
-        if self._connections is not None:
-            waiting = self._connections.waiting_count
-            metrics.client_connections.labels("waiting").set(waiting)
-            metrics.client_connections.labels("serving").set(self._connections.count - waiting)
+        waiting = self._connections.waiting_count
+        metrics.client_connections.labels("waiting").set(waiting)
+        metrics.client_connections.labels("serving").set(self._connections.count - waiting)
         for name, service in self._worker_state.services.items():
             self._update_service(name, service)
         for issuer in self._worker_state.issuers:

@@ -10,7 +10,6 @@ from flask import Flask
 
 from gateway.config import Settings
 from gateway.route_policy import policies_of
-from gateway.status.document import StatusDocument
 from gateway.status.rolling_stats import RollingStats
 from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.gauges import ConnectionCounts, Gauges
@@ -25,14 +24,13 @@ TELEMETRY = "gateway_telemetry"
 
 
 class Telemetry:
-    """`status` and `gauges` are set once their parts exist, before the worker starts."""
+    # Set by `application.build`, once all parts exist that it reads.
+    gauges: Gauges
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self.rolling_stats = RollingStats(settings.services, time.time)
         redaction = PathRedaction(policies_of(settings))
         self.spans: SpanRecorder | None = make_span_recorder(settings.tracing, redaction)
-        self.status: StatusDocument | None = None
-        self.gauges: Gauges | None = None
         self._access_log = AccessLog(settings.log, metrics.log_lines_lost.inc, random.random, redaction)
         consumers: list[Consumer] = [
             self._access_log.write_lines,
@@ -43,15 +41,12 @@ class Telemetry:
             consumers.append(self.spans.export_spans)
         self.records = RecordQueue(consumers, self._flush_log)
 
-    def start(self, connections: ConnectionCounts | None) -> None:
+    def start(self, connections: ConnectionCounts) -> None:
         """Called in a worker before its first request, so that operators see the worker from its start. `connections`
-        are those of clients; None if the server does not know them."""
+        are those of clients."""
         self.records.start()
         self._access_log.start()
-        if self.gauges is not None:
-            self.gauges.start(connections)
-        if self.status is not None:
-            self.status.start()
+        self.gauges.start(connections)
 
     def reopen_log(self) -> None:
         """Opens the log file by its name again, after a log rotation."""
