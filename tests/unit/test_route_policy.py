@@ -241,7 +241,7 @@ def test_each_service_has_its_own_guards_once() -> None:
     services = {name: {"health": {"path": "/health"}} for name in ("auth", "rules")}
     app = create_app(loaded({"jwt": {"secret": SECRET}, "services": services}))
     counts = {name: len(app.before_request_funcs[name]) for name in ("auth", "livestreams", "rules", "devices")}
-    assert counts == {"auth": 3, "livestreams": 2, "rules": 3, "devices": 2}
+    assert counts == {"auth": 2, "livestreams": 2, "rules": 2, "devices": 2}
 
 
 def test_what_is_undocumented_is_the_routes_own_matter() -> None:
