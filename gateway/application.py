@@ -16,7 +16,7 @@ from gateway.flask_app import GatewayApp
 from gateway.proxy.balancer import Balancer
 from gateway.proxy.health_checks import HealthChecks
 from gateway.proxy.recovery_monitor import RecoveryMonitor
-from gateway.proxy.session import ServiceSession
+from gateway.proxy.requests_session import ServiceSession
 from gateway.proxy.shared_recoveries import SharedRecoveries
 from gateway.rate_limiting.limit_sets import LimitSets
 from gateway.rate_limiting.local_counters import LocalCounters

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from gateway.errors import InvalidToken, KeysUnavailable, MissingToken
 from gateway.http_fields import HeaderPairs
 from gateway.proxy.forward_request import Attempt
-from gateway.proxy.forwarding_headers import ClientInfo
 from gateway.proxy.path_validation import RequestTarget
+from gateway.proxy.trusted_proxies import ClientInfo
 from gateway.rate_limiting.models import RateLimitState
 from gateway.route_policy import RoutePolicy
 from gateway.tokens.principal import Principal

@@ -13,8 +13,8 @@ import requests
 
 from gateway.config import ServiceSettings
 from gateway.errors import ConfigurationError, Overloaded, StreamAborted, UpstreamError, reason_of
-from gateway.proxy.session import ServiceSession
-from gateway.system.time_slice import yield_if_due
+from gateway.proxy.requests_session import ServiceSession
+from gateway.system.fair_scheduling import yield_if_due
 from gateway.url_redaction import redact_url
 
 CONNECT_SECONDS = 2.0

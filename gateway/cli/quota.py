@@ -14,7 +14,7 @@ from gateway.cli.output import print_table
 from gateway.cli.parameter_types import address, claim_option
 from gateway.cli.redis import shared_redis
 from gateway.config import Settings
-from gateway.proxy.forwarding_headers import rate_limit_address
+from gateway.proxy.trusted_proxies import rate_limit_address
 from gateway.rate_limiting.limit_sets import Caller, LimitSets, NamedLimit
 from gateway.rate_limiting.models import LimitCheck
 from gateway.rate_limiting.redis_counters import RedisCounters

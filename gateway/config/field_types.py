@@ -19,7 +19,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, core_schema
 
-from gateway.config import address_validators, limit_text, redis_url, validators
+from gateway.config import address_validators, limit_syntax, redis_url, validators
 from gateway.http_fields import TOKEN
 
 HTTP_URL = r"[Hh][Tt][Tt][Pp][Ss]?://[^#\s]+"
@@ -90,7 +90,7 @@ Audience = Annotated[
 CookieName = Annotated[str, Form("cookie name", TOKEN, "a cookie's name (RFC 6265 4.1.1)")]
 Scope = Annotated[str, Form("scope", r"[!#-\[\]-~]+", "one scope, without blanks (RFC 6749 3.3)")]
 
-Limit = Annotated[str, Form("limit", rf"(?i:\s*{limit_text.RATE}\b.*)", check=limit_text.check_limits)]
+Limit = Annotated[str, Form("limit", rf"(?i:\s*{limit_syntax.RATE}\b.*)", check=limit_syntax.check_limits)]
 Plans = dict[Text, tuple[Limit, ...]]
 
 Method = Annotated[str, Form("method", TOKEN, "a method such as GET"), AfterValidator(str.upper)]

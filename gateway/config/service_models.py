@@ -24,7 +24,7 @@ from gateway.config.field_types import (
     Share,
     Target,
 )
-from gateway.config.limit_text import parse_limits
+from gateway.config.limit_syntax import parse_limits
 from gateway.config.route_models import (
     Cost,
     CountBy,

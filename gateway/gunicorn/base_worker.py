@@ -12,8 +12,8 @@ from click import ClickException
 from gateway.config import ServerSettings
 from gateway.gunicorn.master_config import MASTER_CONFIG
 from gateway.gunicorn.parse_errors import ProblemResponses
-from gateway.system.flags import SharedFlag
 from gateway.system.memory import resident_bytes
+from gateway.system.shared_flag import SharedFlag
 from gateway.system.shutdown import WORKER_SHUTDOWN
 from gateway.telemetry.telemetry import telemetry_of
 

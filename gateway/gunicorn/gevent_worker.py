@@ -25,10 +25,10 @@ from gateway.gunicorn.connection_eviction import ClientConnections, RequestWait
 from gateway.gunicorn.slow_clients import evict_slow_heads
 from gateway.gunicorn.wsgi_environ import create
 from gateway.stages.start import REFUSAL
-from gateway.system.flags import SharedFlag
+from gateway.system.fair_scheduling import yield_now
 from gateway.system.resource_exhaustion import RESOURCE_EXHAUSTION
+from gateway.system.shared_flag import SharedFlag
 from gateway.system.shutdown import GATEWAY_SHUTDOWN, WORKER_SHUTDOWN, share_to_end
-from gateway.system.time_slice import yield_now
 
 # Native threads of gevent, which resolve names. A name whose server does not reply occupies one.
 RESOLVER_THREADS = 64

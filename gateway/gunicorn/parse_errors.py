@@ -27,8 +27,8 @@ from gunicorn.http.errors import (
 
 from gateway import errors
 from gateway.gunicorn.request_heads import HeadRefused, Request, Unreader
+from gateway.system.fair_scheduling import yield_now
 from gateway.system.resource_exhaustion import RESOURCE_EXHAUSTION, is_exhaustion
-from gateway.system.time_slice import yield_now
 
 PROBLEMS: dict[type[ParseException], tuple[type[errors.BadRequest], str]] = {
     LimitRequestLine: (errors.TargetTooLong, "the target must be shorter"),

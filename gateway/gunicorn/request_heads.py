@@ -29,8 +29,8 @@ from gateway.gunicorn.parser_settings import PARSER_SETTINGS
 from gateway.hosts import read_host
 from gateway.http_fields import CACHED_NAMES, TEXT, TOKEN
 from gateway.proxy.path_validation import ABSOLUTE_FORM
+from gateway.system.fair_scheduling import yield_now
 from gateway.system.sockets import receive, receive_arrived, wait_until_readable
-from gateway.system.time_slice import yield_now
 
 # A token without _: gunicorn's parser treats names with _ by its setting header_map.
 PLAIN_NAME = TOKEN.replace("_", "")

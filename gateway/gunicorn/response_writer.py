@@ -21,8 +21,8 @@ from gateway.gunicorn.request_bodies import ClientStream
 from gateway.gunicorn.request_heads import Request
 from gateway.gunicorn.slow_clients import ClientTimeouts
 from gateway.http_fields import CACHED_NAMES, HOP_BY_HOP, TEXT, TOKEN
+from gateway.system.fair_scheduling import yield_now
 from gateway.system.sockets import receive, send_all
-from gateway.system.time_slice import yield_now
 
 LINGER_SECONDS = 2.0
 LINGER_BYTES = 16 * 1024 * 1024

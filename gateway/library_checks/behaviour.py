@@ -33,7 +33,7 @@ from gateway.rate_limiting.limit_sets import LimitSets
 from gateway.redis.connection_classes import TimedConnection
 from gateway.responses import GatewayResponse, put_fields
 from gateway.stages.rate_limit import GatewayLimiter, RequestLimits
-from gateway.tokens.jws import CompactJWT
+from gateway.tokens.signature import CompactJWT
 
 PEER = ("127.0.0.1", 1)
 # A plain head, one for gunicorn's parser, and one that only the gateway refuses.

@@ -12,9 +12,9 @@ Pure functions over plain dicts, without Flask, network or Redis. Nothing that i
    the components that this refers to.
 5. `merge` joins the fragments of all services (`inputs`) to one document.
 
-`structure` lists which kind of object each field of an OpenAPI object holds; `object_copy` and all others walk by that
-list, never by the names of keys alone. `omissions` records what is left out, and why. `drift` compares the documents
-with the configuration.
+`object_types` lists which kind of object each field of an OpenAPI object holds; `object_copy` and all others walk by
+that list, never by the names of keys alone. `omissions` records what is left out, and why. `drift` compares the
+documents with the configuration.
 """
 
 from gateway.openapi.drift import Drift, drifts

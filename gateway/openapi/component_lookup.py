@@ -8,9 +8,9 @@ from typing import Any
 from urllib.parse import quote
 
 from gateway.openapi.names import UniqueNames, suggested_name
+from gateway.openapi.object_types import SECTIONS
 from gateway.openapi.omissions import Location, escaped, location_of
 from gateway.openapi.references import References, Target
-from gateway.openapi.structure import SECTIONS
 
 # Bounds what is copied to the places that refer to it, in values and characters. Real documents stay far below.
 MAX_COPIED = 4_000_000

@@ -8,11 +8,11 @@ from enum import Enum
 from typing import Any
 
 from gateway.openapi.inputs import ServiceDocument
+from gateway.openapi.object_types import METHODS
 from gateway.openapi.operation_policy import PolicyTable, policy_table
 from gateway.openapi.path_filter import path_matcher
 from gateway.openapi.path_mapping import PathMapping
 from gateway.openapi.references import References
-from gateway.openapi.structure import METHODS
 from gateway.route_policy import RoutePolicy
 
 

@@ -12,6 +12,7 @@ from gateway.openapi.inputs import GatewayFacts, ServiceDocument
 from gateway.openapi.names import tag_name
 from gateway.openapi.oauth_flows import TokenUrls
 from gateway.openapi.object_copy import DROPPED, responses_of, text_of
+from gateway.openapi.object_types import FIELDS
 from gateway.openapi.omissions import NOT_A_FIELD, OTHER_SERVERS, WRONG_TYPE, Location, Omissions
 from gateway.openapi.operation_policy import PolicyTable
 from gateway.openapi.path_filter import path_matcher
@@ -19,7 +20,6 @@ from gateway.openapi.path_mapping import PathMapping, are_on_gateway
 from gateway.openapi.rewriter import Rewriter
 from gateway.openapi.security import NEVER_FORWARDED, Security, is_dropped_header
 from gateway.openapi.service_info import info_of, omit_invalid
-from gateway.openapi.structure import FIELDS
 from gateway.route_policy import RoutePolicy
 
 # Of an OpenAPI Object.

@@ -11,11 +11,11 @@ from gateway.openapi.gateway_components import shared_components
 from gateway.openapi.inputs import GatewayFacts, ServiceDocument
 from gateway.openapi.names import tag_name
 from gateway.openapi.object_copy import text_of
+from gateway.openapi.object_types import SECTIONS
 from gateway.openapi.omissions import NOT_A_FIELD
 from gateway.openapi.operation_policy import PolicyTable, policy_table
 from gateway.openapi.parsing import DocumentError, check_document
 from gateway.openapi.service_info import info_fields, info_of
-from gateway.openapi.structure import SECTIONS
 
 VERSION = "3.1.0"
 # The gateway's root, relative to /openapi.json and to /openapi/devices.json.

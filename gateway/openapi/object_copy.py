@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 from typing import Any, Final
 
-from gateway.openapi.omissions import NOT_A_FIELD, WRONG_TYPE, Location, Omissions
-from gateway.openapi.structure import (
+from gateway.openapi.object_types import (
     FIELDS,
     LITERAL_KEYWORDS,
     PLAIN_FIELDS,
@@ -19,6 +18,7 @@ from gateway.openapi.structure import (
     VALUE_KEYWORDS,
     Shape,
 )
+from gateway.openapi.omissions import NOT_A_FIELD, WRONG_TYPE, Location, Omissions
 
 
 class Dropped(Enum):

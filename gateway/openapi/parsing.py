@@ -7,7 +7,7 @@ import re
 from codecs import BOM_UTF8
 from typing import Any, NoReturn
 
-from gateway.openapi.structure import METHODS
+from gateway.openapi.object_types import METHODS
 from gateway.openapi.yaml_text import InvalidYaml, read_yaml
 
 MAX_DEPTH = 100  # of nested containers; the deepest known documents have about 40

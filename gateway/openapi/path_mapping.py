@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from gateway.openapi.inputs import ServiceDocument
-from gateway.openapi.structure import METHODS
+from gateway.openapi.object_types import METHODS
 
 MAX_BASES = 10  # each path is tried with each base path
 MAX_CHARACTERS = 2048  # of a path template: clients call no longer ones, and matching patterns takes time

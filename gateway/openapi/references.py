@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, urldefrag, urljoin
 
-from gateway.openapi.structure import FIELDS, SECTIONS, Shape
+from gateway.openapi.object_types import FIELDS, SECTIONS, Shape
 
 Tokens = tuple[str, ...]
 

@@ -24,6 +24,7 @@ from gateway.openapi.discriminators import Discriminators
 from gateway.openapi.names import UniqueNames, tag_name
 from gateway.openapi.oauth_flows import TokenUrls, has_password_login, is_absolute, usable_scheme
 from gateway.openapi.object_copy import DROPPED, ObjectCopier, text_of
+from gateway.openapi.object_types import LITERAL_KEYWORDS, SECTIONS, UNKNOWN
 from gateway.openapi.omissions import (
     NO_SUCH_OPERATION,
     NOWHERE,
@@ -34,7 +35,6 @@ from gateway.openapi.omissions import (
     location_of,
 )
 from gateway.openapi.references import base_within
-from gateway.openapi.structure import LITERAL_KEYWORDS, SECTIONS, UNKNOWN
 from gateway.openapi.upgrade_to_3_1 import is_openapi_3_0, to_2020_12, upgraded, without_ref_siblings
 
 UNRESOLVED = "x-gateway-unresolved"

@@ -2,10 +2,10 @@
 
 Read `forwarder` first: its docstring numbers the steps of a request. Then, in the order in which a request meets them:
 
-- what is forwarded: `path_validation`, `prefix_mapping`, `forwarding_headers`, `header_filter`, `request_body`
+- what is forwarded: `path_validation`, `prefix_mapping`, `trusted_proxies`, `header_filter`, `request_body`
 - where to: `in_flight_limits`, `balancer`, `breaker`, `retry`; in the background `health_checks`, `recovery_monitor`
-- how: `session` → `round_trip` → `connection_pool`, `connection`, `upload`, `response_head_reader`; `http1` and
-  `chunked` parse and write the bytes
+- how: `requests_session` → `round_trip` → `connection_pool`, `connection`, `upload`, `response_head_reader`; `http1`
+  and `chunked` parse and write the bytes
 - what the client receives: `response_body`, `response_rewriting`
 
 Glossary: a *service* has one or more *targets* (base URLs); an *attempt* sends a request to one target; a *round trip*

@@ -22,9 +22,9 @@ from gateway.proxy.connection_errors import (
 )
 from gateway.proxy.timeouts import Timeouts
 from gateway.proxy.upload import Upload
+from gateway.system.fair_scheduling import yield_if_due
 from gateway.system.shutdown import StreamGroup
 from gateway.system.sockets import receive, receive_arrived, send_all, system_poll, wait_for_any, wait_until_readable
-from gateway.system.time_slice import yield_if_due
 
 RECEIVE_BYTES = 128 * 1024
 # How long a plain receive waits before the client's connection is watched too. Most responses come sooner, and watching

@@ -18,9 +18,9 @@ from gateway.proxy.connection import UpstreamConnection
 from gateway.proxy.http1 import ResponseHead
 from gateway.proxy.target import Target
 from gateway.proxy.timeouts import Timeouts
+from gateway.system.fair_scheduling import yield_if_due
 from gateway.system.resource_exhaustion import RESOURCE_EXHAUSTION
 from gateway.system.threads import PerProcessThread
-from gateway.system.time_slice import yield_if_due
 
 # A request that can't be sent again uses only connections that have been idle for no longer than this.
 FRESH_SECONDS = 1.0

@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from gateway.http_fields import HeaderPairs
-from gateway.proxy.forwarding_headers import ClientInfo
 from gateway.proxy.path_validation import RequestTarget
 from gateway.proxy.prefix_mapping import UNCHANGED, PrefixMapping
 from gateway.proxy.request_body import Readable
 from gateway.proxy.response_body import ResponseBody
 from gateway.proxy.target import Target
 from gateway.proxy.timeouts import Timeouts
+from gateway.proxy.trusted_proxies import ClientInfo
 from gateway.trace_context import Trace
 
 

@@ -27,10 +27,10 @@ from gateway.proxy.header_filter import headers_for_client, headers_for_upstream
 from gateway.proxy.http1 import ResponseHead
 from gateway.proxy.in_flight_limits import InFlightLimits, InFlightSlot
 from gateway.proxy.request_body import RequestBody
+from gateway.proxy.requests_session import ServiceSession
 from gateway.proxy.response_rewriting import ResponseRewriter, is_rewritten
 from gateway.proxy.retry import RetryBudget, backoff_seconds, may_retry
 from gateway.proxy.round_trip import UpstreamRequest
-from gateway.proxy.session import ServiceSession
 from gateway.proxy.target import Target
 from gateway.telemetry.metrics.registry import Metrics
 

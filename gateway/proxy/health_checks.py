@@ -13,7 +13,7 @@ import requests
 from gateway.config import ServiceSettings
 from gateway.errors import Overloaded, StreamAborted, UpstreamError, describe
 from gateway.proxy.balancer import TargetState
-from gateway.proxy.session import ServiceSession
+from gateway.proxy.requests_session import ServiceSession
 from gateway.system.threads import PerProcessThread, TaskGroup
 from gateway.url_redaction import redact_url
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from gateway.config import ServiceSettings
 from gateway.errors import Overloaded
-from gateway.proxy.forwarding_headers import rate_limit_address
+from gateway.proxy.trusted_proxies import rate_limit_address
 
 
 class SlotCounter:

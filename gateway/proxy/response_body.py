@@ -17,8 +17,8 @@ from gateway.proxy.chunked import RESPONSE_CHUNK_LINE, ChunkDecoder, MalformedCh
 from gateway.proxy.connection import UpstreamConnection
 from gateway.proxy.connection_errors import ConnectionAborted, ConnectionClosed, WorkerShuttingDown
 from gateway.proxy.http1 import EVENT_STREAM, ResponseHead
+from gateway.system.fair_scheduling import yield_if_due
 from gateway.system.shutdown import StreamGroup, WorkerShutdown
-from gateway.system.time_slice import yield_if_due
 
 PIECE_BYTES = 128 * 1024
 # An empty line ends a server-sent event (HTML, 9.2.6): there the stream may end without losing an event.

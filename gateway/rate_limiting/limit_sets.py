@@ -9,7 +9,7 @@ from functools import cached_property
 from urllib.parse import quote
 
 from gateway.config import RateLimitSettings
-from gateway.config.limit_text import LimitSpec, parse_limits
+from gateway.config.limit_syntax import LimitSpec, parse_limits
 from gateway.rate_limiting.models import LimitCheck
 from gateway.route_policy import RoutePolicy
 from gateway.tokens.principal import HEADER_SAFE, Principal, claim_at, quoted

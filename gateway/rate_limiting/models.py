@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from gateway.config import OnRedisFailure
-from gateway.config.limit_text import Algorithm
+from gateway.config.limit_syntax import Algorithm
 
 
 @dataclass(slots=True)

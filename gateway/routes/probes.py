@@ -8,7 +8,7 @@ from flask import Blueprint
 
 from gateway.rate_limiting.fallback import FallbackLimiter
 from gateway.responses import GatewayResponse, json_response
-from gateway.system.flags import SharedFlag
+from gateway.system.shared_flag import SharedFlag
 from gateway.tokens.issuer import Issuer
 
 

@@ -14,7 +14,7 @@ from gateway import context
 from gateway.config import RateLimitSettings
 from gateway.context import Exchange
 from gateway.errors import LibraryMismatch
-from gateway.proxy.forwarding_headers import rate_limit_address
+from gateway.proxy.trusted_proxies import rate_limit_address
 from gateway.rate_limiting.fallback import FallbackLimiter
 from gateway.rate_limiting.flask_limiter_backend import ALL_LIMITS, SCHEME, STRATEGY
 from gateway.rate_limiting.limit_sets import Caller, LimitSets

@@ -15,7 +15,7 @@ from gateway.config import ProxySettings
 from gateway.context import Exchange
 from gateway.http_fields import CACHED_NAMES, HeaderPairs
 from gateway.proxy.forward_request import ForwardRequest
-from gateway.proxy.forwarding_headers import ClientInfo, resolve_client
+from gateway.proxy.trusted_proxies import ClientInfo, resolve_client
 from gateway.trace_context import Propagator
 
 if TYPE_CHECKING:

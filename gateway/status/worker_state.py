@@ -17,7 +17,7 @@ from typing import Any
 from gateway.config import ServiceSettings
 from gateway.proxy.balancer import TargetState
 from gateway.proxy.forwarder import Forwarder
-from gateway.proxy.session import ServiceSession
+from gateway.proxy.requests_session import ServiceSession
 from gateway.rate_limiting.fallback import FallbackLimiter
 from gateway.status.rolling_stats import RollingStats
 from gateway.system.memory import resident_bytes

@@ -11,7 +11,7 @@ import signal
 from contextlib import suppress
 from itertools import count
 
-from gateway.system.flags import SharedFlag
+from gateway.system.shared_flag import SharedFlag
 
 # Event streams end in this many groups, one after the other.
 GROUPS = 16

@@ -14,8 +14,8 @@ from typing import Any
 from gevent.monkey import get_original, is_module_patched
 from gevent.socket import wait_read
 
+from gateway.system.fair_scheduling import restart_slice, yield_if_due
 from gateway.system.resource_exhaustion import RESOURCE_EXHAUSTION
-from gateway.system.time_slice import restart_slice, yield_if_due
 
 
 def receive(sock: Any, size: int) -> bytes:

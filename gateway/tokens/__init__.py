@@ -3,7 +3,7 @@ the adapter.
 
 In reading order: `verifier` turns a token into a `principal`, or raises the reason why it is not valid. Each `issuer`
 of tokens has a `key_source`: fixed `keys`, or a JSON Web Key Set (`jwks`) that `remote_jwks` downloads and refreshes.
-`jws` parses and verifies the token itself; `issuer_factory` makes the issuers of the configuration. `token_cache`
+`signature` parses and verifies the token itself; `issuer_factory` makes the issuers of the configuration. `token_cache`
 stores verified tokens until they expire, and `revocation` refuses tokens before they expire. `identity_signer` signs a
 token that tells a service who the caller is.
 

@@ -10,8 +10,8 @@ import jwt
 
 from gateway.config import KeySettings
 from gateway.errors import InvalidToken
-from gateway.tokens.jws import CompactJWT
 from gateway.tokens.key_source import KeySource
+from gateway.tokens.signature import CompactJWT
 
 # PyJWT's exception, the reason for log and metrics, the detail for the client. The first match counts.
 REASONS: tuple[tuple[type[Exception], str, str], ...] = (

@@ -12,9 +12,9 @@ from jwt import PyJWTError
 from gateway.config import JwtSettings
 from gateway.errors import InvalidToken
 from gateway.tokens.issuer import Issuer, malformed
-from gateway.tokens.jws import decode_segment, parse_object, split_token
 from gateway.tokens.principal import Principal, granted_scopes, identity_headers
 from gateway.tokens.revocation import fingerprint_of
+from gateway.tokens.signature import decode_segment, parse_object, split_token
 from gateway.tokens.token_cache import TokenCache
 
 NUMERIC_CLAIMS = ("exp", "nbf", "iat")

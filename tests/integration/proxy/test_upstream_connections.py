@@ -10,7 +10,7 @@ import pytest
 
 from gateway.config import ServiceSettings
 from gateway.proxy.connection_pool import UpstreamConnectionPool
-from gateway.proxy.session import ServiceSession
+from gateway.proxy.requests_session import ServiceSession
 from gateway.proxy.target import Target
 from gateway.proxy.timeouts import Timeouts
 from tests.support.client import Connection, request_bytes

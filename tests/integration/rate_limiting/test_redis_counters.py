@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from redis import Redis, RedisError
 from redis.exceptions import ReadOnlyError
 
-from gateway.config.limit_text import Algorithm
+from gateway.config.limit_syntax import Algorithm
 from gateway.rate_limiting.local_counters import LocalCounters
 from gateway.rate_limiting.models import LimitCheck, LimitResult, RevocationLookup
 from gateway.rate_limiting.redis_counters import PREFIX, RedisCounters

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from gateway.proxy.forwarding_headers import rate_limit_address
+from gateway.proxy.trusted_proxies import rate_limit_address
 from gateway.rate_limiting.redis_counters import PREFIX
 from tests.support.client import Connection, Reply, request_bytes
 from tests.support.gateway import GatewayProcess, four_services

@@ -9,7 +9,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from gateway.config.json_schema import json_schema
-from gateway.config.limit_text import UNIT_SECONDS
+from gateway.config.limit_syntax import UNIT_SECONDS
 from tests.support.configuration import schema_validator
 from tests.support.documentation import PAGES, blocks
 

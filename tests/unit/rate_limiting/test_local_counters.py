@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.config.limit_text import Algorithm
+from gateway.config.limit_syntax import Algorithm
 from gateway.rate_limiting import local_counters
 from gateway.rate_limiting.local_counters import LocalCounters
 from gateway.rate_limiting.models import LimitCheck, LimitResult

@@ -16,9 +16,9 @@ from jwt.algorithms import RSAAlgorithm
 from gateway.config import JwtSettings
 from gateway.errors import InvalidToken
 from gateway.tokens.issuer import Issuer
-from gateway.tokens.jws import MAX_HEADERS, decode_segment
 from gateway.tokens.key_source import FixedKeys
 from gateway.tokens.keys import KeySet, secret_key
+from gateway.tokens.signature import MAX_HEADERS, decode_segment
 from tests.support.forging import HS256, rsa_key, sealed, segment, unsealed
 from tests.support.tokens import SECRET, signed
 

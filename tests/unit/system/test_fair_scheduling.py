@@ -13,7 +13,7 @@ from gevent import monkey
 monkey.patch_all()
 import socket, time
 import gevent
-from gateway.system.time_slice import SLICE_SECONDS, yield_if_due
+from gateway.system.fair_scheduling import SLICE_SECONDS, yield_if_due
 
 slices = 0
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.proxy.forwarding_headers import ClientInfo, elements_of, node_in, resolve_client
+from gateway.proxy.trusted_proxies import ClientInfo, elements_of, node_in, resolve_client
 
 PROXY = "10.0.0.1"
 

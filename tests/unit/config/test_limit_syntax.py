@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.config.limit_text import MAX_NUMBER, Algorithm, LimitSpec, parse_limit, parse_limits
+from gateway.config.limit_syntax import MAX_NUMBER, Algorithm, LimitSpec, parse_limit, parse_limits
 
 
 def limit(
