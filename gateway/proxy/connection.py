@@ -209,14 +209,14 @@ class UpstreamConnection:
 
     def _receive_during_upload(self, upload: Upload) -> bytes:
         """Receives what has arrived, without a deadline. Returns no bytes once the request has been sent."""
-        self._waiting_since, own = time.monotonic(), self._socket.fileno()
+        self._waiting_since = time.monotonic()
         try:
             while upload.is_running:
                 # This must not change the socket's timeout, which the upload uses at the same time.
                 arrived = receive_arrived(self._socket, RECEIVE_BYTES)
                 if arrived is not None:
                     return self._checked(arrived)
-                wait_for_any({own: select.POLLIN, upload.descriptor: select.POLLIN})
+                upload.wait_or_until_readable(self._socket)
         except OSError as error:
             raise connection_error(error) from error
         finally:

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import os
+import socket
 from collections.abc import Callable, Iterable
 
 import gevent
+from gevent.event import Event
 
 from gateway.proxy.connection_errors import ConnectionClosed
-from gateway.system.resource_exhaustion import RESOURCE_EXHAUSTION
+
+READABLE = 1
 
 
 class Upload:
     """Sends the pieces of a body in a greenlet of its own, each as it arrives: a service may respond before it has read
-    the whole request (RFC 9112 9.5), and the client must receive that response at once.
-
-    `descriptor` becomes readable when the upload has ended, successfully or not."""
+    the whole request (RFC 9112 9.5), and the client must receive that response at once."""
 
     def __init__(self, send: Callable[[bytes], None], pieces: Iterable[bytes], *, is_chunked: bool) -> None:
-        self.descriptor, self._writer = RESOURCE_EXHAUSTION.with_spare(os.pipe)
-        self.is_running = True
         # Whether the upstream has been sent the whole body.
         self.is_complete = False
         self._failure: BaseException | None = None
         self._greenlet = gevent.spawn(self._run, send, pieces, is_chunked)
+
+    @property
+    def is_running(self) -> bool:
+        return not self._greenlet.ready()
 
     def raise_failure(self) -> None:
         """Raises the error that stopped the body, unless the upstream closed the connection: what the upstream sent
@@ -35,14 +37,27 @@ class Upload:
         """Waits until the upload has ended."""
         self._greenlet.join()
 
+    def wait_or_until_readable(self, sock: socket.socket) -> None:
+        """Waits until the upload has ended, successfully or not, or the socket is readable."""
+        has_happened = Event()
+
+        def notify(_: gevent.Greenlet) -> None:
+            has_happened.set()
+
+        # Not the socket's own watcher, which the upload may be using.
+        watcher = gevent.get_hub().loop.io(sock.fileno(), READABLE)
+        watcher.start(has_happened.set)
+        self._greenlet.rawlink(notify)
+        try:
+            has_happened.wait()
+        finally:
+            self._greenlet.unlink(notify)
+            watcher.stop()
+            watcher.close()
+
     def close(self) -> None:
-        """Stops the upload if it is running, and releases its resources."""
+        """Stops the upload if it is running."""
         self._greenlet.kill()
-        # A greenlet that is killed before it has run does not reach its `finally`.
-        self._mark_ended()
-        if self.descriptor >= 0:
-            os.close(self.descriptor)
-            self.descriptor = -1
 
     def _run(self, send: Callable[[bytes], None], pieces: Iterable[bytes], is_chunked: bool) -> None:
         try:
@@ -55,10 +70,3 @@ class Upload:
             pass
         except Exception as error:
             self._failure = error
-        finally:
-            self._mark_ended()
-
-    def _mark_ended(self) -> None:
-        if self.is_running:
-            self.is_running = False
-            os.close(self._writer)
