@@ -13,6 +13,8 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 
+from gevent.event import Event
+
 from gateway.errors import ClientDisconnected, UpstreamTimeout
 from gateway.proxy.connection_errors import (
     ConnectionAborted,
@@ -23,8 +25,15 @@ from gateway.proxy.connection_errors import (
 from gateway.proxy.timeouts import Timeouts
 from gateway.proxy.upload import Upload
 from gateway.system.fair_scheduling import yield_if_due
-from gateway.system.shutdown import StreamGroup
-from gateway.system.sockets import receive, receive_arrived, send_all, system_poll, wait_for_any, wait_until_readable
+from gateway.system.sockets import (
+    receive,
+    receive_arrived,
+    send_all,
+    system_poll,
+    wait_for_events,
+    wait_until_readable,
+    wait_until_readable_or,
+)
 
 RECEIVE_BYTES = 128 * 1024
 # How long a plain receive waits before the client's connection is watched too. Most responses come sooner, and watching
@@ -59,7 +68,7 @@ class UpstreamConnection:
         # Since when such a wait goes on, in monotonic seconds.
         self._waiting_since = math.inf
         # Shutdown signal that may interrupt a wait; set only between two server-sent events.
-        self.shutdown_signal: StreamGroup | None = None
+        self.shutdown_signal: Event | None = None
 
     def begin_round_trip(self, client_socket: socket.socket | None, timeouts: Timeouts) -> None:
         """To be called before each request. `client_socket` is watched while waiting for the upstream."""
@@ -216,7 +225,7 @@ class UpstreamConnection:
                 arrived = receive_arrived(self._socket, RECEIVE_BYTES)
                 if arrived is not None:
                     return self._checked(arrived)
-                upload.wait_or_until_readable(self._socket)
+                wait_until_readable_or(upload.greenlet, self._socket.fileno())
         except OSError as error:
             raise connection_error(error) from error
         finally:
@@ -228,12 +237,9 @@ class UpstreamConnection:
         """Waits until the upstream has sent something. Raises ClientDisconnected, TimeoutError, WorkerShuttingDown."""
         own = self._socket.fileno()
         events = {own: select.POLLIN, client.fileno(): CLIENT_HAS_GONE}
-        shutdown = self.shutdown_signal.descriptor if self.shutdown_signal is not None else None
-        if shutdown is not None:
-            events[shutdown] = select.POLLIN
-        ready = wait_for_any(events, max(0, seconds))
+        ready = wait_for_events(events, max(0, seconds), self.shutdown_signal)
         if own in ready:
             return
-        if not ready:
-            raise TimeoutError
-        raise WorkerShuttingDown if shutdown in ready else ClientDisconnected
+        if ready:
+            raise ClientDisconnected
+        raise WorkerShuttingDown if self.shutdown_signal is not None and self.shutdown_signal.is_set() else TimeoutError

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from gevent.event import Event
+
 from gateway.errors import (
     BodyTooLarge,
     ClientDisconnected,
@@ -18,7 +20,7 @@ from gateway.proxy.connection import UpstreamConnection
 from gateway.proxy.connection_errors import ConnectionAborted, ConnectionClosed, WorkerShuttingDown
 from gateway.proxy.http1 import EVENT_STREAM, ResponseHead
 from gateway.system.fair_scheduling import yield_if_due
-from gateway.system.shutdown import StreamGroup, WorkerShutdown
+from gateway.system.shutdown import WorkerShutdown
 
 PIECE_BYTES = 128 * 1024
 # An empty line ends a server-sent event (HTML, 9.2.6): there the stream may end without losing an event.
@@ -161,14 +163,14 @@ class ResponseBody:
         self.is_truncated = self._has_length
         self._end()
 
-    def _next_events(self, shutdown_signal: StreamGroup) -> bytes:
+    def _next_events(self, shutdown_signal: Event) -> bytes:
         """The next piece of server-sent events. Raises WorkerShuttingDown between two events."""
         is_between = self._last_bytes.replace(b"\r\n", b"\n").replace(b"\r", b"\n").endswith(END_OF_EVENT)
-        if is_between and shutdown_signal.is_ended:
+        if is_between and shutdown_signal.is_set():
             raise WorkerShuttingDown
         self._connection.shutdown_signal = shutdown_signal if is_between else None
         piece = self._next_piece()
-        if shutdown_signal.is_ended and not self.is_complete:
+        if shutdown_signal.is_set() and not self.is_complete:
             # In a stream without pauses it may take long until a piece happens to end where an event does.
             ends = [found.end() - len(self._last_bytes) for found in EVENT_END.finditer(self._last_bytes + piece)]
             if ends and ends[-1] > 0:

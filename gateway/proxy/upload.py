@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Iterable
 
 import gevent
-from gevent.event import Event
 
 from gateway.proxy.connection_errors import ConnectionClosed
-
-READABLE = 1
 
 
 class Upload:
@@ -21,11 +17,11 @@ class Upload:
         # Whether the upstream has been sent the whole body.
         self.is_complete = False
         self._failure: BaseException | None = None
-        self._greenlet = gevent.spawn(self._run, send, pieces, is_chunked)
+        self.greenlet = gevent.spawn(self._run, send, pieces, is_chunked)
 
     @property
     def is_running(self) -> bool:
-        return not self._greenlet.ready()
+        return not self.greenlet.ready()
 
     def raise_failure(self) -> None:
         """Raises the error that stopped the body, unless the upstream closed the connection: what the upstream sent
@@ -35,29 +31,11 @@ class Upload:
 
     def wait(self) -> None:
         """Waits until the upload has ended."""
-        self._greenlet.join()
-
-    def wait_or_until_readable(self, sock: socket.socket) -> None:
-        """Waits until the upload has ended, successfully or not, or the socket is readable."""
-        has_happened = Event()
-
-        def notify(_: gevent.Greenlet) -> None:
-            has_happened.set()
-
-        # Not the socket's own watcher, which the upload may be using.
-        watcher = gevent.get_hub().loop.io(sock.fileno(), READABLE)
-        watcher.start(has_happened.set)
-        self._greenlet.rawlink(notify)
-        try:
-            has_happened.wait()
-        finally:
-            self._greenlet.unlink(notify)
-            watcher.stop()
-            watcher.close()
+        self.greenlet.join()
 
     def close(self) -> None:
         """Stops the upload if it is running."""
-        self._greenlet.kill()
+        self.greenlet.kill()
 
     def _run(self, send: Callable[[bytes], None], pieces: Iterable[bytes], is_chunked: bool) -> None:
         try:

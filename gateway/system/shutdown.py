@@ -1,15 +1,16 @@
 """Announces a shutdown to those who must know early: the readiness check, and event streams, which have no end.
 
 The master sets `GATEWAY_SHUTDOWN` for all workers before it signals them. A worker ends its event streams by
-`WORKER_SHUTDOWN`. Both may be called in a signal handler.
+`WORKER_SHUTDOWN`. `GATEWAY_SHUTDOWN.set` and `WORKER_SHUTDOWN.retire` may be called in a signal handler.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-from contextlib import suppress
 from itertools import count
+
+from gevent.event import Event
 
 from gateway.system.shared_flag import SharedFlag
 
@@ -21,55 +22,28 @@ SPREAD_SECONDS = 3.0
 LAST_EVENT_SECONDS = 1.0
 
 
-class StreamGroup:
-    """A group of event streams that end together. `descriptor` becomes readable then, and stays so, for streams that
-    wait for their next event."""
-
-    def __init__(self) -> None:
-        self._reader: int | None = None
-        self._writer: int | None = None
-        self.is_ended = False
-
-    def open(self) -> None:
-        self._reader, self._writer = os.pipe()
-        os.set_blocking(self._writer, False)
-
-    @property
-    def descriptor(self) -> int | None:
-        """None if this process is not a worker."""
-        return self._reader
-
-    def end(self) -> None:
-        self.is_ended = True
-        if self._writer is not None:
-            with suppress(BlockingIOError):
-                os.write(self._writer, b"!")
-
-
 class WorkerShutdown:
     """Ends this worker's event streams in groups; otherwise all their clients would reconnect in the same second."""
 
     def __init__(self) -> None:
-        self._groups = [StreamGroup() for _ in range(GROUPS)]
+        self._groups = [Event() for _ in range(GROUPS)]
         self._joined = count()
         self._is_worker = False
 
     def open(self) -> None:
         """Called in the worker after the fork."""
         self._is_worker = True
-        for group in self._groups:
-            group.open()
 
-    def join(self) -> StreamGroup:
-        """The group of a new stream; during a shutdown, one of the groups that have not ended."""
-        remaining = [group for group in self._groups if not group.is_ended] or self._groups[-1:]
+    def join(self) -> Event:
+        """The group of a new stream, an event that is set when its streams have to end; during a shutdown, one of the
+        groups that have not ended."""
+        remaining = [group for group in self._groups if not group.is_set()] or self._groups[-1:]
         return remaining[next(self._joined) % len(remaining)]
 
     def end_streams(self, share: float = 1.0) -> None:
         """Ends this share of the groups."""
         for group in self._groups[: round(share * GROUPS)]:
-            if not group.is_ended:
-                group.end()
+            group.set()
 
     def retire(self) -> None:
         """Begins a graceful shutdown of this worker; the master starts another one."""

@@ -11,11 +11,14 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from gevent.monkey import get_original, is_module_patched
-from gevent.socket import wait_read
+from gevent import Greenlet, get_hub
+from gevent.event import Event
+from gevent.monkey import get_original
 
 from gateway.system.fair_scheduling import restart_slice, yield_if_due
 from gateway.system.resource_exhaustion import RESOURCE_EXHAUSTION
+
+READABLE = 1  # as libev names it
 
 
 def receive(sock: Any, size: int) -> bytes:
@@ -67,26 +70,45 @@ def system_poll(sock: socket.socket | int, event: int = select.POLLIN) -> select
     return poll
 
 
-def wait_for_any(events: Mapping[int, int], seconds: float | None = None) -> set[int]:
-    """The descriptors with one of their events (those of poll(2)); none after the timeout.
+def wait_for_events(events: Mapping[int, int], seconds: float, interruption: Event | None = None) -> set[int]:
+    """The descriptors with one of their events (those of poll(2)); none after the timeout, or once `interruption` is
+    set.
 
     gevent's poll supports only reading and writing. With epoll, gevent can wait for the epoll's own descriptor, and so
-    for the end of a connection behind unread bytes (POLLRDHUP)."""
+    for the end of a connection behind unread bytes (POLLRDHUP). Without epoll, only events of poll are waited for."""
     epoll = original("epoll")
     if epoll is None:
         poll: Any = select.poll()
         for descriptor, event in events.items():
             if event:
                 poll.register(descriptor, event)
-        return {descriptor for descriptor, _ in poll.poll(None if seconds is None else seconds * 1000)}
+        return {descriptor for descriptor, _ in poll.poll(seconds * 1000)}
     with RESOURCE_EXHAUSTION.with_spare(partial(epoll, sizehint=len(events))) as poll:
         for descriptor, event in events.items():
             poll.register(descriptor, event)
-        if not is_module_patched("select"):
-            return {descriptor for descriptor, _ in poll.poll(seconds)}
-        with suppress(TimeoutError):
-            wait_read(poll.fileno(), timeout=seconds, timeout_exc=TimeoutError())
+        wait_until_readable_or(interruption, poll.fileno(), seconds)
         return {descriptor for descriptor, _ in poll.poll(0)}
+
+
+def wait_until_readable_or(other: Event | Greenlet | None, descriptor: int, seconds: float | None = None) -> None:
+    """Waits until the descriptor is readable, the event is set or the greenlet has ended, or the time is over."""
+    has_happened = Event()
+
+    def notify(_: Event | Greenlet) -> None:
+        has_happened.set()
+
+    # A watcher of its own: another greenlet may be waiting for the same descriptor.
+    watcher = get_hub().loop.io(descriptor, READABLE)
+    watcher.start(has_happened.set)
+    if other is not None:
+        other.rawlink(notify)
+    try:
+        has_happened.wait(seconds)
+    finally:
+        if other is not None:
+            other.unlink(notify)
+        watcher.stop()
+        watcher.close()
 
 
 def original(name: str) -> Any:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import select
-
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -42,19 +40,16 @@ def test_streams_join_groups_in_turn_and_new_ones_a_group_that_has_not_ended() -
     shutdown.open()
     streams = [shutdown.join() for _ in range(2 * GROUPS)]
     shutdown.end_streams(1 / GROUPS)
-    assert [stream.is_ended for stream in streams] == ([True] + [False] * (GROUPS - 1)) * 2
-    assert not any(shutdown.join().is_ended for _ in range(2 * GROUPS))
-    descriptors = [stream.descriptor for stream in streams[:GROUPS] if stream.descriptor is not None]
-    assert select.select(descriptors, [], [], 0)[0] == [streams[0].descriptor]
+    assert [stream.is_set() for stream in streams] == ([True] + [False] * (GROUPS - 1)) * 2
+    assert not any(shutdown.join().is_set() for _ in range(2 * GROUPS))
     shutdown.end_streams()
-    assert all(stream.is_ended for stream in streams)
-    assert shutdown.join().is_ended
+    assert all(stream.is_set() for stream in streams)
+    assert shutdown.join().is_set()
 
 
-def test_a_process_that_is_no_worker_opens_no_descriptors() -> None:
+def test_a_process_that_is_no_worker_does_not_retire() -> None:
     shutdown = WorkerShutdown()
     stream = shutdown.join()
-    assert stream.descriptor is None
     shutdown.end_streams()
     shutdown.retire()
-    assert stream.is_ended
+    assert stream.is_set()
