@@ -187,9 +187,10 @@ class TestExhaustion:
             connection.send(request_bytes("GET", "/healthz"))
             assert connection.reply().status == 200
             [worker] = gateway.worker_pids()
-            used = max(int(name) for name in descriptors(worker))
+            used = {int(name) for name in descriptors(worker)}
             soft, _ = resource.prlimit(worker, resource.RLIMIT_NOFILE)
-            limit(worker, resource.RLIMIT_NOFILE, used + 1)
+            # The lowest free one is the next one that would be opened.
+            limit(worker, resource.RLIMIT_NOFILE, min(set(range(len(used) + 1)) - used))
             connection.send(request_bytes("GET", "/api/devices", [bearer()]))
             reply = connection.reply()
             assert (reply.status, reply.value("X-Gateway-Error")) == (503, "overloaded")
