@@ -3,6 +3,7 @@ to a former master are closed."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from redis import BlockingConnectionPool, Redis
@@ -25,34 +26,30 @@ class Sentinels(Sentinel):
     """Asks all sentinels at once. redis-py asks one after the other, so that each one that hangs would add a timeout
     to every new connection."""
 
-    def __init__(self, nodes: list[Address], timeout_seconds: float, options: dict[str, Any], **more: Any) -> None:
+    def __init__(
+        self, nodes: list[Address], master: str, timeout_seconds: float, options: dict[str, Any], **more: Any
+    ) -> None:
         super().__init__(nodes, sentinel_kwargs=options, **more)  # type: ignore[no-untyped-call]
-        self._timeout_seconds = timeout_seconds
-        self._lookups: dict[str, FirstResponse[Redis, Address]] = {}
-        self._last_known: dict[str, Address] = {}
+        self._lookup: FirstResponse[Redis, Address] = FirstResponse(partial(self._ask, master), timeout_seconds)
+        self._last_known: Address | None = None
 
-    def discover_master(self, service_name: str) -> Address:
+    def discover_master(self, service_name: str) -> Address:  # noqa: ARG002 - always that of this client
         """Raises RedisError or OSError if no sentinel knows a master that is up."""
-        lookup = self._lookups.setdefault(
-            service_name, FirstResponse(lambda sentinel: self._ask(sentinel, service_name), self._timeout_seconds)
-        )
         try:
-            master = lookup.get(self.sentinels)
+            self._last_known = self._lookup.get(self.sentinels)
         except MasterNotFoundError:
             raise
         except (RedisConnectionError, RedisTimeout, OSError):
             # Without sentinels there is no failover, so the last known master still is the master.
-            if service_name in self._last_known:
-                return self._last_known[service_name]
-            raise
-        self._last_known[service_name] = master
-        return master
+            if self._last_known is None:
+                raise
+        return self._last_known
 
-    def _ask(self, sentinel: Redis, service_name: str) -> Address:
+    def _ask(self, master: str, sentinel: Redis) -> Address:
         masters: Any = sentinel.sentinel_masters()
-        state = masters.get(service_name)
-        if not state or not self.check_master_state(state, service_name):  # type: ignore[no-untyped-call]
-            raise MasterNotFoundError(f"no master named {service_name!r} is up")
+        state = masters.get(master)
+        if not state or not self.check_master_state(state, master):  # type: ignore[no-untyped-call]
+            raise MasterNotFoundError(f"no master named {master!r} is up")
         return node_address(state["ip"], state["port"])
 
 
@@ -88,7 +85,9 @@ def master_client(
     sentinel_options: dict[str, Any],
 ) -> Redis:
     """A client of the master with this name. Connects on first use."""
-    sentinels = Sentinels(nodes, timeout_seconds, sentinel_options | ({"ssl": True} if is_tls else {}), **options)
+    sentinels = Sentinels(
+        nodes, master, timeout_seconds, sentinel_options | ({"ssl": True} if is_tls else {}), **options
+    )
     for sentinel in sentinels.sentinels:
         use_own_connections(sentinel)
     client: Redis = sentinels.master_for(  # type: ignore[no-untyped-call]
