@@ -28,12 +28,12 @@ from gateway.telemetry.telemetry import telemetry_of
 install_non_blocking_stderr()
 patch_gunicorn(settings.server)
 
-# A reload changes it by `Listeners`.
+# The addresses at the start. On a reload, `Listeners` changes them.
 bind = MASTER_CONFIG.addresses_at_start
 workers = settings.server.worker_count
 worker_class = WORKER_CLASS
 worker_connections = settings.server.connections_per_worker
-# Also the deadline for a request head.
+# The gateway's worker also uses this time as the deadline for a request head.
 keepalive = settings.server.keepalive_seconds
 graceful_timeout = settings.server.graceful_timeout_seconds
 backlog = 2048
@@ -42,7 +42,7 @@ backlog = 2048
 accesslog = None
 errorlog = "-"
 
-# `flask explain` uses the same ones.
+# Settings of the HTTP parser; `flask explain` uses the same ones.
 globals().update(PARSER_SETTINGS)
 control_socket_disable = True
 
@@ -52,7 +52,8 @@ def on_starting(server):
         sys.exit(f"--worker-class {server.cfg.worker_class_str}: the gateway needs its own one; remove this option")
     server.log.info("Configuration: %s", MASTER_CONFIG.sources)
     share_memory_with_workers(collect=False)
-    # On the server object, as a reload runs this file again and makes its names anew.
+    # Stored in MASTER_CONFIG and in the server: both survive a reload, which runs this file again and so replaces its
+    # own global variables.
     MASTER_CONFIG.listeners = Listeners(server, MASTER_CONFIG.addresses_at_start)
     server.gateway = ArbiterExtension(server, MASTER_CONFIG.listeners)
     if MASTER_CONFIG.in_force.redis_url is None:

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 
 def create_app(settings: Settings | None = None) -> Flask:
-    """The gateway as a WSGI application, by `settings` or the configuration in force. Raises ConfigurationError."""
+    """Builds the gateway's WSGI application from `settings`, or from the configuration in force if they are None.
+    Raises ConfigurationError."""
     from gateway.application import build  # noqa: PLC0415 - see above
     from gateway.config import current  # noqa: PLC0415
 

@@ -50,12 +50,13 @@ from gateway.url_rules import RestConverter
 
 
 def build(settings: Settings, dependencies: Dependencies = DEFAULTS) -> Flask:
-    """The gateway as a WSGI application. Raises ConfigurationError for unusable keys and certificates.
+    """Builds the gateway's WSGI application. Raises ConfigurationError if a key or certificate can't be used.
 
-    Opens no connection, so that gunicorn's master can build it before it forks."""
+    Opens no connection, so that gunicorn's master can call it before it forks."""
     app = GatewayApp("gateway")
     app.url_map.converters["rest"] = RestConverter
     app.url_map.merge_slashes = False
+    # `/a/` matches the rule of `/a`: a final slash must not be a way around a policy.
     app.url_map.strict_slashes = False
 
     metrics = Metrics()
@@ -92,12 +93,13 @@ def build(settings: Settings, dependencies: Dependencies = DEFAULTS) -> Flask:
     # First: all later stages read the exchange that it creates.
     app.before_request(RequestStart(settings.proxy, time.monotonic, make_propagator(settings.tracing)).begin)
     hosts = host_check.install(app, settings.server.allowed_hosts)
-    # Before authentication and limits: a preflight carries no token, and nobody pays for it.
+    # Before authentication and limits: a preflight carries no token, and must not count against a rate limit.
     cors.install(app, settings.cors)
-    # Before authentication: the policy must be the one of the path that the service will read.
+    # Before authentication, which applies the policy of the path: the service must read the same path.
     path_check = PathCheck(app.url_map)
     app.before_request(path_check.check)
-    # Before the limits, which depend on the caller. It refuses nobody yet: requests with bad tokens are counted, too.
+    # Before the limits, which depend on the caller. `authenticate` refuses no request: the limits count requests with
+    # bad tokens, too.
     app.before_request(authentication.authenticate)
     limiter.init_app(app)
     rate_limit_headers.install(app, metrics)
@@ -129,7 +131,8 @@ def build(settings: Settings, dependencies: Dependencies = DEFAULTS) -> Flask:
 
 
 def make_propagator(settings: TracingSettings) -> Propagator | None:
-    """What reads and continues traces; None with `tracing.propagate = false`."""
+    """Makes the propagator, which continues or starts the trace of each request; None with `tracing.propagate =
+    false`."""
     if not settings.propagate:
         return None
     is_exporting = settings.otlp_endpoint is not None

@@ -50,7 +50,7 @@ class Exchange:
     limits: RateLimitState = field(default_factory=RateLimitState)
     # Set by stages/operation_check.py.
     is_undocumented: bool = False
-    # Set by routes/upstream.py. The duration of a stream of events is not a latency.
+    # Set by routes/upstream.py. `is_stream`: the response is a stream of events, so its duration is not a latency.
     is_stream: bool = False
     upstream_seconds: float | None = None
     attempts: list[Attempt] = field(default_factory=list)
@@ -59,7 +59,7 @@ class Exchange:
     error_cause: str = ""
     # Time until the head of the response was ready, without the time spent waiting for Redis and the service.
     own_seconds: float = 0.0
-    # Set where spans are recorded: the URL rule, which Flask forgets before the response has been sent.
+    # The URL rule, set only if spans are recorded: Flask forgets the rule before the response has been sent.
     url_rule: str | None = None
 
     @property
@@ -67,7 +67,7 @@ class Exchange:
         return self.trace.trace_id if self.trace is not None else None
 
 
-# A context variable instead of flask.g, whose look-up takes ten times as long; each stage does one.
+# A context variable instead of flask.g, whose look-up takes ten times as long; each stage looks the exchange up once.
 _exchange: ContextVar[Any] = ContextVar("exchange", default=None)
 
 

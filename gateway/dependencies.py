@@ -14,7 +14,7 @@ from gateway.tokens.issuer_factory import make_issuers
 
 @dataclass(frozen=True, slots=True)
 class Dependencies:
-    """Factories with the signature of their defaults."""
+    """Factories of these parts. A replacement takes the same arguments as the default."""
 
     issuers: Callable[..., list[Issuer]] = make_issuers
     rate_limiter: Callable[..., FallbackLimiter] = FallbackLimiter

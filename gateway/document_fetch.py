@@ -18,14 +18,14 @@ from gateway.system.fair_scheduling import yield_if_due
 from gateway.url_redaction import redact_url
 
 CONNECT_SECONDS = 2.0
-# For the head of the response, and between two reads of the body.
+# Timeout for the head of a response, and for each read of its body.
 READ_SECONDS = 5.0
-# For all URLs that are tried.
+# Time limit of a whole fetch, which may try several URLs.
 TOTAL_SECONDS = 10.0
 
 
 class FetchError(Exception):
-    """The document could not be fetched. The text is for the log."""
+    """The document could not be fetched. The exception's text is for the log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +37,8 @@ class Document:
     fields: Mapping[str, str] = field(default_factory=dict)
 
 
-# No idle connections: fetches are rare, and a connection must not be shared by the processes after a fork.
-PATIENCE: dict[str, Any] = {
+# No connection stays open after its response: fetches are rare, and processes must not share a connection after a fork.
+FETCH_SETTINGS: dict[str, Any] = {
     "connect_timeout_seconds": CONNECT_SECONDS,
     "read_timeout_seconds": READ_SECONDS,
     "head_timeout_seconds": READ_SECONDS,
@@ -47,20 +47,23 @@ PATIENCE: dict[str, Any] = {
 
 
 def url_fetcher(url: str, name: str, max_bytes: int, ca_file: Path | None = None) -> Fetcher:
-    """A fetcher for any URL. Raises ConfigurationError, with the setting `name`, if `ca_file` can't be used."""
+    """Makes a fetcher for any URL. If `ca_file` can't be used, raises a ConfigurationError that names the setting
+    `name`."""
     parts = urlsplit(url)
-    settings = ServiceSettings(prefix="/", targets=(f"{parts.scheme}://{parts.netloc}",), ca_file=ca_file, **PATIENCE)
+    settings = ServiceSettings(
+        prefix="/", targets=(f"{parts.scheme}://{parts.netloc}",), ca_file=ca_file, **FETCH_SETTINGS
+    )
     try:
         return Fetcher(ServiceSession(settings, name), [url], max_bytes)
     except ConfigurationError as error:
-        # The session names a setting of a service.
+        # The session's errors name settings of a service; here the setting is `name`.
         raise ConfigurationError([f"{name}: {line.partition(': ')[2]}" for line in error.errors]) from error
 
 
 def service_fetcher(name: str, service: ServiceSettings, path: str, max_bytes: int) -> Fetcher:
-    """A fetcher for a path of a service. It tries the targets in their order, with the service's certificates."""
+    """Makes a fetcher for a path of a service. It tries the targets in their order, with the service's certificates."""
     urls = [target + path for target in service.targets]
-    return Fetcher(ServiceSession(service.model_copy(update=PATIENCE), name), urls, max_bytes)
+    return Fetcher(ServiceSession(service.model_copy(update=FETCH_SETTINGS), name), urls, max_bytes)
 
 
 class Fetcher:
@@ -72,7 +75,8 @@ class Fetcher:
         self._max_bytes = max_bytes
 
     def fetch(self, fields: Mapping[str, str] | None = None) -> Document:
-        """The document as it is now. Does not follow redirects. Raises FetchError."""
+        """Fetches the document from the first URL that responds with it. Does not follow redirects. Raises
+        FetchError."""
         deadline = time.monotonic() + TOTAL_SECONDS
         failure = FetchError("there is no URL to fetch from")
         for url in self._urls:

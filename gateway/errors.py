@@ -20,7 +20,7 @@ class CannotStart(Exception):
         super().__init__("\n".join(self.errors))
 
     def listing(self) -> str:
-        """The message for the person who starts the gateway."""
+        """All errors in one message, for the person who starts the gateway."""
         return "\n  ".join([self.heading, *self.errors])
 
 
@@ -41,7 +41,8 @@ class RevocationNotStored(Exception):
 
 
 def describe(cause: BaseException) -> str:
-    """A cause for the log. Its `repr` would not do: it can contain the input that was not parsed, such as a token."""
+    """Class name and message of an exception, for the log. `repr` is not used: it can contain the input that could not
+    be parsed, such as a token."""
     return f"{type(cause).__name__}: {cause}" if str(cause) else type(cause).__name__
 
 
@@ -210,8 +211,8 @@ class UpstreamConnectError(UpstreamError):
 
 
 class UpstreamConnectionStale(UpstreamConnectError):
-    """An idle connection turned out to be closed or out of step. This says nothing about the health of the service,
-    and the service may or may not have received the request."""
+    """An idle connection turned out to be closed when a request was sent on it. This says nothing about the health of
+    the service, and the service may or may not have received the request."""
 
 
 class UpstreamNotReached(UpstreamConnectError):

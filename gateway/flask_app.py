@@ -1,7 +1,6 @@
-"""The Flask application, without what no request to a gateway needs: sessions, routing by host, asynchronous views.
+"""The Flask application, without sessions, routing by host and asynchronous views: no request to a gateway needs them.
 
-Flask extensions work as usual. What is left out would cost as much time per request as the round trip to Redis.
-"""
+Flask extensions work as usual. The omitted parts would cost as much time per request as the round trip to Redis."""
 
 from __future__ import annotations
 
@@ -45,7 +44,8 @@ class GatewayApp(Flask):
         return super().wsgi_app(environ, start_response)
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
-        """`func` itself. Flask would check at each call of each stage whether it is a coroutine function."""
+        """Returns `func` unchanged. Flask's own method checks at each call of each stage whether it is a coroutine
+        function."""
         return func
 
     def request_context(self, environ: WSGIEnvironment) -> RequestContext:
@@ -58,10 +58,10 @@ class GatewayApp(Flask):
         return answer
 
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
-        """The URL rules, bound to the request. They are the same for all hosts."""
+        """Binds the URL rules to the request. All hosts have the same rules."""
         if request is None and self.config["SERVER_NAME"] is None:
             return None
-        # Werkzeug finds out whether an upgrade is one to a WebSocket.
+        # Werkzeug handles the rare cases; for an Upgrade header, it finds out whether the request is for a WebSocket.
         if request is None or self.config["TRUSTED_HOSTS"] is not None or "HTTP_UPGRADE" in request.environ:
             return super().create_url_adapter(request)
         environ = request.environ
@@ -73,7 +73,8 @@ class GatewayApp(Flask):
 class GatewayRequestContext(RequestContext):
     def match_request(self) -> None:
         super().match_request()
-        # The request holds this exception, which may never be raised.
+        # The request and the traceback of this exception refer to each other. The exception is never raised, and so
+        # never dropped elsewhere, if a stage refuses the request first.
         drop_tracebacks(self.request.routing_exception)
 
 

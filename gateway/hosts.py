@@ -27,7 +27,7 @@ class Host(NamedTuple):
 
     @property
     def is_local(self) -> bool:
-        """Whether no name server is needed to resolve it: an IP address, or a loopback name (RFC 6761 6.3)."""
+        """True if no name server is needed to resolve the host: an IP address, or a loopback name (RFC 6761 6.3)."""
         return is_address(self.name) or self.name == "localhost" or self.name.endswith(".localhost")
 
 

@@ -7,7 +7,7 @@ import re
 # A header as a list of (name, value): a mapping would lose repeated fields, such as Set-Cookie.
 HeaderPairs = list[tuple[str, str]]
 
-# Patterns of a name and of a value (RFC 9110 5.6.2 and 5.5). Neither matches the end of a line.
+# Patterns of a field name and of a field value (RFC 9110 5.6.2 and 5.5). Neither matches the end of a line.
 TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"  # noqa: S105 - the RFC's word
 TEXT = r"[\t\x20-\x7e\x80-\xff]*+"
 # Size of each cache by header name. Clients and services choose the names, so the number of names has no bound.
@@ -39,11 +39,13 @@ OWN_REQUEST_FIELDS = CLIENT_FIELDS | frozenset(
     "host content-length expect proxy x-request-id x-original-url x-rewrite-url x-http-method x-http-method-override "
     "x-method-override".split()
 )
-# Prefixes of fields that only a proxy may set, or that are addressed to one.
+# Prefixes of fields that only a proxy may set, or that are meant for a proxy.
 OWN_REQUEST_PREFIXES = ("x-gateway-", CLIENT_PREFIX, "proxy-")
-# Those that the gateway sets. Others, such as X-Forwarded-User, may be configured to hold a claim.
+# X-Forwarded-* fields that the gateway sets itself. Others, such as X-Forwarded-User, may be configured to hold a
+# claim.
 OWN_FORWARDED_FIELDS = frozenset("x-forwarded-for x-forwarded-host x-forwarded-prefix x-forwarded-proto".split())
-# Fields of clients that are forwarded, changed or not. They can't hold a claim.
+# Fields of clients that the gateway forwards, changed or not. They have a meaning of their own, so they can't hold a
+# claim.
 OTHER_MEANINGS = frozenset(
     "authorization content-encoding content-type cookie max-forwards traceparent tracestate via".split()
 )
@@ -65,8 +67,8 @@ def is_never_forwarded(normal_name: str) -> bool:
 
 
 def may_hold_a_claim(name: str) -> bool:
-    """Whether a claim may be sent to services in this field, as it has no other meaning."""
+    """Whether the configuration may send a claim to services in this field, which must have no other meaning."""
     lower = normal(name)
-    # Other proxies send the user in X-Forwarded-User and the like; services expect it there.
+    # Services expect the user in fields such as X-Forwarded-User, which other proxies set.
     is_free = lower.startswith(CLIENT_PREFIX) and lower not in OWN_FORWARDED_FIELDS
     return lower not in OTHER_MEANINGS and (is_free or not is_never_forwarded(lower))

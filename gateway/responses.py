@@ -33,7 +33,7 @@ class GatewayResponse(Response):
 
     @classmethod
     def of(cls, body: Iterable[bytes], code: int, reason: str, fields: Sequence[tuple[str, str]]) -> GatewayResponse:
-        """A response with these parts. This bypasses Werkzeug's constructor, which interprets its arguments."""
+        """Makes a response of these parts. Bypasses Werkzeug's constructor, which interprets its arguments."""
         made = cls.__new__(cls)
         made.headers = Headers()
         made.headers._list.extend(fields)
@@ -54,7 +54,7 @@ class GatewayResponse(Response):
         try:
             start_response(self.status, self.headers.to_wsgi_list())
         except BaseException:
-            # The server closes only a body that it has received.
+            # The server closes the body only if this method returns it.
             body.close()
             raise
         return body
@@ -131,7 +131,7 @@ class ClosingBody:
     def close(self) -> None:
         when_closed, self._when_closed = self._when_closed, None
         if self._has_begun and not self.is_complete and self._unframed_on is not None:
-            # After an orderly close the client would take the part for the whole body. A reset shows that it is not.
+            # An orderly close would make the partial body look complete to the client. A reset shows that it is not.
             with suppress(OSError):
                 self._unframed_on.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         try:

@@ -13,8 +13,8 @@ from gateway.proxy.timeouts import Timeouts
 
 @dataclass(frozen=True, slots=True)
 class LimitLevel:
-    """The limits that a route or a service sets: for all callers, and for those on a plan. Requests are counted under
-    `name`."""
+    """The limits that one route or service sets: `plans` for callers on a plan, `limits` for all others. `name` is the
+    name of the route or service, under which its requests are counted."""
 
     name: str
     limits: tuple[str, ...]
@@ -23,7 +23,8 @@ class LimitLevel:
 
 @dataclass(frozen=True, slots=True)
 class RateLimitPolicy:
-    """The rate limits of a route. The first of `levels` with limits for the caller applies, else the gateway's default.
+    """The rate limits of a route. The first of `levels` that has limits for the caller applies; if none has, the
+    gateway's default applies.
 
     A request costs `cost`. With `observed`, exceeded limits are reported, not enforced. With `by_address`, callers with
     a token are counted by their addresses, too, and their plans don't apply."""
@@ -38,7 +39,8 @@ class RateLimitPolicy:
 @dataclass(frozen=True, slots=True)
 class RoutePolicy:
     """The policy of the requests that match `path` and `methods`. A `path` that ends in `/**` matches everything below
-    it; empty `methods` match all. `name` is the name of the service, with that of a route: `auth.login_post`."""
+    it. Empty `methods` match every method. `name` is the name of the service; for a route, the name of the route is
+    appended: `auth.login_post`."""
 
     service: str
     name: str
@@ -52,7 +54,7 @@ class RoutePolicy:
     # Placeholders whose values never appear in logs, spans and metrics; "path" is the part that /** matches.
     redact: tuple[str, ...] = ()
     undocumented: Undocumented = "allow"
-    # How the prefix of the path is replaced for the service.
+    # How the prefix is replaced in the path that the service receives.
     prefix: PrefixMapping = UNCHANGED
 
     @property
@@ -119,7 +121,7 @@ def service_policies(name: str, service: ServiceSettings, defaults: RateLimitSet
 
 def rate_limit_policy(name: str, own: ServiceSettings | RouteSettings, outer: RateLimitPolicy) -> RateLimitPolicy:
     """The rate limits of a service or route; what it does not set, it inherits from `outer`."""
-    # An empty list means the gateway's default.
+    # An empty list, unlike None, selects the gateway's default.
     levels = () if own.limits == () else outer.levels
     if own.limits or own.plans:
         levels = (LimitLevel(name, own.limits or (), own.plans or {}), *levels)
@@ -133,7 +135,7 @@ def rate_limit_policy(name: str, own: ServiceSettings | RouteSettings, outer: Ra
 
 
 def route_name(route: RouteSettings, prefix: str) -> str:
-    """`/api/auth/login` with POST → `login_post`."""
+    """Names a route by its path below `prefix` and its methods: `/api/auth/login` with POST → `login_post`."""
     path = route.path.removeprefix(prefix).removesuffix("/**")
     words = [*re.findall(r"[A-Za-z0-9]+", path), *(method.lower() for method in route.methods)]
     return "_".join(words) or "route"

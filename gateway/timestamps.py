@@ -21,7 +21,7 @@ def iso_milliseconds(seconds: float) -> str:
 
 
 def to_microseconds(seconds: float) -> float:
-    """Seconds, rounded to six decimal places; `round` takes four times as long."""
+    """Rounds seconds to six decimal places; `round` takes four times as long."""
     return int(seconds * 1e6 + 0.5) / 1e6
 
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 # The client's headers of these names are never forwarded; `Trace.headers` replaces them.
 TRACE_HEADERS = frozenset(["traceparent", "tracestate"])
 
-# A comma joins two header fields; the trace that is meant is then unknown, and a new one starts (3.2.2.5).
+# A value with a comma was joined from two header fields. Which trace is meant is unknown, so a new one starts
+# (3.2.2.5).
 TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-[^,]*)?")
 MEMBER = re.compile(r"[a-z0-9][a-z0-9_*/@-]{0,255}=[ -+\--<>-~]{0,255}[!-+\--<>-~]")
 SAMPLED, RANDOM = 0x01, 0x02
@@ -64,7 +65,8 @@ class Propagator:
         self._is_exporting = is_exporting
 
     def start_trace(self, traceparent: str | None, tracestate: str | None) -> Trace:
-        """The trace of a request with these headers; several of one name are joined by commas."""
+        """Continues or starts the trace of a request with these header values. Repeated header fields are joined by
+        commas."""
         if traceparent is not None and (found := read_traceparent(traceparent)) is not None:
             trace_id, parent_id, flags = found
             state = read_tracestate(tracestate) if tracestate else ""
@@ -73,7 +75,7 @@ class Propagator:
         is_sampled = int(trace_id[-RATIO_BITS // 4 :], 16) < self._sampled_below
         flags = RANDOM | (SAMPLED if is_sampled else 0)
         span_id = new_id(self._random_bits, 64)
-        # Without the client's state: it belongs to the trace whose traceparent is invalid (3.3.1.6).
+        # The client's state is dropped: it belongs to the trace whose traceparent is invalid (3.3.1.6).
         return Trace(trace_id, "", span_id, flags, "", self._is_recorded(flags), self._random_bits)
 
     def _is_recorded(self, flags: int) -> bool:
@@ -81,8 +83,8 @@ class Propagator:
 
 
 def read_traceparent(value: str) -> tuple[str, str, int] | None:
-    """Returns trace id, parent id and known flags; None if the value is invalid and a new trace must start (4.3). Of
-    later versions, the parts that version 00 has."""
+    """Returns trace id, parent id and known flags; None if the value is invalid and a new trace must start (4.3). Of a
+    value of a later version, only the parts that version 00 defines are read."""
     match = TRACEPARENT.fullmatch(value.strip(" \t"))
     if match is None:
         return None
@@ -93,8 +95,8 @@ def read_traceparent(value: str) -> tuple[str, str, int] | None:
 
 
 def read_tracestate(value: str) -> str:
-    """Returns the state unchanged; empty if it is malformed or has too many members (3.3.1). Of a state that is too
-    long, long members are removed first, then the last members (3.3.1.5)."""
+    """Returns the state unchanged; empty if it is malformed or has too many members (3.3.1). If the state is too long,
+    its long members are removed first, then its last members (3.3.1.5)."""
     members = [stripped for member in value.split(",") if (stripped := member.strip(" \t"))]
     if len(members) > MAX_MEMBERS or not all(MEMBER.fullmatch(member) for member in members):
         return ""

@@ -11,7 +11,7 @@ def redact_url(text: str) -> str:
     scheme, separator, rest = start.partition("://")
     if not separator:
         scheme, rest = "", start
-    # The last @, as a password may contain further ones, and Redis URLs may name several hosts.
+    # Split at the last @: a password may contain further ones, and Redis URLs may name several hosts.
     _, at, place = rest.rpartition("@")
     shown, fragment_mark, fragment = place.partition("#")
     hidden = fragment_mark + (MASK if fragment else "") + query_mark + (MASK if query else "")

@@ -1,5 +1,5 @@
-"""Validators of URLs, origins, hosts, networks and listening addresses. Each returns the value as it is used, or
-raises ValueError with what was expected. Errors do not quote what may contain a password."""
+"""Validators of URLs, origins, hosts, networks and listening addresses. Each returns the value as it is used, or raises
+ValueError with what was expected. The messages never contain a password that is part of a URL."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def check_target(text: str) -> str:
     path = parts.path.removesuffix("/")
     if "?" in text or "#" in text or (path and not PATH.fullmatch(path)):
         raise ValueError(f"must be a scheme, a host and perhaps a port and a path, got {quoted_url(text)}")
-    # The scheme decides about TLS, so it has one spelling.
+    # The scheme decides whether TLS is used, so it is always stored in lower case.
     return parts.scheme + text[len(parts.scheme) :].removesuffix("/")
 
 
@@ -57,7 +57,7 @@ def split_http_url(text: str, example: str) -> SplitResult:
 
 
 def check_collector(text: str) -> str:
-    """The base URL of a collector, as in OpenTelemetry's own settings."""
+    """The base URL of a trace collector, without `/v1/traces`, as in OpenTelemetry's own settings."""
     url = check_target(text)
     if url.endswith("/v1/traces"):
         raise ValueError("must be the URL without /v1/traces, like http://127.0.0.1:4318")
@@ -86,7 +86,7 @@ def check_bind(given: object) -> str | tuple[str, ...]:
     if len(set(addresses)) < len(addresses):
         raise ValueError("must not have an address twice")
     if len({address.startswith("fd://") for address in addresses}) > 1:
-        # gunicorn would ignore all others.
+        # Beside an fd:// address, gunicorn would ignore all other addresses.
         raise ValueError("must not have fd:// addresses and others in one list")
     return given if isinstance(given, str) else tuple(addresses)
 
@@ -109,7 +109,7 @@ def check_host_pattern(text: str) -> str:
 
 
 def check_authority(text: str) -> str:
-    """A value of `Host` (RFC 9110 7.2)."""
+    """A host with an optional port, as in the header `Host` (RFC 9110 7.2)."""
     host = read_host(text)
     if host is None or not host.name or host.port == "0" or text.endswith(":"):
         example = "devices.example.com or [::1]:8000"
@@ -131,8 +131,10 @@ def check_network(text: str) -> str:
 
 
 def split_url(text: str) -> SplitResult | None:
-    """The parts of a URL; None if it is not a URL. The errors of urlsplit are not used, as they quote passwords."""
-    # urlsplit silently drops blanks and control characters, which would remain in the text that is used.
+    """The parts of a URL; None if it is malformed. The message of urlsplit's own error is not used: it may contain a
+    password that is part of the URL."""
+    # urlsplit removes blanks and control characters silently, but the URL that the gateway uses would still contain
+    # them.
     if not re.fullmatch(r"[!-~]+", text):
         return None
     try:

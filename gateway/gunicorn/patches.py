@@ -17,7 +17,7 @@ gunicorn_create_sockets = sock.create_sockets
 
 
 def patch_gunicorn(settings: ServerSettings) -> None:
-    """In this process and those forked from it."""
+    """Replaces gunicorn's parser, its creation of sockets and the limits on requests, in this process and its forks."""
     Request.max_head_bytes = settings.max_head_bytes
     Response.timeouts = ClientTimeouts(
         piece_seconds=settings.client_timeout_seconds,
@@ -29,7 +29,8 @@ def patch_gunicorn(settings: ServerSettings) -> None:
 
 
 def create_sockets(*given: Any) -> Any:
-    """gunicorn's listening sockets. Logs what to do if one can't be opened and gunicorn exits."""
+    """Opens gunicorn's listening sockets. gunicorn exits if it can't open one; before that, a log line says what to
+    do."""
     try:
         return gunicorn_create_sockets(*given)
     except SystemExit:

@@ -16,7 +16,7 @@ from gateway.errors import LibraryMismatch
 from gateway.library_checks import behaviour
 from gateway.library_checks.overrides import OVERRIDES, check_override, check_settings
 
-# With the name of the package that each one checks.
+# Each check, with the name of the package that it checks.
 CHECKS: list[tuple[str, Callable[[], None]]] = [
     *((library, partial(check_override, *one)) for library, listed in OVERRIDES.items() for one in listed),
     ("gunicorn", check_settings),

@@ -36,7 +36,8 @@ from gateway.stages.rate_limit import GatewayLimiter, RequestLimits
 from gateway.tokens.signature import CompactJWT
 
 PEER = ("127.0.0.1", 1)
-# A plain head, one for gunicorn's parser, and one that only the gateway refuses.
+# In this order: a plain head, a head that gunicorn's parser parses, and a head that gunicorn accepts but the gateway
+# refuses.
 REQUESTS = (
     b"GET /plain HTTP/1.1\r\nHost: gateway\r\n\r\n",
     b"POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",
@@ -90,7 +91,7 @@ def check_responses() -> None:
 
 
 class CountedLimits(RequestLimits):
-    """No limits; counts how often they were read."""
+    """Yields no limits, and counts how often it is read."""
 
     read_count = 0
 
@@ -100,10 +101,11 @@ class CountedLimits(RequestLimits):
 
 
 def check_limiter() -> None:
-    """Flask-Limiter calls the overridden method, which detects limits that an application has added."""
+    """Checks that Flask-Limiter calls the method that the gateway overrides, and that this method detects limits that
+    an application has added."""
     settings = RateLimitSettings()
     own, app = CountedLimits(settings, LimitSets(settings, [])), Flask("library-checks")
-    # The storage of the gateway, as those of limits would start a thread.
+    # Uses the gateway's own storage: the storages of the package `limits` would start a thread.
     options = {"rate_limiter": None, "state": None}
     limiter = GatewayLimiter(own, storage_uri=f"{SCHEME}://", storage_options=options, strategy=STRATEGY)
     own.bind(limiter)
@@ -116,7 +118,8 @@ def check_limiter() -> None:
 
 
 def check_tokens() -> None:
-    """Claims and signatures are checked with a new JOSE header and with a cached one. Times are checked elsewhere."""
+    """Checks that claims and signatures are verified, both with a JOSE header that is new and with one that is cached.
+    Times are not checked here: `verified_claims` leaves them to its caller."""
     secret = bytes(range(32))
     key = jwt.PyJWK({"kty": "oct", "k": base64.urlsafe_b64encode(secret).decode().rstrip("=")}, "HS256")
     tokens = CompactJWT({"require": ["exp", "sub"], "enforce_minimum_key_length": True})
@@ -168,7 +171,7 @@ def check_redis_connection() -> None:
         def _connect(self) -> socket.socket:
             return near
 
-    # More replies than there are requests while it connects.
+    # More replies than the connection needs for the commands that it sends when it connects.
     far.sendall(b"+OK\r\n" * 10)
     with near, far:
         connected: Any = Connection
@@ -183,7 +186,8 @@ def check_redis_connection() -> None:
 
 
 def check_metrics_files() -> None:
-    """A worker continues the files of its predecessor, whose names have a number instead of a process id."""
+    """Checks that a worker continues the files of its predecessor, whose names have a number instead of a process
+    id."""
     from prometheus_client.mmap_dict import MmapedDict, mmap_key  # noqa: PLC0415 - must not be imported before the folder is there
     from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead  # noqa: PLC0415 - see above
     from prometheus_client.values import MultiProcessValue  # noqa: PLC0415 - see above

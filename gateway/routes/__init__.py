@@ -1,1 +1,2 @@
-"""What a path leads to: `upstream` has a blueprint per service, the others are responses of the gateway's own."""
+"""The gateway's routes. `upstream` makes a blueprint for each service; the other modules respond on behalf of the
+gateway itself."""

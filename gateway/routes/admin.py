@@ -26,7 +26,7 @@ def admin_blueprint(
 ) -> Blueprint:
     blueprint = Blueprint("gateway-admin", __name__)
     blueprint.before_request(operators.check)
-    # After the check of addresses: a 421 would tell others that the path exists.
+    # After the check of addresses: a 421 would show clients that are not operators that the path exists.
     blueprint.before_request(hosts.check_operators)
 
     def exposition() -> GatewayResponse:
@@ -38,7 +38,7 @@ def admin_blueprint(
 
 
 class NotAnOperator(Exception):
-    """The reason for a 404, for the log."""
+    """A request for an operators' path must get 404. The exception's text is the reason, which only the log shows."""
 
 
 class OperatorsOnly:
@@ -50,12 +50,12 @@ class OperatorsOnly:
         self._has_logged = False
 
     def check(self) -> None:
-        """Raises NoRoute."""
+        """Raises NoRoute, whose status is 404, unless the request comes from an operator."""
         try:
             self._check(context.current())
         except NotAnOperator as reason:
             if not self._has_logged:
-                # Logged once in each worker; the access log has every such request.
+                # One line in each worker is enough: the access log has every such request.
                 self._has_logged = True
                 log.warning("a request for /status or /metrics got 404: %s", reason)
             raise NoRoute() from reason
@@ -69,12 +69,14 @@ class OperatorsOnly:
         return True
 
     def _check(self, exchange: Exchange) -> None:
-        """Raises NotAnOperator."""
-        # A page of another origin sends its requests from the address of its reader, who may be an operator, and can
-        # read the responses if [cors] allows its origin. Browsers send no Origin for the gateway's own page.
+        """Raises NotAnOperator unless the request comes from an operator."""
+        # A page of another origin may run in the browser of an operator. Its requests then come from the operator's
+        # address, and the page can read the responses if [cors] allows its origin. Browsers send no Origin for the
+        # gateway's own page.
         if any(name.lower() == "origin" for name, _ in exchange.headers):
             raise NotAnOperator("a page of another origin sent it")
-        # All clients of a proxy have its address. Then the client's address counts, if a trusted proxy reports it.
+        # All requests that a proxy forwards have its address as `peer`. They are let in only if a trusted proxy reports
+        # the client's address, and that address is allowed, too.
         is_forwarded = any(is_set_by_proxies(name) for name, _ in exchange.headers)
         client = exchange.client
         for address in (client.peer, client.address):

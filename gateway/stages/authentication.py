@@ -22,7 +22,8 @@ log = logging.getLogger(__name__)
 
 
 class Authentication:
-    """`authenticate` runs before the limits are charged and refuses nobody; `authorize` is a guard of each service.
+    """`authenticate` runs before the limits are charged, and refuses no request. `authorize` is a guard of each
+    service: it refuses requests whose token the policy does not accept.
 
     `signer` is None unless `identity.sign` is set."""
 
@@ -45,8 +46,8 @@ class Authentication:
         self._is_failing = False
 
     def authenticate(self) -> None:
-        """Sets the exchange's principal, or the reason why there is none. The limiter looks up its revocation in the
-        round trip that charges the limits."""
+        """Sets the exchange's principal, or the reason why there is none. Asks the limiter to look up the token's
+        revocation in the round trip that charges the limits."""
         exchange = context.current()
         try:
             exchange.principal = self._verifier.principal(presented_token(exchange.headers, self._cookie))
@@ -79,7 +80,8 @@ class Authentication:
                 exchange.identity_headers = [*exchange.identity_headers, ("Authorization", f"Bearer {token}")]
 
     def require(self) -> None:
-        """Requires a valid token, for routes of the gateway itself. Raises as `authorize`, but for the scope."""
+        """Requires a valid token, for routes of the gateway itself. Raises what `authorize` raises, except
+        InsufficientScope."""
         exchange = context.current()
         if exchange.principal is not None:
             self._check_revocation(exchange)
@@ -99,12 +101,13 @@ class Authentication:
         return [*principal.identity_headers, self._signer.header_for(principal, service)]
 
     def _check_revocation(self, exchange: Exchange) -> None:
-        """Removes the principal if its token is revoked. On a public route the request then is an anonymous one."""
+        """Removes the principal if its token is revoked. On a public route the request then continues without a
+        principal."""
         lookup, principal = exchange.limits.revocation_lookup, exchange.principal
         if lookup is None or principal is None or self._rate_limiter.state == "not configured":
             return
         if not exchange.limits.is_checked:
-            # No limit applies to this request, so there was no round trip to Redis.
+            # No limit applies to this request, so no round trip to Redis has looked up the revocation yet.
             self._rate_limiter.consume([], lookup=lookup, partition_key=principal.subject)
         if lookup.values is None:
             self._log_change(is_failing=True)
@@ -131,12 +134,12 @@ class Authentication:
 
 
 def presented_token(fields: HeaderPairs, cookie: str | None) -> str:
-    """The token of the Authorization header (RFC 6750 2.1), else that of the cookie with this name.
+    """The token of the Authorization header (RFC 6750 2.1); if there is none, the token of the cookie named `cookie`.
 
     Raises MissingToken, InvalidToken, BadRequest."""
     values = [value for name, value in fields if name.lower() == "authorization"]
     if len(values) > 1:
-        # The gateway and the service could each read another one.
+        # The gateway and the service could each use a different one of the headers.
         raise BadRequest("more than one Authorization header")
     if not values and cookie is not None and (found := cookie_values(fields, cookie)):
         if len(found) > 1:

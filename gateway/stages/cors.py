@@ -53,11 +53,11 @@ def install(app: Flask, settings: CorsSettings) -> None:
         expose_headers=[*EXPOSED, *settings.expose_headers],
         max_age=settings.max_age_seconds,
         allow_private_network=settings.private_network,
-        # A wildcard does not depend on Origin, so it is also sent in responses to requests without Origin. They need no
-        # Vary then, and a cache may give them to any page.
+        # A wildcard does not depend on Origin, so it is also sent in responses to requests without Origin. Such
+        # responses need no Vary, and a cache may give them to any page.
         always_send=not names_origins,
         vary_header=False,
-        # Error responses pass through the after_request functions, too.
+        # Not needed: error responses pass through the after_request functions, too.
         intercept_exceptions=False,
     )
     if len(collector.hooks) != 1:
@@ -68,7 +68,8 @@ def install(app: Flask, settings: CorsSettings) -> None:
 
 
 class HookCollector(Blueprint):
-    """Passed to flask-cors instead of the application, so that its hook runs only for requests that need it."""
+    """Passed to flask-cors instead of the application. It collects the hook of flask-cors, which `install` then runs
+    only for requests that need it."""
 
     def __init__(self) -> None:
         super().__init__("cors", __name__)
@@ -111,7 +112,7 @@ def origin_pattern(origin: str) -> re.Pattern[str]:
 
 
 def header_pattern(name: str) -> re.Pattern[str]:
-    # Also `*` matches valid header names only: the response repeats what the client sent.
+    # Even `*` matches only valid header names, because the response repeats the names that the client sent.
     return re.compile((TOKEN if name == "*" else re.escape(name)) + r"\Z", re.IGNORECASE)
 
 

@@ -38,7 +38,7 @@ class RequestFinish:
                 exchange.error_code = ABORTED if isinstance(body.failure, UpstreamBodyError) else GONE
                 exchange.error_cause = describe(body.failure.__cause__ or body.failure) if body.failure else ""
             self._records.enqueue(RequestRecord(exchange, status, body.sent_bytes, time.time(), self._clock()))
-            # Otherwise the greenlet of an idle connection would hold the exchange in memory until the next request.
+            # An idle connection's greenlet would otherwise hold the exchange in memory until its next request.
             context.end()
 
         if isinstance(response, GatewayResponse):

@@ -36,7 +36,7 @@ class ServedHosts:
         self._is_listed = lru_cache(HOSTS_KNOWN)(self._matches)
 
     def check(self) -> None:
-        """The stage. Raises Misdirected."""
+        """Raises Misdirected if the host of the request is not allowed."""
         # A page can set X-Forwarded-Host in requests to its own origin, but not Host. Both are checked.
         named, client = named_host(), context.current().client
         is_served = self._is_listed(named) and (client.host == named or self._is_listed(client.host))

@@ -10,8 +10,8 @@ from gateway.telemetry.metrics.registry import Metrics
 
 
 class OperationCheck:
-    """`check` guards routes with `undocumented = "log"` or `"refuse"`. Everything passes as long as the document was
-    never fetched: a missing document must not make its service unavailable."""
+    """`check` guards routes with `undocumented = "log"` or `"refuse"`. Until the service's document has been fetched
+    for the first time, all requests pass: a missing document must not make its service unavailable."""
 
     def __init__(self, catalog: Catalog, refresher: DocumentRefresher, metrics: Metrics) -> None:
         self._catalog = catalog
@@ -19,7 +19,7 @@ class OperationCheck:
         self._metrics = metrics
 
     def check(self) -> None:
-        """Raises Undocumented."""
+        """Raises Undocumented if the route refuses undocumented requests."""
         exchange = context.current()
         policy = exchange.policy
         if policy is None or policy.undocumented == "allow" or exchange.target is None:
@@ -28,7 +28,7 @@ class OperationCheck:
         path = policy.prefix.document_path(exchange.target.path)
         if self._may_exist(policy.service, exchange.method, path):
             return
-        # The operation may be newer than the stored document.
+        # Fetches the document early: the operation may be newer than the stored document.
         refresh = self._refresher.refresh_early(policy.service)
         if policy.undocumented == "refuse":
             refresh.wait()

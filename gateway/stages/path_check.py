@@ -31,7 +31,8 @@ class PathCheck:
     `rules` are all URL rules of the application; `prepare` is to be called once they are complete."""
 
     _caseless_rules: MapAdapter
-    # Whether a rule has capital letters: then even a path without any matches it on servers that ignore case.
+    # True if a rule has capital letters. On a server that ignores case, even a path in lower case could match such a
+    # rule.
     _has_capitals: bool
 
     def __init__(self, rules: Map) -> None:
@@ -39,7 +40,7 @@ class PathCheck:
         self._rivals: dict[tuple[str, str], re.Pattern[str] | None] = {}
 
     def prepare(self) -> None:
-        """Builds the rules as they are for servers that ignore case."""
+        """Builds the URL rules as a server that ignores case would read them."""
         rules = [type(one)(caseless_rule(one.rule), **one.get_empty_kwargs()) for one in self._rules.iter_rules()]
         caseless_map = Map(rules, strict_slashes=False, merge_slashes=False, converters=self._rules.converters)
         self._caseless_rules = caseless_map.bind("gateway")
@@ -53,7 +54,7 @@ class PathCheck:
         policy = policy_of(rule)
         if exchange.raw_target == "*":
             raise BadRequest("the gateway does not support OPTIONS *")
-        # A path that no service has is a 404, also with encoded slashes.
+        # Without a policy encoded slashes are accepted here: a path that no service has must get 404, not 400.
         target = parse_request_target(exchange.raw_target, encoded_slashes=policy is None or policy.encoded_slashes)
         routed_path = exchange.environ["PATH_INFO"].encode("latin-1").decode("utf-8", "replace")
         if routed_path != target.path:
@@ -64,7 +65,7 @@ class PathCheck:
         exchange.policy = policy
 
     def _refuse_other_policies(self, target: RequestTarget, rule: Rule | None, policy: RoutePolicy | None) -> None:
-        """Raises AmbiguousPath if a server could read the path as one with another policy."""
+        """Raises AmbiguousPath if a server could read the path as one that has another policy."""
         if PLAIN_BUT_FOR_CASE.fullmatch(target.path):
             rivals = self._rivals_of(rule, policy) if rule is not None and policy is not None else None
             if rivals is None or not rivals.fullmatch(target.path):
@@ -77,7 +78,7 @@ class PathCheck:
         own = caseless_rule(rule.rule) if rule is not None and policy is not None else None
         for reading in readings:
             found = self._caseless_rule_at(caseless(reading))
-            # The configuration may have paths that differ in case alone; that is intended then.
+            # Paths in the configuration that differ only in case may have different policies; that is intended.
             if policy_of(found) is not policy and (found is None or found.rule != own):
                 raise AmbiguousPath(reading)
 
@@ -89,12 +90,13 @@ class PathCheck:
         return found
 
     def _rivals_of(self, rule: Rule, policy: RoutePolicy) -> re.Pattern[str] | None:
-        """A pattern of the paths that match the rule, but another policy on servers that ignore case; None if there are
-        none, as for most services."""
+        """A pattern of the paths that would get another policy than `policy` on a server that ignores case. None if
+        `rule` matches no such paths, as with most services."""
         key = (rule.rule, policy.name)
         if key not in self._rivals:
             own = literal_beginning(rule.rule)
-            # A rule with a shorter literal beginning matches only what narrower rules leave, whatever the case.
+            # Only rules with the same or a longer literal beginning can take a path from `rule`: rules with a shorter
+            # one match only the paths that more specific rules leave, whether case is ignored or not.
             others = sorted(
                 {
                     pattern_of(one.rule)
@@ -107,7 +109,7 @@ class PathCheck:
 
 
 def caseless_rule(text: str) -> str:
-    """The rule in the form that `caseless` gives to paths."""
+    """Applies `caseless` to the segments of a rule that have no placeholder."""
     return "/".join(part if "<" in part else caseless(part) for part in text.split("/"))
 
 

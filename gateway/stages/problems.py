@@ -17,12 +17,12 @@ from gateway.stages.rate_limit_headers import violated_policies
 from gateway.system.resource_exhaustion import RESOURCE_EXHAUSTION, is_exhaustion
 
 QUOTA_TYPE = "https://iana.org/assignments/http-problem-types#quota-exceeded"
-# Allow for a rule that accepts every method but TRACE and CONNECT.
+# Value of the Allow header for a rule that accepts every method but TRACE and CONNECT.
 COMMON_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
-# Characters of a client's input in a `detail`.
+# The largest number of characters of a client's input that a `detail` repeats.
 LONGEST_SHOWN = 200
-# Links to the API document (RFC 8631), for clients that request / where no service is at /.
+# Links to the API document (RFC 8631). The 404 for the path `/` has them, if no service serves this path.
 DOCS = "gateway-docs"
 DOCS_LINKS = '<docs>; rel="service-doc"; type="text/html", <openapi.json>; rel="service-desc"; type="application/json"'
 

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 
 class RequestLimits(Limit):
-    """The limits of the current request, as an entry of Flask-Limiter's default limits. Iterating it yields nothing, or
-    one limit that stands for all."""
+    """The limits of the current request, in the form of one of Flask-Limiter's default limits. Iterating it yields
+    nothing if no limits apply, else a single limit that stands for all of them."""
 
     def __init__(self, settings: RateLimitSettings, limit_sets: LimitSets) -> None:
         super().__init__("1/minute", key_function=caller_key, scope="gateway", shared=True)
@@ -73,14 +73,14 @@ class RequestLimits(Limit):
 
 
 def caller_key() -> str:
-    """Identifies the caller, for limits that an extension adds by Flask-Limiter."""
+    """Identifies the caller, for limits that an extension adds with Flask-Limiter."""
     exchange = context.current()
     return Caller(exchange.principal, rate_limit_address(exchange.client.address), (), "", "").key
 
 
 class GatewayLimiter(Limiter):
-    """Flask-Limiter without its search for the limits of a view, as long as there are only the gateway's: the search
-    takes longer than the round trip to Redis. It searches once an extension adds limits, exemptions or filters."""
+    """Flask-Limiter without its search for the limits of a view, which takes longer than the round trip to Redis. The
+    search runs only if an extension has added limits, exemptions or filters."""
 
     def __init__(self, own: RequestLimits, **options: Any) -> None:
         super().__init__(caller_key, default_limits=[own], **options)
@@ -93,13 +93,13 @@ class GatewayLimiter(Limiter):
         for hooks in (app.after_request_funcs[None], app.teardown_request_funcs[None]):
             if self.enabled:
                 hook = hooks.pop()
-                # One hook is a partial function, the other one a method.
+                # A hook may be a partial function, whose function is in `func`.
                 if not getattr(hook, "func", hook).__module__.startswith("flask_limiter."):
                     raise LibraryMismatch(["Flask-Limiter does not register its hooks as the last ones"])
                 hooks.append(self._where_searched(hook))
 
     def _where_searched(self, hook: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        """A hook of Flask-Limiter that runs only after a search, whose results it reads."""
+        """Makes a hook of Flask-Limiter run only after a search, as the hook reads the search's results."""
 
         def run(given: Any) -> Any:
             return hook(given) if self._has_searched else given

@@ -21,7 +21,8 @@ from gateway.trace_context import Propagator
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-# Key of the WSGI environment: the GatewayError of a message that the server could not parse.
+# Key in the WSGI environment. If the server could not parse the request, it stores here the GatewayError to respond
+# with.
 REFUSAL = "gateway.refusal"
 REQUEST_ID = re.compile(r"[A-Za-z0-9._~:=@/+-]{1,128}")
 
@@ -36,7 +37,8 @@ class RequestStart:
         self._propagator = propagator
 
     def begin(self) -> None:
-        """Raises the GatewayError of a message that the server could not parse."""
+        """Begins the exchange of the current request. Raises the GatewayError that the server has stored for a request
+        that it could not parse."""
         environ = request.environ
         headers = headers_of(environ)
         trace = None
@@ -61,12 +63,12 @@ class RequestStart:
 
 
 def client_of(environ: WSGIEnvironment, fields: HeaderPairs, proxy: ProxySettings) -> ClientInfo:
-    """The client, according to the connection or to the trusted proxies in front of the gateway."""
+    """The client as the connection shows it, or as the trusted proxies in front of the gateway report it."""
     peer, scheme, host = environ.get("REMOTE_ADDR", ""), environ["wsgi.url_scheme"], environ.get("HTTP_HOST", "")
     if not proxy.trusted_hops:
         return resolve_client(peer, scheme, host)
     if proxy.forwarding_fields == "forwarded":
-        # One value for each header line: a malformed line of the client must not invalidate the line of a proxy.
+        # Each header line stays separate: a malformed line from the client must not invalidate a line from a proxy.
         said = tuple(value for name, value in fields if name == "Forwarded")
     else:
         said = (
@@ -96,7 +98,7 @@ def headers_of(environ: WSGIEnvironment) -> HeaderPairs:
 
 @lru_cache(maxsize=CACHED_NAMES)
 def spelled(name: str) -> str:
-    """A header name in the usual spelling: gunicorn and WSGI give names in capitals."""
+    """A header name in the usual spelling, such as `Content-Type`: gunicorn and WSGI give names in capitals."""
     return name.title()
 
 
@@ -109,7 +111,7 @@ def via(protocol: str) -> str:
 def forward_request_of(exchange: Exchange) -> ForwardRequest:
     """The request of the exchange in the form that the forwarder takes."""
     environ, policy = exchange.environ, exchange.policy
-    # `path_check` has set both before the view of a service runs.
+    # `path_check` has set the target and the policy before the view of a service runs.
     assert exchange.target is not None  # noqa: S101
     assert policy is not None  # noqa: S101
     is_chunked = "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "").lower()

@@ -15,18 +15,18 @@ from gateway.errors import DocumentUnavailable, NoRoute
 from gateway.responses import GatewayResponse, redirect_response
 from gateway.system.native_threads import run_in_native_thread
 
-# How long a request waits for the first document after a start.
+# After a start, a request waits this long for the documents to be fetched for the first time.
 FIRST_SECONDS = 3.0
-# Swagger UI's icons are data: URLs, and it sets inline styles.
+# Content-Security-Policy of the page. Swagger UI has icons in data: URLs, and sets inline styles.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 STATUS_LINK = b'    <a href="status">Status</a>\n'
 JSON, HTML = "application/json", "text/html; charset=utf-8"
-# Looked up here: `files` imports the packages, which must not happen in a native thread.
+# Looked up when this module is imported: `files` imports the packages, and a native thread must not import anything.
 PAGE, SWAGGER_UI = files("gateway.routes.docs") / "page", files("flask_swagger_ui") / "dist"
-# The files that are served: those of the page, and the needed ones of the Swagger UI package.
+# The files below /docs: those of the page, and those of the Swagger UI package that the page uses.
 ASSETS = {
     "page.js": (PAGE, "text/javascript; charset=utf-8"),
     "streams.js": (PAGE, "text/javascript; charset=utf-8"),
@@ -78,7 +78,7 @@ def docs_blueprint(
         return cached_response(index, JSON)
 
     def not_available(service: str = "") -> DocumentUnavailable:
-        """The error before the first merge, or as long as the document of this service was never fetched."""
+        """The error if no document has been merged yet, or if the document of this service has never been fetched."""
         if catalog.snapshot.index is None:
             return DocumentUnavailable("the documents are being fetched; try again after Retry-After")
         return DocumentUnavailable(
@@ -94,7 +94,7 @@ def docs_blueprint(
 
     def show() -> GatewayResponse:
         if request.path.endswith("/"):
-            # The relative links of the page would be wrong here.
+            # Below /docs/ the relative links of the page would lead to wrong paths.
             return redirect_response("../docs")
         response = cached_response(page_for_operators if is_operator() else page, HTML)
         response.headers["Content-Security-Policy"] = POLICY

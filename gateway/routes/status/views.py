@@ -11,7 +11,7 @@ from gateway.responses import GatewayResponse, content_response, redirect_respon
 from gateway.status.document import StatusDocument
 
 JSON, HTML = "application/json", "text/html; charset=utf-8"
-# Only files of this origin, nothing inline.
+# Content-Security-Policy of the page: it loads only files of its own origin, and has no inline scripts or styles.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -32,7 +32,7 @@ def add_status(blueprint: Blueprint, status_document: StatusDocument) -> None:
 
     def status() -> GatewayResponse:
         if request.path.endswith("/"):
-            # The relative links of the page would be wrong here.
+            # Below /status/ the relative links of the page would lead to wrong paths.
             return redirect_response("../status")
         if wants_page():
             response = content_response(page, HTML)

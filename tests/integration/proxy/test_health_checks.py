@@ -180,7 +180,7 @@ def test_a_check_has_its_own_timeout(gateway: GatewayProcess) -> None:
 def test_a_document_fetch_has_its_own_timeout(monkeypatch: pytest.MonkeyPatch, beginning: bytes, piece: bytes) -> None:
     monkeypatch.setattr(fetching, "TOTAL_SECONDS", 0.3)
     for name in ("read_timeout_seconds", "head_timeout_seconds"):
-        monkeypatch.setitem(fetching.PATIENCE, name, 3600)
+        monkeypatch.setitem(fetching.FETCH_SETTINGS, name, 3600)
     service, script = ScriptedUpstream(), Endless(beginning, piece)
     service.script = script
     settings = ServiceSettings.model_validate({"prefix": "/x", "targets": [service.url], **LONG})
