@@ -26,7 +26,7 @@ from tests.support.sockets import free_ports
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 # Files that examples name and that do not exist on this machine.
 EXAMPLE_FILE = re.compile(r'"/(?:etc/gateway|run/secrets)/([\w.-]+)"')
-# Those that the pages use, of the gateway, of the built-in services, and of the first service.
+# The ports that the pages use: of the gateway, of the four built-in services, and of the first own service.
 PORTS = ("8000", "8001", "8002", "8003", "8004", "9000")
 MARK = "exit code of the documented command: "
 
@@ -66,7 +66,8 @@ def test_yaml_can_be_read(name: str) -> None:
 
 
 class Installation:
-    """A copy of the project, with its own gateway.toml and instance/. Free ports replace the ports of the pages."""
+    """A copy of the project, with its own gateway.toml and instance/. It uses free ports in place of the ports that the
+    pages name."""
 
     def __init__(self, folder: Path, environ: Mapping[str, str]) -> None:
         self.folder = folder
@@ -77,22 +78,22 @@ class Installation:
         first = free_ports(len(PORTS))
         self._ports = {port: str(number) for number, port in enumerate(PORTS, first)}
         self._environ = clean_environment()
-        # The file beside wsgi.py is read instead.
+        # Without this variable the gateway reads the gateway.toml beside wsgi.py.
         del self._environ["GATEWAY_CONFIG"]
         wanted = {"GATEWAY_SERVER__BIND": "127.0.0.1:8000", **environ}
         self._environ |= {name: self.with_own_ports(value) for name, value in wanted.items()}
 
     @property
     def port(self) -> int:
-        """The gateway's."""
+        """The port of this installation's gateway."""
         return int(self._ports["8000"])
 
     def with_own_ports(self, text: str) -> str:
-        """A page's text with this installation's ports."""
+        """The text of a page, with this installation's ports."""
         return re.sub(r"\b(?:" + "|".join(PORTS) + r")\b", lambda found: self._ports[found[0]], text)
 
     def with_documented_ports(self, text: str) -> str:
-        """Printed text with the ports of the pages."""
+        """Printed text, with the ports that the pages name."""
         documented = {own: port for port, own in self._ports.items()}
         return re.sub("|".join(documented), lambda found: documented[found[0]], text)
 
@@ -114,9 +115,9 @@ class Installation:
 
     @contextmanager
     def server(self, command: str, port: str) -> Iterator[None]:
-        """A documented command that runs until it is ended, once it listens."""
+        """Runs a documented command until the `with` block ends. The block begins once the command listens."""
         log = self.folder / f"{port}.log"
-        # Not read before the end, so not a pipe.
+        # The output is not read before the end. It goes to a file, because a pipe could become full.
         script = f"exec {self.with_own_ports(command)} > {log} 2>&1"
         with self.start("bash", "-c", script) as process:
             try:
@@ -145,7 +146,7 @@ def accepts_connections(port: int) -> bool:
 
 @pytest.fixture(scope="module")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    """An installation in which `flask demo` runs."""
+    """An installation whose `flask demo` is running."""
     targets = {
         f"GATEWAY_SERVICES__{name}__TARGETS": f'["http://127.0.0.1:{port}"]'
         for name, port in zip(BUILT_IN, PORTS[1:], strict=False)
@@ -185,7 +186,7 @@ def test_all_error_codes_are_listed() -> None:
 
 def test_operators_read_where_to_look_first() -> None:
     text = section(PAGES["docs/failures.md"], "What to look at first")
-    # Others are caused by the client alone.
+    # The page must explain these codes. All other codes are caused by the client alone.
     expected = {"internal", "missing_token", "invalid_token", "insufficient_scope", "quota_exceeded", "overloaded"}
     expected |= {code for code in error_codes() if code.startswith(("upstream_", "limiter_", "keys_"))} | {
         GONE,

@@ -31,7 +31,8 @@ def empty_redis(server: RedisServer) -> None:
 
 @pytest.fixture
 def start(service: Documented, server: RedisServer) -> Iterator[Callable[..., GatewayProcess]]:
-    """Starts gateways that end with the test, because they would share their documents with those of the next test."""
+    """Starts gateways that are stopped at the end of the test. In Redis they would share their documents with the
+    gateways of the next test."""
     with gateways() as start_with:
 
         def start(
@@ -69,7 +70,7 @@ def test_one_worker_fetches_for_all_workers_and_gateways(
         thread.start()
     for thread in threads:
         thread.join()
-    # Requests to the other workers waited for its result.
+    # The requests to the other workers waited for the result of this fetch.
     assert {reply.status for reply in replies} == {200}
     assert len(service.fetches()) == 1
     assert {reply.value("ETag") for reply in replies} == {gateways[0].get("/openapi/devices.json").value("ETag")}
@@ -163,7 +164,7 @@ def test_new_operation_of_a_service_is_not_refused(start: Callable[..., GatewayP
     assert {gateway.get("/openapi/devices.json").status for _ in range(20)} == {200}
     assert len(service.fetches()) == 1
     service.serve(with_post, "X-Any: tag")
-    # By the worker that did not fetch the document, either.
+    # Both workers use the new document, although only one of them has fetched it.
     replies = [gateway.request("POST", "/api/devices", [bearer()]) for _ in range(20)]
     assert {reply.status for reply in replies} == {200}
     assert len(service.fetches()) == 2
@@ -178,7 +179,7 @@ def test_requests_wait_only_briefly_for_an_early_refresh_that_hangs(
         released.wait(60)
         return False
 
-    # Without Redis, because the bound must hold there, too.
+    # The gateway runs without Redis: the wait must be short in this case, too.
     url = f"redis://127.0.0.1:{free_port()}/0"
     gateway = start(docs={"refresh_seconds": 3600}, url=url, undocumented="refuse")
     assert gateway.get("/openapi/devices.json").status == 200
@@ -213,7 +214,7 @@ def test_documents_are_503_and_not_404_before_the_first_merge(
         reply = gateway.get(path)
         assert (reply.status, reply.value("X-Gateway-Error")) == (503, "document_unavailable")
         assert (reply.value("Content-Type"), reply.value("Retry-After")) == ("application/problem+json", "1")
-    # A service that is not shown has the same status as one that does not exist.
+    # A service whose document is not shown gets the same status as a service that does not exist.
     assert [gateway.get(f"/openapi/{name}.json").status for name in ("nobody", "livestreams")] == [404, 404]
     assert gateway.get("/docs").status == 200
     released.touch()

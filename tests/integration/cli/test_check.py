@@ -106,7 +106,7 @@ def test_variables_that_are_not_utf8_are_reported(tmp_path: Path) -> None:
     assert "Traceback" not in errors
 
 
-# An invalid configuration is a result of `check` (1); other commands can't run (2).
+# `check` reports an invalid configuration as its result (exit code 1). Other commands can't run (exit code 2).
 @pytest.mark.parametrize(("words", "expected"), [("check", 1), ("services", 2), ("explain GET /", 2), ("routes", 2)])
 def test_exit_codes_with_a_broken_configuration(words: str, expected: int) -> None:
     code, output, errors = run_flask(*words.split(), environ={"GATEWAY_JWT_SECRET": "x"})
@@ -130,11 +130,11 @@ def test_help_works_with_a_broken_configuration() -> None:
         assert re.search(r"^  explain +Show what would happen", output + errors, re.MULTILINE)
     code, output, errors = run_flask("explain", "--help", environ=broken)
     assert (code, "--body-bytes" in output, "Traceback" in errors) == (0, True, False)
-    # A broken file is corrected with the help of its schema.
+    # `config schema` works, because an operator needs the schema to correct a broken file.
     code, output, errors = run_flask("config", "schema", environ=broken)
     assert (code, "jwt_secret: there is no such setting" in errors) == (0, True)
     assert json.loads(output) == json_schema()
-    # Nothing else works.
+    # Other commands don't work: `--help` is the value of `--claim` here.
     code, output, _ = run_flask("token", "--sub", "ada", "--claim", "--help", environ=broken)
     assert (code, output) == (2, "")
 

@@ -14,7 +14,7 @@ from tests.support.gateway import ROOT, GatewayProcess, clean_environment
 
 
 def installation(folder: Path) -> Path:
-    """A copy of the gateway, for files beside its wsgi.py."""
+    """Copies the gateway to a folder, where the test can put files beside its wsgi.py."""
     copy = folder / "installation"
     shutil.copytree(ROOT / "gateway", copy / "gateway", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "wsgi.py", copy)
@@ -67,13 +67,13 @@ def test_commands_do_not_read_dotenv_which_the_server_does_not_read(tmp_path: Pa
     code, output, errors = run_flask("config", "--json", environ=environ, folder=folder)
     values = values_of(output)
     assert (code, values["jwt.cookie"][1], values["server.bind"][1]) == (0, "default", "default")
-    # In .env and in the environment of the process.
+    # This variable is both in .env and in the environment of the process, which takes precedence.
     assert values["jwt.issuer"] == ("both", "variable", "GATEWAY_JWT__ISSUER")
     assert [line for line in errors.splitlines() if ".env" in line] == [
         f"{name} of .env is not used: neither commands nor the server read that file."
         for name in ("GATEWAY_JWT__COOKIE", "GATEWAY_NO", "PORT")
     ]
-    # A file on the command line is loaded.
+    # A file that is named on the command line is loaded.
     (folder / "named").write_text("GATEWAY_JWT__COOKIE=from-named\n")
     code, output, _ = run_flask("--env-file", "named", "config", "--json", environ=environ, folder=folder)
     assert values_of(output)["jwt.cookie"] == ("from-named", "variable", "GATEWAY_JWT__COOKIE")

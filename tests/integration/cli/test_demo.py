@@ -56,7 +56,7 @@ def demo(port: int, first: int) -> Iterator[tuple[subprocess.Popen[str], list[st
 
 
 def answers_to(lines: list[str]) -> list[tuple[str, str]]:
-    """The output of each printed command in a shell, and the output that the demo printed for it."""
+    """For each command that the demo printed: its output in a shell, and the output that the demo printed for it."""
     commands = [line for line in lines if line.startswith("curl ")]
     said = [line.removeprefix("# ") for line in lines if line.startswith("# ")]
     (login,) = [line for line in lines if line.startswith("TOKEN=")]
@@ -100,7 +100,7 @@ def test_demo_prints_what_its_commands_print_and_leaves_nothing_behind() -> None
 
 
 def refused_demo(*words: str) -> str:
-    """The output of `flask demo`, which runs in this process and ends at once."""
+    """Runs `flask demo` in this process, where it must fail at once. Returns its output."""
     result = create_app(loaded({"jwt": {"secret": SECRET}})).test_cli_runner().invoke(args=["demo", *words])
     assert isinstance(result.exception, SystemExit)
     assert result.exit_code != 0

@@ -79,7 +79,7 @@ def gateway(
     return start_gateway(settings, workers=1, environ={"REDIS_URL": server.url, **LIMITS})
 
 
-# Gateways in tests have other limits by default.
+# The default limits of the gateway. The gateways that tests start have others.
 LIMITS = {"GATEWAY_RATELIMIT__DEFAULT": "1000/hour", "GATEWAY_RATELIMIT__ANONYMOUS": "1000/hour"}
 
 
@@ -216,7 +216,7 @@ CASES: list[tuple[str, str, list[Pair], bytes | None]] = [
     ("GET", "/openapi/only.json", [bearer()], None),
     ("GET", "/.well-known/jwks.json", [], None),
 ]
-# These differ between two responses, or belong to the connection.
+# Header fields that differ between two responses, or that belong to the connection.
 VARYING = {
     "x-request-id",
     "date",

@@ -18,7 +18,7 @@ from tests.support.redis import free_port
 from tests.support.tokens import SECRET
 
 CURSOR_CODES = re.compile(rb"\x1b\[\?25[hl]")
-# Nothing listens at the targets, so the command ends soon.
+# Nothing listens at the targets, so the command fails at once and ends soon.
 COMMAND = [sys.executable, "-m", "flask", "drift"]
 
 

@@ -44,7 +44,7 @@ def redis() -> Iterator[RedisServer]:
 
 
 class Site:
-    """A gateway in this process, and its commands, with one Redis."""
+    """A gateway in this process. Its commands run here, too, with the same Redis."""
 
     def __init__(self, redis: RedisServer | None, target: str, jwt_settings: dict[str, Any], **more: Any) -> None:
         tree = {**four_services(target), "jwt": jwt_settings, "redis_timeout_seconds": 5, **more}
@@ -58,7 +58,7 @@ class Site:
         return self.app.test_client().get("/api/devices", headers={"Authorization": f"Bearer {token}"})
 
     def run(self, *words: str, code: int = 0, given: str = "") -> str:
-        """All output of the command."""
+        """Runs a command, which must end with this exit code. Returns all of its output."""
         result = self.app.test_cli_runner().invoke(args=words, input=given)
         assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
         assert result.exit_code == code, result.output
@@ -108,7 +108,7 @@ def test_second_issuer_does_not_change_revocations_and_counters_of_the_first(sit
     sites["one"].run("revoke", "--jti", f"{subject}-0")
     assert sites["two"].status(tokens[0]) == 401
     assert sites["two"].get(tokens[1]).headers["X-RateLimit-Remaining"] == "297"
-    # The subject and the token id of another issuer, with the same names.
+    # Another issuer has a subject and a token id with the same names; these are not revoked or counted yet.
     reply = sites["two"].get(others)
     assert (reply.status_code, reply.headers["X-RateLimit-Remaining"]) == (200, "299")
     sites["one"].run("revoke", "--sub", subject)
@@ -307,7 +307,7 @@ def test_refusal_of_a_token_without_iat_is_explained(redis: RedisServer, upstrea
     site, subject = Site(redis, upstream.url, NO_ISSUER), next(SUBJECTS)
     said = site.run("revoke", "--sub", subject)
     assert "Until then, or until --undo, tokens without iat are refused, including new ones" in said
-    # A token of an issuer that does not set iat.
+    # A new token without iat is refused.
     reply = site.get(signed(subject))
     detail = "the subject's tokens have been revoked, and this one does not say when it was issued (no iat)"
     assert (reply.status_code, reply.json["detail"]) == (401, detail)
@@ -332,7 +332,7 @@ def test_time_of_issue_is_derived_from_the_configured_lifetime(redis: RedisServe
     assert "from exp and jwt.lifetime_seconds" in site.run("explain", "GET", "/api/devices", "--token", new)
     # The token's own iat takes precedence.
     assert site.status(signed(subject, iss=ONE, exp=now + 3603, iat=now - 10)) == 401
-    # With a longer lifetime than configured, its time of issue would be derived wrongly.
+    # If a token lives longer than configured, its time of issue would be derived wrongly, so it is refused.
     reply = site.get(signed(subject, iss=ONE, exp=now + 3700))
     assert (reply.status_code, reply.json["detail"]) == (
         401,
@@ -350,7 +350,8 @@ def test_token_without_an_id_can_be_revoked(sites: dict[str, Site], redis: Redis
         assert said.startswith("token ")
         assert [sites[site].status(one) for one in (token, other)] == [401, 200]
         assert sites[site].get(token).json["detail"] == "the token has been revoked"
-        # The time is not compared: it is computed from the remaining time, and may differ by a second.
+        # Only kind and name are compared, not the time: it is computed from the remaining seconds, and may differ by a
+        # second.
         (line,) = [line for line in sites[site].run("revoked").splitlines() if line.split()[:2] == said.split()[:2]]
         assert token not in line
         assert sites[site].run("revoke", "--token", "-", "--undo", given=token) == "revocation removed\n"
@@ -367,7 +368,7 @@ def test_token_with_an_id_is_revoked_by_its_id(sites: dict[str, Site]) -> None:
     assert sites["none"].status(token) == 401
     # Another token with the same id is revoked, too.
     assert sites["none"].status(signed(subject, jti=subject, more=1)) == 401
-    # An empty id is no id.
+    # A token with an empty id is revoked like a token without an id: other tokens with an empty id stay valid.
     empty, other = signed(subject, jti=""), signed(subject, jti="", more=1)
     assert sites["none"].run("revoke", "--token", empty).startswith("token ")
     assert [sites["none"].status(one) for one in (empty, other)] == [401, 200]
@@ -436,5 +437,5 @@ def test_both_revocations_of_a_token_are_looked_up_in_one_call(
         before = calls_of(client, ["evalsha", "get"])
         assert sites["none"].status(token) == 200
         after = calls_of(client, ["evalsha", "get"])
-    # Within the script: the counter, the subject, the token.
+    # The script reads three keys: the counter, the revocation of the subject, and the revocation of the token.
     assert {name: after[name] - before[name] for name in after} == {"evalsha": 1, "get": 3}

@@ -40,7 +40,7 @@ def test_gateway_accepts_the_token(
     assert reply.status == 200
     assert module_upstream.only.values("x-user-subject") == ["zo%C3%AB@example.com"]
     assert module_upstream.only.values("x-user-id") == ["42"]
-    # A missing required claim is reported by the command, not by a 401 later.
+    # If a required claim is missing, the command says so. Otherwise the user would only see a 401 later.
     code, output, errors = run_flask("token", "--sub", "x", environ=variables(settings))
     assert (code, output) == (2, "")
     assert "jwt.required_claims also has user_id: give --claim NAME=VALUE" in errors
@@ -91,7 +91,7 @@ def test_invalid_durations_are_refused(text: str) -> None:
         ('user_id="42"', "42"),
         ('user_id=["a", {"b": null}]', ["a", {"b": None}]),
         ("user_id=[a", "[a"),
-        # Python parses these as JSON, but other libraries do not.
+        # Python parses these values as JSON, but other libraries do not, so they are passed as text.
         ("user_id=NaN", "NaN"),
         ("user_id=-Infinity", "-Infinity"),
         ("user_id=1e999", "1e999"),

@@ -16,7 +16,7 @@ from tests.support.greenlet_watch import assert_no_greenlet_ran_long, start_watc
 from tests.support.upstream import Received, ScriptedUpstream
 
 PREFLIGHT = (("Origin", "https://a.test"), ("Access-Control-Request-Method", "PUT"))
-# Together they take longer than the watch allows.
+# So many requests together take longer than a greenlet may run in these tests.
 PIPELINED = 600
 ANSWERED_HERE = {
     "no route": request_bytes("GET", "/nope"),

@@ -116,7 +116,7 @@ def statuses(answer: bytes) -> list[bytes]:
 def test_an_ambiguous_request_is_not_forwarded(gateway: GatewayProcess, upstream: ScriptedUpstream, name: str) -> None:
     with Connection(gateway.port) as connection:
         connection.send(HOSTILE[name])
-        # Up to the close: the rest must not be parsed as another request.
+        # Reads until the gateway closes: it must not parse the rest of the bytes as another request.
         answer = connection.rest()
     [status] = statuses(answer)
     assert status == STATUSES.get(name, status), answer
@@ -130,7 +130,8 @@ def test_an_ambiguous_request_is_not_forwarded(gateway: GatewayProcess, upstream
 def test_a_body_with_malformed_chunks_is_not_completed_upstream(
     gateway: GatewayProcess, upstream: ScriptedUpstream, chunks: bytes
 ) -> None:
-    # The head is forwarded before the body is read, and may arrive after the response; its own path identifies it.
+    # The request's head is forwarded before the body is read, and may reach the service after the client has its
+    # response. Its own path distinguishes it from the heads of other tests.
     path = f"/api/devices/{len(chunks)}-{chunks[:4].hex()}"
     with Connection(gateway.port) as connection:
         connection.send(post(*CHUNKED, line=f"POST {path} HTTP/1.1".encode(), body=chunks + SECOND))

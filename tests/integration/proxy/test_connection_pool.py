@@ -33,7 +33,7 @@ STRAY_BEGINNINGS = [b"HTTP/1.1 ", b"HTTP/1.1 200", b"HTTP/1.1 200 OK\r\nX"]
 
 
 class Sender:
-    """A connection pool in this process. `now` is its clock."""
+    """Sends requests through a connection pool in this process. `now` is the clock of the pool."""
 
     def __init__(self, upstream: ScriptedUpstream, ca_file: Path | None) -> None:
         self.now = 1000.0
@@ -42,7 +42,7 @@ class Sender:
         self.set_idle_seconds(60)
 
     def set_idle_seconds(self, seconds: float) -> None:
-        """Starts a new pool, whose connections may be idle for so long."""
+        """Replaces the pool by a new one, whose connections may be idle for this time."""
         settings = self._settings.model_copy(update={"keepalive_idle_seconds": seconds})
         self.pool = UpstreamConnectionPool(settings, "x", lambda: self.now)
 
@@ -50,7 +50,7 @@ class Sender:
         self, method: str, path: str, content: bytes = b"", client: socket.socket | None = None
     ) -> tuple[int, bytes]:
         def send_interim(_: ResponseHead, client: socket.socket | None = client) -> None:
-            """Refers to the client's socket, as the callback of a real request does."""
+            """Has a reference to the client's socket, as the callback of a real request has."""
 
         fields = [("Host", "x"), ("Content-Length", str(len(content)))]
         limits = Timeouts(5, 5, 5)
@@ -200,7 +200,7 @@ class TestRequestsThatAreNotRepeatable:
         for method in ("POST", "POST", "PATCH", "GET"):
             sender.send(method, "/", b"x")
             sender.now += FRESH_SECONDS + 0.01
-        # The older connections remain for repeatable requests.
+        # GET is repeatable, so it reuses the newest of the older connections.
         assert [request.connection for request in service.requests][3] == service.requests[2].connection
         assert len({request.connection for request in service.requests}) == 3
 
@@ -305,7 +305,7 @@ class TestIdleTime:
         sender.pool.close_expired()
         assert sender.pool.idle_count(sender.target) == 1
         sender.now += 60
-        # The background thread closes it.
+        # The background thread closes the expired connection.
         number = service.requests[0].connection
         assert service.wait_until(lambda: number in service.closed_connections)
         assert sender.pool.idle_count(sender.target) == 0

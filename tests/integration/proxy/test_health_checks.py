@@ -39,7 +39,7 @@ def ok(body: bytes) -> bytes:
 
 
 class Endless:
-    """Sends the beginning, then a piece every 50 ms without end."""
+    """A script that sends the beginning of a response, and then a piece every 50 ms without end."""
 
     def __init__(self, beginning: bytes, piece: bytes) -> None:
         self._beginning, self._piece = beginning, piece
@@ -74,7 +74,7 @@ def gateway(
         own |= {"prefix": f"/api/{name}", "targets": [module_upstream.url], "health": health, "auth": "none"}
         own["health"] |= {"healthy_after": 1, "min_available": 0}
     services["unknown"]["health"]["path"] = UNKNOWN
-    # Checked once; one failed check is fewer than unhealthy_after.
+    # This service is checked once. Its health check fails, but one failure is fewer than unhealthy_after.
     seldom = {"path": "/unknown", "interval_seconds": 3600, "unhealthy_after": 2}
     services["seldom"] = {"prefix": "/api/seldom", "targets": [module_upstream.url], "health": seldom}
     scripts: dict[str, Script] = {
@@ -89,7 +89,7 @@ def gateway(
 
 @pytest.fixture
 def upstream(module_upstream: ScriptedUpstream) -> ScriptedUpstream:
-    """Keeps the scripts of all tests, as the gateway sends health checks all the time."""
+    """The upstream, not reset: the gateway sends health checks all the time, so their scripts must remain."""
     return module_upstream
 
 
@@ -105,7 +105,7 @@ def test_checks_documents_and_requests_use_the_configured_host(
     moved = f"HTTP/1.1 302 Found\r\nLocation: http://{HOST}/y\r\nContent-Length: 0\r\n\r\n"
     upstream.at["/x"] = answering(moved.encode())
     reply = gateway.get("/api/known/x")
-    # The service also uses that host in redirects.
+    # The service puts the Host that it receives into redirects; the gateway makes them relative.
     assert reply.value("Location") == "/api/known/y"
     hosts = {name: [one.values("Host") for one in upstream.requests if one.target == name] for name in ("/x", "/known")}
     assert hosts["/x"] == [[HOST]]
@@ -149,7 +149,7 @@ def test_a_check_that_has_never_passed_is_logged_once_with_its_result(
 
 
 def test_failure_and_recovery_of_a_passed_check_are_logged(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
-    # At least one check has passed by now.
+    # When the third check has arrived, at least one check has passed.
     assert upstream.wait_until(lambda: sum(one.target == "/restless" for one in upstream.requests) > 2)
     upstream.at["/restless"] = answering(b"HTTP/1.1 503 Ill\r\nContent-Length: 0\r\n\r\n")
     gateway.wait_until(lambda: len(lines_of(gateway, "restless")) == 1, "notice")
@@ -193,7 +193,7 @@ def test_a_document_fetch_has_its_own_timeout(monkeypatch: pytest.MonkeyPatch, b
 
 
 def test_a_document_fetch_ignores_the_timeouts_of_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Longer ones are tested above, shorter ones here."""
+    """Services with longer timeouts are tested above; this service has shorter ones."""
     service, released = ScriptedUpstream(), threading.Event()
 
     def wait(_: Received, connection: socket.socket) -> bool:

@@ -39,7 +39,8 @@ def gateway(start_gateway: Callable[..., GatewayProcess], module_upstream: Scrip
 
 @pytest.fixture
 def uploads(gateway: GatewayProcess) -> Iterator[Callable[..., Connection]]:
-    """Begins an upload and sends only its first bytes. It ends with the test, which waits until its slot is free."""
+    """A function that begins an upload by sending only its first bytes. At the end of the test all uploads are aborted,
+    and the fixture waits until their slots are free."""
     with ExitStack() as stack:
 
         def begin(gateway: GatewayProcess, path: str, *fields: tuple[str, str]) -> Connection:
@@ -176,7 +177,7 @@ def test_aborted_uploads_release_their_slots(
             one.socket.close()
         return not refused
 
-    # Each round takes all upload slots, once those of the round before are free.
+    # Each round takes all upload slots. That succeeds only once the slots of the round before are free.
     for _ in range(5):
         gateway.wait_until(fit, "have all slots again")
 

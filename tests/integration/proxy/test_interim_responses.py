@@ -183,7 +183,7 @@ def test_an_endless_head_ends_at_the_head_timeout_and_delays_no_other_service(
         while not ended.is_set():
             connection.sendall(piece or b"a")
             if not piece:
-                # Shorter than the gateway's shortest wait.
+                # This pause is shorter than any wait of the gateway.
                 ended.wait(0.0002)
         return False
 

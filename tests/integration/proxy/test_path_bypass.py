@@ -50,7 +50,8 @@ PATHS = st.tuples(STARTS, TAILS).map("".join)
 
 @pytest.fixture(scope="module")
 def guarded(start_gateway: Callable[..., GatewayProcess], module_upstream: ScriptedUpstream) -> GatewayProcess:
-    """`/api/devices/admin/**` needs a scope, `/api/devices/public` no token, the rest of devices a token."""
+    """A gateway with three policies: `/api/devices/admin/**` needs a scope, `/api/devices/public` needs no token, and
+    all other paths below `/api/devices` need a token."""
     return start_gateway(
         {
             "default_services": False,
@@ -111,7 +112,7 @@ def trim(segment: str) -> str:
 
 
 def overlong(octets: bytes) -> str:
-    """The text as decoders read it that accept overlong sequences of two bytes."""
+    """Decodes UTF-8 as lenient decoders do, which accept overlong sequences of two bytes."""
     pairs = re.compile(rb"[\xc0\xc1][\x80-\xbf]")
     return pairs.sub(lambda pair: bytes([(pair[0][0] & 1) << 6 | pair[0][1] & 63]), octets).decode("utf-8", "replace")
 

@@ -55,7 +55,7 @@ def gateway(
 
 
 def are_open(gateway: GatewayProcess, service: str, url: str, count: int) -> bool:
-    """Whether the breakers of a target are open in so many workers."""
+    """Whether the breaker of a target is open in exactly `count` workers."""
     return metric_value(gateway, "gateway_breaker_open", service=service, target=url) == count
 
 
@@ -69,7 +69,7 @@ def test_targets_that_accept_connections_again_are_used_by_all_workers(
     gateway: GatewayProcess, restless: list[FaultyService], service: str, count: int
 ) -> None:
     def send() -> str:
-        """Opens a new connection, so that the requests are spread over the workers."""
+        """Sends a request on a new connection, so that the requests are spread over both workers."""
         reply = gateway.get(f"/api/{service}", bearer())
         return f"{reply.status} {reply.value('X-Gateway-Error') or ''}".strip()
 
@@ -86,7 +86,7 @@ def test_targets_that_accept_connections_again_are_used_by_all_workers(
             gateway.wait_until(partial(are_open, gateway, service, one.url, 0), "close the breaker")
     assert load.outcomes.keys() <= {"200", UNREACHABLE, OPEN}
     assert [gateway.get(f"/api/{service}", bearer()).status for _ in range(20)] == [200] * 20
-    # Each worker has logged this for each target.
+    # Each of the two workers has logged the recovery of each target.
     lines = gateway.output().splitlines()
     assert all(sum(f"{service}: requests go to {one.url} again" in line for line in lines) == 2 for one in targets)
 
@@ -100,7 +100,8 @@ def test_a_passed_health_check_closes_a_breaker(gateway: GatewayProcess, upstrea
         return are_open(gateway, "checked", upstream.url, 2)
 
     gateway.wait_until(is_open_everywhere, "open the breaker")
-    # The target accepts connections, as it did before, so this does not close the breaker.
+    # The target accepted connections during the whole outage, so an accepted connection does not close the breaker.
+    # Only a passed health check does.
     assert gateway.get("/api/checked", bearer()).value("X-Gateway-Error") == "upstream_open"
     upstream.answers(OK)
     upstream.at["/health"] = answering(b"HTTP/1.1 204 Fine\r\n\r\n")
@@ -139,7 +140,7 @@ class Workers:
 
 @pytest.fixture
 def unresponsive() -> Iterator[str]:
-    """A target that accepts connections and never responds, so connecting shows nothing."""
+    """A target that accepts connections and never responds, so connecting does not show that it has recovered."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 
@@ -147,7 +148,7 @@ def unresponsive() -> Iterator[str]:
 def test_a_recovery_seen_by_one_worker_closes_the_breakers_of_others(server: RedisServer, unresponsive: str) -> None:
     redis = SharedRedis(server.url, 1)
     first, second = (workers := Workers(unresponsive, redis)).breakers
-    # A recovery from before the outage does not count.
+    # This recovery is older than the outage, so it does not close the breakers.
     SharedRecoveries(redis).publish("x", Target.parse(unresponsive), 5)
     for _ in range(5):
         workers.examine()
@@ -182,7 +183,7 @@ def test_a_target_that_stayed_reachable_needs_a_probe(server: RedisServer, unres
     for _ in range(3):
         workers.examine()
     assert workers.breakers[0].is_open
-    # After each further failure the monitor connects again: the target may be unreachable by now.
+    # The target may be unreachable after a further failure, so the monitor connects again.
     workers.breakers[0]._open(time.monotonic(), time.monotonic())
     workers.examine()
     assert monitored.opened_at == workers.breakers[0].opened_at

@@ -97,7 +97,8 @@ FAMILIES = ["x-forwarded", "forwarded"]
 def behind_two(
     request: pytest.FixtureRequest, start_gateway: Callable[..., GatewayProcess], module_upstream: ScriptedUpstream
 ) -> tuple[str, GatewayProcess]:
-    """The family of headers that two trusted proxies write, and a gateway behind them. Rules preserves the Host."""
+    """A gateway behind two trusted proxies, and the kind of header that these proxies write: X-Forwarded-* or
+    Forwarded. The service `rules` receives the client's Host."""
     settings = four_services(module_upstream.url) | {"proxy": {"trusted_hops": 2, "forwarding_fields": request.param}}
     settings["services"]["rules"] |= {"preserve_host": True}
     return request.param, start_gateway(settings, workers=1)
@@ -123,7 +124,8 @@ def test_services_receive_the_accepted_client_and_nothing_forged(
             ("Forwarded", "for=10.0.0.2;proto=http;host=10.0.0.2"),
         ],
     }
-    # The proxies do not replace headers of the other family, so clients can forge them.
+    # Proxies that write X-Forwarded-* pass on the client's Forwarded unchanged, and vice versa, so clients can forge
+    # these headers.
     forged = {
         "x-forwarded": [("Forwarded", "for=7.7.7.7;proto=http;host=evil.test")],
         "forwarded": [
@@ -190,7 +192,8 @@ def test_an_ipv4_client_of_an_ipv6_socket_has_an_ipv4_address(
 
 @pytest.fixture(scope="module")
 def rearranged(start_gateway: Callable[..., GatewayProcess], module_upstream: ScriptedUpstream) -> GatewayProcess:
-    """Rules and livestreams preserve the Host; the prefixes of rules and devices are stripped."""
+    """The services `rules` and `livestreams` receive the client's Host; the prefixes of `rules` and `devices` are
+    stripped."""
     settings = four_services(module_upstream.url)
     settings["services"]["rules"] |= {"preserve_host": True, "strip_prefix": True}
     settings["services"]["devices"] |= {"strip_prefix": True}
@@ -221,7 +224,7 @@ def test_preserve_host_and_strip_prefix(rearranged: GatewayProcess, upstream: Sc
         ("/api/rules", "../2?a", "/api/rules/2?a"),
         ("/api/rules", "?a", "?a"),
         ("/api/devices", "TARGET/", "/api/devices/"),
-        # From a service that uses X-Forwarded-Prefix.
+        # A service that uses X-Forwarded-Prefix adds the prefix itself.
         ("/api/rules/1", "/api/rules/2", "/api/rules/2"),
         ("/api/rules/1", "http://gateway.test/api/rules/2", "/api/rules/2"),
         # A redirect to https would loop if it were made relative.

@@ -178,7 +178,8 @@ def test_a_malformed_response_is_a_502(gateway: GatewayProcess, upstream: Script
     upstream.answers(response)
     reply = gateway.get("/api/devices", bearer())
     assert (reply.status, reply.value("X-Gateway-Error")) == (502, "upstream_protocol")
-    # On a reused connection the bytes may belong to an earlier response, so the request is sent twice there.
+    # If the request was sent on a reused connection, the malformed bytes may belong to an earlier response, so the
+    # gateway sends the request again on a new connection. All connections that it used must be closed.
     used = {request.connection for request in upstream.requests}
     assert upstream.wait_until(lambda: used <= set(upstream.closed_connections))
 
@@ -197,7 +198,7 @@ class TestStaleConnections:
 
     def close_after(self, upstream: ScriptedUpstream) -> None:
         def once(request: Received, connection: socket.socket) -> bool:
-            # Closes without `Connection: close`.
+            # Closes the connection without announcing it by `Connection: close`.
             connection.sendall(OK)
             return False
 
@@ -224,7 +225,8 @@ class TestStaleConnections:
             return True
 
         upstream.script = script
-        # One client connection is served by one worker, which would reuse the idle connection.
+        # One client connection is served by one worker. Without the stray responses this worker would reuse its idle
+        # upstream connection.
         with Connection(gateway.port) as connection:
             for method in ("GET", "POST", "GET"):
                 connection.send(request_bytes(method, "/api/devices", [bearer()]))

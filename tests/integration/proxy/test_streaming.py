@@ -28,9 +28,9 @@ def reset(connection: socket.socket) -> bool:
 @pytest.mark.parametrize(
     ("head", "event"),
     [
-        (CHUNKED, b"e\r\ndata: first\r\n\r\n\r\n"),
-        # The chunk is not complete yet.
-        (CHUNKED, b"e\r\ndata: first\r\n\r\n"),
+        (CHUNKED, b"f\r\ndata: first\r\n\r\n\r\n"),
+        # The CRLF after this chunk is still missing, but its data must be forwarded.
+        (CHUNKED, b"f\r\ndata: first\r\n\r\n"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", b"data: first\r\n\r\n"),
         (b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", b"data: first\r\n\r\n"),
     ],
@@ -116,7 +116,7 @@ def test_a_response_without_length_that_ends_with_a_reset_is_truncated(
     [
         (CHUNKED, b"4\r\npart\r\n", False),
         (CHUNKED, b"4\r\npart\r\n", True),
-        # A head alone would be a complete empty document.
+        # Without a reset, the head alone would look like a complete empty document.
         (CHUNKED, b"", False),
         (UNFRAMED, b"part", True),
         (UNFRAMED, b"", True),

@@ -106,7 +106,7 @@ def test_a_target_that_refuses_connections_fails_no_request(
     assert f"{service}: the breaker of {DEAD} opened" in gateway.output()
     logged = gateway.wait_for_log(lambda line: line["service"] == service and len(line["attempts"] or ()) > 1)
     assert [one["outcome"] for one in logged["attempts"]] == ["upstream_unreachable", "answered"]
-    # Neither the client nor the upstream learns of the attempts.
+    # Neither the client nor the upstream receives information about the attempts.
     assert not [name for name, _ in replies[0].fields if "attempt" in name.lower()]
     assert upstream.requests[-1].values("X-Gateway-Attempts") == []
 
@@ -135,7 +135,7 @@ def test_retries_do_not_multiply_an_outage(
     upstream.script = second.script = reset
     for _ in range(100):
         assert send(gateway, "outage").status == 502
-    # Ten saved retries, and a fifth of the requests.
+    # 100 requests, 10 retries that the budget had saved up, and one retry for every fifth request.
     assert 100 < len(upstream.requests) + len(second.requests) <= 131
 
 
@@ -155,7 +155,8 @@ def test_retry_after_of_a_503_is_respected(
     gateway: GatewayProcess, upstream: ScriptedUpstream, second: ScriptedUpstream
 ) -> None:
     upstream.answers(b"HTTP/1.1 503 Busy\r\nRetry-After: 20\r\nContent-Length: 0\r\n\r\n")
-    # The 503 itself goes to the client, as the target may have begun to process the request.
+    # The client gets this first 503 and no retry, as the target may have begun to process the request. Later requests
+    # go to the other target.
     assert Counter(send(gateway, "busy").status for _ in range(20)) == {503: 1, 200: 19}
 
 
@@ -300,7 +301,7 @@ def test_truncated_responses_open_the_breaker(gateway: GatewayProcess, upstream:
     assert [is_truncated("breaking") for _ in range(2)]
     upstream.script = answering(OK)
     assert send(gateway, "breaking").status == 200
-    # A complete response resets the count.
+    # The complete response has reset the breaker's count of failures, so three more failures are needed to open it.
     upstream.script = truncated
     assert [is_truncated("breaking") for _ in range(3)]
     assert code(send(gateway, "breaking")) == (503, "upstream_open")
@@ -322,7 +323,8 @@ def test_a_slow_upload_as_probe_does_not_block_other_requests(
         return sum(one.method == "POST" for one in upstream.requests)
 
     def is_uploading() -> bool:
-        """Whether an upload has reached the service. It is refused until the breaker allows a probe."""
+        """Begins an upload and returns whether one has reached the service. The breaker refuses uploads until it allows
+        a probe."""
         uploads.append(Connection(gateway.port))
         uploads[-1].send(head + b"1\r\nx\r\n")
         return upstream.wait_until(lambda: posts() > 0, 0.1)

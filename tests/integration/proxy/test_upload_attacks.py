@@ -38,7 +38,7 @@ def gateway(start_gateway: Callable[..., GatewayProcess], module_upstream: Scrip
 
 @pytest.fixture
 def leaves_nothing(gateway: GatewayProcess) -> Iterator[None]:
-    """Fails if a slot or a descriptor of an upload is still held after all requests have ended."""
+    """Fails the test if a slot or a descriptor of an upload is still in use after all requests have ended."""
     before = pipes_of(gateway)
     yield
 
@@ -114,7 +114,8 @@ def test_any_body_in_any_pieces_arrives_as_it_was_sent(
         connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
         def send() -> None:
-            # After an early response the gateway may close. The assertions below check the responses.
+            # Sending fails if the gateway responds early and closes the connection. The assertions below check the
+            # responses.
             with suppress(OSError):
                 begun = 0
                 for end in ends:
@@ -126,7 +127,8 @@ def test_any_body_in_any_pieces_arrives_as_it_was_sent(
         responses = connection.rest()
         sender.join()
     arrived = [(request.body, request.is_whole) for request in upstream.requests]
-    # A response that begins before its request is complete closes the connection, so later requests are not read.
+    # If a response begins before its request is complete, the gateway closes the connection and reads no later
+    # requests.
     count = len(arrived)
     assert arrived == [(body, True) for body in bodies[:count]]
     assert responses.count(b"HTTP/1.1 200 OK\r\n") == count + (b'"alive"' in responses)

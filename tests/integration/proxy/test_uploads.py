@@ -35,7 +35,7 @@ def eager() -> Iterator[socket.socket]:
 
 @pytest.fixture(scope="module")
 def impatient(start_gateway: StartGateway, module_upstream: ScriptedUpstream, eager: socket.socket) -> GatewayProcess:
-    """A gateway with a read timeout of 0.5 s, a body timeout of 1 s, and rules as the eager service."""
+    """A gateway with a read timeout of 0.5 s and a body timeout of 1 s. Its service `rules` has the target `eager`."""
     tree = four_services(module_upstream.url)
     tree["services"]["devices"]["read_timeout_seconds"] = 0.5
     tree["services"]["rules"]["targets"] = [f"http://127.0.0.1:{eager.getsockname()[1]}"]
@@ -85,7 +85,7 @@ def test_each_piece_of_a_body_is_forwarded_at_once(
         connection.send(post(length=length))
         for _ in range(3):
             connection.send(b"six!" if length else chunk(b"six!"))
-            # The next piece is only sent once this one has arrived.
+            # Waits until this piece has arrived at the service.
             assert go_on.acquire(timeout=10)
         assert connection.reply("POST").status == 200
     assert arrived == ([b"six!"] * 3 if length else [chunk(b"six!")] * 3)
@@ -108,7 +108,7 @@ def test_a_service_that_responds_while_it_reads(gateway: GatewayProcess, upstrea
 def test_a_client_that_pauses_reading_causes_no_upstream_timeout(
     start_gateway: StartGateway, upstream: ScriptedUpstream
 ) -> None:
-    """The service can't read on as long as the client does not read its response."""
+    """While the client does not read its response, the service can't read the request any further."""
     upstream.reads_bodies = False
     upstream.script = echo
     settings = four_services(upstream.url)
@@ -119,7 +119,7 @@ def test_a_client_that_pauses_reading_causes_no_upstream_timeout(
         connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         sender = threading.Thread(target=connection.send, args=(post(length=len(body)) + body,))
         sender.start()
-        # Nothing moves for longer than the read timeout.
+        # For longer than the read timeout no byte is transferred.
         time.sleep(2)
         assert connection.reply("POST").body == body
         sender.join()
@@ -190,13 +190,13 @@ def test_a_service_that_responds_and_stops_reading_ends_the_upload(
 
     def respond_without_reading(_: Received, connection: socket.socket) -> bool:
         connection.sendall(OK)
-        # Stays connected and reads nothing.
+        # Keeps the connection open without reading the request.
         has_ended.wait(60)
         return False
 
     upstream.script = respond_without_reading
     with Connection(impatient.port, timeout=1) as connection:
-        # The gateway accepts a part of the body.
+        # The gateway accepts only a part of the body, then sending fails.
         with suppress(OSError):
             connection.send(post(("X-Request-Id", "unread"), length=100 * MIB) + bytes(50 * MIB))
         assert connection.reply("POST").status == 200
@@ -209,13 +209,13 @@ def test_a_service_that_responds_and_stops_reading_ends_the_upload(
 def test_100_continue_is_not_sent_after_the_head_of_the_response(
     impatient: GatewayProcess, eager: socket.socket
 ) -> None:
-    """It would become part of the response."""
+    """If 100 Continue were sent then, it would become part of the response."""
     head = post(CONTINUE).replace(b"/api/devices", b"/api/rules")
 
     def serve() -> None:
         service, _ = eager.accept()
         with service:
-            # This usually arrives before the gateway reads.
+            # The head and the first chunk usually arrive before the gateway reads the client's body.
             service.sendall(STREAM_HEAD + chunk(b"one"))
             read_until(service, b"piece")
             service.sendall(chunk(b"two") + b"0\r\n\r\n")
@@ -239,7 +239,7 @@ def test_an_early_refusal_ends_the_upload(gateway: GatewayProcess, upstream: Scr
     upstream.reads_bodies = False
     upstream.answers(b"HTTP/1.1 422 Unprocessable Content\r\nContent-Length: 2\r\n\r\nno")
     with Connection(gateway.port) as connection:
-        # The client never sends the body.
+        # The client announces a body, but never sends it.
         connection.send(post(length=10 * MIB))
         reply = connection.reply("POST")
     assert (reply.status, reply.body, reply.value("Connection")) == (422, b"no", "close")
@@ -400,7 +400,7 @@ def test_a_refusal_before_a_small_body_is_not_lost_when_the_connection_closes(ga
     with Connection(gateway.port) as connection:
         connection.send(request_bytes("POST", "/api/devices", fields))
         assert connection.reply("POST").status == 401
-        # If sending failed here, a client that is still sending would not read the response.
+        # The refused client can go on sending. If sending failed, some clients would not read the response.
         for _ in range(20):
             connection.send(bytes(100))
             assert connection.socket.recv(1) == b""
@@ -420,7 +420,7 @@ def test_a_steady_body_ends_at_the_body_timeout(impatient: GatewayProcess, upstr
     with Connection(impatient.port) as connection:
         connection.send(post())
         with suppress(OSError):
-            # Until the gateway closes: each piece is in time, and the rate is high enough.
+            # Sends pieces in time and fast enough, until the gateway closes the connection.
             while not is_readable(connection.socket):
                 connection.send(chunk(b"a" * 100))
         assert connection.rest().startswith(b"HTTP/1.1 400 ")

@@ -32,7 +32,7 @@ def gateway(start_gateway: StartGateway, module_upstream: ScriptedUpstream, auth
 
 @contextmanager
 def connected(gateway: GatewayProcess, authority: Authority) -> Iterator[ssl.SSLSocket]:
-    """A client's connection that requires close_notify at its end."""
+    """A client's connection that raises an error if it ends without close_notify."""
     context = ssl.create_default_context(cafile=authority.ca_file)
     with (
         socket.create_connection(("127.0.0.1", gateway.port), 20) as plain,
@@ -42,7 +42,7 @@ def connected(gateway: GatewayProcess, authority: Authority) -> Iterator[ssl.SSL
 
 
 def upload(gateway: GatewayProcess, authority: Authority, *fields: tuple[str, str]) -> int:
-    """The status that http.client receives. It sends its whole body before it reads."""
+    """Uploads a body with http.client, which sends the whole body before it reads. Returns the received status."""
     context = ssl.create_default_context(cafile=authority.ca_file)
     client = HTTPSConnection("127.0.0.1", gateway.port, context=context, timeout=20)
     try:
@@ -158,7 +158,7 @@ def test_session_tickets_are_not_taken_for_a_response_during_a_slow_upload(
     with Connection(gateway.port) as connection:
         connection.send(request_bytes("POST", "/api/devices", [bearer(), ("Transfer-Encoding", "chunked")]))
         for _ in range(4):
-            # In all, longer than the read timeout.
+            # The four pauses together are longer than the read timeout.
             time.sleep(0.3)
             connection.send(b"5\r\npiece\r\n")
         connection.send(b"0\r\n\r\n")

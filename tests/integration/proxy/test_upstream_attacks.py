@@ -36,7 +36,7 @@ def pool_for(service: ScriptedUpstream, authority: Authority) -> UpstreamConnect
 
 
 def send(pool: UpstreamConnectionPool, service: ScriptedUpstream, method: str, path: str) -> tuple[int, bytes] | None:
-    """Status and body; None without a complete response."""
+    """Sends a request. Returns status and body of the response, or None if it is incomplete."""
     request = UpstreamRequest(method, Target.parse(service.url), path, [("Host", "x")], b"", Timeouts(5, 5, 5))
     try:
         head, body = round_trip(pool, request)
@@ -47,7 +47,7 @@ def send(pool: UpstreamConnectionPool, service: ScriptedUpstream, method: str, p
 
 @dataclass
 class Step:
-    """A request, and everything that the service sends before it reads the next one."""
+    """A request, and all bytes that the service sends before it reads the next request."""
 
     method: str
     status: int
@@ -106,7 +106,7 @@ def test_no_request_receives_bytes_of_another_response(
     for number, step in enumerate(steps):
         response = send(pool, service, step.method, f"/{number}")
         has_body = step.method != "HEAD" and step.status not in (204, 304) and step.framing != "none"
-        # A repeatable request gets its response even if the step before left its connection unusable.
+        # A repeatable request gets its response even if the previous step left an unusable connection in the pool.
         assert response in [(step.status, b"for /%d" % number if has_body else b""), None]
         assert response is not None or step.method == "POST"
     pool.close_idle()
@@ -144,7 +144,7 @@ def test_a_response_that_ends_at_any_byte_is_complete_or_an_error(
         elif framing != "until the end" and end == "orderly" and length == len(whole):
             assert response == (200, b"whole")
         else:
-            # A reset may overtake what was sent before it.
+            # A reset may discard the bytes that the service sent before it.
             assert response is None or (
                 framing != "until the end" and length == len(whole) and response == (200, b"whole")
             )
@@ -158,7 +158,7 @@ def test_a_truncated_document_is_an_error(service: ScriptedUpstream, authority: 
         if end == "orderly" and isinstance(connection, ssl.SSLSocket):
             connection.unwrap()
         elif end == "cut" and isinstance(connection, ssl.SSLSocket):
-            # Anyone on the network path can do this.
+            # Ends TCP without close_notify, as anyone on the network path can do.
             connection.shutdown(socket.SHUT_WR)
         elif end == "cut":
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -178,7 +178,7 @@ def test_a_truncated_document_is_an_error(service: ScriptedUpstream, authority: 
 def test_any_bytes_are_a_response_or_an_error(
     service: ScriptedUpstream, authority: Authority, data: bytes, prefix: bytes
 ) -> None:
-    """The next request gets its own response."""
+    """The service sends any bytes for the first request. The next request must get its own response."""
 
     def script(received: Received, connection: socket.socket) -> bool:
         connection.sendall(prefix + data if received.target == "/first" else WHOLE["length"])

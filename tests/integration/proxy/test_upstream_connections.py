@@ -68,7 +68,7 @@ def test_a_name_is_looked_up_for_each_new_connection(
         asked.append(host)
         return real("127.0.0.1", upstream.port if len(asked) == 1 else other.port, **options)
 
-    # The system's resolver can't be made to return another address.
+    # Replaces the system's resolver, which a test can't make return another address.
     monkeypatch.setattr(socket, "getaddrinfo", moving)
     pool = UpstreamConnectionPool(ServiceSettings(prefix="/x", targets=("http://moving.test",)), "x")
     target, timeouts = Target.parse("http://moving.test"), Timeouts(2, 30, 30)

@@ -126,7 +126,8 @@ def test_a_response_without_length_needs_close_notify_at_its_end(
             connection.send(request_bytes("GET", f"/good/{is_orderly}").replace(b"HTTP/1.1", version))
             data, is_reset = b"", False
             try:
-                # The last chunk ends the response; the gateway keeps that connection open for the next request.
+                # With HTTP/1.1 the last chunk ends the response; the gateway keeps the connection open for the next
+                # request.
                 while not data.endswith(b"0\r\n\r\n") and (piece := connection.socket.recv(65536)):
                     data += piece
             except ConnectionResetError:

@@ -32,7 +32,7 @@ def admin(server: RedisServer) -> Iterator[Redis]:
 
 
 def milliseconds(admin: Redis) -> int:
-    """The time of Redis."""
+    """The current time of the Redis server, which the script uses."""
     seconds, micros = admin.time()
     return int(seconds) * 1000 + int(micros) // 1000
 
@@ -48,8 +48,8 @@ def expected_at(
 
 @st.composite
 def limits(draw: st.DrawFn) -> tuple[LimitCheck, tuple[int, int, int] | None]:
-    """A check, and its counter: for windows, the age of the window in windows and the two counts; for a bucket, its age
-    in milliseconds and its level in thousandths."""
+    """A check, and the state of its counter. For a window: its age in multiples of the window, and the two counts. For
+    a bucket: its age in milliseconds, and its level in thousandths."""
     algorithm: Algorithm = draw(st.sampled_from(["sliding", "fixed", "bucket"]))
     check = LimitCheck(
         "",
@@ -129,7 +129,7 @@ def test_a_bucket_fills_by_the_clock_of_redis(counters: RedisCounters, server: R
         pass
     wait = counters.consume([check])[0].retry_after_seconds
     assert 0 < wait <= 0.1
-    # Redis' own clock counts, so a blocking command with a timeout is the wait.
+    # The script uses the clock of Redis, so the test waits by a blocking command of Redis with a timeout.
     server.ask("BLPOP", "nothing", f"{wait + 0.001:.3f}")
     assert counters.consume([check])[0].passed
 
@@ -144,7 +144,7 @@ def test_the_whole_limit_is_available_after_reset_seconds(
 ) -> None:
     admin.flushall()
     results = [counters.consume([check])[0] for _ in range(6)]
-    # The reset time of the last one, because another window may have begun meanwhile.
+    # Uses the reset time of the last result, because another window may have begun during the six calls.
     server.ask("BLPOP", "nothing", f"{results[-1].reset_seconds + 0.001:.3f}")
     assert counters.consume([check], dry_run=True) == [LimitResult(True, 5, 0, 0, 5)]
     assert [counters.consume([check])[0].passed for _ in range(5)] == [True] * 5

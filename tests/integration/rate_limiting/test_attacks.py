@@ -66,7 +66,8 @@ def test_header_fields_are_valid_for_any_plan_name(
 
 @while_redis_answers
 def test_limits_with_equal_names_have_their_own_counters(gateway: GatewayProcess) -> None:
-    # The plan `admin` of devices and its route `admin`; the service `default` and the default limit.
+    # Equal names: in the first line the plan `admin` and the route `admin` of devices, in the others the service
+    # `default` and the default limit.
     for plan, paths in [
         ("admin", ("/api/devices", "/api/devices/admin")),
         ("", ("/api/default", "/api/rules")),

@@ -1,4 +1,4 @@
-"""Limits that an application adds with Flask-Limiter's decorators work beside the gateway's own."""
+"""An application can limit its own views with Flask-Limiter's decorators; the gateway's own limits still apply."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from tests.support.tokens import SECRET, bearer
 
 
 def extended(url: str) -> Flask:
-    """The gateway with more views, as a wsgi.py of an application adds them."""
+    """The gateway's Flask app with additional views, which an operator can add in an own wsgi.py. Decorators of
+    Flask-Limiter limit these views."""
     app = create_app(loaded({"redis_url": url, "redis_timeout_seconds": 5, "jwt": {"secret": SECRET}}))
     (limiter,) = app.extensions["limiter"]
     assert isinstance(limiter, Limiter)

@@ -95,13 +95,13 @@ def test_two_gateways_with_two_workers_each_share_limits_of_each_algorithm(
 @while_redis_answers
 def test_callers_of_a_tenant_share_its_bucket_and_have_their_own_limit(gateway: GatewayProcess) -> None:
     tenant = fresh()
-    # Three for each caller, six for the tenant.
+    # Each caller may send three requests, all callers of the tenant together six.
     found = [statuses(gateway, "/api/livestreams", 4, bearer(fresh(), tenant=tenant)) for _ in range(3)]
     assert found == [{200: 3, 429: 1}, {200: 3, 429: 1}, {429: 4}]
     reply = gateway.get("/api/livestreams", bearer(fresh(), tenant=tenant))
     assert reply.status == 429
     assert reply.json()["violated-policies"] == ["livestreams-86400-2"]
-    # A request that the tenant's limit refused is not charged to the caller's.
+    # The tenant's limit refused this request, so the caller's own limit was not charged.
     policies = reply.value("RateLimit-Policy") or ""
     assert policies == '"livestreams-86400";q=3;w=86400, "livestreams-86400-2";q=6;w=519'
     assert (reply.value("X-RateLimit-Limit"), reply.value("X-RateLimit-Remaining")) == ("6", "0")
@@ -285,7 +285,7 @@ def test_quota_shows_what_is_used_and_resets_it(
 
 
 def test_quota_shows_counters_of_addresses_only_with_an_address(server: RedisServer) -> None:
-    # The built-in login counts by address.
+    # The built-in login route counts by address, so its limit is only shown if an address is given.
     assert table(run_quota(server, {}, fresh())).keys() == {"default"}
     assert table(run_quota(server, {}, fresh(), "--address", "127.0.0.1")).keys() == {"default", "anonymous"}
 
@@ -310,7 +310,7 @@ def test_quota_needs_a_subject_or_an_address(server: RedisServer, settings: dict
 def test_commands_find_the_private_redis_of_a_running_gateway(
     start_gateway: Callable[..., GatewayProcess], settings: dict[str, Any], upstream: ScriptedUpstream
 ) -> None:
-    # Commands find the gateway by its address.
+    # Commands find the private Redis by the address of the gateway, so the address must be known.
     settings = settings | {"server": {"bind": f"127.0.0.1:{free_port()}"}}
     gateway = start_gateway(settings, workers=1)
     subject = fresh()

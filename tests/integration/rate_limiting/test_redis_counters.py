@@ -34,7 +34,7 @@ def admin(server: RedisServer) -> Iterator[Redis]:
 
 
 def patient(url: str) -> RedisCounters:
-    """With the gateway's own client, but a timeout that a busy machine keeps."""
+    """Uses the gateway's own Redis client, but with a timeout that is long enough for a busy machine."""
     return RedisCounters(SharedRedis(url, 20))
 
 
@@ -81,7 +81,8 @@ def test_redis_and_process_agree(
 
 
 def test_redis_and_process_agree_on_what_is_left_of_the_previous_window(counters: RedisCounters, admin: Redis) -> None:
-    # The counter after a window with 40 requests. The window is so long that time hardly matters.
+    # Writes a counter whose previous window had 40 requests. The window is so long that the time of the test hardly
+    # matters.
     seconds = int(admin.time()[0])
     check = LimitCheck("ada", 50, AGE)
     counters.consume([check])
@@ -107,7 +108,7 @@ def test_requests_pass_again_after_retry_after_seconds(counters: RedisCounters, 
         pass
     wait = counters.consume([check])[0].retry_after_seconds
     assert 0 < wait <= 2
-    # Redis' own clock counts, so a blocking command with a timeout is the wait.
+    # The script uses the clock of Redis, so the test waits by a blocking command of Redis with a timeout.
     server.ask("BLPOP", "nothing", f"{wait + 0.001:.3f}")
     assert passed(counters.consume([check]))
 
@@ -138,7 +139,7 @@ def test_every_key_expires_after_two_windows(counters: RedisCounters, admin: Red
         left = [admin.pttl(key) for key in admin.keys(PREFIX + "*")]
         assert len(left) == 2
         assert all(0 < one <= 2000 * window_seconds for one in left)
-        # Nor does it expire while the sliding window still covers what it counts.
+        # A key must not expire while the sliding window still covers the requests that it counts.
         assert all(one > 2000 * window_seconds - 1000 for one in left)
         admin.flushall()
 
@@ -153,7 +154,7 @@ def test_any_number_of_limits_is_one_command(counters: RedisCounters, admin: Red
         "evalsha": 5,
         "eval": 0,
         "script|load": 0,
-        # By the script.
+        # GET is called by the script.
         "get": 29,
         "ping": 0,
         "hello": 0,
@@ -260,7 +261,8 @@ def test_requests_wait_for_a_free_connection(counters: RedisCounters, admin: Red
     with ThreadPoolExecutor(300) as pool:
         assert all(pool.map(lambda _: passed(counters.consume([check])), range(300)))
     assert counters.consume([check])[0].remaining == 698
-    # Besides them: the test's own, and those of earlier tests that are not garbage collected yet.
+    # Ten more connections may be open: the test's own one, and those of earlier tests that are not garbage collected
+    # yet.
     assert admin.info("clients")["connected_clients"] <= MAX_CONNECTIONS + 10
 
 
@@ -334,7 +336,7 @@ def test_a_read_only_redis_is_an_error_and_counts_nothing(counters: RedisCounter
     try:
         with pytest.raises(ReadOnlyError):
             counters.consume([LimitCheck("ada", 5, AGE), LimitCheck("bob", 5, AGE)])
-        # It replies to PING, but must be able to write.
+        # A replica replies to PING, but the probe must find that it does not accept writes.
         with pytest.raises(ReadOnlyError):
             counters.probe()
     finally:

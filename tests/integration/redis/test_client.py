@@ -110,7 +110,7 @@ def test_keys_of_one_request_are_on_one_cluster_node() -> None:
         for caller in range(20):
             lookup = RevocationLookup([f"gateway:revoked:sub:{caller}"])
             checks = [LimitCheck(f"{caller}", 5, 86400), LimitCheck(f"{caller}", 9, 3600)]
-            # Redis refuses calls with keys of several slots (CROSSSLOT).
+            # The keys of a call must be in one slot: Redis refuses others (CROSSSLOT).
             assert [one.passed for one in counters.consume(checks, lookup=lookup, partition_key=f"{caller}")] == [
                 True,
                 True,
@@ -130,7 +130,7 @@ def test_a_reload_reads_the_files_again(sharing: GatewayProcess, secrets: Path) 
     sharing.process.send_signal(signal.SIGHUP)
     sharing.wait_until(lambda: not set(old) & set(sharing.worker_pids()), "replace its workers")
     assert [sharing.get("/api/devices", one).status for one in (own, new)] == [401, 200]
-    # A reload without the file is refused, and the old configuration stays.
+    # A reload without the file is refused, and the old configuration stays in force.
     (secrets / "jwt").unlink()
     sharing.process.send_signal(signal.SIGHUP)
     sharing.wait_until(lambda: "not reloaded: jwt.secret_file: can't read" in sharing.output(), "refuse the reload")

@@ -51,7 +51,7 @@ COUNTED_BY = {
 
 @dataclass
 class Setting:
-    """Two gateways, of two workers and of one, and the cluster that they share."""
+    """The cluster, and two gateways that share it: one with two workers, the other with one."""
 
     cluster: Cluster
     gateways: list[GatewayProcess]
@@ -66,7 +66,7 @@ class Setting:
         check_counting(self.gateways, LIMIT, subject=subject)
 
     def counters(self) -> RedisCounters:
-        """With the gateway's own client, but a timeout that a busy machine keeps."""
+        """Uses the gateway's own Redis client, but with a timeout that is long enough for a busy machine."""
         return RedisCounters(SharedRedis(self.cluster.url, 10))
 
 
@@ -127,7 +127,7 @@ def test_keys_are_spread_over_the_nodes(setting: Setting) -> None:
     before = stored_keys()
     for number in range(600):
         counters.consume([LimitCheck(f"caller-{number}", 5, DAY)], partition_key=f"caller-{number}")
-    # Counters of short limits may have expired.
+    # Only new keys are counted, because old counters of short limits may have expired in the meantime.
     new = [len(now - then) for now, then in zip(stored_keys(), before, strict=True)]
     assert sum(new) == 600
     # A node has a third of the slots, but not exactly a third of the partitions.
@@ -164,7 +164,7 @@ def test_revocations_are_seen_in_every_partition(setting: Setting) -> None:
     flask("revoke", "--sub", callers[4][0], environ=environ)
     expected = [401, 401, 401, 200, 401, 200, 200]
     assert [set(statuses_of(setting.gateways, token)) for token in tokens] == [{status} for status in expected]
-    # For each dimension, the partition has the revocation.
+    # Each dimension has its own partitions, and each partition has the revocation.
     for name in COUNTED_BY:
         field = ("Authorization", f"Bearer {tokens[0]}")
         assert get(setting.gateways[0], f"/api/by-{name}", field, ("X-Api-Key", f"k{name}"), ("X-Key", "k")) == 401
@@ -337,8 +337,7 @@ def test_a_revocation_is_stored_on_the_nodes_that_work(setting: Setting) -> None
 
 
 def test_a_hanging_cluster_delays_requests_by_two_timeouts_at_most(setting: Setting) -> None:
-    """Each response within two timeouts of one second: one for the command, one for the question which node has the
-    slot."""
+    """A response may wait for two timeouts of one second: one for the command, one to learn which node has the slot."""
     paused = setting.cluster.running
     for node in paused:
         node.pause()

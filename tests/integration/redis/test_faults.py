@@ -24,7 +24,7 @@ from tests.support.upstream import ScriptedUpstream
 
 LIMIT = 8
 WORKERS = 2
-# No response takes a second; the rest is for a busy machine.
+# No response takes longer than a second on an idle machine; the rest is a margin for a busy machine.
 ANSWER_SECONDS = 4
 numbers = count(1)
 
@@ -92,12 +92,13 @@ class Gateways:
             assert get(gateway, "/healthz").status == 200
 
     def wait_for_recovery(self) -> None:
-        """Every worker that logged the failure logs the recovery; requests alone cause that."""
+        """Waits until every worker that logged the failure has logged the recovery. Nothing but requests makes it log
+        that."""
         for gateway in self:
             wait_for_redis(gateway)
 
     def check_counting(self) -> None:
-        """Redis counts: exactly, for all workers together."""
+        """Checks that Redis counts again: all workers together let exactly LIMIT requests pass."""
         for gateway in self:
             check_counting(gateway=gateway)
 
@@ -110,7 +111,7 @@ def check_counting(gateway: GatewayProcess) -> None:
 
 @dataclass
 class AtStart:
-    """The responses of a gateway that was started before its Redis."""
+    """The responses of gateways that had been started before their Redis."""
 
     statuses: dict[str, Counter[int]]
     states: set[str]
@@ -146,7 +147,7 @@ def module_gateways(
 
 @pytest.fixture
 def gateways(module_gateways: Gateways, upstream: ScriptedUpstream) -> Gateways:
-    """The gateways with a working Redis, whatever the previous test did."""
+    """The gateways of the module, once they count in Redis again after the fault of the previous test."""
     module_gateways.check_counting()
     return module_gateways
 
@@ -182,7 +183,7 @@ def read_only(server: RedisServer) -> Iterator[None]:
 
 
 def configured(name: str, value: str, healthy: str) -> Callable[[RedisServer], AbstractContextManager[None]]:
-    """Redis with another setting, which applies to existing connections as well."""
+    """A fault: a setting of Redis has a bad value. All connections are closed, so that it applies to them as well."""
 
     @contextmanager
     def fault(server: RedisServer) -> Iterator[None]:
@@ -196,13 +197,13 @@ def configured(name: str, value: str, healthy: str) -> Callable[[RedisServer], A
 
 
 def passes_late(_: bytes) -> bytes:
-    """A valid reply of the script, after the timeout of the request."""
+    """A valid reply of the script that arrives after the timeout of the request."""
     threading.Event().wait(0.3)
     return b"*4\r\n:1\r\n:7\r\n:1000\r\n:0\r\n"
 
 
 def replaced_by(answer: Callable[[bytes], bytes] | bytes) -> Callable[[RedisServer], AbstractContextManager[None]]:
-    """Another server listens at Redis' address."""
+    """A fault: another server listens at Redis' address, and replies like this."""
 
     @contextmanager
     def fault(server: RedisServer) -> Iterator[None]:
@@ -214,8 +215,8 @@ def replaced_by(answer: Callable[[bytes], bytes] | bytes) -> Callable[[RedisServ
     return fault
 
 
-# tests/integration/rate_limiting/test_redis_counters.py has more of such servers: RedisCounters raises the same error
-# for all.
+# tests/integration/rate_limiting/test_redis_counters.py has more of such servers. They need no gateway, as
+# RedisCounters raises the same error for all of them.
 FAULTS: dict[str, Callable[[RedisServer], AbstractContextManager[None]]] = {
     "killed": killed,
     "paused": paused,
@@ -244,7 +245,7 @@ def test_requests_get_responses_and_gateway_recovers(
 
 @pytest.mark.parametrize("name", ["read-only", "out of memory", "too few replicas"])
 def test_revocations_apply_while_redis_refuses_writes(gateways: Gateways, name: str) -> None:
-    """From the first request on and in the breaker's pauses, for each on_redis_failure."""
+    """Revocations apply from the first request on, also in the breaker's pauses, for each on_redis_failure."""
     token = f"token-{next(numbers)}"
     revoke_token(gateways.server, token)
     unseen = [line for gateway in gateways for line in gateway.output().splitlines() if "can't be seen" in line]
@@ -296,7 +297,8 @@ def test_limits_hold_if_redis_fails_with_many_requests_in_flight(gateways: Gatew
         list(pool.map(ask_often, range(40)))
     assert len(answered) == 400
     assert set(answered) == {200, 429}
-    # At most what Redis counted before, plus each worker's share after.
+    # For each of the 40 callers, at most LIMIT requests passed while Redis counted, and LIMIT more while the workers
+    # counted.
     assert answered.count(200) <= 40 * 2 * LIMIT
     if sign == "pause":
         gateways.server.resume()
@@ -310,7 +312,7 @@ def test_a_hung_redis_does_not_delay_requests_without_limits(gateways: Gateways)
         for _ in range(20):
             assert get(gateways.closed, "/healthz").status == 200
             assert get(gateways.closed, "/nowhere").status == 404
-        # No request has needed Redis yet, so the gateway has not noticed.
+        # Redis has failed, but no request has needed it yet, so the gateway has not noticed.
         assert "Redis fails" not in gateways.closed.output().rpartition("Redis works again")[2]
     gateways.check_counting()
 
@@ -323,7 +325,7 @@ def test_the_private_redis_is_started_again_after_its_death(
     check_counting(gateway=gateway)
     (private,) = [pid for pid in children_of(gateway.process.pid) if "server" in command_of(pid)]
     os.kill(private, signal.SIGKILL)
-    # It is started again during these requests or after them.
+    # The gateway starts Redis again during these requests or after them.
     counts = Counter(reply.status for reply in burst(gateway))
     assert counts.keys() <= {200, 429}
     assert counts[200] >= LIMIT

@@ -37,7 +37,7 @@ def relay(redis: RedisServer) -> Iterator[Relay]:
 def gateway(
     start_gateway: Callable[..., GatewayProcess], module_upstream: ScriptedUpstream, relay: Relay
 ) -> GatewayProcess:
-    """One worker, which reaches Redis through the relay."""
+    """A gateway with one worker, which reaches Redis through the relay."""
     settings = four_services(module_upstream.url) | {
         "redis_url": f"redis://:{PASSWORD}@127.0.0.1:{relay.port}/0",
         "redis_timeout_seconds": 2,
@@ -60,7 +60,7 @@ def remaining(replies: list[Reply]) -> list[int]:
 
 
 def call(gateway: GatewayProcess, times: int) -> list[Reply]:
-    """Requests of a new caller, one after the other on one connection."""
+    """Sends requests of a new caller, one after the other on one client connection. Returns the replies."""
     data = request_bytes("GET", "/api/devices", [bearer(f"caller-{next(numbers)}@example.com")])
     replies = []
     with Connection(gateway.port) as connection:
@@ -87,7 +87,7 @@ def failures(gateway: GatewayProcess) -> int:
 def test_each_caller_gets_its_own_count(gateway: GatewayProcess, relay: Relay) -> None:
     taken = relay.taken
     assert call_together(gateway, 12, 40) == [counted_down(40)] * 12
-    # One for all requests, which may be new, and one for the status page.
+    # At most two connections to Redis are opened: a new one for all requests, and one for the status page.
     assert relay.taken - taken <= 2
 
 
@@ -101,7 +101,7 @@ def test_replies_may_arrive_in_small_pieces(gateway: GatewayProcess, relay: Rela
 @while_redis_answers
 def test_an_unexpected_reply_is_given_to_no_request(gateway: GatewayProcess, relay: Relay) -> None:
     assert remaining(call(gateway, 1)) == counted_down(1)
-    # A valid result of a limit check, which could be taken for the next one's.
+    # This stray reply is a valid result of a limit check, so the next check could take it for its own.
     stray = b"*5\r\n:0\r\n:0\r\n:0\r\n:0\r\n:-1\r\n"
     relay.reply = lambda data: [data + stray]
     first = call(gateway, 1)
@@ -116,7 +116,7 @@ def test_a_connection_that_closed_while_idle_is_replaced(gateway: GatewayProcess
     before, taken = failures(gateway), relay.taken
     for _ in range(3):
         relay.cut()
-        # The worker must have noticed before the next request.
+        # Gives the worker time to notice the closed connection before the next request needs Redis.
         gateway.wait_until(lambda: gateway.get("/healthz").status == 200)
         assert call_together(gateway, 4, 2) == [counted_down(2)] * 4
     assert failures(gateway) == before
@@ -134,7 +134,7 @@ def test_waiting_requests_use_the_fallback_if_the_connection_closes(gateway: Gat
     relay.reply = cut
     with ThreadPoolExecutor(8) as pool:
         replies = [reply for replies in pool.map(lambda _: call(gateway, 2), range(8)) for reply in replies]
-    # Counted in the worker: no request is refused, and none gets the count of another caller.
+    # While Redis fails, the worker counts: no request is refused, and no caller gets the count of another one.
     assert all(left >= LIMIT - 2 for left in remaining(replies))
     assert failures(gateway) == before + 1
 
@@ -158,7 +158,7 @@ def test_unparsable_errors_without_multiplexing(relay: Relay) -> None:
     for _ in range(2):
         relay.reply = lambda _: [b"-MOVED 1 nowhere:port\r\n"]
         with pytest.raises(FAILURES):
-            # First the reply to the command, then the replies during the new connection's setup.
+            # The first call fails at the reply to its command, the second one while it sets up a new connection.
             shared.run("a", "ECHO", "one")
     relay.reply = lambda data: [data]
     assert shared.run("a", "ECHO", "one") == b"one"
@@ -210,5 +210,6 @@ def test_no_request_waits_longer_than_the_timeout(gateway: GatewayProcess, relay
         replies = [reply for replies in pool.map(lambda _: call(gateway, 1), range(8)) for reply in replies]
     assert remaining(replies) == [LIMIT - 1] * 8
     lines = [line for line in gateway.access_log() if line["redis_seconds"] > 1]
-    # Kept on a busy machine, but not if requests waited for one timeout after the other.
+    # Each request waits for one timeout of 2 s. The bound leaves room for a busy machine, but would be exceeded if
+    # requests waited for one timeout after the other.
     assert all(line["redis_seconds"] < 4 for line in lines)

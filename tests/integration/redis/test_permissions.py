@@ -80,7 +80,7 @@ def test_counting_needs_each_right(server: Node) -> None:
 
 
 def share_documents(url: str) -> None:
-    # A different one each time: a call that failed for a missing right may have left keys behind.
+    # Each call uses another name, because an earlier call that failed for a missing right may have left keys behind.
     name = f"service-{next(numbers)}"
     store = DocumentStore(SharedRedis(url, 10))
     version = sha256(b"{}").hexdigest()

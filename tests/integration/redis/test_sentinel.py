@@ -35,7 +35,7 @@ TIMEOUT_SECONDS = 1.0
 
 @dataclass
 class Setting:
-    """Two gateways, of two workers and of one, and the servers that they share."""
+    """The servers, and two gateways that share them: one with two workers, the other with one."""
 
     servers: SentinelSet
     gateways: list[GatewayProcess]
@@ -137,7 +137,7 @@ def test_connections_to_a_former_master_are_closed(setting: Setting) -> None:
         return {port for gateway in setting.gateways for pid in gateway.worker_pids() for port in connections_of(pid)}
 
     assert new.port in connected()
-    # The connection for the status figures notices with its next command.
+    # The connection that publishes the status figures notices the change with its next command.
     setting.gateways[0].wait_until(lambda: old.port not in connected(), "give the old master up")
     assert "The previous master is now a slave" in "".join(gateway.output() for gateway in setting.gateways)
     with pytest.raises(RedisConnectionError):
@@ -147,7 +147,8 @@ def test_connections_to_a_former_master_are_closed(setting: Setting) -> None:
 
 @pytest.mark.parametrize("number", [1, 2], ids=["one", "two"])
 def test_hanging_sentinels_delay_no_request(setting: Setting, number: int) -> None:
-    # That no request waits for them: tests/unit/redis/test_first_response.py, where timeouts never end.
+    # This test allows a busy machine some time. tests/unit/redis/test_first_response.py proves that no request waits
+    # for hanging sentinels: there, timeouts never end.
     with paused(setting.servers, number) as master:
         setting.check_counting(lambda: drop_connections(master))
 
@@ -159,8 +160,8 @@ def test_the_last_known_master_is_used_without_sentinels(setting: Setting) -> No
 
 @contextmanager
 def paused(servers: SentinelSet, number: int) -> Iterator[Node]:
-    """The master, which stays the same while the sentinels are stopped. These tests come last: a sentinel that was
-    stopped for more than two seconds takes part in no failover for half a minute (TILT mode)."""
+    """Stops so many sentinels. Yields the master, which must stay the same. Tests with this come last: a sentinel that
+    was stopped for more than two seconds takes part in no failover for half a minute (TILT mode)."""
     master = servers.the_master()
     hung = servers.sentinels[:number]
     for sentinel in hung:
@@ -173,7 +174,8 @@ def paused(servers: SentinelSet, number: int) -> Iterator[Node]:
 
 
 def drop_connections(server: Node) -> None:
-    """The next requests need new connections, and ask the sentinels for the master."""
+    """Closes all connections to the server. The next requests need new connections, and ask the sentinels for the
+    master."""
     with server.client() as admin:
         admin.client_kill_filter(_type="normal", skipme=True)
 

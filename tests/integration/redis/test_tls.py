@@ -39,13 +39,13 @@ def server(authority: Authority) -> Iterator[TlsNode]:
 
 @pytest.fixture(scope="module")
 def misnamed(authority: Authority) -> Iterator[TlsNode]:
-    """Its certificate is valid, but for another host."""
+    """A Redis with a valid certificate for another host."""
     yield from running(TlsNode(authority, "redis.test", "127.0.0.2"))
 
 
 @pytest.fixture(scope="module")
 def mutual(authority: Authority) -> Iterator[TlsNode]:
-    """It requires client certificates."""
+    """A Redis that requires client certificates."""
     yield from running(TlsNode(authority, "127.0.0.1", asks_clients=True))
 
 
@@ -62,7 +62,8 @@ def url_of(node: TlsNode, **files: Path) -> str:
 
 
 def passes(url: str) -> bool:
-    """Whether a request passes; with the gateway's own client, but a timeout that a busy machine keeps."""
+    """Whether a request passes. Uses the gateway's own Redis client, but with a timeout that is long enough for a busy
+    machine."""
     return RedisCounters(SharedRedis(url, 10)).consume([LimitCheck(fresh_subject(), 5, DAY)])[0].passed
 
 
@@ -117,7 +118,7 @@ def test_requests_of_a_worker_share_a_connection(server: TlsNode, authority: Aut
 def test_a_certificate_for_another_host_is_a_failure_of_redis(
     start_gateway: Callable[..., GatewayProcess], upstream: ScriptedUpstream, misnamed: TlsNode, authority: Authority
 ) -> None:
-    """Workers count for themselves then; nothing is sent to the server."""
+    """In this case workers count for themselves, and nothing is sent to the server."""
     (gateway,) = gateways_on(start_gateway, upstream, url_of(misnamed, ssl_ca_certs=authority.ca_file), 1)
     statuses = answers_to([gateway], fresh_subject(), 2 * LIMIT)
     assert statuses.keys() == {200, 429}
@@ -178,7 +179,7 @@ def test_a_renewed_certificate_is_used_for_new_connections(
 
 def test_the_authority_applies_to_sentinels(server: TlsNode, authority: Authority, stranger: Authority) -> None:
     lines = [f"sentinel monitor quotas 127.0.0.1 {server.port} 1"]
-    # It trusts the same authority for the master that it monitors.
+    # The sentinel uses the same authority to verify the master that it monitors.
     sentinel = TlsNode(
         authority, "127.0.0.1", options=["--tls-replication", "yes"], asks_clients=True, sentinel_lines=lines
     )

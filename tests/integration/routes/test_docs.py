@@ -28,7 +28,7 @@ def service(upstream: ScriptedUpstream) -> Documented:
 
 @pytest.fixture(scope="module")
 def lasting() -> Iterator[Documented]:
-    """Shared by all tests of the module."""
+    """Documents on an upstream that all tests of the module share."""
     upstream = ScriptedUpstream()
     yield Documented(upstream)
     upstream.close()
@@ -90,7 +90,7 @@ def varied(start_gateway: Callable[..., GatewayProcess], lasting: Documented) ->
 def test_one_document_has_all_services_and_the_gateways_annotations(plain: GatewayProcess) -> None:
     found = document(plain)
     assert found["openapi"] == "3.1.0"
-    # Relative to the document, so that it is right behind a path prefix of a proxy, too.
+    # The URL is relative to the document, so it is also right behind a proxy that adds a path prefix.
     assert found["servers"] == [{"url": "."}]
     assert found["info"]["title"] == "Home"
     assert set(found["paths"]) == {"/api/devices", "/api/devices/{id}", "/api/devices/internal/state", "/api/rules"}
@@ -113,7 +113,7 @@ def test_one_document_has_all_services_and_the_gateways_annotations(plain: Gatew
     assert [plain.get(f"/openapi/{name}.json").status for name in ("nobody", "..%2fx")] == [404, 400]
     unavailable = plain.get("/openapi/auth.json")
     assert (unavailable.status, unavailable.value("X-Gateway-Error")) == (503, "document_unavailable")
-    # It is fetched again after `docs.refresh_seconds`.
+    # The gateway fetches the document again after `docs.refresh_seconds`, so Retry-After names that time.
     assert 1 <= int(unavailable.value("Retry-After") or "") <= 60
 
 
@@ -158,7 +158,7 @@ def test_a_service_that_has_no_document(varied: GatewayProcess, lasting: Documen
     assert found == {"title": "undescribed", "prefix": "/api/undescribed", "state": "none"}
     reply = varied.get("/openapi/undescribed.json", bearer())
     assert (reply.status, reply.value("X-Gateway-Error")) == (404, "no_route")
-    # Only its health was requested.
+    # The service got health checks, but no request for a document.
     assert lasting.upstream.wait_until(lambda: bool(lasting.fetches("/undescribed/health")))
     assert not [one for one in lasting.upstream.requests if one.target in ("", "/", "/undescribed.json")]
     varied.wait_until(lambda: metric_value(varied, "gateway_document_failing", service="no_json") == 1, "show it")
@@ -230,7 +230,7 @@ def test_the_pages_link_to_each_other(plain: GatewayProcess) -> None:
     assert plain.get("/nowhere").value("Link") is None
     link = b'<a href="status">Status</a>'
     assert link in plain.get("/docs").body
-    # A client behind a proxy could not read it.
+    # A client behind a proxy can't read /status, so its page has no link to it.
     forwarded = plain.get("/docs", ("X-Forwarded-For", "203.0.113.9"))
     assert (forwarded.status, link in forwarded.body) == (200, False)
     assert "/status and /metrics are a 404" not in plain.output()
@@ -273,7 +273,7 @@ class TestUndocumented:
         assert (reply.value("X-Gateway-Error"), reply.json()["status"]) == ("undocumented", 404)
         arrived = Counter(one.method for one in lasting.upstream.requests[before:] if one.target.startswith("/api"))
         assert arrived == {"GET": 4, "HEAD": 1, "DELETE": 1}
-        # Without a token nothing shows which paths exist.
+        # Requests without a token get 401 on every path, so they don't show which paths exist.
         assert varied.request("POST", "/api/devices").status == 401
 
     def test_a_route_of_its_own_lets_all_pass(self, varied: GatewayProcess, lasting: Documented) -> None:
@@ -316,7 +316,7 @@ def test_exit_codes_of_drift(service: Documented) -> None:
     place = "devices: GET /api/devices (policy devices)"
     what = "the service requires credentials, but the gateway forwards requests without a token"
     assert opened == f"{place}: {what} [protected_but_open]\n"
-    # The result covers only the documents that could be compared.
+    # The document of `lost` can't be fetched: exit code 2 says that the result covers only the other documents.
     settings = drift_settings(service, auth="none")
     settings["services"]["lost"] = undescribed | {"openapi_path": "/nowhere.json"}
     assert flask("drift", settings=settings, code=2) == opened

@@ -63,7 +63,7 @@ TAGS = {"long": '"' + "a" * 9000 + '"', "not_ascii": '"\xe9\x85"'}
 
 @pytest.fixture(scope="module")
 def services() -> Iterator[dict[str, Service]]:
-    """Services with constant behaviour, named after it."""
+    """Services that always behave oddly, by the name of their behaviour."""
     upstream = ScriptedUpstream()
     found = {name: Service(upstream, name) for name in ("varying", *TAGS, "stumbling", "placeholders")}
     numbers = count()
@@ -126,7 +126,7 @@ def keys(server: RedisServer, kind: str, name: str = "devices") -> list[str]:
 
 
 def only_key(gateway: GatewayProcess, server: RedisServer, kind: str, name: str = "devices") -> str:
-    """Waits until the gateway has stored the fetched document in Redis."""
+    """Waits until the gateway has stored the fetched document in Redis. Returns the only key of this kind."""
     assert state(gateway, name) == "current"
     gateway.wait_until(lambda: bool(keys(server, kind, name)), "share the document")
     (key,) = keys(server, kind, name)

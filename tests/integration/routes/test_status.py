@@ -24,7 +24,7 @@ from tests.support.upstream import Received, ScriptedUpstream, answering
 StartGateway = Callable[..., GatewayProcess]
 HTML = ("Accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8")
 FAILURE = b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n"
-# Stands in every setting that may be secret.
+# This text is part of every setting that may be secret, so /status must not contain it.
 HIDDEN = "hunter2-hunter2-hunter2-hunter2-hunter2"
 
 
@@ -66,7 +66,8 @@ def pids(gateway: GatewayProcess) -> set[int]:
 
 
 def wait_for(gateway: GatewayProcess, condition: Callable[[dict[str, Any]], bool], what: str) -> None:
-    """Waits for these figures of the service: other workers publish theirs every few seconds."""
+    """Waits until the service's figures on the status page fulfil the condition. Other workers publish their figures
+    every few seconds."""
     gateway.wait_until(lambda: condition(service(gateway)), what)
 
 
@@ -107,7 +108,7 @@ def test_the_figures_add_up_all_workers_and_gateways(
     for gateway in both:
         assert gateway.get("/api/devices/broken", bearer()).status == 500
         assert gateway.get("/api/devices").status == 401
-        # A request that no service has.
+        # No service has this path.
         assert gateway.get("/elsewhere").status == 404
     for gateway in both:
         wait_for(gateway, lambda found: found["requests"] == before["requests"] + 24, "count all requests")
@@ -158,7 +159,7 @@ def test_a_breaker_shows_how_many_workers_have_it_open(
     wait_for(gateway, lambda found: found["quota_refusals"] == 1, "count the refusal")
     found = service(gateway)
     assert found["codes"] == found["codes"] | {"quota_exceeded": 1, "upstream_open": 1, "upstream_unreachable": 1}
-    # Another configuration has another tag.
+    # The two gateways have different configurations, so their tags differ.
     everybody = status(gateway)["gateways"]
     assert len({one["configuration"] for one in everybody}) == 2
     assert len({one["build"] for one in everybody}) == 1
@@ -197,7 +198,7 @@ def test_without_redis_a_worker_shows_its_own_figures(
         gateway = start_with(start_gateway, module_upstream.url, redis, workers=2)
         gateway.wait_until(lambda: len(pids(gateway)) == 2, "show both workers")
         redis.pause()
-        # A response is cached for a second, so it can be the earlier one.
+        # The status is cached for a second, so the next response may still be from before the pause.
         seen: list[dict[str, Any]] = []
 
         def is_partial() -> bool:
@@ -296,7 +297,7 @@ def test_only_operators_can_read_the_status(
         ("X-Forwarded-For", "127.0.0.1"),
         ("Forwarded", "for=127.0.0.1"),
         ("Via", "1.1 proxy"),
-        # A page of another origin in the browser of an operator.
+        # A page of another origin in the browser of an operator sends this header.
         ("Origin", "https://app.example.com"),
     ]:
         replies += refusals(shared, field)
@@ -327,7 +328,7 @@ def test_the_status_contains_no_secret(start_gateway: StartGateway, module_upstr
         configuration = json.loads(text)["configuration"]
         assert configuration["redis_url"] == f"redis://**********@127.0.0.1:{redis.port}/0"
         assert configuration["services"]["devices"]["targets"] == [module_upstream.url]
-        # Nor in the published reports.
+        # The reports that workers publish in Redis don't contain it, either.
         for key in redis.ask("KEYS", f"{PREFIX}now:*"):
             assert "hunter2" not in redis.ask("GET", key.decode()).decode()
         # Without docs.enabled, no documents are fetched.

@@ -95,7 +95,8 @@ def test_a_token_in_another_header_is_ignored(gateway: GatewayProcess, upstream:
 
 
 def test_a_token_outside_the_header_is_ignored(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
-    """RFC 6750 2.2 and 2.3: tokens in bodies and queries end up in logs and histories."""
+    """Only the Authorization header counts: tokens in bodies and queries end up in logs and histories (RFC 6750 2.2,
+    2.3)."""
     token = signed()
     for name in ("access_token", "token", "jwt", "bearer", "Authorization"):
         assert is_missing_token(gateway.get(f"/api/devices?{name}={token}"))

@@ -1,4 +1,5 @@
-"""The token of a cookie, forwarded as Authorization: EventSource and pages can't set that header."""
+"""Tokens in a cookie. The gateway forwards such a token as Authorization, a header that EventSource and pages can't
+set."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def settings_for(url: str, cors: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def gateway(start_gateway: Callable[..., GatewayProcess], module_upstream: ScriptedUpstream) -> GatewayProcess:
-    """Named origins and patterns, with credentials."""
+    """A gateway that allows named origins and patterns of origins, with credentials."""
     origins = [
         APP,
         "https://*.apps.example.org",
@@ -89,7 +89,7 @@ def wildcard(start_gateway: Callable[..., GatewayProcess], module_upstream: Scri
 
 @pytest.fixture(scope="module")
 def closed(start_gateway: Callable[..., GatewayProcess], module_upstream: ScriptedUpstream) -> GatewayProcess:
-    """No origins configured."""
+    """A gateway that allows no other origin."""
     return start_gateway(settings_for(module_upstream.url, {}), workers=1)
 
 
@@ -363,7 +363,8 @@ def test_a_wildcard_is_sent_to_everyone_without_vary(wildcard: GatewayProcess, u
         for reply in (wildcard.get("/api/devices", bearer(), ("Origin", origin)), preflight(wildcard, origin)):
             assert cors_fields(reply)["access-control-allow-origin"] == "*"
             assert "access-control-allow-credentials" not in cors_fields(reply)
-    # Without Origin as well: a cache may give the response to a page.
+    # The header is also sent if the request has no Origin, because a cache may give the response to a page of another
+    # origin.
     for target in ("/api/devices", "/healthz", "/nowhere"):
         assert cors_fields(wildcard.get(target, bearer()))["access-control-allow-origin"] == "*"
     assert wildcard.get("/api/devices", bearer()).value("Vary") is None

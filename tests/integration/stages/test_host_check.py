@@ -54,7 +54,7 @@ def test_a_malformed_host_is_refused(gateway: GatewayProcess, upstream: Scripted
         exchange(gateway.port, data)
         for data in (
             request_bytes("GET", "/api/devices", [bearer()], host=host),
-            # Also in a head that the fast parser does not handle, and as the authority of a target.
+            # The host is also sent in heads that the fast parser does not handle, and as the authority of a target.
             request_bytes("GET", "/api/devices", [bearer(), ("Expect", "100-continue")], host=host),
             f"GET /api/devices HTTP/1.0\r\nHost: {host}\r\n\r\n".encode("latin-1"),
             f"GET http://{host}/api/devices HTTP/1.1\r\nHost: a\r\n\r\n".encode("latin-1"),
@@ -106,7 +106,7 @@ def test_http_1_0_needs_no_host(gateway: GatewayProcess, upstream: ScriptedUpstr
 def test_a_higher_minor_version_is_handled_as_http_1_1(gateway: GatewayProcess) -> None:
     for version in (b"1.2", b"1.9"):
         with Connection(gateway.port) as connection:
-            # The connection stays open, as in HTTP/1.1.
+            # The connection stays open after a response, as with HTTP/1.1.
             connection.send(b"GET /healthz HTTP/%b\r\nHost: a\r\n\r\n" % version * 2)
             connection.send(b"GET /healthz HTTP/%b\r\nHost: a\r\nConnection: close\r\n\r\n" % version)
             answer = connection.rest()
@@ -155,7 +155,7 @@ def test_listed_hosts_are_served(
     reply = choosy.request("GET", "/api/devices", [bearer()], host=host)
     assert (reply.status, reply.value("X-Gateway-Error")) == ((200, None) if is_served else (421, "misdirected"))
     assert len(upstream.requests) == is_served
-    # The authority of the target takes precedence.
+    # The authority of the target takes precedence over the Host header.
     target = request_bytes("GET", f"http://{host}/api/devices", [bearer()], host="api.example.com")
     assert exchange(choosy.port, target).status == reply.status
     # A load balancer may send probes under any name.

@@ -98,7 +98,7 @@ CAUSES: list[tuple[str, int, str, list[tuple[str, str]]]] = [
 
 @contextmanager
 def upstream_at_fault(gateway: GatewayProcess, upstream: ScriptedUpstream) -> Iterator[None]:
-    """The upstream fails in every way, and the slow service has reached max_in_flight."""
+    """Makes the upstream fail in each way that has an error code, and fills the in-flight limit of the slow service."""
     released = threading.Event()
 
     def wait(received: Received, connection: Any) -> bool:
@@ -123,7 +123,7 @@ def upstream_at_fault(gateway: GatewayProcess, upstream: ScriptedUpstream) -> It
 
 @pytest.fixture
 def used_up(gateway: GatewayProcess, upstream: ScriptedUpstream) -> None:
-    """A limit of one request a day."""
+    """Uses up the limit of the caller `busy`, which is one request a day."""
     for _ in range(3):
         gateway.get("/api/scarce", bearer("busy"))
 
@@ -226,7 +226,8 @@ def test_a_body_over_the_limit_is_refused(gateway: GatewayProcess, upstream: Scr
         data = request_bytes("POST", "/api/livestreams", [bearer(), ("Transfer-Encoding", "chunked")])
         reply = exchange(gateway.port, data + b"b\r\nxxxxxxxxxxx\r\n0\r\n\r\n")
     check_document(reply, "body_too_large", 413)
-    # A Content-Length is refused at once; of a chunked body the service receives only the beginning.
+    # A request with too large a Content-Length is not forwarded. Of a chunked body the service may receive the
+    # beginning.
     assert not any(request.is_whole for request in upstream.requests)
     assert framing == "chunked" or upstream.requests == []
 

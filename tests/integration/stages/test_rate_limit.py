@@ -38,7 +38,7 @@ def fresh_address() -> str:
 
 def settings_for(url: str) -> dict[str, Any]:
     settings = four_services(url)
-    # Windows of a day: no request leaves the window while a test runs.
+    # The windows are a day long, so that no request leaves its window while a test runs.
     settings["ratelimit"] = {"default": f"{DEFAULT}/day", "anonymous": f"{ANONYMOUS}/day"}
     settings["cors"] = {"origins": [ORIGIN]}
     settings["services"]["auth"]["routes"] = [
@@ -110,7 +110,7 @@ def test_a_limit_is_exact_under_fifty_clients_and_two_workers(
         replies = [reply for some in pool.map(three_requests, range(50)) for reply in some]
     assert Counter(statuses(replies)) == {200: DEFAULT, 429: 150 - DEFAULT}
     assert len(upstream.requests) == DEFAULT
-    # Each response has another number of remaining requests.
+    # No two responses have the same number of remaining requests.
     remaining = [int(reply.value("X-RateLimit-Remaining") or "") for reply in replies if reply.status == 200]
     assert sorted(remaining) == list(range(DEFAULT))
     assert len(gateway.worker_pids()) == 2
@@ -140,7 +140,7 @@ def test_a_429_is_a_problem_document_with_retry_after(gateway: GatewayProcess, u
     assert reply.value("X-RateLimit-Limit") == "4"
     assert reply.value("X-RateLimit-Remaining") == "0"
     reset = int(reply.value("X-RateLimit-Reset") or "")
-    # The first of the four leaves the window long before the last one.
+    # The first of the four requests leaves the window (`wait`) long before the last one does (`reset`).
     assert wait < reset <= 2 * 86400
     assert reply.value("RateLimit-Policy") == '"rules";q=4;w=86400'
     assert reply.value("RateLimit") == f'"rules";r=0;t={reset}'
@@ -282,7 +282,7 @@ def test_count_by_address_ignores_the_token(gateway: GatewayProcess, upstream: S
     assert replies[0].value("RateLimit-Policy") == f'"anonymous";q={ANONYMOUS};w=86400'
     assert call_from(gateway, here, register, bearer(subject), method="POST").status == 429
     assert call_from(gateway, here, register, method="POST").status == 429
-    # The counters of another address and of the principal are not charged.
+    # Only the counter of this address was charged, not those of another address and of the principal.
     assert call_from(gateway, fresh_address(), register, bearer(subject), method="POST").status == 200
     assert call_as(gateway, subject).value("X-RateLimit-Remaining") == str(DEFAULT - 1)
 
@@ -376,7 +376,7 @@ def test_redis_keys_contain_no_subject_and_expire(
         call_as(gateway, subject, target)
     call_from(gateway, fresh_address())
     with server.client() as client:
-        # Without the reports of workers, which come and go.
+        # Excludes the workers' status reports, whose keys come and go.
         keys = [key for key in client.scan_iter() if not key.startswith(b"gateway:status:")]
         assert len(keys) == 5
         assert all(re.fullmatch(rb"gateway:quota:[0-9a-f]{32}", key) for key in keys if isinstance(key, bytes))

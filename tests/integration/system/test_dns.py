@@ -16,7 +16,7 @@ from tests.support.redis import RedisServer
 from tests.support.sockets import deafen, end_all
 from tests.support.upstream import ScriptedUpstream
 
-# More than gevent's threads for lookups.
+# More concurrent lookups than gevent has threads for.
 CROWD = 24
 
 
@@ -40,7 +40,7 @@ def start(hangs_while: Path) -> Iterator[Callable[..., GatewayProcess]]:
             )
 
         yield start
-        # Otherwise the threads with lookups would delay its exit.
+        # Lets the lookups end, because their threads would delay the exit of the gateway.
         hangs_while.unlink(missing_ok=True)
 
 
@@ -79,7 +79,7 @@ def test_a_lookup_beyond_the_deadline_is_a_504_and_does_not_delay_other_services
     crowd.join()
     assert others == [200] * 4
     assert [(reply.status, reply.value("X-Gateway-Error")) for reply in replies] == [(504, "upstream_timeout")] * CROWD
-    # The lookups still hang, and the log is written.
+    # Although the lookups still hang, all requests are logged.
     gateway.wait_until(lambda: len(gateway.access_log()) == CROWD + 4, "log all")
     assert [gateway.get(path).status for path in ("/named", "/numbered", "/metrics", "/status")] == [200] * 4
     assert hangs_while.exists()

@@ -19,10 +19,10 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 def test_native_threads_use_no_lock_of_gevent(
     start_gateway: Callable[..., GatewayProcess], upstream: ScriptedUpstream, server: RedisServer
 ) -> None:
-    """The locks of imports and logging are gevent's, and native threads that wait for them can deadlock: four documents
-    that were parsed at the same time, as the first ones, never were."""
+    """The locks of imports and of logging are gevent's. Native threads that wait for them can deadlock: four documents
+    that were parsed at the same time, right after the start, were never finished."""
     service = Documented(upstream)
-    # Beside a JSON and a YAML document, documents that can't be parsed.
+    # In addition to a JSON and a YAML document, the upstream has documents that can't be parsed.
     upstream.at["/openapi.json"] = answering(answer(BYTE_ORDER_MARK + b"\xff: ["))
     with server.client() as redis:
         redis.zadd(f"{PREFIX}workers", {"another": 2e9})

@@ -21,7 +21,7 @@ BEGINNING = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nabc"
 
 @pytest.fixture(scope="module")
 def gateway(start_gateway: Callable[..., GatewayProcess], module_upstream: ScriptedUpstream) -> GatewayProcess:
-    """The breaker opens after a single failure."""
+    """A gateway whose breaker opens after a single failure."""
     service = {
         "prefix": "/api/slow",
         "targets": [module_upstream.url],
@@ -49,9 +49,9 @@ def descriptors(pid: int, free: int) -> Iterator[None]:
 @pytest.mark.parametrize(
     ("request_head", "free"),
     [
-        # No descriptor for waiting for upstream and client.
+        # No descriptor is left for waiting for upstream and client.
         (request_bytes("GET", "/api/slow"), 0),
-        # No descriptor for the upload, or for waiting during the upload.
+        # No descriptor is left for the upload (first line), or for waiting during the upload (second line).
         (request_bytes("PUT", "/api/slow", [("Content-Length", "100000")]), 1),
         (request_bytes("PUT", "/api/slow", [("Content-Length", "100000")]), 2),
     ],

@@ -50,7 +50,7 @@ def test_usr1_reopens_the_file_after_a_rotation(
     assert gateway.access_log() == []
     assert log.stat().st_mode & 0o777 == 0o640
     assert gateway.stop() == 0
-    # Each line is in exactly one of the files.
+    # Each line is in exactly one of the two files.
     assert len(lines_of(log) + lines_of(moved)) == len(upstream.requests)
 
 
@@ -87,13 +87,14 @@ def test_a_line_fits_into_one_write_whatever_a_client_sends(
     start_gateway: StartGateway, upstream: ScriptedUpstream
 ) -> None:
     gateway = start_gateway(four_services(upstream.url) | {"log": {"query": True}}, workers=1)
-    # A longer subject would exceed max_token_bytes.
+    # With a longer subject, the token would exceed max_token_bytes.
     subject, path = "\U0001f511" * 300 + "\x00\x1b" * 100, "/api/devices/" + "p" * 2000
     fields = [bearer(subject), ("X-Request-Id", "r" * 128)]
     assert gateway.request("M" * 2000, f"{path}?{'q' * 2000}", fields).status == 200
     line = gateway.wait_for_log(lambda line: line["status"] == 200)
     (written,) = [text for text in gateway.output().splitlines() if text.startswith("{")]
-    # A longer line could be mixed with another worker's in a pipe.
+    # A write to a pipe is atomic up to 4096 bytes (PIPE_BUF). A longer line could be mixed with a line of another
+    # worker.
     assert len(written) < 4096
     assert subject.startswith(line["principal"].removesuffix("…"))
     assert (line["path"][:200], line["query"][:200], line["method"][:200]) == (path[:200], "q" * 200, "M" * 200)
@@ -116,7 +117,7 @@ def test_a_stuck_reader_of_standard_output_delays_no_request(upstream: ScriptedU
             if "Listening at:" in line:
                 port = int(line.partition("http://127.0.0.1:")[2].split()[0])
                 break
-        # More lines than the pipe holds; nobody reads it.
+        # Nobody reads the pipe, and it can't hold the lines of so many requests.
         request = request_bytes("GET", "/api/devices", [bearer(), ("X-Request-Id", "r" * 128)])
         with Connection(port) as connection:
             for _ in range(500):
@@ -133,7 +134,7 @@ def test_a_stuck_reader_of_standard_error_delays_no_request(upstream: ScriptedUp
     certificate, key = map(str, authority.issue("gateway", "localhost"))
     trusting = ssl.create_default_context(cafile=str(authority.ca_file))
     environ = variables(four_services(upstream.url) | {"jwt": {"secret": SECRET}, "server": {"bind": "127.0.0.1:0"}})
-    # A small pipe for both streams, as with `2>&1`.
+    # Standard output and standard error share one small pipe, as with `2>&1`.
     reader, writer = os.pipe()
     fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
     process = subprocess.Popen(
@@ -168,7 +169,7 @@ def test_a_stuck_reader_of_standard_error_delays_no_request(upstream: ScriptedUp
         while b"messages to standard error were dropped" not in output:
             fail_the_handshake()
             output = output[-100:] + os.read(reader, 4096)
-        # The master logs its end, too.
+        # The pipe is full when the master logs its exit.
         for _ in range(50):
             fail_the_handshake()
         process.terminate()

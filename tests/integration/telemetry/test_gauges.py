@@ -62,7 +62,7 @@ def test_requests_in_flight_are_summed_over_living_workers(
         assert upstream.wait_until(lambda: len(upstream.requests) == 3)
         wait_for(gateway, 3, "gateway_requests_in_flight", service="devices")
         wait_for(gateway, 3, "gateway_upstream_connections", **target, state="in_use")
-        # The scrape has a connection as well, but the gauges were updated before it.
+        # The connection of the scrape itself is only counted if the gauges were updated after it was accepted.
         assert metric_value(gateway, "gateway_client_connections", state="serving") >= 3
         held.go_on.set()
         assert [connection.reply().status for connection in clients] == [200] * 3
@@ -92,7 +92,7 @@ def test_the_gauges_of_a_killed_worker_disappear_and_its_counts_stay(
         wait_for(gateway, 1, "gateway_workers")
         wait_for(gateway, 0, "gateway_requests_in_flight", service="devices")
         assert metric_value(gateway, "gateway_breaker_open", service="rules", target=dead) == 0
-        # Counters of the killed worker stay.
+        # The counters of the killed worker are still exported.
         assert metric_value(gateway, "gateway_breaker_openings_total", service="rules", target=dead) == 1
         assert metric_value(gateway, "gateway_worker_memory_bytes") > 1 << 20
 

@@ -63,7 +63,7 @@ def test_the_counts_of_a_killed_worker_stay(start_gateway: StartGateway, module_
 
 @pytest.fixture(scope="module")
 def alone(start_gateway: StartGateway, module_upstream: ScriptedUpstream) -> GatewayProcess:
-    """A gateway whose Redis never answers."""
+    """A gateway that can't reach its Redis."""
     return start_gateway(four_services(module_upstream.url), workers=1, environ={"REDIS_URL": "redis://127.0.0.1:1/0"})
 
 
@@ -88,7 +88,7 @@ def test_redis_seconds_counts_only_requests_that_called_redis(alone: GatewayProc
 
 @pytest.fixture(scope="module")
 def configured(start_gateway: StartGateway, gateway: GatewayProcess) -> Callable[[dict[str, object]], GatewayProcess]:
-    """A gateway with these settings, the same one for the same."""
+    """A function that starts a gateway with these settings. It returns the same gateway for the same settings."""
     started = {repr({}): gateway}
 
     def with_settings(settings: dict[str, object]) -> GatewayProcess:
@@ -105,7 +105,7 @@ def configured(start_gateway: StartGateway, gateway: GatewayProcess) -> Callable
         ({}, [], 200),
         ({"admin": {"allow": ["10.0.0.0/8"]}}, [], 404),
         ({"admin": {"allow": []}}, [], 404),
-        # A proxy on this machine that is not configured: the address of its client is unknown.
+        # A proxy on this machine that is not configured sends these headers: the address of its client is unknown.
         ({}, [("X-Forwarded-For", "127.0.0.1")], 404),
         ({}, [("Forwarded", "for=127.0.0.1")], 404),
         ({}, [("X-Real-IP", "127.0.0.1")], 404),
@@ -135,7 +135,7 @@ def test_only_operators_can_read_metrics(
         address = "203.0.113.9" if fields and "admin" not in settings else "127.0.0.1"
         why = f"admin.allow does not list {address}" if is_address else "a proxy forwarded it, and without"
         assert line["cause"].startswith(f"NotAnOperator: {why}")
-        # Logged once per worker.
+        # Each worker logs this once.
         assert gateway.output().count("a request for /status or /metrics got 404: ") in (1, 2)
 
 

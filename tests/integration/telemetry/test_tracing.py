@@ -28,7 +28,7 @@ Start = Callable[..., GatewayProcess]
 
 TRACE_ID, PARENT_ID = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 PARENT = f"00-{TRACE_ID}-{PARENT_ID}-01"
-# The SDK's interval between two exports, 5000 ms by default.
+# Sets the SDK's interval between two exports, which is 5000 ms by default.
 SOON = {"OTEL_BSP_SCHEDULE_DELAY": "50"}
 
 
@@ -55,7 +55,7 @@ def dead_port() -> int:
 def traced(
     start_gateway: Start, module_upstream: ScriptedUpstream, collector: Collector, dead_port: int
 ) -> GatewayProcess:
-    """A gateway that exports spans. The first target of the service rules refuses connections."""
+    """A gateway that exports spans. The first target of its service `rules` refuses connections."""
     settings = four_services(module_upstream.url) | {"tracing": {"otlp_endpoint": collector.url}}
     settings["services"]["rules"] = {
         "targets": [f"http://127.0.0.1:{dead_port}", module_upstream.url],
@@ -168,7 +168,7 @@ def test_without_propagate_trace_headers_are_forwarded_unchanged(
         ("GET /ws/d%65vice/%733cr3t HTTP/1.1", "/ws/d%65vice/{token}"),
         ("GET http://gateway.test/ws/device/s3cr3t HTTP/1.1", "http://gateway.test/ws/device/{token}"),
         ("POST /ws/files/a/s3cr3t HTTP/1.1", "/ws/files/{path}"),
-        # These do not match the route, but may contain the same secret.
+        # These paths do not match the route, but may contain the same secret.
         ("POST /ws/device/s3cr3t HTTP/1.1", "/ws/{kind}/{token}"),
         ("GET /ws/device/s3cr3t/more HTTP/1.1", "/ws/{kind}/{token}/…"),
         ("GET /ws/x/../device/s3cr3t HTTP/1.1", "/ws/{kind}/{token}"),
@@ -176,7 +176,7 @@ def test_without_propagate_trace_headers_are_forwarded_unchanged(
         ("GET /WS/Device/s3cr3t HTTP/1.1", "/ws/{kind}/{token}"),
         ("GET /ws%2Fdevice%252fs3cr3t HTTP/1.1", "/ws/{kind}/{token}"),
         ("GET /ws/device/s3cr3t HTTP/9.9", "/ws/{kind}/{token}"),
-        # The server's parser refuses these and shows no part of them.
+        # The server's parser refuses these requests, so no part of them is shown.
         ("GET /ws/device/#/s3cr3t HTTP/1.1", ""),
         ("GET ws/device/s3cr3t HTTP/1.1", ""),
         # A request target should contain no password, but some clients send one.
@@ -363,7 +363,7 @@ def test_unsampled_requests_have_no_spans(
     unsampled = f"00-{new_trace(40)}-{PARENT_ID}-00"
     traced.get("/api/devices", bearer(), ("traceparent", unsampled))
     assert upstream.only.values("Traceparent") == [unsampled]
-    # Spans are exported in order, so those of the later request would come after.
+    # Spans are exported in order. When the spans of a later request have arrived, those of this request never will.
     trace_of(collector, send_traced(traced, 41))
     assert collector.of(new_trace(40)) == []
 
@@ -424,7 +424,7 @@ def test_a_failing_or_hanging_collector_delays_no_request(
         assert gateway.get("/api/devices", bearer()).status == 200
     began = time.monotonic()
     assert gateway.stop() == 0
-    # The exporter's own timeout is ten seconds.
+    # A shutdown must not wait for the exporter's own timeout, which is ten seconds.
     assert time.monotonic() - began < 10
     assert (logged("spans are not exported"), logged("spans are exported again")) == (1, 1)
     assert logged("Traceback") == 0

@@ -24,7 +24,7 @@ KILLS = 15
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Metrics that are created from now on count in files of this folder."""
+    """The folder of the worker files. Metrics that are created after this fixture count in files of this folder."""
     monkeypatch.setenv(worker_files.FOLDER_VARIABLE, str(tmp_path))
     monkeypatch.setattr(registry, "IS_MULTIPROCESS", True)
     monkeypatch.setattr(values, "ValueClass", values.MultiProcessValue(worker_files.current_number))  # type: ignore[no-untyped-call]
@@ -33,7 +33,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def samples() -> dict[str, float]:
-    """What any worker answers at /metrics."""
+    """The samples that any worker would return at /metrics."""
     families = text_string_to_metric_families(registry.Metrics().exposition().decode())
     return {one.name + one.labels.get("le", ""): one.value for family in families for one in family.samples}
 

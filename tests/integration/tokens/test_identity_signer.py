@@ -33,7 +33,7 @@ def keys_of(gateway: GatewayProcess) -> dict[str, jwt.PyJWK]:
 
 
 def received_claims(gateway: GatewayProcess, upstream: ScriptedUpstream, service: str) -> dict[str, Any]:
-    """The verified claims of the identity token in the upstream's last request."""
+    """Verifies the identity token of the last request that the upstream received. Returns its claims."""
     (token,) = upstream.requests[-1].values(FIELD)
     header = jwt.get_unverified_header(token)
     assert header == {"alg": "ES256", "typ": "identity+jwt", "kid": header["kid"]}
@@ -128,7 +128,7 @@ def test_the_documented_dependency_accepts_only_tokens_of_the_gateway(
             by_nobody,
         ):
             assert ask_directly((FIELD, forged)) == 401
-        # A token of the gateway for another service.
+        # The gateway has signed this token for another service.
         with ScriptedUpstreamOf(start_gateway) as (other, upstream):
             assert other.get("/api/rules", bearer("ada")).status == 200
             (token,) = upstream.only.values(FIELD)
@@ -136,7 +136,7 @@ def test_the_documented_dependency_accepts_only_tokens_of_the_gateway(
 
 
 class ScriptedUpstreamOf:
-    """A signing gateway with an upstream that records its requests."""
+    """A context manager: a gateway that signs identity tokens, and an upstream that records its requests."""
 
     def __init__(self, start_gateway: StartGateway) -> None:
         self._upstream = ScriptedUpstream()

@@ -36,7 +36,7 @@ def issuer() -> Iterator[Issuer]:
 
 @pytest.fixture(scope="module")
 def issuers() -> Iterator[dict[str, Issuer]]:
-    """One issuer per failure, and some more; each has published the same key at the start."""
+    """Issuers by name: one for each kind of failure, and four more. Each publishes the same key at the start."""
     running = {name: Issuer() for name in ("rotating", "one", "two", "withdrawing", *FAILURES)}
     for one in running.values():
         one.add_key("known")
@@ -97,10 +97,10 @@ def test_each_kind_of_key_verifies_its_own_algorithm(
         issuer.add_key(algorithm, algorithm)
     gateway = gateway_for(start_gateway, upstream, {"jwks_url": issuer.jwks_url, "issuer": issuer.url})
     assert [ask(gateway, issuer.token(algorithm)).status for algorithm in kinds] == [200] * len(kinds)
-    # A valid signature with an algorithm that the key is not for.
+    # The signatures are valid, but the key is not meant for these algorithms.
     assert code(ask(gateway, issuer.token("RS256", algorithm="RS512"))) == (401, "invalid_token")
     assert code(ask(gateway, issuer.token("RS256", algorithm="PS256"))) == (401, "invalid_token")
-    # A secret that is not configured, and the name of another issuer.
+    # The first token is signed with a secret that is not configured; the second one names another issuer.
     assert code(ask(gateway, signed())) == (401, "invalid_token")
     assert code(ask(gateway, issuer.token("ES256", iss="https://other.test"))) == (401, "invalid_token")
     assert issuer.fetches <= 2
@@ -155,7 +155,7 @@ def test_known_keys_stay_in_use_while_the_issuer_fails(
         gateway.wait_until(lambda: f"the keys of {issuer.url} can't be refreshed" in gateway.output(), "notice")
     else:
         assert issuer.wait_for_fetches(before + 1)
-    # A new token, signed with the known key.
+    # A new token that is signed with the known key is accepted.
     assert ask(gateway, issuer.token("known", sub="bob@example.com")).status == 200
     issuer.keys["unknown"] = issuer.keys["known"]
     assert code(ask(gateway, issuer.token("unknown"))) == (401, "invalid_token")
@@ -182,7 +182,7 @@ def test_503_until_the_first_key_is_loaded(
 
 
 def ask_at_once(gateway: GatewayProcess, tokens: list[str]) -> Counter[tuple[int, str | None]]:
-    """How often each status and error code was returned to concurrent clients."""
+    """Sends all tokens at the same time. Returns how often each status and error code was returned."""
     barrier = Barrier(len(tokens))
 
     def one(token: str) -> tuple[int, str | None]:
@@ -292,7 +292,7 @@ def test_tokens_of_odd_but_valid_key_sets_are_accepted(
         return app.test_client().get("/api/devices", headers={"Authorization": f"Bearer {token}"}).status_code
 
     for name, by in [("rsa", "RS256"), ("rsa", "PS256"), ("ec", None), ("ed", None), ("second", None)]:
-        # Also with cached headers.
+        # The second request uses the cached token headers.
         assert [status(name, "rsa", by) for _ in range(2)] == [200, 200]
         assert status(name, None, by) == 200
     for name in ("nameless", "nameless too"):

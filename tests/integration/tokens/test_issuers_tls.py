@@ -41,7 +41,7 @@ def start_issuer(authority: Authority) -> Iterator[Callable[..., Issuer]]:
 
 
 UNAVAILABLE = (503, "keys_unavailable")
-# The hosts of certificates that are not for 127.0.0.1.
+# Issuers whose certificates are not valid for 127.0.0.1, and the hosts of these certificates.
 OTHERS = {"other name": ["other.test"], "other address": ["127.0.0.2"], "only a name": ["localhost"], "nobody": []}
 
 

@@ -19,7 +19,7 @@ def gateways(
     start_gateway: Callable[..., GatewayProcess], module_upstream: ScriptedUpstream, server: RedisServer
 ) -> list[GatewayProcess]:
     environ = {"REDIS_URL": server.url}
-    # A timeout that a busy machine keeps.
+    # The timeout is long enough for a busy machine.
     settings = four_services(module_upstream.url) | {"redis_timeout_seconds": 5}
     return [start_gateway(settings, workers=1, environ=environ) for _ in range(2)]
 
@@ -48,7 +48,7 @@ def test_all_tokens_of_a_subject_are_revoked(gateways: list[GatewayProcess], ser
     assert "sub bob" in flask("revoke", "--sub", "bob", environ={"REDIS_URL": server.url})
     assert statuses(gateways, old) == statuses(gateways, undated) == [401, 401]
     assert statuses(gateways, other) == [200, 200]
-    # Issued after the revocation: within the leeway, iat may be some seconds in the future.
+    # This token was issued after the revocation. Its iat may be some seconds in the future, within the leeway.
     assert statuses(gateways, signed("bob", iat=int(time.time()) + 3)) == [200, 200]
 
 
@@ -90,6 +90,6 @@ def test_odd_names_and_times_on_the_command_line(server: RedisServer) -> None:
     assert output.startswith("jti x\\nsub forged")
     assert output.count("\n") == 1
     assert "\nsub forged" not in flask("revoked", environ=environ)
-    # Times that don't exist, and times without effect.
+    # The first time does not exist as a date; the second one is past, so the revocation would have no effect.
     for moment in ("99999999999999", "-5"):
         flask("revoke", "--jti", "y", "--expires-at", moment, environ=environ, code=2)

@@ -27,7 +27,7 @@ ODD: list[Any] = [
 def gateway(
     start_gateway: Callable[..., GatewayProcess], module_upstream: ScriptedUpstream
 ) -> Iterator[GatewayProcess]:
-    """A gateway with counters and revocations in Redis that passes every claim to services."""
+    """A gateway with counters and revocations in Redis. It passes every claim to services."""
     names = ("sub", "aud", "iss", "jti", "scope", "exp", "nbf", "iat", "odd", "odd.x")
     jwt = {"claims_to_headers": {name: f"X-Claim-{number}" for number, name in enumerate(names)}}
     with RedisServer() as server:
@@ -37,7 +37,7 @@ def gateway(
 
 
 def statuses(gateway: GatewayProcess, token: str) -> set[int]:
-    """The statuses on a route that needs a token, one that needs a scope, and a public one."""
+    """The statuses of a token on three routes: one that needs a token, one that needs a scope, and a public one."""
     field = ("Authorization", f"Bearer {token}")
     found = set()
     with Connection(gateway.port) as connection:
@@ -111,7 +111,7 @@ def test_tokens_of_a_megabyte_are_never_a_500(gateway: GatewayProcess, upstream:
                     assert connection.reply().status in (400, 401, 431)
                 except (BrokenPipeError, ConnectionResetError):
                     pass
-    # As long as a header field may be, and longer than a token may be.
+    # These tokens fit into a header field, but are longer than a token may be.
     for size in (6200, 9000, 12_000):
         token = sealed(HS256, {"sub": "ada", "exp": LATER, "odd": "x" * size})
         assert gateway.get("/api/devices", ("Authorization", f"Bearer {token}")).status == 401
