@@ -15,7 +15,7 @@ ORIGIN = Origin("built-in service")
 
 
 def built_in_services() -> Tree:
-    """A table `services`, as in the TOML file."""
+    """The built-in services: a table `services`, as in the TOML file."""
     return tomllib.loads(FILE.read_text(encoding="utf-8"))
 
 
@@ -28,9 +28,11 @@ def over_built_in_services(given: Tree, origins: Origins) -> Tree:
 
 
 def combine_routes(built_in: Tree, given: Tree, origins: Origins) -> None:
-    """Prepares both for their merge, which replaces lists as a whole. Built-in routes follow the configured prefix of
-    their service, and are appended to its configured routes; these come first, so that errors show the indices of the
-    file. A configured route replaces a built-in one of the same path for the methods that it names."""
+    """Prepares both trees for their merge, which replaces lists as a whole.
+
+    The paths of built-in routes are moved below the configured prefix of their service. The routes are then appended to
+    the service's configured routes, which come first so that errors show the same indices as the file. A configured
+    route replaces a built-in route of the same path for the methods that it names."""
     for name, service in built_in["services"].items():
         services = given.get("services")
         own = services.get(name) if isinstance(services, dict) else None
@@ -47,8 +49,8 @@ def combine_routes(built_in: Tree, given: Tree, origins: Origins) -> None:
 
 
 def without_replaced_methods(route: Tree, configured: list[Any]) -> Iterator[Tree]:
-    """The built-in route with those of its methods that no configured route of the same path has; nothing if there are
-    none."""
+    """Yields the built-in route without the methods of configured routes of the same path; yields nothing if no method
+    is left."""
     methods = list(route["methods"])
     for one in configured:
         if isinstance(one, dict) and one.get("path") == route["path"]:

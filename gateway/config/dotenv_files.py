@@ -1,8 +1,7 @@
-"""Variables that `flask` commands take from `.env` and `.flaskenv`, and that gunicorn does not.
+"""Finds the variables that `flask` commands take from `.env` and `.flaskenv`; gunicorn does not read these files.
 
-Flask reads these files if python-dotenv is installed. A command would then check, show and sign with another
-configuration than the one that is served.
-"""
+Flask reads them if python-dotenv is installed. With these variables, a command would check, show and sign with another
+configuration than the one that the server uses."""
 
 from __future__ import annotations
 
@@ -14,16 +13,17 @@ START_ENVIRONMENT = Path("/proc/self/environ")
 
 
 def process_environment() -> dict[str, str]:
-    """This process' variables without those that Flask took from `.env` or `.flaskenv`. Those of `flask --env-file` are
-    included: that file is named on purpose."""
+    """The environment of this process without the variables that Flask took from `.env` or `.flaskenv`. Variables from
+    the file of `flask --env-file` are included: the user names that file on purpose."""
     ignored = names_from_dotenv()
     return {name: value for name, value in os.environ.items() if name not in ignored}
 
 
 def names_from_dotenv() -> set[str]:
-    """The names of variables that Flask has set from `.env` or `.flaskenv` for the command that runs; none in a
+    """The names of the variables that Flask has set from `.env` or `.flaskenv` for the current command; none in a
     server."""
-    # gunicorn's configuration calls this before it patches the standard library, so click must not be imported for it.
+    # If flask.cli is not imported, no `flask` command runs. click must then not be imported, either: gunicorn's
+    # configuration calls this function before it patches the standard library.
     if "flask.cli" not in sys.modules:
         return set()
     import click  # noqa: PLC0415
@@ -51,8 +51,8 @@ def names_from_dotenv() -> set[str]:
 
 
 def names_at_start() -> set[str]:
-    """The names of the variables that this process was started with; none if the system does not show them (it is not
-    Linux). A variable with the value of the file then counts as read from the file."""
+    """The names of the variables that this process was started with; none outside Linux, where the system does not show
+    them. Without them, a variable that has the value from the file counts as read from the file."""
     try:
         content = START_ENVIRONMENT.read_bytes()
     except OSError:

@@ -29,8 +29,8 @@ HTTP_URL = r"[Hh][Tt][Tt][Pp][Ss]?://[^#\s]+"
 class Form:
     """A named form of strings. `pattern` matches the whole string; `expected` completes the error "must be …".
 
-    If `check` validates the value instead, the pattern stands in the JSON schema only. It must accept all that `check`
-    accepts, as editors mark other values."""
+    With `check`, the pattern is used only in the JSON schema, and `check` validates the value. The pattern must accept
+    all that `check` accepts: editors mark other values as errors."""
 
     name: str
     pattern: str = ""
@@ -43,7 +43,7 @@ class Form:
         return core_schema.no_info_after_validator_function(validate, schema) if validate else schema
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        # JSON Schema has the patterns of ECMA-262, without (?P<name>…) and possessive quantifiers.
+        # The patterns of JSON Schema (ECMA-262) have no (?P<name>…) and no possessive quantifiers.
         pattern = re.sub(r"\?P<\w+>", "?:", self.pattern).replace("++", "+")
         return handler(schema) | {"title": self.name} | ({"pattern": f"^({pattern})$"} if pattern else {})
 
@@ -78,7 +78,7 @@ Text = Annotated[str, Field(min_length=1)]
 File = Annotated[Path, Form("file path", check=validators.check_file)]
 NewFile = Annotated[Path, Form("file path", check=validators.check_new_file)]
 
-# A character has at most 4 bytes.
+# The JSON schema can only limit characters, which have at most 4 bytes.
 MIN_SECRET_CHARACTERS = validators.MIN_SECRET_BYTES // 4
 Secret = Annotated[
     SecretStr, AfterValidator(validators.check_secret), Field(json_schema_extra={"minLength": MIN_SECRET_CHARACTERS})
@@ -97,12 +97,13 @@ Method = Annotated[str, Form("method", TOKEN, "a method such as GET"), AfterVali
 RouteMethod = Annotated[Method, AfterValidator(validators.check_route_method)]
 HeaderName = Annotated[str, Form("header name", TOKEN, "a header's name (RFC 9110 5.1)")]
 HeaderValue = Annotated[SecretStr, AfterValidator(validators.check_header_value)]
-# "" may be written, too: it removes a claim from the mapping before the values are validated.
+# The pattern also accepts "", which removes a claim from the mapping before the values are validated.
 IdentityHeader = Annotated[str, Form("header name", "[A-Za-z0-9-]*", check=validators.check_identity_header)]
 
 ServiceName = Annotated[
     str,
-    # Two underscores in a row, or one at the end, would be separators in the names of variables.
+    # In the name of a variable, two underscores separate keys. So a service's name has no two in a row, and none at the
+    # end.
     Form(
         "service name",
         "[a-z][a-z0-9]*(_[a-z0-9]+)*",
@@ -154,6 +155,6 @@ Bind = Annotated[
 ]
 REDIS_SCHEMES = "|".join(map(re.escape, redis_url.SCHEMES))
 RedisUrl = Annotated[SecretStr, Form("Redis URL", f"({REDIS_SCHEMES})://.+", check=redis_url.check_redis_url)]
-# Braces would be a hash tag of a cluster; * and ? would be a pattern in SCAN.
+# In a key, braces would be the hash tag of a cluster; * and ? would be wildcards in SCAN.
 RedisPrefix = Annotated[str, Form("key prefix", "[A-Za-z0-9._:-]{0,100}", "letters, digits and . _ : - such as shop:")]
 WorkerKind = Annotated[str, AfterValidator(validators.check_worker), Field(json_schema_extra={"enum": ["gevent"]})]

@@ -25,7 +25,7 @@ def generated_secret(folder: Path) -> str:
     Raises ConfigurationError if it can't be read or generated."""
     path = generated_once(folder, SECRET_FILE, lambda: secrets.token_urlsafe(48), "jwt.secret")
     try:
-        # Bytes that are not ASCII don't match the pattern below.
+        # A damaged file may have bytes that are not ASCII. Their replacements don't match the pattern below.
         secret = path.read_text(encoding="ascii", errors="replace").strip()
     except OSError as error:
         raise not_generated(folder, "jwt.secret", error) from error
@@ -35,7 +35,7 @@ def generated_secret(folder: Path) -> str:
 
 
 def generated_signing_key(folder: Path) -> Path:
-    """The file in `folder` with the private key (P-256) that identities are signed with; generated on first use.
+    """The file in `folder` with the private key (P-256) for signing identities. It is generated on first use.
 
     Raises ConfigurationError if it can't be generated."""
     return generated_once(folder, SIGNING_KEY_FILE, new_signing_key, "identity.private_key_file")
@@ -47,9 +47,9 @@ def new_signing_key() -> str:
 
 
 def generated_once(folder: Path, name: str, generate: Callable[[], str], setting: str) -> Path:
-    """The file of this name, generated on first use, readable by its owner only.
+    """The path of the file of this name. The file is generated on first use, and only its owner can read it.
 
-    Several processes may call this at once: the file appears whole or not at all, and all get the same one."""
+    Several processes may call this at once. All get the same file, and none sees an incomplete one."""
     path = folder / name
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

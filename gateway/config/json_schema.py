@@ -21,7 +21,7 @@ JsonSchema = dict[str, Any]
 def json_schema() -> JsonSchema:
     """The schema (draft 2020-12) of the whole file. Its `$defs` are the tables, by the names of their models."""
     schema = Settings.model_json_schema(schema_generator=TomlSchema)
-    # A file may set single values of a built-in service. Any other service needs all required ones.
+    # For a built-in service, the file may set single values. Any other service needs all required settings.
     service = {"$ref": "#/$defs/ServiceSettings"}
     required = {"required": schema["$defs"]["ServiceSettings"].pop("required")}
     services = schema["properties"]["services"]
@@ -29,14 +29,15 @@ def json_schema() -> JsonSchema:
     services |= {
         "propertyNames": {"pattern": name_pattern},
         "properties": dict.fromkeys(built_in_services()["services"], service),
-        # Some editors ignore what stands beside a $ref, as earlier drafts did.
+        # `allOf`, as some editors ignore keywords beside a $ref: earlier drafts did so, too.
         "additionalProperties": {"allOf": [service, required]},
     }
     return {"$schema": TomlSchema.schema_dialect, **schema}
 
 
 class TomlSchema(GenerateJsonSchema):
-    """pydantic's generator, less what TOML does not have (null) and what only repeats the names of settings."""
+    """pydantic's schema generator. It omits null, which TOML does not have, and titles that only repeat the names of
+    settings."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 - the signature is pydantic's
         return False
@@ -46,7 +47,7 @@ class TomlSchema(GenerateJsonSchema):
 
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
         found = super().default_schema(schema)
-        # The settings of a table have defaults of their own.
+        # A table's default is omitted: its settings have defaults of their own.
         if found.get("default") in (None, {}) or "$ref" in found:
             found.pop("default", None)
         return found
@@ -62,7 +63,7 @@ class TomlSchema(GenerateJsonSchema):
         for name, text in field_descriptions(schema["cls"]).items():
             found["properties"][name]["description"] = text
         for setting in found["properties"].values():
-            # Limits of a size are those of its number of bytes.
+            # The bounds of a size are bounds on its number of bytes, so they belong to the integer.
             for constraint, keyword in (("ge", "minimum"), ("le", "maximum")):
                 if constraint in setting:
                     setting["anyOf"][0][keyword] = setting.pop(constraint)
@@ -72,7 +73,7 @@ class TomlSchema(GenerateJsonSchema):
 def field_descriptions(model: type[BaseModel]) -> dict[str, str]:
     """The docstrings under the fields of a model and its bases, by the names of the fields.
 
-    pydantic's `use_attribute_docstrings` reads them when a model is defined, which takes 20 ms at each start."""
+    pydantic's `use_attribute_docstrings` would read them when a model is defined, which takes 20 ms at each start."""
     found: dict[str, str] = {}
     for base in reversed(model.__mro__[: model.__mro__.index(BaseModel)]):
         (definition,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body

@@ -21,7 +21,8 @@ ANY = "*"
 
 
 def full_name(path: KeyPath) -> str:
-    """`services.rules.targets[1]`; keys that are not bare keys in TOML are quoted."""
+    """The name of a setting as in errors: `services.rules.targets[1]`. Keys that can't be bare keys in TOML are
+    quoted."""
     name = ""
     for key in path:
         if isinstance(key, int):
@@ -32,12 +33,13 @@ def full_name(path: KeyPath) -> str:
 
 
 def variable_name(path: KeyPath) -> str:
-    """`GATEWAY_SERVICES__RULES__TARGETS`, which sets `services.rules.targets`."""
+    """The name of the variable that sets this setting: `GATEWAY_SERVICES__RULES__TARGETS` for
+    `services.rules.targets`."""
     return "GATEWAY_" + "__".join(str(key).upper() for key in path)
 
 
 def merge(below: Tree, above: Tree) -> Tree:
-    """Tables are merged by key; other values of `above` replace those of `below`."""
+    """Merges two trees. Tables are merged by key; any other value of `above` replaces the value of `below`."""
     merged = dict(below)
     for key, value in above.items():
         old = merged.get(key)
@@ -73,7 +75,7 @@ def member(one: Any, key: int | str) -> Any:
 
 
 def paths_below(annotation: Any) -> Iterator[tuple[str, ...]]:
-    """The paths of all settings below a type, those in lists left out. ANY stands for free names."""
+    """The paths of all settings below a type, without those in lists. ANY stands for a name that users choose."""
     for one in alternatives(annotation):
         if is_model(one):
             for name, field in one.model_fields.items():

@@ -8,8 +8,9 @@ from typing import Literal
 
 Algorithm = Literal["sliding", "fixed", "bucket"]
 
-MAX_NUMBER = 10**9  # requests, and seconds: far beyond any use, and exact in every counter
-# A bucket is counted in thousandths of a request times its period; Redis' doubles are exact up to this integer.
+MAX_NUMBER = 10**9  # of requests and of seconds: far beyond any use, and exact in every counter
+# Buckets are counted in thousandths of a request times the period, in Redis with doubles. These are exact for integers
+# up to this one.
 MAX_BUCKET_PARTS = 2**53
 UNITS = {1: "s sec second seconds", 60: "m min minute minutes", 3600: "h hour hours", 86400: "d day days"}
 UNITS |= {30 * 86400: "month months", 360 * 86400: "year years"}
@@ -29,9 +30,10 @@ EXAMPLES = '"300/minute", "5/second burst 20" or "1000/hour by claim:tenant+serv
 
 @dataclass(frozen=True, slots=True)
 class LimitSpec:
-    """`amount` requests in `window_seconds`; a bucket holds `burst` requests and refills at that rate. Each combination
-    of the values that `by` names has a counter: `principal`, `address`, `service`, `route`, `claim:PATH`,
-    `header:NAME`."""
+    """`amount` requests in `window_seconds`. A bucket holds `burst` requests and refills at that rate.
+
+    `by` names what requests are counted by: `principal`, `address`, `service`, `route`, `claim:PATH`, `header:NAME`.
+    Each combination of their values has its own counter."""
 
     text: str
     amount: int

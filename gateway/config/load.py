@@ -35,14 +35,14 @@ def instance_folder() -> Path:
 
 
 def current() -> Settings:
-    """The settings in force: those that this process, or the process that it was forked from, has adopted; else newly
-    loaded ones."""
+    """The settings in force: those that this process has adopted or inherited in a fork. If there are none, loads and
+    adopts them."""
     return _current if _current is not None else adopt(with_keys(load().settings))
 
 
 def with_keys(settings: Settings) -> Settings:
-    """The settings, with generated keys where none are configured: a secret that tokens are verified with, and a key to
-    sign identities with. A warning names the setting.
+    """The settings, completed by generated keys where none are configured: a secret to verify tokens with, and a key to
+    sign identities with. A warning names each setting that is missing.
 
     Raises ConfigurationError if a key can't be generated."""
     folder = instance_folder()
@@ -70,40 +70,41 @@ def adopt(settings: Settings) -> Settings:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """Validated settings and their origins; `file` is the file that was read."""
+    """Validated settings and their origins. `file` is the configuration file, or None if there is none."""
 
     settings: Settings
     origins: Origins
     file: Path | None
 
     def summary(self) -> str:
-        """The sources in a line: `the defaults, /etc/gateway.toml and 2 variables of the environment`."""
+        """The sources in one line: `the defaults, /etc/gateway.toml and 2 variables of the environment`."""
         count = len(self.origins.variables)
         variables = f"{count} variable{'s' * (count != 1)} of the environment"
         return f"the defaults, {self.file or 'no file'} and {variables}"
 
 
 def load() -> Loaded:
-    """The settings of this installation, for its server and its commands alike: from the environment, and from the file
-    that GATEWAY_CONFIG names, else gateway.toml beside wsgi.py. Raises ConfigurationError with all errors."""
+    """Loads the settings of this installation, for its server and its commands alike: from the environment and from a
+    file. GATEWAY_CONFIG names the file; otherwise it is gateway.toml beside wsgi.py. Raises ConfigurationError with all
+    errors."""
     return validated(merged_sources(process_environment(), project_folder()))
 
 
 def load_settings(environ: Mapping[str, str]) -> Settings:
-    """The settings from these variables, and from a file only if GATEWAY_CONFIG names one. Raises ConfigurationError
-    with all errors, each with the full name of the setting."""
+    """Loads the settings from these variables, and from a file only if GATEWAY_CONFIG names one. Raises
+    ConfigurationError with all errors, each with the full name of the setting."""
     return validated(merged_sources(environ)).settings
 
 
 def validated(sources: Sources) -> Loaded:
-    """Raises ConfigurationError with all errors."""
+    """Validates the merged settings. Raises ConfigurationError with all errors."""
     tree, errors = sources.tree, ValidationErrors(sources.unreadable, sources.origins, Settings)
     while True:
         try:
             settings = Settings.model_validate(tree)
         except ValidationError as error:
-            # pydantic checks settings against each other only if each of them is valid. So wrong values are removed and
-            # the rest is validated again, until there is nothing left to remove.
+            # pydantic checks settings against each other only if each of them is valid. So invalid values are removed
+            # and the rest is validated again, until no value can be removed any more.
             found = error.errors(include_url=False, include_input=False)
             if not errors.add_and_prune(found, tree):
                 raise ConfigurationError(errors.lines) from None
@@ -114,6 +115,6 @@ def validated(sources: Sources) -> Loaded:
 
 
 def environment_without_settings() -> dict[str, str]:
-    """The environment of this process without variables that configure a gateway, for a gateway with settings of its
-    own."""
+    """This process' environment without the variables that configure a gateway. It is for starting another gateway,
+    which has its own settings."""
     return {name: value for name, value in os.environ.items() if not is_name_of_a_setting(name)}

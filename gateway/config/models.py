@@ -144,7 +144,7 @@ class Settings(Model):
         yield from self.service_errors()
 
     def revocation_errors(self) -> Iterator[str]:
-        """A token that outlives its revocation would be accepted again."""
+        """A revocation must be kept for as long as a token lives: otherwise the token would be accepted again."""
         lifetimes = [one.lifetime_seconds for one in (self.jwt, *self.jwt.issuers)]
         longest = max(seconds or 0 for seconds in (*lifetimes, self.jwt.max_lifetime_seconds))
         longest = math.ceil(longest + self.jwt.leeway_seconds)
@@ -164,8 +164,9 @@ class Settings(Model):
             prefixes, paths = list(service.labelled_prefixes()), list(service.labelled_paths())
             for label, path in [*prefixes, *paths]:
                 first_segment = "/" + path.split("/")[1]
-                # An error about the prefix is enough for its routes. A service at / may have paths below the gateway's
-                # own ones, which are matched first, except below /openapi, where any name may be that of a service.
+                # For a reserved prefix, one error is enough; its routes get none. A service at / may have paths below
+                # the gateway's own paths, which are matched first. Below /openapi it may not: there any name may be the
+                # name of a service.
                 is_own = "/" in service.all_prefixes and first_segment in (path, "/openapi")
                 if first_segment in RESERVED_PATHS and ((label, path) in prefixes or is_own):
                     yield f"services.{name}.{label}: {first_segment!r} is the gateway's own"
@@ -176,6 +177,6 @@ class Settings(Model):
 
 
 def owner_of(path: str, owners: dict[str, str]) -> str:
-    """The name of the service with the longest prefix that the path is at or below; empty if there is none."""
+    """The name of the service with the longest prefix that contains the path; empty if no prefix contains it."""
     matching = [prefix for prefix in owners if is_within_prefix(path, prefix)]
     return owners[max(matching, key=len)] if matching else ""

@@ -27,11 +27,13 @@ class Origins:
         self._by_path: dict[KeyPath, Origin] = {}
 
     def add(self, tree: Any, origin: Origin, path: KeyPath = ()) -> None:
-        """Records the origin of all values in a tree that overrides what has been recorded."""
+        """Records the origin of all values in a tree. Values of this tree override the values whose origins are
+        recorded already."""
         self._by_path |= dict.fromkeys(paths_in(tree, path), origin)
 
     def add_below(self, tree: Any, origin: Origin) -> None:
-        """Records the origin of all values in a tree that is overridden by what has been recorded."""
+        """Records the origin of all values in a tree. Values whose origins are recorded already override the values of
+        this tree."""
         self._by_path = dict.fromkeys(paths_in(tree), origin) | self._by_path
 
     @property
@@ -45,8 +47,9 @@ class Origins:
         return next((self._by_path[one] for one in steps if one in self._by_path), DEFAULT)
 
     def outside_the_file(self, name: str) -> tuple[KeyPath, Origin] | None:
-        """The variable or secret file that set the setting of this full name, a table or list that contains it, or a
-        part of it, with the path that it set. None if the configuration file set it, or nothing did."""
+        """The variable or secret file that set the setting `name`, and the path that it set. The path may also be that
+        of a list or table that contains the setting, or of a part of it. None if the configuration file set it, or
+        nothing did."""
         given = [
             (full_name(path), path, origin)
             for path, origin in self._by_path.items()
@@ -64,7 +67,7 @@ def is_within(name: str, outer: str) -> bool:
 
 
 def paths_in(tree: Any, path: KeyPath = ()) -> Iterator[KeyPath]:
-    """The paths of all values in a tree. A list is one value, and so is an empty table."""
+    """The paths of all values in a tree. A list counts as one value, and so does an empty table."""
     if isinstance(tree, dict) and tree:
         for key, value in tree.items():
             yield from paths_in(value, (*path, key))
@@ -73,7 +76,7 @@ def paths_in(tree: Any, path: KeyPath = ()) -> Iterator[KeyPath]:
 
 
 def leaves_of(tree: Any, path: KeyPath = ()) -> Iterable[tuple[KeyPath, Any]]:
-    """The values in a tree with their paths, also those of the tables in lists."""
+    """The values in a tree with their paths. Lists of tables are descended into, unlike in `paths_in`."""
     if isinstance(tree, list) and any(isinstance(one, dict) for one in tree):
         tree = dict(enumerate(tree))
     if isinstance(tree, dict) and tree:

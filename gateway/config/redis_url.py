@@ -1,6 +1,6 @@
-"""The URL of Redis: one server, sentinels that know the current master, or the nodes of a cluster.
+"""Parses the URL of Redis: one server, sentinels that know the current master, or the nodes of a cluster.
 
-Errors do not quote what may contain a password."""
+Error messages never contain a password."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gateway.config.address_validators import is_host, is_port, split_url
 
 Kind = Literal["server", "sentinel", "cluster"]
 
-# Scheme → kind, and whether TLS is used.
+# For each scheme: the kind, and whether TLS is used.
 MULTI_NODE_SCHEMES: dict[str, tuple[Kind, bool]] = {
     "redis+sentinel": ("sentinel", False),
     "rediss+sentinel": ("sentinel", True),
@@ -23,7 +23,8 @@ MULTI_NODE_SCHEMES: dict[str, tuple[Kind, bool]] = {
     "rediss+cluster": ("cluster", True),
 }
 SCHEMES = ("redis", "rediss", "unix", *MULTI_NODE_SCHEMES)
-# Options of redis-py in the query of a URL that the gateway does not set itself; wrong ones fail only on connecting.
+# Options in the query of a URL that the gateway passes to redis-py. They are checked here, as redis-py finds wrong ones
+# only when it connects.
 OPTIONS = {"db": "[0-9]+", "username": ".+", "password": ".+", "client_name": r"[!-~]+"}
 TLS_OPTIONS = {
     "ssl_cert_reqs": "none|optional|required",
@@ -45,8 +46,9 @@ EXAMPLES: dict[Kind, str] = {
 
 @dataclass(frozen=True, slots=True)
 class RedisAddress:
-    """`url` is the URL of one server, as redis-py accepts it; sentinels and clusters have `nodes` instead (host and
-    port). `options` are keyword arguments of redis-py's connections, `sentinel_options` those for sentinels."""
+    """Where Redis is. `url` is the URL of one server, as redis-py accepts it; sentinels and clusters have `nodes` (host
+    and port) instead. `options` are keyword arguments of redis-py's connections, `sentinel_options` those of its
+    connections to sentinels."""
 
     kind: Kind
     url: str = field(repr=False)
@@ -63,7 +65,7 @@ def check_redis_url(url: SecretStr) -> SecretStr:
 
 
 def parse_redis_url(text: str) -> RedisAddress:
-    """Raises ValueError."""
+    """Parses a URL of any kind. Raises ValueError."""
     scheme, separator, rest = text.partition("://")
     if separator and scheme in MULTI_NODE_SCHEMES and re.fullmatch(r"[!-~]+", text):
         return parse_multi_node(scheme, rest)
@@ -84,8 +86,8 @@ def parse_redis_url(text: str) -> RedisAddress:
 
 
 def parse_multi_node(scheme: str, rest: str) -> RedisAddress:
-    """The address of sentinels or of a cluster: several hosts; with sentinels also the name of the master and the
-    database."""
+    """Parses the address of sentinels or of a cluster: several hosts. With sentinels, the path has the name of the
+    master and the database."""
     kind, is_tls = MULTI_NODE_SCHEMES[scheme]
     location, _, query = rest.partition("?")
     authority, _, path = location.partition("/")

@@ -50,7 +50,7 @@ def default(name: str, setting: dict[str, Any], model: dict[str, Any]) -> str:
 
 
 def form(schema: dict[str, Any]) -> str:
-    """What may be written, in words: `integer from 1 to 256, or size`."""
+    """Describes the values that may be written: `integer from 1 to 256, or size`."""
     if "title" in schema:
         return str(schema["title"])
     if "enum" in schema:

@@ -13,13 +13,14 @@ MAX_BYTES = 65_536
 
 
 def read_secret_files(tree: Tree, origins: Origins) -> dict[KeyPath, str]:
-    """Sets `jwt.secret` to the content of `jwt.secret_file`, the secret of each issuer and `redis_url` likewise, and
-    records the files as their origins. Returns the errors by the paths of the settings that name the files."""
+    """Sets `jwt.secret` to the content of `jwt.secret_file`, and does the same for the secret of each issuer and for
+    `redis_url`. Records the files as the origins. Returns errors; the keys are the paths of the settings that name the
+    files."""
     errors: dict[KeyPath, str] = {}
     for table, parent, name in tables_with_secrets(tree):
         file = table.get(f"{name}_file")
         if not isinstance(file, str) or not file:
-            # Validation reports what is wrong with it.
+            # Validation reports a value that is not the name of a file.
             continue
         path = (*parent, f"{name}_file")
         if table.get(name) is not None:
@@ -33,13 +34,13 @@ def read_secret_files(tree: Tree, origins: Origins) -> dict[KeyPath, str]:
         except ValueError as error:
             errors[path] = str(error)
         if path in errors and name == "secret":
-            # So that `algorithms` and the other settings of the key are validated.
+            # With a substitute, validation still checks `algorithms` and the other settings of the key.
             table[name] = SUBSTITUTE_SECRET
     return errors
 
 
 def tables_with_secrets(tree: Tree) -> Iterator[tuple[Tree, KeyPath, str]]:
-    """Each table that may have a secret, its path, and the name of the setting."""
+    """Yields each table that may have a secret, the path of the table, and the name of the secret's setting."""
     issuers = descend(tree, ("jwt", "issuers"))
     indices = range(len(issuers) if isinstance(issuers, list) else 0)
     tables: list[KeyPath] = [("jwt",), *(("jwt", "issuers", index) for index in indices)]
@@ -49,8 +50,8 @@ def tables_with_secrets(tree: Tree) -> Iterator[tuple[Tree, KeyPath, str]]:
 
 
 def read_secret(path: Path) -> str:
-    """The text of the file without the newline at its end. Raises OSError, or ValueError if it is not a text; no error
-    quotes the content."""
+    """Reads a file, without the newline at its end. Raises OSError, or ValueError if the content is not a text; error
+    messages never contain the content."""
     with path.open("rb") as file:
         content = file.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:

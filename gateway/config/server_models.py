@@ -65,13 +65,13 @@ class ServerSettings(Model):
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        """Where it listens; at least one address."""
+        """The addresses that the server listens on, at least one."""
         return (self.bind,) if isinstance(self.bind, str) else self.bind
 
     @property
     def worker_count(self) -> int:
-        """`workers`, else one per usable processor, and at least two, so that requests are served while a worker that
-        died is replaced."""
+        """The setting `workers`; by default one worker per usable CPU, but at least two, so that requests are served
+        while a worker that died is replaced."""
         return self.workers or max(2, usable_cpus())
 
     def conflicts(self) -> Iterator[str]:

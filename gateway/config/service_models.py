@@ -135,14 +135,17 @@ class ServiceSettings(Model):
         return (self.prefix, *self.prefixes)
 
     def labelled_prefixes(self) -> Iterator[tuple[str, str]]:
-        """The name of each prefix in errors, and the prefix."""
+        """Each prefix, with its name in errors: `prefix` or `prefixes[0]`."""
         yield "prefix", self.prefix
         for index, prefix in enumerate(self.prefixes):
             yield f"prefixes[{index}]", prefix
 
     def placements(self, path: str) -> Iterator[tuple[str, str]]:
-        """The prefixes below which a route's policy holds, each with the path there. If all prefixes lead to the same
-        paths of the service, the policy holds below each, so that none bypasses it; else below the path's own."""
+        """Yields each prefix below which the policy of a route holds, and the path of the route there.
+
+        If the prefix is stripped or replaced, all prefixes lead to the same paths of the service. The policy then holds
+        below each prefix, so that no prefix bypasses it. Otherwise it holds only below the prefix that contains
+        `path`."""
         own = next((prefix for prefix in self.all_prefixes if is_within_prefix(path, prefix)), None)
         if own is None:
             return
@@ -152,7 +155,8 @@ class ServiceSettings(Model):
             yield prefix, prefix.rstrip("/") + rest or "/"
 
     def labelled_paths(self) -> Iterator[tuple[str, str]]:
-        """The name of each route's `path` in errors, and the path below each prefix, without `/**`."""
+        """Yields the name of each route's `path` in errors, and the path below each prefix that it holds for, without
+        `/**`."""
         for index, route in enumerate(self.routes):
             for _, path in self.placements(route.path):
                 yield f"routes[{index}].path", path.removesuffix("/**") or "/"
@@ -181,7 +185,7 @@ class ServiceSettings(Model):
                 prefixes = " or ".join(map(repr, self.all_prefixes))
                 yield f"routes[{index}].path: {route.path!r} is not below the prefix {prefixes}"
             for path, method in product(paths, route.methods or ("any method",)):
-                # The names of placeholders do not distinguish paths.
+                # Two paths that differ only in the names of placeholders are the same.
                 if (policy := (PLACEHOLDER.sub("{}", path), method)) in seen:
                     yield f"routes[{index}].path: {path!r} has a policy for {method} already"
                 seen.add(policy)
@@ -227,7 +231,8 @@ class ServiceSettings(Model):
             yield "targets: none is https, but ca_file or client_certificate_file is set"
 
     def cost_errors(self, defaults: Iterable[str]) -> Iterator[str]:
-        """Costs over a limit, which no request could ever be within. `defaults` are the limits of all services."""
+        """Finds costs that exceed a limit, so that no request could ever pass. `defaults` are the limits that apply to
+        services without limits of their own."""
         of_plans = limits_of_plans(self.plans)
         costs = [("cost", self.cost, [*self.limits, *of_plans])]
         for index, route in enumerate(self.routes):
@@ -250,7 +255,7 @@ def are_nested(one: str, other: str) -> bool:
 
 
 def normalized_target(target: str) -> tuple[str, str, int | None, str]:
-    """Equal for all spellings of a URL."""
+    """The parts of a URL in a form that is equal for all spellings of the URL."""
     parts = urlsplit(target)
     default_port = 443 if parts.scheme == "https" else 80
     return parts.scheme, (parts.hostname or "").removesuffix("."), parts.port or default_port, parts.path

@@ -33,7 +33,7 @@ class Sources:
 
 
 def merged_sources(environ: Mapping[str, str], folder: Path | None = None) -> Sources:
-    """Reads and merges all sources. If no variable names a file, it is looked for in `folder`.
+    """Reads and merges all sources. If no variable names a file, `folder` is searched for one.
 
     Raises ConfigurationError if the file can't be read."""
     file = configuration_file(environ, folder)
@@ -49,17 +49,18 @@ def configuration_file(environ: Mapping[str, str], folder: Path | None) -> Path 
     """The file that GATEWAY_CONFIG names, else gateway.toml in the folder if it exists."""
     if (named := environ.get(CONFIG_VARIABLE)) is not None:
         if not named:
-            # Most likely it was set from another variable that is not set.
+            # The most likely cause: it was set from another variable, which is not set.
             raise ConfigurationError(
                 [f"{CONFIG_VARIABLE}: is empty; name a file, or unset it to use {FILE_NAME} beside wsgi.py"]
             )
         return Path(named)
-    # lexists: a dangling symbolic link is an error, not a missing file.
+    # lexists: a dangling symbolic link must cause an error. It must not count as a missing file.
     return folder / FILE_NAME if folder and os.path.lexists(folder / FILE_NAME) else None
 
 
 def includes_built_in_services(given: Tree) -> bool:
-    """`default_services` as validation reads it; an invalid value is reported there."""
+    """The value of `default_services` as validation will read it. For an invalid value returns True: validation reports
+    it."""
     try:
         return BOOLEAN.validate_python(given.get("default_services", True))
     except ValidationError:
@@ -74,6 +75,7 @@ def read_file(path: Path, environ: Mapping[str, str]) -> Tree:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigurationError([f"{prefix}can't read {name!r}: {error.strerror}"]) from error
-    # Besides TOMLDecodeError: decoding, int() of too many digits, too deep nesting, and NUL in the file's name.
+    # ValueError is more than TOMLDecodeError: bytes that are not UTF-8, numbers with too many digits for int(), and NUL
+    # in the file's name. Too deep nesting raises RecursionError.
     except (ValueError, RecursionError) as error:
         raise ConfigurationError([f"{prefix}{name!r} is not TOML: {error}"]) from error

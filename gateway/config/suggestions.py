@@ -9,16 +9,16 @@ from pydantic import BaseModel
 
 from gateway.config.key_paths import ANY, KeyPath, full_name, is_model, paths_below, type_at, variable_name
 
-# Similarity from which one name is taken for another one, misspelt: `jtw` and `jwt`. Names of several parts have the
-# first ones in common, so they need more.
+# Two names at least this similar count as one name and its misspelling, such as `jwt` and `jtw`. Names of several parts
+# often begin with the same parts, so they must be more similar.
 SIMILARITY, SIMILARITY_OF_SEVERAL_PARTS = 0.66, 0.85
 # Variables without the prefix GATEWAY_.
 PLAIN_NAMES: dict[KeyPath, str] = {("port",): "PORT", ("web_concurrency",): "WEB_CONCURRENCY"}
 
 
 def suggestion(model: type[BaseModel], path: KeyPath, *, is_variable: bool) -> str:
-    """`; did you mean NAME?` for a setting that does not exist; empty if no name is similar. NAME is that of a variable
-    if a variable set it."""
+    """The end of an error about a setting that does not exist: `; did you mean NAME?`, or empty if no name is similar.
+    NAME is the name of a variable if a variable set the wrong setting."""
     if is_variable and (plain := PLAIN_NAMES.get(path)):
         return f"; did you mean {plain}?"
     found = closest(model, path) if all(str(key) for key in path) else None
@@ -30,8 +30,9 @@ def suggestion(model: type[BaseModel], path: KeyPath, *, is_variable: bool) -> s
 def closest(model: type[BaseModel], path: KeyPath) -> KeyPath | None:
     """The path of the setting whose name is most similar."""
     words = "_".join(map(str, path))
-    # One underscore instead of two, or two instead of one: GATEWAY_JWT_SECRET, GATEWAY_SERVICES_ORDERS__PREFIX. Long
-    # names come first: `services_orders_breaker_failures` is not the setting `failures` of `orders_breaker`.
+    # First finds names with one underscore instead of two, or two instead of one: GATEWAY_JWT_SECRET,
+    # GATEWAY_SERVICES_ORDERS__PREFIX. Long names are tried first: `services_orders_breaker_failures` is not the setting
+    # `failures` of a service `orders_breaker`.
     for known in sorted(paths_below(model), key=lambda one: -len("".join(one))):
         if found := re.fullmatch("_".join(known).replace(ANY, "(.+)"), words):
             names = iter(found.groups())

@@ -92,8 +92,8 @@ DEFAULT_MAPPING = {"sub": "X-User-Subject", "user_id": "X-User-Id"}
 
 
 def with_default_mapping(given: object) -> object:
-    """The mapping, completed by the default one. A claim that is mapped to "" is left out, and so is a default claim
-    whose header another claim is mapped to."""
+    """Completes the mapping with the default one. Leaves out a claim that is mapped to "", and a default claim if
+    another claim is mapped to its header."""
     if not isinstance(given, dict):
         return given
     fields = {field.lower() for field in given.values() if isinstance(field, str)}
@@ -138,12 +138,12 @@ class JwtSettings(KeySettings):
 
     @property
     def all_issuers(self) -> Sequence[KeySettings]:
-        """`issuers`, or these settings as the only one."""
+        """The settings of all issuers: `issuers`, or these settings if there are none."""
         return self.issuers or (self,)
 
     @property
     def only_issuer(self) -> str:
-        """The configured name of the only issuer; empty if it has none, and if there are several."""
+        """The configured name of the only issuer; empty if it has no name, or if there are several issuers."""
         return (self.all_issuers[0].issuer or "") if len(self.all_issuers) == 1 else ""
 
     @property
@@ -154,10 +154,10 @@ class JwtSettings(KeySettings):
 
     def conflicts(self) -> Iterator[str]:
         if self.issuers:
-            # They would have no effect beside issuers, and some of them keep callers out.
+            # Beside `issuers` these settings would have no effect, and some of them are there to keep callers out.
             own = [name for name in KeySettings.model_fields if getattr(self, name) is not None]
             if self.secret_file is not None:
-                own.remove("secret")  # it was read from secret_file
+                own.remove("secret")  # the secret was read from secret_file
             yield from (f"{name}: must be set for each of issuers instead" for name in own)
         else:
             yield from self.key_errors()

@@ -34,8 +34,8 @@ MESSAGES = {
 
 
 class ValidationErrors:
-    """Collects errors over several rounds of validation. `unreadable` are those of values that could not be read at
-    all."""
+    """Collects errors over several rounds of validation. `unreadable` has the errors of values that could not even be
+    read."""
 
     def __init__(self, unreadable: Mapping[KeyPath, str], origins: Origins, model: type[BaseModel]) -> None:
         self._origins = origins
@@ -45,7 +45,8 @@ class ValidationErrors:
         self._substituted: set[KeyPath] = set()
 
     def add_and_prune(self, found: Iterable[ErrorDetails], tree: Tree) -> bool:
-        """Adds the errors of a round, and removes their values from the tree. False if no value could be removed."""
+        """Adds the errors of a round, and removes the invalid values from the tree. Returns False if no value could be
+        removed."""
         items = [(path_of(item), item) for item in found]
         here = {path for path, _ in items}
         for path, item in items:
@@ -56,7 +57,8 @@ class ValidationErrors:
         return any(pruned)
 
     def _is_consequence(self, path: KeyPath, kind: str, here: set[KeyPath]) -> bool:
-        """Whether an error follows from another one: a removed value is missing, and its list or table may be empty."""
+        """Whether an error only follows from another one: a value that was removed is missing, or its list or table has
+        become empty."""
         if path in self._reported:
             return True
         return kind in ("missing", "too_short", "no_services") and any(
@@ -64,7 +66,8 @@ class ValidationErrors:
         )
 
     def _lines_with_help(self, path: KeyPath, item: ErrorDetails) -> Iterator[str]:
-        """The error, with the name that was most likely meant, and the variable or secret file to correct."""
+        """The lines of the error. Each adds the name that was most likely meant, and the variable or secret file to
+        correct."""
         for line in lines_of(path, item):
             source = self._origins.outside_the_file(line.partition(": ")[0])
             proposal = ""
@@ -74,12 +77,13 @@ class ValidationErrors:
             yield f"{line}{proposal}{f' (from {printable(source[1].name)})' if source else ''}"
 
     def _prune(self, tree: Tree, path: KeyPath, kind: str) -> bool:
-        """Removes a value from the tree, with its table if the table is invalid without it."""
+        """Removes an invalid value from the tree, or replaces it with a substitute. If a required value is missing,
+        removes its table. False if there is nothing to remove."""
         if path not in self._substituted and put_substitute(tree, path):
             self._substituted.add(path)
             return True
         steps = list(path[:-1] if kind == "missing" else path)
-        # A list is one value: without one of its items it would be a different list.
+        # A list is removed as a whole: without one of its items it would be a different list.
         while steps and not isinstance(parent := descend(tree, steps[:-1]), dict):
             steps.pop()
         if not steps or steps[-1] not in parent:
@@ -89,13 +93,14 @@ class ValidationErrors:
 
 
 def path_of(item: ErrorDetails) -> KeyPath:
-    """The path of the setting. pydantic adds `[key]` if the name of an entry is wrong."""
+    """The path of the setting. pydantic appends `[key]` if the error is in the name of an entry."""
     path = item["loc"]
     return path[:-1] if path[-1:] == ("[key]",) and item["type"] != "extra_forbidden" else path
 
 
 def put_substitute(tree: Tree, path: KeyPath) -> bool:
-    """Replaces a wrong value by a valid one, if the checks of settings beside it need one. False if they don't."""
+    """Replaces an invalid value with a valid one if the checks of other settings need a value here. Returns False if no
+    check does."""
     value: Any
     match path:
         case ("services", _, "targets", *_):
@@ -106,7 +111,7 @@ def put_substitute(tree: Tree, path: KeyPath) -> bool:
             value = {key: service[key] for key in ("prefix", "targets") if key in service}
         case ("jwt", "issuers", int(index), "issuer"):
             value = f"substitute-{index}"
-        # A wrong key source is still the one that was meant, and `algorithms` must fit it.
+        # An invalid key source gets a substitute of the same kind, as `algorithms` is checked against the kind.
         case ("jwt", *_, "secret"):
             value = SUBSTITUTE_SECRET
         case ("jwt", *_, "public_key_file"):
@@ -124,7 +129,8 @@ def put_substitute(tree: Tree, path: KeyPath) -> bool:
 def lines_of(path: KeyPath, item: ErrorDetails) -> Iterator[str]:
     name = full_name(path)
     for line in message_of(item).split("\n"):
-        # Checks across several settings begin with the name of the wrong one, below their model or in full.
+        # The message of a check across several settings begins with the name of the wrong setting: the full name, or
+        # the name below the model that has the check.
         if line.startswith("services"):
             yield line
         else:

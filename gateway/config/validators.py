@@ -19,11 +19,11 @@ PATH = re.compile(rf"(?:/{NO_DOT_SEGMENT}[A-Za-z0-9._~!$&'()*+,;=:@-]+)+")
 PATH_PATTERN = re.compile(r"/[!-~]*")
 PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 MIN_SECRET_BYTES = 32
-# Replaces an invalid secret while other settings are validated.
+# Stands in for an invalid secret while other settings are validated.
 SUBSTITUTE_SECRET = "substitute" * 4
-# CONNECT asks for a tunnel, and TRACE returns the identity headers that the gateway adds.
+# CONNECT requests a tunnel. TRACE would return the identity headers that the gateway adds.
 REFUSED_METHODS = frozenset(["CONNECT", "TRACE"])
-# How documents of services and the configuration can disagree; `openapi.drift` finds it.
+# The kinds of drift: how the document of a service and the configuration can disagree. `openapi.drift` finds them.
 DRIFT_KINDS = ("protected_but_open", "open_but_protected", "route_without_operation", "unreachable_operation")
 
 
@@ -57,7 +57,7 @@ def check_document_path(text: str) -> str:
 
 
 def check_drift_rule(text: str) -> str:
-    """A kind of drift, and perhaps a pattern of paths: `unreachable_operation /health`."""
+    """A kind of drift, and optionally a pattern of paths: `unreachable_operation /health`."""
     kind, space, pattern = text.partition(" ")
     if kind not in DRIFT_KINDS:
         near = get_close_matches(kind, DRIFT_KINDS, 1)
@@ -121,6 +121,6 @@ def check_new_file(path: Path) -> Path:
 
 def check_worker(text: str) -> str:
     if text != "gevent":
-        # Threads would be occupied by slow clients, and half of the time limits could not hold.
+        # With threads, slow clients would occupy all of them, and half of the time limits could not be enforced.
         raise ValueError(f"must be gevent, which is the only kind of worker, got {text!r}")
     return text
