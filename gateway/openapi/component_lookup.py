@@ -1,4 +1,4 @@
-"""Finds the targets of references in one service's document, and names the components that they become."""
+"""Finds the targets of references in one service's document, and gives each target its name as a component."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from gateway.openapi.object_types import SECTIONS
 from gateway.openapi.omissions import Location, escaped, location_of
 from gateway.openapi.references import References, Target
 
-# Bounds what is copied to the places that refer to it, in values and characters. Real documents stay far below.
+# The most that `resolve_inline` copies from one document, in values and characters. Real documents need far less.
 MAX_COPIED = 4_000_000
 # Characters that a URL fragment may contain unencoded (RFC 3986 3.5).
 FRAGMENT_CHARACTERS = "~!$&'()*+,;=:@/?"
 
 
 class ComponentLookup:
-    """Follows references. `pending` has the components that were named and are still to be rewritten: kind, target and
-    name."""
+    """Follows the references of one document. `pending` is the queue of the components that have a name but are not
+    rewritten yet: the kind, target and name of each."""
 
     def __init__(self, service: str, document: dict[str, Any]) -> None:
         self.references = References(document)
@@ -36,8 +36,8 @@ class ComponentLookup:
                 names.reserve(given[section])
 
     def resolve_inline(self, kind: str, node: Any, location: Location) -> tuple[dict[str, Any], Location] | None:
-        """The object, or the target of its reference, and its location in the service's document. None if there is no
-        target, or if MAX_COPIED is exceeded: the caller writes the object out in this place."""
+        """The object that is written in place of `node`, and its location in the service's document: `node` itself, or
+        its target if it is a reference. None if there is no such object, or if MAX_COPIED would be exceeded."""
         target = self.follow(kind, Target((), node, ""))
         if target is None:
             return None
@@ -49,7 +49,7 @@ class ComponentLookup:
         return (target.node, location_of(target.tokens)) if self._copied <= MAX_COPIED else None
 
     def resolve(self, kind: str, node: Any) -> dict[str, Any] | None:
-        """The object, or the target of its reference; None if there is no target."""
+        """`node` itself, or its target if it is a reference; None if there is no such object."""
         target = self.follow(kind, Target((), node, ""))
         return target.node if target else None
 
@@ -57,7 +57,8 @@ class ComponentLookup:
         return self.references.find(f"#/components/securitySchemes/{fragment_of(name)}")
 
     def component_name(self, kind: str, target: Target | None) -> str | None:
-        """The name of the component that the target becomes; None if it can't be a component of this kind."""
+        """The name of the component that the target becomes; None if the target can't be a component of this kind. The
+        first call for a target also adds it to `pending`."""
         target = self.follow(kind, target)
         # The reference "#" names the document, which is not a component.
         if target is None or not target.tokens:
@@ -75,8 +76,8 @@ class ComponentLookup:
         return name
 
     def follow(self, kind: str, target: Target | None) -> Target | None:
-        """The target, or the end of the chain of references that begins there. A schema is its own end, because it may
-        have other keywords beside $ref."""
+        """The target, or, if it is itself a reference, the end of that chain of references; None if the chain does not
+        end at an object. A schema is returned as it is, because it may have other keywords beside $ref."""
         seen = set()
         while target is not None and isinstance(target.node, dict) and kind != "schema":
             reference = target.node.get("$ref")

@@ -1,5 +1,5 @@
-"""Discriminators (OpenAPI 3.1.1 4.8.25), whose values name schemas: in `mapping`, or implicitly by the schema's
-name."""
+"""Rewrites discriminators (OpenAPI 3.1.1 4.8.25). Each value of a discriminator stands for a schema: explicitly by an
+entry of `mapping`, or implicitly, if the value is the name of the schema."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import Any
 
 from gateway.openapi.references import References, base_within
 
-# Bounds the values that are added in one document: hierarchies of schemas can have very many descendants.
+# The most entries that descendants of schemas add to the mappings of one document, because there can be very many.
 MAX_IMPLICIT_VALUES = 50_000
 ReferenceTo = Callable[[str, str], str | None]
 
 
 class Discriminators:
-    """Adds the implicit values to `mapping`, as the merged document changes the names that they were taken from."""
+    """Rewrites the discriminators of one document. Adds implicit values to `mapping`, because the merged document
+    changes the names of the schemas, but clients still receive the old names as values."""
 
     def __init__(self, document: dict[str, Any], references: References) -> None:
         components = document.get("components")
@@ -25,24 +26,25 @@ class Discriminators:
         self._values_left = MAX_IMPLICIT_VALUES
 
     def with_children(self, name: str, schema: Any) -> Any:
-        """The component schema of this name. If it has a discriminator, its mapping contains each schema that extends
-        it by allOf, under that schema's name."""
+        """The component schema of this name. If it has a discriminator, each schema that extends it by allOf, directly
+        or through others, is added to the mapping under the name of the extending schema."""
         if not isinstance(schema, dict) or not isinstance(schema.get("discriminator"), dict):
             return schema
         return with_implicit(schema, {child: child for child in self._descendants_of(name)})
 
     def with_branches(self, schema: dict[str, Any], base: str) -> dict[str, Any]:
-        """The schema. If it has a discriminator, its mapping contains each component that oneOf or anyOf refers to."""
+        """The schema. If it has a discriminator, each component that its oneOf or anyOf refers to is added to the
+        mapping, under the name of the component."""
         if not isinstance(schema.get("discriminator"), dict):
             return schema
         branches = [branch for key in ("oneOf", "anyOf") for branch in as_list(schema.get(key))]
         names = [self._component_of(branch, base) for branch in branches]
         return with_implicit(schema, {name: name for name in names if name is not None})
 
-    def mapped(self, discriminator: dict[str, Any], base: str, reference_to: ReferenceTo) -> dict[str, Any]:
-        """The discriminator with each value of its mapping replaced by what `reference_to(reference, base)` returns, or
-        left out if that is None. A value is the name of a component schema if there is one of that name, else a
-        reference."""
+    def with_new_targets(self, discriminator: dict[str, Any], base: str, reference_to: ReferenceTo) -> dict[str, Any]:
+        """The discriminator with the target of each entry of `mapping` replaced by `reference_to(target, base)`. If
+        `reference_to` returns None, the entry is left out. A target in the service's document is the name of a
+        component schema if there is a schema of that name, else a reference."""
         mapping = discriminator.get("mapping")
         rest = {key: value for key, value in discriminator.items() if key != "mapping"}
         if not isinstance(mapping, dict):
@@ -74,7 +76,7 @@ class Discriminators:
                 for branch in as_list(schema.get("allOf")) if isinstance(schema, dict) else []:
                     if parent := self._component_of(branch, base_within(schema, "")):
                         self._children.setdefault(parent, []).append(child)
-        # A schema that extends itself, directly or through others, is found once.
+        # Each schema is visited only once, because schemas can extend each other in a circle.
         found: dict[str, None] = {}
         pending = [name]
         while pending and self._values_left > 0:
@@ -87,11 +89,12 @@ class Discriminators:
 
 
 def with_implicit(schema: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
-    """The schema with these values in the mapping of its discriminator. Explicit values take precedence."""
+    """The schema with these values added to the mapping of its discriminator. `names` has the name of the schema that
+    each value stands for. Explicit values take precedence."""
     discriminator = schema["discriminator"]
     mapping = discriminator.get("mapping")
     written = mapping if isinstance(mapping, dict) else {}
-    # A schema with an explicit value gets no second one.
+    # A schema with an explicit value gets no implicit value in addition.
     targets = {str(target).rpartition("/")[2] for target in written.values()}
     implicit = {name: target for name, target in names.items() if target not in targets and name not in written}
     if not implicit:

@@ -17,7 +17,7 @@ from gateway.route_policy import RoutePolicy
 
 
 class Kind(Enum):
-    """The kinds of disagreement. Their names in lower case are those in the setting `drift_ignore`."""
+    """The kinds of disagreement. The setting `drift_ignore` has their names in lower case."""
 
     PROTECTED_BUT_OPEN = "the service requires credentials, but the gateway forwards requests without a token"
     OPEN_BUT_PROTECTED = "the service requires no credentials, but the gateway requires a token"
@@ -27,8 +27,8 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """One disagreement. `method` is upper case, and empty for a route that has all methods; `policy` is the name of the
-    policy, empty if there is none."""
+    """One disagreement. `method` is in upper case; for a route it has all methods of the route, separated by commas,
+    and is empty if the route is for any method. `policy` is the name of the policy, empty if there is none."""
 
     kind: Kind
     service: str
@@ -46,8 +46,8 @@ class Drift:
 
 @dataclass(frozen=True, slots=True)
 class MappedOperation:
-    """An operation of a service's document, and its policy at the gateway; None if the gateway does not forward
-    requests for `path` to the service."""
+    """An operation of a service's document, and its policy at the gateway. `policy` is None if the gateway does not
+    forward requests for `path` to the service."""
 
     method: str
     path: str
@@ -57,8 +57,8 @@ class MappedOperation:
 
 def drifts(parts: Sequence[ServiceDocument]) -> list[Drift]:
     """The disagreements of all services whose documents are known, in the order of `parts` and of their documents.
-    Includes hidden services and paths, because operators read this. Excludes what a service's `drift_ignore` matches.
-    Raises nothing for documents that `parse_document` returned."""
+    Includes hidden services and paths, because the result is for operators. Excludes disagreements that a service's
+    `drift_ignore` matches. Raises nothing for documents that `parse_document` returned."""
     table = policy_table(parts)
     found = []
     for part in parts:
@@ -73,7 +73,7 @@ def drifts_of(part: ServiceDocument, document: Mapping[str, Any], table: PolicyT
     for operation in mapped_operations(part, document, table):
         policy, method, path = operation.policy, operation.method, operation.path
         if policy is None:
-            # The gateway itself requests these paths, so they need no mapping.
+            # No drift if it is the health check or the document: the gateway requests these itself, no client does.
             if path not in part.internal_paths:
                 yield Drift(Kind.UNREACHABLE_OPERATION, part.name, "", method, path)
             continue
@@ -115,8 +115,8 @@ def reachable_operations(
 def mapped_operations(
     part: ServiceDocument, document: Mapping[str, Any], table: PolicyTable
 ) -> Iterator[MappedOperation]:
-    """All operations of the document. `path` is the path at which clients call the operation; for those that clients
-    can't call, the path in the document."""
+    """All operations of the document. `path` is the path at which clients call the operation; if no path of the gateway
+    leads to it, the path in the document."""
     mapping, references, paths = PathMapping(part), References(dict(document)), document.get("paths")
     for template, given in paths.items() if isinstance(paths, dict) else []:
         # Other keys are extensions, which begin with x-.
@@ -138,8 +138,8 @@ def mapped_operations(
 
 
 def requires_credentials(security: Any) -> bool:
-    """Whether this `security` requires credentials (OpenAPI 3.1.1 4.8.30): not if the list or one alternative is
-    empty."""
+    """Whether this `security` requires credentials (OpenAPI 3.1.1 4.8.30). It does not if the list, or one of the
+    alternatives in it, is empty."""
     if not isinstance(security, list):
         return False
     alternatives = [one for one in security if isinstance(one, dict)]

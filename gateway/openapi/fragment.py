@@ -22,23 +22,25 @@ from gateway.openapi.security import NEVER_FORWARDED, Security, is_dropped_heade
 from gateway.openapi.service_info import info_of, omit_invalid
 from gateway.route_policy import RoutePolicy
 
-# Of an OpenAPI Object.
+# The fields of an OpenAPI Object.
 DOCUMENT_FIELDS = frozenset(
     "openapi info servers paths webhooks components security tags externalDocs jsonSchemaDialect".split()
 )
-# The default of OpenAPI 3.1, its later edition, and the dialect that it extends.
+# The values of jsonSchemaDialect under which schemas can be merged: the default of OpenAPI 3.1, a later edition of that
+# dialect, and JSON Schema 2020-12, which both extend.
 DIALECTS = (
     "https://spec.openapis.org/oas/3.1/dialect/base",
     "https://spec.openapis.org/oas/3.1/dialect/2024-11-10",
     "https://json-schema.org/draft/2020-12/schema",
 )
-# Of a Path Item Object.
+# The fields of a Path Item Object that are texts and are copied unchanged.
 COPIED_TEXTS = ("summary", "description")
 
 
 @dataclass(slots=True)
 class Fragment:
-    """What a service adds to the merged document. `tags` are those of its operations, by the service's own names."""
+    """What a service adds to the merged document. `tags` are the tags of its operations, under their names in the
+    service's document."""
 
     paths: dict[str, Any] = field(default_factory=dict)
     components: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -59,7 +61,8 @@ class MappedPath:
 
 
 class FragmentBuilder:
-    """`document` is as `parse_document` returns it, `table` has the policies of all services."""
+    """Builds the fragment of one service. `document` is as `parse_document` returns it, `table` has the policies of all
+    services."""
 
     def __init__(
         self, part: ServiceDocument, document: dict[str, Any], table: PolicyTable, facts: GatewayFacts
@@ -80,7 +83,7 @@ class FragmentBuilder:
     def build(self) -> Fragment:
         self._omit_document_fields()
         mapped_paths = list(self._mapped_paths())
-        # Before any operation is rewritten, because links refer to the names of other operations.
+        # All operations are named before any is rewritten, because links refer to the names of other operations.
         for mapped in mapped_paths:
             self._name_operations(mapped)
         paths = {mapped.path: self._path_item(mapped) for mapped in mapped_paths}
@@ -124,7 +127,7 @@ class FragmentBuilder:
                 policies = {
                     method: policy
                     for method in methods
-                    # The path may belong to another service, whose prefix is below this one's.
+                    # The path may belong to another service, whose prefix is below the prefix of this service.
                     if (policy := self._table.policy_for(method, path)) and policy.service == self._part.name
                 }
                 if policies and path in taken:
@@ -205,7 +208,7 @@ class FragmentBuilder:
         return parameters
 
     def _responses(self, given: Any, location: Location) -> dict[str, Any]:
-        """The responses, written out: the gateway adds headers to each."""
+        """The responses, with references replaced by their targets, because the gateway adds headers to each."""
         if given is not None and not isinstance(given, dict):
             self._omissions.add(location, WRONG_TYPE)
         responses = {}

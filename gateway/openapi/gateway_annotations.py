@@ -1,4 +1,4 @@
-"""Annotates an operation with what the gateway adds to it: its responses, its headers, its limits."""
+"""Annotates an operation with the gateway's own responses, the headers that it adds, and the limits that apply."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RATE_LIMIT = "x-ratelimit"
 
 @dataclass(frozen=True, slots=True)
 class PolicyAnnotations:
-    """What all operations with the same policy are annotated with: a description for people, fields for programs."""
+    """The annotations that all operations with the same policy have: a description for people, fields for programs."""
 
     description: str
     fields: dict[str, Any]
@@ -36,13 +36,16 @@ def annotations_for(policy: RoutePolicy, facts: GatewayFacts) -> PolicyAnnotatio
 def annotate_operation(
     operation: dict[str, Any], policy: RoutePolicy, facts: GatewayFacts, annotations: PolicyAnnotations
 ) -> dict[str, Any]:
-    """The operation with the annotations and with the gateway's responses that this policy can lead to. The responses
-    of the operation must be written out, not references.
+    """The operation with the annotations and with the responses that the gateway itself sends under this policy. The
+    responses of the operation must be objects, not references.
 
-    If the service has a response of the same status, by itself or by 4XX, 5XX or default, both are combined. Left out
-    are statuses that no client of this operation receives: 404 and 405, because the gateway forwards what is documented
-    here; 421, because the document itself came from a host that is served; 417, 501 and 505, for messages that no
-    client library sends; and 500, for failures of the gateway."""
+    If the service documents a response of the same status, or one for 4XX, 5XX or `default`, the service's and the
+    gateway's response are combined.
+
+    Some statuses of the gateway are not documented. It sends 404 and 405 only for requests that it does not forward,
+    but forwards all documented operations. It sends 421 for hosts that it does not serve, but the client got the
+    document from a host that it serves. It sends 417, 501 and 505 only for messages that no client library sends, and
+    500 only if the gateway itself fails."""
     given = operation.get("responses") or {}
     responses = {
         status: response if status.startswith("x-") else with_headers(response, rate_limit_headers(facts))
@@ -57,7 +60,7 @@ def annotate_operation(
 
 
 def gateway_statuses(operation: dict[str, Any], policy: RoutePolicy, facts: GatewayFacts) -> list[str]:
-    """The statuses of the gateway's own responses to this operation."""
+    """The statuses of the responses that the gateway itself can send for this operation."""
     conditions = {
         "401": policy.needs_token,
         "403": policy.needs_token and bool(policy.scopes),
@@ -72,7 +75,7 @@ def gateway_response(status: str) -> dict[str, Any]:
 
 
 def combined_response(theirs: dict[str, Any], status: str, facts: GatewayFacts) -> dict[str, Any]:
-    """A response of this status that is either the service's or the gateway's."""
+    """The Response Object of a status that both the service and the gateway send. `theirs` is the service's own."""
     content = dict(theirs.get("content") or {})
     problem: dict[str, Any] = {"schema": problem_reference()}
     if isinstance(existing := content.get(PROBLEM_TYPE), dict):
@@ -81,7 +84,7 @@ def combined_response(theirs: dict[str, Any], status: str, facts: GatewayFacts) 
     text, own_text = str(theirs.get("description") or "").rstrip(), RESPONSES[status][1]
     description = f"{text}\n\nOr by the gateway: {own_text}" if text else own_text
     declared = {name.lower() for name in theirs.get("headers") or ()}
-    # The service's WWW-Authenticate and Retry-After reach the client, so its own description of them stays.
+    # WWW-Authenticate and Retry-After of the service reach the client, so the service's description of them stays.
     headers = {
         name: header
         for name, header in response_headers(status).items()
@@ -92,7 +95,7 @@ def combined_response(theirs: dict[str, Any], status: str, facts: GatewayFacts) 
 
 
 def with_headers(response: dict[str, Any], headers: dict[str, Any]) -> dict[str, Any]:
-    """The response with these headers. They replace the service's own of the same name, as they do at run time."""
+    """The response with these headers added. They replace the service's headers of the same names, as at run time."""
     if not headers:
         return response
     names = {name.lower() for name in headers}
@@ -102,8 +105,10 @@ def with_headers(response: dict[str, Any], headers: dict[str, Any]) -> dict[str,
 
 
 def rate_limit_field(policy: RoutePolicy, facts: GatewayFacts) -> dict[str, Any]:
-    """The field `x-ratelimit`: the limits and their name in RateLimit-Policy; the limits of plans, and of requests
-    without a valid token, if they differ; the cost of a request if it is not 1; the mode if it is observe."""
+    """The field `x-ratelimit`; empty if no limits apply. It has the limits and their name in RateLimit-Policy. Only if
+    they differ from the usual, it also has: the limits of plans; the limits of requests without a valid token; by what
+    requests are counted, if it is the address even with a token; the cost of a request, if it is not 1; the mode, if it
+    is `observe`."""
     if not facts.limits_enabled or policy.rate_limit.cost == 0:
         return {}
     own = next((level for level in policy.rate_limit.levels if level.limits), None)

@@ -10,7 +10,7 @@ from gateway.openapi.security import BEARER, COOKIE
 PROBLEM_TYPE = "application/problem+json"
 TEXT = {"type": "string"}
 
-# Status, name of the component, and description, as in the table of docs/failures.md.
+# The gateway's own responses by status: the name of the component and its description. docs/failures.md has the codes.
 RESPONSES = {
     "400": ("gateway_BadRequest", "The gateway rejects the path or the message: `bad_path`, `bad_request`."),
     "401": ("gateway_Unauthorized", "The gateway requires a valid bearer token: `missing_token`, `invalid_token`."),
@@ -30,7 +30,7 @@ RESPONSES = {
     ),
     "504": ("gateway_Timeout", "The service did not respond in time: `upstream_timeout`."),
 }
-# Headers of single responses, in addition to X-Gateway-Error.
+# The headers that responses of these statuses have in addition to X-Gateway-Error.
 RESPONSE_HEADERS = {
     "401": ["WWW-Authenticate"],
     "403": ["WWW-Authenticate"],
@@ -59,7 +59,8 @@ RATE_LIMIT_REFERENCES = {name: header_reference(name) for name in RATE_LIMIT_HEA
 
 
 def shared_components(facts: GatewayFacts) -> dict[str, dict[str, Any]]:
-    """The sections of the Components Object. No service can have one of these names: `gateway` is reserved."""
+    """The gateway's own components, by section of the Components Object. Components of services never have these names,
+    because their names begin with the name of their service, and no service can be named `gateway`."""
     return {
         "schemas": {"gateway_Problem": problem_schema()},
         "responses": {
@@ -100,7 +101,7 @@ def response_headers(status: str) -> dict[str, Any]:
 
 
 def rate_limit_headers(facts: GatewayFacts) -> dict[str, Any]:
-    """References to the headers of every rate-limited response: always the same object, for thousands of responses."""
+    """References to the rate-limit headers; empty if limits are disabled. Thousands of responses share one dict."""
     return RATE_LIMIT_REFERENCES if facts.limits_enabled else {}
 
 

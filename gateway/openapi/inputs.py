@@ -15,24 +15,26 @@ class ServiceDocument:
 
     name: str
     prefix: str
-    # Of this service only, as `route_policy.service_policies` returns them.
+    # The policies of this service only, in the order of `route_policy.service_policies`.
     policies: tuple[RoutePolicy, ...]
     # As `parse_document` returns it; None if no document was ever fetched.
     document: Mapping[str, Any] | None = None
     strip_prefix: bool = False
-    # What the service has in place of `prefix`. Without it, paths below the further `prefixes` are the service's, too.
+    # The prefix that the service itself has in place of `prefix`. If it is None, paths below any of the additional
+    # `prefixes` are paths of the service, too.
     target_prefix: str | None = None
     prefixes: tuple[str, ...] = ()
     # ISO time since which the document could not be refreshed.
     stale_since: str | None = None
-    # Patterns of paths that clients do not see. A hidden path, or a hidden service, still owns its paths.
+    # Patterns of paths that the merged document does not show. Requests for them still go to this service. So do the
+    # requests for a hidden service.
     hidden_paths: tuple[str, ...] = ()
     hidden: bool = False
     # False if the service is configured to have no document.
     has_document: bool = True
     # The service's own paths that the gateway itself requests: health check and document.
     internal_paths: tuple[str, ...] = ()
-    # As configured.
+    # The setting of this name.
     drift_ignore: tuple[str, ...] = ()
 
 
@@ -46,8 +48,8 @@ class GatewayFacts:
     # The limits of `[ratelimit]`, for policies without limits of their own.
     default_limit: str = "300/minute"
     anonymous_limit: str = "60/minute"
-    # Header fields that the gateway sets itself, so that services never receive a client's; in any case. Those that the
-    # gateway never forwards need not be listed.
+    # Header fields that the gateway sets itself, so services never receive a client's value. Letter case makes no
+    # difference. Header fields that the gateway never forwards need not be listed.
     stripped_headers: frozenset[str] = frozenset()
     # The cookie that may contain the token.
     token_cookie: str | None = None

@@ -26,10 +26,10 @@ STALE_SINCE = "x-gateway-stale-since"
 def merge(parts: Sequence[ServiceDocument], facts: GatewayFacts) -> dict[str, Any]:
     """The document of all services that are not hidden, in the order of `parts`.
 
-    Paths are as clients call them; `servers` is the gateway. Every other name is prefixed with its service's, always,
-    so that adding or removing a service changes no name and no entry of another one. `webhooks` are left out, as the
-    requests that a service sends do not pass the gateway. `info.x-gateway-services` lists the services, including those
-    whose document was never fetched (state `unavailable`) and those that have none (`none`).
+    Paths are as clients call them; `servers` is the gateway. All other names are prefixed with the name of the service,
+    even if they are unique, so that adding or removing a service changes nothing of other services. `webhooks` are left
+    out, because the requests that a service sends do not pass the gateway. `info.x-gateway-services` lists all shown
+    services, including those whose document was never fetched (state `unavailable`) and those that have none (`none`).
 
     The same parts give the same document, key by key. The result shares values with the documents of the parts, which
     are not changed. Never raises, whatever the documents contain."""
@@ -41,7 +41,7 @@ def merge(parts: Sequence[ServiceDocument], facts: GatewayFacts) -> dict[str, An
 
 def document_of(name: str, parts: Sequence[ServiceDocument], facts: GatewayFacts) -> dict[str, Any] | None:
     """The document of one service, with the same entries as in the merged one; None if the service does not exist or is
-    hidden. `parts` are all services, because the prefixes of others may be below this one's."""
+    hidden. `parts` are all services, because the prefix of another service may be below the prefix of this service."""
     for part in parts:
         if part.name == name and not part.hidden:
             shown = with_valid_document(part)
@@ -52,8 +52,9 @@ def document_of(name: str, parts: Sequence[ServiceDocument], facts: GatewayFacts
 def assemble(
     parts: Sequence[ServiceDocument], table: PolicyTable, facts: GatewayFacts, info: dict[str, Any], root: str
 ) -> dict[str, Any]:
-    """`root` is the gateway's root, relative to the document's URL, so that it is right behind a path prefix of a
-    proxy, too. It has no final slash, as paths are appended to it (OpenAPI 3.1.1 4.8.5)."""
+    """Builds the document of these services. `root` is the gateway's root relative to the document's URL, so that it
+    stays correct if a proxy in front of the gateway adds a path prefix. It has no final slash, because clients append
+    paths to it (OpenAPI 3.1.1 4.8.5)."""
     paths: dict[str, Any] = {}
     components = shared_components(facts)
     tags, groups, services = [], [], dict[str, Any]()
@@ -81,7 +82,7 @@ def assemble(
 
 
 def with_valid_document(part: ServiceDocument) -> ServiceDocument:
-    """The part; without its document if `parse_document` could not have returned that."""
+    """The part. Its document is removed if `parse_document` would refuse it, so that `merge` never raises."""
     if part.document is None:
         return part
     try:
@@ -116,7 +117,8 @@ def state_without_document(part: ServiceDocument) -> str:
 
 
 def tags_of(part: ServiceDocument, fragment: Fragment) -> list[dict[str, Any]]:
-    """The service's own tag, then the tags of its operations; first those that the document lists, in its order."""
+    """The Tag Objects of a service: one for the service itself, then those of its operations. Of these, the tags that
+    the document lists come first, in the order of the document."""
     own_entry: dict[str, Any] = {"name": part.name, "description": title_of(part)}
     if part.document is None:
         own_entry |= {"x-gateway-state": state_without_document(part)}

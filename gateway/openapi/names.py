@@ -1,4 +1,5 @@
-"""Names in the merged document: each is made of the service's name and its own, independently of other services."""
+"""Makes the names in the merged document. Each consists of the service's name and the name in the service's document,
+so that it does not depend on other services."""
 
 from __future__ import annotations
 
@@ -10,9 +11,11 @@ LIKE_A_SERVICE_WITH_UNDERSCORES = re.compile(r"[a-z0-9]+(_[a-z0-9]+)*\.")
 
 
 def prefixed(service: str, name: str) -> str:
-    """`devices_Device`. No two pairs of service and name make the same name. `a` with `b_C` and `a_b` with `C` would,
-    so a service with an underscore is followed by a dot (`a_b.C`), and a name that looks like such a service and a dot
-    is preceded by a hyphen (`a` with `b.C`: `a-b.C`)."""
+    """The name after the name of its service, as in `devices_Device`. Two different pairs never give the same result.
+
+    With an underscore alone, service `a` with `b_C` and service `a_b` with `C` would. So a dot follows a service that
+    has an underscore (`a_b.C`). Then service `a` with `b.C` would give `a_b.C`, too. So a hyphen follows the service if
+    the name begins like `b.` (`a-b.C`)."""
     if "_" in service:
         return f"{service}.{name}"
     separator = "-" if LIKE_A_SERVICE_WITH_UNDERSCORES.match(name) else "_"
@@ -20,8 +23,8 @@ def prefixed(service: str, name: str) -> str:
 
 
 def tag_name(service: str, tag: str) -> str:
-    """`devices: lamps`, or just `devices` if the tag has the service's name. This form, which people read, is unique
-    because no service's name has a colon."""
+    """The new name of a tag: `devices: lamps`, or just `devices` if the tag has the service's name. It has this form
+    for people, who read it. It is unique, because no service's name has a colon."""
     return service if tag.casefold() == service else f"{service}: {tag}"
 
 
@@ -37,8 +40,8 @@ class UniqueNames:
         self._taken: set[str] = set()
 
     def reserve(self, names: Iterable[str]) -> None:
-        """Assigns each name under itself. Names that need no change come first, so that a changed name never takes the
-        place of one that could have stayed."""
+        """Assigns a name to each of these keys, which are the names in the service's document. Names without forbidden
+        characters come first: otherwise `a b`, which becomes `a_b`, could take the name of an existing `a_b`."""
         for name in sorted(names, key=lambda name: not name or NOT_ALLOWED.search(name) is not None):
             self.assign(name, name)
 

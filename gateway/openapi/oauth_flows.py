@@ -1,4 +1,4 @@
-"""OAuth 2 flows and OpenID Connect in a service's document, as clients of the gateway can use them."""
+"""Reduces the OAuth 2 and OpenID Connect schemes of a service's document to what clients of the gateway can use."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ NO_PUBLIC_ROUTE = "its URL is relative, and no route of the gateway leads there 
 
 
 class TokenUrls:
-    """Maps a service's token URLs to the gateway. `mapping` is the service's, `table` has the policies of all."""
+    """Maps a service's token URLs to the gateway. `mapping` is that of the service, `table` has the policies of all
+    services."""
 
     def __init__(self, document: Mapping[str, Any], mapping: PathMapping, table: PolicyTable) -> None:
         paths = document.get("paths")
@@ -23,14 +24,15 @@ class TokenUrls:
         self._table = table
 
     def client_url(self, url: Any) -> str | None:
-        """The URL relative to the gateway's root, as all URLs of APIs are (OpenAPI 3.1.1 4.6). None for an absolute
-        URL, and if the gateway does not forward a POST without a token there."""
+        """The token URL for clients, relative to the gateway's root, because clients resolve URLs of an API against its
+        server (OpenAPI 3.1.1 4.6). None for an absolute URL, or if the gateway does not forward a POST request without
+        a token to it."""
         try:
             path, query = path_and_query(str(url))
         except ValueError:
             return None
-        # A path that the service documents is its own. Any other one is more likely the client's path of another
-        # service that issues the tokens.
+        # A path in the service's document is a path of the service. Any other path is more likely the path, as clients
+        # call it, of another service that issues the tokens.
         own = self._mapping.client_path(path)
         for candidate in (own, path) if path in self._paths else (path, own):
             policy = self._table.policy_for("POST", candidate) if candidate is not None else None
@@ -58,8 +60,8 @@ def usable_scheme(
     scheme: dict[str, Any], token_urls: TokenUrls, location: Location, omissions: Omissions
 ) -> dict[str, Any]:
     """The OAuth 2 or OpenID Connect scheme with the flows that clients can use: those with absolute URLs, and the
-    password flow if the gateway routes its token URL. Without any usable flow it becomes a bearer scheme, which is how
-    its token is sent. Other schemes are returned unchanged."""
+    password flow if the gateway routes its token URL. A scheme without any usable flow becomes a bearer scheme,
+    because its token is sent as a bearer token. Schemes of other types are returned unchanged."""
     kind = scheme.get("type")
     if kind == "openIdConnect" and not is_absolute(scheme.get("openIdConnectUrl", "http:")):
         omissions.add((location, "openIdConnectUrl"), NO_PUBLIC_ROUTE)

@@ -1,4 +1,4 @@
-"""Copies the objects of a document by `structure`: known fields are visited, unknown ones are left out."""
+"""Copies the objects of a document. Fields that are not in the tables of `object_types` are left out."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from gateway.openapi.omissions import NOT_A_FIELD, WRONG_TYPE, Location, Omissio
 
 
 class Dropped(Enum):
-    """Returned by a visit for a part that is to be left out."""
+    """Returned by a visit in place of a part that is to be left out."""
 
     DROPPED = 0
 
@@ -45,7 +45,7 @@ class ObjectCopier:
     def copied(self, kind: str, node: dict[str, Any], location: Location) -> dict[str, Any]:
         """The copy of an object of this kind at this location."""
         if kind == "callback":
-            # All other keys of a Callback Object are expressions that name URLs.
+            # Apart from $ref and extensions, the keys of a Callback Object are expressions that name URLs.
             return dict(node) if isinstance(node.get("$ref"), str) else self._callback(node, location)
         fields, copy = FIELDS[kind], {}
         for key, value in node.items():
@@ -81,7 +81,8 @@ class ObjectCopier:
         )
 
     def _map(self, items: Iterable[tuple[str, Any, Location, str | None]]) -> dict[str, Any]:
-        """Copies items, each with its key, its location and its kind; an item without a kind is shared."""
+        """The copy of a map. `items` are its entries: key, value, location and kind. A value without a kind is shared,
+        not copied."""
         copy = {}
         for key, item, location, kind in items:
             part = item if kind is None else self._visit(kind, item, location)
@@ -139,8 +140,9 @@ def status_of(key: str) -> str | None:
 
 
 def plain_value(kind: str, key: str, value: Any) -> Any:
-    """The value of a field without objects of the kinds in `structure`; DROPPED if its type is wrong. A number becomes
-    a text where that is required, because YAML reads a title such as 2024 as a number."""
+    """The value of a field that contains no objects of the kinds in `object_types`; DROPPED if an object of this kind
+    can't have this field or a value of this type. A number becomes a text if the field requires a text, because YAML
+    reads a title such as 2024 as a number."""
     if key.startswith("x-"):
         return value
     if kind == "schema":
@@ -148,7 +150,7 @@ def plain_value(kind: str, key: str, value: Any) -> Any:
         if expected is None:
             return value if value is not None or key in LITERAL_KEYWORDS else DROPPED
     elif key == "$ref":
-        # A Reference Object, in place of the object.
+        # The node is a Reference Object in place of an object of this kind.
         return value if isinstance(value, str) and kind in SECTIONS else DROPPED
     else:
         expected = PLAIN_FIELDS[kind].get(key)

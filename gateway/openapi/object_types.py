@@ -1,7 +1,7 @@
 """Which kind of object each field of an OpenAPI object contains (OpenAPI 3.1.1 4.8; JSON Schema 2020-12 for schemas).
 
-By this table, a property named "$ref" or "example" is a property, and an example that looks like a reference is a
-value.
+With this table, a property whose name is "$ref" or "example" is not mistaken for that keyword, and an example that
+looks like a reference is not mistaken for one.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Shape(Enum):
     ONE = 1
     LIST = 2
     MAP = 3
-    # The Responses Object: keys with x- are extensions, all others statuses. In other maps all keys are names.
+    # The Responses Object: keys that begin with x- are extensions, all others statuses. In a MAP, all keys are names.
     STATUSES = 4
     ONE_OR_LIST = 5
     # JSON Schema's `dependencies`: each value is either an object of the kind or a list of texts.
@@ -68,7 +68,7 @@ FIELDS: Final[dict[str, Fields]] = {
         **dict.fromkeys("allOf anyOf oneOf prefixItems".split(), (LIST, "schema")),
         # `definitions` is the name of $defs in older drafts, which generators still write.
         **dict.fromkeys("properties patternProperties dependentSchemas $defs definitions".split(), (MAP, "schema")),
-        # Of older drafts; `upgrade_to_3_1.to_2020_12` replaces them.
+        # A list as `items`, and `dependencies`, are of older drafts; `upgrade_to_3_1.to_2020_12` replaces them.
         "items": (ONE_OR_LIST, "schema"),
         "dependencies": (MAP_OR_TEXTS, "schema"),
         **dict.fromkeys(
@@ -84,12 +84,12 @@ FIELDS: Final[dict[str, Fields]] = {
 
 
 def types(texts: str = "", flags: str = "", lists: str = "", objects: str = "", values: str = "") -> dict[str, type]:
-    """The names of fields with their types; `values` are fields of any type."""
+    """Maps the names of fields, which are separated by spaces, to their types; `values` are fields of any type."""
     named = {str: texts, bool: flags, list: lists, dict: objects, object: values}
     return {name: of for of, names in named.items() for name in names.split()}
 
 
-# All other fields, with their types. Schemas may have any others.
+# The fields that contain no objects, with their types. Schemas may also have any unknown keywords.
 SERIALIZED: Final = types(texts="style", flags="explode allowReserved")
 HEADER: Final = SERIALIZED | types(texts="description", flags="required deprecated", values="example")
 PLAIN_FIELDS: Final[dict[str, dict[str, type]]] = {
@@ -111,10 +111,10 @@ PLAIN_FIELDS: Final[dict[str, dict[str, type]]] = {
     "security_scheme": types(texts="description type name in scheme bearerFormat openIdConnectUrl", objects="flows"),
 }
 PLAIN_KEYWORDS: Final = types(texts="description title", flags="deprecated", objects="externalDocs")
-# Their values may be null.
+# Keywords whose values may be null.
 LITERAL_KEYWORDS: Final = frozenset(["const", "default", "enum", "example", "examples"])
 
-# Their values contain neither schemas nor references.
+# Keywords whose values contain neither schemas nor references.
 VALUE_KEYWORDS: Final = LITERAL_KEYWORDS | frozenset(
     "required type dependentRequired externalDocs xml $vocabulary discriminator".split()
 )

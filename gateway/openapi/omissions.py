@@ -10,8 +10,8 @@ MAX_LISTED = 100
 MAX_POINTER_CHARACTERS = 500
 DROPPED_PARTS = "x-gateway-dropped"
 
-# The location of a part: the location of its container, and its key there; None is the document itself. One pair per
-# step costs the same at any depth; few locations are ever written as pointers.
+# The location of a part: the location of its container, and its key in the container; None is the document itself. A
+# pair costs the same at any depth, unlike a JSON Pointer, which is made only for the few parts that are left out.
 Location: TypeAlias = "tuple[Location, str] | None"
 
 NOT_A_FIELD = "OpenAPI 3.1 has no such field here"

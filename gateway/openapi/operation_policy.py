@@ -1,4 +1,4 @@
-"""Finds the policy of an operation in a document: the one that its requests get at run time."""
+"""Finds the policy that requests for a documented operation get at run time."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from gateway.url_rules import ANY_METHOD, PolicyRule, RestConverter, policy_of, 
 
 
 class UnlockedMap(Map):
-    """Not shared by threads while it is built. Native threads, which merge documents, must not use gevent's locks."""
+    """A map of URL rules without a lock, because native threads merge the documents, and they must not use gevent's
+    locks. It needs no lock: only one thread uses it while it is built, and it does not change afterwards."""
 
     lock_class = nullcontext  # type: ignore[assignment]
 
 
 class PolicyTable:
-    """The policies of all services, found by the router that finds them at run time. `policies` are in the order of
+    """Finds policies with the same router as at run time. `policies` are those of all services, in the order of
     `route_policy.policies_of`."""
 
     def __init__(self, policies: Iterable[RoutePolicy]) -> None:
@@ -31,12 +32,13 @@ class PolicyTable:
             for rule in rules_of(policy)
         ]
         self._rules = UnlockedMap(rules, strict_slashes=False, merge_slashes=False, converters={"rest": RestConverter})
-        # Otherwise the first match would, and several threads may share the finished table.
+        # Sorts the rules now: the first match would do it otherwise, when several threads may already use the table.
         self._rules.update()
 
     def policy_for(self, method: str, template: str) -> RoutePolicy | None:
-        """The policy of a request for this path template; None if the gateway does not forward it (404, 405). A
-        placeholder in the template is a value that no configured path has, as these have no braces."""
+        """The policy of a request for this path template; None if the gateway does not forward the request (404, 405).
+        For the router, a placeholder in the template is a value. The value matches placeholders and `/**` of configured
+        paths, but no literal segment, because literal segments have no braces."""
         try:
             rule, _ = self._rules.bind("gateway").match(template, method, return_rule=True)
         except HTTPException:
@@ -45,9 +47,9 @@ class PolicyTable:
 
 
 def policy_table(parts: Iterable[ServiceDocument]) -> PolicyTable:
-    """The policies of all services, of which none may be missing: their paths may be below another one's prefix."""
+    """The policies of `parts`, which must be all services, because paths of one may be below the prefix of another."""
     return cached_table(tuple(policy for part in parts for policy in part.policies))
 
 
-# A process has one set of policies, and needs the table for each document, whenever one has changed.
+# Cached, because a process has one set of policies, but needs the table for every document after each change.
 cached_table = lru_cache(maxsize=1)(PolicyTable)

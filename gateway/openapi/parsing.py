@@ -13,7 +13,7 @@ from gateway.openapi.yaml_text import InvalidYaml, read_yaml
 MAX_DEPTH = 100  # of nested containers; the deepest known documents have about 40
 MAX_BYTES = 8 * 1024 * 1024
 MAX_NODES = 500_000  # values in the document; an operation of FastAPI with its models has about 100
-MAX_YAML_EVENTS = 200_000  # keys, values and ends of containers; take a second of CPU time
+MAX_YAML_EVENTS = 200_000  # keys, values and ends of containers; so many take a second of CPU time
 MAX_OPERATIONS = 10_000  # each grows by the annotations of the gateway
 SUPPORTED = re.compile(r"3\.[01](\.[0-9].*)?")
 
@@ -65,8 +65,8 @@ def refuse_constant(name: str) -> NoReturn:
 
 
 def check_document(document: dict[str, Any]) -> None:
-    """Raises DocumentError if the document exceeds a bound or has values that JSON does not have. For documents that do
-    not come from `parse_document`."""
+    """Raises DocumentError if the document exceeds a bound or has values that JSON does not have. Public,
+    because documents that `merge` gets need not come from `parse_document`."""
     check_tree(document)
     paths = document.get("paths")
     items = [item for item in paths.values() if isinstance(item, dict)] if isinstance(paths, dict) else []

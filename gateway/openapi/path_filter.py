@@ -33,8 +33,9 @@ def segment_expression(segment: str) -> str:
 
 
 def linear_expression(texts: Sequence[str], wildcard: str) -> str:
-    """An expression for the texts with a wildcard between them. It matches in linear time, however many there are: in
-    an atomic group, each wildcard ends at the first occurrence of the text after it, and is not tried again."""
+    """A regular expression for the texts with a wildcard between each two of them. It matches in linear time, however
+    many wildcards it has: each but the last is in an atomic group, so it ends at the first occurrence of the text after
+    it and is not tried with a longer match."""
     first, *rest = map(re.escape, texts)
     if not rest:
         return first

@@ -11,7 +11,7 @@ from gateway.openapi.inputs import ServiceDocument
 from gateway.openapi.object_types import METHODS
 
 MAX_BASES = 10  # each path is tried with each base path
-MAX_CHARACTERS = 2048  # of a path template: clients call no longer ones, and matching patterns takes time
+MAX_CHARACTERS = 2048  # of a path template; longer ones are left out, because matching patterns takes time
 VARIABLE = re.compile(r"\{([^{}]*)\}")
 
 
@@ -21,12 +21,13 @@ class PathMapping:
     The `servers` of a document (OpenAPI 3.1.1 4.8.5) may put a base path before its paths, as FastAPI's root_path does.
     Their hosts make no difference. A path that already begins with the base path does not get it twice.
 
-    - Prefix kept: the client's path is base path and path. If that is not below the service's prefix but the path alone
-      is, the base path belongs to a location that the gateway does not expose, and is dropped.
-    - Prefix stripped: the service sees what follows the prefix. A base path that ends with the prefix is the one that
-      clients of another proxy use, and is dropped. Any other base path is a part of what the service sees if its URL is
-      relative; in an absolute URL it describes some other proxy, and is dropped.
-    - Prefix replaced: what is below the service's own prefix is below the gateway's. All else as with a kept prefix.
+    - Prefix kept: the client's path is the base path followed by the path. If the result is not below the service's
+      prefix but the path alone is, the base path belongs to a location that the gateway does not expose, and is
+      dropped.
+    - Prefix stripped: the client's path is the prefix followed by the path that the service sees. A base path that ends
+      with the prefix describes what clients of a proxy use, and is dropped. So is a base path in an absolute URL. Any
+      other base path is part of the path that the service sees.
+    - Prefix replaced: the service's own prefix is replaced by the gateway's. Base paths are used as with a kept prefix.
 
     The `servers` of a path or an operation replace the document's. If the path can't be mapped with them, the
     document's are used."""
@@ -39,30 +40,31 @@ class PathMapping:
         self._own_prefixes = [prefix.rstrip("/") for prefix in own_prefixes]
         self._is_replaced = replaced is not None
         self._bases = [""]
-        self._bases = self._relevant(base_paths((part.document or {}).get("servers")))
+        self._bases = self._bases_to_try(base_paths((part.document or {}).get("servers")))
 
     def client_path(self, template: str) -> str | None:
         """The template as clients call it; None if the gateway does not expose it."""
         return self._client_path(template, self._bases)
 
     def methods_by_path(self, template: str, item: Mapping[str, Any]) -> dict[str, list[str]]:
-        """The methods of a Path Item Object, by the paths at which clients call them; without those that the gateway
-        does not expose."""
+        """The methods of a Path Item Object, by the path at which clients call them. Methods that the gateway does not
+        expose are left out."""
         found: dict[str, list[str]] = {}
         default = self.client_path(template)
         for method in METHODS:
             operation = item.get(method)
             if isinstance(operation, dict):
                 servers = operation.get("servers") or item.get("servers")
-                # Cut first: very many paths may refer to the same long list.
+                # The list is cut before it is parsed, because very many paths may refer to the same long list.
                 bases = base_paths(servers[:MAX_BASES]) if isinstance(servers, list) else []
-                path = (self._client_path(template, self._relevant(bases)) if bases else None) or default
+                path = (self._client_path(template, self._bases_to_try(bases)) if bases else None) or default
                 if path is not None:
                     found.setdefault(path, []).append(method)
         return found
 
-    def _relevant(self, bases: Sequence[tuple[str, bool]]) -> list[str]:
-        """The base paths to try."""
+    def _bases_to_try(self, bases: Sequence[tuple[str, bool]]) -> list[str]:
+        """The base paths that are put before a path until the result is below the service's prefix. If the prefix is
+        stripped, it is only one: that of the first relative URL, or without any, that of the document."""
         if self._strips:
             base = next((base for base, is_relative in bases if is_relative), None)
             if base is None:
@@ -93,7 +95,8 @@ def is_below(path: str, prefix: str) -> bool:
 
 
 def base_paths(servers: Any) -> list[tuple[str, bool]]:
-    """The path of each server without a final slash, and whether its URL is relative. Variables have their defaults."""
+    """The path of each server without a final slash, and whether its URL is relative. Variables are replaced
+    by their defaults."""
     found = []
     for server in servers if isinstance(servers, list) else []:
         if not isinstance(server, dict) or not isinstance(server.get("url"), str):
@@ -105,7 +108,8 @@ def base_paths(servers: Any) -> list[tuple[str, bool]]:
         except ValueError:
             continue
         path = parts.path.rstrip("/")
-        # Ignored, as they name no certain path: variables without a default, and relative paths such as "v1" or "..".
+        # URLs that name no certain path are ignored: those with a variable without a default, and with a relative path
+        # such as "v1" or "..".
         if "{" in path or (path and not path.startswith("/")) or "//" in path or "/." in path:
             continue
         found.append((path, not parts.scheme and not parts.netloc))
@@ -113,7 +117,7 @@ def base_paths(servers: Any) -> list[tuple[str, bool]]:
 
 
 def are_on_gateway(servers: Any) -> bool:
-    """Whether all servers are paths on the host of the document, which is the gateway for its clients."""
+    """Whether all servers are on the host that the document comes from: for clients, that is the gateway."""
     return not servers or (
         isinstance(servers, list)
         and len(servers) <= MAX_BASES

@@ -22,7 +22,7 @@ class Target:
 
 
 class References:
-    """The targets in one document. The URL of the document is unknown, so its base URI is empty."""
+    """Finds targets in one document. The URL of the document is unknown, so its base URI is empty."""
 
     def __init__(self, document: dict[str, Any]) -> None:
         self._document = document
@@ -40,7 +40,7 @@ class References:
         fragment = unquote(fragment)
         root = () if not resource else self.index.resources.get(resource)
         if root is None:
-            # Inside of a schema with $id, "#/components/…" is relative to that; authors mean the document all the same.
+            # Inside of a schema with $id, "#/components/…" is relative to that schema, but authors mean the document.
             return None if not reference.startswith("#/") else self._at(pointer_tokens(reference[1:]))
         if fragment and not fragment.startswith("/"):
             anchored = self.index.anchors.get((resource, fragment))
@@ -51,8 +51,8 @@ class References:
         return found
 
     def find_dynamic(self, reference: str, base: str) -> Target | None:
-        """The target of a $dynamicRef, if it does not depend on the schemas from which it is reached: only one schema
-        has that $dynamicAnchor (JSON Schema 2020-12 8.2.3.2). Else None."""
+        """The target of a $dynamicRef; None if there is none, or if several schemas have that $dynamicAnchor: then the
+        target depends on the schemas from which the reference is reached (JSON Schema 2020-12 8.2.3.2)."""
         found = self.find(reference, base)
         name = unquote(reference.partition("#")[2])
         if found is None or self.index.dynamic_counts.get(name, 0) > 1:
@@ -104,7 +104,7 @@ def unescaped(token: str) -> str:
 
 
 class Index:
-    """Every $id and anchor of a document's schemas. If two are equal, one of them applies."""
+    """Every $id and anchor of a document's schemas. Of two equal ones, the first that is found applies."""
 
     def __init__(self, document: dict[str, Any]) -> None:
         self.resources: dict[str, Tokens] = {}

@@ -1,15 +1,15 @@
 """Rewrites parts of one service's document for the merged one: prefixes names, follows references, upgrades 3.0 to 3.1.
 
-Only the parts that a caller passes in, and the targets of their references, are rewritten. Components that only hidden
-or unmapped operations use are left out.
+Only the parts that a caller passes in, and the targets of their references, are rewritten. So components that only
+hidden or unmapped operations use are left out.
 
 - A reference to a component becomes a reference to its new name. The target of any other reference (`#/paths/…`,
   `…/$defs/X`, an anchor, a `$id`) becomes a component, because paths change and anchors of two services may be equal.
 - `$id`, `$anchor` and `$dynamicAnchor` are left out, as nothing refers to them any more. A `$dynamicRef` becomes a
   `$ref` if its target does not depend on the schemas from which it is reached.
-- References without a target, and into other documents, which clients could not load through the gateway: a schema,
-  response or request body becomes one that allows anything and has the reference in `x-gateway-unresolved`; other parts
-  are left out.
+- A reference is unresolved if it has no target or if its target is in another document, which clients could not load
+  through the gateway. A schema, response or request body with an unresolved reference becomes one that allows anything
+  and has the reference in `x-gateway-unresolved`. Other parts with an unresolved reference are left out.
 - Values (examples, defaults, enum, const, extensions) are copied unchanged. Unknown keywords of schemas may contain
   schemas, so references in them are followed.
 - `omissions` lists all that is left out.
@@ -43,11 +43,13 @@ IDENTIFIERS = ("$id", "$anchor", "$dynamicAnchor")
 
 
 class Rewriter:
-    """Rewrites parts of one document. After `rewrite_components`, `components` has the targets of their references.
+    """Rewrites parts of one document with `rewrite`; `rewrite_components` then fills `components` with the targets of
+    the references in these parts.
 
-    The caller fills `client_paths` and `operation_ids` before the first call of `rewrite`: for each documented
-    operation, its template and method in the service's document with the client's path, and its operationId with the
-    new one. Links to other operations are left out."""
+    Before the first call of `rewrite`, the caller adds each operation of the merged document to `client_paths` and
+    `operation_ids`. `client_paths` maps the path template and method in the service's document to the client's path,
+    `operation_ids` maps the operationId in the service's document to the new one. Links to other operations are left
+    out."""
 
     def __init__(
         self,
@@ -77,7 +79,8 @@ class Rewriter:
         return self._visit(kind, node, location)
 
     def rewrite_components(self) -> None:
-        """Rewrites the targets of references in the parts so far, and the targets of references in them."""
+        """Rewrites the targets of all references in the rewritten parts, then the targets of references in those
+        targets, and so on."""
         while self._lookup.pending:
             kind, target, name = self._lookup.pending.popleft()
             node = target.node
@@ -87,7 +90,7 @@ class Rewriter:
             self.components.setdefault(SECTIONS[kind], {})[name] = self._visit(kind, node, location_of(target.tokens))
 
     def scheme_name(self, name: str) -> str | None:
-        """The new name of a security scheme; the scheme becomes a component."""
+        """The new name of a security scheme, which becomes a component; None if there is no such scheme."""
         return self._lookup.component_name("security_scheme", self._lookup.security_scheme(name))
 
     def scheme(self, name: str) -> dict[str, Any] | None:
@@ -96,8 +99,8 @@ class Rewriter:
         return target.node if target else None
 
     def login_name(self, name: str) -> str | None:
-        """As `scheme_name`, if clients can get a token by this scheme's password flow through the gateway; else
-        None."""
+        """The new name of a security scheme, as from `scheme_name`; None if clients can't get a token through the
+        gateway by the password flow of this scheme."""
         scheme = self.scheme(name)
         return self.scheme_name(name) if scheme is not None and has_password_login(scheme, self._token_urls) else None
 
@@ -122,7 +125,7 @@ class Rewriter:
         elif kind == "request_body":
             copy.setdefault("content", {})
         elif kind == "operation":
-            self._name_operation(copy, location)
+            self._rewrite_callback_operation(copy, location)
         elif kind == "path_item":
             self._drop(copy, "servers", location, OTHER_SERVERS)
         elif kind == "security_scheme":
@@ -140,7 +143,7 @@ class Rewriter:
                 node = without_ref_siblings(node)
             schema = self._copied("schema", self._discriminators.with_branches(node, self._base), location)
             for keyword in IDENTIFIERS:
-                # Left out even if it is not a text, which has no meaning in a schema.
+                # An identifier that is not a text is removed, too: it has no meaning.
                 schema.pop(keyword, None)
             for keyword in ("$ref", "$dynamicRef"):
                 if keyword in schema:
@@ -168,7 +171,9 @@ class Rewriter:
         if not isinstance(discriminator, dict):
             self._omissions.add((location, "discriminator"), WRONG_TYPE)
             return
-        schema["discriminator"] = self._discriminators.mapped(discriminator, self._base, self._reference_to_schema)
+        schema["discriminator"] = self._discriminators.with_new_targets(
+            discriminator, self._base, self._reference_to_schema
+        )
         given, mapping = discriminator.get("mapping"), schema["discriminator"].get("mapping", {})
         for value in given if isinstance(given, dict) else ():
             if value not in mapping:
@@ -207,7 +212,7 @@ class Rewriter:
     def _reference(self, kind: str, node: dict[str, Any], location: Location) -> Any:
         target = self._references.find(node["$ref"], self._base)
         if kind == "link":
-            # Written out, because whether a link stays depends on its target.
+            # A reference to a link is replaced by the link, because whether the link stays depends on its operation.
             link = self._lookup.follow(kind, target)
             if link is not None:
                 return self._link(link.node, location)
@@ -233,7 +238,7 @@ class Rewriter:
         return link if leads_somewhere else DROPPED
 
     def _rewrite_operation_ref(self, link: dict[str, Any]) -> bool:
-        """Makes the link lead to the same operation in the merged document; False if that does not have it."""
+        """Makes the link lead to the same operation in the merged document; False if it does not have the operation."""
         reference = link.get("operationRef")
         if not isinstance(reference, str):
             return False
@@ -246,8 +251,9 @@ class Rewriter:
         link["operationRef"] = f"#/paths/{path}/{target.tokens[2]}"
         return True
 
-    def _name_operation(self, operation: dict[str, Any], location: Location) -> None:
-        """For operations of callbacks, which clients respond to. `fragment` builds these fields of all others."""
+    def _rewrite_callback_operation(self, operation: dict[str, Any], location: Location) -> None:
+        """Rewrites operationId, tags and security of an operation in a callback, and leaves its servers out. `fragment`
+        builds these fields of all other operations."""
         self._drop(operation, "servers", location, OTHER_SERVERS)
         if identifier := text_of(operation.pop("operationId", None)):
             operation["operationId"] = self.operation_names.assign(object(), identifier)
@@ -274,7 +280,7 @@ def unresolved(kind: str, reference: str) -> Any:
 
 
 def shortened(reference: str) -> str:
-    """The reference without host and directories of another document, which may be internal."""
+    """The reference without host and directories of the URL of another document, because they may be internal."""
     location, separator, fragment = reference.partition("#")
     return location.partition("?")[0].rpartition("/")[2] + separator + fragment
 

@@ -2,7 +2,7 @@
 
 If the policy requires a token:
 
-- The gateway's schemes replace the service's bearer, OAuth 2 and OpenID Connect schemes, because all of them are the
+- The gateway's schemes replace the service's bearer, OAuth 2 and OpenID Connect schemes, because all of them use the
   Authorization header, which the gateway verifies. Each way to send the token is an alternative: the header, the cookie
   if one is configured, and the header with a token of the service's own password flow, if the gateway routes its token
   URL.
@@ -10,8 +10,8 @@ If the policy requires a token:
 - Basic and other uses of Authorization are impossible beside a bearer token: such an alternative is left out.
 
 If the policy requires no token, the Authorization header reaches the service, and the service's schemes stay, under
-prefixed names. In both cases, what clients can't send to the service is left out: client certificates, as the gateway
-terminates TLS, and headers that the gateway drops or sets itself.
+prefixed names. With or without a token, credentials that clients can't send to the service are left out: client
+certificates, because the gateway terminates TLS, and headers that the gateway drops or sets itself.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from gateway.route_policy import RoutePolicy
 BEARER = "gatewayBearer"
 COOKIE = "gatewayCookie"
 NEVER_FORWARDED = "the gateway drops or sets this header, so clients can't send it to the service"
-# Bounds the alternatives of a service that an operation has, in values and characters: each is repeated for every
-# operation of the document.
+# The most alternatives of the service for one operation, in values and characters together. It is bounded, because they
+# are repeated for every operation of the document.
 MAX_ALTERNATIVES_SIZE = 5_000
 Requirement = dict[str, list[str]]
 
@@ -45,7 +45,7 @@ class SentAs(Enum):
 
 
 class Security:
-    """The Security Requirement Objects of one service's operations."""
+    """Makes the Security Requirement Objects of one service's operations."""
 
     def __init__(self, rewriter: Rewriter, facts: GatewayFacts, omissions: Omissions) -> None:
         self._rewriter = rewriter
@@ -55,8 +55,8 @@ class Security:
 
     def requirements(self, policy: RoutePolicy, declared: Any, location: Location) -> list[Requirement]:
         """The `security` of an operation (OpenAPI 3.1.1 4.8.30): a list of alternatives, each with all schemes that it
-        requires; `[]` if none are required. `declared`, at `location`, is the service's own list. The scopes of the
-        policy are listed as those of the gateway's schemes."""
+        requires; `[]` if none are required. `declared`, at `location`, is the service's own list. The gateway's
+        schemes have the scopes of the policy."""
         # Cached, because most operations have the list that the document declares for all of them.
         key = policy.name, id(declared)
         if key not in self._requirements:
@@ -66,7 +66,7 @@ class Security:
 
     def _combined(self, policy: RoutePolicy, alternatives: list[Any], location: Location) -> list[Requirement]:
         """The gateway's alternatives, each combined with each of the service's."""
-        # Keyed by their text, because comparing each with all others would take quadratic time.
+        # Keyed by their text, to leave out equal ones: comparing each with all others would take quadratic time.
         found: dict[str, Requirement] = {}
         size = 0
         for index, alternative in enumerate(alternatives):
@@ -140,6 +140,7 @@ def how_sent(scheme: dict[str, Any] | None, facts: GatewayFacts) -> SentAs:
 
 
 def is_dropped_header(name: str, facts: GatewayFacts) -> bool:
-    """Whether services never receive a client's header of this name. The server drops names with an underscore."""
+    """Whether services never receive a client's header of this name. gunicorn drops
+    headers whose names have an underscore."""
     stripped = {normal(header) for header in facts.stripped_headers}
     return "_" in name or normal(name) in stripped or is_never_forwarded(normal(name))

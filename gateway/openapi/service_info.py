@@ -1,4 +1,4 @@
-"""The Info Object of a service's document (OpenAPI 3.1.1 4.8.2)."""
+"""Reads the Info Object of a service's document (OpenAPI 3.1.1 4.8.2)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ def info_of(document: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def info_fields(info: Mapping[str, Any]) -> dict[str, Any]:
-    """The valid fields and extensions except title and version. `x-gateway-` is reserved for the gateway."""
+    """The valid fields and extensions except title and version. Extensions of the service that begin with `x-gateway-`
+    are invalid, because the gateway uses these names itself."""
     valid = {key: valid_value(key, value) for key, value in info.items()}
     return {key: value for key, value in valid.items() if value is not None}
 

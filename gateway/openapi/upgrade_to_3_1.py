@@ -2,8 +2,8 @@
 
 Changes in documents of OpenAPI 3.0:
 
-- `nullable: true` allows null. Strictly by 3.0.3 it has no effect beside `$ref` or without `type`, yet it is widely
-  used in this way, and a client that expects null is safe in both cases.
+- `nullable: true` allows null. By OpenAPI 3.0.3 it has no effect beside `$ref` or without `type`. It is widely used
+  there nevertheless, so it allows null there, too: a client that expects null works whether or not null is sent.
 - Boolean `exclusiveMinimum` and `exclusiveMaximum` become numbers; without the limit that they modify, they are left
   out.
 - `example` becomes a list, `examples`. Parameters and media types keep `example`, which is not deprecated there.
@@ -33,7 +33,7 @@ def is_openapi_3_0(document: dict[str, Any]) -> bool:
 
 
 def without_ref_siblings(schema: dict[str, Any]) -> dict[str, Any]:
-    """A schema of 3.0 as it is in its document, without the keywords that 3.0 ignores beside its `$ref`."""
+    """A schema of OpenAPI 3.0, not converted yet, without the keywords that 3.0 ignores beside `$ref`."""
     if "$ref" not in schema:
         return schema
     return {key: value for key, value in schema.items() if key in ("$ref", "nullable") or is_annotation(key)}
@@ -69,7 +69,7 @@ def split_dependencies(schema: dict[str, Any], dependencies: dict[str, Any]) -> 
 
 
 def upgraded(schema: dict[str, Any]) -> dict[str, Any]:
-    """A schema of 3.0 as one of 3.1. May change the schema that is passed in, as `to_2020_12` does."""
+    """The schema converted from OpenAPI 3.0 to 3.1. May change the schema that is passed in, as `to_2020_12` does."""
     nullable = schema.pop("nullable", False) is True
     if "example" in schema:
         example = schema.pop("example")
@@ -92,7 +92,7 @@ def upgrade_limit(schema: dict[str, Any], exclusive: str, inclusive: str) -> Non
 
 
 def allow_null(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema, which also allows null."""
+    """The schema, changed so that it also allows null."""
     if any(key in schema for key in COMPOSITIONS):
         outside = {key: value for key, value in schema.items() if is_annotation(key)}
         inside = {key: value for key, value in schema.items() if not is_annotation(key)}

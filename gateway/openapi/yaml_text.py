@@ -49,8 +49,8 @@ class OpenContainer:
     value: list[Any] | dict[str, Any]
     anchor: str | None
     key: str | None = None
-    # The values of << keys. The mapping's own keys take precedence over theirs, earlier ones over later ones (YAML 1.1
-    # merge type).
+    # The mappings that are the values of << keys. The container's own keys take precedence over the keys of these
+    # mappings, and earlier mappings over later ones (YAML 1.1 merge type).
     merged: list[Any] = field(default_factory=list)
 
 
@@ -153,8 +153,8 @@ class Builder:
 
 
 def scalar(event: Any) -> Any:
-    """A plain scalar by the core schema (YAML 1.2.2 10.3.2), any other one as text. Numbers that JSON does not have
-    stay texts."""
+    """The value of a scalar. The core schema (YAML 1.2.2 10.3.2) says what a plain scalar is; any other scalar is a
+    text. Numbers that JSON does not have, such as infinity, stay texts."""
     check_tag(event.tag)
     text: str = event.value
     if event.tag is not None and event.tag.endswith(":str"):
