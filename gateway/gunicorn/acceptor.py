@@ -11,7 +11,7 @@ from gevent.server import StreamServer
 from gateway.gunicorn.connection_eviction import ClientConnections
 from gateway.system.resource_exhaustion import RESOURCE_EXHAUSTION, is_exhaustion
 
-# How many waiting connections are closed at a time if there is no room for new ones.
+# If there is no room for new connections, this many are closed at a time, of those that wait for a request.
 EVICTED_AT_ONCE = 32
 PAUSE_SECONDS = 0.05
 
@@ -49,7 +49,8 @@ class Acceptor(StreamServer):  # type: ignore[misc]
             self.do_handle(*accepted)
 
     def do_read(self) -> Any:
-        """A connection and its client's address; None if there is none or no descriptor is free."""
+        """Accepts a connection: its socket and its client's address. None if none is waiting, or if no descriptor is
+        free."""
         try:
             return super().do_read()
         except OSError as error:

@@ -1,8 +1,7 @@
 """Extends gunicorn's master (its arbiter): replaces workers without a gap, survives a failed fork, announces a
 shutdown, and restarts the private Redis.
 
-gunicorn has no hooks for that, so some methods of the arbiter are replaced.
-"""
+gunicorn has no hooks for this, so some methods of the arbiter are replaced."""
 
 from __future__ import annotations
 
@@ -19,14 +18,14 @@ from gateway.redis.private_server import PrivateRedis, url_file
 from gateway.system.shutdown import GATEWAY_SHUTDOWN
 
 RETRY_SECONDS = 1.0
-# Includes workers that finish their last requests: repeated reloads must not fill the memory.
+# This includes workers that finish their last requests: repeated reloads must not fill the memory.
 MAX_PROCESSES_PER_WORKER = 3
 
 log = logging.getLogger("gunicorn.error")
 
 
 class ReloadDone(Exception):
-    """Skips the rest of gunicorn's reload, which waits for the old workers."""
+    """Raised within gunicorn's reload to skip its last part, which waits for the old workers."""
 
 
 class ArbiterExtension:
@@ -41,7 +40,7 @@ class ArbiterExtension:
         self._spawn_worker, self._reap_workers = server.spawn_worker, server.reap_workers
         self._is_reloading = False
         self._must_log_reload = False
-        # Workers up to this age were started before the last reload.
+        # gunicorn numbers its workers by age. Workers up to this number were started before the last reload.
         self._age_at_reload = 0
         self._retry_at = float("-inf")
         self._logged_count = 0
@@ -56,8 +55,8 @@ class ArbiterExtension:
         self._stop(graceful)
 
     def reload(self) -> None:
-        """Loads the configuration. `manage_workers` then replaces the workers while signals are still handled: gunicorn
-        would wait for the old ones, which may have streams to finish."""
+        """Loads the configuration. The workers are replaced later, by `manage_workers`, while the master still handles
+        signals. gunicorn's own reload would wait for the old workers, which may have streams to finish."""
         server = self._server
         self._age_at_reload, self._is_reloading = server.worker_age, True
         try:
@@ -66,7 +65,8 @@ class ArbiterExtension:
         except SystemExit:
             if server.app.cfg is server.cfg:
                 raise
-            # gunicorn exits if its configuration can't be loaded, which is right only at the start.
+            # gunicorn exits if its configuration can't be loaded. That is right at the start; here the old one stays in
+            # force.
             server.app.cfg = server.cfg
             log.error("not reloaded: gunicorn's own configuration can't be used")
         finally:
@@ -82,12 +82,12 @@ class ArbiterExtension:
         had_successor = self._server.reexec_pid
         self._reap_workers()
         if had_successor and not self._server.reexec_pid:
-            # The gateway that USR2 started wrote the URL of its own Redis, and has ended.
+            # The gateway that USR2 started has ended. It had overwritten the files with the URL of its own Redis.
             self.write_redis_url_files()
 
     def manage_workers(self) -> None:
-        """Starts missing workers, beside those that finish their last requests, which may take long. Ends workers of an
-        earlier configuration when new ones serve."""
+        """Starts missing workers. Workers that finish their last requests, which may take long, don't count. Workers of
+        an earlier configuration are ended once new ones serve."""
         if self.redis is not None:
             self.redis.restart_if_ended()
         server = self._server
@@ -111,18 +111,19 @@ class ArbiterExtension:
         self._log_count(len(staying) - len(surplus))
 
     def log_when_reloaded(self) -> None:
-        """Has `manage_workers` log it when the workers of the new configuration serve."""
+        """Makes `manage_workers` log a line once the workers of the new configuration serve."""
         self._must_log_reload = True
 
     def write_redis_url_files(self) -> None:
-        """Writes the URL of the private Redis for commands, in a file for each address. Called only once the addresses
-        are listened on: a gateway that finds its port in use must not overwrite the file of the one that uses it."""
+        """Writes the URL of the private Redis to a file for each listening address, where `flask` commands find it.
+        Called only when the gateway listens: a gateway that finds its port in use must not overwrite the file of the
+        gateway that uses the port."""
         if self.redis is not None:
             self.redis.write_url_files([url_file(instance_folder(), address) for address in self._listeners.addresses])
 
     def _try_spawn(self) -> bool:
-        """Starts a worker; whether that succeeded. If the system has no process to give, it is tried again a second
-        later: gunicorn would end the gateway."""
+        """Starts a worker. Returns False if the system can't start a process; `manage_workers` then tries again after a
+        second. gunicorn itself would end the gateway."""
         signal.pthread_sigmask(signal.SIG_BLOCK, MASTER_SIGNALS)
         try:
             self._spawn_worker()
@@ -135,7 +136,7 @@ class ArbiterExtension:
         return True
 
     def _log_count(self, workers: int) -> None:
-        """gunicorn's metric for its `statsd_host`."""
+        """Logs the number of workers for gunicorn's `statsd_host`, as gunicorn's own `manage_workers` does."""
         if workers != self._logged_count:
             self._logged_count = workers
             metric = {"metric": "gunicorn.workers", "value": workers, "mtype": "gauge"}

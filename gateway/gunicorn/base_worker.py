@@ -17,7 +17,7 @@ from gateway.system.shared_flag import SharedFlag
 from gateway.system.shutdown import WORKER_SHUTDOWN
 from gateway.telemetry.telemetry import telemetry_of
 
-# Handled by the master as well as by a worker.
+# The master and its workers both handle these signals.
 MASTER_SIGNALS = frozenset([signal.SIGTERM, signal.SIGQUIT, signal.SIGINT, signal.SIGUSR1])
 MIN_LIFETIME_SECONDS = 5.0
 RETRY_SECONDS = 1.0
@@ -36,10 +36,11 @@ class GatewayWorker(ProblemResponses):
     _next_memory_check = 0.0
 
     def __init__(self, *arguments: Any) -> None:
-        """Called in the master before it forks, so that master and worker share the flags."""
+        """Called in the master before the fork, so that master and worker share the flags."""
         super().__init__(*arguments)
         self.is_serving = SharedFlag()
-        # Accepts no more connections and finishes its requests. The master starts another worker in its place.
+        # Set when this worker accepts no more connections and finishes its requests. The master starts another worker
+        # in its place.
         self.is_leaving = SharedFlag()
 
     @property
@@ -51,15 +52,16 @@ class GatewayWorker(ProblemResponses):
         # Ctrl-C on a terminal goes to all processes. The master handles it and ends the workers.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         WORKER_SHUTDOWN.open()
-        # Blocked by the master before the fork: until here the worker had the master's handlers, and a signal would
-        # have had no effect.
+        # The master blocked these signals before the fork. Until here the worker had the master's handlers, in which a
+        # signal would have had no effect.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, MASTER_SIGNALS)
-        # With a limit that is too low for any worker, each one still serves for a moment.
+        # If `max_worker_memory_mib` is too low for any worker, each worker still serves for a moment.
         self._next_memory_check = time.monotonic() + MIN_LIFETIME_SECONDS
 
     def init_process(self) -> None:
-        """If a worker can't start, gunicorn ends the whole gateway. That is right unless a worker has served before:
-        then a file may just be being replaced, or a thread be missing for a moment, and another worker tries again."""
+        """Starts the worker. If the start fails after any worker has served, only this process exits, and another
+        worker tries: a file may just be being replaced, or no thread be available for a moment. If no worker has served
+        yet, gunicorn ends the whole gateway."""
         try:
             super().init_process()  # type: ignore[misc]
         except Exception as error:
@@ -69,18 +71,18 @@ class GatewayWorker(ProblemResponses):
             text = "this worker can't start, and another one will try: %s"
             self.log.error(text, error, exc_info=None if is_expected else error)
             time.sleep(RETRY_SECONDS)
-            # Not gunicorn's exit code for a worker that can't start, which would end the gateway.
+            # The master then starts another worker. gunicorn's own exit code for a failed start would end the gateway.
             sys.exit(1)
 
     def handle_usr1(self, sig: int, frame: Any) -> None:
-        """Opens the log files again, after log rotation."""
+        """Opens the log files again after a log rotation."""
         super().handle_usr1(sig, frame)  # type: ignore[misc]
-        # The signal may come before there is an application.
+        # The signal may arrive before the application is loaded.
         if telemetry := telemetry_of(getattr(self, "wsgi", None)):
             telemetry.reopen_log()
 
     def notify(self) -> None:
-        """Called about once a second."""
+        """Shows the master that this worker is alive, and checks its memory. Called about once a second."""
         super().notify()  # type: ignore[misc]
         limit_mib, now = self.settings.max_worker_memory_mib, time.monotonic()
         if limit_mib and self.alive and now >= self._next_memory_check:

@@ -20,17 +20,17 @@ from gevent import Greenlet, GreenletExit, get_hub, getcurrent
 
 from gateway.system.sockets import peek
 
-# After a response the client's next request may be on its way for this long.
+# After a response, a connection is not idle for this long: the client's next request may be on its way.
 IDLE_AFTER_SECONDS = 0.5
 
 
 class Evicted(BaseException):
-    """Raised in a greenlet that waits for a request, to close its connection."""
+    """Raised in a greenlet that waits for a request, so that it closes its connection."""
 
 
 @dataclass(slots=True, eq=False)
 class ClientConnection:
-    """A client's connection; `waiting_since` is when it began to wait for a request, in monotonic seconds."""
+    """A client's connection. `waiting_since` is the time when it began to wait for a request, in monotonic seconds."""
 
     greenlet: Greenlet
     socket: socket.socket
@@ -38,14 +38,14 @@ class ClientConnection:
 
     @property
     def is_idle(self) -> bool:
-        """Whether it can be closed without losing a request. A client that sends one request after the other has the
-        next one on its way (RFC 9112 9.5)."""
+        """Whether the connection can be closed without losing a request. Just after a response it can't: the client may
+        have sent its next request already (RFC 9112 9.5)."""
         return time.monotonic() - self.waiting_since > IDLE_AFTER_SECONDS
 
 
 class RequestWait:
-    """While entered, the current greenlet waits for a request head and may be evicted. Suppresses the eviction, and the
-    end of the worker."""
+    """Context in which the current greenlet waits for a request head and may be evicted. If it is evicted, or the
+    worker ends it, the context suppresses the exception."""
 
     __slots__ = ("_connection", "_waiting")
 
@@ -65,8 +65,8 @@ class RequestWait:
 
 
 class ClientConnections:
-    """All connections of a worker; `waiting` has those that wait for a request, the longest waiting first. One address
-    may have `max_per_client` connections; 0 is no limit."""
+    """All connections of a worker. `waiting` has the connections that wait for a request, the longest waiting first.
+    One address may have `max_per_client` connections; 0 is no limit."""
 
     def __init__(self, max_per_client: int) -> None:
         self.waiting: dict[ClientConnection, None] = {}
@@ -85,8 +85,8 @@ class ClientConnections:
 
     @contextmanager
     def registered(self, client: socket.socket, address: Any) -> Iterator[bool]:
-        """Registers the connection of the current greenlet. Yields whether it may be served: False if its client has
-        too many."""
+        """Registers the connection of the current greenlet. Yields True if the connection may be served, False if its
+        client has too many connections."""
         greenlet, peer = getcurrent(), address[0] if address else ""
         self._all[greenlet] = ClientConnection(greenlet, client)
         self._per_client[peer] += 1

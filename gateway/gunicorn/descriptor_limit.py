@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import resource
 
-# For each client connection one to an upstream; and what a worker needs besides.
+# A client connection needs one for itself and one for its upstream connection. The worker needs others besides.
 DESCRIPTORS_PER_CONNECTION = 2
 OTHER_DESCRIPTORS = 100
 

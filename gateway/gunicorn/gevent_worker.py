@@ -30,16 +30,16 @@ from gateway.system.resource_exhaustion import RESOURCE_EXHAUSTION
 from gateway.system.shared_flag import SharedFlag
 from gateway.system.shutdown import GATEWAY_SHUTDOWN, WORKER_SHUTDOWN, share_to_end
 
-# Native threads of gevent, which resolve names. A name whose server does not reply occupies one.
+# gevent's native threads, which resolve names. A lookup occupies its thread until the name server replies.
 RESOLVER_THREADS = 64
-# What requests have left in a quick shutdown.
+# The time that a quick shutdown gives to running requests.
 QUICK_SHUTDOWN_SECONDS = 1.0
 UNREAD_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True)
 class ListenerAddress:
-    """In place of the listener, whose address gunicorn reads for each connection, also after the listener was
+    """Replaces the listener where gunicorn reads its address: for each connection, also after the listener was
     closed."""
 
     address: Any
@@ -52,27 +52,27 @@ class GeventWorker(GatewayWorker, GunicornGeventWorker):  # type: ignore[misc]
     """Serves each connection in a greenlet. Exits as soon as its last request is finished. Makes room for new
     connections by closing those that have waited longest for a request."""
 
-    # When requests are cut, in a quick shutdown.
+    # The time when a quick shutdown cuts requests; infinite without a quick shutdown.
     _quick_deadline = float("inf")
     _gateway_shutdown_seen_at: float | None = None
 
     def init_process(self) -> None:
         self.connections = ClientConnections(self.settings.connections_per_client)
         self._keepalive_seconds: int = self.cfg.keepalive
-        # gunicorn's own access log, beside the gateway's, for those who configure one.
+        # Whether gunicorn's own access log is configured; the gateway's log does not depend on it.
         self._has_gunicorn_log = bool(self.cfg.accesslog or self.cfg.statsd_host or self.cfg.syslog)
         super().init_process()
 
     def handle_quit(self, sig: int, frame: Any) -> None:  # noqa: ARG002 - a signal handler's
-        """Begins a quick shutdown: SIGQUIT, which the master also sends for Ctrl-C. gunicorn's own handler would cut
-        every request 0.1 s later."""
+        """Handles SIGQUIT, which the master also sends after Ctrl-C: begins a quick shutdown. gunicorn's own handler
+        would cut every request 0.1 s later."""
         self._quick_deadline = min(self._quick_deadline, time.monotonic() + QUICK_SHUTDOWN_SECONDS)
         self.alive = False
 
     def run(self) -> None:
         self._prepare_hub()
         self._pool = Pool(self.worker_connections)
-        # The handshake is done in `handle`, where it has a deadline and its connection can be evicted.
+        # `handle` does the TLS handshake: there it has a deadline, and its connection can be evicted.
         tls = {"ssl_context": ssl_context(self.cfg), "do_handshake_on_connect": False} if self.cfg.is_ssl else {}
         acceptors = []
         for listener in self.sockets:
@@ -87,15 +87,15 @@ class GeventWorker(GatewayWorker, GunicornGeventWorker):  # type: ignore[misc]
             next_check_seconds = evict_slow_heads(self.connections, self._keepalive_seconds)
             if self._pool.full():
                 self.connections.evict(EVICTED_AT_ONCE)
-            # Signals write to gunicorn's pipe.
+            # gunicorn's signal handling writes to this pipe, so a signal ends the wait.
             if select([self.PIPE[0]], [], [], min(1.0, next_check_seconds))[0]:
                 os.read(self.PIPE[0], 4096)
         self._shut_down(acceptors)
 
     @staticmethod
     def _prepare_hub() -> None:
-        """Logs a lack of memory in gevent's loop once in a while. gevent prints each error there and continues, and
-        without memory every callback fails."""
+        """Prepares gevent's loop: if memory runs out, one line is logged once in a while. gevent would print an error
+        for every callback that fails, and without memory every callback fails."""
         hub = gevent.get_hub()
         hub.threadpool.maxsize = RESOLVER_THREADS
         gevent_handler = hub.handle_error
@@ -110,21 +110,23 @@ class GeventWorker(GatewayWorker, GunicornGeventWorker):  # type: ignore[misc]
 
     def _set_for_master(self, flag: SharedFlag) -> None:
         flag.set()
-        # Wakes the master up, which checks the flags of its workers once a second otherwise.
+        # Wakes the master up. Otherwise it checks the flags of its workers only once a second.
         os.kill(self.ppid, signal.SIGCHLD)
 
     def _shut_down(self, acceptors: Sequence[Acceptor]) -> None:
-        """Accepts no more connections, closes those that wait, and lets requests finish within `graceful_timeout`."""
+        """Accepts no more connections, closes those that wait for a request, and lets requests finish within
+        `graceful_timeout`."""
         self._set_for_master(self.is_leaving)
         self._shutdown_began = time.monotonic()
-        # Before gunicorn's master kills this process: the requests that are cut can still be logged.
+        # Requests are cut before gunicorn's master kills this process, so that they can still be logged.
         grace = max(self.cfg.graceful_timeout - 1, self.cfg.graceful_timeout / 2)
         self._deadline = self._shutdown_began + grace
         if GATEWAY_SHUTDOWN.is_set:
             self._drain(until=min(self._deadline, self._shutdown_began + self.settings.drain_seconds))
         for acceptor in acceptors:
             if GATEWAY_SHUTDOWN.is_set:
-                # If only this worker ends, other workers accept them.
+                # The whole gateway shuts down. If only this worker ended, other workers would accept the pending
+                # connections.
                 acceptor.accept_pending()
             acceptor.close()
         while self._pool and time.monotonic() < min(self._deadline, self._quick_deadline):
@@ -151,7 +153,7 @@ class GeventWorker(GatewayWorker, GunicornGeventWorker):  # type: ignore[misc]
         WORKER_SHUTDOWN.end_streams(share)
 
     def _drain(self, until: float) -> None:
-        """Serves on while /readyz already reports the shutdown to load balancers."""
+        """Continues to serve for a time while /readyz already reports the shutdown to load balancers."""
         while (remaining := min(until, self._quick_deadline) - time.monotonic()) > 0:
             self.notify()
             self._end_event_streams()
@@ -166,8 +168,8 @@ class GeventWorker(GatewayWorker, GunicornGeventWorker):  # type: ignore[misc]
             if not may_be_served:
                 self.refuse(client, addr, TooManyConnections(), None)
                 with suppress(OSError):
-                    # Closing with an unread request would reset the connection, and the response could be lost
-                    # (RFC 9112 9.6). What has not arrived is not waited for.
+                    # Closing the connection with an unread request would reset it, and the client could lose the
+                    # response (RFC 9112 9.6). Only bytes that have arrived are read.
                     client.settimeout(0)
                     client.recv(UNREAD_BYTES)
                 client.close()
@@ -177,7 +179,8 @@ class GeventWorker(GatewayWorker, GunicornGeventWorker):  # type: ignore[misc]
             super().handle(listener, client, addr)
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> bool:
-        """gunicorn's, less its hooks. Raises StopIteration to end the connection, OSError if the client ended it."""
+        """Serves a request like gunicorn's method, but without calling gunicorn's hooks. Raises StopIteration to end
+        the connection, OSError if the client ended it."""
         started = datetime.now() if self._has_gunicorn_log else None  # noqa: DTZ005 - for a difference
         response, environ = create(req, sock, addr, listener_name, self.cfg)
         environ["wsgi.multithread"] = True
@@ -206,7 +209,8 @@ class GeventWorker(GatewayWorker, GunicornGeventWorker):  # type: ignore[misc]
         except Exception as error:
             if isinstance(error, OSError) or not response.headers_sent:
                 raise
-            # The client would read a second response as a part of the first one's body.
+            # An error response is not possible any more: the client would read it as a part of the first response's
+            # body.
             self.log.exception("Error handling request")
             sock.close()
             raise StopIteration from error
@@ -215,16 +219,17 @@ class GeventWorker(GatewayWorker, GunicornGeventWorker):  # type: ignore[misc]
             raise StopIteration
         req.release()
         if req.unreader.has_more:
-            # A client that pipelines gets one request's time per turn, like clients that wait for each response.
+            # The client has sent its next requests already (pipelining). Other clients get their turn before each of
+            # them.
             yield_now()
         return True
 
     def _try_h2c_upgrade(self, *_: Any) -> bool:
-        """Upgrades are not supported, so the request is served in HTTP/1.1 (RFC 9110 7.8)."""
+        """Declines every upgrade to h2c, so the request is served in HTTP/1.1 (RFC 9110 7.8)."""
         return False
 
     def _shake_hands(self, client: Any, addr: Any) -> bool:
-        """Whether the TLS handshake succeeded within the deadline of a request head."""
+        """Does the TLS handshake. Returns whether it succeeded within the deadline of a request head."""
         with self.timeout_ctx():
             try:
                 client.do_handshake()

@@ -21,18 +21,18 @@ log = logging.getLogger("gunicorn.error")
 
 
 class Listeners:
-    """`server` is gunicorn's arbiter, `addresses` the configured ones at the start."""
+    """`server` is gunicorn's arbiter. `addresses` are the configured addresses at the start."""
 
     def __init__(self, server: Any, addresses: Sequence[str]) -> None:
         self._server = server
         self.addresses = tuple(server.cfg.bind)
-        # False with gunicorn's --bind, which overrides the configuration, on reloads too.
+        # False with gunicorn's option --bind, which overrides the configuration, also on reloads.
         self._is_configured = self.addresses == tuple(addresses)
         self._prepared: tuple[tuple[str, ...], list[Any]] | None = None
 
     def prepare(self, addresses: Sequence[str]) -> None:
-        """Opens sockets for new addresses; `apply` puts them in place. Raises ConfigurationError, and changes nothing,
-        if one can't be opened."""
+        """Opens sockets for new addresses, which `apply` then puts in place. If one can't be opened, changes nothing
+        and raises ConfigurationError."""
         if not self._is_configured or tuple(addresses) == self.addresses:
             return
         if self._server.systemd or self._server.cfg.reuse_port:
@@ -52,21 +52,21 @@ class Listeners:
         self._prepared = (tuple(addresses), listeners)
 
     def apply(self) -> None:
-        """Gives workers that are started from now on the prepared sockets, and closes sockets that are no longer
-        needed here. Old workers accept connections from those until they end."""
+        """Makes the prepared sockets those of all workers that are started from now on. Closes, in the master, sockets
+        that are no longer needed; old workers accept connections from them until they end."""
         if self._prepared is None:
             return
         (self.addresses, listeners), self._prepared = self._prepared, None
         removed = [one for one in self._server.LISTENERS if one not in listeners]
         self._server.LISTENERS = listeners
-        # Another gunicorn, started by USR2, may listen on the same unix socket.
+        # The file of a unix socket is removed only if no other gunicorn, started by USR2, may listen on it.
         close_sockets(removed, unlink=self._server.reexec_pid == self._server.master_pid == 0)
         log.info("Listening at: %s", ",".join(map(str, listeners)))
 
     def _find_listener(self, address: Any) -> Any:
         for listener in self._server.LISTENERS:
             own = listener.cfg_addr
-            # The address of an inherited IPv6 socket includes its scope.
+            # The address of an inherited IPv6 socket has two more elements, such as its scope.
             if (own[:2] if isinstance(own, tuple) else own) == address:
                 return listener
         return None
@@ -80,7 +80,7 @@ class Listeners:
 
 
 def open_listener(address: Any, config: Any) -> Any:
-    """A gunicorn socket that listens on the address. Raises OSError or ValueError."""
+    """Opens a gunicorn socket that listens on the address. Raises OSError or ValueError."""
     if isinstance(address, int):
         raise OSError("a file descriptor can only be used at the start")
     if isinstance(address, tuple):
@@ -91,7 +91,7 @@ def open_listener(address: Any, config: Any) -> Any:
 
 
 def is_listening(path: str) -> bool:
-    """Whether a process listens on a unix socket. gunicorn would replace its file."""
+    """Whether a process listens on the unix socket. gunicorn would replace the socket's file even then."""
     if not os.path.exists(path):
         return False
     with socket.socket(socket.AF_UNIX) as probe:

@@ -1,5 +1,5 @@
-"""The settings in gunicorn's master, at the start and on reloads (HUP): no worker is started with settings that are
-wrong."""
+"""Loads and checks the settings in gunicorn's master, at the start and on reloads (HUP), so that no worker is started
+with wrong settings."""
 
 from __future__ import annotations
 
@@ -29,11 +29,12 @@ log = logging.getLogger("gunicorn.error")
 
 
 class MasterConfig:
-    """A module-level object, so that it survives reloads: gunicorn runs its configuration file again for each."""
+    """The master's settings. The only instance belongs to this module, so it survives reloads: gunicorn runs its
+    configuration file again for each reload."""
 
     def __init__(self) -> None:
         self.in_force: Settings | None = None
-        # Where the settings in force come from, in one line.
+        # The sources of the settings in force, in one line.
         self.sources = ""
         self.private_redis_url: str | None = None
         self.addresses_at_start: tuple[str, ...] = ()
@@ -43,8 +44,8 @@ class MasterConfig:
         self._has_metrics_folder = False
 
     def load(self) -> Settings:
-        """Loads and checks the settings, and returns those in force. An error ends the process at the start; on a
-        reload it is logged and the old settings stay in force."""
+        """Loads and checks the settings, and returns the settings in force. At the start, an error ends the process. On
+        a reload, an error is logged and the old settings stay in force."""
         try:
             loaded = load()
             settings = with_keys(loaded.settings)
@@ -93,8 +94,8 @@ class MasterConfig:
 
 
 def patch_standard_library() -> None:
-    """gevent's `patch_all`. It searches the metadata of all installed packages for plugins, 25 times. Here the metadata
-    is read once, which saves a tenth of the CPU time of a start."""
+    """Calls gevent's `patch_all`, which searches the metadata of all installed packages for plugins 25 times. Here the
+    metadata is read once, which saves a tenth of the CPU time of a start."""
     entry_points = metadata.entry_points
     metadata.entry_points = entry_points().select
     try:
@@ -104,27 +105,27 @@ def patch_standard_library() -> None:
 
 
 def check_installed_libraries() -> None:
-    """Raises LibraryMismatch. At the start only: a reload imports no other version."""
+    """Raises LibraryMismatch if a check fails. Called only at the start: a reload imports no other version."""
     from gateway.library_checks import check_libraries  # noqa: PLC0415 - must not be imported before the patches
 
     check_libraries()
 
 
 def build_application(settings: Settings) -> None:
-    """Builds the application once, to check keys and certificates, and to import all that workers need before they are
-    forked. Raises ConfigurationError."""
+    """Builds the application once, to check keys and certificates, and to import before the fork all that workers need.
+    Raises ConfigurationError."""
     from gateway.application import build  # noqa: PLC0415 - must not be imported before the patches
 
     build(settings)
 
 
 def build_in_child(settings: Settings) -> None:
-    """`build_application` in a forked process. Libraries keep references to each application that was ever built, so a
-    master that builds one for each reload would grow.
+    """Runs `build_application` in a forked process. The master would grow if it built an application for each reload,
+    as libraries keep references to every application.
 
     Raises ConfigurationError."""
     read_end, write_end = os.pipe()
-    # File objects, as gevent delays os.close().
+    # File objects are closed at once, whereas gevent's os.close() closes later.
     with open(read_end, encoding="utf-8") as reader, open(write_end, "w", encoding="utf-8") as writer:
         try:
             pid = get_original("os", "fork")()
@@ -145,10 +146,10 @@ def build_in_child(settings: Settings) -> None:
 
 
 def build_errors(settings: Settings) -> list[str]:
-    """Why the application can't be built; empty if it can."""
+    """The reasons why the application can't be built; empty if it can be built."""
     from prometheus_client import values  # noqa: PLC0415 - must not be imported before the patches
 
-    # Without files: two processes must not write to those of the master.
+    # Metrics stay in memory: two processes must not write to the master's files.
     values.ValueClass = values.MutexValue
     try:
         build_application(settings)

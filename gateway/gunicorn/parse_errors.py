@@ -39,24 +39,25 @@ PROBLEMS: dict[type[ParseException], tuple[type[errors.BadRequest], str]] = {
 UNKNOWN_VERSION = (errors.UnsupportedVersion, "use HTTP/1.1")
 NO_HOST = (errors.BadRequest, "there must be one Host header, with a host name or address and optionally a port")
 MALFORMED = (errors.BadRequest, "the message is malformed or ambiguous")
-# The only header fields of a refused request that are used. Both shape the response; neither says who the client is.
+# The only header fields of a refused request that are used. Both affect only the response; neither says who the client
+# is.
 USED_FIELDS = re.compile(r"\r\n(Origin|X-Request-Id)[ \t]*:([^\r\n]*)(?=\r\n)", re.IGNORECASE)
 
 
 class ProblemResponses:
-    """Mixin of a worker: answers refused requests with problem documents (RFC 9457). Log lines never quote a refused
-    request, as it may contain a token, or an attack on the log."""
+    """Mixin of a worker: responds to refused requests with problem documents (RFC 9457). Log lines never quote a
+    refused request, as it may contain a token, or an attack on the log."""
 
     cfg: Config
     log: Any
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> bool:
-        """Has the application respond. Implemented by the worker."""
+        """Passes the request to the application and sends its response. Implemented by the worker."""
         raise NotImplementedError
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         if not isinstance(exc, Exception):
-            # The worker exits.
+            # The worker exits, so no response is sent.
             return
         peer = addr[0] if addr else "unknown"
         if isinstance(exc, ParseException) and not isinstance(exc, InvalidResponseHeader | InvalidResponseHeaderName):
@@ -71,12 +72,12 @@ class ProblemResponses:
             self.refuse(client, addr, errors.GatewayError("see the gateway's log for this request id"), req)
 
     def refuse(self, client: Any, addr: Any, problem: errors.GatewayError, parsed: Request | None) -> None:
-        """Responds with a problem document; `parsed` is what could be parsed of the request. The caller then closes the
-        connection."""
+        """Responds with a problem document. `parsed` has the parts of the request that could be parsed. The caller then
+        closes the connection."""
         # Other greenlets go first, so that a flood of bad requests does not delay good ones.
         yield_now()
         try:
-            # StopIteration means that the connection is to be closed, which follows anyway.
+            # StopIteration tells the caller to close the connection, which it does in any case.
             with suppress(StopIteration, OSError):
                 self.handle_request(
                     client.getsockname(), RefusedRequest(self.cfg, client, addr, problem, parsed), client, addr
@@ -86,7 +87,7 @@ class ProblemResponses:
 
 
 class RefusedRequest(Request):
-    """A request with the parts of a refused one that could be parsed."""
+    """A request that stands for a refused one, with the parts that could be parsed."""
 
     def __init__(
         self, cfg: Config, sock: Any, peer_addr: Any, refusal: errors.GatewayError, parsed: Request | None
@@ -99,8 +100,8 @@ class RefusedRequest(Request):
         self.proxy_protocol_info = None
         self._expected_100_continue = False
         self.must_close = True
-        # The length of a refused request's body is not known. The connection lingers then, so that the client can read
-        # the response. Without a request there is no body.
+        # The length of a refused request's body is not known (None). The connection then lingers after the response, so
+        # that the client can read it. If no request was parsed, there is no body.
         self.body_length = None if parsed is not None else 0
         self.body = Body(LengthReader(self.unreader, 0))
         self.version = (1, 1)
@@ -111,7 +112,7 @@ class RefusedRequest(Request):
 
     def _copy(self, parsed: Request) -> None:
         self.headers = list(used_fields(parsed.received))
-        # The parser sets the version last; without it, the other parts of the request line are not reliable.
+        # The parser sets the version last. If it is missing, the other parts of the request line are not reliable.
         if parsed.version is not None:
             self.version = (1, 0) if parsed.version == (1, 0) else (1, 1)
             self.method, self.uri, self.path, self.query = parsed.method, parsed.uri, parsed.path, parsed.query
@@ -126,7 +127,7 @@ def used_fields(received: bytes) -> Iterator[tuple[str, str]]:
 
 
 def problem_of(error: ParseException) -> errors.GatewayError:
-    """The problem for a request that the parser refuses."""
+    """The problem to report for a request that the parser refuses."""
     reason = error.reason if isinstance(error, HeadRefused) else error
     kind: type[errors.BadRequest]
     if isinstance(reason, InvalidHTTPVersion) and isinstance(reason.version, tuple):
@@ -142,4 +143,4 @@ def problem_of(error: ParseException) -> errors.GatewayError:
 
 
 class RequestRefused(Exception):
-    """The name of the parser's exception."""
+    """The cause of a problem, for the log: only the name of the parser's exception."""

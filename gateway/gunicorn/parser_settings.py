@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 PARSER_SETTINGS: dict[str, str | int | bool] = {
-    # The strict parser: gunicorn_h1c, which "auto" prefers if installed, accepts bare LF and obs-fold.
+    # gunicorn's strict parser. "auto" would prefer gunicorn_h1c if it is installed, which accepts bare LF and obs-fold.
     "http_parser": "python",
     "limit_request_line": 8190,
     "limit_request_fields": 100,
@@ -14,9 +14,9 @@ PARSER_SETTINGS: dict[str, str | int | bool] = {
     "casefold_http_method": False,
     # Any token is a method (RFC 9110 9.1); a service may define its own.
     "permit_unconventional_http_method": True,
-    # X_User_Id and X-User-Id are the same header to a WSGI service.
+    # Drops fields with an underscore: to a WSGI service, X_User_Id and X-User-Id are the same header.
     "header_map": "drop",
-    # The setting proxy.trusted_hops decides whose forwarding headers are trusted.
+    # gunicorn trusts no forwarding headers: the gateway's setting proxy.trusted_hops decides about them.
     "forwarded_allow_ips": "",
     "forwarder_headers": "",
 }

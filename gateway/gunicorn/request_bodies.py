@@ -13,22 +13,22 @@ from gateway.gunicorn.slow_clients import ClientTimeouts, MinRateReceiver
 from gateway.proxy.chunked import REQUEST_CHUNK_LINE, ChunkDecoder
 
 RECEIVE_BYTES = 64 * 1024
-# An unread rest of a body up to this size is read and discarded so that the connection can be reused.
+# If the unread rest of a body is at most this long, it is read and discarded so that the connection can be reused.
 MAX_DRAINED_BYTES = 64 * 1024
 
 
 class ClientStream:
-    """A request's body as `wsgi.input`. `fields` is the header with duplicate fields apart, `received` the number of
-    body bytes that were read.
+    """A request's body, as `wsgi.input`. `fields` has the header fields of the request; repeated fields are separate.
+    `received` is the number of body bytes that were read.
 
-    100 Continue is sent when the body is first read: a request that is refused must not get one (RFC 9110 10.1.1)."""
+    100 Continue is sent when the body is first read: a request that is refused must not get it (RFC 9110 10.1.1)."""
 
     def __init__(self, request: Request, sock: socket.socket, timeouts: ClientTimeouts) -> None:
         self._unreader = request.unreader
         self._socket = sock
         self._receiver = MinRateReceiver(request.unreader, timeouts)
         self._decoder = ChunkDecoder(REQUEST_CHUNK_LINE) if request.body_length is None else None
-        # None if not known: the body is chunked.
+        # None if the length is not known, as of a chunked body.
         self._unread = request.body_length
         self.fields: list[tuple[str, str]] = request.headers
         self.expects_continue: bool = request._expected_100_continue
@@ -36,7 +36,8 @@ class ClientStream:
         self.received = 0
 
     def read(self, size: int = -1) -> bytes:
-        """Between 1 and `size` bytes as they arrive, none at the end; without a size, the whole body.
+        """Returns between 1 and `size` bytes as they arrive, and none at the end of the body. Without a size, returns
+        the whole body.
 
         Raises OSError if the client has gone or is too slow, ValueError for malformed chunks."""
         if size < 0:
@@ -55,11 +56,11 @@ class ClientStream:
         return data
 
     def take_whole(self) -> bytes | None:
-        """The whole of a chunked body whose end has arrived with the head or just after it; None otherwise, and `read`
-        returns it. Does not wait."""
+        """Returns the whole of a chunked body if its end arrived with the head or just after it. Otherwise returns
+        None, and `read` returns the body. Does not wait."""
         if self._decoder is None or self.expects_continue or self._unread == 0:
             return None
-        # An error is raised again by `read`.
+        # An error is ignored here: `read` will raise it again.
         with suppress(OSError, ValueError):
             self._decoder.feed(self._unreader.take_buffered() or self._unreader.arrived_chunk() or b"")
             decoder = copy(self._decoder)
@@ -105,12 +106,12 @@ class ClientStream:
             decoder.feed(arrived)
         if decoder.is_ended:
             self._unread = 0
-            # The next request.
+            # The bytes after the body belong to the next request.
             self._unreader.unread(decoder.rest)
         return data
 
     def _next(self, size: int) -> bytes:
-        """Bytes that are buffered, else the next ones that arrive."""
+        """Returns buffered bytes; if there are none, the next bytes that arrive."""
         data: bytes = self._unreader.take_buffered() or self._receiver.receive(size)
         if len(data) > size:
             self._unreader.unread(data[size:])

@@ -1,10 +1,10 @@
-"""Parses request heads. Plain heads, nearly all, are parsed with one regular expression; gunicorn's parser parses, or
-refuses, all others from the same bytes.
+"""Parses request heads. Nearly all heads are plain ones, which a single regular expression parses. gunicorn's parser
+gets all others, from the same bytes, and parses or refuses them.
 
 Two parsers must never disagree on a request, so a plain head is one that has a single interpretation: HTTP/1.1, a path,
-complete lines, field names that are tokens, no duplicate of a field that may occur once, no transfer coding. Some of
-what gunicorn accepts is refused after its parser: an invalid Host, other transfer codings than chunked, a fragment.
-"""
+complete lines, field names that are tokens, no duplicate of a field that may occur once, no transfer coding. Some heads
+that gunicorn's parser accepts are refused after it: an invalid Host, transfer codings other than chunked, a
+fragment."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ from gateway.proxy.path_validation import ABSOLUTE_FORM
 from gateway.system.fair_scheduling import yield_now
 from gateway.system.sockets import receive, receive_arrived, wait_until_readable
 
-# A token without _: gunicorn's parser treats names with _ by its setting header_map.
+# A token without `_`: names with `_` are left to gunicorn's parser, which handles them by its setting header_map.
 PLAIN_NAME = TOKEN.replace("_", "")
 PLAIN_HEAD = re.compile(
     rf"({PLAIN_NAME}) (/(?!/)[\x21\x22\x24-\x7e]*+) HTTP/1\.1\r\n((?:{PLAIN_NAME}:{TEXT}\r\n)*+)\r\n"
 )
 LENGTH = re.compile(r"[0-9]{1,18}")
-# Fields that decide how the request is parsed; each may occur once.
+# Fields that decide how the request is parsed. Each may occur only once in a plain head.
 SINGLE_FIELDS = frozenset(["HOST", "CONTENT-TYPE", "CONTENT-LENGTH", "CONNECTION"])
 NOT_PLAIN_FIELDS = frozenset(["TRANSFER-ENCODING", "EXPECT"])
 # The size of one read, and the least value of `max_head_bytes`.
@@ -50,7 +50,7 @@ FIRST_BYTE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]|\r\n|\r\Z")
 
 
 class HeadRefused(ParseException):  # type: ignore[misc]
-    """The head was refused because of `reason`; `request` has what was parsed of it."""
+    """gunicorn's parser refused the head because of `reason`. `request` has the parts that were parsed."""
 
     def __init__(self, request: Request, reason: ParseException) -> None:
         super().__init__(type(reason).__name__)
@@ -63,7 +63,7 @@ class Request(message.Request):  # type: ignore[misc]
 
     max_head_bytes = 65536
     body_length: int | None
-    # The response to a refused request.
+    # Set for a refused request: the error to respond with.
     refusal: GatewayError | None = None
     # The bytes that gunicorn's parser got: the head, and what arrived after it.
     received = b""
@@ -71,13 +71,14 @@ class Request(message.Request):  # type: ignore[misc]
     def __init__(self, cfg: Config, unreader: Any, peer_addr: Any, req_number: int = 1) -> None:
         data = unreader.take_buffered()
         if not data:
-            # The client has just got a response, or has just connected.
+            # The client has just connected or received a response, so its next request has not arrived yet.
             wait_until_readable(getattr(unreader, "sock", None))
             data = unreader.chunk()
         if not data:
             # The client has closed the connection.
             raise StopIteration
-        # For a unix socket, gunicorn takes the scheme from forwarding headers.
+        # On a unix socket the client has no IP address. gunicorn's parser then takes the scheme from forwarding
+        # headers.
         if isinstance(peer_addr, tuple) and has_gateway_settings(cfg) and self._parse_plain(data, unreader):
             self.cfg = cfg
             self.unreader = unreader
@@ -96,13 +97,14 @@ class Request(message.Request):  # type: ignore[misc]
             is_chunked = any(name == "TRANSFER-ENCODING" for name, _ in self.headers)
             length = next((value for name, value in self.headers if name == "CONTENT-LENGTH"), "0")
             self.body_length = None if is_chunked else int(length)
-            # gunicorn compares the whole value of the first of these fields only.
+            # Checks all Connection fields: gunicorn compares only the whole value of the first one.
             has_close = any(name == "CONNECTION" and is_close(value) for name, value in self.headers)
             if has_close or self.method == "CONNECT":
                 self.force_close()
 
     def _parse_plain(self, data: bytes, unreader: Any) -> bool:
-        """Whether the data begins with a plain head. If so, the attributes of the request are set."""
+        """Parses the data if it begins with a plain head, and sets the attributes of the request. Returns whether it
+        does."""
         head = PLAIN_HEAD.match(data.decode("latin-1"))
         if head is None or head.end() > MAX_PLAIN_BYTES:
             return False
@@ -132,7 +134,7 @@ class Request(message.Request):  # type: ignore[misc]
         self.version = (1, 1)
         self.headers = fields
         self.body_length = int(single["CONTENT-LENGTH"])
-        # After a CONNECT the client sends the bytes of a tunnel, whatever the response (RFC 9110 9.3.6).
+        # A client may send the bytes of a tunnel after a CONNECT, whatever the response is (RFC 9110 9.3.6).
         self.must_close = self.method == "CONNECT" or is_close(single["CONNECTION"])
         if head.end() < len(data):
             unreader.unread(data[head.end() :])
@@ -140,33 +142,34 @@ class Request(message.Request):  # type: ignore[misc]
         return True
 
     def release(self) -> None:
-        """Frees the memory of a finished request: gunicorn's parser holds the last request of each idle connection."""
-        # For HTTP/1.0 gunicorn calls `should_close` once more.
+        """Frees the memory of a finished request: the parser of an idle connection holds its last request."""
+        # Connection fields stay for HTTP/1.0, as gunicorn calls `should_close` once more.
         self.headers = [] if self.version == (1, 1) else [pair for pair in self.headers if pair[0] == "CONNECTION"]
         self.uri = self.path = self.query = ""
         self.received = b""
         self.body.fields = self.headers
 
     def read_into(self, unreader: Any, buf: bytearray, stop: bool = False) -> None:
-        """Reads the next bytes of the request line; after it, the whole rest of the head at once. gunicorn would search
-        all bytes again for each piece that arrives. Stops early at bytes that gunicorn's parser refuses.
+        """Reads the next bytes of the request line. After that line, reads the whole rest of the head at once: gunicorn
+        would search all bytes again for each piece that arrives. Stops early at bytes that gunicorn's parser refuses.
 
         Raises InvalidRequestLine and LimitRequestHeaders."""
         if self.version is None:
             super().read_into(unreader, buf, stop)
             self.received = bytes(buf)
             if FIRST_BYTE.match(buf) is None:
-                # Without this, a TLS handshake on a plain port would wait for the end of a line that never comes.
+                # Bytes that can't begin a request are refused at once. A TLS handshake on a plain port would otherwise
+                # wait for the end of a line that never comes.
                 raise InvalidRequestLine("")
             return
         is_whole = is_refused = False
         while not (is_whole or is_refused):
-            # Few heads arrive in several pieces; many of those at once must not hold up others.
+            # Few heads arrive in several pieces. Many such heads at once must not hold up other requests.
             yield_now()
             before = len(buf)
             super().read_into(unreader, buf)
             is_whole = buf.startswith(b"\r\n") or buf.find(b"\r\n\r\n", max(0, before - 3)) >= 0
-            # A line that ends with LF alone.
+            # gunicorn's parser refuses a line that ends with LF alone.
             is_refused = buf.count(b"\n", before) != buf.count(b"\r\n", max(0, before - 1))
             if not is_whole and len(buf) > self.max_head_bytes - self._line_bytes:
                 self.received = b"\r\n" + buf
@@ -190,7 +193,8 @@ class Request(message.Request):  # type: ignore[misc]
         return fields
 
     def set_body_reader(self) -> None:
-        """Also refuses transfer codings and hosts that gunicorn accepts."""
+        """Checks the head, in addition to gunicorn's own checks: refuses transfer codings and hosts that gunicorn
+        accepts."""
         self._check_codings([value for name, value in self.headers if name == "TRANSFER-ENCODING"])
         super().set_body_reader()
         self._set_host([value for name, value in self.headers if name == "HOST"])
@@ -205,9 +209,10 @@ class Request(message.Request):  # type: ignore[misc]
             raise UnsupportedTransferCoding("TRANSFER-ENCODING")
 
     def _set_host(self, hosts: list[str]) -> None:
-        """Checks Host, and replaces it with the authority of a target in absolute form (RFC 9112 3.2.2)."""
+        """Checks Host. If the target has the absolute form, replaces Host with the target's authority (RFC 9112
+        3.2.2)."""
         if (not hosts and self.version >= (1, 1)) or any(read_host(value) is None for value in hosts):
-            # RFC 9112 3.2.
+            # Host is missing or invalid (RFC 9112 3.2).
             raise InvalidHeader("HOST", req=self)
         if absolute := ABSOLUTE_FORM.fullmatch(self.uri.partition("?")[0]):
             if read_host(absolute[1]) is None:
@@ -237,7 +242,7 @@ class RequestParser(parser.RequestParser):  # type: ignore[misc]
 
 
 class SimulatedUnreader(IterUnreader):  # type: ignore[misc]
-    """The bytes of a simulated request (`flask explain`)."""
+    """Yields the bytes of a simulated request (`flask explain`)."""
 
     def arrived_chunk(self) -> bytes | None:
         chunk: bytes = self.chunk()
@@ -245,7 +250,7 @@ class SimulatedUnreader(IterUnreader):  # type: ignore[misc]
 
 
 class Unreader(SocketUnreader):  # type: ignore[misc]
-    """The bytes that a client sends."""
+    """Reads the bytes that a client sends."""
 
     @property
     def has_more(self) -> bool:

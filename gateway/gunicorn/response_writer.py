@@ -29,7 +29,7 @@ LINGER_BYTES = 16 * 1024 * 1024
 
 STATUS = re.compile(rf"[1-9][0-9]{{2}} {TEXT}")
 HEADER = re.compile(rf"(?:{TOKEN}: {TEXT}\r\n)*+")
-# An interim response has no content (RFC 9110 8.6).
+# Fields that an interim response can't have; it has no content (RFC 9110 8.6).
 NOT_INTERIM = HOP_BY_HOP | {"content-length"}
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
 
@@ -46,24 +46,24 @@ class Response:
         self.status = ""
         self.headers: list[tuple[str, str]] = []
         self.sent = 0
-        # From then on no other response can be sent.
+        # True from the first byte of the response on: no other response can be sent then.
         self.headers_sent = False
         self._must_close = False
         self._has_body = True
         self._is_chunked = False
-        # Of a body with Content-Length, the bytes that have not been sent.
+        # The number of body bytes that have not been sent yet; None without Content-Length.
         self._unsent: int | None = None
-        # Sent together with the first piece of the body.
+        # The head, which is sent together with the first piece of the body.
         self._head = b""
         self._head_timeout = sock.gettimeout()
         sock.settimeout(self.timeouts.piece_seconds)
         self._stream = ClientStream(req, sock, self.timeouts)
         req.body = self._stream
-        # Otherwise gunicorn would send 100 Continue at once.
+        # With True, gunicorn would send 100 Continue at once.
         req._expected_100_continue = False
 
     def force_close(self) -> None:
-        """Closes the connection after this response."""
+        """Makes the connection close after this response."""
         self._must_close = True
 
     def should_close(self) -> bool:
@@ -73,7 +73,8 @@ class Response:
     def start_response(
         self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None
     ) -> Callable[[bytes], None]:
-        """Raises InvalidResponseHeader for an invalid status or field: no value can add a line or end the header."""
+        """Begins the response. Raises InvalidResponseHeader for an invalid status or field: no value can add a line or
+        end the header."""
         if self.headers_sent and exc_info:
             raise exc_info[1]
         if self.status and not exc_info:
@@ -122,7 +123,7 @@ class Response:
         ends_with_connection = self._has_body and length is None and not self._is_chunked
         if ends_with_connection or not self._stream.can_be_drained:
             self.force_close()
-        # The body may be read on while the response is sent, and 100 Continue must not get into the response.
+        # From here on, 100 Continue would get into the response, during which the application may still read the body.
         self._stream.expects_continue = False
 
     def _first_lines(self, has_date: bool) -> list[str]:
@@ -137,7 +138,8 @@ class Response:
         return lines
 
     def write(self, piece: bytes) -> None:
-        """Sends a piece of the body; without bytes, only the head. Never sends more than Content-Length."""
+        """Sends a piece of the body, or only the head if the piece is empty. Never sends more bytes than Content-Length
+        says."""
         if not self._has_body:
             piece = b""
         elif self._unsent is not None:
@@ -149,7 +151,7 @@ class Response:
         self._send(piece)
 
     def write_file(self, pieces: Iterable[bytes]) -> None:
-        """Called for an application that uses gunicorn's `wsgi.file_wrapper`."""
+        """Sends a file. Called for an application that uses gunicorn's `wsgi.file_wrapper`."""
         for piece in pieces:
             self.write(piece)
 
@@ -160,32 +162,34 @@ class Response:
         try:
             send_all(self.sock, head + data)
         except TimeoutError as error:
-            # gunicorn closes the connection on a reset, and logs any other exception as an error of the server.
+            # gunicorn closes the connection on a ConnectionResetError, and would log a TimeoutError as an error of the
+            # server.
             raise ConnectionResetError(errno.ECONNRESET, "the client stopped reading") from error
 
     def close(self) -> None:
         """Ends the body."""
         self._send(b"0\r\n\r\n" if self._is_chunked else b"")
         if self._unsent:
-            # The client would read the next response as the rest of this body.
+            # The body is too short, so the client would read the next response as the rest of it.
             self.force_close()
 
     def finish(self) -> None:
-        """Prepares the connection for the next request, or for its end. Called last, after all resources of the request
-        were released: lingering for a client that still sends its body may take two seconds."""
+        """Prepares the connection for the next request, or closes it cleanly. Called last, when all resources of the
+        request are released: lingering for a client that still sends its body may take two seconds."""
         if self.should_close():
             if not self._stream.is_read:
                 linger(self.sock)
             elif isinstance(self.sock, ssl.SSLSocket):
                 end_tls(self.sock)
-        # The next request head has another deadline.
+        # The next request head has a timeout of its own.
         with suppress(OSError):
             self.sock.settimeout(self._head_timeout)
 
 
 @lru_cache(maxsize=CACHED_NAMES)
 def special_name(name: str) -> str:
-    """The name in lower case if the field is about framing, the connection or the date; else an empty string."""
+    """Returns the name in lower case if the field is about framing, the connection or the date; otherwise an empty
+    string."""
     lower = name.lower()
     return lower if lower in HOP_BY_HOP or lower in ("content-length", "date") else ""
 
@@ -200,23 +204,23 @@ def date_line(now: int) -> str:
 
 
 def end_tls(sock: ssl.SSLSocket) -> None:
-    """Sends TLS close_notify without waiting for the client's (RFC 9112 9.8, RFC 8446 6.1). Without it, a body that
-    ends with the connection looks truncated."""
+    """Sends TLS close_notify without waiting for the client's (RFC 9112 9.8, RFC 8446 6.1). Without close_notify, a
+    body that ends with the connection looks truncated."""
     with suppress(OSError, ValueError):
         sock.settimeout(0)
         sock.unwrap()
 
 
 def linger(sock: socket.socket) -> None:
-    """Reads and discards for a moment after the last byte was sent. Closing a connection with unread bytes resets it,
-    and the client could lose the response (RFC 9112 9.6). TLS data is not decrypted."""
+    """Reads and discards bytes for a moment after the last byte was sent. Closing a connection with unread bytes resets
+    it, and the client could lose the response (RFC 9112 9.6). TLS data is not decrypted."""
     deadline, budget = time.monotonic() + LINGER_SECONDS, LINGER_BYTES
     if isinstance(sock, ssl.SSLSocket):
         end_tls(sock)
     with suppress(OSError):
         sock.shutdown(socket.SHUT_WR)
         while budget > 0 and (remaining := deadline - time.monotonic()) > 0:
-            # Other greenlets go first: these bytes are discarded anyway.
+            # Other greenlets go first, as these bytes are discarded anyway.
             yield_now()
             sock.settimeout(remaining)
             data = receive(sock, 64 * 1024)

@@ -10,18 +10,18 @@ from gevent import get_hub
 
 from gateway.gunicorn.connection_eviction import ClientConnection, ClientConnections, Evicted
 
-# The worker's main loop, which evicts, has other work between two rounds.
+# The least time between two calls of `evict_slow_heads`: the worker's main loop has other work, too.
 MIN_PAUSE_SECONDS = 0.05
-# A body may begin at any rate for this long.
+# The minimum rate applies only after this time.
 RATE_GRACE_SECONDS = 5.0
 
 
 def evict_slow_heads(connections: ClientConnections, max_seconds: float) -> float:
     """Closes connections that have waited longer than `max_seconds` for a whole request head, or for its first byte. A
-    read timeout would not do: a head that is sent one byte at a time never completes (slowloris).
+    read timeout is not enough: a head that is sent one byte at a time never completes (slowloris).
 
-    Returns the seconds until the next connection may be overdue. The worker's main loop calls this again by then: one
-    timer for each request would cost more than most of the work for a request."""
+    Returns the seconds until the next connection may be overdue. The worker's main loop then calls this again: a timer
+    for each request would cost more than most of the work for a request."""
     started = time.monotonic() - max_seconds
     for connection in list(connections.waiting):
         if connection.waiting_since > started:
@@ -37,8 +37,9 @@ def throw_overdue(connections: ClientConnections, connection: ClientConnection, 
 
 @dataclass(frozen=True, slots=True)
 class ClientTimeouts:
-    """How long a client may take to send or to read a piece of a body, and to send a whole one (0: no limit); and the
-    least rate at which a body must arrive (0: any)."""
+    """`piece_seconds`: how long a client may take to send or to read a piece of a body. `body_seconds`: how long it may
+    take to send a whole body (0: no limit). `min_bytes_per_second`: the least rate at which a body must arrive (0: any
+    rate)."""
 
     piece_seconds: float = 30.0
     body_seconds: float = 0.0
@@ -54,12 +55,12 @@ class MinRateReceiver:
         # Monotonic seconds of the first read; 0 before it.
         self._started = 0.0
         self._waited_seconds = 0.0
-        # Includes the lines of chunks.
+        # The bytes of a chunked body include the lines of its chunks.
         self._received_bytes = 0
 
     def receive(self, size: int) -> bytes:
-        """Between 1 and `size` bytes, none at the end of the connection. Raises OSError; TimeoutError if the client is
-        too slow."""
+        """Returns between 1 and `size` bytes, and none at the end of the connection. Raises TimeoutError if the client
+        is too slow, or another OSError."""
         timeouts, now = self._timeouts, time.monotonic()
         self._started = self._started or now
         remaining = self._started + timeouts.body_seconds - now if timeouts.body_seconds else timeouts.piece_seconds

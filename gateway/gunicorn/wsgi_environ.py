@@ -21,7 +21,7 @@ JOINED_BY = ","
 
 
 def create(req: Request, sock: Any, client: Any, server: Any, cfg: Config) -> tuple[Response, WSGIEnvironment]:
-    """The response to write, and the environ. `client` and `server` are the addresses of the connection."""
+    """Makes the response to write, and the environ. `client` and `server` are the addresses of the connection."""
     response = Response(req, sock, cfg)
     environ: WSGIEnvironment = {
         **base_environ(cfg),
@@ -39,7 +39,7 @@ def create(req: Request, sock: Any, client: Any, server: Any, cfg: Config) -> tu
     for name, value in req.headers:
         key = environ_key(name)
         environ[key] = f"{environ[key]}{JOINED_BY}{value}" if key in environ else value
-    # A unix socket has no addresses.
+    # The addresses of a unix socket are not tuples.
     if isinstance(client, tuple):
         environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = client[0], str(client[1])
     else:
