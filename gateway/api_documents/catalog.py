@@ -16,9 +16,9 @@ from gateway.api_documents.sources import ServiceSource
 from gateway.openapi import DROPPED_PARTS, GatewayFacts, ServiceDocument, document_of, merge
 from gateway.system.native_threads import run_in_native_thread
 
-# The number of left out parts that are logged.
+# The most left-out parts that one log line lists.
 MAX_LOGGED = 3
-# Level 9 takes three times as long and saves two percent.
+# Level 9 would take three times as long and save another two percent.
 COMPRESSION_LEVEL = 6
 
 log = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RenderedDocument:
-    """A document as bytes, plain and compressed. `digest` is a hash of it, for entity tags."""
+    """A document as bytes, plain and compressed. `digest` is a hash of `content`, for entity tags."""
 
     content: bytes
     compressed: bytes
@@ -41,22 +41,22 @@ class RenderedDocument:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything that was made from the documents known at one time."""
+    """Everything that was made from the documents that were known at one time."""
 
-    # By service; the merged document of all services under "".
+    # Each service's document by the service's name, and the merged document of all services under "".
     documents: Mapping[str, RenderedDocument] = field(default_factory=dict)
     # The list of services for the API page.
     index: RenderedDocument | None = None
-    # Of the services that check operations.
+    # By service, only for those that compare requests with their documents.
     operations: Mapping[str, OperationIndex] = field(default_factory=dict)
     parts: Sequence[ServiceDocument] = ()
-    # The parts of each service's document that are left out.
+    # By service, the parts of its document that the merged document leaves out.
     dropped: Mapping[str, Sequence[Mapping[str, str]]] = field(default_factory=dict)
 
 
 class Catalog:
-    """`sources` are in the order of the configuration. `checked_services` are those whose requests are compared with
-    their documents."""
+    """Makes and holds the current snapshot. `sources` are in the order of the configuration. `checked_services` are the
+    services whose requests are compared with their documents."""
 
     def __init__(
         self, sources: Mapping[str, ServiceSource], facts: GatewayFacts, checked_services: Collection[str]
@@ -106,7 +106,7 @@ def make_snapshot(parts: Sequence[ServiceDocument], facts: GatewayFacts, checked
 
 
 def log_dropped(name: str, dropped: Sequence[Mapping[str, str]]) -> None:
-    """Logs the first parts that are left out; their names as ASCII, because they come from the service."""
+    """Logs the first parts that are left out. Their locations are escaped to ASCII, because the service wrote them."""
     if not dropped:
         log.warning("nothing of the document of %s is left out of the merged document any more", name)
         return

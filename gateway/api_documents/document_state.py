@@ -6,7 +6,8 @@ import json
 import re
 from dataclasses import asdict, dataclass, replace
 
-# Validators that are sent back to the service. With an invalid or very long one it would refuse all further requests.
+# What a validator (ETag, Last-Modified) must be like to be sent to the service. With an invalid or very long one,
+# the service would refuse all further requests for the document.
 VALIDATOR = re.compile(r"[!-~][ -~]{0,511}")
 TEXTS = ("version", "etag", "last_modified", "failure")
 MAX_TIME = 1e11  # seconds since 1970; later times are not valid dates
@@ -14,15 +15,15 @@ MAX_TIME = 1e11  # seconds since 1970; later times are not valid dates
 
 @dataclass(frozen=True, slots=True)
 class DocumentState:
-    """Times are seconds since 1970."""
+    """What is known of the document; times are seconds since 1970."""
 
     # SHA-256 of the document; empty if it was never fetched.
     version: str = ""
-    # As the service sent them with the document.
+    # The validators that the service sent with the document.
     etag: str = ""
     last_modified: str = ""
     checked_at: float = 0.0
-    # Set while the document can't be refreshed.
+    # The time of the first failed refresh since the last successful one; None if the last refresh succeeded.
     stale_since: float | None = None
     failure: str = ""
 

@@ -1,15 +1,16 @@
-"""The refresh of a document before it is due: a request was for an operation that the known document does not have."""
+"""An early refresh: a document is fetched before it is due, because a request was for an operation that it does not
+have."""
 
 from __future__ import annotations
 
 import time
 from threading import Event
 
-# Between two early refreshes of a document, whatever is requested; counted across all workers and gateways.
+# The shortest time between two early refreshes of a document by all workers and gateways that share a Redis.
 COOLDOWN_SECONDS = 5.0
 # The longest time that a request waits for an early refresh.
 MAX_WAIT_SECONDS = 2.0
-# How often a worker retries to lock the fetch that another worker is doing.
+# How long a worker waits before it tries again to get the lock on a fetch that another worker is doing.
 RETRY_SECONDS = 0.05
 
 

@@ -1,4 +1,4 @@
-"""Lets one worker at a time fetch a document, of all workers that share a Redis. Without Redis, or while it fails, each
+"""Lets only one of the workers that share a Redis fetch a document at a time. Without Redis, or while Redis fails, each
 worker fetches for itself."""
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ from gateway.api_documents.store import DocumentStore
 from gateway.document_fetch import TOTAL_SECONDS
 from gateway.redis.client import FAILURES
 
-# How long a worker that died while it held the lock blocks the others.
+# The lock expires after this time, so that a worker that dies while it holds the lock does not block the others. It is
+# longer than a fetch can take.
 LOCK_SECONDS = TOTAL_SECONDS + 1
 
 log = logging.getLogger(__name__)
 
 
 class FetchLock:
-    """One lock per source, by the key of the source."""
+    """Locks the fetches of documents. `source` is the key of a source; each source has its own lock."""
 
     def __init__(self, store: DocumentStore | None) -> None:
         self._store = store
@@ -29,11 +30,12 @@ class FetchLock:
         return self._ask(lambda store: store.lock_fetch(source, LOCK_SECONDS))
 
     def begin_early_refresh(self, source: str, cooldown_seconds: float) -> bool:
-        """Whether this worker, which holds the lock, may refresh the document early: none did within the cooldown."""
+        """Begins the cooldown of an early refresh, which may follow. False if a cooldown is running: then the document
+        must not be refreshed early. The worker must hold the lock."""
         return self._ask(lambda store: store.begin_cooldown(source, cooldown_seconds))
 
     def publish(self, source: str, state: DocumentState, content: bytes | None) -> None:
-        """Stores the result of a fetch, then releases the lock. `content` is None if it has not changed."""
+        """Stores the result of a fetch, then releases the lock. `content` is None if there is no new content."""
         if self._store is None:
             return
         try:
@@ -49,7 +51,7 @@ class FetchLock:
                 self._store.unlock_fetch(source)
 
     def _ask(self, question: Callable[[DocumentStore], bool]) -> bool:
-        """The answer of the store; True without Redis, or if it fails."""
+        """What `question` returns. Without Redis, or if Redis fails, True: the worker fetches for itself."""
         with suppress(*FAILURES):
             return self._store is None or question(self._store)
         return True

@@ -1,4 +1,4 @@
-"""The index of a document's operations: whether it describes a request."""
+"""The index of a document's operations, which says whether the document describes a request."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ PLACEHOLDER = re.compile(r"\{[^{}/]*\}")
 
 
 class OperationIndex:
-    """The operations of one service's document, including hidden ones. `parts` are all services. A placeholder matches
-    one segment or a part of it."""
+    """The operations of one service's document, including hidden ones. `parts` are all services. A placeholder in a
+    path matches one segment or a part of it."""
 
     def __init__(self, part: ServiceDocument, parts: Sequence[ServiceDocument]) -> None:
         assert part.document is not None  # noqa: S101 - for the type checker: the catalog indexes documents only
@@ -30,8 +30,8 @@ class OperationIndex:
                 self._patterns.setdefault(path, (expression_of(path), set()))[1].add(operation.method)
 
     def knows(self, method: str, path: str) -> bool:
-        """Whether the document has an operation for the request. `path` is the client's, decoded. HEAD is known where
-        GET is."""
+        """Whether the document has an operation for the request. `path` is the client's, decoded. A HEAD
+        request needs an operation for HEAD or GET."""
         path = path.removesuffix("/")
         methods = {method, "GET"} if method == "HEAD" else {method}
         if not methods.isdisjoint(self._exact.get(path, ())):

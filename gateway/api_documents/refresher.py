@@ -21,9 +21,9 @@ from gateway.document_fetch import Document, FetchError
 from gateway.redis.client import FAILURES
 from gateway.system.threads import PerProcessThread, TaskGroup
 
-# How often a worker reads from Redis what others have fetched; jitter is added, so that workers don't read together.
+# How often a worker reads from Redis what others have fetched. Jitter keeps workers from reading at the same time.
 READ_SECONDS = 2.0
-# The same until every document was fetched once, because requests may be waiting.
+# How often it reads until every document was fetched once: requests may be waiting for the documents.
 FIRST_READ_SECONDS = 0.1
 # Documents that were fetched are published after this time, even while other services have not responded yet.
 PUBLISH_SECONDS = 1.0
@@ -48,9 +48,10 @@ class Source(Protocol):
 
 
 class DocumentRefresher:
-    """`sources` by the names of their services. `on_change` is called in the refresher's thread, with the states and
-    contents of all documents, whenever one has changed. `clock` returns seconds since 1970, `jitter` numbers from 0 to
-    1. Early refreshes of a document are at least `cooldown_seconds` apart."""
+    """Keeps the documents of all services fresh. `sources` are by the names of their services. `on_change` is called in
+    the refresher's thread, with the states and contents of all documents, whenever a document has changed. `clock`
+    returns seconds since 1970, `jitter` numbers from 0 to 1. Early refreshes of a document are at least
+    `cooldown_seconds` apart."""
 
     def __init__(
         self,
@@ -78,10 +79,10 @@ class DocumentRefresher:
         self._has_all_states = False
         self._changed = Condition()
         self._cooldown_seconds = cooldown_seconds
-        # This worker has at most one fetch of each document.
+        # Held during a fetch, so that this worker never fetches a document twice at the same time.
         self._fetching = {name: Lock() for name in sources}
         self._early_refreshes: dict[str, EarlyRefresh] = {}
-        # Those whose result is not published yet.
+        # The early refreshes that have fetched, but whose result is not published yet.
         self._fetched_early: list[EarlyRefresh] = []
 
     @property
@@ -91,7 +92,7 @@ class DocumentRefresher:
 
     @property
     def known(self) -> Mapping[str, DocumentState]:
-        """The states of the documents that were fetched, or tried to be, by any worker."""
+        """The states of the documents that any worker has fetched or tried to fetch."""
         return dict(self._states)
 
     def start(self) -> None:
@@ -108,8 +109,8 @@ class DocumentRefresher:
                 self._changed.wait_for(lambda: self._has_all_states, left)
 
     def refresh_early(self, name: str) -> EarlyRefresh:
-        """Fetches the document of this service in the background, however old it is. Returns the early refresh that is
-        running, or that started less than the cooldown ago, if there is one."""
+        """Fetches the document of this service in the background, even if it is not due. But if an early refresh of it
+        is still running, or started less than the cooldown ago, returns that early refresh and starts none."""
         self.start()
         with self._changed:
             last = self._early_refreshes.get(name)
@@ -156,7 +157,7 @@ class DocumentRefresher:
 
     def _refresh_due(self, fetches: TaskGroup) -> None:
         if self._has_unpublished():
-            # First, because requests wait for early refreshes.
+            # Before anything else, because requests wait for early refreshes.
             self._publish()
         self._read_store()
         now = self._clock()
@@ -204,8 +205,8 @@ class DocumentRefresher:
                 self._fetch_locked(name, lambda: self._is_due(name, self._clock()))
 
     def _fetch_early(self, name: str, early: EarlyRefresh) -> None:
-        """Fetches a document that may not be due, after the end of any fetch that is running: that one may have started
-        before the service had the operation."""
+        """Fetches a document even if it is not due. If a fetch of the document is running, waits for its end first:
+        that fetch may have started before the service had the operation."""
         source = self._sources[name]
         try:
             with self._fetching[name]:
@@ -220,7 +221,7 @@ class DocumentRefresher:
                 self._changed.notify_all()
 
     def _fetch_locked(self, name: str, is_needed: Callable[[], bool]) -> None:
-        # Another worker may have fetched it and released the lock since this worker last read from Redis.
+        # Another worker may have fetched the document and released the lock since this worker last read from Redis.
         self._read_store()
         if is_needed():
             self._fetch(name)
@@ -276,6 +277,6 @@ class DocumentRefresher:
 
 
 def has_changed(before: DocumentState | None, after: DocumentState | None) -> bool:
-    """Whether the merged document depends on the difference. It does not on the time of the last check."""
+    """Whether the difference changes the merged document. The time of the last check does not."""
     before, after = before or DocumentState(), after or DocumentState()
     return (before.version, before.stale_since) != (after.version, after.stale_since)

@@ -1,4 +1,4 @@
-"""Where each service's document comes from, and the input of the merge that it becomes."""
+"""Fetches and parses each service's document, and makes the input of the merge from it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def make_sources(settings: Settings, policies: Sequence[RoutePolicy]) -> dict[st
 
 
 class ServiceSource:
-    """The document of one service. `policies` are those of all services. Raises ConfigurationError for invalid
+    """The source of one service's document. `policies` are those of all services. Raises ConfigurationError for invalid
     certificates."""
 
     def __init__(

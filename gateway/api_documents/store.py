@@ -14,13 +14,14 @@ from gateway.api_documents.document_state import DocumentState
 from gateway.redis.client import SharedRedis
 
 PREFIX = "gateway:documents:"
-# How long a document stays after the last gateway that used it.
+# How long a document stays in Redis after its last refresh by any gateway.
 EXPIRE_SECONDS = 7 * 86400
 
 
 class DocumentStore:
-    """`source` is the key of a service's source, which differs between gateways with different configurations. All
-    methods raise one of `redis.client.FAILURES` if Redis fails."""
+    """The documents, their states, and the locks and cooldowns of their fetches. `source` is the key of a service's
+    source, which differs between gateways with different configurations. All methods raise one of
+    `redis.client.FAILURES` if Redis fails."""
 
     def __init__(self, redis: SharedRedis) -> None:
         self._redis = redis
@@ -40,7 +41,8 @@ class DocumentStore:
         return states
 
     def content(self, source: str, version: str, max_bytes: int) -> bytes | None:
-        """The document of this version; None if Redis has another version, none, or a longer one."""
+        """The document of this version; None if Redis has no document, another version, or one that is
+        longer than `max_bytes`."""
         key = self._key("content", source)
         packed = self._redis.run(key, "GET", key)
         if packed is None:

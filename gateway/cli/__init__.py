@@ -1,7 +1,7 @@
-"""The gateway's `flask` commands: `check` and `services` in this file, each other one in the file of its name.
+"""The gateway's `flask` commands. `check` and `services` are in this file, every other command in the file of its name.
 
-`parameter_types` has the types of arguments, `output` tables and exit codes, `issuers` and `redis` what several
-commands need. `broken_configuration` is for commands that run while the configuration has errors.
+`parameter_types` has the types of arguments, `output` has tables and exit codes. `issuers` and `redis` have what
+several commands need. `broken_configuration` is for commands that run while the configuration has errors.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def services_command(settings: Settings) -> click.Command:
     def services() -> None:
         """List services and routes with their targets, tokens, scopes and limits."""
         names = list(settings.services)
-        # Each service before its routes; requests are matched against routes first.
+        # Each service is listed before its routes. `policies_of` has the routes first, because they take precedence.
         policies = sorted(policies_of(settings), key=lambda policy: (names.index(policy.service), "." in policy.name))
         rows: list[tuple[str, ...]] = [("SERVICE", "PATH", "METHODS", "TARGETS", "TOKEN", "SCOPES", "LIMITS")]
         print_table(rows + [service_row(settings, policy) for policy in policies])
@@ -106,6 +106,7 @@ def root_context() -> click.Context | None:
 
 
 def hide_limiter_commands(context: click.Context) -> None:
-    """Removes `flask limiter`, a plugin that Flask loads from Flask-Limiter: it does not know the gateway's limits."""
+    """Removes `flask limiter`, a plugin that Flask loads from Flask-Limiter, because it does not know the gateway's
+    limits."""
     if isinstance(context.command, click.Group):
         context.command.commands.pop("limiter", None)

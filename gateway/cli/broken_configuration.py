@@ -1,4 +1,5 @@
-"""`flask` commands with a broken configuration: they report every error; `--help` and `flask config schema` work."""
+"""What `flask` commands do with a broken configuration: they report every error, and only `--help` and
+`flask config schema` still work."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ def format_explanation(found: Explanation) -> Iterator[str]:
             yield from (f"{INDENT}{line}" for line in format_fact(name, value))
     for index, target in enumerate(found.targets):
         yield ""
-        # Only the first target's header is shown: those of the others differ in the host.
+        # Headers are shown for the first target only: those for the other targets differ only in Host.
         yield from format_target(target, with_header=index == 0)
     if found.response_headers:
         yield ""

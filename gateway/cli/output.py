@@ -25,7 +25,8 @@ class CouldNotRun(click.ClickException):
 
 
 def printable(text: str) -> str:
-    """The text as one line, with control characters escaped: a terminal would obey those of a client or a service."""
+    """The text as one line, with control characters escaped: the text of a client or service could control the
+    terminal."""
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
@@ -39,7 +40,8 @@ def print_table(rows: Sequence[Sequence[str]]) -> None:
 def progress_bar(
     items: Iterable[tuple[str, Item]], label: str, length: int
 ) -> AbstractContextManager[Iterable[tuple[str, Item]]]:
-    """The named items; while one is in use, its name is shown on standard error, if that is a terminal."""
+    """Iterates over the named items. While an item is in use, a progress bar with its name is shown on standard error,
+    if that is a terminal."""
     return click.progressbar(
         items,
         length=length,
@@ -79,7 +81,7 @@ class ExitingStdout(io.TextIOWrapper):
 def exit_when_stdout_fails() -> None:
     """Replaces `sys.stdout` for the process of a command, unless it is missing or not a file."""
     if isinstance(sys.stdout, io.TextIOWrapper) and not isinstance(sys.stdout, ExitingStdout):
-        # sys.__stdout__ still refers to the original, which would close the file if it were collected.
+        # The original would close the file if it were garbage-collected, but sys.__stdout__ still refers to it.
         original = sys.stdout
         sys.stdout = ExitingStdout(
             original.buffer,

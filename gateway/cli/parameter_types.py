@@ -1,4 +1,4 @@
-"""Types of command-line arguments. Each is a function of the argument, as click accepts them; click shows its name."""
+"""Types of command-line arguments. A type is a function that converts the argument; click shows the function's name."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def revoke_command(settings: Settings) -> click.Command:
 
 
 def identify_token(settings: Settings, token: str, issuer: str | None) -> tuple[Kind, str, KeySettings, float]:
-    """What a revocation identifies this token by (its kind and name), its issuer, and its exp. Raises ClickException
+    """The kind and name of a revocation of this token, the settings of its issuer, and its exp. Raises ClickException
     if the gateway would refuse the token anyway."""
     if issuer is not None:
         raise click.UsageError("--issuer needs --jti or --sub: a token names its own issuer")
@@ -96,8 +96,8 @@ def identify_token(settings: Settings, token: str, issuer: str | None) -> tuple[
 
 
 def refused_until(settings: Settings, expires_at: float) -> int:
-    """When the token expires with the leeway, seconds since 1970: no revocation is needed from then on. Raises
-    BadParameter if that is past."""
+    """The time in seconds since 1970 at which the gateway refuses the token anyway, because it expired more than the
+    leeway ago: the revocation can end then. Raises BadParameter if that time is past."""
     until = math.ceil(expires_at + settings.jwt.leeway_seconds)
     if until <= time.time():
         raise click.BadParameter("is in the past: the token has expired anyway", param_hint="'--expires-at'")

@@ -1,4 +1,5 @@
-"""Runs one sample service: `python -m gateway.demo NAME PORT`, with the secret for tokens in DEMO_SECRET."""
+"""Runs one sample service: `python -m gateway.demo NAME PORT`, with the secret that signs tokens in the
+environment variable DEMO_SECRET."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def plain_app(name: str) -> Flask:
     app = Flask(name, static_folder=None)
     app.url_map.strict_slashes = True
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    # With FLASK_DEBUG, Flask would indent JSON, and the output would not match the tour.
+    # With FLASK_DEBUG, Flask would indent JSON, and the output would not match the tour of `flask demo`.
     app.json.compact = True  # type: ignore[attr-defined]
 
     def error_response(error: HTTPException) -> ResponseReturnValue:

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 BuildApp: TypeAlias = Callable[[Settings, Dependencies], Flask]
 
 READY = "gateway.readyz"
-# The stage of each hook. A hook of an extension is named by its own function.
+# The names of the stages by the hook that runs them. Other hooks are named after their function.
 STAGES: dict[Callable[..., Any], str] = {
     RequestStart.begin: "client",
     answer_preflight: "preflight",
@@ -68,7 +68,8 @@ class DryRunResult:
 
     exchange: Exchange = field(init=False)
     status: int = 0
-    # Of the gateway's own response; if the request would be forwarded, those that it would add to the service's.
+    # The headers of the gateway's own response. If the request would be forwarded: the headers that the gateway would
+    # add to the service's response.
     response_headers: HeaderPairs = field(default_factory=list)
     problem: dict[str, Any] | None = None
     begun_stages: list[str] = field(default_factory=list)
@@ -77,7 +78,8 @@ class DryRunResult:
     stopped_at: str = ""
     # Whom the token identifies, even if the token turned out to be revoked.
     principal: Principal | None = None
-    # The path that some servers could read, and that has another policy; None unless the path check refused it.
+    # The path that some servers could read in the request, and that has another policy. Set if the path check refused
+    # the request for this reason, else None.
     other_path: str | None = None
     upstream_requests: list[UpstreamRequest] = field(default_factory=list)
     would_forward: bool = False
@@ -137,7 +139,7 @@ class DryRun:
         return self._refresher
 
     def _wait_for_keys(self) -> None:
-        """Waits for the issuers' keys: a running worker has had the time to load them."""
+        """Waits until the issuers' keys are loaded, as they are in a worker that has been running for a while."""
         deadline = time.monotonic() + FIRST_LOAD_SECONDS
         while time.monotonic() < deadline:
             # A list, not a generator: reading `is_ready` is what starts the loading, and all issuers have to start.
@@ -154,7 +156,7 @@ class DryRun:
         return GatewayResponse(status=200)
 
     def _recorded(self, hook: Callable[[], Any]) -> Callable[[], Any]:
-        """The hook, recorded when it begins and when the request passes it."""
+        """The hook, changed so that the result records when it begins and whether the request passes it."""
         stage = stage_of(hook)
 
         @wraps(hook)

@@ -64,14 +64,14 @@ def charged(check: LimitCheck, result: LimitResult) -> LimitResult:
 
 
 def reset_after_charge(check: LimitCheck, reset_before: float, now: float) -> float:
-    """Seconds until the whole limit is available again after the request; `reset_before` is the same before it. `now`
-    is seconds since 1970, the origin of all windows."""
+    """Seconds until the whole limit is available again, once the request is counted; `reset_before` are those seconds
+    without the request. `now` is seconds since 1970, when the first window of every limit began."""
     if check.algorithm == "bucket":
         return reset_before + check.cost * check.window_seconds / check.amount
     window = check.window_seconds
     ends_in = reset_before or window - now % window
     # A sliding window counts a request until the end of the window after the request's own. If the reset is more than
-    # one window away, other requests of this window are counted that long already.
+    # one window away, an earlier request of the same window is already counted until then.
     return ends_in if check.algorithm == "fixed" or ends_in > window else ends_in + window
 
 
@@ -116,7 +116,7 @@ class DryRunForwarder(Forwarder):
             line = head.split(b"\r\n", 1)[0].decode("latin-1")
             self._upstream_requests.append(UpstreamRequest(state.target.url, line, headers))
         if isinstance(body, RequestBody) and body.length is None:
-            # Reading a chunked body to its end raises BodyTooLarge where its length exceeds the limit.
+            # Reading a chunked body to its end raises BodyTooLarge if its length exceeds the limit.
             for _ in body:
                 pass
         raise WouldForward()

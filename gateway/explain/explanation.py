@@ -60,9 +60,9 @@ class ForwardedRequest:
 
 @dataclass(frozen=True)
 class Explanation:
-    """`status` and `code` are those of the gateway's own response; both are None if the request would be forwarded,
-    `code` also if the response is not a problem. `response_headers` are those of the gateway's own response, or
-    those that it would add to the service's."""
+    """What `flask explain` shows. `status` and `code` are those of the gateway's own response; `status` is None if the
+    request would be forwarded, `code` is None then and if the response is not a problem document. `response_headers`
+    are the headers of the gateway's own response, or those that it would add to the service's response."""
 
     method: str
     target: str
@@ -119,7 +119,8 @@ def explain(
 
 
 def with_redis(settings: Settings, private_redis: str | None, timeout_seconds: float) -> tuple[Settings, str]:
-    """The settings with the Redis to read, and a note on which one that is; the note is empty for the configured."""
+    """The settings, changed to use the Redis that the dry run reads, and a note on which Redis that is. The note is
+    empty if it is the configured Redis."""
     changes: dict[str, Any] = {"redis_timeout_seconds": timeout_seconds}
     note = ""
     if settings.redis_url is None and private_redis is not None:
@@ -128,7 +129,8 @@ def with_redis(settings: Settings, private_redis: str | None, timeout_seconds: f
     elif settings.redis_url is None:
         addresses = ", ".join(settings.server.addresses)
         note = f"no gateway with a private Redis listens at {addresses}"
-        # One worker, because limits that a private Redis would count are not divided among the workers.
+        # With one worker, the dry run does not divide limits among workers. Neither would a gateway that is started
+        # now, because its private Redis would count for all workers.
         changes["server"] = settings.server.model_copy(update={"workers": 1})
     return settings.model_copy(update=changes), note
 
@@ -164,6 +166,6 @@ def forwarded_requests(result: DryRunResult, client_headers: Sequence[tuple[str,
 
 
 def is_from_gateway(name: str, result: DryRunResult) -> bool:
-    """Whether the gateway sets this field. If the request would be forwarded, the dry run's empty response stands in
-    for the service's, which has a type and a length of its own."""
+    """Whether the gateway sets this header. If the request would be forwarded, the response of the dry run is an empty
+    one in place of the service's, so its Content-Type and Content-Length mean nothing."""
     return not result.would_forward or name.lower() not in ("content-type", "content-length")

@@ -14,7 +14,7 @@ from gateway.http_fields import HeaderPairs
 from gateway.route_policy import RoutePolicy
 from gateway.stages.rate_limit_headers import OBSERVED_HEADER
 
-# A preflight response need not list these (Fetch, "CORS-safelisted method").
+# A preflight response need not list these methods (Fetch, "CORS-safelisted method").
 SAFELISTED_METHODS = frozenset(["GET", "HEAD", "POST"])
 
 

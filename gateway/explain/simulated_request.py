@@ -37,7 +37,8 @@ class RejectedByParser(Exception):
 @dataclass(frozen=True)
 class SimulatedRequest:
     """A request and its connection. `target` and `headers` are written into the message unchanged; `body_bytes` is the
-    length of the body, None without a body. `address` is the client's end of the connection, `bind` the gateway's."""
+    length of the body, None without a body. `address` is the client's end of the connection, `bind` is the
+    gateway's end."""
 
     method: str
     target: str
@@ -82,8 +83,8 @@ class SimulatedRequest:
         return next((value.strip() for key, value in self.headers if key.lower() == name.lower()), None)
 
     def chunks_of_message(self) -> Iterator[bytes]:
-        """The bytes of the message. Its body is zeros without end, unless it is chunked: the parser reads as many as
-        Content-Length says."""
+        """The bytes of the message. The body consists of zeros. After the head or the last chunk, zeros follow without
+        end: the parser reads only as many of them as Content-Length says."""
         lines = [f"{self.method} {self.target} HTTP/1.1", *(f"{name}: {value}" for name, value in self.headers)]
         yield to_bytes("\r\n".join([*lines, "", ""]))
         if self.is_chunked:

@@ -74,7 +74,7 @@ def key_text(one: KeySettings) -> str:
 
 
 def published_keys(case: Case) -> str:
-    """For a token that no key verified: which issuers' published keys were fetched."""
+    """A text that says which issuers' published keys were fetched. It helps to see why no key verified the token."""
     jwt_settings, loaded = case.settings.jwt, case.result.keys_loaded
     return "; ".join(
         f"{redact_url(one.jwks_url)} "
@@ -106,7 +106,7 @@ def revocation_finding(case: Case) -> Finding | None:
 
 
 def authorization_finding(case: Case) -> Finding | None:
-    """None if the gateway itself responds to the path, unless it refuses the caller (401, 403)."""
+    """None for the gateway's own routes, unless they refuse the caller (401, 403)."""
     result, policy = case.result, case.policy
     if result.stopped_at == "authorization" or (policy is None and result.status in (401, 403)):
         return Finding("authorization", "refused", case.refusal)
