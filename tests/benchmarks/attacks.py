@@ -1,8 +1,8 @@
-"""What attacks that never let a worker rest cost other clients: python -m tests.benchmarks.attacks [--seconds 5]
+"""What other clients notice of attacks that keep workers busy: python -m tests.benchmarks.attacks [--seconds 5]
 
-One client sends one request after the other, first alone, then beside each attack. Prints the median and the 99th
-percentile of its response times, and how many workers were lost. The attackers run in processes of their own; on a
-machine with few cores they take the processor from the gateway as well, which is measured as "busy cores".
+One client sends one request after the other, first alone, then during each attack. Prints the median and the 99th
+percentile of its response times, and how many workers were lost. The attackers run in their own processes. On a machine
+with few cores they also take CPU time from the gateway; the line "busy cores" shows how much that alone costs.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ INTERIM = b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 PIECE = 64 * 1024
 
-# Takes the gateway's port; runs until its process is ended.
+# An attack gets the gateway's port and runs until its process is ended.
 Attack = Callable[[int], None]
 Result = TypeVar("Result")
 
 
 def flood(port: int, connections: int, beginning: bytes, again: bytes) -> None:
-    """Sends `beginning` and then `again` without end on each connection, and reads whatever comes."""
+    """Sends `beginning` and then `again` without end on each connection, and discards all responses."""
     selector = selectors.DefaultSelector()
 
     def connect() -> None:
@@ -59,7 +59,7 @@ def flood(port: int, connections: int, beginning: bytes, again: bytes) -> None:
             except BlockingIOError:
                 pass
             except OSError:
-                # The gateway ends it: another one.
+                # The gateway has closed this connection, so a new one takes its place.
                 selector.unregister(client)
                 client.close()
                 connect()
@@ -83,7 +83,7 @@ def partial_heads(port: int) -> None:
 
 
 def dribbled_heads(port: int) -> None:
-    """A kilobyte every half second, behind as much of a head as is taken."""
+    """Sends heads that never end: 16 kB at once, then a kilobyte every half second."""
     clients: list[socket.socket] = []
     while True:
         while len(clients) < 20:
@@ -98,7 +98,7 @@ def dribbled_heads(port: int) -> None:
 
 
 def asking(path: str) -> Attack:
-    """Asks a service that answers without end."""
+    """Requests a service whose response never ends."""
     data = request_bytes("GET", path, [bearer()])
     return lambda port: flood(port, 4, data, b"\r\n")
 
@@ -178,17 +178,17 @@ def report(name: str, gateway: GatewayProcess, seconds: float) -> None:
 
 
 def in_own_process(measure: Callable[[int, float], Result], port: int, seconds: float) -> Result:
-    """Its result, undisturbed by the threads of this process."""
+    """Measures in a new process, undisturbed by the threads of this one. Returns the result."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as pool:
         return pool.submit(measure, port, seconds).result()
 
 
 def times(port: int, seconds: float) -> tuple[list[float], int]:
-    """How long each request took of one client, in milliseconds, and how many of them came to nothing."""
+    """The duration of each of a client's requests in milliseconds, and how many requests got no 200."""
     data, taken, lost = request_bytes("GET", "/api/devices", [bearer()]), list[float](), 0
     ended = time.monotonic() + seconds
     while time.monotonic() < ended:
-        # A few requests a connection, so that both workers are met.
+        # Each connection is used for a few requests only, so that both workers get some.
         with Connection(port, timeout=60) as connection:
             for _ in range(20):
                 started = time.perf_counter()
@@ -209,7 +209,7 @@ def attack(one: Attack, port: int) -> Iterator[None]:
     process = multiprocessing.get_context("fork").Process(target=one, args=(port,), daemon=True)
     process.start()
     try:
-        # Until it has begun in earnest.
+        # Gives the attack time to reach its full rate.
         threading.Event().wait(0.5)
         yield
     finally:
@@ -218,7 +218,7 @@ def attack(one: Attack, port: int) -> Iterator[None]:
 
 
 def busy(_: int) -> None:
-    """Takes as much of the processor as an attacker does."""
+    """Uses a CPU as an attacker does, without sending anything."""
     while True:
         pass
 

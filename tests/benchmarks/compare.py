@@ -1,7 +1,8 @@
-"""The gateway beside the one that most teams write first: python -m tests.benchmarks.compare
+"""Compares the gateway with the one that most teams write first: python -m tests.benchmarks.compare
 
-Both with two workers, one Redis and one service, the same work: verify an HS256 token, count the request, forward it.
-In interleaved rounds; read the ratios. Then where a request's time goes in the gateway, from its own access log.
+Both have two workers and share one Redis and one service. Both do the same work: verify an HS256 token, count the
+request, forward it. They are measured in turn; the ratios are the result. Then the gateway's own access log shows where
+the time of a request goes.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for name, ask in asked.items():
                 figures = ask()
                 if number:
-                    # The first one is for warming up.
+                    # The first round is the warm-up.
                     found[name].append(figures)
         print_figures(found)
         ours.wait_until(lambda: len(ours.access_log()) > 1, "log its requests")
@@ -54,11 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 @contextmanager
 def running_naive(url: str, redis_url: str) -> Iterator[tuple[int, int]]:
-    """Its port and its first process."""
+    """Runs the naive gateway. Yields its port and its first process."""
     port = free_port()
     environ = {"NAIVE_SERVICE": url, "NAIVE_SECRET": SECRET, "NAIVE_REDIS": redis_url, "PYTHONPATH": str(ROOT)}
     command = ["-m", "gunicorn", "-b", f"127.0.0.1:{port}", "-w", "2", "-k", "gthread"]
-    # In a folder of its own, or it would be served as the gateway is.
+    # It runs in its own folder. Beside the gateway's gunicorn.conf.py it would be served with the gateway's settings.
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
             [sys.executable, *command, "--threads", "16", "--log-level", "warning", "tests.benchmarks.naive:app"],
@@ -101,7 +102,8 @@ def print_figures(found: dict[str, list[Measured]]) -> None:
 
 
 def print_stages(lines: Sequence[dict[str, Any]]) -> None:
-    """Where the time of a request went under that load, waiting for its turn on the CPU included."""
+    """Prints the time that a request spends in each stage. It includes waiting for a CPU, as the gateway is under
+    load."""
     print("\nof a request, by the access log (ms; under load, so with waiting):")
     for stage in STAGES:
         values = [line[stage] * 1000 for line in lines if line["status"] == 200]

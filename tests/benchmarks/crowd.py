@@ -1,7 +1,7 @@
-"""How much a crowd of connections that only wait costs others: python -m tests.benchmarks.crowd
+"""Measures what a crowd of waiting connections costs other clients: python -m tests.benchmarks.crowd
 
-A few clients ask one thing after the other; then again while 1 000 connections are idle and 500 dribble their header,
-a byte each every second. Prints the medians and 99th percentiles of both, and their ratio.
+One client sends one request after the other, first alone, then while 1 000 connections are idle and 500 send one byte
+of a header per second. Prints the median and the 99th percentile of both, and their ratio.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def times(gateway: GatewayProcess) -> tuple[float, float]:
 
 @contextmanager
 def crowd(gateway: GatewayProcess) -> Iterator[None]:
-    """Connections that wait, until the end."""
+    """Opens the idle and the slow connections until the `with` block ends."""
     ended = threading.Event()
     with ExitStack() as stack:
         for _ in range(IDLE):

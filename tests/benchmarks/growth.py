@@ -1,7 +1,8 @@
-"""Whether a gateway gets slower or larger with what it serves: python -m tests.benchmarks.growth
+"""Measures whether services or callers make a gateway slower or larger: python -m tests.benchmarks.growth
 
-CPU per request with 4 services and with many, asked at the same time; then what its workers have of memory while more
-and more callers come, each with a token of its own. Read the ratios.
+First the CPU time per request of two gateways under load at the same time, one with 4 services and one with many. Then
+the memory of a gateway's workers while more and more callers arrive, each with its own token. The ratios are the
+result.
 """
 
 from __future__ import annotations
@@ -46,11 +47,11 @@ def compare_services(url: str, many: int, rounds: int, seconds: float) -> None:
         request = request_bytes("GET", f"/api/service-{FEW - 1}/1", [bearer()])
         ratios, figures = list[float](), [list[float](), list[float]()]
         for number in counted_rounds(rounds + 1):
-            # At the same time: whatever else the machine does slows down both.
+            # Both are measured at the same time, so that other work of the machine slows down both.
             asked = [threads.submit(measure, one.port, request, seconds, one.process.pid) for one in gateways]
             few, more = (one.result().cpu_microseconds for one in asked)
             if number:
-                # The first one is for warming up.
+                # The first round is the warm-up.
                 ratios.append(more / few)
                 figures[0].append(few)
                 figures[1].append(more)

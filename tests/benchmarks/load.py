@@ -1,7 +1,7 @@
-"""What the benchmarks of whole gateways have in common: a fast service, a fast client, and the CPU that a process took.
+"""Common parts of the benchmarks: a fast service, a fast client, and the CPU time that a process has used.
 
-All of it in Python, so that nothing has to be installed; the client and the service take part of the machine, which
-makes requests/s lower than with a native load generator. CPU per request is the gateway's own.
+All parts are written in Python, so that nothing has to be installed. The client and the service use CPUs of the same
+machine, which makes requests/s lower than with a native load generator. CPU time per request is the gateway's own.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def counted_rounds(number: int) -> Iterator[int]:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Requests per second, the gateway's CPU for each in microseconds, and the median answer in milliseconds."""
+    """Requests per second, the gateway's CPU time per request, and the median response time."""
 
     per_second: float
     cpu_microseconds: float
@@ -57,7 +57,7 @@ class Measured:
 
 @contextmanager
 def service() -> Iterator[str]:
-    """The URL of a service that answers at once, in a process of its own."""
+    """Runs a service that responds at once in its own process. Yields its URL."""
     process = subprocess.Popen([sys.executable, "-c", SERVICE], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
@@ -68,7 +68,8 @@ def service() -> Iterator[str]:
 
 
 def measure(port: int, request: bytes, seconds: float, master: int) -> Measured:
-    """Asks the same thing over and over on kept connections. `master` is the gateway's first process."""
+    """Sends the same request again and again on persistent connections. `master` is the first process of the
+    gateway."""
     before, started = cpu_seconds(master), time.perf_counter()
     taken = ask(port, repeat(request), seconds)
     elapsed, cpu = time.perf_counter() - started, cpu_seconds(master) - before
@@ -76,7 +77,8 @@ def measure(port: int, request: bytes, seconds: float, master: int) -> Measured:
 
 
 def ask(port: int, requests: Iterator[bytes], seconds: float) -> list[float]:
-    """How long each answer took, in seconds. Raises AssertionError for one that is not a 200."""
+    """Sends these requests on several connections. Returns the duration of each in seconds. Raises AssertionError if a
+    response is not a 200."""
     selector, taken = selectors.DefaultSelector(), list[float]()
     sent: dict[Any, float] = {}
     unread: dict[Any, bytes] = {}
@@ -87,7 +89,7 @@ def ask(port: int, requests: Iterator[bytes], seconds: float) -> list[float]:
         sent[sock], unread[sock] = time.perf_counter(), b""
         sock.sendall(next(requests))
     deadline = time.perf_counter() + seconds
-    # A gateway that has just started may take its time with the first answer.
+    # A gateway that has just started may need longer for the first response.
     while (now := time.perf_counter()) < deadline or (not taken and now < deadline + FIRST_SECONDS):
         for key, _ in selector.select(1):
             sock = key.fileobj  # type: ignore[assignment] # those that were registered
@@ -112,7 +114,7 @@ def is_whole(data: bytes) -> bool:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Of a process and those that it started and still has."""
+    """The CPU time that a process and its living children have used."""
     total = 0.0
     for one in [pid, *children(pid)]:
         fields = Path(f"/proc/{one}/stat").read_text().rpartition(") ")[2].split()

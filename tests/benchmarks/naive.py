@@ -1,5 +1,5 @@
-"""The gateway that most teams write first, to compare with: Flask, requests, PyJWT, Flask-Limiter and flask-cors, a
-line for each feature. Correct at first sight only; never use it."""
+"""The gateway that most teams write first, for comparison: Flask, requests, PyJWT, Flask-Limiter and flask-cors, with
+one line for each feature. It only looks correct; never use it."""
 
 import os
 

@@ -22,7 +22,7 @@ METHODS = ("get", "put", "post", "delete")
 
 
 def raw_document(name: str, version: str) -> bytes:
-    """A document of FastAPI's size: for each path a model, parameters and validation errors."""
+    """A document of the size that FastAPI generates: each path has a model, parameters and validation errors."""
     paths: dict[str, Any] = {}
     schemas: dict[str, Any] = {"Error": {"type": "object", "properties": {"loc": {"items": {"type": "string"}}}}}
     for number in range(PATHS):

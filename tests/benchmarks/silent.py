@@ -1,4 +1,4 @@
-"""The gateway without all that it tells of requests: no log, no counts. To measure what those cost."""
+"""The gateway without access log, metrics and status figures, to measure what they cost."""
 
 from gateway import create_app
 from gateway.telemetry.telemetry import telemetry_of

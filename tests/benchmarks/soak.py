@@ -1,11 +1,11 @@
-"""Minutes of mixed load on the real gateway, with services that fail, reloads and a Redis that goes and comes back;
-then nothing may have grown.
+"""Minutes of mixed load on a real gateway, with failing services, reloads, and a Redis that stops and starts again. At
+the end, the gateway must not have grown.
 
-Run it with `.venv/bin/python -m tests.benchmarks.soak --minutes 5`. Exit code 1: memory or descriptors grew, a request
-hung, or the gateway failed by a fault of its own.
+Run it with `.venv/bin/python -m tests.benchmarks.soak --minutes 5`. Exit code 1 means: memory or descriptors grew, a
+request hung, or the gateway failed by a fault of its own.
 
-Memory and descriptors are those of gunicorn's master and its workers, read while nobody asks anything. Workers that
-were just started have not grown yet, so the second half is without reloads: it is compared with its own beginning.
+Memory and descriptors are those of gunicorn's master and its workers, read while there are no requests. Workers that
+were just started have not grown yet. So the second half has no reloads: its end is compared with its beginning.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ WORKERS = 2
 CLIENTS = 16
 PACE_SECONDS = 0.05
 RELOAD_SECONDS = 60.0
-# A share of the whole time.
+# Moments, as shares of the whole time.
 WARM_UP, RELOADS_UNTIL, REDIS_GOES, REDIS_COMES = 0.15, 0.4, 0.6, 0.7
 FAULTS = ("refuse", "reset_before_head", "reset_after_head", "reset_in_body", "hang", "dribble_head", "garbage")
 
 GOOD = ("200", "429 quota_exceeded")
-# A kept connection may end when its worker is replaced.
+# The expected outcomes by kind of request. A persistent connection may end when its worker is replaced.
 RIGHT = {
     "kept": (*GOOD, NO_ANSWER),
     "download": GOOD,
@@ -56,8 +56,8 @@ ALLOWED_TO_REDIS = WORKERS * MAX_CONNECTIONS
 
 @dataclass(frozen=True)
 class Size:
-    """What the gateway's processes take: resident KiB and open descriptors, by process, the master first. Apart from
-    these, connections to Redis: as many are kept as were ever needed at once, so they grow up to a bound."""
+    """The resources of the gateway's processes, the master first: resident KiB and open descriptors. Connections to
+    Redis are counted separately: their number grows up to a bound, as all that were ever needed at once stay open."""
 
     resident_kib: tuple[int, ...]
     descriptors: tuple[int, ...]
@@ -77,7 +77,7 @@ class Size:
         return f"{total}, {sum(self.descriptors)} descriptors ({files}) and {self.to_redis} to Redis"
 
     def growth_since(self, before: Size) -> list[str]:
-        """What has grown by more than it may."""
+        """Names each resource that has grown by more than allowed."""
         found = []
         first, last = sum(before.resident_kib), sum(self.resident_kib)
         if last > first * (1 + ALLOWED_SHARE) + ALLOWED_KIB:
@@ -137,12 +137,12 @@ class Soak:
         self.sizes["at the end"] = self._idle_size()
 
     def _share(self) -> float:
-        """Of the time that there is, how much is over."""
+        """The share of the whole time that is over."""
         return (time.monotonic() - self._started) / self._seconds
 
     @contextmanager
     def _load(self, prefixes: list[str]) -> Iterator[Load]:
-        # New callers in each part.
+        # Each part of the soak has new callers.
         clients = [SoakClient(self._gateway.port, prefixes, self._number + one) for one in range(CLIENTS)]
         self._number += CLIENTS
         with asking(clients, PACE_SECONDS) as load:
@@ -153,7 +153,7 @@ class Soak:
         self.slowest_seconds = max(self.slowest_seconds, load.slowest_seconds)
 
     def _go_on(self, load: Load, until: float) -> None:
-        """A target of one service comes and goes on the way."""
+        """Waits until this share of the time is over. Meanwhile a target of one service stops and starts."""
         is_up = True
         while self._share() < until:
             time.sleep(1)
@@ -170,14 +170,14 @@ class Soak:
         self._wait_for_workers(old)
 
     def _wait_for_workers(self, old: set[int]) -> None:
-        """Until there are as many as there should be, and none of the old ones."""
+        """Waits until the gateway has all its workers, and none of the old ones."""
         deadline = time.monotonic() + 60
         while len(now := workers_of(self._gateway)) != WORKERS or now & old:
             assert time.monotonic() < deadline, (old, now)
             time.sleep(0.1)
 
     def _idle_size(self) -> Size:
-        """Once all connections of clients have ended and all that they waited for is over."""
+        """The size once it is stable: after all connections of clients have ended."""
         self._wait_for_workers(set())
         before, deadline = None, time.monotonic() + 30
         while (size := Size.of(self._gateway, self._redis.port)).descriptors != before and time.monotonic() < deadline:
@@ -192,7 +192,7 @@ def settings(faulty: dict[str, FaultyService], good: list[FaultyService], restle
             "prefix": prefix,
             "targets": [one.url for one in targets],
             "head_timeout_seconds": 1,
-            # So that how many are kept says nothing about how many were needed at once.
+            # With a larger pool, the number of open connections would depend on how many were needed at once.
             "keepalive_connections": 1,
             **more,
         }
@@ -205,12 +205,12 @@ def settings(faulty: dict[str, FaultyService], good: list[FaultyService], restle
     for fault, target in faulty.items():
         services[f"{fault}_lone"] = service(f"/api/{fault}/lone", target)
         services[f"{fault}_paired"] = service(f"/api/{fault}/paired", target, good[0])
-    # Small enough to be full after the warm-up.
+    # The token cache is so small that it is full after the warm-up.
     return {"default_services": False, "services": services, "jwt": {"cache_size": 200}}
 
 
 def report(soak: Soak, gateway: GatewayProcess) -> list[str]:
-    """Prints what there was; returns what should not have been."""
+    """Prints the figures. Returns a line for everything that must not have happened."""
     print(f"{soak.outcomes.total()} requests, the slowest took {soak.slowest_seconds:.2f} s")
     by_code: Counter[str] = Counter()
     for outcome, count in soak.outcomes.items():
@@ -229,7 +229,7 @@ def report(soak: Soak, gateway: GatewayProcess) -> list[str]:
 
 
 def is_wrong(outcome: str) -> bool:
-    """Whether a service that works failed, or the gateway's own answer was another one than it should be."""
+    """Whether this kind of request must not have this outcome."""
     kind, _, code = outcome.partition(": ")
     return kind in RIGHT and code not in RIGHT[kind]
 

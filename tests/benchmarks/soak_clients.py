@@ -1,6 +1,7 @@
-"""What the clients of a soak do: everything that clients do, good and bad, each time something else.
+"""The clients of a soak: each call sends a random request, good or bad.
 
-Each call is one request; it returns its outcome as `tests.support.load` names them, with what was done in front."""
+Its result is the kind of request, followed by the outcome as `tests.support.load` names it.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +19,8 @@ BAD_TOKENS = ("", "x", "a.b.c", "x" * 5000, signed(exp=1), signed(key="another-s
 
 
 class SoakClient:
-    """Chooses by chance: the kind of request, the size of its body, the caller. `faults` are prefixes of services that
-    fail in some way."""
+    """A client that chooses the kind of request, the size of its body and the caller at random. `faults` are the
+    prefixes of failing services."""
 
     def __init__(self, port: int, faults: list[str], number: int) -> None:
         self._port = port
@@ -27,7 +28,7 @@ class SoakClient:
         self._number = number
         self._random = Random(number)  # noqa: S311 - the same load each time
         self._asked = 0
-        # A client that keeps its connection, as long as that lasts.
+        # A client that keeps its connection as long as possible.
         self._kept = Client(port, "/api/good", self._token())
         self._kinds = [self.keep, self.download, self.upload, self.leave_upload, self.leave_download]
         self._kinds += [self.bad_token, self.unknown, self.fail, self.fail, self.fail, self.exceed]
@@ -40,7 +41,7 @@ class SoakClient:
         self._kept.close()
 
     def _token(self) -> tuple[str, str]:
-        """A caller that was never there before."""
+        """The Authorization header of a new caller."""
         return bearer(f"caller-{self._number}-{self._asked}@example.com")
 
     def _ask(self, target: str, method: str = "GET", body: bytes | None = None) -> str:
@@ -52,7 +53,7 @@ class SoakClient:
 
     def keep(self) -> str:
         outcome = self._kept()
-        # A worker that is replaced closes the connections that wait for a request.
+        # This may be NO_ANSWER: a worker that is replaced closes its idle connections.
         return f"kept: {outcome}"
 
     def download(self) -> str:
@@ -69,7 +70,7 @@ class SoakClient:
         return f"{prefix}: " + self._ask(prefix, "POST", bytes(self._random.choice(SIZES)))
 
     def exceed(self) -> str:
-        """One caller of all, whose quota is small."""
+        """Sends a request of the one caller whom all clients share, whose limit is small."""
         client = Client(self._port, "/api/limited", bearer("greedy@example.com"))
         try:
             return "limited: " + client()
@@ -88,13 +89,13 @@ class SoakClient:
         return "unknown path: " + self._ask(f"/nowhere/{self._asked}/%2e%2e" if self._asked % 2 else "/nowhere")
 
     def leave_upload(self) -> str:
-        """Half of a body, and gone."""
+        """Sends half of a body, then closes the connection."""
         size = self._random.choice(SIZES[1:])
         data = request_bytes("POST", "/api/good/x", [self._token()], bytes(size))
         return self._leave(data[: -size // 2], 0)
 
     def leave_download(self) -> str:
-        """The beginning of an answer, and gone."""
+        """Reads the beginning of a response, then closes the connection."""
         return self._leave(request_bytes("GET", f"/api/good/x?bytes={4 * MIB}", [self._token()]), 1000)
 
     def _leave(self, data: bytes, read_bytes: int) -> str:

@@ -1,4 +1,4 @@
-"""One browser for all tests."""
+"""Starts one browser for all tests."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ PREFIX = "/home/gateway"
 
 
 class Front(BaseHTTPRequestHandler):
-    """A proxy that serves the gateway at port `behind` below a path prefix."""
+    """A proxy that serves the gateway at port `behind` under a path prefix."""
 
     behind = 0
 

@@ -1,4 +1,4 @@
-"""The page at /docs as a person uses it, in a real browser, in front of real FastAPI services."""
+"""The page at /docs, used as by a person in a real browser, for real FastAPI services."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ numbers = count(1)
 
 @pytest.fixture
 def page(chromium: Browser) -> Browser:
-    """The browser, without state of the test before."""
+    """The browser without the state of the previous test."""
     chromium.run("sessionStorage.clear();")
     chromium.open("about:blank")
     chromium.complaints()
@@ -88,7 +88,7 @@ def use_token(page: Browser, subject: str) -> None:
 
 
 def execute(page: Browser, status: str) -> str:
-    """Executes the open operation; returns the displayed response."""
+    """Executes the open operation and returns the response that the page shows."""
     before = [one.text for one in page.driver.find_elements("css selector", ".live-responses-table .response")]
     page.click("button.execute")
 
@@ -96,7 +96,7 @@ def execute(page: Browser, status: str) -> str:
         text = page.element(".live-responses-table .response", status).text
         return None if text in before else text
 
-    # The page shows the previous response until the next one arrives; their quotas differ.
+    # The page shows the previous response until the next one arrives. Their remaining requests differ.
     return page.wait_for(next_response, "no new response")
 
 
@@ -118,7 +118,7 @@ def test_a_reader_authorizes_once_and_tries_an_operation_until_429(page: Browser
     assert "quota-exceeded" in shown
     assert "retry-after" in shown
     assert page.hosts_asked() == {f"127.0.0.1:{gateway.port}"}
-    # Browsers log a response of 429 themselves.
+    # Browsers themselves log a response of 429.
     assert all("429" in line for line in page.complaints())
 
 
@@ -137,7 +137,7 @@ def test_each_service_can_be_chosen_and_missing_documents_are_named(page: Browse
     use_token(page, f"caller-{next(numbers)}")
     page.click("#service option", "Devices")
     page.element(".info .title", "Devices")
-    # The authorization is still valid: it is the same gateway.
+    # The token is still valid, because the same gateway is shown.
     page.element("button.authorize.locked")
     assert page.element("#service").get_attribute("value") == "devices"
     assert page.complaints() == []
@@ -153,11 +153,11 @@ def test_the_page_shows_the_age_of_a_stale_document(
     states = "/docs/services.json"
     gateway.wait_until(lambda: b'"state":"stale"' in gateway.get(states).body, "notice")
     page.open(url(gateway))
-    # Only hour and minute for a time of today, in the time zone of the reader.
+    # A time of today is shown as hour and minute in the time zone of the reader.
     said = page.element("#state", "The document of Devices is not available at the moment").text
     assert re.search(r"showing the copy of \d{1,2}:\d\d( [AP]M)?\.", said)
     assert re.search(r"^Devices \(copy of \d{1,2}:\d\d( [AP]M)?\)$", page.element("#service option", "Devices").text)
-    # Its last known content is still shown.
+    # The last known content of the document is still shown.
     page.element(".opblock-summary-path", "/api/devices")
 
 
@@ -203,7 +203,7 @@ def test_the_page_shows_why_a_token_is_invalid(page: Browser, gateway: GatewayPr
     page.click("#forget")
     page.element("button.authorize.unlocked")
     assert page.run("return Object.keys(sessionStorage).length;") == 0
-    # A token that has expired in the meantime.
+    # This token has expired since the page stored it.
     page.run(f"sessionStorage.setItem('gateway-token', '{signed('anyone', exp=1000)}');")
     page.open(url(gateway))
     page.element("#trouble", "The gateway does not accept this token: the token has expired.")
@@ -237,7 +237,7 @@ def test_the_page_follows_the_dark_mode_of_the_system(page: Browser, gateway: Ga
         found = f"getComputedStyle(document.querySelector('{selector}')).backgroundColor"
         return int(page.run(f"return Number({found}.match(/[0-9]+/g)[0]);"))
 
-    # An open page follows a change.
+    # An open page follows a change of the preferred color scheme.
     look_as("light" if scheme == "dark" else "dark")
     page.open(url(gateway))
     page.element(".opblock-summary-path", "/api/devices")
@@ -310,7 +310,7 @@ def test_only_pages_of_allowed_origins_can_read_responses(
     page.open(other)
     assert "failed: TypeError" in page.run(script)
     assert "failed: TypeError" in page.run(document)
-    # A refused preflight reached no service and was not charged.
+    # The refused preflight reached no service and was not charged: this request is the second one that counts.
     page.open(allowed)
     assert page.run(script)[:2] == [200, "1"]
 

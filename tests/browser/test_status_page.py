@@ -1,4 +1,4 @@
-"""The page /status as an operator sees it, in a real browser, narrow and wide, light and dark."""
+"""The page /status, used as by an operator in a real browser: narrow and wide, light and dark."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HOSTILE = '<img src=x onerror="document.title=1">'
 
 @pytest.fixture
 def page(chromium: Browser) -> Browser:
-    """The browser, without state of the test before."""
+    """The browser without the state of the previous test."""
     chromium.open("about:blank")
     chromium.complaints()
     chromium.hosts_asked()
@@ -140,7 +140,7 @@ def test_failing_services_come_first_with_the_reason(page: Browser, busy: Gatewa
     assert page.driver.find_element("css selector", "article").get_attribute("aria-label") == "zz_broken"
     tile = page.element("#totals .tile", "Services").text
     assert tile.endswith("of 6 failing")
-    # The others have had no request yet, or respond.
+    # The other services have had no request yet, or respond.
     states = {one.text for one in page.driver.find_elements("css selector", "article header .badge")}
     assert any(state.endswith("failing") for state in states)
     assert page.driver.find_element("css selector", "article .axis").text.split() == ["15", "min", "ago", "now"]
@@ -153,7 +153,7 @@ def test_the_configuration_can_be_filtered_and_marks_changed_values(page: Browse
     page.element("#configuration tr", "services.rules.targets")
 
     def shown() -> list[str]:
-        # One call of the driver instead of three for each of hundreds of rows.
+        # A single call of the driver, because three calls for each of hundreds of rows take too long.
         names: list[str] = page.run("""
             return [...document.querySelectorAll("#configuration tbody tr")]
                 .filter((row) => row.checkVisibility()).map((row) => row.querySelector("td").innerText.trim());
@@ -187,7 +187,7 @@ def test_it_looks_right(
             .filter((one) => one.getBoundingClientRect().right > innerWidth).map((one) => one.textContent);
     """
     assert page.run(cut) == []
-    # Each service has a chart of each figure, with a text alternative.
+    # Each service has one chart for each figure, with a text alternative.
     assert page.run('return document.querySelectorAll("article").length * 5;') == len(
         page.driver.find_elements("css selector", 'svg.spark[role="img"][aria-label*="15 minutes"]')
     )
@@ -215,7 +215,7 @@ def test_it_looks_right(
 
 
 class Picture:
-    """The pixels of a PNG with eight bits per channel and no interlacing, as browsers write it."""
+    """The pixels of a PNG with eight bits per channel and without interlacing, as browsers write it."""
 
     def __init__(self, content: bytes) -> None:
         assert content.startswith(b"\x89PNG\r\n\x1a\n")

@@ -19,8 +19,8 @@ MARK = "to-be-counted-"
 
 
 def census() -> dict[str, int]:
-    """`exchanges` that live, and texts or bytes that begin with MARK: in any object that the collector knows, and in
-    the local variables of the greenlets."""
+    """Counts the living objects of finished requests. `exchanges`: Exchange objects. `marked`: texts and bytes that
+    begin with MARK, in any object that the garbage collector knows and in the local variables of the greenlets."""
     gc.collect()
     exchanges, marked = 0, dict[int, int]()
     known: list[Any] = gc.get_objects()
@@ -47,7 +47,7 @@ def is_marked(part: Any) -> bool:
 
 
 def counted_app() -> Flask:
-    """The gateway's application. gunicorn calls this in each worker."""
+    """The gateway's application with this route. gunicorn calls this function in each worker."""
     from wsgi import app  # noqa: PLC0415 - builds everything, which the tests themselves must not
 
     usual = app.wsgi_app

@@ -27,7 +27,7 @@ class Authority:
         self.ca_file.write_bytes(certificate.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM))
 
     def issue(self, name: str, *hosts: str) -> tuple[Path, Path]:
-        """(certificate file, key file) for these host names or addresses."""
+        """Issues a certificate for these host names or addresses. Returns (certificate file, key file)."""
         key = ec.generate_private_key(ec.SECP256R1())
         names = [
             x509.IPAddress(ipaddress.ip_address(host)) if host[0].isdigit() else x509.DNSName(host) for host in hosts

@@ -52,7 +52,7 @@ class Connection:
         return Reply(response.status, response.reason, response.getheaders(), response.read())
 
     def rest(self) -> bytes:
-        """All bytes until the connection ends, also those before a reset."""
+        """Reads until the connection ends. Returns all bytes, also those received before a reset."""
         data = b""
         try:
             while piece := self.socket.recv(65536):

@@ -20,8 +20,8 @@ def flask(
     code: int = 0,
     without: Iterable[str] = (),
 ) -> str:
-    """What `flask WORDS` prints; `without` some of the usual variables. Fails with what it says where it ends with
-    another exit code."""
+    """Runs `flask WORDS` and returns its standard output. `without` names usual variables that are left out. Fails with
+    the command's standard error if the exit code is not `code`."""
     wanted = clean_environment() | {"GATEWAY_JWT__SECRET": SECRET} | variables(settings or {}) | dict(environ or {})
     for name in without:
         del wanted[name]
@@ -31,7 +31,8 @@ def flask(
 
 
 def python(*words: str) -> str:
-    """What `python WORDS` prints. Fails where it says anything else, or ends with another exit code than 0."""
+    """Runs `python WORDS` and returns its standard output. Fails if anything is on standard error, or if the exit code
+    is not 0."""
     done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
@@ -40,7 +41,8 @@ def python(*words: str) -> str:
 def start_flask(
     *words: str, environ: dict[str, str] | None = None, folder: Path = ROOT, is_whole: bool = False
 ) -> subprocess.Popen[str]:
-    """A `flask` command. Its environment has a secret, or `environ`; nothing else if `is_whole`."""
+    """Starts a `flask` command. `environ` replaces the variable that sets a secret. With `is_whole`, the command gets
+    no other variables."""
     own = {"GATEWAY_JWT__SECRET": SECRET} if environ is None else environ
     return subprocess.Popen(
         [sys.executable, "-m", "flask", *words],
@@ -57,7 +59,8 @@ def start_flask(
 def run_flask(
     *words: str, environ: dict[str, str] | None = None, folder: Path = ROOT, is_whole: bool = False
 ) -> tuple[int, str, str]:
-    """The exit code, standard output and standard error of a `flask` command."""
+    """Runs a `flask` command to its end. Returns exit code, standard output and standard error. Parameters as for
+    `start_flask`."""
     if folder == ROOT and not is_whole:
         own = {"GATEWAY_JWT__SECRET": SECRET} if environ is None else environ
         done = run(["flask", *words], clean_environment() | own)

@@ -1,4 +1,5 @@
-"""Settings and errors of trees as in the TOML file. They are set as variables."""
+"""Loads settings from trees as in the TOML file, set as environment variables, and collects the errors of invalid
+ones."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ ORDERS = {"prefix": "/api/orders", "targets": ["http://127.0.0.1:8005"]}
 
 
 def loaded(tree: Mapping[str, Any], **environ: str) -> Settings:
-    """The settings of a tree that is valid, also by the JSON schema of the file."""
+    """Loads the settings of a valid tree. The JSON schema of the file must accept the tree as well."""
     settings = load_settings(variables(tree) | environ)
     assert list(schema_validator().iter_errors(json.loads(json.dumps(tree)))) == []
     return settings
@@ -37,7 +38,8 @@ def errors_of(tree: Mapping[str, Any]) -> list[str]:
 
 
 def errors_in(environ: Mapping[str, str]) -> list[str]:
-    """The errors without the suggested names and the variables, which `errors_with_help` includes."""
+    """The errors of an invalid environment, without the suggested names and the names of variables at their ends.
+    `errors_with_help` includes those."""
     return [re.sub(r"(?<=.)(; did you mean [^ ]+\?)?( \(from .+\))?$", "", line) for line in errors_with_help(environ)]
 
 

@@ -1,4 +1,5 @@
-"""README.md and docs/*.md as tests read them: blocks of code by their language, commands with the output they show."""
+"""Reads README.md and docs/*.md for tests: blocks of code by their language, and commands with the output that the page
+shows."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ PAGES = {
     str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
     for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 }
-# Stands for any text in a shown output; on a line of its own, for any number of lines.
+# In a shown output, this character stands for any text; on a line of its own, for any number of lines.
 ELLIPSIS = "…"
 HEADING = "\0"
 
@@ -25,7 +26,7 @@ class Command:
     output: str
 
     def shows(self, printed: str) -> bool:
-        """Whether the command printed this output; times and the widths of columns may differ."""
+        """Whether the command printed this output. Times and the widths of columns may differ."""
         pattern = "".join(
             r"(?:.*\n)*?" if line == ELLIPSIS else re.escape(line).replace(ELLIPSIS, ".*") + r"\n"
             for line in normalized(self.output)
@@ -45,8 +46,8 @@ def blocks(text: str, language: str) -> list[str]:
 
 
 def section(text: str, title: str) -> str:
-    """What stands below the heading `## TITLE`, up to the next heading of that level."""
-    # Comments in blocks begin like headings.
+    """The text below the heading `## TITLE`, up to the next heading of that level."""
+    # Comments in code blocks also begin with #, so blocks are set aside while headings are searched.
     pieces = re.split(r"(^```.*?^```$)", text, flags=re.DOTALL | re.MULTILINE)
     marked = "".join(
         piece if index % 2 else re.sub(r"^## ", HEADING, piece, flags=re.MULTILINE)
@@ -57,8 +58,8 @@ def section(text: str, title: str) -> str:
 
 
 def commands(text: str) -> Iterator[Command]:
-    """The commands of the `sh` blocks: groups of lines with empty lines between them. The lines at the end of a group
-    that begin with # are its output."""
+    """The commands of the `sh` blocks. A group of lines, with an empty line before and after it, is one command; lines
+    at its end that begin with # are the output that the page shows."""
     for block in blocks(text, "sh"):
         for group in re.split(r"\n\n+", block.strip("\n")):
             lines = group.splitlines()

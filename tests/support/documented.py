@@ -38,7 +38,8 @@ def answer(body: bytes, *fields: str, status: str = "200 OK") -> bytes:
 
 
 class Documented:
-    """An upstream that serves a document for devices and one for rules; `devices` holds the bytes of the response."""
+    """An upstream that serves one API document for devices and one for rules. `devices` holds the bytes of the response
+    with the document of devices."""
 
     def __init__(self, upstream: ScriptedUpstream) -> None:
         self.upstream = upstream

@@ -1,7 +1,7 @@
 """A small server that fails in a given way: `python -m tests.support.faulty_server PORT MODE`.
 
-Each line on standard input is the mode from now on; each is confirmed by a line on standard output. It ends when its
-input does. Only the standard library, so that it starts at once.
+Each line on standard input sets a new mode, and a line on standard output confirms it. The server ends when its
+standard input is closed. It uses only the standard library, so that it starts quickly.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def hang_after_head(connection: socket.socket, _: int) -> bool:
 
 
 def dribble_head(connection: socket.socket, _: int) -> bool:
-    """A head without end, one byte at a time with short pauses."""
+    """Sends a head without end, one byte at a time with short pauses."""
     connection.sendall(b"HTTP/1.1 200 OK\r\nX-Long: ")
     while True:
         connection.sendall(b"x")
@@ -71,7 +71,7 @@ def dribble_head(connection: socket.socket, _: int) -> bool:
 
 
 def dribble_body(connection: socket.socket, _: int) -> bool:
-    """A valid response whose body is sent byte by byte."""
+    """Sends a valid response whose body arrives byte by byte."""
     connection.sendall(head(len(BODY)))
     for byte in BODY:
         time.sleep(DRIBBLE_SECONDS)
@@ -84,7 +84,8 @@ def garbage(connection: socket.socket, _: int) -> bool:
     return False
 
 
-# Gets the connection after a request, and the requested number of bytes; returns True to keep the connection.
+# The response of each mode. A function gets the connection after it has read a request, and the requested number of
+# bytes. It returns True to keep the connection.
 ANSWERS: dict[str, Callable[[socket.socket, int], bool]] = {
     answer.__name__: answer
     for answer in (
@@ -99,7 +100,7 @@ ANSWERS: dict[str, Callable[[socket.socket, int], bool]] = {
         garbage,
     )
 }
-# Nothing listens.
+# In this mode nothing listens on the port.
 REFUSE = "refuse"
 
 
@@ -150,7 +151,7 @@ class Server:
 
 
 def skip_rest(stream: BufferedReader) -> None:
-    """Reads a request's head, and its body if it has a Content-Length."""
+    """Reads the rest of a request's head, and its body if it has a Content-Length."""
     length = 0
     while (line := stream.readline()) not in (b"\r\n", b""):
         name, _, value = line.partition(b":")

@@ -12,7 +12,7 @@ from tests.support.faulty_server import REFUSE
 from tests.support.gateway import ROOT, clean_environment
 from tests.support.redis import free_port, is_stopped, wait_until
 
-# The process is stopped: the kernel still accepts connections and bytes, but nothing reads them.
+# In this mode the process is stopped: the kernel still accepts connections and bytes, but nothing reads them.
 FROZEN = "frozen"
 
 
@@ -32,7 +32,7 @@ class FaultyService:
         self.kill()
 
     def start(self, mode: str = "good") -> None:
-        """Starts it and waits until it listens."""
+        """Starts the process and waits until it listens."""
         assert self._process is None
         first = "hang" if mode == FROZEN else mode
         self._process = subprocess.Popen(
@@ -60,7 +60,7 @@ class FaultyService:
         self.become(REFUSE)
 
     def kill(self) -> None:
-        """Kills it."""
+        """Kills the process."""
         process, self._process = self._process, None
         if process is not None:
             process.kill()

@@ -1,4 +1,4 @@
-"""Keys of issuers and others, and tokens that no library would sign."""
+"""Keys of issuers and of attackers, and tokens that no library would sign."""
 
 from __future__ import annotations
 
@@ -35,13 +35,14 @@ def public_pem(key: PrivateKeyTypes) -> bytes:
 
 
 def segment(part: Any) -> str:
-    """A part of a token: bytes as they are, everything else as JSON; base64url without padding (RFC 7515 2)."""
+    """A part of a token in base64url without padding (RFC 7515 2). Bytes are encoded as they are, everything else as
+    JSON."""
     octets = part if isinstance(part, bytes) else json.dumps(part).encode()
     return base64.urlsafe_b64encode(octets).decode().rstrip("=")
 
 
 def sealed(header: Any, payload: Any, key: str | bytes = SECRET, digest: str = "sha256") -> str:
-    """Any header and payload with a valid HMAC, whatever algorithm the header names."""
+    """A token with any header and payload, and a valid HMAC, whatever algorithm the header names."""
     signing_input = f"{segment(header)}.{segment(payload)}"
     secret = key.encode() if isinstance(key, str) else key
     return f"{signing_input}.{segment(hmac.digest(secret, signing_input.encode(), digest))}"

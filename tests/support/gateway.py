@@ -20,7 +20,8 @@ from tests.support.preloaded import start, start_activated
 from tests.support.tokens import SECRET
 
 ROOT = Path(__file__).resolve().parents[2]
-# Without PYTHONDONTWRITEBYTECODE: otherwise each gateway would compile all sources again.
+# Variables that gateways of tests don't inherit. With PYTHONDONTWRITEBYTECODE each gateway would compile all sources
+# again.
 UNWANTED = re.compile(r"^(GATEWAY_|REDIS_URL$|PORT$|WEB_CONCURRENCY$|PYTHONDONTWRITEBYTECODE$)")
 
 BUILT_IN = ("AUTH", "LIVESTREAMS", "RULES", "DEVICES")
@@ -33,13 +34,14 @@ SHORTEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.02, 0.1
 
 
 def clean_environment() -> dict[str, str]:
-    """This environment without settings. GATEWAY_CONFIG names an empty file, so that no gateway.toml is read."""
+    """This process's environment without the gateway's settings. GATEWAY_CONFIG names an empty file, so that no
+    gateway.toml is read."""
     wanted = {name: value for name, value in os.environ.items() if not UNWANTED.match(name)}
     return wanted | {"GATEWAY_CONFIG": os.devnull}
 
 
 def variables(settings: Mapping[str, Any], prefix: str = "GATEWAY") -> dict[str, str]:
-    """{"jwt": {"secret": "x"}} → {"GATEWAY_JWT__SECRET": "x"}: nested tables as environment variables."""
+    """Turns nested tables into environment variables: {"jwt": {"secret": "x"}} becomes {"GATEWAY_JWT__SECRET": "x"}."""
     found: dict[str, str] = {}
     for key, value in settings.items():
         name = f"{prefix}{'_' if prefix == 'GATEWAY' else '__'}{key.upper()}"
@@ -51,15 +53,17 @@ def variables(settings: Mapping[str, Any], prefix: str = "GATEWAY") -> dict[str,
 
 
 def built_in_services_nowhere(settings: Mapping[str, Any], environ: Mapping[str, str | None]) -> dict[str, str]:
-    """Targets for the built-in services where no connection is taken, for those that the settings say nothing of: at
-    the built-in ports may be whatever a developer runs. Nothing where there may be no such services."""
+    """Variables that give the built-in services a target which refuses connections, because a developer may run any
+    server at the built-in ports. Settings of the test take precedence. Empty if the gateway may not have built-in
+    services."""
     if settings.get("default_services") is False or "GATEWAY_CONFIG" in environ:
         return {}
     return {f"GATEWAY_SERVICES__{name}__TARGETS": json.dumps([NOWHERE]) for name in BUILT_IN}
 
 
 class GatewayProcess:
-    """A running gateway. `settings` as in the TOML file; the defaults have a valid secret and high limits."""
+    """A running gateway. `settings` has the structure of the TOML file. By default the gateway has a valid secret and
+    high limits."""
 
     def __init__(
         self,
@@ -101,7 +105,7 @@ class GatewayProcess:
             raise
 
     def output(self) -> str:
-        """Its output so far: errors, messages and access log."""
+        """The gateway's output so far: errors, messages and access log."""
         return os.pread(self._output.fileno(), 1 << 26, 0).decode()
 
     def access_log(self) -> list[dict[str, Any]]:
@@ -127,7 +131,7 @@ class GatewayProcess:
         self, method: str, target: str, fields: Iterable[tuple[str, str]] = (), body: bytes | None = None, **more: Any
     ) -> Reply:
         if target.startswith(("/metrics", "/status")):
-            # Its host names are local ones only.
+            # These paths are only served under local host names.
             more.setdefault("host", "localhost")
         return exchange(self.port, request_bytes(method, target, fields, body, **more), method)
 
@@ -139,12 +143,12 @@ class GatewayProcess:
         return [int(pid) for pid in booted if Path(f"/proc/{pid}").exists()]
 
     def begin_to_stop(self) -> None:
-        """Sends SIGTERM; `stop` waits for the end."""
+        """Sends SIGTERM without waiting. `stop` waits for the end of the process."""
         if self.process.poll() is None:
             self.process.terminate()
 
     def stop(self, sign: int = signal.SIGTERM) -> int:
-        """Ends it and returns the exit code."""
+        """Ends the gateway and returns its exit code."""
         if self.process.poll() is None:
             self.process.send_signal(sign)
             try:

@@ -1,6 +1,6 @@
 """Finds greenlets that hold a worker: the watched gateway reports each one that ran too long without a switch.
 
-What counts is CPU time of the worker's thread, so that a busy machine makes no test fail.
+CPU time of the worker's thread is measured, so that no test fails because the machine is busy.
 
     gateway = start_watched(start_gateway, four_services(upstream.url))
     ...  # the attack
@@ -27,13 +27,13 @@ MARK = "A greenlet ran for"
 def start_watched(
     start_gateway: Callable[..., GatewayProcess], settings: Mapping[str, Any], **options: Any
 ) -> GatewayProcess:
-    """Starts a gateway with one worker, so that each request meets the greenlets that the test is about."""
+    """Starts a gateway with one worker, so that all requests of a test share its greenlets."""
     return start_gateway(settings, workers=1, application=f"{__name__}:watched_app()", **options)
 
 
 def assert_no_greenlet_ran_long(gateway: GatewayProcess) -> None:
     """Fails with the reports of all greenlets that ran longer than `LONGEST_RUN_SECONDS` so far."""
-    # A run is reported at its end. The worker can only answer when the current one has ended.
+    # A run is reported at its end. The worker can only respond after the current run has ended.
     assert gateway.get("/healthz").status == 200
     _, mark, reports = gateway.output().partition(MARK)
     assert not mark, (mark + reports)[:5000]
@@ -49,11 +49,11 @@ def watched_app() -> Flask:
 
 class Watch:
     def __init__(self) -> None:
-        # Unknown until the first switch: building the application takes longer, and serves nobody yet.
+        # None until the first switch. Building the application takes longer than a run may take, but delays no request.
         self._began: float | None = None
 
     def switched(self, event: str, greenlets: tuple[greenlet.greenlet, greenlet.greenlet]) -> None:
-        """Called by greenlet after each switch."""
+        """Ends the run of one greenlet and begins that of the next. greenlet calls this after each switch."""
         ended = time.thread_time()
         if self._began is not None and ended - self._began > LONGEST_RUN_SECONDS:
             report(greenlets[0], ended - self._began, event)
@@ -62,6 +62,7 @@ class Watch:
 
 
 def report(one: greenlet.greenlet, seconds: float, event: str) -> None:
-    # Where it stopped, which is also in its loop; None if it has ended.
+    # The place where the greenlet stopped, which is usually in the loop that ran too long. A greenlet that has ended
+    # has no frame.
     stack = "".join(traceback.format_stack(one.gr_frame)) if one.gr_frame is not None else "It has ended.\n"
     os.write(2, f"{MARK} {seconds * 1000:.0f} ms ({event}): {one!r}\n{stack}\n".encode())

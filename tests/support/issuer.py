@@ -1,4 +1,4 @@
-"""An identity provider: signs tokens, publishes its keys, and fails as a test configures it."""
+"""An identity provider for tests: it signs tokens, publishes its keys, and fails as a test configures it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def new_key(algorithm: str) -> PrivateKeyTypes:
 
 
 class Issuer:
-    """Publishes `keys` in their order; `sign` takes the id of one."""
+    """Publishes `keys` in their order. `sign` takes the id of the key to sign with."""
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self._server = ScriptedUpstream(tls)
@@ -77,7 +77,7 @@ class Issuer:
         self._released.clear()
 
     def go_on(self) -> None:
-        """Responds again. Requests that were hanging get no response."""
+        """Makes the issuer respond again. Requests that were hanging get no response."""
         self.is_hanging = False
         self._released.set()
 

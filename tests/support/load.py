@@ -12,16 +12,17 @@ from http.client import HTTPException, HTTPResponse
 
 from tests.support.client import Connection, request_bytes
 
-# After this time without a byte a request counts as hanging.
+# A request counts as hanging if no byte arrives for this time.
 PATIENCE_SECONDS = 30.0
 
 NO_ANSWER, CUT, HANGS = "no answer", "cut", "hangs"
 
 
 class Client:
-    """Each call is one request; what comes back is its outcome: the status, with the gateway's own code behind it
-    where there is one (`503 upstream_open`); `cut`: the connection ended within the answer; `no answer`: it ended
-    before; `hangs`: nothing came in PATIENCE_SECONDS. The connection is kept for the next request where it can be."""
+    """Each call sends one request and returns its outcome. That is the status, followed by the gateway's error code if
+    there is one (`503 upstream_open`), or one of: `cut`, if the connection ended within the response; `no answer`, if
+    it ended before the response; `hangs`, if nothing arrived for PATIENCE_SECONDS. A reusable connection is kept for
+    the next request."""
 
     def __init__(
         self, port: int, target: str, token: tuple[str, str], method: str = "GET", body: bytes | None = None
@@ -105,7 +106,7 @@ class Load:
         self._ended = time.monotonic()
 
     def reach(self, total: int, outcome: str = "") -> None:
-        """Waits until this number of requests have ended since the start (or have had this outcome)."""
+        """Waits until this number of requests in total have ended, or, with `outcome`, have ended with it."""
         deadline = time.monotonic() + 2 * PATIENCE_SECONDS
         while self._count(outcome) < total and not self.failures:
             assert time.monotonic() < deadline, (f"{total} of {outcome or 'any kind'}", self.outcomes)
@@ -113,7 +114,7 @@ class Load:
             time.sleep(0.005)
 
     def wait_for(self, more: int, outcome: str = "") -> None:
-        """Waits until this number of further requests have ended."""
+        """Waits until this number of further requests have ended, or, with `outcome`, have ended with it."""
         self.reach(self._count(outcome) + more, outcome)
 
     def _count(self, outcome: str) -> int:
@@ -122,7 +123,8 @@ class Load:
 
 @contextmanager
 def asking(clients: Sequence[Callable[[], str]], pace_seconds: float) -> Iterator[Load]:
-    """Runs the clients for the time of the context, each in its own thread with this pause between requests."""
+    """Runs the clients until the `with` block ends. Each has its own thread and makes this pause between two
+    requests."""
     load, ended = Load(len(clients)), threading.Event()
 
     def ask_on(client: Callable[[], str], seen: Seen) -> None:

@@ -1,6 +1,7 @@
-"""The gateway; reports on standard error every gevent lock acquired outside of the thread that serves requests.
+"""The gateway with a report on standard error for every gevent lock that is acquired outside of the thread that serves
+requests.
 
-Two threads that wait for one may wait for ever.
+Two native threads that wait for the same gevent lock may wait for ever.
 """
 
 from __future__ import annotations
@@ -12,16 +13,16 @@ from typing import Any
 
 from gevent.thread import LockType
 
-take = LockType.acquire
+acquire = LockType.acquire
 
 
-def tell_and_take(self: Any, *arguments: Any) -> bool:
+def report_and_acquire(self: Any, *arguments: Any) -> bool:
     if get_native_id() != os.getpid():
-        os.write(2, f"A lock was taken aside:\n{''.join(traceback.format_stack())}\n".encode())
-    taken: bool = take(self, *arguments)
-    return taken
+        os.write(2, f"A lock was acquired outside of the main thread:\n{''.join(traceback.format_stack())}\n".encode())
+    acquired: bool = acquire(self, *arguments)
+    return acquired
 
 
-LockType.acquire = LockType.__enter__ = tell_and_take
+LockType.acquire = LockType.__enter__ = report_and_acquire
 
 from wsgi import app  # noqa: E402, F401 - builds everything

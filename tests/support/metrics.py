@@ -8,7 +8,7 @@ from tests.support.gateway import GatewayProcess
 
 
 def metric_value(gateway: GatewayProcess, name: str, **labels: str) -> float:
-    """The value of one sample; 0 if there is none."""
+    """The value of the sample with this name and these labels; 0 if there is none."""
     reply = gateway.get("/metrics")
     assert reply.status == 200
     found = [

@@ -14,7 +14,7 @@ from gateway.route_policy import service_policies
 
 FACTS = GatewayFacts(title="The gateway", version="7", stripped_headers=frozenset(["X-User-Id", "X-User-Subject"]))
 
-# Keys whose value maps arbitrary names to objects.
+# Keys whose value is a map from arbitrary names to objects.
 NAME_MAPS = frozenset(
     "paths callbacks responses headers content encoding links requestBodies securitySchemes pathItems".split()
 )
@@ -26,7 +26,8 @@ SCHEMAS = frozenset(
 
 
 def part(name: str, document: Any, *, prefix: str = "", routes: Any = (), **more: Any) -> ServiceDocument:
-    """The input of a service. `auth`, `scopes`, `limits` and the like go into its settings, the rest into the input."""
+    """A service and its document, as the merge gets them. `auth`, `scopes`, `limits` and the like become settings of
+    the service, all other values become fields of ServiceDocument."""
     prefix = prefix or f"/api/{name}"
     of_settings = {
         key: more.pop(key)
@@ -78,7 +79,8 @@ def resolve(root: Any, reference: str) -> Any:
 
 
 def references(node: Any) -> Iterator[str]:  # noqa: PLR0912 - one branch for each kind of field
-    """Every reference: $ref, operationRef and mappings of discriminators; not literal values that resemble one."""
+    """All references in the document: $ref, operationRef, and mappings of discriminators. Literal values that only look
+    like references are excluded."""
     if isinstance(node, list):
         for item in node:
             yield from references(item)

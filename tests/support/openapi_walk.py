@@ -1,8 +1,10 @@
-"""Compares a service's document with the merged one, without code or tables of the gateway.
+"""Compares a service's document with the merged one, independently of the gateway's code.
 
-It knows of OpenAPI only which values are no objects (examples and the like) and which keys are names. Everything else
-is followed, on both sides, through every reference, and must be on both sides the same; except for what the gateway
-changes on purpose, which stands here again, and for what the document itself lists as dropped."""
+The comparison knows only two things about OpenAPI: which values are literal (examples and the like), and which keys map
+names to objects. It follows everything else, in both documents and through every reference, and expects the same
+content. There are two exceptions: what the gateway changes on purpose, which is listed here again, and what the merged
+document lists as dropped.
+"""
 
 from __future__ import annotations
 
@@ -18,17 +20,17 @@ NAMED = frozenset(
 )
 SCHEMA_KEYS = frozenset(["schema", "itemSchema"])
 METHODS = frozenset("get put post delete options head patch".split())
-# Replaced by the gateway; other tests check these.
+# Keys whose values the gateway replaces. Other tests check them.
 NOT_COMPARED = frozenset(
     "security tags operationId servers $id $anchor $dynamicAnchor $dynamicRef operationRef".split()
 )
-# What the gateway adds to responses.
+# Parts of responses that the gateway adds or extends.
 PROBLEM, DESCRIBED = "application/problem+json", "description"
 
 
 def differences(given: dict[str, Any], result: dict[str, Any], service: str) -> list[str]:
-    """What the merged document lacks, has otherwise, or has more, of the operations of this service; empty where all is
-    as it should be. Paths must be the same in both."""
+    """The differences between this service's operations in its own document and in the merged one: missing, changed and
+    additional parts. Paths must be the same in both documents."""
     return list(Walk(given, result, service).differences())
 
 
@@ -194,8 +196,9 @@ class Walk:
 
 
 def resolved(root: Any, node: Any, at: Tokens) -> tuple[Any, Tokens]:
-    """What the node refers to in the end, and where that stands; the node itself where it is no reference, None where
-    there is nothing. Schemas are followed by one step, as they may be references and more."""
+    """Follows the references of a node to the end. Returns the node found and its location: the node itself if it is no
+    reference, None if the reference can't be resolved. References to schemas are followed by one step only, as a schema
+    may have other keywords beside its $ref."""
     seen: list[str] = []
     while isinstance(node, dict) and isinstance(reference := node.get("$ref"), str):
         if reference in seen or not reference.startswith("#/"):
@@ -214,7 +217,7 @@ def resolved(root: Any, node: Any, at: Tokens) -> tuple[Any, Tokens]:
 
 
 def in_new_words(schema: dict[str, Any]) -> dict[str, Any]:
-    """Follows JSON Schema's migration notes from draft 4 to 2020-12."""
+    """Upgrades a schema by JSON Schema's migration notes from draft 4 to 2020-12."""
     new = dict(schema)
     if isinstance(new.get("items"), list):
         new["prefixItems"] = new.pop("items")
@@ -229,7 +232,7 @@ def in_new_words(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def without_old_words(given: dict[str, Any], result: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Both schemas without what 3.0 and 3.1 express differently; other tests check that."""
+    """Both schemas without the keywords that OpenAPI 3.0 and 3.1 express differently. Other tests check these."""
     given, result = dict(given), dict(result)
     if given.pop("nullable", False):
         if isinstance(result.get("anyOf"), list) and {"type": "null"} in result["anyOf"] and len(result["anyOf"]) == 2:
@@ -251,7 +254,7 @@ def without_old_words(given: dict[str, Any], result: dict[str, Any]) -> tuple[di
 
 
 def dangling(node: Any, root: Any) -> Iterator[str]:
-    """References that can't be resolved, also below unknown keywords."""
+    """All references that can't be resolved, also below unknown keywords."""
     if isinstance(node, list):
         for item in node:
             yield from dangling(item, root)

@@ -1,5 +1,5 @@
-"""Starts `python -m gunicorn …` and `python -m flask …` without importing everything each time: that is most of the CPU
-that a start costs.
+"""Starts `python -m gunicorn …` and `python -m flask …` without importing all modules each time, as the imports are
+most of the CPU time of a start.
 
 A server process imports the libraries and the gateway's modules once, then forks for each start. The forked process
 runs the command from the beginning: nothing has been configured, built or connected in it, and it shares no memory with
@@ -37,13 +37,13 @@ from gevent.os import fork_gevent
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# What the commands import beside the modules that gunicorn.conf.py and wsgi.py name.
+# Modules to import, in addition to those that gunicorn.conf.py and wsgi.py name.
 MODULES = {
     "gunicorn": "gunicorn.app.wsgiapp gunicorn.http.wsgi gunicorn.workers.ggevent prometheus_client.multiprocess",
     "flask": "flask.cli",
 }
-# prometheus_client decides when it is imported whether it counts for several processes, by whether this variable is
-# set. It reads the folder's name when it first counts: by then the gateway has set the name of its own folder.
+# When prometheus_client is imported, this variable decides whether it counts for several processes. The name of the
+# folder is only read at the first count: by then the gateway has set the name of its own folder.
 COUNT_FOR_SEVERAL = {"PROMETHEUS_MULTIPROC_DIR": os.devnull}
 # Variables that Python or a library reads while it is imported.
 READ_AT_IMPORT = ("PYTHON", "GEVENT", "OTEL", "PROMETHEUS", "FLASK", "LANG", "LC_")
@@ -56,12 +56,12 @@ os.dup2(int(sys.argv[1]), 3)
 os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}
 os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
 """
-# Sent instead of the length of a request.
+# This number in place of the length of a request asks for the exit codes.
 ASK_FOR_ENDS = 0
 
 
 class PreloadedProcess:
-    """A started process, with those of `subprocess.Popen`'s methods that tests use."""
+    """A process started by forking, with those methods of `subprocess.Popen` that tests use."""
 
     def __init__(
         self, words: Sequence[str], environ: Mapping[str, str], folder: Path, outputs: tuple[int, int]
@@ -98,7 +98,8 @@ class PreloadedProcess:
 
 
 class Server:
-    """The process that forks, one of each process of the tests and command; it ends with them."""
+    """The client side of the process that forks. Each process of the tests has one such server for each command; it
+    ends with the tests."""
 
     def __init__(self, command: str) -> None:
         self._socket, other = socket.socketpair()
@@ -111,7 +112,7 @@ class Server:
         self._exit_codes: dict[int, int] = {}
 
     def start(self, request: Mapping[str, object], outputs: tuple[int, int]) -> int:
-        """The process id."""
+        """Starts a process. Returns its id."""
         data = json.dumps(request).encode()
         ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", outputs))]
         with self._lock:
@@ -120,7 +121,7 @@ class Server:
             return int(self._lines.readline())
 
     def exit_code(self, pid: int) -> int | None:
-        """As `subprocess` gives it; None as long as the process runs."""
+        """The exit code in the form that `subprocess` uses; None while the process runs."""
         with self._lock:
             self._socket.sendall(ASK_FOR_ENDS.to_bytes(4, "big"))
             self._exit_codes.update((int(one), code) for one, code in json.loads(self._lines.readline()).items())
@@ -130,7 +131,7 @@ class Server:
 def start(
     words: Sequence[str], environ: Mapping[str, str], folder: Path, outputs: tuple[int, int]
 ) -> PreloadedProcess | subprocess.Popen[bytes]:
-    """Starts `python -m WORDS`, a module and its arguments, in a folder. `outputs` are the descriptors of its standard
+    """Starts `python -m WORDS` (a module and its arguments) in a folder. `outputs` are the descriptors of its standard
     output and standard error."""
     if may_be_preloaded(environ):
         return PreloadedProcess(words, environ, folder, outputs)
@@ -142,7 +143,7 @@ def start(
 def run(
     words: Sequence[str], environ: Mapping[str, str], stdout: TextIO | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Runs `python -m WORDS` beside wsgi.py to its end; what it prints is in the result, or in the file `stdout`."""
+    """Runs `python -m WORDS` beside wsgi.py to its end. Its output is in the result, or in the file `stdout`."""
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
         process = start(words, environ, ROOT, ((stdout or output).fileno(), errors.fileno()))
         try:
@@ -158,7 +159,7 @@ def run(
 def start_activated(
     words: Sequence[str], environ: Mapping[str, str], folder: Path, output: int, listener: socket.socket
 ) -> subprocess.Popen[bytes]:
-    """`start`, with a socket passed as systemd passes it: as descriptor 3, LISTEN_PID naming the process."""
+    """Starts `python -m WORDS` with a socket that is passed as systemd does: as descriptor 3, with LISTEN_PID."""
     return subprocess.Popen(
         [sys.executable, "-c", ACTIVATE, str(listener.fileno()), "-m", *words],
         cwd=folder,
@@ -176,7 +177,8 @@ def server(command: str) -> Server:
 
 
 def may_be_preloaded(environ: Mapping[str, str]) -> bool:
-    """Whether all variables that are read at import have the values of this process's environment."""
+    """Whether the variables that are read at import have the same values as in this process, where the modules are
+    imported."""
     return not any(name.startswith(READ_AT_IMPORT) and os.environ.get(name) != value for name, value in environ.items())
 
 
@@ -205,7 +207,7 @@ def serve(connection: socket.socket, fork: Callable[[], int]) -> None:
 
 
 def exit_codes(running: set[int]) -> dict[int, int]:
-    """The exit codes of processes that ended since the last call."""
+    """The exit codes of all processes that ended since the last call."""
     codes = {}
     for pid in list(running):
         found, status = os.waitpid(pid, os.WNOHANG)
@@ -223,7 +225,8 @@ def run_module(words: Sequence[str], environ: Mapping[str, str], outputs: Sequen
         os.close(output)
     renew_shared_memory()
     worker_state = vars(importlib.import_module("gateway.status.worker_state"))
-    # Created at import, so that all workers of a gateway have the same one.
+    # The id of a gateway is created at import, so that all its workers have the same one. Each forked gateway needs its
+    # own.
     assert "GATEWAY_ID" in worker_state
     worker_state["GATEWAY_ID"] = secrets.token_hex(4)
     sys.argv = list(words)
@@ -231,8 +234,8 @@ def run_module(words: Sequence[str], environ: Mapping[str, str], outputs: Sequen
 
 
 def renew_shared_memory() -> None:
-    """Replaces all memory that this process shares with its siblings by new memory with the same content: modules of
-    the gateway make some when they are imported, which gunicorn's master shares with its workers."""
+    """Gives this process its own copy of all memory that it shares with its siblings. Modules of the gateway create
+    such memory when they are imported, for gunicorn's master and its workers."""
     libc = ctypes.CDLL(None)
     libc.mmap.restype = ctypes.c_void_p
     libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
@@ -251,7 +254,7 @@ def named_in_files(command: str) -> list[str]:
 
 def main() -> None:
     command, descriptor = sys.argv[1], int(sys.argv[2])
-    # As in production: gunicorn's processes are patched for gevent, those of commands are not.
+    # As in production, gunicorn's processes are patched for gevent and those of commands are not.
     if command == "gunicorn":
         monkey.patch_all()
     for name in [*MODULES[command].split(), "gateway.application", "gateway.library_checks", *named_in_files(command)]:

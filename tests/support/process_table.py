@@ -47,5 +47,5 @@ def listeners_of(pid: int) -> set[str]:
 
 
 def own_folders(gateway: GatewayProcess) -> list[Path]:
-    """The folders of Redis and of the metrics."""
+    """The temporary folders of this gateway: of its Redis and of its metrics."""
     return sorted(Path(tempfile.gettempdir()).glob(f"gateway-*-{gateway.process.pid}-*"))

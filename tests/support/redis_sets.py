@@ -1,6 +1,7 @@
 """Redis set-ups: a master with replicas and sentinels, and a cluster.
 
-All of it listens on free ports of 127.0.0.1; the kernel ends each process with the test's."""
+All servers listen on free ports of 127.0.0.1. The kernel ends them when the process of the tests ends.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +47,8 @@ class SentinelSet:
             node.start()
         wait_until(lambda: all(node.answers() for node in self.servers), "the servers answer")
         wait_until(lambda: in_step(self.servers[0]) == len(self.servers) - 1, "the replicas are in step")
-        # Only now: a sentinel asks a master that is well for its replicas every ten seconds.
+        # Sentinels start after the replicas are connected, because a sentinel asks a healthy master for its replicas
+        # only every ten seconds.
         for node in self.sentinels:
             node.start()
         wait_until(lambda: all(node.answers() for node in self.sentinels), "the sentinels answer")
@@ -109,7 +111,7 @@ class Cluster:
         self._ending = ExitStack()
 
     def _node(self) -> Node:
-        # The default port of the bus, 10000 above, can be an ephemeral port.
+        # Without this option the port of the cluster bus would be `port` + 10000, which can be an ephemeral port.
         settings = ["--cluster-enabled", "yes", "--cluster-port", str(free_port())]
         settings += ["--cluster-node-timeout", str(NODE_TIMEOUT_MS), "--repl-diskless-sync-delay", "0"]
         return Node([*settings, *self._options])
@@ -183,7 +185,8 @@ class Cluster:
     def end_to_move(self, text: str, source: Node, target: Node) -> None:
         while self.move_keys(text, source, target):
             pass
-        # The new owner first, so that the slot always has one; then all others.
+        # The new owner learns of the move first, so that the slot always has an owner; then the old owner and all
+        # others.
         for node in [target, source, *(node for node in self.running if node not in {source, target})]:
             node.ask("CLUSTER", "SETSLOT", slot_of(text), "NODE", id_of(target))
 
@@ -194,7 +197,7 @@ class Cluster:
     def errors(self) -> set[str]:
         """The kinds of error replies of all nodes since `forget_calls`."""
         names = {name.removeprefix("errorstat_") for node in self.running for name in node.ask("INFO", "errorstats")}
-        # redis-py sends a command that Redis 7.0 does not know.
+        # redis-py sends a command that Redis 7.0 does not know, which counts as ERR.
         return names - {"ERR"}
 
     def forget_calls(self) -> None:

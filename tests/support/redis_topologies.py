@@ -1,4 +1,4 @@
-"""Steps shared by the tests of Redis set-ups."""
+"""Steps that the tests of all Redis set-ups share."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def statuses_of(gateways: Sequence[GatewayProcess], token: str) -> list[int]:
 def answers_to(
     gateways: Sequence[GatewayProcess], subject: str, tries: int, target: str = "/api/devices"
 ) -> Counter[int]:
-    """The statuses of one principal's concurrent requests to all gateways."""
+    """Sends concurrent requests of one principal to all gateways, and counts the statuses."""
     token = bearer(subject)
     with ThreadPoolExecutor(8) as pool:
         return Counter(pool.map(lambda gateway: get(gateway, "/api/devices", token), islice(cycle(gateways), tries)))
@@ -53,9 +53,8 @@ def check_counting(
     before_each: Callable[[], None] = lambda: None,
     subject: str | None = None,
 ) -> None:
-    """A limit is exact over all workers of the gateways, and none of them misses Redis for it. A machine so busy that
-    an answer of Redis takes longer than a gateway waits for it shows what happens then, which is another test's
-    subject; so it is tried again."""
+    """Checks that a limit is exact over all workers of the gateways. On a very busy machine Redis may respond later
+    than a gateway waits, so that counts are not exact; other tests cover that. In this case the check is repeated."""
     for _ in range(10):
         before_each()
         before = failures(gateways)

@@ -1,4 +1,4 @@
-"""The gateway, with merges that wait until the file named by the variable RELEASED_BY exists."""
+"""The gateway with a delay: it merges no documents until the file named by the variable RELEASED_BY exists."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from gevent.monkey import get_original
 
 RELEASED_BY = "RELEASED_BY"
 
-# Only in a gateway: tests import this module, too.
+# Tests import this module, too, but only a gateway has this variable.
 if RELEASED_BY in os.environ:
     from gateway.api_documents import catalog
     from gateway.routes.docs import views as docs
 
-    # No test needs to wait for the first document.
+    # Requests for a document don't wait for the first merge, as no test needs that.
     docs.FIRST_SECONDS = 0.05
     usual, sleep = catalog.make_snapshot, get_original("time", "sleep")
 

@@ -1,4 +1,4 @@
-"""The gateway on a machine whose name server does not answer for *.slow.test before a file is gone, and where
+"""The gateway on a machine with a slow name server: lookups of *.slow.test hang while a file exists. The name
 two.several.test has two addresses."""
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def look_up_slowly(host: Any, *arguments: Any, **more: Any) -> Any:
         return look_up(host, *arguments, **more)
     deadline = time.monotonic() + MOST_SECONDS
     while os.path.exists(HANGS_WHILE) and time.monotonic() < deadline:
-        # Waits in a native thread, unaffected by gevent.
+        # The lookup runs in a native thread, so this sleep must not be gevent's.
         sleep(0.02)
     return look_up("127.0.0.1", *arguments, **more)
 

@@ -11,7 +11,7 @@ from contextlib import ExitStack, suppress
 def free_ports(count: int) -> int:
     """The first of `count` consecutive free ports."""
     while True:
-        # Below the range of ephemeral ports.
+        # These ports are below the range of ephemeral ports, so no client connection gets one of them.
         first = 15_000 + secrets.randbelow(15_000)
         with ExitStack() as stack:
             try:
@@ -31,8 +31,8 @@ def end_all(sockets: Iterable[socket.socket]) -> None:
 
 
 def deafen(listener: socket.socket) -> list[socket.socket]:
-    """Has the system drop what would begin a connection, as it is behind a broken route. To be closed with the
-    listener: connections that nobody accepts, in its queue of no length."""
+    """Makes the system drop new connections to the listener without an answer, like a broken route. Returns the
+    connections that fill the listener's queue, which nobody accepts; they must be closed with the listener."""
     listener.listen(0)
     filling = [socket.socket(listener.family, socket.SOCK_STREAM) for _ in range(4)]
     for one in filling:

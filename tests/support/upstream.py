@@ -1,4 +1,4 @@
-"""A scripted upstream: records the received bytes, responds as a test configures it."""
+"""A scripted upstream: it records the received bytes and responds as a test configures it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 11\r
 
 @dataclass
 class Received:
-    """A received request. `is_whole`: whether its body is complete."""
+    """A received request. `is_whole` is whether its body is complete."""
 
     head: bytes
     connection: int
@@ -43,7 +43,7 @@ class Received:
         return [value for key, value in self.fields if key.lower().replace("_", "-") == wanted]
 
 
-# Gets the request and the connection, writes the response; returns True to keep the connection.
+# A script gets the request and the connection, and writes the response. It returns True to keep the connection.
 Script = Callable[[Received, socket.socket], bool]
 
 
@@ -76,7 +76,7 @@ class ScriptedUpstream:
             self.requests: list[Received] = []
             self.script: Script = answering(OK)
             self.at: dict[str, Script] = {}
-            # Reads the head only and leaves the body to the script.
+            # If false, only the head is read, and the body is left to the script.
             self.reads_bodies = True
 
     def answers(self, data: bytes, *, keep: bool = True) -> None:
@@ -88,7 +88,7 @@ class ScriptedUpstream:
         return self.requests[0]
 
     def wait_until(self, condition: Callable[[], bool], seconds: float = 10) -> bool:
-        """Waits until the condition is true; it is checked after each request."""
+        """Waits until the condition is true. The condition is checked after each request."""
         with self._changed:
             return self._changed.wait_for(condition, seconds)
 
@@ -106,7 +106,7 @@ class ScriptedUpstream:
                 connection, _ = self._listener.accept()
             except OSError:
                 return
-            # Otherwise several small writes would wait for delayed acknowledgements.
+            # Without this option, several small writes would wait for delayed acknowledgements.
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.connections += 1
             self._open.add(connection)

@@ -26,12 +26,12 @@ DURING = "0+60x80"
 
 
 def slow(quick: str, slow: str) -> Series:
-    """Responses whose head arrives within a second, and within ten seconds."""
+    """The cumulative buckets of response times: responses within a second, and within ten seconds."""
     name = 'gateway_upstream_seconds_bucket{job="gateway", service="devices", le="%s"}'
     return {name % "1.0": quick, name % "10.0": slow, name % "+Inf": slow}
 
 
-# For each alert, series that make it fire, and series that do not.
+# For each alert, series that make it fire, and series with which it does not fire.
 CASES: dict[str, tuple[Series, Series]] = {
     "GatewayUnreachable": ({f"up{ALIVE}": "1 0x80"}, {f"up{ALIVE}": "1x80"}),
     "GatewayAllUnreachable": ({'up{job="other"}': "1x80"}, {f"up{ALIVE}": "1x80"}),
@@ -62,7 +62,7 @@ CASES: dict[str, tuple[Series, Series]] = {
         {f"gateway_revocations_unseen_total{ALIVE}": "0+1x80"},
         {f"gateway_revocations_unseen_total{ALIVE}": "5x80"},
     ),
-    # Minute 70 is second 4200.
+    # The alert compares the time of the last refresh, second 60, with the current time: minute 70 is second 4200.
     "GatewayKeysOld": (
         {f"gateway_jwks_loaded_timestamp_seconds{ISSUER}": "60x80", f"gateway_jwks_failing{ISSUER}": "2x80"},
         {f"gateway_jwks_loaded_timestamp_seconds{ISSUER}": "60x80", f"gateway_jwks_failing{ISSUER}": "0x80"},
@@ -81,7 +81,7 @@ CASES: dict[str, tuple[Series, Series]] = {
     ),
     "GatewayWorkersRestart": (
         {f"gateway_worker_starts_total{ALIVE}": "2+2x80", f"gateway_workers{ALIVE}": "2x80"},
-        # Two reloads in ten minutes.
+        # Two reloads in ten minutes don't fire the alert.
         {f"gateway_worker_starts_total{ALIVE}": "2x63 4x3 6x14", f"gateway_workers{ALIVE}": "2x80"},
     ),
     "GatewayLogLinesLost": (
@@ -90,7 +90,7 @@ CASES: dict[str, tuple[Series, Series]] = {
     ),
     "GatewayDocumentStale": (
         {f"gateway_document_failing{DEVICES}": "1x80"},
-        # A refresh succeeded in between.
+        # A refresh succeeded in between, so the alert does not fire.
         {f"gateway_document_failing{DEVICES}": "1x30 0 1x50"},
     ),
 }
@@ -122,7 +122,7 @@ def test_alerts_fire_when_they_should_and_only_then(tmp_path: Path) -> None:
 def promtool_test(title: str, name: str, series: Series, *, fires: bool) -> dict[str, Any]:
     firing = f'count(ALERTS{{alertname="{name}", alertstate="firing"}})'
     expected = [{"labels": "{}", "value": 1}] if fires else []
-    # No condition has held for long enough in the first minute.
+    # In the first minute no alert fires, as no condition has held for long enough.
     tests = [(0, []), (MINUTE, expected)]
     return {
         "name": title,

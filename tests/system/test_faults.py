@@ -1,7 +1,7 @@
-"""Faulty targets, with Redis and without it: which responses clients get, how long these take at most, and that another
+"""Faulty targets, with and without Redis: which responses clients get, how long they wait at most, and that another
 service is not affected.
 
-All parts are real processes. `-s` prints the figures of each case.
+The gateway, the services and Redis are real processes. With `-s` the tests print the figures of each case.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ Test = TypeVar("Test", bound=Callable[..., None])
 WORKERS = 2
 FAILURES = 3
 OPEN_SECONDS = 1.0
-# The timeout of services whose target hangs. Other services have long timeouts, so that a busy machine does not look
+# Services whose target hangs have the short timeout. All others have the long one, so that a busy machine does not look
 # like a fault.
 SHORT_SECONDS, PATIENT_SECONDS = 0.4, 10.0
-# Two such timeouts, and the delay of a busy machine. Without a timeout a request would wait for ever.
+# A request may wait for two short timeouts, and for a busy machine. Without a timeout it would wait for ever.
 SLOWEST_SECONDS = 2 * SHORT_SECONDS + 6
 
 LONE_REQUESTS, PAIRED_REQUESTS, OTHERS_REQUESTS = 30, 40, 40
@@ -41,7 +41,8 @@ PACE_SECONDS = 0.01
 
 OK, OPEN = "200", "503 upstream_open"
 UNREACHABLE, PROTOCOL, TIMEOUT = "502 upstream_unreachable", "502 upstream_protocol", "504 upstream_timeout"
-# The response of a service whose only target has this fault; once its breaker is open, OPEN.
+# By fault, the response of a service whose only target has it. Once the breaker of the target is open, the response is
+# OPEN.
 FAULTS = {
     "refuse": UNREACHABLE,
     "reset_before_head": UNREACHABLE,
@@ -54,7 +55,7 @@ FAULTS = {
     "garbage": PROTOCOL,
 }
 ALL = [*FAULTS, "dribble_body"]
-# The methods whose requests are retried with the other target.
+# By fault, the methods of requests that are retried with the other target.
 SENT_AGAIN = {"refuse": ("GET", "POST"), "reset_before_head": ("GET",)}
 
 
@@ -71,7 +72,8 @@ def service(prefix: str, *targets: FaultyService, fault: str = "") -> dict[str, 
 
 @dataclass
 class Targets:
-    """`other` belongs to the healthy service; `good` is the second target beside each faulty one; `restless` flaps."""
+    """`other` is the target of the healthy service. `good` is the second target beside each faulty one. `restless`
+    flaps."""
 
     faulty: dict[str, FaultyService]
     good: FaultyService
@@ -88,14 +90,14 @@ class Targets:
 
 @dataclass
 class Phase:
-    """A gateway with or without Redis. `rate` is the responses per second of the healthy service while as many clients
-    used another healthy service."""
+    """A gateway with or without Redis. `undisturbed_rate` is the responses per second of the healthy service while the
+    same number of clients uses another healthy service."""
 
     redis: str
     gateway: GatewayProcess
     targets: Targets
     undisturbed_rate: float = field(default=0.0)
-    # The responses of lone targets, by fault.
+    # For each fault, the responses of the service with a single target.
     seen: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
 
     def clients(self, path: str, method: str = "GET", count: int = CLIENTS) -> list[Callable[[], str]]:
@@ -117,7 +119,7 @@ class Phase:
 
 @pytest.fixture(scope="module")
 def targets() -> Iterator[Targets]:
-    # One after the other, as two could get the same port.
+    # The services start one after the other, because two at the same time could choose the same port.
     with ExitStack() as stack:
         good, other, restless = [stack.enter_context(FaultyService()) for _ in range(3)]
         yield Targets({fault: stack.enter_context(FaultyService(fault)) for fault in ALL}, good, other, restless)
@@ -132,10 +134,10 @@ def phase(
         phase = Phase(request.param, gateway, targets)
         is_gone = request.param == "redis gone"
         if is_gone:
-            # Redis was there, so its loss is a failure, not a start without Redis.
+            # A gateway that has used Redis treats its loss as a failure. A start without Redis would be another case.
             assert phase.gateway.get("/api/other", bearer()).status == 200
             redis.kill()
-        # Warm-up.
+        # The first measurement is the warm-up.
         phase.measure_undisturbed()
         phase.measure_undisturbed()
         yield phase
@@ -158,7 +160,8 @@ def print_figures(phase: Phase, case: str, others: Load, *faulty: Load) -> None:
 
 
 def check_others(phase: Phase, others: Load, *faulty: Load) -> None:
-    """The clients of the other service got all responses at their usual rate, and no client waited for long."""
+    """Checks that the clients of the other service got all responses at their usual rate, and that no client waited for
+    long."""
     assert others.outcomes.keys() == {OK}, others.outcomes
     for load in (others, *faulty):
         assert load.slowest_seconds < SLOWEST_SECONDS, load.outcomes
@@ -167,11 +170,13 @@ def check_others(phase: Phase, others: Load, *faulty: Load) -> None:
 
 
 class RateLostError(AssertionError):
-    """The clients of the other service were slower, or the machine is busier."""
+    """The clients of the other service got fewer responses per second. Either the gateway or a busier machine is the
+    reason."""
 
 
 def again_if_busy(test: Test) -> Test:
-    """Measures again: a machine can become busier between two measurements, but hardly every time."""
+    """Repeats a test and its measurements after RateLostError. A machine can become busier between two measurements,
+    but hardly every time."""
 
     @functools.wraps(test)
     def run(phase: Phase, **parameters: Any) -> None:
@@ -187,7 +192,7 @@ def again_if_busy(test: Test) -> Test:
 @again_if_busy
 @pytest.mark.parametrize("fault", ALL)
 def test_a_lone_target(phase: Phase, fault: str) -> None:
-    """With a lone faulty target, each response says why it failed, until the breaker opens."""
+    """If the only target is faulty, each response names the fault, until the breaker opens."""
     with (
         asking(phase.clients(f"/api/{fault}/lone"), PACE_SECONDS) as load,
         asking(phase.clients("/api/other"), PACE_SECONDS) as others,
@@ -197,7 +202,7 @@ def test_a_lone_target(phase: Phase, fault: str) -> None:
     print_figures(phase, f"{fault}, lone", others, load)
     outcomes = load.outcomes
     if fault == "dribble_body":
-        # Late, but complete.
+        # This fault delays the response, but it is complete.
         assert outcomes.keys() == {OK}
     else:
         phase.seen[fault] += outcomes
@@ -209,7 +214,8 @@ def test_a_lone_target(phase: Phase, fault: str) -> None:
 @again_if_busy
 @pytest.mark.parametrize("fault", ALL)
 def test_one_of_two_targets(phase: Phase, fault: str) -> None:
-    """With a second target, only requests that open the breaker fail, and of these only those that can't be retried."""
+    """With a second target only those requests fail that are needed to open the breaker, and only if they can't be
+    retried."""
     with (
         asking(phase.clients(f"/api/{fault}/paired"), PACE_SECONDS) as gets,
         asking(phase.clients(f"/api/{fault}/paired", "POST"), PACE_SECONDS) as posts,
@@ -230,15 +236,15 @@ def test_one_of_two_targets(phase: Phase, fault: str) -> None:
 
 
 def most_failures(*loads: Load) -> int:
-    """How many requests can fail: for each worker those that open the breaker, then one for each attempt that the
-    breaker allows; and each time the requests in flight."""
+    """The greatest number of requests that may fail. Each worker needs some failures to open its breaker, and then has
+    one failure for each probe. At each opening, all requests in flight may fail as well."""
     openings = 1 + int(loads[0].seconds / OPEN_SECONDS)
     return WORKERS * (FAILURES + openings) + CLIENTS * len(loads) * openings
 
 
 @contextmanager
 def asking_restless(phase: Phase, count: int) -> Iterator[tuple[Load, Load]]:
-    """Load on a service with so many targets, one of which flaps, and on another service."""
+    """Sends requests to a service with one or two targets, one of which flaps, and to another service."""
     path = f"/api/restless/{'lone' if count == 1 else 'paired'}"
     with (
         asking(phase.clients(path), PACE_SECONDS) as load,
@@ -256,7 +262,7 @@ def test_a_target_is_killed_and_started_again_under_load(phase: Phase, count: in
         restless.kill()
         load.wait_for(30, OPEN if count == 1 else OK)
         restless.start()
-        # Without help: the breakers let one request try.
+        # Nothing but the breakers' probes shows that the target is back.
         load.wait_for(60, OK)
         others.reach(OTHERS_REQUESTS)
     print_figures(phase, f"restart, {'lone' if count == 1 else 'paired'}", others, load)

@@ -53,7 +53,7 @@ def test_a_middleware_can_respond_itself(start_gateway: StartGateway, tmp_path: 
 def test_the_connection_is_closed_after_connect(start_gateway: StartGateway) -> None:
     gateway = start_gateway(NOWHERE, workers=1)
     with Connection(gateway.port) as connection:
-        # The client sends the bytes of a tunnel next.
+        # After CONNECT the client sends the bytes of a tunnel, which must not be parsed as a request.
         connection.send(b"CONNECT gateway:443 HTTP/1.1\r\nHost: gateway:443\r\n\r\n" + ALIVE)
         answers = connection.rest()
     assert answers.count(b"HTTP/1.1 ") == 1

@@ -50,7 +50,8 @@ def test_nothing_outlives_a_killed_master_and_the_next_start_removes_its_folders
     killed = start_gateway({})
     children = children_of(killed.process.pid)
     assert len(children) == 3
-    # Read before the kill: any gateway that starts later removes the folders, also one of another test.
+    # The folders are counted before the kill, because any gateway that starts after it removes them, also one of
+    # another test.
     assert len(own_folders(killed)) == 2
     killed.stop(signal.SIGKILL)
     assert wait_for(lambda: not any(is_running(pid) for pid in children))
@@ -103,16 +104,16 @@ def services(module_upstream: ScriptedUpstream) -> str:
 
 @pytest.fixture(scope="module")
 def reloading(start_gateway: StartGateway, services: str, config: Path) -> GatewayProcess:
-    """A gateway with this configuration file, which tests change."""
+    """A gateway whose configuration file the tests change."""
     config.write_text(services)
     return start_gateway({}, environ={"GATEWAY_CONFIG": str(config)})
 
 
 class TestReload:
-    """Reloads, by SIGHUP."""
+    """Reloads by SIGHUP."""
 
     def reload(self, gateway: GatewayProcess) -> None:
-        """Waits until all workers are new ones."""
+        """Reloads the gateway, and waits until all of its workers are new ones."""
         old = gateway.worker_pids()
         gateway.process.send_signal(signal.SIGHUP)
         gateway.wait_until(lambda: not any(is_running(pid) for pid in old), "replace its workers")
@@ -175,8 +176,8 @@ def test_the_master_does_not_grow_with_reloads(start_gateway: StartGateway, tmp_
     for number in range(8):
         gateway.process.send_signal(signal.SIGHUP)
         gateway.wait_until(lambda number=number: len(counts()) > number, "reload")  # type: ignore[misc]
-    # Two applications of that size have 30 000 objects, and settings alone 1 000. The master also has objects for
-    # workers that have not exited yet.
+    # If the master kept the applications of two reloads, it would have 30 000 more objects; with their settings alone,
+    # 1 000 more. A smaller difference comes from workers that have not exited yet.
     assert counts()[-1] - counts()[-3] < 900
 
 

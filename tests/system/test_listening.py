@@ -33,7 +33,7 @@ def listener() -> Iterator[socket.socket]:
 
 
 def accepts_a_burst(port: int) -> bool:
-    """Whether many connections can be established before any is accepted."""
+    """Whether many connections can be established before the server accepts the first one."""
     with ExitStack() as stack:
         clients = [stack.enter_context(socket.socket()) for _ in range(BURST)]
         for client in clients:
@@ -56,7 +56,8 @@ def test_a_socket_of_systemd_still_listens_after_sigterm(start_gateway: StartGat
 
 
 def test_usr2_passes_on_a_listening_socket(start_gateway: StartGateway) -> None:
-    # As with bin/gunicorn, the folder of gunicorn's modules must not be in Python's path.
+    # With bin/gunicorn the folder of gunicorn's modules is not in Python's path. PYTHONSAFEPATH has the same effect
+    # here.
     old = start_gateway(NOWHERE, workers=1, environ={"PYTHONSAFEPATH": "1"})
     old.process.send_signal(signal.SIGUSR2)
     old.wait_until(lambda: old.output().count("Booting worker") == 2, "start another gateway")
@@ -116,7 +117,7 @@ class TestReload:
     def test_several_addresses(self, ports: list[int]) -> None:
         assert [self.answers(port) for port in ports] == [True, True, False]
         for port in ports[:2]:
-            # A command finds the private Redis by each address. It prints nothing, as no token is revoked.
+            # The command finds the private Redis by either address. It prints nothing, as no token is revoked.
             assert not flask("revoked", settings={"server": {"bind": [f"127.0.0.1:{port}", f"127.0.0.1:{ports[2]}"]}})
 
     def test_an_address_in_use_is_refused_and_the_old_ones_stay(

@@ -17,7 +17,7 @@ from tests.support.gateway import GatewayProcess, four_services
 from tests.support.tokens import bearer
 from tests.support.upstream import OK, Received, ScriptedUpstream
 
-# Several times the memory that the worker may grow by.
+# The bodies are several times as large as the memory by which the worker may grow.
 SIZE = 1 << 26
 PIECE = bytes(1 << 20)
 ALLOWED_GROWTH_KIB = 16 * 1024
@@ -123,12 +123,12 @@ def test_a_client_that_reads_nothing_slows_its_upstream_down(
 def test_an_idle_connection_holds_no_memory_of_its_last_request(
     start_gateway: Callable[..., GatewayProcess], module_upstream: ScriptedUpstream
 ) -> None:
-    # No connection times out before all have been used, also on a slow machine.
+    # With a long timeout no connection ends before all have been used, also on a slow machine.
     settings = four_services(module_upstream.url) | {"server": {"keepalive_seconds": 300}}
     gateway = start_gateway(settings, workers=1, application="tests.support.census:counted_app()")
     assert gateway.get(census.PATH).json() == {"exchanges": 0, "marked": 0}
     large = [(f"X-Large-{number}", census.MARK + str(number) * 700) for number in range(8)]
-    # More than a plain head may have.
+    # The fast parser accepts no head of this size, so gunicorn's parser reads it.
     larger = [*large, ("X-Larger", census.MARK + "y" * 4000)]
     requests = [
         request_bytes("GET", "/api/devices", [bearer(), *large]),
@@ -150,7 +150,7 @@ def test_an_idle_connection_holds_no_memory_of_its_last_request(
             connection.send(data)
             connection.reply()
         gateway.wait_until(lambda: gateway.get(census.PATH).json() == {"exchanges": 0, "marked": 0}, "let all go")
-        # The connections are still open.
+        # The connections can still be used.
         for connection, data in zip(connections[-20:], cycle(requests), strict=False):
             connection.send(data)
             connection.reply()

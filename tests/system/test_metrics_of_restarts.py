@@ -22,7 +22,7 @@ RESTARTS = 6
 
 
 class Scraper:
-    """Scrapes continuously, and collects errors and falling counters in `problems`."""
+    """Scrapes continuously, and collects errors and counters that have decreased in `problems`."""
 
     def __init__(self, gateway: GatewayProcess) -> None:
         self.problems: list[str] = []
@@ -42,7 +42,7 @@ class Scraper:
             try:
                 reply = self._gateway.get("/metrics")
             except OSError:
-                # The worker was killed.
+                # The worker that accepted this connection was killed.
                 continue
             self.scrapes += 1
             if reply.status != 200:
@@ -54,14 +54,15 @@ class Scraper:
                         self._compare(f"{one.name} {sorted(one.labels.items())}", one.value)
 
     def _compare(self, name: str, value: float) -> None:
-        # Rounding: sums of seconds may be added up in another order.
+        # Sums of seconds may be added up in another order, so rounding may decrease them slightly.
         if value < self._last.get(name, 0.0) - 1e-9:
             self.problems.append(f"{name}: {value} after {self._last[name]}")
         self._last[name] = value
 
 
 def refused(gateway: GatewayProcess) -> bool:
-    """Whether the request was answered; a killed worker answers none of its requests."""
+    """Sends a request without a token, which must be refused. False if there was no response, because the worker was
+    killed."""
     try:
         return gateway.get("/api/devices").status == 401
     except OSError:
@@ -93,8 +94,8 @@ def test_counts_survive_many_restarts_in_a_bounded_number_of_files(
     assert scraper.problems == []
     assert scraper.scrapes > RESTARTS
     assert metric_value(gateway, "gateway_token_refusals_total", reason="missing") == answered
-    # Counters and histograms of at most twice as many workers, as many as live during a reload; three kinds of gauges
-    # of the living ones; all five of the master.
+    # The files are: counters and histograms of at most twice as many workers, as during a reload; three kinds of gauges
+    # of each living worker; all five kinds of the master.
     (folder,) = Path(tempfile.gettempdir()).glob(f"gateway-worker-metrics-{gateway.process.pid}-*")
     assert len(list(folder.iterdir())) <= 2 * WORKERS * 2 + WORKERS * 3 + 5
     assert metric_value(gateway, "gateway_requests_in_flight_limit", service="devices") == WORKERS * 400
@@ -106,7 +107,7 @@ def wait_for(gateway: GatewayProcess, name: str, value: float) -> None:
         try:
             return metric_value(gateway, name) == value
         except OSError:
-            # The worker was killed.
+            # The worker that accepted this connection was killed.
             return False
 
     gateway.wait_until(is_there, f"count {value} in {name}")

@@ -43,7 +43,8 @@ class Setting:
     prometheus: Prometheus
 
     def make_traffic(self) -> None:
-        """Sends requests that are answered, refused, retried, over a limit, failed, and with forged tokens."""
+        """Sends requests with all kinds of outcomes: answered, refused, retried, over a limit, failed, with a forged
+        token."""
         good = ("Authorization", f"Bearer {self.issuer.token('k1')}")
         forged = ("Authorization", f"Bearer {self.issuer.token('k1')[:-8]}AAAAAAAA")
         for _ in range(15):
@@ -95,7 +96,7 @@ def setting(
 
 @pytest.fixture(scope="module")
 def seen(setting: Setting) -> Setting:
-    """The setting once every panel and every fulfilled alert has data."""
+    """The setting, once every panel has data and the conditions of the expected alerts are fulfilled."""
     expressions = expressions_of(PANELS) | {rule["alert"]: rule["expr"] for rule in RULES if rule["alert"] in FULFILLED}
     empty = dict(expressions)
 
@@ -111,7 +112,7 @@ def seen(setting: Setting) -> Setting:
     try:
         setting.gateway.wait_until(lambda: has_seen(*without_redis), "have data for all that needs Redis")
         setting.redis.kill()
-        # They may have had data before, and have none any more.
+        # These expressions may have had data before Redis failed, and must have data again.
         empty |= {name: expressions[name] for name in without_redis}
         setting.gateway.wait_until(has_seen, "have data for everything")
     except AssertionError as error:

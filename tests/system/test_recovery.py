@@ -56,7 +56,7 @@ def test_a_killed_private_redis_is_restarted_and_ends_with_the_gateway(start_gat
     children = children_of(gateway.process.pid)
     assert len(children) == 2
     (redis,) = set(children) - set(gateway.worker_pids())
-    # Otherwise the port would stay in use when the gateway listens on another one.
+    # If Redis inherited the listening socket, the port would stay in use when the gateway listens on another one.
     assert not listeners_of(gateway.process.pid) & listeners_of(redis)
     assert listeners_of(gateway.process.pid)
     assert gateway.stop() == 0
@@ -84,7 +84,7 @@ def test_a_private_redis_that_dies_during_a_reload_is_restarted_at_once(
             gateway.process.send_signal(signal.SIGHUP)
             gateway.wait_until(lambda: gateway.output().count("Booting worker") == 2, "reload")
             os.kill(redis, signal.SIGKILL)
-            # Long before the deadline of the old workers.
+            # This happens long before the old workers reach their graceful timeout.
             gateway.wait_until(lambda: "it is started again" in gateway.output(), "replace it", 20)
             released.set()
             assert connection.reply().body == b"done"
@@ -109,7 +109,7 @@ def test_a_worker_that_cant_start_is_tried_again_and_the_others_continue(
     settings["services"]["devices"]["ca_file"] = str(authorities)
     settings["services"]["devices"]["targets"].append("https://127.0.0.1:1")
     gateway = start_gateway(settings)
-    # Each worker reads the file.
+    # Each worker reads the file of authorities when it starts.
     gateway.wait_until(lambda: "gateway_workers 2.0" in gateway.get("/metrics").body.decode(), "have both")
     authorities.rename(away)
     os.kill(gateway.worker_pids()[0], signal.SIGKILL)
@@ -136,7 +136,7 @@ def test_a_fork_that_fails_is_tried_again_and_the_others_continue(start_gateway:
     file.unlink()
     gateway.wait_until(lambda: gateway.output().count("Booting worker") == 3, "start another")
     gateway.wait_until(lambda: len(gateway.worker_pids()) == 2, "have two")
-    # A reload that could not start its new workers is completed later.
+    # If a reload could not start its new workers, it is completed later.
     old = gateway.worker_pids()
     file.touch()
     tried = gateway.output().count("a worker can't be started now")

@@ -1,5 +1,5 @@
-"""The shutdown as clients see it: announced in advance, event streams end between events, nothing is waited for in
-vain."""
+"""What clients see of a shutdown: it is announced in advance, event streams end between two events, and the gateway
+does not wait longer than necessary."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def chunk(data: bytes) -> bytes:
 
 @contextmanager
 def listening(gateway: GatewayProcess, until: bytes) -> Iterator[tuple[Connection, bytes]]:
-    """A connection to a stream, and the bytes received up to `until`."""
+    """Opens a stream and reads up to `until`. Yields the connection and the received bytes."""
     with Connection(gateway.port) as connection:
         connection.send(request_bytes("GET", "/api/devices", [bearer()]))
         seen = b""
@@ -80,7 +80,7 @@ def test_an_event_stream_ends_between_events(start_gateway: StartGateway, upstre
         connection.sendall(STREAM_HEAD % b"text/event-stream; charset=utf-8" + chunk(b"data: first\n\n" + halves[0]))
         assert ending.wait(20)
         connection.sendall(chunk(halves[1]))
-        # Then the upstream is silent and does not end the stream.
+        # From here on the upstream sends nothing, and does not end the stream.
         return connection.recv(1) == b"x"
 
     upstream.script = stream
@@ -97,7 +97,8 @@ def test_an_event_stream_ends_between_events(start_gateway: StartGateway, upstre
 
 
 class Streams:
-    """Event streams of an upstream, one for each path: each sends one event, and more when the test asks for them."""
+    """Event streams of an upstream, one for each path. Each sends one event at the start, and more when the test asks
+    for them."""
 
     def __init__(self) -> None:
         self._connections: dict[bytes, socket.socket] = {}
@@ -145,7 +146,8 @@ def test_a_reload_does_not_end_streams(start_gateway: StartGateway, upstream: Sc
     with streams.open(gateway, 0) as ending, streams.open(gateway, 1) as silent:
         gateway.process.send_signal(signal.SIGHUP)
         wait_for_another_worker(gateway)
-        # The old worker is leaving; the new one serves, also during another reload.
+        # While the old worker is leaving, the new one serves. Another reload may replace the new one before the old one
+        # has left.
         gateway.process.send_signal(signal.SIGHUP)
         gateway.wait_until(lambda: gateway.output().count("Booting worker") == 3, "reload again")
         gateway.wait_until(lambda: gateway.output().count("Worker exiting") == 1, "end the second worker")
@@ -154,7 +156,7 @@ def test_a_reload_does_not_end_streams(start_gateway: StartGateway, upstream: Sc
             read_through(connection, b"data: second\n\n")
         streams.end(0)
         assert ending.rest() == b"0\r\n\r\n"
-        # The old worker's streams do not delay the shutdown of the gateway.
+        # The old worker still has an open stream, but does not delay the shutdown of the gateway.
         assert gateway.stop() == 0
         assert silent.rest() == b"0\r\n\r\n"
 
@@ -230,7 +232,7 @@ def test_a_connection_that_waits_at_the_deadline_gets_no_response(
         return connection.recv(1) == b"x"
 
     upstream.script = stream
-    # The drain time ends before a connection that was just used counts as idle.
+    # With this timeout the drain time ends before a connection that was just used counts as idle.
     gateway = start_gateway(four_services(upstream.url) | {"server": {"graceful_timeout_seconds": 1}}, workers=1)
     with listening(gateway, b"only") as (connection, begun):
         assert gateway.stop() == 0
@@ -269,7 +271,7 @@ def test_a_busy_event_stream_ends_between_events(
     def stream(_: Received, connection: socket.socket) -> bool:
         connection.sendall(STREAM_HEAD % b"text/event-stream")
         while True:
-            # Until the gateway closes the connection, without a pause.
+            # Sends events without a pause until the gateway closes the connection.
             connection.sendall(chunk(event))
 
     upstream.script = stream
@@ -279,7 +281,7 @@ def test_a_busy_event_stream_ends_between_events(
         connection.socket.recv(1000)
         gateway.begin_to_stop()
         seen = connection.rest()
-    # The gateway forms its own chunks.
+    # The gateway may split an event into chunks of its own, so only the end is compared.
     assert seen.endswith(event[-5:] + b"\r\n0\r\n\r\n")
     assert gateway.stop() == 0
 
@@ -324,7 +326,7 @@ def test_a_request_beyond_the_deadline_is_cut_and_logged(
             begun += old.socket.recv(65536)
         assert gateway.stop() == 0
         assert connection.rest() == b""
-        # For HTTP/1.0, a clean close would mean that the body is complete.
+        # With HTTP/1.0, a clean close would look like the end of a complete body, so the gateway sends a reset.
         with pytest.raises(ConnectionResetError):
             old.socket.recv(1)
     assert "Worker graceful timeout" in gateway.output()

@@ -49,7 +49,7 @@ def small(start_gateway: StartGateway, module_upstream: ScriptedUpstream) -> Gat
 
 
 class TestPlaces:
-    """More connections than a worker has places for."""
+    """There are more connections than a worker may have."""
 
     @pytest.mark.usefixtures("upstream")
     @pytest.mark.parametrize("data", [b"", HALF_A_HEAD], ids=["idle", "half a head"])
@@ -137,7 +137,7 @@ def test_a_body_below_the_minimum_rate_is_refused(gateway: GatewayProcess, upstr
         connection.send(request_bytes("POST", "/api/devices", [bearer(), ("Content-Length", "1000")]))
         sent = 0
         while not is_closed_or_answered(connection):
-            # Ten bytes a second: the whole body would take more than a minute.
+            # Sends about ten bytes a second, so the whole body would take more than a minute.
             connection.send(b"x")
             sent += 1
             assert sent < 1000
@@ -171,7 +171,7 @@ class TestExhaustion:
         [worker] = gateway.worker_pids()
         limit(worker, resource.RLIMIT_NOFILE, 64)
         with crowd(gateway.port, 200):
-            # Waiting connections are evicted.
+            # Waiting connections are evicted, so that these requests are served.
             for _ in range(20):
                 assert gateway.get("/api/devices", bearer()).status == 200
         assert "has run out of a resource: Too many open files" in gateway.output()
@@ -189,7 +189,7 @@ class TestExhaustion:
             [worker] = gateway.worker_pids()
             used = {int(name) for name in descriptors(worker)}
             soft, _ = resource.prlimit(worker, resource.RLIMIT_NOFILE)
-            # The lowest free one is the next one that would be opened.
+            # The system assigns the lowest free descriptor to the next file. The limit forbids this one.
             limit(worker, resource.RLIMIT_NOFILE, min(set(range(len(used) + 1)) - used))
             connection.send(request_bytes("GET", "/api/devices", [bearer()]))
             reply = connection.reply()
@@ -203,7 +203,7 @@ class TestExhaustion:
     def test_a_worker_over_its_memory_limit_is_replaced(
         self, start_gateway: StartGateway, upstream: ScriptedUpstream
     ) -> None:
-        # Less than any worker needs, so each one retires.
+        # The limit is lower than the memory that any worker needs, so each worker is replaced.
         gateway = start_gateway(four_services(upstream.url) | {"server": {"max_worker_memory_mib": 64}})
         gateway.wait_until(lambda: gateway.output().count("Booting worker") >= 4, "replace its workers")
         assert "MiB of memory and makes room for a new one" in gateway.output()

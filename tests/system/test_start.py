@@ -23,13 +23,15 @@ first = "exit_quietly_on_signals()\\n"
 added = "print('begun', flush=True)\\nimport time; time.sleep({pause_seconds})\\n"
 exec(pathlib.Path("gunicorn.conf.py").read_text().replace(first, first + added, 1))
 """
-# gunicorn reloads on SIGHUP as soon as it has its own handlers. Until the signal comes, the start pauses before that.
+# For SIGHUP the start pauses here until the signal arrives: as soon as gunicorn has its own handlers, it would reload
+# instead of ending.
 PAUSE_SECONDS = {signal.SIGHUP: 60}
 
 
 @pytest.fixture
 def short_folder() -> Iterator[Path]:
-    """pytest's own are so deep that the path of a socket in them may be longer than the system allows."""
+    """A temporary folder with a short path. In pytest's own folders, the path of a socket may be longer than the system
+    allows."""
     with tempfile.TemporaryDirectory() as folder:
         yield Path(folder)
 
@@ -62,9 +64,9 @@ def test_a_signal_to_the_process_group_ends_a_start(after: float, sign: signal.S
             start_new_session=True,
         )
         try:
-            # Before that, gunicorn's and Python's own handlers apply.
+            # Before this line of output, the handlers of gunicorn and of Python itself apply.
             assert wait_for(lambda: "begun" in output_so_far())
-            # Which moment of the start this is depends on the machine; any will do.
+            # Which moment of the start the signal hits depends on the machine. The test must pass at any moment.
             time.sleep(after)
             os.killpg(process.pid, sign)
             assert process.wait(20) in (0, -sign, 128 + sign)

@@ -54,7 +54,7 @@ class Load:
             self.outcomes[outcome] += 1
 
     def wait_for(self, count: int) -> None:
-        """Waits for so many more responses."""
+        """Waits for this number of further responses."""
         wanted = self.outcomes["200"] + count
         self._gateway.wait_until(lambda: self.outcomes["200"] >= wanted, "answer")
 
@@ -94,7 +94,7 @@ def test_a_killed_worker_loses_only_its_requests_in_flight(
         gateway.wait_until(lambda: booted(gateway) >= 3, "replace it")
         load.wait_for(100)
     lost = sum(count for outcome, count in load.outcomes.items() if outcome != "200")
-    # At most one for each client: the requests on the connections of the killed worker.
+    # Each client may lose one request: the one on its connection to the killed worker.
     assert lost <= CLIENTS, load.outcomes
 
 
@@ -128,7 +128,7 @@ def test_a_graceful_shutdown_resets_no_connection(start_gateway: StartGateway, u
     with load.running():
         load.wait_for(50)
         assert gateway.stop() == 0
-    # Established connections got a response; later ones are refused at once.
+    # Clients on established connections got a response. Later connections are refused at once.
     assert load.outcomes.keys() <= {"200", "ConnectionRefusedError"}, load.outcomes
 
 

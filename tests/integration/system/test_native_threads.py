@@ -45,5 +45,5 @@ def test_native_threads_use_no_lock_of_gevent(
     assert {reply.status for reply in replies} == {200}
     assert gateway.get("/api/devices/x/y", bearer()).status == 200
     gateway.wait_for_log(lambda line: line["undocumented"] is True)
-    taken = gateway.output().partition("A lock was taken aside:")[2]
+    taken = gateway.output().partition("A lock was acquired outside of the main thread:")[2]
     assert not taken, taken[:3000]
