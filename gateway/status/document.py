@@ -1,4 +1,5 @@
-"""The JSON document of `/status`, built from what all workers published, at most once a second per worker."""
+"""Builds the JSON document of `/status` from what all workers published. Each worker builds it at most once a
+second."""
 
 from __future__ import annotations
 
@@ -22,15 +23,15 @@ from gateway.timestamps import iso
 
 CACHE_SECONDS = 1.0
 NO_SHARED_REDIS = "Without a Redis that all workers share, these are the figures of one worker only."
-# Settings that differ between gateways of equal behaviour: where they listen, and how they reach Redis.
+# Settings that may differ between gateways that behave alike: where they listen, and how they reach Redis.
 MACHINE_SETTINGS = frozenset({"server", "redis_url"})
 
-# The report and the history of each worker, as JSON.
+# For each worker, its report and its history as JSON.
 WorkerTexts = Mapping[str, tuple[bytes | str | None, bytes | str | None]]
 
 
 class StatusDocument:
-    """`publisher` is None without Redis. `clock` returns seconds since 1970."""
+    """Builds and caches the document. `publisher` is None without Redis. `clock` returns seconds since 1970."""
 
     def __init__(
         self,
@@ -54,12 +55,13 @@ class StatusDocument:
         self._json = b""
 
     def start(self) -> None:
-        """Starts to publish the state of this worker, once per process. Call it after the fork."""
+        """Starts publishing the state of this worker, once per process. Call it after the fork."""
         if self._publisher is not None:
             self._publisher.start()
 
     def to_json(self) -> bytes:
-        """Never fails because of Redis, and waits for Redis no longer than the store's client does."""
+        """Returns the document. A failure of Redis does not make this fail, and delays it only up to the timeouts of
+        the store's client."""
         self.start()
         self._documents.start()
         with self._lock:
@@ -71,7 +73,8 @@ class StatusDocument:
             return self._json
 
     def _collect(self) -> tuple[WorkerTexts, Exception | None]:
-        """What all workers published, and the present state of this one. With Redis' failure, only the latter."""
+        """Returns what all workers published, with the present state of this worker. If Redis fails, returns only the
+        state of this worker, and the error."""
         own: WorkerTexts = {
             self._worker_state.worker_id(): (self._worker_state.report(), self._rolling_stats.history())
         }
@@ -88,7 +91,7 @@ class StatusDocument:
             for report, history in texts.values()
         ]
         summary = summarize(workers, now)
-        # An error response does not mean that Redis is down; the user may lack a permission for these commands.
+        # An error response does not show that Redis is down: the user may lack a permission for these commands.
         if failure is not None and not isinstance(failure, ResponseError):
             summary["redis"]["state"] = "down"
         note = NO_SHARED_REDIS if self._publisher is None else note_of(failure) if failure is not None else ""
@@ -110,7 +113,8 @@ def note_of(failure: Exception) -> str:
 
 
 def parsed(text: bytes | str | None, parse: Callable[[bytes | str], Any]) -> Any:
-    """None if the key has expired, or if another version of the gateway wrote something else."""
+    """Parses a report or a history. None if its key has expired, or if another version of the gateway wrote something
+    else."""
     if text is None:
         return None
     try:
@@ -120,6 +124,6 @@ def parsed(text: bytes | str | None, parse: Callable[[bytes | str], Any]) -> Any
 
 
 def configuration_tag(configuration: Mapping[str, Any]) -> str:
-    """A short hash that is equal for gateways whose redacted settings are equal, except for MACHINE_SETTINGS."""
+    """A short hash that is equal for gateways with equal redacted settings. MACHINE_SETTINGS are ignored."""
     compared = {name: value for name, value in configuration.items() if name not in MACHINE_SETTINGS}
     return sha256(json.dumps(compared, sort_keys=True).encode()).hexdigest()[:8]

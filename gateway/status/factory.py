@@ -17,7 +17,7 @@ from gateway.status.service_documents import ServiceDocuments
 from gateway.status.worker_state import WorkerState
 from gateway.tokens.issuer import Issuer
 
-# Longer than that of requests: only the background thread and the readers of the page wait for it.
+# Longer than the timeout of requests: only the background thread and readers of the page wait for this client.
 REDIS_TIMEOUT_SECONDS = 1.0
 
 
@@ -28,7 +28,7 @@ def make_status(
     issuers: Sequence[Issuer],
     documents: ServiceDocuments,
 ) -> tuple[StatusDocument, WorkerState]:
-    """Returns the document, and the worker state to which the services have yet to be added."""
+    """Returns the document, and the worker state, to which the services must be added later."""
     configuration = redacted_configuration(settings)
     state = WorkerState(rolling_stats, rate_limiter, issuers, configuration_tag(configuration), time.time)
     publisher = None

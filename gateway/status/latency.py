@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 SMALLEST_SECONDS = 0.0005
-# The ratio of a bucket's upper bound to that of the previous one, and so the largest error of a percentile.
+# The ratio of a bucket's upper bound to the previous bucket's. It is also the largest error of a percentile.
 GROWTH = 1.5
 # The upper bounds, from 0.5 ms to 64 s. The last bucket has none.
 BOUNDS = tuple(SMALLEST_SECONDS * GROWTH**power for power in range(30))
@@ -13,8 +13,8 @@ BUCKETS = len(BOUNDS) + 1
 
 
 def percentile(buckets: Sequence[int], share: float) -> float | None:
-    """The seconds within which that share of the requests was answered; None without requests. For requests beyond the
-    last bound, returns the last bound."""
+    """Returns the time in seconds within which this share of the requests was answered; None without requests. If the
+    time is beyond the last bound, returns the last bound."""
     total = sum(buckets)
     if not total:
         return None
@@ -27,7 +27,8 @@ def percentile(buckets: Sequence[int], share: float) -> float | None:
 
 
 def interpolate(index: int, part: float) -> float:
-    """A point of a bucket, as if its requests were spread evenly over the logarithm of their time."""
+    """Returns the time below which this part of a bucket's requests lie, if the logarithms of their times are spread
+    evenly."""
     if index == 0:
         return SMALLEST_SECONDS * part
     if index == len(BOUNDS):

@@ -1,10 +1,9 @@
 """Publishes the report and the history of each worker to Redis, in the background. If Redis fails, `/status` shows only
-the worker that was asked.
+the worker that serves the request.
 
-Each worker has two keys: its report, which expires soon after the worker has ended, and its history, which expires when
-it is no longer shown, so that a replaced worker's requests stay in the figures. A sorted set lists the workers. In a
-cluster all keys are in one partition.
-"""
+Each worker has two keys. The report expires soon after the worker has ended. The history expires when it is no longer
+shown, so the requests of a worker that was replaced still count. A sorted set lists the workers. In a cluster all keys
+are in one partition."""
 
 from __future__ import annotations
 
@@ -20,19 +19,20 @@ from gateway.system.threads import PerProcessThread
 
 PREFIX = "gateway:status:"
 PUBLISH_SECONDS = 3.0
-# Several intervals, so that one slow response of Redis does not make a worker look ended.
+# Several intervals long, so that one slow response of Redis does not make a worker seem to have ended.
 REPORT_TTL_SECONDS = 12
 HISTORY_TTL_SECONDS = SLOTS * SLOT_SECONDS
-# Long, as the clocks of gateways may differ.
+# Long, because the clocks of gateways may differ.
 WORKER_TTL_SECONDS = 86400
-# The last ones to publish: a gateway whose workers crash all the time leaves many behind.
+# Only the workers that published last are shown: a gateway whose workers crash again and again leaves many behind.
 MAX_WORKERS = 1000
 
 log = logging.getLogger(__name__)
 
 
 class StatusStore:
-    """Methods raise one of `redis.client.FAILURES` if Redis fails. `clock` returns seconds since 1970."""
+    """Stores the reports and histories in Redis. Methods raise one of `redis.client.FAILURES` if Redis fails. `clock`
+    returns seconds since 1970."""
 
     def __init__(self, redis: SharedRedis, clock: Callable[[], float]) -> None:
         self._redis = redis
@@ -44,7 +44,7 @@ class StatusStore:
         self._run("SET", self._histories + worker, text, "EX", HISTORY_TTL_SECONDS)
 
     def write_report(self, worker: str, text: str) -> None:
-        """Also adds the worker to the set of those that `read` returns."""
+        """Stores the report, and adds the worker to the workers that `read` returns."""
         now = int(self._clock())
         self._run("SET", self._reports + worker, text, "EX", REPORT_TTL_SECONDS)
         self._run("ZADD", self._index, now, worker)
@@ -52,7 +52,7 @@ class StatusStore:
         self._run("ZREMRANGEBYSCORE", self._index, "-inf", now - WORKER_TTL_SECONDS)
 
     def read(self) -> Mapping[str, tuple[bytes | None, bytes | None]]:
-        """The report and the history of each worker; None if the key has expired."""
+        """Returns the report and the history of each worker. Either is None if its key has expired."""
         workers = [name.decode("utf-8", "replace") for name in self._run("ZRANGE", self._index, -MAX_WORKERS, -1)]
         keys = [prefix + worker for prefix in (self._reports, self._histories) for worker in workers]
         values = self._run("MGET", *keys) if keys else []
@@ -77,7 +77,7 @@ class Publisher:
         self._published_history = ""
         self._history_due_at = 0.0
         self._thread = PerProcessThread("status", self._publish_forever)
-        # The error of the last attempt; None if it succeeded.
+        # The error of the last attempt to publish; None if it succeeded.
         self._failure: Exception | None = None
 
     def start(self) -> None:
@@ -85,8 +85,8 @@ class Publisher:
         self._thread.start()
 
     def read(self) -> Mapping[str, tuple[bytes | None, bytes | None]]:
-        """The same as `StatusStore.read`. Raises the failure of the thread's last attempt, if any, instead of waiting
-        for another timeout."""
+        """Returns the same as `StatusStore.read`. If the thread's last attempt to publish failed, raises that error at
+        once, instead of waiting for another timeout."""
         if self._failure is not None:
             raise self._failure.with_traceback(None)
         return self._store.read()
@@ -98,10 +98,10 @@ class Publisher:
             except FAILURES as error:
                 if self._failure is None:
                     log.debug("the status can't be published: %s", error)
-                # The history is published again afterwards, as Redis may have lost it.
+                # Redis may have lost the history, so the next attempt publishes it again.
                 self._failure, self._published_history = error.with_traceback(None), ""
             except Exception:
-                # Without this thread, other workers would consider this one ended.
+                # The thread goes on: without it, other workers would consider this worker ended.
                 log.exception("the status can't be published")
             else:
                 self._failure = None
@@ -109,7 +109,8 @@ class Publisher:
 
     def _publish(self) -> None:
         worker, history, now = self._worker_state.worker_id(), self._rolling_stats.history(), time.monotonic()
-        # The history first: a slot that has just finished is no longer in the report.
+        # The history is written first. A slot that has just finished is no longer in the report, and would otherwise be
+        # missing in both for a moment.
         if history != self._published_history or now >= self._history_due_at:
             self._store.write_history(worker, history)
             self._published_history, self._history_due_at = history, now + HISTORY_TTL_SECONDS / 2

@@ -1,4 +1,4 @@
-"""The configuration in force, with everything masked that is or may be a secret."""
+"""Redacts the configuration in force: every value that is or may be a secret is masked."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from gateway.config.key_paths import full_name
 from gateway.config.origins import leaves_of
 from gateway.url_redaction import MASK, redact_url
 
-# Values of settings with such names are masked, whatever their type.
+# In settings whose names match, every string is masked.
 SECRET_NAME = re.compile(r"secret|passw|passphrase|credential|authorization|api_?key|headers$", re.IGNORECASE)
-# Settings that are named like secrets but only contain names of headers.
+# Settings whose names match SECRET_NAME, but which contain only names of headers.
 HEADER_NAME_SETTINGS = frozenset({"claims_to_headers", "allow_headers", "expose_headers"})
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|/")
 
@@ -34,8 +34,8 @@ def names_not_default(settings: Settings) -> list[str]:
 
 
 def redacted(name: str, value: Any) -> Any:
-    """The value of the setting `name`; if the name is that of a secret, every string in it is masked."""
-    # The path of a file with a secret is no secret.
+    """Returns the value of the setting `name`. If the name is that of a secret, every string in the value is masked."""
+    # The path of a file with a secret is not a secret itself.
     is_secret = SECRET_NAME.search(name) is not None and name not in HEADER_NAME_SETTINGS and not name.endswith("_file")
     if isinstance(value, dict):
         return {key: redacted(name if is_secret else str(key), one) for key, one in value.items()}

@@ -1,4 +1,5 @@
-"""The JSON that workers publish to Redis. It is validated when read, as anybody with access to Redis may write it."""
+"""The JSON that workers publish to Redis. It is validated when it is read: anybody with access to Redis may have
+written it."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ Name = Annotated[str, Field(max_length=2048)]
 
 
 class Slot(NamedTuple):
-    """A `rolling_stats.Slot`. `buckets` has the non-empty buckets by their index."""
+    """A slot in the form that `rolling_stats.Slot.to_json` writes. `buckets` has the buckets that are not empty, by
+    their index."""
 
     number: Count
     requests: Count
@@ -32,13 +34,13 @@ class Slot(NamedTuple):
 
 
 class Report(BaseModel):
-    # Other versions of the gateway may send further fields.
+    # Further fields are ignored, as other versions of the gateway may have them.
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
 
 class TargetReport(Report):
-    """`open_seconds` is the time until an open breaker lets a request through. `is_paused` is whether the target asked
-    for a pause by Retry-After."""
+    """A target as one worker sees it. `open_seconds` is the time until an open breaker lets a request through.
+    `is_paused` is true if the target requested a pause with Retry-After."""
 
     url: Name
     health: Health
@@ -64,8 +66,8 @@ class KeyReport(Report):
 
 
 class WorkerReport(Report):
-    """The state of a worker at the time `at`, in seconds since 1970 by the worker's clock. `build` and `configuration`
-    are hashes that are equal for equal code and equal settings."""
+    """The state of a worker at the time `at`, in seconds since 1970 by the worker's clock. `build` is a hash of the
+    code, `configuration` is a hash of the settings."""
 
     gateway: Name
     host: Name
@@ -88,10 +90,10 @@ HISTORY: TypeAdapter[dict[Name, tuple[Slot, ...]]] = TypeAdapter(
 
 
 def read_report(text: bytes | str) -> WorkerReport:
-    """Raises ValueError."""
+    """Parses and validates a report. Raises ValueError."""
     return WorkerReport.model_validate_json(text)
 
 
 def read_history(text: bytes | str) -> History:
-    """Raises ValueError."""
+    """Parses and validates a history. Raises ValueError."""
     return HISTORY.validate_json(text)

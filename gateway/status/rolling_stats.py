@@ -1,4 +1,4 @@
-"""The requests that one worker served in the last 15 minutes: per service, in slots of ten seconds."""
+"""Counts the requests that one worker served in the last 15 minutes: per service, in slots of ten seconds."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from collections.abc import Callable, Iterable
 from gateway.status.latency import BOUNDS, BUCKETS
 
 SLOT_SECONDS = 10
-# The number of finished slots that are shown; the running one comes on top.
+# The number of finished slots that are shown. A service also has a running slot.
 SLOTS = 90
 RING = SLOTS + 1
 QUOTA_CODE = "quota_exceeded"
-# The upstream failed after the head of its response had been sent to the client, so the status shows no error.
+# The error code of a response that broke off. Its status is no error: the head had already been sent when the upstream
+# failed.
 ABORTED_CODE = "upstream_aborted"
 
 
 class Slot:
-    """`number` is the start of the slot in seconds since 1970, divided by SLOT_SECONDS, so that the slots of all
-    workers match. `errors` are 5xx and aborted responses, of the gateway and of the service; `refusals` are exceeded
-    rate limits; `codes` counts the gateway's error codes."""
+    """The counts of ten seconds. `number` is the start of the slot in seconds since 1970, divided by SLOT_SECONDS, so
+    it is the same in all workers. `errors` counts 5xx and aborted responses, of the gateway and of the service;
+    `refusals` counts exceeded rate limits; `codes` counts the gateway's error codes."""
 
     __slots__ = ("buckets", "codes", "errors", "number", "refusals", "requests")
 
@@ -42,12 +43,12 @@ class Slot:
 
 
 class RollingStats:
-    """`clock` returns seconds since 1970."""
+    """The slots of each service. `clock` returns seconds since 1970."""
 
     def __init__(self, services: Iterable[str], clock: Callable[[], float]) -> None:
         self._clock = clock
         self._rings = {name: [Slot() for _ in range(RING)] for name in services}
-        # Finished slots do not change any more, so each is formatted only once.
+        # The JSON of finished slots: they do not change any more, so each is formatted only once.
         self._finished: dict[str, deque[tuple[int, str]]] = {name: deque(maxlen=SLOTS) for name in self._rings}
 
     def count(self, service: str, status: int, error_code: str, seconds: float | None) -> None:
@@ -68,18 +69,18 @@ class RollingStats:
             slot.errors += 1
 
     def running(self) -> dict[str, str]:
-        """The JSON of the running slot of each service that has requests in it."""
+        """Returns the JSON of the running slot of each service that has had requests in it."""
         number = int(self._clock() / SLOT_SECONDS)
         slots = {name: ring[number % RING] for name, ring in self._rings.items()}
         return {name: slot.to_json() for name, slot in slots.items() if slot.number == number}
 
     def history(self) -> str:
-        """The JSON of a `report_schema.History`: the finished slots of the last 15 minutes. Not thread-safe."""
+        """Returns the JSON of a `report_schema.History`: the finished slots of the last 15 minutes. Not thread-safe."""
         now = int(self._clock() / SLOT_SECONDS)
         lists = []
         for name, ring in self._rings.items():
             finished = self._finished[name]
-            # If the clock was set back, there are slots of the future.
+            # If the clock was set back, some slots lie in the future.
             while finished and finished[-1][0] >= now:
                 finished.pop()
             while finished and finished[0][0] < now - SLOTS:

@@ -1,4 +1,4 @@
-"""Adds up the slots of several workers, and calculates a service's figures from the sums."""
+"""Adds up the slots of several workers, and calculates the figures of a service from the sums."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from gateway.status.report_schema import Slot
 from gateway.status.rolling_stats import SLOT_SECONDS, SLOTS
 
 PERCENTILES = {"p50_seconds": 0.5, "p95_seconds": 0.95, "p99_seconds": 0.99}
-# The present figures cover the running slot and this many before it: shorter periods would fluctuate too much.
+# The present figures are those of the running slot and of this many slots before it. In a shorter time they would
+# fluctuate too much.
 PRESENT_SLOTS = 5
 
 
 @dataclass(slots=True)
 class Sum:
-    """The sum of slots."""
+    """The sum of several slots."""
 
     requests: int = 0
     errors: int = 0
@@ -35,7 +36,8 @@ class Sum:
             self.buckets[index] += count
 
     def figures(self, seconds: float) -> dict[str, float | None]:
-        """Requests per second, error share and percentiles. Values that need requests are None without any."""
+        """Returns requests per second, error share and percentiles. Without requests, error share and percentiles are
+        None."""
         share = round(self.errors / self.requests, 4) if self.requests else None
         return {
             "requests_per_second": round(self.requests / seconds, 2),
@@ -53,8 +55,9 @@ EMPTY = Sum()
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """The slots to show. Of the slot `running`, the reports cover `running_seconds`; this is negative if the reports
-    are so old that they do not even cover the slot before. All reports cover the slots before `complete_until`."""
+    """The slots to show. `running` is the number of the running slot, and `running_seconds` is the part of it that the
+    reports cover. It is negative if the reports are so old that they do not even cover the slot before. All reports
+    cover the slots before `complete_until`."""
 
     running: int
     running_seconds: float
@@ -74,8 +77,9 @@ class Period:
 
 
 def series(slots: Iterable[Slot], period: Period, age_seconds: float) -> dict[str, Any]:
-    """A service's present figures, those of the last 15 minutes, and those of each slot. `age_seconds` is how long the
-    oldest worker has counted; rates are not calculated over a longer time."""
+    """Returns the present figures of a service, the figures of the last 15 minutes, and the figures of each slot.
+    `age_seconds` is the time for which the oldest worker has counted: present rates are averages over no longer
+    time."""
     slots = [slot for slot in slots if period.running - SLOTS <= slot.number <= period.running]
     by_number: defaultdict[int, Sum] = defaultdict(Sum)
     present, total = Sum(), Sum()

@@ -1,4 +1,4 @@
-"""The states of the services' API documents, and where they and the configuration disagree (drift)."""
+"""The states of the services' API documents, and the drift: where the documents and the configuration disagree."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ MAX_DRIFTS = 200
 
 @dataclass(frozen=True, slots=True)
 class Drifts:
-    """The drifts of a snapshot of the documents; cached until there is another snapshot."""
+    """The drifts of a snapshot of the documents, cached until there is another snapshot. `first` has up to MAX_DRIFTS
+    of them."""
 
     snapshot: Snapshot
     count: int
@@ -25,7 +26,8 @@ class Drifts:
 
 
 class ServiceDocuments:
-    """Without `is_shown` (`docs.enabled = false`), documents are not fetched for the status page."""
+    """Describes the documents. With `is_shown` false (`docs.enabled = false`), documents are not fetched for the status
+    page."""
 
     def __init__(self, catalog: Catalog, refresher: DocumentRefresher, is_shown: bool) -> None:
         self._catalog = catalog
@@ -39,7 +41,8 @@ class ServiceDocuments:
             self._refresher.start()
 
     def describe(self, now: float) -> dict[str, Any]:
-        """`now` is in seconds since 1970. Call this in a native thread: comparing new documents takes CPU time."""
+        """Returns the states of the documents and the drifts. `now` is in seconds since 1970. Call this in a native
+        thread: comparing new documents takes CPU time."""
         snapshot, known = self._catalog.snapshot, self._refresher.known
         if self._drifts is None or self._drifts.snapshot is not snapshot:
             found = drifts(snapshot.parts)

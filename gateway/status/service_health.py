@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-# From this share of errors in the last minute on, a service is partly failing.
+# A service is partly failing if at least this share of the last minute's requests are errors.
 FAILING_ERROR_SHARE = 0.5
 
 
 def health_of_service(service: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns `state` and `why`, a list of sentences. `service` is an entry of the status document. Unknown means that
-    in the last 15 minutes no health check passed, and no request was answered by the service or failed at it."""
+    """Returns `state` and `why`, a list of sentences. `service` is an entry of the status document.
+
+    The state is unknown if, in the last 15 minutes, no health check passed and no request reached the service."""
     why = list(reasons(service))
     failing = [target for target in service["targets"] if is_failing(target)]
     codes = service["codes"]

@@ -1,4 +1,4 @@
-"""Adds up the reports and histories of all workers."""
+"""Adds up the reports and histories of all workers to the figures that `/status` shows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, slots=True)
 class WorkerData:
-    """What one worker published. `report` is None if the worker has ended, `history` is empty if it is new."""
+    """What one worker published. `report` is None if the worker has ended. `history` is empty if the worker is new."""
 
     report: WorkerReport | None
     history: History
@@ -29,7 +29,7 @@ def summarize(workers: Sequence[WorkerData], now: float) -> dict[str, Any]:
     them. `now` is in seconds since 1970."""
     alive = [one.report for one in workers if one.report is not None]
     shifted = [shifted_slots(one, now) for one in workers]
-    # Reports are some seconds old and lack the requests since then.
+    # Reports are some seconds old: requests since then are not in them.
     lags = [min(max(0.0, now - one.at), REPORT_TTL_SECONDS) for one in alive if not is_skewed(one, now)]
     running = int(now // SLOT_SECONDS)
     period = Period(
@@ -67,12 +67,14 @@ def summarize(workers: Sequence[WorkerData], now: float) -> dict[str, Any]:
 
 
 def is_skewed(report: WorkerReport, now: float) -> bool:
-    """Whether the clock of the worker's machine differs: a report that has not expired is neither so old nor so new."""
+    """Whether the clock of the worker's machine differs from this one: a report that has not expired can be neither
+    this old nor from the future."""
     return not -1.0 <= now - report.at <= REPORT_TTL_SECONDS + SLOT_SECONDS
 
 
 def shifted_slots(worker: WorkerData, now: float) -> dict[str, list[Slot]]:
-    """The worker's finished and running slots of each service, renumbered by the clock of this machine."""
+    """Returns the worker's finished and running slots of each service. If the worker's clock differs, the slots get the
+    numbers that they would have by the clock of this machine."""
     report = worker.report
     shift = round((now - report.at) / SLOT_SECONDS) if report is not None and is_skewed(report, now) else 0
     services: dict[str, dict[int, Slot]] = {
@@ -80,7 +82,8 @@ def shifted_slots(worker: WorkerData, now: float) -> dict[str, list[Slot]]:
     }
     for name, service in (report.services if report is not None else {}).items():
         if service.running is not None:
-            # If the history has the slot, it has finished since the report, and the history is more complete.
+            # A running slot that is also in the history has finished since the report. The history's slot is more
+            # complete, and stays.
             services.setdefault(name, {}).setdefault(service.running.number, service.running)
     return {
         name: [slot._replace(number=slot.number + shift) for slot in slots.values()] for name, slots in services.items()
@@ -114,19 +117,20 @@ def gateway_of(reports: Sequence[WorkerReport]) -> dict[str, Any]:
 
 
 def target_of(url: str, seen: Sequence[TargetReport]) -> dict[str, Any]:
-    """A target as all workers see it that have the target."""
+    """Sums up how all workers that have the target see it."""
     breakers = Counter(one.breaker for one in seen)
     health = Counter(one.health for one in seen)
     return {
         "url": url,
         "workers": len(seen),
-        # A worker that has just started knows no health yet; the others' results count.
+        # "unknown" comes after the others: a worker that has just started knows no health yet, and then the results of
+        # other workers count.
         "health": next(state for state in ("unhealthy", "healthy", "unknown", "not checked") if health[state]),
         "unhealthy_in": health["unhealthy"],
         "breaker": next((state for state in ("open", "half-open") if breakers[state]), "closed"),
         "open_in": breakers["open"],
         "half_open_in": breakers["half-open"],
-        # Until the first worker lets a request through again.
+        # The time until the first of the workers lets a request through again.
         "open_seconds": round(min((one.open_seconds for one in seen if one.breaker == "open"), default=0.0), 1),
         "paused_in": sum(one.is_paused for one in seen),
         "in_flight": sum(one.in_flight for one in seen),
@@ -140,10 +144,10 @@ def redis_of(alive: Sequence[WorkerReport]) -> dict[str, Any]:
 
 
 def keys_of(issuer: str, seen: Sequence[KeyReport]) -> dict[str, Any]:
-    """An issuer's keys, with the worst state and the oldest age of all workers."""
+    """Sums up an issuer's keys: the worst state and the oldest age of all workers."""
     states: Mapping[str, int] = Counter(one.state for one in seen)
     ages = [one.age_seconds for one in seen if one.age_seconds is not None]
-    # "never loaded" is not worse than "ok": a worker loads keys with its first token.
+    # From worst to best, except that "ok" hides "never loaded": a worker loads keys only with its first token.
     order = ("failing", "ok", "never loaded", "fixed")
     return {
         "issuer": issuer,

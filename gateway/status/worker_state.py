@@ -1,4 +1,4 @@
-"""The present state of this worker, collected from the parts that know it."""
+"""Describes the present state of this worker: collects it from the objects that serve requests."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from gateway.status.rolling_stats import RollingStats
 from gateway.system.memory import resident_bytes
 from gateway.tokens.issuer import Issuer
 
-# Set at import, which happens in gunicorn's master: all workers of a gateway have the same id, also later ones. Host
-# name and process id would not be unique, as containers may share both.
+# The id of this gateway. It is set at import, which happens in gunicorn's master, so all workers of a gateway have the
+# same id, also later ones. Host name and process id would not be unique: two containers may have both in common.
 GATEWAY_ID = secrets.token_hex(4)
 
 
 @dataclass(frozen=True, slots=True)
 class LiveService:
-    """The parts that serve one service's requests."""
+    """The objects that serve the requests of one service."""
 
     settings: ServiceSettings
     forwarder: Forwarder
@@ -39,7 +39,8 @@ class LiveService:
 
 
 class WorkerState:
-    """`configuration_tag` is equal for gateways of equal configuration. `clock` returns seconds since 1970."""
+    """Collects the state. `configuration_tag` is equal for gateways of equal configuration. `clock` returns seconds
+    since 1970."""
 
     def __init__(
         self,
@@ -60,11 +61,11 @@ class WorkerState:
 
     @staticmethod
     def worker_id() -> str:
-        """Identifies this process among all workers of all gateways."""
+        """An id of this process that no other worker of any gateway has."""
         return f"{GATEWAY_ID}:{os.getpid()}"
 
     def report(self) -> str:
-        """The JSON of a `WorkerReport`."""
+        """Returns the JSON of a `WorkerReport`."""
         now, running = self._clock(), self._rolling_stats.running()
         services = {name: service_report(service) for name, service in self.services.items()}
         for name, slot in running.items():
@@ -89,7 +90,7 @@ class WorkerState:
 
 
 def service_report(service: LiveService) -> dict[str, Any]:
-    """The fields of a `ServiceReport`."""
+    """Returns the fields of a `ServiceReport`."""
     targets = [
         {
             "url": state.target.url,

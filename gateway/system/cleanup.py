@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-# Python's handlers. Others are left alone: a shell sets SIGINT to be ignored in background processes, for example.
+# Only Python's own handlers are replaced. A shell, for example, makes background processes ignore SIGINT; that must
+# stay so.
 DEFAULT_HANDLERS = {
     signal.SIGINT: signal.default_int_handler,
     signal.SIGTERM: signal.SIG_DFL,
@@ -26,14 +27,14 @@ _cleanups: list[tuple[int, Callable[[], None]]] = []
 
 
 def run_at_exit(clean: Callable[[], None]) -> None:
-    """Runs `clean` at the exit of this process, but not of its forks. As `clean` may run in a signal handler, it must
-    not wait for anything with gevent."""
+    """Runs `clean` when this process exits, but not when its forks do. `clean` must not wait for anything with gevent,
+    as it may run in a signal handler."""
     _cleanups.append((os.getpid(), clean))
 
 
 @atexit.register
 def clean_up() -> None:
-    """In reverse order of registration."""
+    """Runs the registered functions, the last one first."""
     while _cleanups:
         owner, clean = _cleanups.pop()
         if owner == os.getpid():
@@ -41,7 +42,8 @@ def clean_up() -> None:
 
 
 def exit_quietly_on_signals() -> None:
-    """Until other handlers are installed; gunicorn's master installs its own."""
+    """Makes signals clean up and end the process without a traceback, until other handlers are installed: gunicorn's
+    master installs its own."""
     for number, default in DEFAULT_HANDLERS.items():
         if signal.getsignal(number) == default:
             signal.signal(number, exit_quietly)
@@ -53,19 +55,21 @@ def exit_quietly(number: int, _: FrameType | None) -> None:
     try:
         clean_up()
     finally:
-        # Even if a cleanup fails: its exception would end up in the interrupted code, which might catch it and go on.
+        # The process ends even if a cleanup fails. Its exception would end up in the interrupted code, which might
+        # catch it and go on.
         if number != signal.SIGQUIT:
-            # A shell aborts its script if a command was killed by Ctrl-C, and continues if the command has exited.
+            # The process ends by the signal itself: after Ctrl-C, a shell aborts its script only if the command was
+            # killed by the signal, and continues if the command has exited.
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-        # For SIGQUIT, as its default writes a core dump; and for process 1 of a container, which default signals don't
-        # end.
+        # Gets here for SIGQUIT, whose default would write a core dump. Also as process 1 of a container, which signals
+        # don't end by default.
         os._exit(128 + number)
 
 
 @contextmanager
 def signals_blocked() -> Iterator[None]:
-    """Blocks signals while something is made that needs a cleanup, until the cleanup is registered."""
+    """Blocks signals while something that needs a cleanup is made, until the cleanup is registered."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, DEFAULT_HANDLERS)
     try:
         yield

@@ -1,4 +1,4 @@
-"""How many CPUs this process may use, by its affinity and by the limits of its container (cgroups)."""
+"""Counts the CPUs that this process may use: its affinity and the limits of its container (cgroups) apply."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ OWN = Path("/proc/self/cgroup")
 
 @cache
 def usable_cpus() -> int:
-    """At least 1. The limit of a container is rounded up: 1.5 CPUs are work for two processes."""
+    """The number of usable CPUs, at least 1. A container's limit is rounded up: 1.5 CPUs are work for two processes."""
     bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, math.ceil(min(bound, cgroup_cpus(ROOT, OWN))))
 
 
 def cgroup_cpus(root: Path, own: Path) -> float:
-    """The least CPU limit of this process' cgroup and the cgroups around it; infinite if there is none. `root` is where
-    cgroups are mounted, `own` the file that names the process' cgroup."""
+    """The least CPU limit of this process' cgroup and the cgroups around it; infinite if there is no limit. `root` is
+    the folder where cgroups are mounted, `own` is the file that names the process' cgroup."""
     try:
         lines = own.read_text().splitlines()
     except OSError:
@@ -48,7 +48,7 @@ def folders(root: Path, path: str) -> Iterator[Path]:
 
 
 def limit_v2(folder: Path) -> float:
-    """From cpu.max: `150000 100000`, or `max 100000` for no limit."""
+    """The limit in cpu.max (cgroups v2): `150000 100000`, or `max 100000` for no limit."""
     with suppress(OSError, ValueError):
         quota, period = (folder / "cpu.max").read_text().split()
         if quota != "max" and int(quota) > 0 and int(period) > 0:
@@ -57,7 +57,7 @@ def limit_v2(folder: Path) -> float:
 
 
 def limit_v1(folder: Path) -> float:
-    """From cpu.cfs_quota_us and cpu.cfs_period_us; a quota of -1 is no limit."""
+    """The limit in cpu.cfs_quota_us and cpu.cfs_period_us (cgroups v1); a quota of -1 is no limit."""
     with suppress(OSError, ValueError):
         quota, period = (int((folder / f"cpu.cfs_{name}_us").read_text()) for name in ("quota", "period"))
         if quota > 0 and period > 0:

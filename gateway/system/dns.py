@@ -1,4 +1,4 @@
-"""Addresses of host names, within a deadline, however long the name server takes."""
+"""Looks up the addresses of host names, within a deadline even if the name server takes longer."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from concurrent.futures import Future
 from threading import Thread
 from typing import Any
 
-# How long callers share a lookup before another one is started beside it, and how many may run at once.
+# Callers share a lookup for SHARED_SECONDS; later ones start another lookup beside it. At most MAX_LOOKUPS run at once.
 SHARED_SECONDS = 0.5
 MAX_LOOKUPS = 3
 
-# As `socket.getaddrinfo` returns them: family, kind, protocol, canonical name, address.
+# An entry of the result of `socket.getaddrinfo`: family, kind, protocol, canonical name, address.
 Address = tuple[int, int, int, str, Any]
 
 
 def resolve(host: str, port: int, timeout_seconds: float) -> Sequence[Address]:
-    """The addresses of a host; a name is looked up now. Raises OSError; TimeoutError if the lookup takes longer."""
+    """The addresses of a host. Every call for a name needs a lookup, as results are not cached. Raises TimeoutError if
+    the lookup takes longer, or another OSError."""
     if (address := parse_address(host, port)) is not None:
         return [address]
     name = NAMES.get((host, port))
@@ -44,14 +45,14 @@ class Name:
     """A name that is being looked up by the system's resolver.
 
     A lookup can't be cancelled, and takes up to half a minute if the name server does not reply. So each lookup has its
-    own thread, which continues after the callers' deadline. Callers share a lookup for a moment. After that its packet
-    may be lost: another lookup is started beside it, and the first result counts for all."""
+    own thread, which continues after the callers' deadline. Callers share a lookup for a moment. After that, its packet
+    may be lost, so another lookup is started beside it; the first result counts for all callers."""
 
     def __init__(self, host: str, port: int) -> None:
         self._host = host
         self._port = port
         self._result: Future[Sequence[Address]] = Future()
-        # When each lookup that is running was started.
+        # The start time of each running lookup.
         self._running: list[float] = []
 
     def resolve(self, timeout_seconds: float) -> Sequence[Address]:
@@ -79,7 +80,7 @@ class Name:
         try:
             addresses = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
         except RuntimeError:
-            # gevent starts a native thread for it.
+            # gevent could not start the native thread that does the lookup.
             self._finish(started, (), no_thread())
         except Exception as error:
             self._finish(started, (), error)
@@ -89,11 +90,11 @@ class Name:
     def _finish(self, started: float, addresses: Sequence[Address], error: Exception | None) -> None:
         self._running.remove(started)
         if error is not None and self._running:
-            # Another lookup may succeed.
+            # The error is ignored, as another running lookup may succeed.
             return
         if not self._running:
             NAMES.pop((self._host, self._port), None)
-        # Later callers need a new lookup.
+        # This result is for the callers that wait now; later callers need a new one.
         result, self._result = self._result, Future()
         if error is None:
             result.set_result(addresses)
@@ -106,5 +107,5 @@ def no_thread() -> OSError:
 
 
 NAMES: dict[tuple[str, int], Name] = {}
-# The threads of running lookups stay in the parent.
+# A fork starts without lookups: the threads of the running ones exist only in the parent.
 os.register_at_fork(after_in_child=NAMES.clear)

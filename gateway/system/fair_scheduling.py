@@ -1,8 +1,7 @@
-"""Fair shares of a worker's time: a greenlet that never waits lets others run every millisecond.
+"""Shares a worker's time fairly: a greenlet that never waits lets others run every millisecond.
 
 gevent switches greenlets only when one waits. A loop whose next bytes have always arrived already (a flood of small
-chunks, pipelined requests, endless interim responses) never waits, and would hold up the whole worker.
-"""
+chunks, pipelined requests, endless interim responses) never waits, and would hold up the whole worker."""
 
 from __future__ import annotations
 
@@ -36,19 +35,19 @@ class TimeSlice:
         """Yields to other greenlets if the current one has run for longer than `SLICE_SECONDS`."""
         now = time.monotonic()
         if now - self._began < SLICE_SECONDS:
-            # No greenlet has run for longer than that.
+            # Since the last call no greenlet has run for longer than a slice.
             return
         current = getcurrent()
         if current is self._greenlet:
             self.yield_now()
         else:
-            # Another greenlet made the last call, so the current one has waited since.
+            # The last call came from another greenlet, so the current one has waited in the meantime.
             self._greenlet, self._began = current, now
 
     def yield_now(self) -> None:
-        """Yields to other greenlets in any case."""
+        """Yields to other greenlets, however short the current one has run."""
         if is_module_patched("time") and get_hub().main_hub:
-            # A native thread has no other greenlets.
+            # Only gevent's main thread has other greenlets to yield to; a native thread has none.
             self._wait_in_queue()
         self.restart()
 
@@ -57,7 +56,7 @@ class TimeSlice:
         self._greenlet, self._began = None, time.monotonic()
 
     def forget(self) -> None:
-        """Called after a fork: the loop and its waiting greenlets belong to the parent."""
+        """Forgets the queue after a fork: the loop and its waiting greenlets belong to the parent."""
         self._queue.clear()
         self._timer = None
 

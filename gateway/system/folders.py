@@ -1,9 +1,8 @@
-"""Temporary folders of a process that are removed after it, however it ends.
+"""Temporary folders of a process. They are removed after the process has ended, however it ended.
 
 The owner holds a lock on its folder, which the system releases when the last process that holds it ends. The next
 process that makes such a folder removes those without a lock. A process id in the name would not identify the owner:
-containers that share /tmp each have a process 1.
-"""
+containers that share /tmp each have a process 1."""
 
 from __future__ import annotations
 
@@ -17,12 +16,13 @@ from pathlib import Path
 
 from gateway.system.cleanup import run_at_exit, signals_blocked
 
-# Descriptors that stay open in this process and its forks.
+# Descriptors that hold locks. They stay open in this process and its forks.
 _locks: list[int] = []
 
 
 def make_own_folder(prefix: str) -> Path:
-    """A new folder that only this user can enter. Removes folders with the same prefix whose owners have ended."""
+    """Makes a new folder that only this user can enter. Removes folders with the same prefix whose owners have
+    ended."""
     remove_abandoned(prefix)
     lock = None
     with signals_blocked():
@@ -46,10 +46,10 @@ def remove_abandoned(prefix: str) -> None:
 
 
 def lock_folder(folder: Path, *, must_lock: bool = False) -> int | None:
-    """A descriptor that holds the folder's lock; None if another process holds it, or the folder is gone.
+    """Returns a descriptor that holds the folder's lock; None if another process holds it, or the folder is gone.
 
-    Without `must_lock`, an unlocked descriptor on a file system that has no locks: the folder then stays if the process
-    is killed."""
+    If the file system has no locks: with `must_lock` returns None, otherwise a descriptor without a lock. The folder
+    then stays if the process is killed."""
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""CPU-bound work in native threads: on gevent's own thread it would hold up all requests of the worker."""
+"""Runs CPU-bound work in native threads: in gevent's own thread it would hold up all requests of the worker."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import TypeVar
 from gevent.monkey import is_module_patched
 from gevent.threadpool import ThreadPool
 
-# One may be blocked by a stuck reader of the log. More would only compete for the CPU.
+# A stuck reader of the log may block one of the threads. More threads would only compete for the CPU.
 THREADS = 4
 
 Result = TypeVar("Result")
 
 
 def run_in_native_thread(work: Callable[[], Result]) -> Result:
-    """The result of `work`, run in a native thread while this process serves requests.
+    """Runs `work` in a native thread while this process serves requests, and returns its result.
 
     `work` must not use anything that waits with gevent. So it must neither import nor log: the locks of both are
     gevent's, and two threads that wait for each other's lock may deadlock. Raises what `work` raises."""
@@ -30,7 +30,7 @@ def run_in_native_thread(work: Callable[[], Result]) -> Result:
         try:
             results.append(work())
         except BaseException as error:
-            # gevent would also print it to standard error.
+            # Caught here, as gevent would also print the error to standard error.
             failures.append(error)
 
     thread_pool(os.getpid()).apply(run)
@@ -41,5 +41,5 @@ def run_in_native_thread(work: Callable[[], Result]) -> Result:
 
 @cache
 def thread_pool(pid: int) -> ThreadPool:  # noqa: ARG001 - part of the cache key: a fork does not have these threads
-    """Not gevent's own pool, all of whose threads may be waiting for name servers."""
+    """A pool of its own: all threads of gevent's pool may be waiting for name servers."""
     return ThreadPool(THREADS)

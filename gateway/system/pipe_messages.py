@@ -16,17 +16,17 @@ from gevent.monkey import get_original
 
 PIPE_BYTES = 4096
 PAUSE_SECONDS = 0.001
-# For each pipe, by its inode, whether the last message is incomplete: its writer was killed or gave up. The memory is
-# shared by gunicorn's master and its forks.
+# For each pipe, by its inode: 1 if the last message is incomplete, because its writer was killed or gave up. The memory
+# is shared by gunicorn's master and its forks.
 _UNFINISHED = mmap.mmap(-1, 64)
 
 
 def write_message(pipe: int, data: bytes, may_wait: Callable[[], bool]) -> bool:
-    """Writes the message in one piece; whether all of it was written. `may_wait` waits for the pipe's reader, and
-    returns whether to try again. Raises OSError if the pipe has no reader.
+    """Writes the message in one piece. Returns whether all of it was written. `may_wait` waits for the pipe's reader,
+    and returns whether to try again. Raises OSError if the pipe has no reader.
 
     The pipe is opened again, as O_NONBLOCK on the descriptor itself would affect all processes that share it. If it
-    can't be opened, without a free descriptor or outside Linux, the message may be mixed with others."""
+    can't be opened (no free descriptor, or not on Linux), the message may be mixed with those of other processes."""
     try:
         own = os.open(f"/proc/self/fd/{pipe}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
@@ -38,7 +38,7 @@ def write_message(pipe: int, data: bytes, may_wait: Callable[[], bool]) -> bool:
                 return False
         return write_locked(own, data, may_wait)
     finally:
-        # gevent's os.close would delay it, and with it the release of the lock.
+        # Closing the pipe releases the lock. gevent's os.close would delay both.
         get_original("os", "close")(own)
 
 
@@ -72,6 +72,6 @@ def write_in_parts(pipe: int, data: bytes, may_wait: Callable[[], bool]) -> bool
     while data:
         if not may_wait():
             return False
-        # A writable pipe has room for this many bytes.
+        # A pipe that is ready for writing has room for this many bytes.
         data = data[os.write(pipe, data[:PIPE_BYTES]) :]
     return True

@@ -27,10 +27,11 @@ class Child:
 
     @classmethod
     def start(cls, command: Sequence[str], folder: Path, log: Path, environ: Mapping[str, str]) -> Child:
-        """Starts `command` in `folder`, with its output in `log`. On Linux the kernel kills it when this process dies.
+        """Starts `command` in `folder`, and appends its output to `log`. On Linux the kernel kills it when this process
+        dies.
 
-        With fork and exec, as gevent's subprocess needs a SIGCHLD handler that gunicorn's master replaces."""
-        # Before the fork: between fork and exec nothing may be imported.
+        Uses fork and exec: gevent's subprocess needs a SIGCHLD handler, which gunicorn's master replaces."""
+        # Loaded before the fork: between fork and exec nothing may be imported.
         prctl = ctypes.CDLL(None).prctl if sys.platform.startswith("linux") else None
         parent, descriptors = os.getpid(), os.sysconf("SC_OPEN_MAX")
         pid: int = get_original("os", "fork")()
@@ -48,14 +49,15 @@ class Child:
             output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
             os.dup2(output, 1)
             os.dup2(output, 2)
-            # gunicorn's listeners are inheritable, for its own restart; here they would keep their ports in use.
+            # Closes gunicorn's listeners. They are inheritable for gunicorn's own restart, but this process would keep
+            # their ports in use.
             os.closerange(3, descriptors)
             os.execve(command[0], list(command), dict(environ))  # noqa: S606 - runs without a shell
         finally:
             os._exit(127)
 
     def has_ended(self) -> bool:
-        # After its end the process id may belong to another process.
+        # Once the process has ended, its id may belong to another process, so `has_ended` is not called again.
         self._has_ended = self._has_ended or has_ended(self.pid)
         return self._has_ended
 

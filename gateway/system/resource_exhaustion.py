@@ -1,4 +1,5 @@
-"""Running out of file descriptors, memory, buffers or ports: logged once in a while, and relieved where possible."""
+"""What to do if file descriptors, memory, buffers or ports run out: resources are released if possible, and a line is
+logged once in a while."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from typing import TypeVar
 from gateway.system.shutdown import WORKER_SHUTDOWN
 
 EXHAUSTION_ERRORS = frozenset([errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL])
-# Once resources are exhausted, every request has the same error.
+# Not every error is logged: once a resource is exhausted, every request has the same error.
 LOG_INTERVAL_SECONDS = 10.0
 
 log = logging.getLogger(__name__)
@@ -25,20 +26,21 @@ def is_exhaustion(error: BaseException | None) -> bool:
 
 
 class ResourceExhaustion:
-    """`spare` has functions that close what the process can do without, such as idle connections, and return whether
-    there was anything to close."""
+    """`spare` has functions that close resources which the process can do without, such as idle connections. Each
+    returns whether there was anything to close."""
 
     def __init__(self) -> None:
         self._next_log = 0.0
         self.spare: list[Callable[[], bool]] = []
 
     def release_spare(self) -> bool:
-        """Closes what the process can do without; whether there was anything, so that another attempt may succeed."""
+        """Closes resources that the process can do without. Returns whether there were any: another attempt may then
+        succeed."""
         return any(release() for release in self.spare)
 
     def with_spare(self, make: Callable[[], Made]) -> Made:
-        """The result of `make`. If resources are exhausted, it is called again after a `release_spare`. Raises
-        OSError."""
+        """Returns the result of `make`. If resources are exhausted, calls `release_spare` and then `make` once more.
+        Raises OSError."""
         try:
             return make()
         except OSError as error:
@@ -47,9 +49,9 @@ class ResourceExhaustion:
             raise
 
     def report(self, error: BaseException) -> None:
-        """Logs the error, and has the worker replaced if it has no memory left."""
+        """Logs the error once in a while. If this worker has no memory left, has it replaced."""
         if isinstance(error, MemoryError):
-            # Any object may be left in an inconsistent state.
+            # After a MemoryError any object may be in an inconsistent state.
             WORKER_SHUTDOWN.retire()
         now = time.monotonic()
         if now >= self._next_log:

@@ -6,7 +6,8 @@ import mmap
 
 
 class SharedFlag:
-    """Once set, it is set for all processes that were forked after it was made. It may be set in a signal handler."""
+    """A flag that can only be set. It is then set for this process and all processes that were forked after the flag
+    was made. It may be set in a signal handler."""
 
     def __init__(self) -> None:
         self._shared = mmap.mmap(-1, 1)

@@ -1,8 +1,7 @@
-"""Announces a shutdown to those who must know early: the readiness check, and event streams, which have no end.
+"""Announces a shutdown early to the readiness check, and to event streams, which would never end by themselves.
 
 The master sets `GATEWAY_SHUTDOWN` for all workers before it signals them. A worker ends its event streams by
-`WORKER_SHUTDOWN`. `GATEWAY_SHUTDOWN.set` and `WORKER_SHUTDOWN.retire` may be called in a signal handler.
-"""
+`WORKER_SHUTDOWN`. `GATEWAY_SHUTDOWN.set` and `WORKER_SHUTDOWN.retire` may be called in a signal handler."""
 
 from __future__ import annotations
 
@@ -14,7 +13,7 @@ from gevent.event import Event
 
 from gateway.system.shared_flag import SharedFlag
 
-# Event streams end in this many groups, one after the other.
+# Event streams are divided into this many groups, which end one after the other.
 GROUPS = 16
 # The groups end over this time, or over server.drain_seconds if that is longer.
 SPREAD_SECONDS = 3.0
@@ -23,7 +22,8 @@ LAST_EVENT_SECONDS = 1.0
 
 
 class WorkerShutdown:
-    """Ends this worker's event streams in groups; otherwise all their clients would reconnect in the same second."""
+    """Ends this worker's event streams in groups. If all ended at once, all their clients would reconnect in the same
+    second."""
 
     def __init__(self) -> None:
         self._groups = [Event() for _ in range(GROUPS)]
@@ -35,13 +35,13 @@ class WorkerShutdown:
         self._is_worker = True
 
     def join(self) -> Event:
-        """The group of a new stream, an event that is set when its streams have to end; during a shutdown, one of the
-        groups that have not ended."""
+        """Returns the group of a new stream: an event that is set when the group's streams have to end. During a
+        shutdown, it is one of the groups that have not ended."""
         remaining = [group for group in self._groups if not group.is_set()] or self._groups[-1:]
         return remaining[next(self._joined) % len(remaining)]
 
     def end_streams(self, share: float = 1.0) -> None:
-        """Ends this share of the groups."""
+        """Ends this share of all groups; groups that have ended already count."""
         for group in self._groups[: round(share * GROUPS)]:
             group.set()
 
@@ -68,7 +68,7 @@ def share_to_end(
         last = min(last, gateway_shutdown_at + (drain_seconds or spread))
     if now < first:
         return 0.0
-    # The first group ends at once: with few streams it may be the only one that has any.
+    # The first group ends at once: if there are few streams, it may be the only group that has any.
     return 1.0 if now >= last else (now - first) / (last - first) * (GROUPS - 1) / GROUPS + 1 / GROUPS
 
 

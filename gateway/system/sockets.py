@@ -1,4 +1,4 @@
-"""Socket operations for any kind of socket: the system's, gevent's, with TLS or without."""
+"""Operations on any kind of socket: the system's, gevent's, with TLS or without."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ READABLE = 1  # as libev names it
 
 
 def receive(sock: Any, size: int) -> bytes:
-    """Between 1 and `size` bytes as they arrive; none at the end of the connection. Other greenlets get their share of
-    the time even if bytes have always arrived already. Raises OSError."""
+    """Returns between 1 and `size` bytes as they arrive, and none at the end of the connection. Lets other greenlets
+    run in between, even if the bytes have always arrived already. Raises OSError."""
     yield_if_due()
     data: bytes = sock.recv(size)
     return data
 
 
 def receive_arrived(sock: Any, size: int) -> bytes | None:
-    """`receive` without waiting; None if no bytes have arrived, or only bytes of the TLS protocol itself. Restores the
-    socket's timeout, for another greenlet that sends on the socket. Raises OSError."""
+    """Like `receive`, but does not wait: returns None if no bytes have arrived, or only bytes of the TLS protocol
+    itself. Restores the socket's timeout, which another greenlet may need for sending. Raises OSError."""
     yield_if_due()
     timeout = sock.gettimeout()
     sock.settimeout(0)
@@ -45,7 +45,8 @@ def receive_arrived(sock: Any, size: int) -> bytes | None:
 
 
 def send_all(sock: socket.socket, data: bytes) -> None:
-    """`sendall`. Makes a single call if the socket accepts all bytes, which costs less than gevent's own `sendall`."""
+    """Sends all bytes. If the socket accepts them at once, this is a single call, which costs less than gevent's own
+    `sendall`."""
     yield_if_due()
     sent = sock.send(data) if data else 0
     if sent < len(data):
@@ -53,29 +54,31 @@ def send_all(sock: socket.socket, data: bytes) -> None:
 
 
 def wait_until_readable(sock: Any) -> None:
-    """Waits until `recv` returns bytes. To be called before a `recv` after a send: gevent's `recv` first tries to read,
-    which fails as no response can be there yet, and this costs more than the send. Raises OSError."""
+    """Waits until `recv` has something to return. Worth calling between a send and a `recv`: gevent's `recv` first
+    tries to read. As no response can be there yet, the attempt fails, and it costs more than the send. Raises
+    OSError."""
     event = getattr(sock, "_read_event", None)
-    # With TLS, bytes that have arrived may be in its buffer already.
+    # A TLS socket is not waited for, as its buffer may already have the bytes.
     if event is not None and not isinstance(sock, ssl.SSLSocket):
         sock._wait(event)
         restart_slice()
 
 
 def system_poll(sock: socket.socket | int, event: int = select.POLLIN) -> select.poll:
-    """A poll object of the system, also if gevent has replaced that. Its `poll(0)` returns at once whether there is
-    something to read, or the peer has gone."""
+    """Makes a poll object of the system, even if gevent has replaced that class. Its `poll(0)` returns at once, and
+    shows whether there is something to read or the peer has gone."""
     poll: select.poll = original("poll")()
     poll.register(sock, event)
     return poll
 
 
 def wait_for_events(events: Mapping[int, int], seconds: float, interruption: Event | None = None) -> set[int]:
-    """The descriptors with one of their events (those of poll(2)); none after the timeout, or once `interruption` is
-    set.
+    """Waits for events (those of poll(2)) and returns the descriptors that have one. Returns none after the timeout, or
+    once `interruption` is set.
 
     gevent's poll supports only reading and writing. With epoll, gevent can wait for the epoll's own descriptor, and so
-    for the end of a connection behind unread bytes (POLLRDHUP). Without epoll, only events of poll are waited for."""
+    for the end of a connection behind unread bytes (POLLRDHUP). Without epoll, only reading and writing are waited
+    for."""
     epoll = original("epoll")
     if epoll is None:
         poll: Any = select.poll()
@@ -91,7 +94,8 @@ def wait_for_events(events: Mapping[int, int], seconds: float, interruption: Eve
 
 
 def wait_until_readable_or(other: Event | Greenlet | None, descriptor: int, seconds: float | None = None) -> None:
-    """Waits until the descriptor is readable, the event is set or the greenlet has ended, or the time is over."""
+    """Waits until the descriptor is readable, or `other` has happened (the event is set, the greenlet has ended), or
+    the time is over."""
     has_happened = Event()
 
     def notify(_: Event | Greenlet) -> None:
@@ -112,22 +116,23 @@ def wait_until_readable_or(other: Event | Greenlet | None, descriptor: int, seco
 
 
 def original(name: str) -> Any:
-    """What gevent has replaced or removed in the module `select`; None if the system has none."""
+    """The system's own class of this name in the module `select`, which gevent has replaced or removed; None if the
+    system has none."""
     with suppress(AttributeError):
         return get_original("select", name)
     return None
 
 
 def peek(sock: socket.socket) -> bytes | None:
-    """The next unread byte, b"" if the peer has closed the connection, None if no byte has arrived. With TLS, the byte
-    is encrypted. Never waits. Raises OSError."""
-    # The system's socket inside of gevent's.
+    """Returns the next byte without reading it, b"" if the peer has closed the connection, None if no byte has arrived.
+    With TLS, the byte is encrypted. Never waits. Raises OSError."""
+    # A socket of gevent contains the system's socket.
     raw: _socket.socket = getattr(sock, "_sock", sock)
     timeout = raw.gettimeout()
     try:
         if timeout != 0:
             raw.settimeout(0)
-        # The method of the base class, as the one of TLS sockets accepts no flags.
+        # Calls the method of the base class, as the method of TLS sockets accepts no flags.
         return _socket.socket.recv(raw, 1, _socket.MSG_PEEK)
     except BlockingIOError:
         return None

@@ -1,8 +1,7 @@
-"""Standard error that never blocks: messages that its reader does not read in time are dropped and counted.
+"""Standard error that never blocks: a message is dropped and counted if the reader does not make room for it in time.
 
 Messages are written in the loop that serves all requests, and in gunicorn's master. If standard error is a pipe whose
-reader hangs, the first message that does not fit into the pipe would block both for ever.
-"""
+reader hangs, the first message that does not fit into the pipe would block both for ever."""
 
 from __future__ import annotations
 
@@ -18,12 +17,13 @@ from typing import Any
 from gateway.system.pipe_messages import write_message
 from gateway.system.sockets import system_poll
 
-# A slow reader is waited for during this part of each second.
+# In each second, writing waits for a slow reader this long at most.
 MAX_WAIT_SECONDS = 0.1
 
 
 class NonBlockingStderr(io.RawIOBase):
-    """Accepts every message and writes those that fit, each in one piece, as other processes write there, too."""
+    """Accepts every message and writes the messages that fit. Each is written in one piece, as other processes write
+    there, too."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -49,9 +49,10 @@ class NonBlockingStderr(io.RawIOBase):
         return len(data)
 
     def _try_write(self, data: bytes) -> bool:
-        """Writes the message; whether all of it was written."""
+        """Writes the message. Returns whether all of it was written."""
         try:
-            # Checked each time: gunicorn's --capture-output and --daemon redirect it later.
+            # The kind of file is checked each time: gunicorn's --capture-output and --daemon redirect the descriptor
+            # later.
             if stat.S_ISFIFO(os.fstat(self._descriptor).st_mode):
                 return write_message(self._descriptor, data, self._may_wait)
             while data:
@@ -61,12 +62,13 @@ class NonBlockingStderr(io.RawIOBase):
                     if not self._may_wait():
                         return False
         except OSError:
-            # There is no reader any more.
+            # Standard error has no reader any more.
             return False
         return True
 
     def _may_wait(self) -> bool:
-        """Waits for the reader if time is left in this second; whether something fits now."""
+        """Waits for the reader, for the rest of this second's MAX_WAIT_SECONDS. Returns whether something can be
+        written now."""
         now = time.monotonic()
         if int(now) != self._second:
             self._second, self._wait_left = int(now), MAX_WAIT_SECONDS
@@ -86,10 +88,11 @@ def install_non_blocking_stderr() -> None:
 
 
 def write_now(descriptor: int, data: bytes) -> int:
-    """The number of bytes written. Raises BlockingIOError if a socket accepts none now, else OSError."""
+    """Writes what can be written now, and returns the number of bytes. Raises BlockingIOError if a socket accepts none
+    now, or another OSError."""
     if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
         return os.write(descriptor, data)
-    # The system's socket, not gevent's.
+    # A socket of the system: a socket of gevent would wait.
     connection = _socket.socket(fileno=descriptor)
     try:
         return connection.send(data, _socket.MSG_DONTWAIT)

@@ -1,4 +1,4 @@
-"""TCP connections to a host within a deadline, to the first of its addresses that accepts (RFC 8305)."""
+"""Makes TCP connections to a host within a deadline: to the first of its addresses that accepts one (RFC 8305)."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from itertools import zip_longest
 from gateway.system.dns import Address, resolve
 from gateway.system.resource_exhaustion import RESOURCE_EXHAUSTION
 
-# How long one of several addresses may take before the next one is tried beside it (RFC 8305 5).
+# If one of several addresses has not accepted after this time, the next one is tried beside it (RFC 8305 5).
 ATTEMPT_DELAY_SECONDS = 0.25
 
-# For names with several addresses, the address of the last connection.
+# For each name with several addresses, the address of its last connection.
 LAST_CONNECTED: dict[tuple[str, int], Address] = {}
 
 
 def connect_to_any(host: str, port: int, deadline: float) -> socket.socket:
-    """A connection to the first address that accepts one. The lookup of the name and all attempts share the deadline
-    (monotonic seconds). Raises OSError; TimeoutError after the deadline."""
+    """Connects to the first address that accepts. The lookup of the name and all attempts share the deadline (monotonic
+    seconds). Raises TimeoutError after the deadline, or another OSError."""
     if not 0 < port < 65536:
-        # Ports also come from other servers (Redis Cluster, Sentinel). The system's resolver reads 65616 as 80.
+        # The port may come from another server (Redis Cluster, Sentinel). The system's resolver would read 65616 as 80.
         raise OSError(errno.EINVAL, f"there is no port {port}")
     addresses = resolve(host, port, deadline - time.monotonic())
-    # Without a free descriptor or port, idle connections are closed first.
+    # If no descriptor or port is free, idle connections are closed and the attempt is repeated.
     return RESOURCE_EXHAUSTION.with_spare(partial(connect_to_first, host, port, addresses, deadline))
 
 
@@ -55,8 +55,8 @@ def connect_to_first(host: str, port: int, addresses: Sequence[Address], deadlin
 
 
 def sort_for_attempts(addresses: Sequence[Address], first: Address | None) -> list[Address]:
-    """`first`, the address of the last connection, before the others, which alternate between IPv6 and IPv4
-    (RFC 8305 4): if one of the two is unreachable, only every second attempt fails."""
+    """Sorts addresses: `first`, the address of the last connection, comes first. The others alternate between IPv6 and
+    IPv4 (RFC 8305 4): if one of the two is unreachable, only every second attempt fails."""
     by_family: dict[int, list[Address]] = {}
     for address in dict.fromkeys(addresses):
         by_family.setdefault(address[0], []).append(address)
@@ -65,10 +65,11 @@ def sort_for_attempts(addresses: Sequence[Address], first: Address | None) -> li
 
 
 def connect_staggered(addresses: Sequence[Address], deadline: float) -> tuple[socket.socket, Address]:
-    """A connection to the first address that accepts, and that address (RFC 8305 5). The next address is tried as soon
-    as one fails, or has not accepted after a delay. Raises OSError; TimeoutError after the deadline."""
+    """Connects to the first address that accepts, and returns the socket and that address (RFC 8305 5). The next
+    address is tried as soon as one fails, or has not accepted after a delay. Raises TimeoutError after the deadline, or
+    another OSError."""
     now = time.monotonic()
-    # Short enough for every address to be tried.
+    # The delay is short enough for every address to be tried before the deadline.
     delay = min(ATTEMPT_DELAY_SECONDS, (deadline - now) / len(addresses))
     untried, next_at = deque(addresses), now
     pending: dict[int, tuple[socket.socket, Address]] = {}
@@ -104,7 +105,7 @@ def connect_staggered(addresses: Sequence[Address], deadline: float) -> tuple[so
 
 
 def start_connecting(address: Address) -> socket.socket:
-    """A socket that becomes writable when it is connected or has failed. Raises OSError."""
+    """Starts to connect. The socket becomes writable when it is connected or has failed. Raises OSError."""
     family, kind, protocol, _, where = address
     sock = socket.socket(family, kind, protocol)
     try:

@@ -1,7 +1,7 @@
-"""Background threads that do not delay the exit of the process: a lasting one per process, or a group of tasks.
+"""Background threads that do not delay the exit of the process: `PerProcessThread` runs until the exit, `TaskGroup`
+runs tasks.
 
-concurrent.futures would join its threads at exit, so a worker would wait for them.
-"""
+The threads of concurrent.futures would delay the exit of a worker, as they are joined at exit."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ log = logging.getLogger(__name__)
 
 
 class PerProcessThread:
-    """A lasting background thread. Each process starts its own at the first `start`, and again if it has failed.
+    """A background thread that runs until the process exits. Each process starts its own with the first `start`, and
+    starts it again if it has failed.
 
-    `at_exit` is called at the exit of each process that started the thread. It is registered with the start, as
-    gunicorn's master builds objects with such a thread, never starts it and drops them."""
+    `at_exit` is called at the exit of each process that started the thread. It is registered only then: gunicorn's
+    master makes objects with such a thread, never starts it, and drops the objects."""
 
     def __init__(self, name: str, run: Callable[[], None], at_exit: Callable[[], None] | None = None) -> None:
         self._name = name
@@ -37,7 +38,7 @@ class PerProcessThread:
             self._pid = 0
             raise
         if self._at_exit is not None:
-            # Registered already if the thread has failed before.
+            # The function is registered already if the thread has failed before.
             atexit.unregister(self._at_exit)
             atexit.register(self._at_exit)
 
@@ -50,8 +51,8 @@ class PerProcessThread:
 
 
 class TaskGroup:
-    """Runs tasks in threads, up to `max_running` at once. Exceptions are logged, also that no thread can be started.
-    `changed` is notified whenever a task has ended."""
+    """Runs tasks in threads, up to `max_running` at once. An exception of a task is logged, and so is the failure to
+    start a thread. `changed` is notified whenever a task has ended."""
 
     def __init__(self, max_running: int, changed: Condition | None = None) -> None:
         self._free = BoundedSemaphore(max_running)
@@ -69,8 +70,8 @@ class TaskGroup:
                 self._end_one()
 
     def wait(self, seconds: float, is_enough: Callable[[], bool] = lambda: False) -> bool:
-        """Waits until all tasks have ended, until `is_enough` holds (checked when `changed` is notified), or for
-        `seconds`; whether all have ended."""
+        """Waits until all tasks have ended or `is_enough` holds (checked when `changed` is notified), but at most
+        `seconds`. Returns whether all tasks have ended."""
         with self._changed:
             self._changed.wait_for(lambda: self._pending == 0 or is_enough(), seconds)
             return self._pending == 0
