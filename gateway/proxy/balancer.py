@@ -1,4 +1,4 @@
-"""Chooses the target for a request: by breakers, health, load and the service's `balancing`."""
+"""Chooses the target for a request, by the breaker, health and load of each target and the service's `balancing`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from gateway.proxy.target import Target
 
 @dataclass(slots=True, eq=False)
 class TargetState:
-    """What this worker knows of a target. `is_healthy` is the verdict of the active health checks; it is True until
-    `is_health_known`."""
+    """What this worker knows of a target. `is_healthy` is the verdict of the active health checks. Until there is a
+    verdict, `is_healthy` is True and `is_health_known` is False."""
 
     target: Target
     breaker: Breaker
@@ -24,7 +24,7 @@ class TargetState:
     in_flight: int = 0
     is_healthy: bool = True
     is_health_known: bool = False
-    # For round robin: the target with the most credit is next.
+    # Round robin chooses the target with the most credit.
     credit: int = 0
 
 
@@ -54,7 +54,7 @@ class Balancer:
 
     def candidates(self, is_streamed: bool = False) -> Sequence[TargetState]:
         """The targets among which `choose` chooses. Raises UpstreamOpen or Overloaded."""
-        # A streamed upload would be a slow probe.
+        # A streamed upload takes long, so it should not be the probe of a half-open breaker.
         allowed = self._allowed(prefers_closed=is_streamed)
         if not allowed:
             raise UpstreamOpen(self._seconds_until_next_try())
@@ -72,12 +72,12 @@ class Balancer:
         return bool(self._other_candidates(tried))
 
     def _other_candidates(self, tried: Collection[TargetState]) -> Sequence[TargetState]:
-        # A request that has failed once should not be a probe.
+        # A request that has failed once should not be the probe of a half-open breaker: the probe may fail as well.
         return self._below_in_flight_limit(self._preferred(self._allowed(prefers_closed=True, tried=tried)))
 
     def _allowed(self, prefers_closed: bool, tried: Collection[TargetState] = ()) -> Sequence[TargetState]:
-        """The targets that breakers allow. With `prefers_closed`, half-open breakers count only if no breaker is
-        closed."""
+        """The targets to which breakers allow a request, without those in `tried`. With `prefers_closed`, targets with
+        a half-open breaker are included only if no target has a closed one."""
         states = [state for state in self.states if state.weight]
         untried = [state for state in states if state not in tried]
         closed = [state for state in untried if not state.breaker.is_open]
@@ -87,10 +87,11 @@ class Balancer:
         return [state for state in untried if state.breaker.allows(is_alone)]
 
     def _preferred(self, allowed: Sequence[TargetState]) -> Sequence[TargetState]:
-        """The healthy targets that have not asked for a pause by Retry-After; others if there are none."""
+        """Drops unhealthy targets, then targets that have asked for a pause by Retry-After. A step that would drop all
+        targets drops none."""
         healthy = [state for state in allowed if state.is_healthy]
-        # Panic threshold: with fewer healthy targets, health results are ignored, as the check is more likely to be
-        # wrong than all targets are to be unhealthy.
+        # Panic threshold: with fewer healthy targets than `min_available`, health results are ignored. It is more
+        # likely that the check is wrong than that so many targets are unhealthy.
         usable = healthy if len(healthy) >= max(1, self._min_available) else allowed
         return [state for state in usable if not state.breaker.is_resting] or usable
 
@@ -108,13 +109,13 @@ class Balancer:
         return self._less_busy_of_two(candidates)
 
     def _less_busy_of_two(self, candidates: Sequence[TargetState]) -> TargetState:
-        """The less busy of two random targets. This is nearly as good as the least busy of all, and workers, which do
-        not know each other's load, do not all choose the same target."""
+        """The less busy of two random targets. The least busy of all would be little better. Besides, workers do not
+        know each other's load, and would all choose the same least busy target."""
         first, second = self._random(candidates), self._random(candidates)
         return first if first.in_flight * second.weight <= second.in_flight * first.weight else second
 
     def _random(self, candidates: Sequence[TargetState]) -> TargetState:
-        """A random target, by weight."""
+        """A random target. Its chance is proportional to its weight."""
         point = self._chance() * sum(state.weight for state in candidates)
         for state in candidates:
             point -= state.weight
@@ -128,7 +129,7 @@ class Balancer:
 
 
 def next_in_rotation(candidates: Sequence[TargetState]) -> TargetState:
-    """Smooth weighted round robin: weights 5 and 1 give a a a b a a."""
+    """Smooth weighted round robin: targets a and b with weights 5 and 1 are chosen in the order a a a b a a."""
     for state in candidates:
         state.credit += state.weight
     chosen = max(candidates, key=lambda state: state.credit)
@@ -137,8 +138,8 @@ def next_in_rotation(candidates: Sequence[TargetState]) -> TargetState:
 
 
 def affinity(state: TargetState, caller: str) -> float:
-    """The score of a target for a caller (weighted rendezvous hashing): if a target is added or removed, only its own
-    share of callers moves."""
+    """The score of a target for a caller; a caller's target is the one with the highest score (weighted rendezvous
+    hashing). If a target is added or removed, callers move only to or from that target."""
     digest = blake2b(f"{state.target.url} {caller}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
     share = (int.from_bytes(digest, "big") + 1) / (2**64 + 1)
     return -state.weight / math.log(share)

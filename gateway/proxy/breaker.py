@@ -1,4 +1,4 @@
-"""A circuit breaker for one target: after repeated failures it sends nothing for a while, then one probe."""
+"""A circuit breaker for one target: after repeated failures the target gets no requests for a while, then one probe."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from gateway.config import BreakerSettings
 
 # The longest pause that a target can request by Retry-After (RFC 9110 10.2.3).
 MAX_REST_SECONDS = 30.0
-# How long a streamed upload that is a probe stays the only request to its target: the response comes when the upload
-# has ended, perhaps hours later.
+# If the probe is a streamed upload, another probe may be sent after this time: the response to an upload comes when the
+# upload has ended, perhaps hours later.
 UPLOAD_PROBE_SECONDS = 0.5
-# The same for any other probe, if the service has no other target: it may be a long poll of a service that works.
+# If the breakers of all targets of a service are open, another probe may be sent after this time, whatever the first
+# probe is. It may be a long poll, to which a working service responds late.
 LONE_PROBE_SECONDS = 1.0
 
 State = Literal["closed", "open", "half-open"]
@@ -22,15 +23,16 @@ State = Literal["closed", "open", "half-open"]
 
 class Breaker:
     """Opens after a number of consecutive failures, or if too large a share of the recent requests failed. After its
-    open time it is half-open: one request, the probe, is sent, and its outcome decides. `clock` is monotonic seconds.
+    open time it is half-open: one request, the probe, is sent, and its outcome closes the breaker or opens it again.
+    `clock` is monotonic seconds.
 
     Each attempt holds a permit: the number of the breaker's state at the time of `acquire`. The outcome of an attempt
     counts only while that state lasts, so an old failure can't reopen the breaker and an old success can't close it.
     Each permit is returned once, by `succeeded`, `failed` or `abandoned`. After `succeeded`, `body_completed` or
     `body_truncated` may follow.
 
-    A probe that takes long makes room for another one. The failure of the first probe does not count then. Its success
-    does, as the probe was sent after the breaker had opened."""
+    If a probe takes long, a second probe may be sent. A later failure of the first probe does not count then. Its
+    success still counts, as it was sent after the breaker had opened."""
 
     def __init__(self, settings: BreakerSettings, clock: Callable[[], float]) -> None:
         self._settings = settings
@@ -45,7 +47,8 @@ class Breaker:
         # How often the breaker has opened since it was last closed.
         self._openings = 0
         self._opened_at = 0.0
-        # Since when the target is known to fail: when the failed probe was sent, which may be long before it failed.
+        # The target is known to fail since this time: when the latest failed probe was sent (perhaps long before it
+        # failed), or, before the first probe, when the breaker opened.
         self._failing_since = 0.0
         # The number of the state in which the breaker opened. The permits of probes are larger.
         self._opening_number = 0
@@ -66,7 +69,8 @@ class Breaker:
 
     @property
     def is_resting(self) -> bool:
-        """Whether the target has asked for a pause by Retry-After. It is still used if there is no other target."""
+        """Whether the target has asked for a pause by Retry-After that is not over yet. During the pause the target is
+        still used if there is no other one."""
         return self._rest_until > 0 and self._clock() < self._rest_until
 
     @property
@@ -85,7 +89,8 @@ class Breaker:
 
     def acquire(self, is_streamed: bool = False) -> int:
         """The permit for a request that is about to be sent. While the breaker is open, the request is the probe.
-        `is_streamed` is whether the request's body is still being received, so that a slow client may delay it."""
+        `is_streamed` is whether the request's body is still being received: a slow client may then delay the
+        outcome."""
         if self._openings:
             self._number += 1
             self._probe_began, self._is_probe_streamed = self._clock(), is_streamed
@@ -133,7 +138,8 @@ class Breaker:
             self._consecutive_truncations = 0
 
     def body_truncated(self, permit: int) -> bool:
-        """A response ended early, after its head had counted as a success. Returns whether this opened the breaker."""
+        """Records that a response ended early, after its head had counted as a success. Returns whether this opened the
+        breaker."""
         if permit != self._number or not self._settings.failures:
             return False
         self._consecutive_truncations += 1
@@ -144,16 +150,17 @@ class Breaker:
         return True
 
     def recovered(self, seen_at: float) -> bool:
-        """The target was seen to work at `seen_at` by other means than a request of this worker. Closes the breaker
-        unless the target has failed since. Returns whether this closed the breaker."""
+        """Records that the target was seen to work at `seen_at`, not by a request of this worker but by a health check,
+        a connection attempt or another worker. Closes the breaker unless the target has failed since then. Returns
+        whether this closed the breaker."""
         if not self._openings or seen_at <= self._failing_since:
             return False
-        # The outcome of a probe that is in flight no longer counts.
+        # With the new number, the outcome of a probe that is in flight no longer counts.
         self._close(self._number + 1)
         return True
 
     def rest(self, seconds: float) -> None:
-        """The target has asked for a pause."""
+        """Records that the target has asked for a pause of so many seconds."""
         self._rest_until = self._clock() + min(seconds, MAX_REST_SECONDS)
 
     def _forget_before(self, time: float) -> None:
@@ -170,9 +177,9 @@ class Breaker:
         return requests >= settings.min_requests and len(self._failures) >= settings.failure_ratio * requests
 
     def _open_until(self, is_alone: bool = False) -> float:
-        """When a probe may be sent. The open time doubles with each failed probe. It does not if the service has no
-        other target, and then it also counts from when the failed probe was sent: a longer pause would gain nothing,
-        and would make clients wait after the target is back."""
+        """When the next probe may be sent. The open time begins when the breaker opens, and doubles with each failed
+        probe. With `is_alone` it does not double, and it begins when the failed probe was sent: no other target could
+        serve the requests, so a longer pause would only make clients wait after the target is back."""
         settings = self._settings
         if is_alone:
             return self._failing_since + min(settings.open_seconds, settings.max_open_seconds)

@@ -10,18 +10,21 @@ from gateway.proxy.http1 import MAX_HEAD_BYTES
 MAX_LINE_BYTES = 4096
 # The maximum number of chunks that one call decodes, so that other greenlets can run between two calls.
 MAX_CHUNKS_PER_CALL = 500
-# Bytes beside the data that each chunk may have: 16, and twice the size of its data. All chunks of a body together may
-# exceed this by MAX_EXCESS_BYTES. Padding in chunk extensions would cost a server far more than the data is worth.
+# Overhead that each chunk may have, which is all of its bytes but the data: 16 bytes, and twice the size of the data.
+# All chunks of a body together may exceed this by MAX_EXCESS_BYTES. Without a limit, long chunk extensions around
+# little data would cost the gateway much CPU time.
 FREE_BYTES_PER_CHUNK = 16
 FREE_BYTES_PER_DATA_BYTE = 2
 MAX_EXCESS_BYTES = 16 * 1024
 
-# Requests must follow the grammar. Responses may have whitespace after the size, as Apache once padded it.
+# The first line of a chunk. In requests it must follow the grammar. In responses the size may be followed by
+# whitespace, with which old versions of Apache padded it, and the syntax of extensions is not checked.
 QUOTED = r'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*+"'
 EXTENSION = rf"[ \t]*+;[ \t]*+{TOKEN}(?:[ \t]*+=[ \t]*+(?:{TOKEN}|{QUOTED}))?"
 REQUEST_CHUNK_LINE = re.compile(rf"([0-9A-Fa-f]{{1,15}})(?:{EXTENSION})*+\r\n".encode("latin-1"))
 RESPONSE_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*+(?:;[\t\x20-\x7e\x80-\xff]*+)?\r\n")
-# Framing, routing and authentication must not be in trailers: another recipient might apply them (RFC 9110 6.5.1).
+# Fields for framing, routing and authentication must not be in trailers: another recipient might apply them (RFC 9110
+# 6.5.1).
 FORBIDDEN_TRAILERS = "content-length|transfer-encoding|trailer|host|authorization|te"
 TRAILER_LINE = re.compile(rf"(?!(?i:{FORBIDDEN_TRAILERS}):){TOKEN}:{TEXT}\r\n".encode("latin-1"))
 CRLF = b"\r\n"
@@ -39,11 +42,11 @@ class ChunkDecoder:
         self._line = line
         self._data = b""
         self._position = 0
-        # Data of the current chunk that has not been taken.
+        # How many bytes of the current chunk's data have not been taken.
         self._remaining = 0
         # Whether the CRLF after the current chunk's data has still to be read.
         self._line_end_is_due = False
-        # How much of an incomplete line has been searched for its end.
+        # How many bytes of an incomplete line have been searched for the line's end.
         self._searched_bytes = 0
         self._is_in_trailers = False
         self._trailer_bytes = 0
@@ -80,7 +83,7 @@ class ChunkDecoder:
             except MalformedChunks:
                 if not pieces:
                     raise
-                # The data before the error is valid. The next call raises.
+                # The data before the error is valid, so it is returned. The next call raises the error.
                 break
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
@@ -131,11 +134,12 @@ class ChunkDecoder:
         return True
 
     def _match_line(self, pattern: re.Pattern[bytes], limit: int) -> re.Match[bytes] | None:
-        """Matches the next line, or returns None if its end has not arrived. However small the pieces are that arrive,
-        each byte is searched once. Raises MalformedChunks if the line does not match or is longer than `limit`."""
+        """Matches the next line, or returns None if its end has not arrived. Remembers how far it has searched for the
+        end, so that bytes that arrive one by one are not searched again each time. Raises MalformedChunks if the line
+        does not match or is longer than `limit`."""
         if not self._searched_bytes and (line := pattern.match(self._data, self._position)):
             return line
-        # The last byte may be the first half of a line end.
+        # The last byte searched is searched again: it may be the CR of a CRLF.
         line_end = self._data.find(CRLF, self._position + max(0, self._searched_bytes - 1))
         line = pattern.match(self._data, self._position) if line_end >= 0 and self._searched_bytes else None
         self._searched_bytes = len(self._data) - self._position if line_end < 0 else 0

@@ -1,4 +1,4 @@
-"""Opens connections to upstreams: TCP, TLS, and the certificates that verify or authenticate."""
+"""Opens TCP and TLS connections to upstreams, and loads the certificates for TLS."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def connect(target: Target, tls: ssl.SSLContext | None, timeouts: Timeouts) -> U
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if target.is_tls and tls is not None:
                 sock.settimeout(max(0.001, deadline - time.monotonic()))
-                # Anyone who can cut the connection can end TLS without close_notify (RFC 9112 9.8), so this must not
-                # count as an orderly end.
+                # Anyone who can cut the connection can end TLS without close_notify (RFC 9112 9.8), so an end without
+                # close_notify must not count as orderly.
                 sock = tls.wrap_socket(sock, server_hostname=target.host, suppress_ragged_eofs=False)
         except BaseException:
             sock.close()
@@ -44,8 +44,9 @@ def connect(target: Target, tls: ssl.SSLContext | None, timeouts: Timeouts) -> U
 
 
 def tls_context(settings: ServiceSettings, name: str) -> ssl.SSLContext | None:
-    """The TLS context of a service: verifies certificates by its `ca_file` or the well-known authorities, and presents
-    its client certificate. None if no target has TLS. Raises ConfigurationError."""
+    """The TLS context for connections to a service. It verifies the service's certificate by `ca_file`, else by the
+    well-known authorities, and presents the client certificate if one is configured. None if no target uses https.
+    Raises ConfigurationError."""
     if not any(target.startswith("https:") for target in settings.targets):
         return None
     errors: list[str] = []

@@ -39,8 +39,8 @@ RECEIVE_BYTES = 128 * 1024
 # How long a plain receive waits before the client's connection is watched too. Most responses come sooner, and watching
 # two sockets costs more than reading one.
 UNWATCHED_SECONDS = 0.1
-# A client that only shuts down its sending side counts as gone too, as with nginx. Unlike POLLIN, this event ignores
-# bytes that the client has sent before, such as a pipelined request.
+# The poll event of a client that has left. A client that only shuts down its sending side counts as gone too, as with
+# nginx. Unlike POLLIN, this event does not occur for unread bytes of the client, such as a pipelined request.
 CLIENT_HAS_GONE = getattr(select, "POLLRDHUP", 0)
 
 
@@ -50,22 +50,23 @@ class UpstreamConnection:
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         self.buffer = bytearray()
-        # The system reports a reset once. If it was reported to a send, a later receive sees an orderly end.
+        # Whether a send has failed by a reset. The system reports a reset only once: a later receive sees an orderly
+        # end.
         self._is_reset = False
         self._poll: select.poll | None = None
         # True from a send until the first byte received after it.
         self._awaits_response = False
         self._read_timeout_seconds = 0.0
         self._deadline = math.inf
-        # Set by the pool whenever the connection becomes idle, in monotonic seconds: since when, from when and until
-        # when it may be used.
+        # Set by the pool whenever the connection becomes idle, in monotonic seconds: since when it is idle, from when
+        # it may be used, and until when.
         self.idle_since = self.quarantined_until = self.idle_until = 0.0
         self.client_socket: socket.socket | None = None
         self._upload: Upload | None = None
-        # How long receives have waited while the request was still being sent. Not the upstream's fault, so this time
-        # counts against no deadline.
+        # How long receives have waited while the request was still being sent. The client may have caused this wait, so
+        # it counts against no deadline.
         self._upload_seconds = 0.0
-        # Since when such a wait goes on, in monotonic seconds.
+        # When the current wait of a receive or of `finish_upload` began, in monotonic seconds; infinity without one.
         self._waiting_since = math.inf
         # Shutdown signal that may interrupt a wait; set only between two server-sent events.
         self.shutdown_signal: Event | None = None
@@ -101,7 +102,8 @@ class UpstreamConnection:
             self._poll = self._poll or system_poll(self._socket)
             return bool(self._poll.poll(0))
         try:
-            # The bytes that have arrived may be TLS's own, such as session tickets.
+            # A poll would also report bytes of TLS itself, such as session tickets, after which the connection is still
+            # usable.
             self._socket.settimeout(0)
             self._socket.recv(1)
         except ssl.SSLWantReadError:
@@ -158,16 +160,16 @@ class UpstreamConnection:
             upload.close()
 
     def now(self) -> float:
-        """Monotonic seconds, less the time in which the upstream may have been waiting for the rest of the request."""
+        """Monotonic seconds, minus the time in which the upstream may have been waiting for the rest of the request."""
         return time.monotonic() - self._upload_seconds
 
     def read_deadline(self) -> float:
-        """When the next bytes must have arrived, as a time of `now`."""
+        """The time of `now` at which the next bytes must have arrived."""
         return self.now() + self._read_timeout_seconds
 
     def read_some(self, limit: int, deadline: float | None = None) -> bytes:
-        """Reads between 1 and `limit` bytes as soon as they arrive, by default until `read_deadline`. Raises the errors
-        of `receive`."""
+        """Returns between 1 and `limit` bytes as soon as any have arrived. `deadline` is `read_deadline` by default.
+        Raises the errors of `receive`."""
         if not self.buffer:
             data = self.receive(self.read_deadline() if deadline is None else deadline)
             if len(data) <= limit:
@@ -180,8 +182,8 @@ class UpstreamConnection:
     def receive(self, deadline: float) -> bytes:
         """Receives at least one byte from the socket. `deadline` is a time of `now`.
 
-        Raises ConnectionClosed, UpstreamTimeout, ClientDisconnected, WorkerShuttingDown or Overloaded, and what has
-        stopped the request's own body."""
+        Raises ConnectionClosed, UpstreamTimeout, ClientDisconnected, WorkerShuttingDown or Overloaded, or the error
+        that has stopped the upload of the request's body."""
         if self._upload is not None:
             if arrived := self._receive_during_upload(self._upload):
                 return arrived

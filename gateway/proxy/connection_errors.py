@@ -1,4 +1,4 @@
-"""How a connection to an upstream, or a wait on one, may end."""
+"""The exceptions that end the use of a connection to an upstream, or a wait for its bytes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class ConnectionAborted(ConnectionClosed):
 
 
 class WorkerShuttingDown(Exception):
-    """This worker is shutting down, and the wait is for something that may be omitted."""
+    """This worker is shutting down, so it does not wait for the next server-sent event."""
 
 
 def connection_error(error: OSError) -> ConnectionClosed | Overloaded:

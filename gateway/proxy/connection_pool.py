@@ -1,4 +1,4 @@
-"""The connections of a service: opens new ones, keeps idle ones for later requests, and closes those in time.
+"""The connection pool of a service: opens connections, keeps idle ones for later requests, and closes them in time.
 
 A service closes idle connections after a time of its own (uvicorn after 5 s, gunicorn after 2 s). A request sent at
 that moment is lost, so the gateway closes an idle connection earlier than the service does.
@@ -24,10 +24,11 @@ from gateway.system.threads import PerProcessThread
 
 # A request that can't be sent again uses only connections that have been idle for no longer than this.
 FRESH_SECONDS = 1.0
-# A response to HEAD, or a 304, has no content, but its head may announce some. A service that sends the content anyway
-# has done so after this time, even if Nagle's algorithm delays it by 40 ms and the network by more.
+# How long a connection is not used after a response to HEAD or a 304. Such a response has no content, but its head may
+# announce some, and a faulty service sends it. After this time the content has arrived, even if Nagle's algorithm
+# delays it by 40 ms and the network by more.
 QUARANTINE_SECONDS = 0.5
-# How much earlier than the service (`Keep-Alive: timeout=5`) the gateway closes a connection.
+# How much earlier the gateway closes an idle connection than the service says that it will (`Keep-Alive: timeout=5`).
 MARGIN_SECONDS = 1.0
 CLOSE_EXPIRED_EVERY_SECONDS = 0.5
 
@@ -130,7 +131,7 @@ class IdleConnectionCloser:
         self._thread = PerProcessThread("idle connections", self._run)
 
     def watch(self, pool: UpstreamConnectionPool) -> bool:
-        """Returns whether the thread could be started. Not to be called before the process is forked."""
+        """Adds a pool. Returns whether the thread could be started. Not to be called before the process is forked."""
         self._pools.add(pool)
         try:
             self._thread.start()
@@ -140,7 +141,7 @@ class IdleConnectionCloser:
         return True
 
     def close_all(self) -> bool:
-        """Returns whether there was a connection to close."""
+        """Closes the idle connections of all services. Returns whether there were any."""
         return sum([pool.close_idle() for pool in list(self._pools)]) > 0
 
     def _run(self) -> None:

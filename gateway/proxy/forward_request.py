@@ -19,7 +19,7 @@ from gateway.trace_context import Trace
 
 @dataclass(slots=True)
 class Attempt:
-    """One attempt to get a response from a target, for the access log and for spans. `outcome` is `answered`, the code
+    """The record of one attempt at a target, for the access log and for spans. `outcome` is `answered`, the code
     of the error, `stale connection`, or `given up` (the client left, for example). `status` is None without a response.
     Times are monotonic seconds. `ended` is when the attempt failed, or when the response's head and the first piece of
     its body had arrived (of a stream, the head alone)."""
@@ -57,7 +57,7 @@ class ForwardRequest:
     prefix: PrefixMapping = UNCHANGED
     # Identifies the caller, for in-flight limits and for `balancing = "principal"`: a principal's key or an address.
     caller: str = ""
-    # The forwarder appends each attempt.
+    # Empty at first. The forwarder appends a record of each attempt.
     attempts: list[Attempt] = field(default_factory=list)
     identity_headers: Sequence[tuple[str, str]] = ()
     # None if traces are off: the client's traceparent is then forwarded like any other header.

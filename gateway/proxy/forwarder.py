@@ -69,7 +69,8 @@ class Forwarder:
         return self._in_flight.count
 
     def forward(self, request: ForwardRequest) -> ForwardResponse:
-        """Raises GatewayError or ClientDisconnected."""
+        """Sends the request to the service and returns its response, whose body is still to be read. Raises
+        GatewayError or ClientDisconnected."""
         body = self.read_body(request)
         # The slot is taken only now, as reading a small body may have taken long.
         slot = self._in_flight.take(request.caller, isinstance(body, RequestBody))
@@ -85,7 +86,7 @@ class Forwarder:
         """The body's bytes if it is small, else a body to be streamed. Raises Overloaded or BodyTooLarge."""
         if request.content_length is None and not request.is_chunked:
             return b""
-        # Checked first, so that nothing is read for a request that would be refused.
+        # The in-flight limits are checked first, so that no body is read for a request that would be refused.
         self._in_flight.check(request.caller)
         body = RequestBody(request.stream, request.content_length, self._settings.max_body_bytes)
         small = body.read_if_small()
@@ -108,10 +109,10 @@ class Forwarder:
                     raise
                 if not self._retry_budget.has_retry or not balancer.has_another(tried):
                     raise
-                # The slot is not released during this short pause: another request could take it, and this one would
-                # fail.
+                # The in-flight slot is not released during this short pause: if another request took it, this request
+                # would fail.
                 time.sleep(backoff_seconds(len(tried), self._chance))
-                # Chosen after the pause, in which the state of the targets may have changed.
+                # The target is chosen after the pause, during which the states of the targets may have changed.
                 another = balancer.choose_another(request.caller, tried)
                 if another is None or not self._retry_budget.spend():
                     raise
@@ -216,7 +217,7 @@ class Forwarder:
         return path if query is None else f"{path}?{query}"
 
     def host_for(self, request: ForwardRequest, target: Target) -> str:
-        """The Host header for the upstream, by which it also names itself in redirects."""
+        """The Host header for the upstream. Many upstreams name themselves by it in redirects."""
         if self._settings.preserve_host and request.client.host:
             return request.client.host
         return self._settings.host or target.authority
@@ -243,8 +244,8 @@ class Forwarder:
 
 
 def rest_if_requested(breaker: Breaker, headers: HeaderPairs) -> None:
-    """Applies Retry-After in seconds of a 503 (RFC 9110 10.2.3): for that time, other targets are preferred."""
+    """Makes the balancer prefer other targets for the seconds in the Retry-After of a 503 (RFC 9110 10.2.3)."""
     for name, value in headers:
         if name.lower() == "retry-after" and value.isascii() and value.isdigit():
-            # A longer number than six digits exceeds the breaker's maximum anyway.
+            # Six digits are enough to exceed the breaker's maximum.
             breaker.rest(int(value[:6]))

@@ -1,4 +1,4 @@
-"""Active health checks: requests `health.path` of each target at intervals, for services that have one."""
+"""Active health checks: a background thread requests `health.path` of each target at intervals, if it is configured."""
 
 from __future__ import annotations
 
@@ -38,8 +38,9 @@ class CheckedTarget:
     has_passed: bool = False
 
     def check(self) -> tuple[bool, str] | None:
-        """(whether the target responds in time with a status below 400, the request and its result for the log). None
-        if this process is out of resources, which says nothing about the target."""
+        """Requests the health path. Returns whether the target responds in time with a status below 400, and a text for
+        the log with the request and its result. Returns None if this process is out of resources, as the check then
+        says nothing about the target."""
         health, target = self.settings.health, self.state.target
         url = target.url + (health.path or "")
         path = target.base_path + redact_url(health.path or "")

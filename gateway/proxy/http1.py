@@ -1,4 +1,4 @@
-"""HTTP/1.1 message heads: request heads are written, response heads are parsed strictly (RFC 9112). No I/O."""
+"""HTTP/1.1 message heads: formats request heads, and parses response heads strictly (RFC 9112). No I/O."""
 
 from __future__ import annotations
 
@@ -45,7 +45,8 @@ class ResponseHead(NamedTuple):
 
     @property
     def stream_type(self) -> str:
-        """The media type, if the body is an endless stream: server-sent events, JSON lines and the like. Else empty."""
+        """The media type if the body is a stream without a known end (server-sent events, JSON lines and the like),
+        else empty."""
         if not self.chunked and self.length is not None:
             return ""
         types = (value.lower() for name, value in self.headers if name.lower() == "content-type")
@@ -73,8 +74,8 @@ def parse_response_head(head: bytes, method: str) -> ResponseHead:
     status = int(start[2])
     chunked, length, persistent, keep_alive_seconds = framing(headers, http_1_0=start[1] == "0")
     if status in (204, 304) or status < 200:
-        # These responses have no content. A service that sends the content it announces would send it where the next
-        # response on the connection is expected (RFC 9112 6.3, 11.1). A 304 repeats the Content-Length of the 200.
+        # These responses have no content. If one announces content, a faulty service may send it, and it would be taken
+        # for the next response on the connection (RFC 9112 6.3, 11.1). A 304 may have the Content-Length of the 200.
         if chunked or (length and status != 304):
             persistent = False
         chunked, length = False, 0

@@ -1,7 +1,9 @@
-"""How many requests of a service may be in flight: in all, of one caller, and streamed uploads.
+"""Limits how many requests of a service may be in flight, and how many of them may be streamed uploads: in all, and per
+caller.
 
 A streamed upload is in flight for as long as its client takes to send it, so a few slow clients could keep all others
-from a service. Uploads may therefore take only a share of the service's slots, and those of one caller a smaller share.
+from a service. Uploads may therefore take only a share of the service's slots, and the uploads of one caller a smaller
+share.
 """
 
 from __future__ import annotations
@@ -85,7 +87,7 @@ class InFlightSlot:
         self._caller = caller
 
     def end_upload(self) -> None:
-        """The body has been received completely: from now on, the request counts like any other."""
+        """To be called when the body has been received completely: the request no longer counts as an upload."""
         uploads, self._uploads = self._uploads, None
         if uploads is not None:
             uploads.release(self._caller)

@@ -1,4 +1,4 @@
-"""Parses and validates request targets. The checks and the forwarded bytes use the same raw path.
+"""Parses and validates request targets. The raw path that is checked is the one that is forwarded.
 
 A path is decoded once for the checks, routing and policies, and forwarded as the client wrote it. An encoded slash or
 backslash stays encoded in the decoded path, so it never separates segments of a prefix or route. Everything that a
@@ -38,7 +38,7 @@ MAX_READINGS = 64
 
 class RequestTarget(NamedTuple):
     """`raw_path` and `raw_query` (None without "?") are the client's bytes. `path` is decoded once, except for encoded
-    slashes and backslashes. `is_ambiguous` is whether some servers could read another path."""
+    slashes and backslashes. `is_ambiguous` is whether some servers could read `raw_path` as another path."""
 
     raw_path: str
     raw_query: str | None
@@ -66,8 +66,8 @@ def decode_once(raw_path: str) -> bytes:
 
 
 def check_path(raw_path: str, *, encoded_slashes: bool = False) -> tuple[str, bool]:
-    """(the decoded path, whether it is ambiguous). Raises BadPath. With `encoded_slashes`, paths that are not UTF-8 and
-    slashes that are escaped twice are allowed too, and ambiguous."""
+    """Returns the decoded path, and whether it is ambiguous. Raises BadPath. With `encoded_slashes`, a path that is not
+    UTF-8 or has a slash that is escaped twice is not refused but ambiguous."""
     if PLAIN.fullmatch(raw_path):
         return raw_path, False
     if PLAIN_BUT_FOR_CASE.fullmatch(raw_path):
@@ -100,7 +100,7 @@ def check_path(raw_path: str, *, encoded_slashes: bool = False) -> tuple[str, bo
 
 
 def refuse_dot_segments(path: str) -> None:
-    """Raises BadPath if a segment is `.` or `..`, also with spaces around, which some servers trim."""
+    """Raises BadPath if a segment is `.` or `..`, or would be after removing spaces, as some servers do."""
     if "." in path and any(
         not segment.strip(". ") and (len(segment) <= 2 or " " in segment) and "." in segment
         for segment in path.split("/")
@@ -109,28 +109,28 @@ def refuse_dot_segments(path: str) -> None:
 
 
 def caseless(path: str) -> str:
-    """The path as servers read it that ignore case."""
+    """The path as read by servers that ignore case."""
     # Upper case comes first: U+0131, an i without its dot, maps to I only in this direction.
     return path.casefold() if path.isascii() else path.upper().casefold()
 
 
 def trimmed(path: str) -> str:
-    """The path as the file systems of Windows read it: dots and spaces at the end of a segment, spaces at its start,
-    and everything from `::$` on are ignored."""
+    """The path as read by file systems of Windows. In each segment they ignore dots and spaces at the end, spaces at
+    the start, and everything from `::$` on."""
     if " " in path or "./" in path or "::$" in path or path.endswith("."):
         return "/".join(segment.partition("::$")[0].strip(" ").rstrip(" .") for segment in path.split("/"))
     return path
 
 
 def compatible(path: str) -> str:
-    """The path as servers read it that replace look-alike characters (Unicode NFKC)."""
+    """The path as read by servers that replace look-alike characters (Unicode NFKC)."""
     return path if path.isascii() else normalize("NFKC", path)
 
 
 def alternative_readings(raw_path: str) -> list[str]:
-    """The paths that servers could read in an ambiguous path: those that decode again, accept what is not UTF-8, turn
-    backslashes into slashes, remove parameters, trim segments, merge slashes or normalize characters, in any
-    combination.
+    """All the ways in which servers could read an ambiguous path. A server may decode it again, accept bytes that are
+    not UTF-8, turn backslashes into slashes, remove parameters, trim segments, merge slashes or normalize characters,
+    in any combination.
 
     Raises BadPath if a reading has a dot segment, or if there are more than MAX_READINGS readings."""
     readings = list(dict.fromkeys(decodings(unquote_to_bytes(raw_path))))
@@ -152,7 +152,7 @@ def alternative_readings(raw_path: str) -> list[str]:
 
 
 def decodings(octets: bytes) -> list[str]:
-    """The text of UTF-8; for other bytes, the texts that various decoders produce."""
+    """The text that the bytes encode in UTF-8. If they are not UTF-8, the texts that lenient decoders would produce."""
     try:
         return [octets.decode("utf-8")]
     except UnicodeDecodeError:

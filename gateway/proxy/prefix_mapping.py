@@ -1,4 +1,4 @@
-"""Maps paths of clients to paths of a service: its prefix is forwarded as it is, stripped, or replaced by another."""
+"""Maps paths of clients to paths of a service: a prefix is forwarded as it is, stripped, or replaced by another."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class PrefixMapping(NamedTuple):
         return f"{base_path}{self.service_prefix}{raw_path}"
 
     def document_path(self, path: str) -> str:
-        """A path below any prefix of the service, as the service's API document has it."""
+        """The path in the service's API document that corresponds to a client's path below `client_prefix`."""
         if self.client_prefix == self.document_prefix:
             return path
         return self.document_prefix + path[len(self.client_prefix) :] or "/"

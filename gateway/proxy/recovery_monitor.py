@@ -1,13 +1,15 @@
 """Closes the breaker of a target as soon as the target works again, so that no client has to be the first to try.
 
-A background thread of each worker examines all breakers a few times a second. While a breaker is open:
+A background thread of each worker examines all breakers a few times a second. While a breaker is open, the thread does
+two things:
 
 1. It connects to the target. If connections were refused before and one is accepted now, the target is back and the
    breaker is closed. If the first connection is accepted, the target fails in another way (it hangs, resets, or fails
    in TLS), and only a probe or a passed health check can show that it works again.
 2. It reads from Redis whether another worker has seen the target work.
 
-A breaker that was closed, in whatever way, is published in Redis for the other workers.
+When a connection, a probe or a health check of this worker has closed a breaker, the thread publishes the recovery in
+Redis for the other workers.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ OPEN_INTERVAL_SECONDS, CLOSED_INTERVAL_SECONDS = 0.1, 0.25
 # Pauses between two connection attempts: soon after the breaker has opened, and later.
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.25, 0.5
 PAUSE_GROWTH = 1.05
-# The system retransmits a lost SYN after one second. A new attempt does the same.
+# The system retransmits a lost SYN after one second. A new attempt also sends a SYN, so no attempt waits longer.
 CONNECT_SECONDS = 1.0
 CONCURRENT_ATTEMPTS = 64
 READ_INTERVAL_SECONDS = 0.25
@@ -67,7 +69,8 @@ class MonitoredTarget:
 
 
 class RecoveryMonitor:
-    """`clock` is monotonic seconds. `shared` is None without Redis."""
+    """Monitors the targets of all services in one thread of this worker. `clock` is monotonic seconds. `shared` is None
+    without Redis."""
 
     def __init__(self, clock: Callable[[], float], shared: SharedRecoveries | None) -> None:
         self._clock = clock
@@ -99,7 +102,8 @@ class RecoveryMonitor:
             time.sleep(OPEN_INTERVAL_SECONDS if is_any_open else CLOSED_INTERVAL_SECONDS)
 
     def examine(self) -> bool:
-        """Examines all breakers and begins what is due for the open ones. Returns whether any breaker is open."""
+        """Examines all breakers. For the open ones, starts the connection attempts that are due and reads recoveries
+        from Redis. Returns whether any breaker is open."""
         now = self._clock()
         since_last, self._last_examined = now - self._last_examined, now
         outages = []
@@ -114,7 +118,7 @@ class RecoveryMonitor:
             if opened_at != target.opened_at:
                 target.record_opening(opened_at)
             if not target.is_reachable and target.next_attempt_at <= now:
-                # Applies only if no thread can be started for the attempt. A completed attempt sets an earlier time.
+                # This time applies only if no thread can be started for the attempt. A completed attempt sets its own.
                 target.next_attempt_at = now + target.connect_seconds + target.pause_seconds
                 self._attempts.begin([partial(self._try_to_connect, target)])
         if outages and self._next_read_at <= now:
@@ -138,7 +142,8 @@ class RecoveryMonitor:
         monitored.next_attempt_at = self._clock() + monitored.pause_seconds
 
     def _end_outage(self, target: MonitoredTarget, seconds_ago: float) -> None:
-        """This worker has seen the target work, at most so many seconds ago, and has closed the breaker."""
+        """Logs and publishes that this worker has seen the target work, at most `seconds_ago`, and closed its
+        breaker."""
         self._record_recovery(target)
         if self._shared is not None:
             # If Redis fails, the other workers rely on their own monitors.

@@ -1,8 +1,9 @@
-"""The requests session of a service, and its adapter, which sends prepared requests without changing them.
+"""A `requests.Session` for one service, and its adapter, which sends prepared requests without changing them.
 
-requests itself would re-quote the path, add headers, store cookies and send them with other clients' requests, read
-proxies and passwords from the environment, and follow redirects. urllib3, which it uses, takes an interim response for
-the final one and accepts malformed heads. This session has no state, and its adapter speaks HTTP/1.1 by `round_trip`.
+A plain `requests.Session` would re-encode the path, add headers, store cookies and send them with the requests of other
+clients, read proxies and passwords from the environment, and follow redirects. urllib3, which it uses, takes an interim
+response for the final one and accepts malformed heads. The session here stores nothing about clients, and its adapter
+speaks HTTP/1.1 by `round_trip`.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from gateway.system.shutdown import WorkerShutdown
 
 
 class UpstreamResponse(requests.Response):
-    """A response for callers that use the session as a plain requests session: repeated headers are joined
-    by commas. `raw` is the body."""
+    """A response for callers that use the session as a plain `requests.Session`. Repeated headers are joined by commas.
+    `raw` is the body."""
 
     def __init__(self, request: requests.PreparedRequest, head: ResponseHead, body: ResponseBody) -> None:
         super().__init__()
@@ -79,8 +80,8 @@ class ServiceAdapter(BaseAdapter):
 
 
 class ServiceSession(requests.Session):
-    """The requests session of one service: no cookies, nothing from the environment, no redirects, no default headers.
-    `worker_shutdown` ends server-sent events."""
+    """A `requests.Session` for one service: no cookies, nothing from the environment, no redirects, no default headers.
+    `worker_shutdown` signals the shutdown, at which streams of server-sent events end."""
 
     def __init__(self, settings: ServiceSettings, name: str, worker_shutdown: WorkerShutdown | None = None) -> None:
         super().__init__()
@@ -96,8 +97,8 @@ class ServiceSession(requests.Session):
         self.mount("https://", adapter)
 
     def send_ready(self, request: UpstreamRequest) -> tuple[ResponseHead, ResponseBody]:
-        """Sends a complete request without requests' preparations, which cost 500 µs. Returns the response's head and
-        its body, still to be read. Raises the errors of `round_trip`."""
+        """Sends a complete request without the preparations of the requests library, which cost 500 µs. Returns the
+        response's head and its body, still to be read. Raises the errors of `round_trip`."""
         return round_trip(self._pool, request, self._worker_shutdown)
 
     def idle_count(self, target: Target) -> int:

@@ -23,22 +23,22 @@ from gateway.system.fair_scheduling import yield_if_due
 from gateway.system.shutdown import WorkerShutdown
 
 PIECE_BYTES = 128 * 1024
-# An empty line ends a server-sent event (HTML, 9.2.6): there the stream may end without losing an event.
+# An empty line ends a server-sent event (HTML Standard 9.2.6). After it the stream may end without losing an event.
 END_OF_EVENT = b"\n\n"
 EVENT_END = re.compile(rb"(?>\r\n|\r|\n){2}")
 
 
 class ResponseBody:
-    """A response's body: an iterator over pieces as they arrive, unchanged. When it has been read completely, the
-    connection goes back to the pool; when it is closed before, the connection is closed.
+    """A response's body: an iterator over pieces as they arrive, unchanged. When the body has been read completely, the
+    connection goes back to the pool. If the body is closed earlier, the connection is closed.
 
     A stream of server-sent events has no end of its own. It ends when this worker shuts down, after a complete event.
 
     A response may be complete while the request is still being sent. `close` waits for the request then, so that the
     service receives all of it.
 
-    Raises UpstreamBodyError if the body does not end as its framing says, ClientDisconnected if the request's body does
-    not."""
+    Raises UpstreamBodyError if the body does not end as its framing says. Raises ClientDisconnected if the client has
+    left, or if its request's body turns out to be incomplete or too large."""
 
     def __init__(
         self,
@@ -59,14 +59,14 @@ class ResponseBody:
         # Called once by `close`, however the body has ended.
         self.on_close: Callable[[], None] | None = None
         stream_type = head.stream_type
-        # Whether the body goes on for as long as there is something new.
+        # Whether the body is a stream without a known end, such as server-sent events.
         self.is_stream = stream_type != ""
         has_events = stream_type == EVENT_STREAM
         self._shutdown_signal = worker_shutdown.join() if worker_shutdown is not None and has_events else None
         self._last_bytes = END_OF_EVENT
         self.is_complete = False
-        # Whether a body of known length ended early. The early end of a stream says little about its service: many end
-        # their streams after a silence, or without a last chunk.
+        # Whether a body of known length ended early. Bodies without a length do not count, as their early end says
+        # little about the service: many services end a stream after a silence, or without a last chunk.
         self.is_truncated = False
         if head.length == 0:
             self._finish()
@@ -137,8 +137,8 @@ class ResponseBody:
 
     @property
     def _may_stay_silent(self) -> bool:
-        """Whether the next piece may take any time: nothing has arrived, and the body has no length or the request is
-        still being sent."""
+        """Whether the next piece may take arbitrarily long: nothing has arrived, and the body has no length or the
+        request is still being sent."""
         if self._is_released:
             return False
         if self._connection.is_uploading:
@@ -171,7 +171,8 @@ class ResponseBody:
         self._connection.shutdown_signal = shutdown_signal if is_between else None
         piece = self._next_piece()
         if shutdown_signal.is_set() and not self.is_complete:
-            # In a stream without pauses it may take long until a piece happens to end where an event does.
+            # In a stream without pauses, pieces rarely end where an event ends. So the piece is cut after its last
+            # event.
             ends = [found.end() - len(self._last_bytes) for found in EVENT_END.finditer(self._last_bytes + piece)]
             if ends and ends[-1] > 0:
                 piece = piece[: ends[-1]]
@@ -179,7 +180,7 @@ class ResponseBody:
         return piece
 
     def _next_piece(self) -> bytes:
-        """Returns no bytes at the end."""
+        """The next piece of the body; empty at its end."""
         if self._decoder is not None:
             return self._next_chunks(self._decoder)
         if self._remaining is None:
@@ -191,7 +192,7 @@ class ResponseBody:
         return piece
 
     def _next_chunks(self, decoder: ChunkDecoder) -> bytes:
-        # Many small chunks may have arrived at once, and then no receive yields.
+        # If many small chunks have arrived at once, no receive lets other greenlets run.
         yield_if_due()
         deadline = self._connection.read_deadline()
         try:

@@ -36,9 +36,11 @@ class ResponseHeadReader:
         self._connection = connection
         self._method = method
         self._send_interim = send_interim
-        # Shared by all heads of one response: a service could otherwise send interim responses without end.
+        # These limits apply to all heads of one response together: a service could otherwise send interim responses
+        # without end.
         self._head_bytes_left, self._interim_left = MAX_HEAD_BYTES, MAX_INTERIM_RESPONSES
-        # False once an interim head has announced content, which such a response can't have.
+        # False once an interim response has made the connection unusable for a later request: it has announced content,
+        # for example, which an interim response can't have.
         self._is_in_step = True
         # Whether a byte of the response has arrived, and whether a head has been read.
         self.has_started = self.has_read_head = False
@@ -65,7 +67,7 @@ class ResponseHeadReader:
         connection = self._connection
         if not connection.buffer:
             data = connection.receive(deadline)
-            # Nearly all heads arrive in one piece.
+            # The fast path: nearly all heads arrive in one piece.
             end = data.find(END_OF_HEAD) + len(END_OF_HEAD)
             if data.startswith(START_OF_RESPONSE) and len(END_OF_HEAD) <= end <= self._head_bytes_left:
                 self.has_started = True
@@ -76,8 +78,8 @@ class ResponseHeadReader:
         return self._read_to_end_of_head(deadline)
 
     def _wait_for_start(self, deadline: float) -> None:
-        """Waits for the start of a head. Anything else on a connection that was idle belongs to an earlier response
-        (RFC 9112 9.2)."""
+        """Waits until a head starts. On a connection that was idle, other bytes belong to an earlier response (RFC 9112
+        9.2), so the connection counts as closed."""
         buffer = self._connection.buffer
         while not buffer.startswith(START_OF_RESPONSE):
             if buffer and not START_OF_RESPONSE.startswith(bytes(buffer[: len(START_OF_RESPONSE)])):

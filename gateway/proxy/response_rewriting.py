@@ -28,7 +28,7 @@ class ResponseRewriter(NamedTuple):
     target received.
 
     A path of the target starts with `base_path` and `service_prefix`; a path of the client starts with `client_prefix`
-    instead. Each is "" if there is none."""
+    instead. Each of the three is "" if there is none."""
 
     client_scheme: str
     client_host: str
@@ -50,8 +50,8 @@ class ResponseRewriter(NamedTuple):
         return self.location(value) if name.lower() in LOCATIONS else self.cookie(value)
 
     def location(self, value: str) -> str:
-        """Location or Content-Location: relative to the gateway if it names the service itself (RFC 9110 10.2.2), else
-        unchanged."""
+        """The value of Location or Content-Location for the client. A URL or path of the service itself becomes a path
+        of the gateway (RFC 9110 10.2.2). Any other value is unchanged."""
         reference = value.replace("\t", "")
         if found := URL.match(reference):
             scheme = (found[1] or self.client_scheme).lower()
@@ -75,8 +75,8 @@ class ResponseRewriter(NamedTuple):
             or SCHEME.match(reference)
         ):
             return value
-        # A request for the bare prefix ends with a segment for the client that does not exist for the service, so a
-        # relative reference would resolve differently. It is resolved here.
+        # A relative reference is resolved here, against the path that the service received. The client would resolve it
+        # differently after a request for the bare prefix (/orders): the service does not see that last segment.
         folder = self.service_path[: self.service_path.rindex("/") + 1]
         path, rest = split(folder + reference)
         path = without_dot_segments(path)
@@ -85,7 +85,7 @@ class ResponseRewriter(NamedTuple):
         return self.client_prefix + without_prefix(path, self.base_path) + rest
 
     def cookie(self, value: str) -> str:
-        """Set-Cookie with its Path as the client has it, the rest unchanged."""
+        """The value of Set-Cookie for the client: its Path is mapped to a path of the client, the rest is unchanged."""
         # Browsers accept a __Host- cookie only with the path / (RFC 6265bis 4.1.3.2).
         if not self.is_path_mapped or value.lstrip().lower().startswith("__host-"):
             return value
@@ -105,7 +105,7 @@ class ResponseRewriter(NamedTuple):
         return any(is_same_authority(scheme, authority, host) for host in self.service_hosts)
 
     def _for_client(self, reference: str) -> str:
-        """A path of the target, with query and fragment, as the client has it."""
+        """Maps a path of the target, with query and fragment, to the path for the client."""
         path, rest = split(reference)
         return self._path_for_client(path or "/") + rest
 
@@ -118,13 +118,13 @@ class ResponseRewriter(NamedTuple):
             return self._path_with_replaced_prefix(path)
         own = without_prefix(path, self.base_path)
         if own == path and self.client_prefix and is_at_or_below(path, self.client_prefix):
-            # The service has put X-Forwarded-Prefix before the path itself.
+            # The service itself has put the client's prefix, as announced in X-Forwarded-Prefix, before the path.
             return self.client_prefix + without_prefix(path[len(self.client_prefix) :], self.base_path)
         return self._below_client_prefix(own or "/")
 
     def _path_with_replaced_prefix(self, path: str) -> str:
-        """`service_prefix` was put in the place of `client_prefix`. A path that is not below it belongs to another
-        service, so it gets no prefix."""
+        """The path for the client if the request had `service_prefix` in the place of `client_prefix`. A path that is
+        not below `service_prefix` belongs to another service, so it gets no prefix."""
         replaced = self.base_path + self.service_prefix
         if is_at_or_below(path, replaced):
             own = path[len(replaced) :]
@@ -142,7 +142,7 @@ def is_rewritten(name: str) -> bool:
 
 
 def split(reference: str) -> tuple[str, str]:
-    """The path; the query and fragment."""
+    """Splits a reference into the path, and the query and fragment."""
     end = PATH_END.search(reference)
     return (reference[: end.start()], reference[end.start() :]) if end else (reference, "")
 
@@ -157,7 +157,7 @@ def without_prefix(path: str, base: str) -> str:
 
 
 def one_leading_slash(path: str) -> str:
-    """Two slashes at the start would be read as a host."""
+    """Reduces the slashes at the start to one: clients would read what follows two slashes as a host."""
     return LEADING_SLASHES.sub("/", path, count=1)
 
 
@@ -168,7 +168,7 @@ def is_same_authority(scheme: str, one: str, other: str) -> bool:
 
 
 def without_dot_segments(path: str) -> str:
-    """RFC 3986 5.2.4."""
+    """Resolves the segments `.` and `..` (RFC 3986 5.2.4)."""
     if "/." not in path:
         return path
     resolved: list[str] = []

@@ -43,12 +43,12 @@ class UpstreamRequest:
 def round_trip(
     pool: UpstreamConnectionPool, request: UpstreamRequest, worker_shutdown: WorkerShutdown | None = None
 ) -> tuple[ResponseHead, ResponseBody]:
-    """Sends the request and reads the response's head; the body is still to be read. `worker_shutdown` ends
-    server-sent events.
+    """Sends the request and reads the response's head; the body is still to be read. `worker_shutdown` signals the
+    shutdown, at which streams of server-sent events end.
 
     Raises UpstreamError, Overloaded or ClientDisconnected, or what the request's body raises. The connection is closed
     then, so that the upstream does not take an unfinished request for a complete one."""
-    # The upstream may receive only such a request twice (RFC 9110 9.2.2, RFC 9112 9.3.1).
+    # Only an idempotent request whose body is in memory may be sent again (RFC 9110 9.2.2, RFC 9112 9.3.1).
     is_repeatable = request.method in IDEMPOTENT and isinstance(request.body, bytes)
     idle = pool.take_idle(request.target, is_repeatable=is_repeatable)
     if idle is not None:
@@ -56,7 +56,7 @@ def round_trip(
         try:
             return round_trip_on(pool, idle, reader, request, worker_shutdown)
         except UpstreamConnectError:
-            # The service closed the idle connection at that moment. It may or may not have seen the request.
+            # The service closed the idle connection at that moment, and may or may not have seen the request.
             if not is_repeatable:
                 raise
         except UpstreamProtocolError:

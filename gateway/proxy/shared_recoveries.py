@@ -9,7 +9,7 @@ from ipaddress import ip_address
 from gateway.proxy.target import Target
 from gateway.redis.client import SharedRedis
 
-# The other workers read several times a second.
+# A recovery need not be stored for long, as the other workers read several times a second.
 EXPIRY_SECONDS = 60
 
 
@@ -22,7 +22,7 @@ class SharedRecoveries:
         self._prefix = redis.hash_tags.tags[0] + "gateway:recovery:"
 
     def publish(self, service: str, target: Target, seconds_ago: float) -> None:
-        """The target was seen to work so many seconds ago."""
+        """Publishes that this worker saw the target work so many seconds ago."""
         key = self._key(service, target)
         time = self._now_milliseconds(key) - int(1000 * seconds_ago)
         self._redis.run(key, "SET", key, time, "EX", EXPIRY_SECONDS)
@@ -45,7 +45,7 @@ class SharedRecoveries:
         return 1000 * int(seconds) + int(microseconds) // 1000
 
     def _key(self, service: str, target: Target) -> str:
-        # The loopback address of another machine is another target.
+        # On another machine, a loopback address is another target. So the key contains the name of the machine.
         machine = socket.gethostname() if is_loopback(target.host) else ""
         return f"{self._prefix}{service}:{sha256(f'{target.url} {machine}'.encode()).hexdigest()[:16]}"
 

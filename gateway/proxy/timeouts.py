@@ -12,9 +12,9 @@ from gateway.config import RouteSettings, ServiceSettings
 @dataclass(frozen=True, slots=True)
 class Timeouts:
     """`connect_seconds` is for opening a connection, TLS included. `head_seconds` is for the whole response head, from
-    when the request has been sent. `read_seconds` is the longest pause between bytes after that, and the longest
-    time in which the service may accept nothing of the request. `deadline` is the end of the whole round trip, with the
-    response's body, in monotonic seconds."""
+    when the request has been sent. `read_seconds` is the longest pause between bytes of the response's body, and the
+    longest time in which the service may accept no byte of the request. `deadline` is when the whole round trip must
+    have ended, with the response's body, in monotonic seconds."""
 
     connect_seconds: float
     head_seconds: float
@@ -22,7 +22,7 @@ class Timeouts:
     deadline: float = math.inf
 
     def within(self, seconds: float) -> Timeouts:
-        """These timeouts for a round trip that begins now and ends within so many seconds."""
+        """A copy of these timeouts for a round trip that begins now and must end within so many seconds."""
         return replace(self, connect_seconds=min(self.connect_seconds, seconds), deadline=time.monotonic() + seconds)
 
     @classmethod

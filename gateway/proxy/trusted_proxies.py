@@ -1,10 +1,9 @@
 """The client's address, scheme and host: from the connection, or from the forwarding headers of trusted proxies.
 
-Each trusted proxy appends one entry to a list, or replaces the list. Counted from the end, entry number `trusted_hops`
-is what the outermost trusted proxy saw of the client; a list with fewer entries is trusted as a whole. Earlier entries
-are the client's own claims and are dropped. Everything that services learn about the client is derived from the
-accepted entries, so no two headers contradict each other.
-"""
+Each forwarding header is a list. Each trusted proxy appends one entry to the list, or replaces the list. Counted from
+the end, entry number `trusted_hops` is what the outermost trusted proxy saw of the client; a list with fewer entries is
+trusted as a whole. Earlier entries are the client's own claims and are dropped. Everything that services learn about
+the client is derived from the accepted entries, so no two headers contradict each other."""
 
 from __future__ import annotations
 
@@ -20,13 +19,14 @@ ForwardingFamily = Literal["x-forwarded", "forwarded"]
 
 UNKNOWN = "unknown"
 SCHEMES = frozenset(["http", "https"])
-# The number of cached clients, and the longest text by which one is cached: together less than 2 MB.
+# How many clients are cached, and up to which length of their headers. The cache takes less than 2 MB.
 CACHED_CLIENTS = 1024
 MAX_CACHED_CHARACTERS = 512
-# An internet provider gives each customer a /64 network or more, so a customer has very many addresses.
+# An internet provider gives each customer a /64 network or more. If single addresses were counted, a customer could
+# evade every limit by using another address.
 IPV6_PREFIX = 64
 
-# RFC 7239 6: an address, an IPv6 one in brackets, perhaps with a port, which may be obfuscated.
+# A node (RFC 7239 6): an IPv6 address in brackets or an IPv4 address, and optionally a port, which may be obfuscated.
 NODE = re.compile(
     r"(?:\[([0-9A-Fa-f.]*:[0-9A-Fa-f:.]*)(?:%[\w.-]+)?\]|([0-9.]+))(?::(?:[0-9]{1,5}|_[\w.-]+))?", re.ASCII
 )
@@ -38,8 +38,8 @@ NEEDS_ESCAPE = re.compile(r'(["\\])')
 
 
 class ClientInfo(NamedTuple):
-    """`peer` is the address of the connection. `address`, `scheme` and `host` are the client's, if reported.
-    `headers` are the forwarding headers that services receive."""
+    """`peer` is the address of the connection. `address`, `scheme` and `host` are what trusted proxies report of the
+    client, else those of the connection. `headers` are the forwarding headers that services receive."""
 
     peer: str
     address: str
@@ -76,7 +76,7 @@ def resolve_uncached(
         nodes = [element.get("for", "") for element in elements]
         schemes, hosts = ([element[name] for element in elements if name in element] for name in ("proto", "host"))
     nodes = [node_in(node) for node in nodes]
-    # If the client's address is unknown or obfuscated, the peer's stands in for it.
+    # If the client's address is unknown or obfuscated, the peer's address is used instead.
     address = nodes[0] if nodes and is_address(nodes[0]) else peer
     if schemes and schemes[0].lower() in SCHEMES:
         scheme = schemes[0].lower()
@@ -146,8 +146,8 @@ def is_address(node: str) -> bool:
 
 
 def address_in(text: str) -> str | None:
-    """The address in canonical form without a zone, an IPv4-mapped one (RFC 4291 2.5.5.2) as IPv4. None if the text is
-    no address."""
+    """The address in canonical form: without a zone, and as IPv4 if it is IPv4-mapped (RFC 4291 2.5.5.2). None if the
+    text is no address."""
     try:
         address = ip_address(text.partition("%")[0])
     except ValueError:

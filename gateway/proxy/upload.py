@@ -14,7 +14,7 @@ class Upload:
     the whole request (RFC 9112 9.5), and the client must receive that response at once."""
 
     def __init__(self, send: Callable[[bytes], None], pieces: Iterable[bytes], *, is_chunked: bool) -> None:
-        # Whether the upstream has been sent the whole body.
+        # Whether the whole body has been sent.
         self.is_complete = False
         self._failure: BaseException | None = None
         self.greenlet = gevent.spawn(self._run, send, pieces, is_chunked)
@@ -24,8 +24,8 @@ class Upload:
         return not self.greenlet.ready()
 
     def raise_failure(self) -> None:
-        """Raises the error that stopped the body, unless the upstream closed the connection: what the upstream sent
-        before it closed has still to be read."""
+        """Raises the error that stopped the upload. Raises nothing if the upstream closed the connection: the response
+        that it sent before closing has still to be read."""
         if self._failure is not None:
             raise self._failure
 

@@ -6,8 +6,8 @@ current window plus the count of the previous one, weighted by how much of it th
 period of one window's length, traffic that was uneven inside the previous window can in theory reach 2 * `amount`; in
 practice it stays within a few percent of `amount`. A caller with an even pace gets `amount`, or one less.
 
-`fixed` resets the count when the clock's window ends: exactly `amount` in each window, and up to 2 * `amount` around
-the end of one.
+`fixed` resets the count when the clock's window ends. No more than `amount` passes in each window, but up to
+2 * `amount` in a short time around the end of a window.
 
 `bucket` is a token bucket: it holds `burst` and gains `amount` per window, evenly. Over any time t no more than
 `burst + amount * t / window` passes, exactly.
@@ -22,14 +22,15 @@ from dataclasses import dataclass
 
 from gateway.rate_limiting.models import LimitCheck, LimitResult
 
-# A counter. Sliding and fixed: the window's number, the previous window's count, this window's count. Bucket: a time in
-# milliseconds, the level at that time in parts of a request, 0.
+# The three numbers of a counter. For `sliding` and `fixed`: the window's number, the previous window's count, this
+# window's count. For `bucket`: a time in milliseconds, the bucket's level at that time in parts of a request, 0.
 State = tuple[int, int, int]
 
 
 @dataclass(slots=True)
 class Decision:
-    """`uncharged` is the result if the request is not charged; `charged` and `state`, the new counter, if it is."""
+    """What one check would do. `uncharged` is the result if the request is not charged. If it is charged, `charged` is
+    the result, and `state` the new state of the counter."""
 
     uncharged: LimitResult
     charged: LimitResult
@@ -69,14 +70,14 @@ def decide_by_window(check: LimitCheck, now: int, state: State | None) -> Decisi
     elif check.algorithm == "fixed":
         wait = ends_in
     elif current <= spare:
-        # Until enough of the previous window has left the sliding window.
+        # The wait ends when enough of the previous window has left the sliding window.
         wait = ends_in - (spare - current) * window // previous
     else:
-        # Until, in the next window, enough of this one has left the sliding window.
+        # The wait ends in the next window, when enough of this window has left the sliding window.
         wait = ends_in + window - spare * window // current
 
     def reset_seconds(count: int) -> float:
-        """Seconds until nothing is used, if `count` is used in this window."""
+        """Seconds until the whole limit is available again, if `count` is what is used of it in this window."""
         if count:
             return (ends_in if check.algorithm == "fixed" else ends_in + window) / 1000
         return ends_in / 1000 if previous else 0
@@ -95,7 +96,8 @@ def decide_by_bucket(check: LimitCheck, now: int, state: State | None) -> Decisi
     full, need = check.burst * window, check.cost * window
     at, level, _ = state or (now, full, 0)
     if at > now + window:
-        # The clock was set back far. A full bucket, or callers would be refused until the clock has caught up.
+        # The clock was set back far. The bucket counts as full, as callers would otherwise be refused until the clock
+        # has caught up.
         at, level = now, full
     level = min(full, level + max(0, now - at) * check.amount)
     at = max(at, now)

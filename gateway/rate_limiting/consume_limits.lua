@@ -1,11 +1,11 @@
--- Charges all limits of a request, or none if one refuses. The algorithms are described in algorithms.py; the time is
--- that of Redis.
+-- Charges all limits of a request, or none if one refuses. The algorithms are described in algorithms.py; the clock is
+-- that of the Redis server.
 -- KEYS: the counter of each limit, a text of three numbers; then the revocation keys to read.
 -- ARGV[1]: 1 to charge, 0 for a dry run. ARGV[5i-3 .. 5i+1], of limit i: algorithm (0 sliding, 1 fixed, 2 bucket),
 -- amount, window in ms, cost, burst.
 -- Returns for each limit: passed (1 or 0), remaining, ms until the whole limit is available again, ms until the cost
--- would pass; then for each revocation key its number, -1 if the key does not exist. Doubles hold these integers
--- exactly.
+-- would pass; then for each revocation key its number, -1 if the key does not exist. Lua's numbers are doubles, which
+-- hold these integers exactly.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local counters, reply, passed, limits = {}, {}, true, (#ARGV - 1) / 5
@@ -89,7 +89,7 @@ for i = 1, limits do
         wait = ends + window - math.floor(spare * window / third)
       end
     end
-    -- until nothing is used: if something was used in this window, or only in the previous one
+    -- ms until the whole limit is available again: if something was used in this window; if only in the previous one
     local used, covered = algorithm == '1' and ends or ends + window, second > 0 and ends or 0
     reset = third > 0 and used or covered
     third = third + cost

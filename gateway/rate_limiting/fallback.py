@@ -1,4 +1,4 @@
-"""What happens to rate limits if Redis fails: count in the worker (`local`), let pass (`open`) or refuse (`closed`).
+"""Rate limits while Redis fails: requests are counted in the worker (`local`), pass (`open`) or are refused (`closed`).
 
 A breaker keeps a hung Redis from slowing down every request. In a cluster each node has its own breaker, so that a dead
 node affects only the callers whose counters it has.
@@ -27,7 +27,8 @@ log = logging.getLogger(__name__)
 
 
 class FallbackLimiter:
-    """Counts in Redis while it works, else as `on_failure` says; in this process if no Redis is configured.
+    """Counts in Redis. While Redis fails, `on_failure` decides what happens. If no Redis is configured, counts in this
+    process.
 
     `workers` is how many processes share a limit while each counts for itself; `clock` gives monotonic seconds."""
 
@@ -46,13 +47,13 @@ class FallbackLimiter:
         self._workers = workers
         self._clock = clock
         self._metrics = metrics
-        # By cluster node; under None the breaker of a single server, and failures while no node was known.
+        # The breaker of each cluster node. The key is None for a single server, and for counters whose node is unknown.
         self._breakers: dict[Address | None, RedisBreaker] = {}
         self._is_failing = False
 
     @property
     def state(self) -> str:
-        """`ok`, `down` or `not configured`, as this worker last saw it; `down` also if one cluster node is down."""
+        """`ok`, `down` or `not configured`, as this worker last saw Redis; `down` also if only one cluster node is."""
         if self._redis is None:
             return "not configured"
         return "down" if self._is_failing else "ok"
@@ -92,7 +93,8 @@ class FallbackLimiter:
             try:
                 redis.consume([], lookup, partition_key)
             except FAILURES:
-                # Not only refusing any more, but gone: without this, each request would wait for a timeout.
+                # Redis does not only refuse to count any more, it has gone. If `can_read` stayed True, each request
+                # would wait for a timeout.
                 breaker.can_read = False
         if not checks:
             return []
@@ -103,8 +105,8 @@ class FallbackLimiter:
         return self._consume_locally(checks, dry_run=dry_run) if on_failure == "local" else []
 
     def is_reachable(self) -> bool:
-        """Whether Redis counts, by a call to it, unless it has just failed. In a cluster the call goes to one node: of
-        several that fail, to the one whose pause is over."""
+        """Calls Redis, and returns whether it counts. If Redis has just failed, returns False without a call. In a
+        cluster only one node is called: a failing one whose pause is over, if any node fails."""
         redis = self._redis
         if redis is None:
             return False
@@ -133,7 +135,7 @@ class FallbackLimiter:
         return count if self._redis is None else self._redis.clear_all()
 
     def _consume_locally(self, checks: Sequence[LimitCheck], *, dry_run: bool) -> list[LimitResult]:
-        # Each worker's share of the limit, but never so small that no request could pass.
+        # Each worker counts against its share of the limit. A share is never so small that no request could pass.
         shares = [
             replace(
                 check,
@@ -158,7 +160,8 @@ class FallbackLimiter:
 
     def _failed(self, redis: RedisCounters, error: Exception, partition_key: str) -> RedisBreaker:
         """Opens the breaker of the server that failed, and returns it."""
-        # Looked up again: the client may have learned during the call that another node has the partition.
+        # The breaker is looked up again: the client may have learned during the call that another node has the
+        # partition.
         breaker = self._breaker_for(redis, partition_key)
         if not breaker.is_failing:
             log.error("Redis fails (%s); rate limits continue with on_redis_failure = %s", error, self._on_failure)
@@ -169,8 +172,8 @@ class FallbackLimiter:
         return breaker
 
     def _succeeded(self, redis: RedisCounters, breaker: RedisBreaker, *, has_written: bool) -> None:
-        """Closes the breaker after a successful call, and those of nodes that have no slots any more. A server that
-        refused to count has recovered only once it has counted: reading always worked."""
+        """Closes the breaker after a successful call, and the breakers of nodes that have no slots any more. If a
+        server refused to count, a call that only reads does not show that the server has recovered."""
         if breaker.is_failing and (has_written or not breaker.can_read):
             self._close(breaker)
         for node, other in list(self._breakers.items()):

@@ -22,13 +22,13 @@ from gateway.redis.client import FAILURES
 
 SCHEME = "gateway"
 STRATEGY = "gateway"
-# Stands for all limits of the request; its own amount and time are not used.
+# Stands for all limits of the request; the amount and time of this item are not used.
 ALL_LIMITS = RateLimitItemPerMinute(1)
 
 
 class LimitStorage(Storage):
-    """Gives LimitStrategy the limiter, and `state`, a function that returns the current request's state: None outside
-    of requests."""
+    """Passes to LimitStrategy what it needs: the limiter, and `state`, a function that returns the RateLimitState of
+    the current request, or None outside of requests."""
 
     STORAGE_SCHEME = [SCHEME]  # noqa: RUF012 - limits' registry reads this name as a plain list
 
@@ -116,5 +116,6 @@ def check_of(item: RateLimitItem, identifiers: tuple[str, ...], cost: int) -> Li
     return LimitCheck(item.key_for(*identifiers), item.amount, item.get_expiry(), cost)
 
 
-# limits types its registry by its own three classes; Flask-Limiter finds strategies there by their names.
+# Flask-Limiter finds strategies by name in this registry of the limits library. The type of the registry
+# allows only the library's own three classes.
 STRATEGIES[STRATEGY] = LimitStrategy  # type: ignore[assignment]

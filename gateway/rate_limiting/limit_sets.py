@@ -24,7 +24,7 @@ FIELD_SAFE = HEADER_SAFE.replace('"', "").replace("\\", "")
 
 @dataclass(slots=True)
 class Caller:
-    """Who sends a request, and to which route. `address` is the client's; of an IPv6 address, its network."""
+    """Who sends a request, and to which route. `address` is the client's IPv4 address or IPv6 network."""
 
     principal: Principal | None
     address: str
@@ -34,12 +34,13 @@ class Caller:
 
     @property
     def key(self) -> str:
-        """The principal, else the address."""
+        """Identifies the caller: by principal, else by address."""
         return self.principal.key if self.principal is not None else f"address:{self.address}"
 
     def value(self, dimension: str) -> str:
-        """What distinguishes callers in this dimension. A caller without the header or claim is counted by principal or
-        address: omitting a header must not give anybody a second limit."""
+        """The caller's value in one dimension of a limit's `by`: callers with the same value share a counter. A caller
+        without the header or claim is counted by principal or address: omitting a header must not give anybody a second
+        limit."""
         if dimension == "address":
             return f"address:{self.address}"
         if dimension == "service":
@@ -77,7 +78,7 @@ class LimitSet:
 
     def checks_for(self, caller: Caller, cost: int) -> list[LimitCheck]:
         """One check per limit. A cost above a limit's capacity is lowered to the capacity: requests without a token to
-        a costly route count against the smaller anonymous limit, and would never pass."""
+        a costly route count against the smaller anonymous limit, and would never pass otherwise."""
         caller_key = caller.key
         checks = []
         for limit in self.limits:
@@ -90,7 +91,7 @@ class LimitSet:
         return checks
 
     def partition_key(self, caller: Caller) -> str:
-        """Selects the cluster partition of the counters: the same one for all callers that share a counter."""
+        """A text that selects the cluster partition of the counters. Callers that share a counter get the same text."""
         shared = self.shared_dimensions
         return "|".join(map(caller.value, shared)) if shared else self.limits[0].key
 
@@ -102,9 +103,9 @@ class LimitSet:
 
 
 def make_limit_set(name: str, texts: Sequence[str], plan: str | None = None, namespace: str = "") -> LimitSet:
-    """The limits of these texts, called `name`; those of a `plan` are called `name.plan`. Several limits are
-    distinguished by their windows, and limits with the same window by numbers. `namespace` separates the counters from
-    those of the same name elsewhere."""
+    """Parses limits and names them: `name`, or `name.plan` for the limits of a plan. The names of several limits end
+    with the seconds of their windows, and those of limits with the same window also with numbers. `namespace` separates
+    the counters from counters of limits elsewhere that have the same name."""
     counters = namespace + name if plan is None else f"{namespace}{name}:{quoted(plan)}"
     if plan is not None:
         name = f"{name}.{quote(plan, safe=FIELD_SAFE)}"
@@ -137,7 +138,7 @@ class LimitSets:
         self._cached: dict[tuple[str, str | None], LimitSet | None] = {}
 
     def is_exempt(self, principal: Principal) -> bool:
-        """Whether no limit applies to this caller. With several issuers, the setting names the issuer, too."""
+        """Whether no limit applies to this caller. With several issuers, `exempt_principals` also names the issuer."""
         if not self._exempt_principals:
             return False
         if principal.issuer == self._only_issuer and principal.subject in self._exempt_principals:
@@ -151,7 +152,7 @@ class LimitSets:
         plan = self._plan_of(principal)
         key = (policy.name, plan)
         if key not in self._cached:
-            # Bounded: `plan` is one of the configured names.
+            # The cache can't grow without end: `plan` is one of the configured names.
             self._cached[key] = own_limit_set(policy, plan)
         limit_set = self._cached[key]
         if limit_set is not None:
@@ -178,7 +179,7 @@ def own_limit_set(policy: RoutePolicy, plan: str | None) -> LimitSet | None:
 
 
 def claim_text(principal: Principal, path: str) -> str | None:
-    """A claim as a text that differs from that of every other value; None if the token does not have the claim."""
+    """A claim as a text; different values have different texts. None if the token does not have the claim."""
     value = claim_at(principal.claims, path)
     if value is None:
         return None

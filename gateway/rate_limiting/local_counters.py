@@ -1,4 +1,4 @@
-"""Counts in this process: if no Redis is configured, and while Redis fails."""
+"""Counters in this process, for a gateway without Redis, and while Redis fails."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ MAX_KEY_LENGTH = 128
 
 class LocalCounters:
     """At most MAX_LOCAL_KEYS counters: the ones that were charged least recently are dropped first. `clock` gives
-    seconds. Without a lock: greenlets only switch where they wait."""
+    seconds. No lock is needed: greenlets switch only where they wait, and nothing here waits."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._states: dict[str | bytes, State] = {}
 
     def consume(self, checks: Sequence[LimitCheck], *, dry_run: bool = False) -> list[LimitResult]:
-        """The result of each check. Charges all limits, or none if one refuses or with `dry_run`."""
+        """Returns the result of each check. Charges all limits, or none if one refuses or with `dry_run`."""
         now = round(self._clock() * 1000)
         keys = [stored_key(check.key) for check in checks]
         decisions = [decide(check, now, self._states.get(key)) for check, key in zip(checks, keys, strict=True)]

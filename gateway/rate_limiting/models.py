@@ -29,8 +29,9 @@ class LimitCheck:
 
 @dataclass(slots=True)
 class LimitResult:
-    """The result of one check. `remaining` and `reset_seconds`, the time until the whole limit is available again,
-    include this request; `retry_after_seconds` is the time until the same cost would pass, 0 if it passed."""
+    """The result of one check. `reset_seconds` is the time until the whole limit is available again. If the request was
+    charged, `remaining` and `reset_seconds` include it. `retry_after_seconds` is the time until the same cost would
+    pass, 0 if it passed."""
 
     passed: bool
     remaining: int
@@ -60,10 +61,10 @@ class RateLimitState:
     partition_key: str = ""
     # In observe mode an exceeded limit is reported, not enforced.
     observed: bool = False
-    # None: as the gateway's settings say.
+    # None if the gateway's own setting applies.
     on_failure: OnRedisFailure | None = None
     revocation_lookup: RevocationLookup | None = None
-    # Empty until the limits are checked, and if nothing could be counted (on_redis_failure = "open").
+    # Empty until the limits are checked, and afterwards if nothing could be counted (on_redis_failure = "open").
     results: list[LimitResult] = field(default_factory=list)
     is_checked: bool = False
     started_at: float = 0.0

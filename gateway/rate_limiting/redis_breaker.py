@@ -1,6 +1,6 @@
 """Circuit breaker for one Redis server, so that a hung Redis costs at most one timeout per worker and second.
 
-After a failure the worker does not call the server for a second. Then one request tries it, while all others go
+After a failure the worker does not call the server for a second. Then one request tries the server, while all others go
 straight to the fallback.
 """
 
@@ -12,15 +12,16 @@ PAUSE_SECONDS = 1.0
 
 
 class RedisBreaker:
-    """The state of one Redis server, in a cluster of one node. Times are monotonic seconds."""
+    """Circuit breaker for one Redis server or one cluster node. Times are monotonic seconds."""
 
     __slots__ = ("_next_try", "can_read", "is_failing", "partition_key")
 
     def __init__(self) -> None:
         self.is_failing = False
-        # The last failure was an error reply: this Redis refuses to count, but can still be read.
+        # Whether the last failure was an error reply: such a Redis refuses to count, but can still be read.
         self.can_read = False
-        # Of the call that failed. A call with the same key reaches this node, or the one that has replaced it.
+        # The partition key of the call that failed. Another call with it reaches this node, or the node that has
+        # replaced this one.
         self.partition_key = ""
         self._next_try = 0.0
 

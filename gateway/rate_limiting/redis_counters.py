@@ -1,4 +1,4 @@
-"""Counts in Redis, for all workers and gateways together: one script, one round trip, whatever the number of limits."""
+"""Counters in Redis, shared by all workers and gateways. One call of one script checks all limits of a request."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class RedisCounters:
         *,
         dry_run: bool = False,
     ) -> list[LimitResult]:
-        """The result of each check. Charges all limits, or none if one refuses or with `dry_run`. Sets the values of
-        `lookup`. In a cluster all keys are in the partition of `partition_key`."""
+        """Returns the result of each check. Charges all limits, or none if one refuses or with `dry_run`. Sets the
+        values of `lookup`. In a cluster all keys are in the partition of `partition_key`."""
         tag = self._redis.hash_tags.tag_for(partition_key)
         counters = [tag + redis_key(check.key) for check in checks]
         revocations = [tag + key for key in lookup.keys] if lookup is not None else []
@@ -47,7 +47,7 @@ class RedisCounters:
         try:
             reply = self._run(counters + revocations, checks, dry_run=dry_run)
         except TryAgainError:
-            # The slot is being moved to another node, and its keys are on both.
+            # The slot is being moved to another node, and its keys are spread over both nodes.
             reply = self._run_key_by_key(counters, revocations, checks, dry_run=dry_run)
         if lookup is not None:
             lookup.values = [None if number < 0 else number for number in reply[end:]]
@@ -57,7 +57,7 @@ class RedisCounters:
         ]
 
     def _run(self, keys: Sequence[str], checks: Sequence[LimitCheck], *, dry_run: bool) -> list[int]:
-        """The script's reply: four numbers for each check, one for each of the other keys."""
+        """Runs the script and returns its reply: four numbers for each check, then one for each revocation key."""
         arguments: list[str | int] = [len(keys), *keys, int(not dry_run)]
         for check in checks:
             arguments += (
@@ -72,9 +72,10 @@ class RedisCounters:
         try:
             reply = self._redis.run(keys[0], "EVALSHA", SCRIPT_SHA, *arguments)
         except NoScriptError:
-            # Redis has restarted or flushed its scripts; EVAL loads it again.
+            # Redis has restarted or flushed its scripts; EVAL loads the script again.
             reply = self._redis.run(keys[0], "EVAL", SCRIPT, *arguments)
-        # If anything but Redis listens at its address, that is a failure of Redis, not an error of the gateway.
+        # Another server than Redis may listen at the address. This counts as a failure of Redis, not as an error of the
+        # gateway.
         if not isinstance(reply, list) or len(reply) != length or set(map(type, reply)) - {int}:
             self._redis.drop_connections()
             raise InvalidResponse("the reply is not the script's")
@@ -83,9 +84,9 @@ class RedisCounters:
     def _run_key_by_key(
         self, counters: Sequence[str], revocations: Sequence[str], checks: Sequence[LimitCheck], *, dry_run: bool
     ) -> list[int]:
-        """The same reply by one call per key, which a cluster always finds. No limit is exceeded; but if another
-        request uses up one of several limits between the calls, the others are charged although the request is
-        refused."""
+        """The same reply as `_run`, by one call per key: a cluster can always run a script on a single key. No limit is
+        exceeded. But if another request uses up one of several limits between the calls, the other limits are charged
+        although the request is refused."""
 
         def run_each(*, dry_run: bool) -> list[list[int]]:
             return [self._run([key], [check], dry_run=dry_run) for key, check in zip(counters, checks, strict=True)]
@@ -107,19 +108,20 @@ class RedisCounters:
         return sum(int(self._redis.run(key, "DEL", key)) for key in self._redis.scan(pattern))
 
     def probe(self, partition_key: str = "") -> None:
-        """Counts under a key of its own: unlike PING, this fails if Redis replies but refuses to write."""
+        """Charges a counter that no request uses. Unlike PING, this fails if Redis replies but refuses to write."""
         self.consume([PROBE], partition_key=partition_key)
 
     def node_of(self, partition_key: str) -> Address | None:
-        """The cluster node that has the partition. None if no node is known to have it, and without a cluster."""
+        """The cluster node that has the partition; None if no node is known to have it, or if Redis is no cluster."""
         cluster = self._redis.cluster
         return None if cluster is None else cluster.node_of(self._redis.hash_tags.tag_for(partition_key))
 
     def has_node(self, address: Address | None) -> bool:
-        """Whether `address` is a node with slots; True without a cluster."""
+        """Whether `address` is a cluster node that has slots; True if Redis is no cluster."""
         return self._redis.cluster is None or address in self._redis.cluster.addresses
 
 
 def redis_key(key: str) -> str:
-    # Hashed: a subject of any length and content gives one short key, and no subject can forge the key of another.
+    # The key is hashed: a subject of any length and content gives one short key, and no subject can forge the key of
+    # another.
     return PREFIX + blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

@@ -1,9 +1,9 @@
-"""Redis: the client that gateways share their counters, revocations and documents with, and the private server that is
-started if none is configured.
+"""Redis, in which gateways share counters, revocations and documents: its client, and the private server that is
+started if no Redis is configured.
 
-`client` is what other packages use. Below it: `multiplexed`, the one connection that all requests of a worker share;
-`cluster` and `sentinel`, the clients of several servers, which ask all of them at once (`first_response`) and check the
-`addresses` that these return; `connection_classes` and `tls`, how a connection is made within its timeout.
+Other packages use `client`, which uses the other modules: `multiplexed` has the one connection that all requests of a
+worker share. `cluster` and `sentinel` are clients of several servers; they ask all servers at once (`first_response`)
+and check the `addresses` in the replies. `connection_classes` and `tls` open connections within the timeout.
 `private_server` starts a Redis of the gateway's own.
 """
 

@@ -13,7 +13,7 @@ HOST = re.compile(r"[A-Za-z0-9_.:%-]{1,255}")
 
 
 def node_address(host: object, port: object) -> Address:
-    """Raises InvalidResponse for values that are no address."""
+    """Checks the host and port in a reply. Raises InvalidResponse if they are no address."""
     if not isinstance(host, str) or HOST.fullmatch(host) is None or not isinstance(port, int) or not 0 < port < 65536:
         raise InvalidResponse("not the address of a server")
     return host, port

@@ -1,5 +1,5 @@
-"""The Redis client: short timeouts, no retries. If Redis fails, its callers decide how to continue; none of them waits
-for Redis."""
+"""The Redis client: short timeouts, no retries. If Redis fails, the callers of the client decide how to continue; none
+of them waits until Redis works again."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ class SharedRedis:
         client = make_client(address, timeout_seconds)
         self._client = client
         self.cluster = client if isinstance(client, ClusterClient) else None
-        # For all requests of a gevent worker. redis-py's own client costs a command half as long again.
+        # One connection for all requests of a gevent worker. With redis-py's own client, a command would take half as
+        # long again.
         self._multiplexed: MultiplexedClient | None = None
         if address.kind == "server" and isinstance(client, Redis) and is_module_patched("socket"):
             self._multiplexed = MultiplexedClient(client.connection_pool, timeout_seconds)
@@ -61,18 +62,18 @@ class SharedRedis:
         try:
             return client.execute_command(*command)
         except ValueError as error:
-            # redis-py raises it for an error reply that it can't parse.
+            # redis-py raises ValueError for an error reply that it can't parse.
             raise InvalidResponse("the server's reply can't be parsed") from error
 
     def drop_connections(self) -> None:
-        """After a reply that makes no sense: the connections are out of step, or the server is not Redis."""
+        """Closes connections after a reply that makes no sense: they are out of step, or the server is not Redis."""
         if self._multiplexed is not None:
             self._multiplexed.close()
         if isinstance(self._client, Redis):
             self._client.connection_pool.disconnect(inuse_connections=False)
 
     def scan(self, pattern: str) -> Iterator[str]:
-        """Each key that matches the pattern, once; on all nodes of a cluster."""
+        """Yields each key that matches the pattern once; in a cluster, the keys of all nodes."""
         seen: set[str] = set()
         for client in self._client.masters() if isinstance(self._client, ClusterClient) else [self._client]:
             for key in client.scan_iter(match=pattern, count=1000):

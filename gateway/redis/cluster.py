@@ -1,7 +1,7 @@
-"""A Redis Cluster client that takes no longer than the timeout, as with a single server; and the hash tags of keys.
+"""A Redis Cluster client whose commands take no longer than the timeout if a node fails; and the hash tags of keys.
 
-redis-py's own client sleeps while a slot is moved or a master is replaced, asks one node after the other for the slots
-after a failure, once per waiting request, and has no pool in which a request waits for a connection. This client sends
+redis-py's own client sleeps while a slot is moved or a master is replaced. After a failure, each waiting request asks
+one node after the other for the slots. Its pool raises an error instead of waiting for a connection. This client sends
 a command to the node of its slot, follows redirections, and fails at once if that node fails, unless the other nodes
 say that the slot has moved.
 """
@@ -28,20 +28,21 @@ from redis.exceptions import TimeoutError as RedisTimeout
 from gateway.redis.addresses import Address, node_address
 from gateway.redis.first_response import FirstResponse
 
-# Each redirection is one round trip. More in a row mean nodes that redirect to each other.
+# Each redirection is one round trip. If there are more in a row, the nodes redirect to each other.
 MAX_REDIRECTIONS = 5
-# Every node knows all slots.
+# A few nodes are enough, as every node knows all slots.
 MAX_NODES_ASKED_FOR_SLOTS = 6
 # How many hash tags a cluster's keys are spread over.
 CLUSTER_PARTITIONS = 64
 
 
 class HashTags:
-    """The beginnings of keys. In a cluster one call can only touch keys of one slot, so everything that a request needs
-    is in one partition: its keys have the same hash tag, the part in braces, which alone determines the slot. Without a
-    cluster there is one partition and no tag.
+    """The hash tags with which keys begin. A hash tag is the part of a key in braces, which alone determines the slot.
+    In a cluster one call can only use keys of one slot, so all keys that a request needs are in one partition: they
+    have the same hash tag. Without a cluster there is one partition and no hash tag.
 
-    `tags` has the beginning of the keys of each partition, `any_tag` is a pattern that matches all of them."""
+    `tags` has the beginning of the keys of each partition: prefix and hash tag. `any_tag` is a pattern that matches all
+    of them."""
 
     def __init__(self, count: int = 1, prefix: str = "") -> None:
         """`prefix` must not contain braces: the first pair of braces in a key is the tag."""
@@ -49,13 +50,14 @@ class HashTags:
         self.any_tag = f"{prefix}{{*}}" if count > 1 else prefix
 
     def tag_for(self, partition_key: str) -> str:
-        """Always the same tag for the same text; different texts are spread evenly."""
+        """The beginning of the keys in the partition of this text. Texts are spread evenly over the partitions."""
         tags = self.tags
         return tags[crc32(partition_key.encode("utf-8", "surrogatepass")) % len(tags)] if len(tags) > 1 else tags[0]
 
 
 class ClusterClient:
-    """`connect` makes the client of one node. Nothing connects before the first command.
+    """Sends each command to the node that has its key. `connect` makes the client of one node. Nothing connects before
+    the first command.
 
     Methods raise RedisError or OSError."""
 
@@ -85,8 +87,9 @@ class ClusterClient:
                     self._owners[slot] = address
                     self.addresses |= {address}
             except RedisConnectionError:
-                # The node is gone, and another may have its slots already. If the node had counted and replicated the
-                # command, it is counted twice, which never lets a caller exceed its limit.
+                # The node is gone, and another node may have its slots already. If the lost node had executed and
+                # replicated the command, the command is executed twice: a request may be charged twice, but no caller
+                # can exceed a limit.
                 self._must_refresh = True
                 if (owner := self._owner(slot)) == address:
                     raise
@@ -124,14 +127,14 @@ class ClusterClient:
     def _refresh_slots(self) -> None:
         known = list(self._nodes)
         random.shuffle(known)
-        # The seeds are asked even if other nodes are known: their names may resolve to other nodes by now.
+        # The seeds are asked even if other nodes are known: the names of seeds may resolve to other nodes by now.
         asked = list(dict.fromkeys([*self._seeds, *known]))[: max(MAX_NODES_ASKED_FOR_SLOTS, len(self._seeds))]
         owners = self._slots.get(asked)
         self._owners = dict(owners)
         self.addresses = frozenset(owners.values())
         self._must_refresh = False
         for address in set(self._nodes) - self.addresses - set(self._seeds):
-            # Another thread may have removed it.
+            # Another thread may have removed the node's client already.
             if (gone := self._nodes.pop(address, None)) is not None:
                 gone.connection_pool.disconnect(inuse_connections=False)
 
@@ -158,7 +161,7 @@ class ClusterClient:
             pipeline = node.pipeline(transaction=False)
             return pipeline.execute_command("ASKING").execute_command(*command).execute()[-1]
         except ValueError as error:
-            # redis-py raises it for a redirection that it can't parse.
+            # redis-py raises ValueError for a redirection that it can't parse.
             raise InvalidResponse("the node's reply can't be parsed") from error
 
     def _node(self, address: Address) -> Redis:

@@ -1,4 +1,4 @@
-"""redis-py's connection classes, which connect within their timeout even if the name server hangs."""
+"""Subclasses of redis-py's connection classes that connect within their timeout even if the name server hangs."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from gateway.system.tcp import connect_to_any
 
 
 class TimedConnection(Connection):
-    """redis-py resolves the name without a timeout, and applies the timeout to each of its addresses in turn."""
+    """A connection whose timeout covers the name lookup and all addresses together. redis-py looks up the name without
+    a timeout, and applies the timeout to each address in turn."""
 
     def _connect(self) -> socket.socket:
-        # Always set: by `client.connection_options` or by the URL.
+        # The timeout is always set: by `client.connection_options` or by the URL.
         seconds = self.socket_connect_timeout or 0
         sock = connect_to_any(self.host, self.port, time.monotonic() + seconds)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -30,7 +31,7 @@ class TimedConnection(Connection):
 
 
 class TlsConnection(SSLConnection, TimedConnection):
-    """The same with TLS. If an authority is configured, the system's authorities are not trusted."""
+    """A TimedConnection with TLS. If an authority is configured, the system's authorities are not trusted."""
 
     def _wrap_socket_with_ssl(self, sock: socket.socket) -> ssl.SSLSocket:
         context = make_context(
@@ -49,6 +50,6 @@ OWN_CLASSES: dict[type, type] = {Connection: TimedConnection, SSLConnection: Tls
 
 
 def use_own_connections(client: Redis) -> None:
-    """Makes the client use the classes above. For unix sockets redis-py's own class stays."""
+    """Makes the client use the classes of this module. For unix sockets it keeps redis-py's own class."""
     pool = client.connection_pool
     pool.connection_class = OWN_CLASSES.get(pool.connection_class, pool.connection_class)

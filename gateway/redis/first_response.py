@@ -1,4 +1,4 @@
-"""One question to several servers, any of which may hang: where is the master, which node has which slots."""
+"""Asks several servers, any of which may hang, the same question: where is the master? Which node has which slots?"""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class FirstResponse(Generic[Server, Response]):
         self._timeout_seconds = timeout_seconds
         self._lock = Lock()
         self._asked_until = float("-inf")
-        # One response, or none if the last attempt failed.
+        # The response of the last attempt; empty if the attempt failed.
         self._responses: list[Response] = []
         self._failure: Exception = RedisTimeout("no server was asked")
 
     def get(self, servers: Iterable[Server]) -> Response:
-        """Waits no longer than the timeout. Raises RedisError or OSError if no server responds by then."""
+        """The first response. Raises RedisError or OSError if no server responds within the timeout."""
         wanted_at = time.monotonic()
         with self._lock:
             # A result that arrived while this caller waited for the lock is recent enough. If each caller asked again,
@@ -59,7 +59,7 @@ class FirstResponse(Generic[Server, Response]):
             except (RedisError, OSError) as error:
                 failures.append(error)
             except Exception as error:
-                # The response has another structure: this is not the expected kind of server.
+                # The response has an unexpected structure, so the server is not of the expected kind.
                 failures.append(InvalidResponse(f"an unexpected response ({type(error).__name__})"))
 
         tasks = TaskGroup(len(servers))

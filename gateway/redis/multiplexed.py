@@ -1,8 +1,8 @@
 """One connection to a server, shared by all requests of a gevent worker.
 
-Commands of concurrent requests are sent together and their replies received together: the system calls to send a
-command and to receive its reply are most of what it costs. No request waits for the reply of another for longer than
-the server itself makes it wait.
+Commands of concurrent requests are sent together, and their replies are received together: most of the cost of a
+command is in the system calls that send it and receive its reply. A request waits for the replies to earlier commands,
+but Redis would also execute commands from separate connections one after the other.
 
 redis-py makes the connections; hiredis encodes the commands and parses the replies.
 """
@@ -32,13 +32,13 @@ WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 class MultiplexedClient:
     """Runs commands on a shared connection, and connects again after a failure. For the greenlets of one thread.
 
-    `pool` has the class and the arguments of connections."""
+    Of `pool`, only the class and the arguments of its connections are used."""
 
     def __init__(self, pool: ConnectionPool, timeout_seconds: float) -> None:
         self._pool = pool
         self._timeout_seconds = timeout_seconds
         self._connection: MultiplexedConnection | None = None
-        # The connection attempt of one request; others that need a connection meanwhile wait for its result.
+        # The connection attempt of one request. Other requests that need a connection meanwhile wait for its result.
         self._attempt: AsyncResult | None = None
 
     def run(self, *command: str | int | bytes) -> Any:
@@ -90,14 +90,14 @@ class MultiplexedConnection:
     def __init__(self, connection: Any, timeout_seconds: float) -> None:
         self._connection = connection
         self._timeout_seconds = timeout_seconds
-        # The system's socket below gevent's, and its TLS, whose calls never wait.
+        # The calls of gevent's sockets wait. Those of the system's socket below, and of its TLS object, never wait.
         self._socket = connection._sock._sock
         is_tls = isinstance(connection._sock, ssl.SSLSocket)
         self._send_bytes = connection._sock._sslobj.write if is_tls else self._socket.send
         self._receive_bytes = connection._sock._sslobj.read if is_tls else self._socket.recv
-        # redis-py has an exception class for each kind of error reply.
+        # `parse_error` makes redis-py's exception for an error reply; there is a class for each kind of error.
         self._replies = Reader(InvalidResponse, connection._parser.parse_error, notEnoughData=INCOMPLETE)
-        # Commands to be sent and their waiters; then the waiters whose replies are due, and since when.
+        # Commands to be sent, and their waiters; then the waiters of commands that have been sent, and when.
         self._unsent: list[bytes] = []
         self._unsent_waiters: list[Waiter] = []
         self._waiting: deque[tuple[Waiter, float]] = deque()
@@ -110,11 +110,12 @@ class MultiplexedConnection:
         self._readable.start(self._receive)
 
     def send(self, command: bytes) -> Waiter:
-        """A waiter whose `get` returns the reply, possibly an exception, and raises RedisError if none arrives in time.
+        """Queues a command. Returns a waiter, whose `get` returns the reply (an exception for an error reply), or
+        raises RedisError if no reply arrives in time.
 
         Raises RedisError if the connection is closed."""
         if self.is_closed:
-            # It was closed between its creation and the moment when the request continued.
+            # The connection was closed after its creation, before the request that had waited for it continued.
             raise RedisConnectionError("the connection is closed")
         if not self._unsent:
             self._loop.run_callback(self._send)
@@ -124,7 +125,7 @@ class MultiplexedConnection:
         return waiter
 
     def close(self, reason: str, kind: type[RedisError] = RedisConnectionError) -> None:
-        """Closes the connection; all waiters get an exception of this kind."""
+        """Closes the connection. All waiters get an exception of the class `kind` with this reason."""
         if self.is_closed:
             return
         self.is_closed = True
@@ -142,7 +143,7 @@ class MultiplexedConnection:
     def _send(self) -> None:
         if self.is_closed:
             return
-        # The timeouts start here: any time before this, the worker itself was busy.
+        # The timeouts of commands start when they are sent, as the worker may have been busy before.
         now = time.monotonic()
         self._waiting.extend((waiter, now) for waiter in self._unsent_waiters)
         self._unsent_waiters.clear()
@@ -189,7 +190,8 @@ class MultiplexedConnection:
             waiter.switch(reply)
 
     def _check_timeout(self) -> None:
-        """Closes the connection if the oldest waiter's reply is late: then no later reply will arrive either."""
+        """Closes the connection if the reply for the oldest waiter is late. The later replies can only follow this one,
+        so they would be late as well."""
         self._timer.stop()
         if self._seconds_left() <= 0:
             # While the worker was busy, the reply may have arrived in time.

@@ -87,8 +87,8 @@ class PrivateRedis:
         return False
 
     def write_url_files(self, files: list[Path]) -> None:
-        """Writes the URL to these files for `flask` commands, and removes it from earlier ones. Errors are ignored: the
-        gateway can serve without the files."""
+        """Writes the URL to these files for `flask` commands, and removes files of an earlier call that are not among
+        them. Errors are ignored: the gateway can serve without the files."""
         self._remove_url_files(set(self._url_files) - set(files))
         for file in files:
             with suppress(OSError):
@@ -97,7 +97,8 @@ class PrivateRedis:
         self._url_files = files
 
     def stop(self) -> None:
-        """Kills the server, which has nothing to save. Also called at the end of this process."""
+        """Kills the server, which has nothing to save, and removes its files. Also called at the end of this
+        process."""
         self.child.kill()
         shutil.rmtree(self._folder, ignore_errors=True)
         self._remove_url_files(self._url_files)
@@ -105,7 +106,7 @@ class PrivateRedis:
     def _remove_url_files(self, files: Iterable[Path]) -> None:
         for file in files:
             with suppress(OSError):
-                # Another gateway of the same installation may have overwritten it.
+                # Another gateway of the same installation may have overwritten the file.
                 if read_url_file(file) == self.url:
                     file.unlink()
 

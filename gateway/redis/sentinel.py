@@ -34,7 +34,8 @@ class Sentinels(Sentinel):
         self._last_known: Address | None = None
 
     def discover_master(self, service_name: str) -> Address:  # noqa: ARG002 - always that of this client
-        """Raises RedisError or OSError if no sentinel knows a master that is up."""
+        """The master's address. If no sentinel replies, the last known one. Raises RedisError or OSError if there is
+        none either, or if the sentinels know no master that is up."""
         try:
             self._last_known = self._lookup.get(self.sentinels)
         except MasterNotFoundError:
@@ -58,18 +59,20 @@ class MasterConnection(SentinelManagedConnection, TimedConnection):
 
 
 class MasterTlsConnection(SentinelManagedConnection, TlsConnection):
-    """The same by TLS."""
+    """A connection to the master by TLS."""
 
 
 class MasterPool(SentinelConnectionPool, BlockingConnectionPool):
-    """A request that finds all connections in use waits for one, as with a single server."""
+    """The pool of connections to the master. A request that finds all connections in use waits for one, as with a
+    single server."""
 
     def owns_connection(self, connection: ConnectionInterface) -> bool:
         # redis-py's pool disowns connections while the master is unknown, but never removes them from its list.
         return bool(BlockingConnectionPool.owns_connection(self, connection))  # type: ignore[arg-type]
 
     def release(self, connection: Any) -> None:
-        # The master changed while the connection was in use: it asks for the master again when it is used next.
+        # If the master changed while the connection was in use, the connection is closed. When it is used next, it asks
+        # for the master again.
         if (connection.host, connection.port) != self.master_address:
             connection.disconnect()
         super().release(connection)  # type: ignore[no-untyped-call]

@@ -17,7 +17,7 @@ FileVersion = tuple[str, int, int] | None
 
 
 def file_version(path: str | None) -> FileVersion:
-    """Differs as soon as another file is at the path. Raises OSError if there is no file."""
+    """Identifies the file at a path: another file there gives another result. Raises OSError if there is no file."""
     if path is None:
         return None
     found = os.stat(path)
@@ -36,7 +36,7 @@ def make_context(
 ) -> ssl.SSLContext:
     authorities: dict[str, Any] = {"cafile": ca_file and ca_file[0], "capath": ca_folder and ca_folder[0]}
     context = ssl.create_default_context(**authorities)
-    # In this order: CERT_NONE can't be assigned while check_hostname is set.
+    # The order matters: CERT_NONE can't be assigned while check_hostname is set.
     context.check_hostname = check_hostname and verify_mode != ssl.CERT_NONE
     context.verify_mode = verify_mode
     if certificate or key:
