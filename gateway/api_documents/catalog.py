@@ -34,7 +34,7 @@ class RenderedDocument:
 
     @classmethod
     def of(cls, content: bytes, compression_level: int = COMPRESSION_LEVEL) -> RenderedDocument:
-        # mtime=0 gives the same bytes in all workers.
+        # mtime=0: without the time of the compression, all workers make the same bytes.
         compressed = gzip.compress(content, compression_level, mtime=0)
         return cls(content, compressed, sha256(content).hexdigest()[:32])
 
@@ -47,7 +47,7 @@ class Snapshot:
     documents: Mapping[str, RenderedDocument] = field(default_factory=dict)
     # The list of services for the API page.
     index: RenderedDocument | None = None
-    # By service, only for those that compare requests with their documents.
+    # By service, only for services whose requests are compared with their documents.
     operations: Mapping[str, OperationIndex] = field(default_factory=dict)
     parts: Sequence[ServiceDocument] = ()
     # By service, the parts of its document that the merged document leaves out.
@@ -74,7 +74,7 @@ class Catalog:
         return self._sources[name].has_document
 
     def update(self, states: Mapping[str, DocumentState], contents: Mapping[str, bytes]) -> None:
-        """Makes a new snapshot. Only one thread may call this at a time; readers see the old snapshot or the new."""
+        """Replaces the snapshot by a new one, at once for readers. Only one thread may call this at a time."""
         parts = [
             source.service_document(states.get(name), contents.get(name)) for name, source in self._sources.items()
         ]

@@ -45,7 +45,8 @@ class DocumentState:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> DocumentState:
-        """Raises ValueError or TypeError if `to_json` could not have written the text."""
+        """The state that `to_json` wrote as this text. Raises ValueError or TypeError if the text is not one of
+        `to_json`."""
         try:
             state = cls(**json.loads(text))
         except RecursionError as error:

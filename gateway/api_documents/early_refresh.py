@@ -15,7 +15,7 @@ RETRY_SECONDS = 0.05
 
 
 class EarlyRefresh:
-    """An early refresh, shared by all requests that need it while it runs. `ended` is set when its result is in use."""
+    """An early refresh, shared by all requests that need it while it runs. `ended` is set once its result is in use."""
 
     def __init__(self) -> None:
         self.ended = Event()

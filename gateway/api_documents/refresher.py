@@ -23,7 +23,7 @@ from gateway.system.threads import PerProcessThread, TaskGroup
 
 # How often a worker reads from Redis what others have fetched. Jitter keeps workers from reading at the same time.
 READ_SECONDS = 2.0
-# How often it reads until every document was fetched once: requests may be waiting for the documents.
+# How often a worker reads until it knows the state of every document: requests may be waiting for the documents.
 FIRST_READ_SECONDS = 0.1
 # Documents that were fetched are published after this time, even while other services have not responded yet.
 PUBLISH_SECONDS = 1.0
@@ -41,7 +41,7 @@ class Source(Protocol):
     def max_bytes(self) -> int: ...
 
     def fetch(self, headers: Mapping[str, str]) -> Document:
-        """Raises FetchError."""
+        """Requests the document with these headers. Raises FetchError."""
 
     def check(self, content: bytes) -> None:
         """Raises FetchError if the content is not a document."""
@@ -74,7 +74,7 @@ class DocumentRefresher:
         self._contents: dict[str, bytes] = {}
         self._published: dict[str, DocumentState] | None = None
         self._thread = PerProcessThread("documents", self._run)
-        # Infinite until the thread runs, so that requests wait for their full time.
+        # When the thread began. Infinite until then, so that requests wait for their full time.
         self._started_at = math.inf
         self._has_all_states = False
         self._changed = Condition()
@@ -100,8 +100,8 @@ class DocumentRefresher:
         self._thread.start()
 
     def wait_for_first(self, seconds: float) -> None:
-        """Returns when the state of every document is known, at the latest this time after the refresher started: a
-        service that hangs must not delay the documents of the others."""
+        """Waits until the state of every document is known, but no longer than this time after the start of the
+        refresher: a service that hangs must not delay the documents of the others."""
         self.start()
         if not self._has_all_states:
             with self._changed:

@@ -44,7 +44,8 @@ class ServiceSource:
         self._name = name
         self._service = service
         own = [policy for policy in policies if policy.service == name]
-        # The document has each operation once, although a service with several prefixes has each policy several times.
+        # A service with several prefixes has each policy once per prefix. The document describes the operations below
+        # only one of the prefixes, so the policies of the others are left out.
         self._policies = tuple(one for one in own if one.prefix.client_prefix == one.prefix.document_prefix)
         self._hidden = hidden
         self._fetcher = service_fetcher(name, service, service.openapi_path, max_bytes)
@@ -54,7 +55,7 @@ class ServiceSource:
         self._last_parsed: tuple[bytes, dict[str, Any]] | None = None
 
     def fetch(self, headers: Mapping[str, str]) -> Document:
-        """Raises FetchError."""
+        """Requests the document with these headers. Raises FetchError."""
         return self._fetcher.fetch(headers)
 
     def check(self, content: bytes) -> None:
@@ -77,7 +78,7 @@ class ServiceSource:
             try:
                 document = self.parsed(content)
             except DocumentError:
-                # Another version of the gateway stored it in Redis and could parse it.
+                # Another version of the gateway stored the document in Redis; that version could parse it.
                 document = None
         return ServiceDocument(
             name=self._name,

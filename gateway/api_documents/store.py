@@ -76,7 +76,7 @@ class DocumentStore:
         self._redis.run(key, "DEL", key)
 
     def begin_cooldown(self, source: str, seconds: float) -> bool:
-        """Begins the cooldown after an early refresh; False if one is running."""
+        """Begins the cooldown of an early refresh; False if a cooldown is running."""
         return self._set_if_absent(self._key("renewal", source), seconds)
 
     def _set_if_absent(self, key: str, seconds: float) -> bool:

@@ -18,7 +18,7 @@ from gateway.config.load import Loaded, instance_folder, load
 from gateway.config.origins import leaves_of
 from gateway.status.redaction import redacted_configuration
 
-# Settings that `with_keys` adds, and the files that their values are stored in.
+# Settings whose values are generated if they are not set, and the files that store these values.
 GENERATED: dict[KeyPath, str] = {
     ("jwt", "secret"): SECRET_FILE,
     ("identity", "private_key_file"): SIGNING_KEY_FILE,
@@ -63,7 +63,7 @@ def schema_command() -> None:
 
 
 def origin_of(path: KeyPath, value: Any, loaded: Loaded) -> dict[str, str | None]:
-    """`from` is the kind of origin, `source` the name of the file or the variable."""
+    """Where the value comes from: `from` is the kind of origin, `source` the name of the file or the variable."""
     origin = loaded.origins.of(path)
     if origin.kind == "default" and path in GENERATED and value is not None:
         return {"from": "generated", "source": str(instance_folder() / GENERATED[path])}

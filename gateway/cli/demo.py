@@ -67,7 +67,7 @@ def demo_command(settings: Settings) -> click.Command:
             except KeyboardInterrupt:
                 click.echo("\nStopping…")
             finally:
-                # The gateway first, so that it does not forward requests to a service that has stopped.
+                # The gateway stops first, so that it does not forward requests to a service that has stopped.
                 for child in reversed(children.values()):
                     child.stop()
 
@@ -79,7 +79,7 @@ def interrupt(_number: int, _frame: FrameType | None) -> None:
 
 
 def check_ports(port: int, first_port: int) -> None:
-    """Raises CouldNotRun if one of the processes could not listen."""
+    """Raises CouldNotRun if the gateway or a service could not listen at its port."""
     service_ports = range(first_port, first_port + len(SERVICES))
     if port in service_ports:
         raise CouldNotRun(f"port {port} can't be both the gateway's and a service's: choose another --port")

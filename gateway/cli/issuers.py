@@ -1,4 +1,4 @@
-"""The issuer that a command is about, and the verification of a token as the gateway does it."""
+"""Finds the issuer that a command is about, and verifies a token as the gateway does."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ import click
 
 Item = TypeVar("Item")
 
-# The other exit codes are 0 (done, or yes) and 1 (refused, or no).
+# Exit code of a command that could not do its work. The others are 0 (done, or yes) and 1 (refused, or no).
 COULD_NOT_RUN = 2
 
 
@@ -69,7 +69,7 @@ class ExitingStdout(io.TextIOWrapper):
             self._exit(error)
 
     def _exit(self, error: OSError) -> NoReturn:
-        # At exit, the interpreter flushes what is left in the buffer, which would fail once more.
+        # The interpreter flushes the rest of the buffer at exit. That would fail again, so the rest goes to /dev/null.
         devnull = os.open(os.devnull, os.O_WRONLY)
         os.dup2(devnull, self.fileno())
         os.close(devnull)
@@ -79,7 +79,7 @@ class ExitingStdout(io.TextIOWrapper):
 
 
 def exit_when_stdout_fails() -> None:
-    """Replaces `sys.stdout` for the process of a command, unless it is missing or not a file."""
+    """Makes `sys.stdout` an ExitingStdout in the process of a command, unless it is missing or not a file."""
     if isinstance(sys.stdout, io.TextIOWrapper) and not isinstance(sys.stdout, ExitingStdout):
         # The original would close the file if it were garbage-collected, but sys.__stdout__ still refers to it.
         original = sys.stdout

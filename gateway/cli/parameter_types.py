@@ -25,7 +25,7 @@ def address(value: str) -> str:
 
 
 def duration(value: str) -> int:
-    """90s, 5m, 1h, 7d: whole seconds, from 1 second to 10 years."""
+    """The whole seconds of a text such as 90s, 5m, 1h or 7d; from 1 second to 10 years."""
     found = re.fullmatch(r"([0-9]{1,9})([smhd])", value)
     seconds = int(found[1]) * UNITS[found[2]] if found else 0
     if not 0 < seconds <= MAX_DURATION_SECONDS:

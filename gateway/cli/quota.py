@@ -80,7 +80,7 @@ def quota_command(settings: Settings) -> click.Command:
 
 
 def principal_of(settings: Settings, subject: str, issuer: str | None, claims: dict[str, Any]) -> Principal:
-    """A caller whose token has these claims. Raises UsageError, BadParameter."""
+    """The principal of a token with these claims. Raises UsageError, BadParameter."""
     name = issuer_named(settings, issuer).issuer or ""
     return Principal(subject, name, None, None, frozenset(), math.inf, {"sub": subject} | claims, ())
 
@@ -91,7 +91,7 @@ def reset_counter(counters: RedisCounters, counter: Counter, used: int) -> str:
         return "shared with others, not reset"
     counters.clear(counter.check.key, counter.partition_key)
     (result,) = counters.consume([counter.check], dry_run=True, partition_key=counter.partition_key)
-    # Less, not 0: the caller may have sent requests in between.
+    # Compared with `used`, not with 0, because the caller may have sent requests in between.
     return "reset" if result.capacity - result.remaining < used else NOT_RESET
 
 

@@ -1,4 +1,4 @@
-"""The Redis that commands read and write: the one that the gateways share."""
+"""Connects a command to the Redis that the gateways share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gateway.config.load import instance_folder
 from gateway.redis.client import FAILURES, SharedRedis
 from gateway.redis.private_server import find_private_redis
 
-# Longer than redis_timeout_seconds, for which requests wait: a person can wait.
+# Longer than redis_timeout_seconds, because no request waits for these calls.
 TIMEOUT_SECONDS = 5.0
 
 

@@ -83,8 +83,8 @@ def revoke_command(settings: Settings) -> click.Command:
 
 
 def identify_token(settings: Settings, token: str, issuer: str | None) -> tuple[Kind, str, KeySettings, float]:
-    """The kind and name of a revocation of this token, the settings of its issuer, and its exp. Raises ClickException
-    if the gateway would refuse the token anyway."""
+    """The kind and name by which a revocation identifies this token, the settings of its issuer, and its exp. Raises
+    ClickException if the gateway would refuse the token anyway."""
     if issuer is not None:
         raise click.UsageError("--issuer needs --jti or --sub: a token names its own issuer")
     try:

@@ -76,7 +76,7 @@ class DryRunResult:
     passed_stages: set[str] = field(default_factory=set)
     # The stage that responded or refused; "" if none did.
     stopped_at: str = ""
-    # Whom the token identifies, even if the token turned out to be revoked.
+    # The caller that the token identifies, even if the token is revoked.
     principal: Principal | None = None
     # The path that some servers could read in the request, and that has another policy. Set if the path check refused
     # the request for this reason, else None.
@@ -148,7 +148,7 @@ class DryRun:
             time.sleep(0.02)
 
     def _remember_principal(self) -> None:
-        # The lookup of revocations later removes the principal of a revoked token.
+        # Remembered here, because the lookup of revocations later removes the principal of a revoked token.
         self._result.principal = context.current().principal
 
     def _end_before_forwarding(self, _: WouldForward) -> GatewayResponse:

@@ -107,7 +107,7 @@ class DryRunForwarder(Forwarder):
         """Raises WouldForward, or any error that forwarding raises before it sends."""
         self._in_flight.check(request.caller)
         body = self.read_body(request)
-        # First, because choosing raises if no target is available.
+        # Called even if all candidates are shown, because it raises if no target is available.
         chosen = self._balancer.choose(request.caller)
         is_only_one = self._settings.balancing == "principal"
         for state in [chosen] if is_only_one else self._balancer.candidates():

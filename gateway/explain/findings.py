@@ -82,7 +82,7 @@ def client_finding(case: Case) -> Finding:
 
 
 def host_finding(case: Case) -> Finding | None:
-    """None if every host is served."""
+    """Whether the gateway serves the host; None if it serves every host."""
     if "host" not in case.result.begun_stages:
         return None
     host = case.result.exchange.environ.get("HTTP_HOST", "")
@@ -225,7 +225,7 @@ def limit_text(amount: int, window_seconds: int, algorithm: str, burst: int) -> 
 
 
 def document_finding(case: Case) -> Finding | None:
-    """None if operations that are not in the service's API document are allowed."""
+    """Whether the operation is in the service's API document; None if it need not be."""
     result, policy = case.result, case.policy
     mode = policy.undocumented if policy is not None else "allow"
     if mode == "allow":
@@ -244,7 +244,7 @@ def document_finding(case: Case) -> Finding | None:
 
 
 def body_finding(case: Case) -> Finding | None:
-    """None if the request has no body or is not for a service."""
+    """Whether the body is within its limit; None if the request has no body or is not for a service."""
     policy, has_length = case.policy, case.simulated.value("Content-Length") is not None
     if policy is None or not (has_length or case.simulated.is_chunked):
         return None
@@ -256,7 +256,7 @@ def body_finding(case: Case) -> Finding | None:
 
 
 def operators_finding(case: Case) -> Finding | None:
-    """None if the path is not for operators only."""
+    """Whether the caller is an operator; None if the path is not for operators only."""
     if "operators" not in case.result.begun_stages:
         return None
     if case.result.stopped_at == "operators":

@@ -29,7 +29,7 @@ class HeaderDiff:
 
 
 def header_diff(before: Iterable[tuple[str, str]], after: Iterable[tuple[str, str]]) -> HeaderDiff:
-    """Compares by name, without regard to case. Credentials in the result are hidden."""
+    """Compares the headers by name, without regard to case. Credentials in the result are hidden."""
     diff = HeaderDiff([], [], [], [])
     old_headers, new_headers = by_name(before), by_name(after)
     for name in new_headers:
@@ -49,7 +49,7 @@ def by_name(headers: Iterable[tuple[str, str]]) -> HTTPHeaderDict:
 
 
 def redacted(name: str, value: str) -> str:
-    """The value without its credentials: of Authorization the scheme remains, of cookies the names."""
+    """The value without its credentials. Only the scheme of Authorization and the names of cookies remain."""
     lower = normal(name)
     if lower == IDENTITY_HEADER.lower():
         return f"{HIDDEN} (a token that the gateway signs for the service)"

@@ -85,7 +85,7 @@ def published_keys(case: Case) -> str:
 
 
 def revocation_finding(case: Case) -> Finding | None:
-    """None if no token was verified."""
+    """Whether the token is revoked; None if no token was verified."""
     result, settings = case.result, case.settings.revocation
     if result.principal is None:
         return None
@@ -106,7 +106,8 @@ def revocation_finding(case: Case) -> Finding | None:
 
 
 def authorization_finding(case: Case) -> Finding | None:
-    """None for the gateway's own routes, unless they refuse the caller (401, 403)."""
+    """Whether the caller may use the route; None for the gateway's own routes, unless they refuse the caller (401,
+    403)."""
     result, policy = case.result, case.policy
     if result.stopped_at == "authorization" or (policy is None and result.status in (401, 403)):
         return Finding("authorization", "refused", case.refusal)

@@ -90,8 +90,8 @@ def drifts_of(part: ServiceDocument, document: Mapping[str, Any], table: PolicyT
 
 
 def ignore_filter(rules: Sequence[str]) -> Callable[[Drift], bool]:
-    """A function that says whether the rules ignore a drift. A rule is a kind, optionally with a pattern of paths as in
-    `docs.hidden`."""
+    """A function that says whether the rules ignore a drift. A rule is the name of a kind, optionally followed by a
+    pattern of paths as in `docs.hidden`."""
     patterns: dict[str, list[str]] = {}
     for rule in rules:
         kind, _, pattern = rule.partition(" ")
@@ -108,7 +108,7 @@ def ignore_filter(rules: Sequence[str]) -> Callable[[Drift], bool]:
 def reachable_operations(
     part: ServiceDocument, document: Mapping[str, Any], table: PolicyTable
 ) -> Iterator[MappedOperation]:
-    """The operations that the gateway forwards requests to."""
+    """The operations of the document to which the gateway forwards requests."""
     return (operation for operation in mapped_operations(part, document, table) if operation.policy is not None)
 
 

@@ -105,10 +105,10 @@ def with_headers(response: dict[str, Any], headers: dict[str, Any]) -> dict[str,
 
 
 def rate_limit_field(policy: RoutePolicy, facts: GatewayFacts) -> dict[str, Any]:
-    """The field `x-ratelimit`; empty if no limits apply. It has the limits and their name in RateLimit-Policy. Only if
-    they differ from the usual, it also has: the limits of plans; the limits of requests without a valid token; by what
-    requests are counted, if it is the address even with a token; the cost of a request, if it is not 1; the mode, if it
-    is `observe`."""
+    """The field `x-ratelimit`; empty if no limits apply. It always has the limits and their name in
+    RateLimit-Policy. It has the limits of plans, and of requests without a valid token, if there are any; `counted_by`
+    if requests with a token are counted by address, too; the cost of a request if it is not 1; and the mode if it is
+    `observe`."""
     if not facts.limits_enabled or policy.rate_limit.cost == 0:
         return {}
     own = next((level for level in policy.rate_limit.levels if level.limits), None)
@@ -132,7 +132,7 @@ def rate_limit_field(policy: RoutePolicy, facts: GatewayFacts) -> dict[str, Any]
 
 
 def description_paragraphs(policy: RoutePolicy, limits: dict[str, Any] | None) -> Iterator[str]:
-    """The content of `security` and `x-ratelimit` as Markdown, because viewers show neither scopes nor extensions."""
+    """Paragraphs that repeat `security` and `x-ratelimit` in Markdown: viewers show neither scopes nor extensions."""
     scopes = " and ".join(f"`{scope}`" for scope in policy.scopes)
     if not policy.needs_token:
         yield "Requires no token."

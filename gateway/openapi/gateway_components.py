@@ -101,7 +101,8 @@ def response_headers(status: str) -> dict[str, Any]:
 
 
 def rate_limit_headers(facts: GatewayFacts) -> dict[str, Any]:
-    """References to the rate-limit headers; empty if limits are disabled. Thousands of responses share one dict."""
+    """References to the rate-limit headers; empty if limits are disabled. Always the same dict, because
+    thousands of responses contain it."""
     return RATE_LIMIT_REFERENCES if facts.limits_enabled else {}
 
 

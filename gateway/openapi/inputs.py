@@ -24,7 +24,7 @@ class ServiceDocument:
     # `prefixes` are paths of the service, too.
     target_prefix: str | None = None
     prefixes: tuple[str, ...] = ()
-    # ISO time since which the document could not be refreshed.
+    # The ISO 8601 time since which the document could not be refreshed; None if it is current.
     stale_since: str | None = None
     # Patterns of paths that the merged document does not show. Requests for them still go to this service. So do the
     # requests for a hidden service.
@@ -34,13 +34,13 @@ class ServiceDocument:
     has_document: bool = True
     # The service's own paths that the gateway itself requests: health check and document.
     internal_paths: tuple[str, ...] = ()
-    # The setting of this name.
+    # The service's setting of this name: which disagreements `flask drift` does not report.
     drift_ignore: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class GatewayFacts:
-    """What the document says about the gateway itself."""
+    """The facts about the gateway that the merged document depends on."""
 
     title: str = "API gateway"
     version: str = "1"

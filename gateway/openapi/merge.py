@@ -117,8 +117,8 @@ def state_without_document(part: ServiceDocument) -> str:
 
 
 def tags_of(part: ServiceDocument, fragment: Fragment) -> list[dict[str, Any]]:
-    """The Tag Objects of a service: one for the service itself, then those of its operations. Of these, the tags that
-    the document lists come first, in the order of the document."""
+    """The Tag Objects of a service: one for the service itself, then those of its operations. Tags of operations that
+    the document lists come before the others, in the order of the document."""
     own_entry: dict[str, Any] = {"name": part.name, "description": title_of(part)}
     if part.document is None:
         own_entry |= {"x-gateway-state": state_without_document(part)}

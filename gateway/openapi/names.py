@@ -11,7 +11,7 @@ LIKE_A_SERVICE_WITH_UNDERSCORES = re.compile(r"[a-z0-9]+(_[a-z0-9]+)*\.")
 
 
 def prefixed(service: str, name: str) -> str:
-    """The name after the name of its service, as in `devices_Device`. Two different pairs never give the same result.
+    """The name, preceded by the name of its service: `devices_Device`. Two different pairs never give the same result.
 
     With an underscore alone, service `a` with `b_C` and service `a_b` with `C` would. So a dot follows a service that
     has an underscore (`a_b.C`). Then service `a` with `b.C` would give `a_b.C`, too. So a hyphen follows the service if

@@ -1,4 +1,4 @@
-"""Which kind of object each field of an OpenAPI object contains (OpenAPI 3.1.1 4.8; JSON Schema 2020-12 for schemas).
+"""Lists what kind of object each field of an OpenAPI object holds (OpenAPI 3.1.1 4.8; for schemas JSON Schema 2020-12).
 
 With this table, a property whose name is "$ref" or "example" is not mistaken for that keyword, and an example that
 looks like a reference is not mistaken for one.

@@ -65,8 +65,8 @@ def refuse_constant(name: str) -> NoReturn:
 
 
 def check_document(document: dict[str, Any]) -> None:
-    """Raises DocumentError if the document exceeds a bound or has values that JSON does not have. Public,
-    because documents that `merge` gets need not come from `parse_document`."""
+    """Raises DocumentError if the document exceeds a bound or has values that JSON does not have. `merge`
+    calls this, too, because its documents need not come from `parse_document`."""
     check_tree(document)
     paths = document.get("paths")
     items = [item for item in paths.values() if isinstance(item, dict)] if isinstance(paths, dict) else []

@@ -1,4 +1,4 @@
-"""Patterns of paths: those that `docs.hidden` hides from clients, and those that `drift_ignore` ignores."""
+"""Matches paths with patterns: those of the settings `docs.hidden` and `drift_ignore`."""
 
 from __future__ import annotations
 
