@@ -3,7 +3,8 @@
 Each forwarding header is a list. Each trusted proxy appends one entry to the list, or replaces the list. Counted from
 the end, entry number `trusted_hops` is what the outermost trusted proxy saw of the client; a list with fewer entries is
 trusted as a whole. Earlier entries are the client's own claims and are dropped. Everything that services learn about
-the client is derived from the accepted entries, so no two headers contradict each other."""
+the client is derived from the accepted entries, so no two headers contradict each other.
+"""
 
 from __future__ import annotations
 

@@ -8,9 +8,9 @@ stores verified tokens until they expire, and `revocation` refuses tokens before
 token that tells a service who the caller is.
 
 Glossary:
-- claims: the content of a token, as it is
-- principal: who a verified token says is calling
+- claims: the content of a token, as the issuer has written it
+- principal: the caller, as identified by a verified token
 - issuer: who creates and signs tokens; the claim `iss`
 - kid: the id of the key that signed a token, in the token's header
-- signing input: the part of a token that is signed, header and payload (RFC 7515 2)
+- signing input: the part of a token that is signed: header and payload (RFC 7515 2)
 """

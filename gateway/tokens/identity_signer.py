@@ -37,10 +37,11 @@ PrivateKey = RSAPrivateKey | EllipticCurvePrivateKey | Ed25519PrivateKey | Ed448
 
 
 class IdentitySigner:
-    """Signs a token about the caller for one service. `key_set` has the keys with which services verify it (RFC 7517).
+    """Signs identity tokens, each of which tells one service who the caller is. `key_set` has the keys with which
+    services verify these tokens (RFC 7517).
 
-    `claims` are the names of the caller's claims that the token contains, too. `clock` gives seconds since 1970.
-    `add_signed_bytes` is called with the number of bytes that are added to a principal.
+    `claims` are the names of claims that are copied from the caller's token. `clock` gives seconds since 1970.
+    `add_signed_bytes` is called when a token is stored with a principal, with the number of bytes that this adds.
     Raises ConfigurationError for keys that can't be used."""
 
     def __init__(
@@ -69,8 +70,8 @@ class IdentitySigner:
 
     def header_for(self, principal: Principal, service: str) -> tuple[str, str]:
         """The header field with a token for `service`. The token is valid for half of `lifetime_seconds` to all of it,
-        but no longer than the caller's own token. Because signing is slow, it is stored with the principal. Raises
-        InvalidToken."""
+        but no longer than the caller's own token. Because signing is slow, the token is stored with the principal and
+        used again. Raises InvalidToken."""
         now = self._clock()
         stored = principal.signed.get(service)
         token, renewed_at = stored or ("", 0.0)

@@ -13,7 +13,7 @@ from gateway.errors import InvalidToken
 from gateway.tokens.key_source import KeySource
 from gateway.tokens.signature import CompactJWT
 
-# PyJWT's exception, the reason for log and metrics, the detail for the client. The first match counts.
+# For each exception of PyJWT: the reason for log and metrics, and the detail for the client. The first match counts.
 REASONS: tuple[tuple[type[Exception], str, str], ...] = (
     (jwt.MissingRequiredClaimError, "missing_claim", "the token lacks a claim that is required"),
     (jwt.InvalidIssuerError, "issuer", "the token's issuer is not accepted"),
@@ -77,7 +77,7 @@ class Issuer:
         return self._claims_by(keys[-1], token)
 
     def _claims_by(self, key: jwt.PyJWK, token: str) -> dict[str, Any]:
-        # A token with an audience is refused if no audience is configured, too (RFC 7519 4.1.3).
+        # If no audience is configured, tokens with an audience are refused as well (RFC 7519 4.1.3).
         return self._jwt.verified_claims(token, key, self._settings.audience, self._settings.issuer)
 
 

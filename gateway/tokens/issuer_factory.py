@@ -18,8 +18,8 @@ MAX_JWKS_BYTES = 512 * 1024
 
 
 def make_issuers(settings: JwtSettings, clock: Callable[[], float], jitter: Callable[[], float]) -> list[Issuer]:
-    """The issuers of `jwt.issuers`, else the one of `jwt` itself. `clock` gives monotonic seconds, `jitter` numbers
-    from 0 to 1. Raises ConfigurationError with the errors of all issuers."""
+    """The issuers in `jwt.issuers`, else the only one, in `jwt` itself. `clock` gives monotonic seconds, `jitter`
+    numbers from 0 to 1. Raises ConfigurationError with the errors of all issuers."""
     named: list[tuple[str, KeySettings]] = [("jwt", settings)]
     if settings.issuers:
         named = [(f"jwt.issuers[{index}]", one) for index, one in enumerate(settings.issuers)]

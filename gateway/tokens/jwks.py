@@ -13,7 +13,7 @@ from jwt import PyJWK, PyJWTError
 
 from gateway.tokens.keys import MIN_RSA_BITS, bound_key, possible_algorithms
 
-# A token is verified with each key that may have signed it, and each attempt costs CPU time.
+# At most so many keys are tried for a token: each attempt to verify its signature costs CPU time.
 MAX_CANDIDATES = 4
 MAX_SHOWN_ID_LENGTH = 80
 MAX_SHOWN_NAME_LENGTH = 20
@@ -24,7 +24,8 @@ class NoUsableKey(ValueError):
 
 
 class KeyRefused(Exception):
-    """Why a key is not used; `is_fault` is False for a key that is not meant for signatures."""
+    """A key is not used, for the reason in the message. `is_fault` is False for a key that is not meant for signatures:
+    such a key is no mistake of the issuer."""
 
     def __init__(self, reason: str, *, is_fault: bool = True) -> None:
         super().__init__(reason)
@@ -41,7 +42,7 @@ class JwksKeySet:
 
     def has_id(self, kid: str | None) -> bool:
         """Whether one of these keys may have signed a token with this kid. A token without a kid may be signed with any
-        key (RFC 7515 4.1.4), one with an empty kid with a key that has no id."""
+        key (RFC 7515 4.1.4); a token with an empty kid, with a key that has no id."""
         return bool(self.keys) if kid is None else (kid or None) in self._ids
 
     def candidates(self, kid: str | None, algorithm: str) -> Sequence[PyJWK]:
@@ -58,7 +59,8 @@ class JwksKeySet:
 
     @cached_property
     def _by_algorithm(self) -> Mapping[str, Sequence[PyJWK]]:
-        """Keys without an id first: a token without a kid was most likely signed with one of them."""
+        """The keys of each algorithm, at most MAX_CANDIDATES. Keys without an id come first: a token without a kid was
+        most likely signed with one of them."""
         found: dict[str, list[PyJWK]] = {}
         for (_, algorithm), keys in sorted(self.keys.items(), key=lambda item: item[0][0] is not None):
             known = found.setdefault(algorithm, [])
@@ -107,7 +109,8 @@ def shown_id(entry: Any) -> str:
 
 
 def read_key(entry: Any, allowed: Sequence[str]) -> tuple[str | None, list[PyJWK]]:
-    """A key's id, None if it has none, and the key for each of its algorithms, at least one. Raises KeyRefused.
+    """Returns a key's id (None if it has none), and the key prepared for each algorithm that it may be used with.
+    Raises KeyRefused.
 
     Members that are null count as absent."""
     if not isinstance(entry, dict):
@@ -120,7 +123,8 @@ def read_key(entry: Any, allowed: Sequence[str]) -> tuple[str | None, list[PyJWK
 
 
 def algorithms_of(given: dict[str, Any], allowed: Sequence[str]) -> list[str]:
-    """The algorithms that this key may be used with, by its type, its `alg` and the configuration; never by a token.
+    """The algorithms that this key may be used with. They depend on its type, its `alg` and the configuration, never on
+    a token.
 
     Raises KeyRefused if there is none."""
     if given.get("use", "sig") != "sig":
@@ -156,12 +160,12 @@ def shown(value: Any) -> str:
 
 
 def prepared(given: dict[str, Any], algorithm: str) -> PyJWK:
-    # If a private key was published by mistake, its private part must not get into the worker.
+    # Only the public members are used: if a private key was published by mistake, its private part must not be loaded.
     public: dict[str, Any] = {name: given[name] for name in ("kty", "n", "e", "crv", "x", "y") if name in given}
     try:
         key = bound_key(public, algorithm)
     except (PyJWTError, UnsupportedAlgorithm, ValueError, TypeError, AttributeError, OverflowError):
-        # The exceptions' texts quote the key.
+        # The cause is left out, as the texts of these exceptions contain the key.
         raise KeyRefused("can't be read: its parameters make no key") from None
     if public["kty"] == "RSA" and key.key.key_size < MIN_RSA_BITS:
         raise KeyRefused(f"has {key.key.key_size} bits, where {MIN_RSA_BITS} are needed (RFC 7518 3.3)")

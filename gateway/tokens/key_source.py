@@ -1,4 +1,5 @@
-"""Where an issuer's verification keys come from, and the source that never changes: a secret or a public-key file.
+"""The interface of a source of an issuer's verification keys, and the source whose keys never change: a secret or a
+public-key file.
 
 `remote_jwks` has the other source, a key set that is downloaded."""
 
@@ -17,7 +18,7 @@ KeyState = Literal["fixed", "ok", "failing", "never loaded"]
 
 
 class KeySource(Protocol):
-    # The key, if there is one key for one algorithm: then a token's header need not be read to find it.
+    # Set if there is only one key, for one algorithm: then a token's header need not be read to find the key.
     only_key: PyJWK | None
     # Called when a key is withdrawn, so that tokens verified with it do not stay in the cache.
     on_key_removed: Callable[[], None]
@@ -40,7 +41,7 @@ class KeySource(Protocol):
 
     @property
     def state(self) -> KeyState:
-        """Unlike `is_ready`, this starts nothing."""
+        """Whether the keys can be loaded. Unlike `is_ready`, this property does not start the first load."""
 
 
 class FixedKeys:

@@ -1,4 +1,4 @@
-"""The principal: who a verified token says is calling, and the header fields that tell services."""
+"""The principal: the caller, as identified by a verified token, and the headers that tell services who is calling."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class Principal:
     expires_at: float
     claims: Mapping[str, Any] = field(repr=False)
     identity_headers: tuple[tuple[str, str], ...] = field(repr=False)
-    # SHA-256 of the signing input, for a token without an id, which is revoked by it.
+    # For a token without an id: the SHA-256 of its signing input, by which the token can be revoked.
     fingerprint: str | None = None
-    # Unique for this caller. Quoted, so that no subject can imitate the key of another.
+    # Identifies the caller. Issuer and subject are percent-encoded, so that no subject can imitate the key of another.
     key: str = field(init=False, compare=False)
-    # By service: the identity token for it, and when that is renewed.
+    # The identity token for each service, and when the token is to be renewed.
     signed: dict[str, tuple[str, float]] = field(default_factory=dict, repr=False, compare=False)
-    # The Redis keys of its revocations, once they have been computed.
+    # The Redis keys under which the token or its subject would be revoked; empty until they have been computed.
     revocation_keys: tuple[str, ...] = field(default=(), init=False, repr=False, compare=False)
     # Set by the token cache: the digest of the token, and the memory that the principal takes.
     digest: bytes = field(default=b"", init=False, repr=False, compare=False)
@@ -82,7 +82,7 @@ def header_value(value: Any) -> str:
         text = str(value)
     if PLAIN.fullmatch(text):
         return text
-    # Blanks at the ends are encoded, or servers would strip them.
+    # Blanks at the ends are encoded, as servers would strip them otherwise.
     blanks = len(text) - len(text.lstrip(" "))
     encoded = quote(text.strip(" "), safe=HEADER_SAFE, errors="surrogatepass")
     return "%20" * blanks + encoded + "%20" * (len(text) - len(text.rstrip(" ")) if text.strip(" ") else 0)

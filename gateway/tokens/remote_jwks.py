@@ -18,7 +18,8 @@ from gateway.system.threads import PerProcessThread
 from gateway.tokens.jwks import JwksKeySet, NoUsableKey, is_among
 from gateway.tokens.key_source import KeyState
 
-# The longest time that requests wait: for the first load, from its start; for the refresh because of an unknown key id.
+# The longest time that requests wait for the first load, counted from its start, and for a refresh that was requested
+# because of an unknown key id.
 FIRST_LOAD_SECONDS = 2.0
 UNKNOWN_KEY_SECONDS = 1.0
 RETRY_SECONDS = 5.0
@@ -59,7 +60,7 @@ class RemoteJwks:
         self._last_ended = 0
         self._awaited = 0
         self._requested_at: float | None = None
-        # Guards the numbers. Never held during a fetch, nor to find a known key.
+        # Guards the numbers. This lock is never held during a fetch, nor to find a known key.
         self._changed = Condition()
 
     def find(self, kid: str | None, algorithm: str) -> Sequence[PyJWK]:
@@ -119,8 +120,8 @@ class RemoteJwks:
             raise KeysUnavailable("the issuer's keys can't be loaded")
 
     def _fetch_until(self, is_found: Callable[[], bool]) -> None:
-        """Requests a fetch, unless one was requested within the cooldown, and waits until the key is found or the fetch
-        has ended: at most UNKNOWN_KEY_SECONDS from the request of the fetch."""
+        """Requests a fetch, unless one was requested within the cooldown. Waits until `is_found` or the end of the
+        fetch, but no longer than UNKNOWN_KEY_SECONDS after the fetch was requested."""
         with self._changed:
             now = self._clock()
             if self._requested_at is None or now - self._requested_at >= self._cooldown_seconds:
@@ -138,7 +139,7 @@ class RemoteJwks:
             try:
                 self._refresh()
             except Exception as error:
-                # Any exception: without this thread the keys would never be refreshed again.
+                # Every exception is caught: if it ended this thread, the keys would never be refreshed again.
                 self._log_failure(error)
             with self._changed:
                 self._last_ended = self._last_started
@@ -164,22 +165,22 @@ class RemoteJwks:
 
     def _replace(self, fresh: JwksKeySet) -> None:
         known = self._keys
-        # The time first: a thread that sees the new keys must not see the age of the old ones.
+        # The time is set first: a thread that sees the new keys must not see the age of the old ones.
         self._loaded_at = self._clock()
         self._keys = fresh
         if known is not None and not fresh.has_all_of(known):
             self.on_key_removed()
 
     def _count_empty(self, error: NoUsableKey) -> None:
-        """A key set without a usable key may be a mistake of the issuer. If the next one has none either, the issuer
-        has withdrawn its keys, and they verify nothing any more."""
+        """Counts consecutive key sets without a usable key. One may be a mistake of the issuer. After two, the issuer
+        has withdrawn its keys, and the last known keys are dropped."""
         self._times_empty += 1
         if self._times_empty == 2:
             log.error("%s has withdrawn its keys (%s, twice); its tokens are refused", self._name, error)
             self._replace(JwksKeySet({}))
 
     def _log_refused(self, refused: Sequence[str]) -> None:
-        """Logs which keys of the set are not used, if that has changed."""
+        """Logs which keys of the set are not used and why, unless the same was logged before."""
         if refused and refused != self._refused:
             log.warning("not all keys of %s are used: %s", self._name, "; ".join(refused))
         self._refused = refused

@@ -28,8 +28,9 @@ Kind = Literal["jti", "sub", "token"]
 
 @dataclass(frozen=True, slots=True)
 class Revocation:
-    """`name` is a token's id, a subject, or a token's fingerprint; `issuer` is empty if none is configured; `until` is
-    when the entry expires (seconds since 1970); `not_before` is set for subjects."""
+    """An entry. `name` is a token's id, a subject, or a token's fingerprint, as `kind` says. `issuer` is empty if none
+    is configured. `until` is when the entry expires (seconds since 1970). `not_before` is set for subjects: their
+    tokens issued before it are refused."""
 
     kind: str
     name: str
@@ -39,13 +40,14 @@ class Revocation:
 
 
 def fingerprint_of(token: str) -> str:
-    """Identifies a token without an id. Computed without the signature: anybody can turn a valid ECDSA signature (r, s)
-    into a second one, (r, n - s), and would get a token that is not revoked."""
+    """Identifies a token without an id. The signature is not part of the fingerprint: anybody can turn a valid ECDSA
+    signature (r, s) into a second one, (r, n - s), and would get a token that is not revoked."""
     return sha256(token.rpartition(".")[0].encode()).hexdigest()
 
 
 def revocation_keys_of(principal: Principal) -> tuple[str, ...]:
-    """The Redis keys of the entries that would revoke this principal's token: that of its subject, and its own."""
+    """The Redis keys of the entries that would revoke this principal's token: one for the subject, one for the
+    token."""
     if not principal.revocation_keys:
         kind, name = revocable_name(principal)
         own = () if name is None else (revocation_key(kind, name, principal.issuer),)
@@ -54,19 +56,19 @@ def revocation_keys_of(principal: Principal) -> tuple[str, ...]:
 
 
 def revocable_name(principal: Principal) -> tuple[Kind, str | None]:
-    """What identifies this token: its id, else its fingerprint."""
+    """The kind and the name of a revocation of this one token: its id, else its fingerprint."""
     return ("jti", principal.token_id) if principal.token_id is not None else ("token", principal.fingerprint)
 
 
 def revocation_key(kind: Kind, name: str, issuer: str) -> str:
-    # Hashed: a name of any length and content gives one short key, and no name can forge the key of another.
+    # The key is hashed: a name of any length and content gives one short key, and no name can forge the key of another.
     text = f"{len(issuer)}:{issuer}{name}".encode("utf-8", "surrogatepass")
     return f"{PREFIX}{kind}:{blake2b(text, digest_size=16).hexdigest()}"
 
 
 def revocation_reason(principal: Principal, values: Sequence[int | None]) -> str:
-    """Why the token is refused, by the values of `revocation_keys_of`; empty if it is not. A token without `iat` counts
-    as issued before."""
+    """The reason why the token is refused, empty if it is not refused. `values` are the numbers stored under
+    `revocation_keys_of`. A token without `iat` counts as issued before the revocation of its subject."""
     not_before, *of_token = values
     if any(value is not None for value in of_token):
         return TOKEN_REVOKED
@@ -89,17 +91,17 @@ class Revocations:
         self._keep_seconds = keep_seconds
 
     def revoke_token(self, name: str, issuer: str, until: int | None, kind: Kind = "jti") -> Revocation:
-        """Refuses one token until it expires anyway, at `until` (seconds since 1970). If that is not known, for the
-        configured time."""
+        """Revokes one token until it expires anyway, at `until` (seconds since 1970). If its expiry is not known, the
+        token is revoked for the configured time."""
         now = time.time()
         if until is None:
             until = int(now) + self._keep_seconds
-        # Rounded up: the token must not become valid again before it expires.
+        # The seconds are rounded up: the token must not become valid again before it expires.
         self._store(revocation_key(kind, name, issuer), until, f"{issuer}\n{name}", max(1, until - int(now)))
         return Revocation(kind, name, issuer, until)
 
     def revoke_subject(self, subject: str, issuer: str) -> Revocation:
-        """Refuses all tokens of a subject that were issued until now, including this second."""
+        """Revokes all tokens of a subject that were issued until now, including this second."""
         not_before = int(time.time()) + 1
         self._store(revocation_key("sub", subject, issuer), not_before, f"{issuer}\n{subject}", self._keep_seconds)
         return Revocation("sub", subject, issuer, not_before + self._keep_seconds, not_before)
@@ -136,7 +138,8 @@ class Revocations:
                 failure = error
         if failure is not None:
             raise failure
-        # Only existence is checked: another command may have revoked the same in between.
+        # Only existence is checked, not the value: another command may have revoked the same token or subject
+        # meanwhile.
         if any(self._redis.run(name, "GET", name) is None for name in names):
             raise RevocationNotStored("Redis accepted the revocation, but does not have it")
 

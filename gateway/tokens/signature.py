@@ -18,10 +18,11 @@ from gateway.errors import describe
 
 BASE64URL = re.compile(rb"[A-Za-z0-9_-]*")
 TO_BASE64 = bytes.maketrans(b"-_", b"+/")
-# The characters that may end a segment, by its length modulo 4. Others set bits that do not belong to any byte, and a
-# token would have several spellings (RFC 4648 3.5).
+# The characters that may end a segment, by its length modulo 4. Other characters set bits that do not belong to any
+# byte. If they were allowed, a token would have several spellings (RFC 4648 3.5).
 LAST_CHARACTERS = (ascii_letters.encode() + b"0123456789-_", b"", b"AQgw", b"AEIMQUYcgkosw048")
-# An issuer has one header per key. If one puts something different into each header, the cache must not grow.
+# Usually an issuer has one header per key. If an issuer puts something different into each header, the cache must not
+# grow without end.
 MAX_HEADERS = 64
 
 
@@ -53,8 +54,8 @@ def decode_segment(segment: bytes) -> bytes:
 
 
 def parse_object(octets: bytes) -> dict[str, Any]:
-    """A header, or claims: a JSON object in UTF-8 (RFC 7515 3.3, RFC 7519 7.2); PyJWT would also accept UTF-16 and
-    UTF-32. No name may occur twice (RFC 7515 4, RFC 7519 4): a service might read the other value.
+    """Parses a header or claims, which are a JSON object in UTF-8 (RFC 7515 3.3, RFC 7519 7.2). PyJWT would also accept
+    UTF-16 and UTF-32. No name may occur twice (RFC 7515 4, RFC 7519 4): a service might read the other value.
 
     Raises DecodeError."""
     try:
@@ -78,7 +79,7 @@ def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def refuse_constant(name: str) -> None:
-    # NaN and Infinity, which Python's parser accepts.
+    # Called for NaN and Infinity, which Python's parser accepts by default.
     raise ValueError(f"{name} is not JSON")
 
 
@@ -86,8 +87,8 @@ JSON: Any = JSONDecoder(object_pairs_hook=without_duplicates, parse_constant=ref
 
 
 class VerifiedHeader(NamedTuple):
-    """The parsed header of a verified token, and the key that verified it, also in the form that its algorithm
-    needs."""
+    """The parsed header of a verified token, and the key that verified it. `prepared_key` is the same key in the form
+    that its algorithm needs."""
 
     header: dict[str, Any]
     key: PyJWK
@@ -95,13 +96,13 @@ class VerifiedHeader(NamedTuple):
 
 
 class CompactJWT(jwt.PyJWT):
-    """PyJWT with a cache of verified headers: tokens of one issuer and key begin with the same segment, and need not be
-    parsed and checked each time. Does not check times."""
+    """PyJWT with a cache of verified headers: tokens of one issuer and key usually have the same header, which need not
+    be parsed and checked each time. Does not check `exp`, `nbf` and `iat`; the Verifier does."""
 
     def __init__(self, options: Options) -> None:
         super().__init__(options)
         self._jws = StrictJWS(options=self._get_sig_options())
-        # By the header's segment. Only verified tokens are added.
+        # The key is the header's segment of a token. Only headers of verified tokens are added.
         self._verified: dict[str, VerifiedHeader] = {}
 
     def header(self, token: str) -> dict[str, Any]:
@@ -127,7 +128,8 @@ class CompactJWT(jwt.PyJWT):
         return dict(decoded["payload"])
 
     def _signed_claims(self, token: str, verified: VerifiedHeader) -> dict[str, Any]:
-        """What `decode_complete` does, without its work on header and key."""
+        """Verifies the signature and returns the claims, as `decode_complete` does, but with header and key from the
+        cache."""
         signing_input, payload, signature = split_token(token.encode())
         octets = decode_segment(payload)
         if not verified.key.Algorithm.verify(signing_input, verified.prepared_key, decode_segment(signature)):

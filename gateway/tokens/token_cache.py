@@ -8,10 +8,10 @@ from typing import Any
 
 from gateway.tokens.principal import Principal
 
-# The principal itself, its digest, its entry in the mapping, the Redis keys of its revocations, and the overhead of its
-# strings.
+# The memory of one entry without its texts and claims: the principal itself, its digest, its entry in the mapping, the
+# Redis keys of its revocations, and the overhead of its strings.
 ENTRY_BYTES = 1350
-# One entry of `Principal.signed`, without the characters of the token.
+# The memory of one entry of `Principal.signed`, without the characters of the token.
 SIGNED_BYTES = 300
 
 
@@ -24,7 +24,7 @@ class TokenCache:
         self._max_bytes = max_bytes
         self._principals: OrderedDict[bytes, Principal] = OrderedDict()
         self._bytes = 0
-        # By the token's digest; None if it is not cached.
+        # Returns the principal for a token's digest, None if the token is not cached.
         self.get = self._principals.get
 
     def __len__(self) -> int:
@@ -46,7 +46,7 @@ class TokenCache:
             self._bytes -= principal.cached_bytes
 
     def add_signed_bytes(self, principal: Principal, more_bytes: int) -> None:
-        """Counts identity tokens that were stored with a principal, if the principal is cached."""
+        """Counts the memory of an identity token that was stored with a principal, if the principal is cached."""
         if self._principals.get(principal.digest) is principal:
             principal.cached_bytes += more_bytes
             self._bytes += more_bytes
@@ -65,8 +65,8 @@ def size_of(principal: Principal) -> int:
 
 
 def bytes_of(value: Any) -> int:
-    """The memory of a parsed JSON value with all its parts. The length of the JSON would not do: `{}` is two bytes of a
-    token and 64 bytes of memory."""
+    """The memory of a parsed JSON value with all its parts. The length of the JSON says little about it: `{}` is two
+    bytes of a token and 64 bytes of memory."""
     total, level = 0, [value]
     # Not recursive: a token may nest as deeply as the JSON parser allows.
     while level:

@@ -30,18 +30,19 @@ class Verifier:
         self._issuers = {issuer.name: issuer for issuer in issuers}
         self._only_issuer = issuers[0] if len(issuers) == 1 else None
         self._clock = clock
-        # Keyed, so that a memory dump has no hashes of tokens that can be tested, and nobody can choose tokens whose
+        # The hashes are keyed: guessed tokens can't be tested against a leaked hash, and nobody can choose tokens whose
         # hashes collide.
         self._hash_key = secrets.token_bytes(32)
         self._cache = self._empty_cache()
 
     def principal(self, token: str) -> Principal:
-        """Who the token says is calling. Raises InvalidToken, KeysUnavailable."""
+        """The caller that the token identifies, after the token has been verified. Raises InvalidToken,
+        KeysUnavailable."""
         if len(token) > self._settings.max_token_bytes:
             raise InvalidToken(f"the token is longer than {self._settings.max_token_bytes} bytes", "too_long")
         digest = blake2b(token.encode("latin-1", "replace"), key=self._hash_key, digest_size=20).digest()
-        # Read once: if a key is withdrawn while a token is verified with it, the token gets into the old cache, which
-        # is not used any more.
+        # `self._cache` is read once: if a key is withdrawn while a token is verified with it, the token gets into the
+        # old cache, which is not used any more.
         cache = self._cache
         cached = cache.get(digest)
         if cached is not None:
@@ -53,12 +54,12 @@ class Verifier:
         return principal
 
     def clear_cache(self) -> None:
-        """For a withdrawn key: every token is verified again. A new cache, because threads that are verifying a token
-        still use the old one."""
+        """To be called when a key is withdrawn, so that every token is verified again. The cache is replaced and not
+        emptied: a token that is being verified at the moment is then added to the old cache."""
         self._cache = self._empty_cache()
 
     def add_signed_bytes(self, principal: Principal, more_bytes: int) -> None:
-        """Counts identity tokens that were stored with a principal to the memory of the cache."""
+        """Adds the memory of an identity token that was stored with a principal to that of the cache."""
         self._cache.add_signed_bytes(principal, more_bytes)
 
     def _empty_cache(self) -> TokenCache:
