@@ -12,7 +12,8 @@ FAILING_ERROR_SHARE = 0.5
 def health_of_service(service: Mapping[str, Any]) -> dict[str, Any]:
     """Returns `state` and `why`, a list of sentences. `service` is an entry of the status document.
 
-    The state is unknown if, in the last 15 minutes, no health check passed and no request reached the service."""
+    The state is unknown if, in the last 15 minutes, no health check passed, the service responded to no request, and no
+    request failed at it."""
     why = list(reasons(service))
     failing = [target for target in service["targets"] if is_failing(target)]
     codes = service["codes"]

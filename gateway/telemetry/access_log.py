@@ -19,16 +19,17 @@ from gateway.telemetry.path_redaction import PathRedaction
 from gateway.telemetry.request_records import RequestRecord
 from gateway.timestamps import iso_milliseconds, to_microseconds
 
-# The limit for each value that a client chooses, once escaped: a line must fit into one atomic write to a pipe.
+# The limit for the escaped form of each value that a client chooses: a line must fit into one atomic write to a pipe.
 MAX_VALUE_BYTES = 512
-# JSON escapes a character with at most 12 bytes, so a text of this length always fits.
+# JSON escapes a character with at most 12 bytes, so a text of this length never exceeds the limit.
 SHORT_LENGTH = MAX_VALUE_BYTES // 12
 TERMINAL_COLORS = {2: "32", 3: "36", 4: "33", 5: "31"}
 encode = json.JSONEncoder(separators=(", ", ": ")).encode
 
 
 class AccessLog:
-    """Calls `count_lost` with the number of lines that could not be written. `chance` returns numbers from 0 to 1."""
+    """Writes a line for each request. Calls `count_lost` with the number of lines that could not be written. `chance`
+    returns random numbers from 0 to 1."""
 
     def __init__(
         self,
@@ -68,7 +69,7 @@ class AccessLog:
 
 
 def fields_of(record: RequestRecord, settings: LogSettings, redaction: PathRedaction) -> dict[str, Any]:
-    """The JSON object of a line; docs/operations.md lists its keys."""
+    """Returns the JSON object of a line; docs/operations.md lists its keys."""
     exchange, policy = record.exchange, record.exchange.policy
     query = exchange.raw_target.partition("?")[2]
     return {
@@ -103,7 +104,7 @@ def fields_of(record: RequestRecord, settings: LogSettings, redaction: PathRedac
 
 
 def principal_of(exchange: Exchange, form: Literal["subject", "hash", "none"]) -> str | None:
-    """The token's subject, or a hash that is equal for equal subjects and does not reveal them."""
+    """Returns the token's subject, or a hash that is equal for equal subjects and does not reveal them."""
     if exchange.principal is None or form == "none":
         return None
     subject = exchange.principal.subject
@@ -113,7 +114,7 @@ def principal_of(exchange: Exchange, form: Literal["subject", "hash", "none"]) -
 
 
 def clipped(text: str) -> str:
-    """The text, cut off with "…" if its escaped form has more than MAX_VALUE_BYTES."""
+    """Returns the text; if its escaped form has more than MAX_VALUE_BYTES, the text is cut off and ends with "…"."""
     if len(text) <= SHORT_LENGTH or len(escaped(text)) <= MAX_VALUE_BYTES:
         return text
     while (length := len(escaped(text))) > MAX_VALUE_BYTES:

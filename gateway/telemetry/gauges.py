@@ -1,4 +1,5 @@
-"""Updates the gauges of a worker's present state once a second, in the background, so that no request pays for it."""
+"""Updates the gauges of a worker's present state once a second, in the background, so that they cost requests
+nothing."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 class ConnectionCounts(Protocol):
-    """The numbers of a worker's client connections: all, and those that wait for a request."""
+    """The numbers of a worker's client connections: of all, and of those that wait for a request."""
 
     @property
     def count(self) -> int: ...
@@ -30,7 +31,7 @@ class ConnectionCounts(Protocol):
 
 
 class Gauges:
-    """`clock` returns seconds since 1970."""
+    """Updates the gauges. `clock` returns seconds since 1970."""
 
     def __init__(
         self, metrics: Metrics, worker_state: WorkerState, refresher: DocumentRefresher, clock: Callable[[], float]
@@ -42,7 +43,7 @@ class Gauges:
         self._thread = PerProcessThread("gauges", self._update_forever)
 
     def start(self, connections: ConnectionCounts) -> None:
-        """Called once in each worker, after the fork."""
+        """Starts the updates. Called once in each worker, after the fork."""
         self._connections = connections
         self._metrics.worker_starts.inc()
         self._metrics.workers.set(1)
@@ -71,7 +72,8 @@ class Gauges:
         metrics = self._metrics
         metrics.in_flight.labels(name).set(service.forwarder.in_flight)
         metrics.in_flight_limit.labels(name).set(service.settings.max_in_flight)
-        # A service may list one URL several times, as a target of its own each time.
+        # A service may list one URL several times. Each entry is a target of its own, but a gauge has one value for
+        # each URL.
         by_url: defaultdict[str, list[TargetState]] = defaultdict(list)
         for state in service.targets:
             by_url[state.target.url].append(state)

@@ -24,7 +24,7 @@ from gateway.system.threads import PerProcessThread
 
 MAX_QUEUED_LINES = 20_000
 FLUSH_SECONDS = 2.0
-# How long one wait for a pipe's reader, or for another process that writes to the same pipe, takes.
+# The longest single wait for a pipe's reader, or for another process that writes to the same pipe.
 WAIT_SECONDS = 0.1
 FILE_BYTES = 64 * 1024
 
@@ -32,7 +32,8 @@ log = logging.getLogger(__name__)
 
 
 class Output:
-    """Standard output if `path` is None, else a file that is appended to and can be reopened after a log rotation."""
+    """Where lines are written: to standard output if `path` is None, else to the end of a file that can be reopened
+    after a log rotation."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
@@ -46,12 +47,12 @@ class Output:
     def reopen(self) -> None:
         """Makes the next write open the file by its name again.
 
-        The old descriptor is not closed here: a write in another thread may be using it, and would continue in whatever
-        gets the same number next, such as a client's connection."""
+        The old descriptor is not closed here: another thread may be writing to it. After a close, that write would go
+        on to whatever gets the same number next, such as a client's connection."""
         self._must_reopen = True
 
     def write(self, lines: list[bytes]) -> None:
-        """Writes lines in pieces that other processes' lines can't interrupt. Raises OSError."""
+        """Writes lines in pieces. The lines of other processes never get into a piece. Raises OSError."""
         descriptor = self._open()
         mode = os.fstat(descriptor).st_mode
         for piece in joined(lines, FILE_BYTES if stat.S_ISREG(mode) else PIPE_BYTES):
@@ -92,7 +93,8 @@ def joined(lines: list[bytes], max_bytes: int) -> Iterator[bytes]:
 
 
 class LineWriter:
-    """Writes lines in their order, in one thread per process. Calls `count_lost` with the number of dropped lines."""
+    """Writes lines in their order, in one thread per process. Calls `count_lost` with the number of lines that are
+    dropped."""
 
     def __init__(self, output: Output, count_lost: Callable[[int], None]) -> None:
         self._output = output
@@ -104,11 +106,11 @@ class LineWriter:
         self._thread = PerProcessThread("access-log", self._write_forever)
 
     def start(self) -> None:
-        """Starts the thread early: once memory runs out, no thread could be started any more."""
+        """Starts the thread early: once memory has run out, a thread could not be started any more."""
         self._thread.start()
 
     def write(self, lines: list[bytes]) -> None:
-        """Queues the lines, and drops those that exceed MAX_QUEUED_LINES."""
+        """Queues the lines. Drops those that would make the queue longer than MAX_QUEUED_LINES."""
         room = MAX_QUEUED_LINES - len(self._lines)
         self._lines.extend(lines[:room])
         if room < len(lines):
@@ -120,7 +122,7 @@ class LineWriter:
         self._output.reopen()
 
     def flush(self) -> None:
-        """Waits at most FLUSH_SECONDS until all lines are written. Called at the end of the process."""
+        """Waits until all lines are written, at most FLUSH_SECONDS. Called at the end of the process."""
         deadline = time.monotonic() + FLUSH_SECONDS
         self._has_lines.set()
         while (self._lines or self._is_writing) and time.monotonic() < deadline:
@@ -141,7 +143,7 @@ class LineWriter:
         try:
             run_in_native_thread(lambda: self._output.write(lines))
         except Exception as error:
-            # Not only OSError: if no native thread can be started, this thread must go on all the same.
+            # More than OSError: the failure to start a native thread, for example, must not end this thread.
             self._count_lost(len(lines))
             if not self._is_failing:
                 log.error("the access log can't be written: %s", getattr(error, "strerror", None) or error)

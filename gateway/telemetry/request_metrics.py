@@ -10,7 +10,7 @@ from gateway.telemetry.metrics.registry import Metrics
 from gateway.telemetry.request_records import RequestRecord
 
 METHODS = frozenset(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
-# The service and route label of the gateway's own paths, and of paths that belong to no service.
+# The value of the labels service and route for the gateway's own paths, and for paths that belong to no service.
 GATEWAY_LABEL = "gateway"
 STATUS_CLASSES = {hundreds: f"{hundreds}xx" for hundreds in range(1, 6)}
 
@@ -38,10 +38,10 @@ class RequestMetrics:
 
 
 def labels_of(record: RequestRecord) -> tuple[str, str, str, str]:
-    """Service, route, method and status class."""
+    """Returns the labels of a request: service, route, method and status class."""
     exchange = record.exchange
     method = exchange.method if exchange.method in METHODS else "other"
     policy = exchange.policy
     service, route = (policy.service, policy.name) if policy else (GATEWAY_LABEL, GATEWAY_LABEL)
-    # An upstream may send any three digits as its status, also 999.
+    # "other" is for an upstream's status such as 999: upstreams may send any three digits.
     return service, route, method, STATUS_CLASSES.get(record.status // 100, "other")

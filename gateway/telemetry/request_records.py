@@ -1,7 +1,6 @@
-"""The queue of finished requests: requests only append to it, and a background thread does all the work on records.
+"""The queue of finished requests. A request only appends its record; a background thread does all the work on records.
 
-The thread waits a moment after the first record, so that the consumers handle many records at once.
-"""
+The thread waits a moment after the first record, so that the consumers handle many records at once."""
 
 from __future__ import annotations
 
@@ -16,7 +15,7 @@ from gateway.context import Exchange
 from gateway.system.threads import PerProcessThread
 
 BATCH_DELAY_SECONDS = 0.1
-# Between two batches, other greenlets get their turn.
+# After a batch of this many records, other greenlets get their turn.
 BATCH_RECORDS = 100
 
 log = logging.getLogger(__name__)
@@ -34,7 +33,7 @@ class RequestRecord:
 
     @property
     def seconds(self) -> float:
-        """The time from the request's head to the last byte of the response."""
+        """The time from the arrival of the request's head to the last byte of the response."""
         return self.ended - self.exchange.started
 
 
@@ -42,27 +41,27 @@ Consumer = Callable[[Sequence[RequestRecord]], None]
 
 
 class RecordQueue:
-    """Passes records to `consumers`, in this order, in one thread per process. `at_exit` is called at the end of each
+    """Passes records to each of `consumers` in turn, in one thread per process. `at_exit` is called at the end of each
     process that queued a record."""
 
     def __init__(self, consumers: Iterable[Consumer], at_exit: Callable[[], None]) -> None:
         self.consumers = list(consumers)
         self._records: deque[RequestRecord] = deque()
         self._has_records = Event()
-        # Cheaper to check for each request than the event.
+        # Whether `_has_records` is set: each request checks this flag, which costs less than checking the event.
         self._is_notified = False
-        # `drain` consumes in the thread of its caller.
+        # Held during a batch, as `drain` consumes in the thread of its caller.
         self._consuming = Lock()
         self._thread = PerProcessThread("request-records", self._consume_forever, at_exit)
 
     def start(self) -> None:
-        """Starts the thread early: once memory runs out, no thread could be started any more."""
+        """Starts the thread early: once memory has run out, a thread could not be started any more."""
         self._thread.start()
 
     def enqueue(self, record: RequestRecord) -> None:
         self._records.append(record)
         if not self._is_notified:
-            # Before the flag is set: if no thread can be started, the next record tries again.
+            # Started before the flag is set: if no thread can be started now, the next record tries again.
             self._thread.start()
             self._is_notified = True
             self._has_records.set()

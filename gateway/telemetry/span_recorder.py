@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 def make_span_recorder(settings: TracingSettings, redaction: PathRedaction) -> SpanRecorder | None:
-    """The recorder; None if no collector is configured. Raises ConfigurationError if the SDK is not installed."""
+    """Makes the recorder; None if no collector is configured. Raises ConfigurationError if the SDK is not installed."""
     if settings.otlp_endpoint is None:
         return None
     try:
@@ -57,14 +57,15 @@ class SpanRecorder:
             try:
                 self._export.send(exchange.trace, outer, inner_spans(exchange, urls))
             except Exception:
-                # Logged once: it would probably happen for each request.
+                # Logged only once, as it would probably happen for each request.
                 if not self._has_failed:
                     self._has_failed = True
                     log.exception("tracing: spans can't be created; further failures are not logged")
 
 
 def store_url_rule(response: Response) -> Response:
-    """A Flask after_request hook."""
+    """Stores the URL rule for the request's span: Flask has forgotten the rule when the span is made. A Flask
+    after_request hook."""
     exchange = context.current_or_none()
     if exchange is not None and request.url_rule is not None:
         exchange.url_rule = request.url_rule.rule

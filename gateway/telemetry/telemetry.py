@@ -19,12 +19,12 @@ from gateway.telemetry.request_metrics import RequestMetrics
 from gateway.telemetry.request_records import Consumer, RecordQueue, RequestRecord
 from gateway.telemetry.span_recorder import SpanRecorder, make_span_recorder
 
-# The key in `app.extensions`, where gunicorn's hooks find the telemetry of an application.
+# The key in `app.extensions` under which gunicorn's hooks find the telemetry of an application.
 TELEMETRY = "gateway_telemetry"
 
 
 class Telemetry:
-    # Set by `application.build`, once all parts exist that it reads.
+    # Set by `application.build` once all objects exist that the gauges read.
     gauges: Gauges
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
@@ -43,17 +43,17 @@ class Telemetry:
 
     def start(self, connections: ConnectionCounts) -> None:
         """Called in a worker before its first request, so that operators see the worker from its start. `connections`
-        are those of clients."""
+        are the client connections."""
         self.records.start()
         self._access_log.start()
         self.gauges.start(connections)
 
     def reopen_log(self) -> None:
-        """Opens the log file by its name again, after a log rotation."""
+        """Opens the log file by its name again after a log rotation."""
         self._access_log.reopen()
 
     def finish(self) -> None:
-        """Writes and sends all that is queued. Called at the end of a worker."""
+        """Writes and sends all queued log lines and spans. Called at the end of a worker."""
         self._flush_log()
         if self.spans is not None:
             self.spans.close()
@@ -71,5 +71,6 @@ class Telemetry:
 
 
 def telemetry_of(app: object) -> Telemetry | None:
-    """The telemetry of the application that gunicorn serves; None if it failed to load or is not the gateway."""
+    """Returns the telemetry of the application that gunicorn serves. None if the application failed to load, or is not
+    the gateway."""
     return app.extensions.get(TELEMETRY) if isinstance(app, Flask) else None

@@ -1,5 +1,5 @@
-"""Histograms that are observed for every request: values are collected first and counted in batches, as each
-`Histogram.observe` takes two locks."""
+"""Histograms that are observed for every request. Each `Histogram.observe` takes two locks, so values are collected
+first and counted in batches."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class DeferredHistogram:
 
     def __init__(self, histogram: Histogram) -> None:
         self._histogram = histogram
-        # Bounded, as a process without a thread for records never flushes.
+        # The length is limited, as a process without the thread for records never flushes.
         self._values: deque[float] = deque(maxlen=MAX_VALUES)
 
     def observe(self, value: float) -> None:

@@ -1,9 +1,8 @@
-"""Every metric of the gateway, and their exposition in the Prometheus text format, summed over all workers.
+"""Defines every metric of the gateway, and exposes them in the Prometheus text format, summed over all workers.
 
-prometheus_client decides at its import whether it counts in memory or in files, as gunicorn's workers need it. So
-gunicorn's master creates the folder of these files first (`worker_files`). Label values come from the configuration
-and from fixed lists, never from a client.
-"""
+prometheus_client decides at its import whether it counts in memory or in files; gunicorn's workers need files. So
+gunicorn's master creates their folder first (`worker_files`). Label values come from the configuration and from fixed
+lists, never from a client."""
 
 from __future__ import annotations
 
@@ -29,7 +28,8 @@ from gateway.telemetry.metrics.histograms import DeferredHistogram
 from gateway.telemetry.metrics.worker_files import FOLDER_VARIABLE, current_number
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
-# Bucket bounds: from the time that the gateway itself needs to the time after which clients give up.
+# Bounds of histogram buckets. The least is about the time that the gateway itself needs, the largest is the time after
+# which clients give up.
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 SCRAPE_ATTEMPTS, RETRY_SECONDS = 200, 0.01
 
@@ -39,7 +39,7 @@ if IS_MULTIPROCESS:
 
 
 class Metrics:
-    """Each worker counts on its own; `exposition` adds the workers up."""
+    """All metrics. Each worker counts on its own; `exposition` adds the workers up."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -156,14 +156,15 @@ class Metrics:
         )
 
     def exposition(self) -> bytes:
-        """All metrics in the text format: counters and histograms of all workers, gauges of the living ones."""
+        """Returns all metrics in the text format: counters and histograms of all workers, gauges of the living
+        workers."""
         if not IS_MULTIPROCESS:
             return generate_latest(self._registry)
         collector = MultiProcessCollector(None)  # type: ignore[no-untyped-call]
         for _ in range(SCRAPE_ATTEMPTS):
             with suppress(FileNotFoundError, struct.error):
                 return run_in_native_thread(lambda: generate_latest(collector))
-            # A worker has just created a file that is still empty, or the master has deleted an unreadable one.
+            # A worker has just created a file, which is still empty, or the master has deleted an unreadable file.
             time.sleep(RETRY_SECONDS)
         return generate_latest(collector)
 
@@ -173,7 +174,7 @@ class Metrics:
     def _gauge(
         self, name: str, text: str, *labels: str, mode: Literal["livesum", "livemin", "livemax"] = "livesum"
     ) -> Gauge:
-        """A gauge of living workers: prometheus_client deletes the values of ended ones."""
+        """Makes a gauge of living workers: prometheus_client deletes the values of workers that have ended."""
         return Gauge(name, text, labels, registry=self._registry, multiprocess_mode=mode)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:

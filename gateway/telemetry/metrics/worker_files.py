@@ -1,9 +1,8 @@
 """The files in which workers count (prometheus_client's multiprocess mode).
 
-Each worker has a number, the smallest that no other living worker has, which names its files in place of the process
-id. A worker that replaces an ended one continues in the files of the same number: sums never fall, and there are only
-as many files as there were ever workers at the same time.
-"""
+Each worker has a number, the smallest that no other living worker has. The names of its files contain this number
+instead of a process id. So a worker that replaces one that has ended continues in the same files: sums never fall, and
+there are only as many files as there were ever workers at the same time."""
 
 from __future__ import annotations
 
@@ -18,7 +17,7 @@ from gateway.system.folders import make_own_folder
 FOLDER_PREFIX = "gateway-worker-metrics-"
 # prometheus_client reads this variable when it is imported.
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
-# The kinds of files that outlive a worker; those of gauges are deleted.
+# The kinds of files that stay when a worker ends. The files of its gauges are deleted.
 OUTLIVING = ("counter", "histogram")
 MASTER = "master"
 
@@ -33,25 +32,27 @@ def open_metrics_folder() -> None:
 
 
 def current_number() -> str:
-    """prometheus_client's `process_identifier`: distinct among all processes that live at the same time."""
+    """The number of this process, prometheus_client's `process_identifier`. No two living processes have the same
+    one."""
     return _number
 
 
 def free_number(taken: Iterable[str]) -> str:
-    """The number for the next worker. Only the master calls this, so two workers never get the same one."""
+    """Chooses the number of the next worker. Only the master calls this, so two living workers never have the same
+    number."""
     taken = set(taken)
     return next(number for number in map(str, range(len(taken) + 1)) if number not in taken)
 
 
 def use_number(number: str) -> None:
-    """Makes this process count in the files of the number; called in the worker, right after the fork."""
+    """Makes this process count in the files of this number. Called in the worker right after the fork."""
     global _number  # noqa: PLW0603 - one per process, like its id
     _number = number
 
 
 def release_number(number: str) -> None:
-    """Removes the gauges of a worker that has ended, and files that would make its successor and each scrape fail.
-    Called in the master; never raises, as that would end the gateway."""
+    """Cleans up after a worker that has ended: removes its gauges, and files that its successor and each scrape could
+    not read. Called in the master. Never raises, as an exception would end the gateway."""
     from prometheus_client.mmap_dict import MmapedDict  # noqa: PLC0415 - imported after the folder exists
     from prometheus_client.multiprocess import mark_process_dead  # noqa: PLC0415 - imported after the folder exists
 

@@ -37,7 +37,7 @@ from gateway.trace_context import Trace
 
 PATH = "/v1/traces"
 KINDS = {"server": SpanKind.SERVER, "internal": SpanKind.INTERNAL, "client": SpanKind.CLIENT}
-# How long the end of a worker waits for spans that are not sent yet.
+# At its end, a worker waits this long for spans that are not sent yet.
 FLUSH_SECONDS = 1.0
 # Encoding a batch uses CPU time that requests of the same gevent worker wait for, so batches are small.
 BATCH_SPANS = 64
@@ -47,8 +47,8 @@ log = logging.getLogger(__name__)
 
 
 class SpanExport:
-    """Exports the spans of this process. The SDK's thread and connection start with the first span, so after the fork.
-    Callers never wait for the collector."""
+    """Exports the spans of this process. The SDK's thread and connection start with the first span, and so after the
+    fork. Callers never wait for the collector."""
 
     def __init__(self, settings: TracingSettings) -> None:
         self._settings = settings
@@ -82,7 +82,7 @@ class SpanExport:
     def close(self) -> None:
         """Sends the queued spans of this process; gives up after FLUSH_SECONDS."""
         if self._provider is not None:
-            # In a thread that can be abandoned, as the SDK's shutdown waits for up to 30 seconds.
+            # A separate thread can be abandoned: the SDK's shutdown waits for up to 30 seconds.
             shutdown = Thread(target=self._provider.shutdown, name="last-spans", daemon=True)
             shutdown.start()
             shutdown.join(FLUSH_SECONDS)
@@ -90,7 +90,7 @@ class SpanExport:
     def _make_tracer(self) -> Tracer:
         settings = self._settings
         self._provider = TracerProvider(
-            # Only sampled traces get here.
+            # The gateway has decided about sampling: only spans of sampled traces get here.
             sampler=ALWAYS_ON,
             resource=Resource.create({SERVICE_NAME: settings.service_name}),
             shutdown_on_exit=False,
@@ -107,7 +107,7 @@ class LoggedExporter(OTLPSpanExporter):
 
     def __init__(self, settings: TracingSettings) -> None:
         session = Session()
-        # Otherwise requests would send credentials from a .netrc file as Authorization.
+        # With True, requests would send credentials from a .netrc file as Authorization.
         session.trust_env = False
         self._throttle = SdkLogThrottle()
         super().__init__(
@@ -124,7 +124,7 @@ class LoggedExporter(OTLPSpanExporter):
 
 
 class SdkLogThrottle(logging.Handler):
-    """Replaces the SDK's log handlers: of a series of warnings, only the first one is logged."""
+    """Replaces the SDK's log handlers. Of a series of warnings, logs only the first one."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -146,7 +146,7 @@ class SdkLogThrottle(logging.Handler):
 
 
 class PresetIdGenerator(RandomIdGenerator):
-    """Uses the ids that are preset for the next span."""
+    """Gives the next span the ids that the caller has set before."""
 
     trace_id = span_id = ""
 
@@ -158,7 +158,7 @@ class PresetIdGenerator(RandomIdGenerator):
 
 
 def parent_context(trace: Trace) -> Context:
-    """The context of the client's span; empty if the trace starts here."""
+    """Returns a context with the client's span as parent; an empty one if the trace starts here."""
     if not trace.parent_id:
         return Context()
     parent = SpanContext(

@@ -15,14 +15,14 @@ from gateway.telemetry.request_records import RequestRecord
 Attributes = dict[str, str | int | bool]
 Kind = Literal["server", "internal", "client"]
 
-# Span names must have few different values, so methods that a client makes up are all named HTTP.
+# Span names must have few different values, so for methods that a client makes up the name has HTTP.
 METHODS = frozenset("CONNECT DELETE GET HEAD OPTIONS PATCH POST PUT QUERY TRACE".split())
 HOST = re.compile(r"(\[[^\]]*\]|[^:]+)(?::([0-9]{1,5}))?")
 
 
 @dataclass(slots=True)
 class SpanRecord:
-    """One span. Times are monotonic seconds. If `span_id` is empty, the exporter chooses a random id."""
+    """One span. Times are monotonic seconds. If `span_id` is empty, the exporter chooses a random one."""
 
     name: str
     kind: Kind
@@ -34,7 +34,7 @@ class SpanRecord:
 
 
 def server_span(record: RequestRecord, path: str) -> SpanRecord:
-    """The whole request, until the last byte of the response. `path` is the redacted path."""
+    """Makes the span of the whole request, until the last byte of the response. `path` is the redacted path."""
     exchange, environ = record.exchange, record.exchange.environ
     route = exchange.policy.path if exchange.policy is not None else exchange.url_rule
     attributes = method_attributes(exchange.method)
@@ -55,7 +55,7 @@ def server_span(record: RequestRecord, path: str) -> SpanRecord:
         attributes["gateway.service"] = exchange.policy.service
     if exchange.error_code:
         attributes["gateway.error"] = exchange.error_code
-    # A 4xx and a client that left are not errors of a server's span.
+    # A 4xx, or a client that disconnected, is not an error of a server's span.
     is_error = record.status >= 500 or exchange.error_code == "upstream_aborted"
     if is_error:
         attributes["error.type"] = exchange.error_code or str(record.status)
@@ -71,8 +71,8 @@ def server_span(record: RequestRecord, path: str) -> SpanRecord:
 
 
 def inner_spans(exchange: Exchange, urls: Sequence[str]) -> Iterator[SpanRecord]:
-    """The waits within the request: for Redis, and for each attempt at an upstream. `urls` are the redacted URLs of the
-    attempts."""
+    """Makes spans for the waits within the request: for Redis, and for each attempt at an upstream. `urls` are the
+    redacted URLs of the attempts."""
     quota = exchange.limits
     if quota.ended_at:
         attributes: Attributes = {"gateway.quota.passed": quota.passed} if quota.results else {}
