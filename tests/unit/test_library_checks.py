@@ -1,6 +1,7 @@
 """The checks at start detect an upgraded library that would disable a part of the gateway.
 
-Each check fails where what it is about is taken away, and names the library."""
+Each test changes a library as an upgrade could. The check must fail and name this library.
+"""
 
 from __future__ import annotations
 
@@ -50,13 +51,13 @@ def replaced(owner: Any, name: str, by: Any = nothing) -> Change:
 
 
 def another_parser(cfg: Any, source: Any, source_addr: Any, http2_connection: bool = False) -> Any:
-    """The library looks the class up elsewhere, so that the gateway's is not used."""
+    """gunicorn looks up its parser class at another place, so it does not use the gateway's parser."""
     del http2_connection
     return gunicorn.http.parser.RequestParser(cfg, source, source_addr)
 
 
 def decode_without_claims_hook(self: Any, token: str, key: Any, **_: Any) -> dict[str, Any]:
-    """PyJWT checks claims in another method than the one that the gateway overrides."""
+    """PyJWT checks claims in another method than the one which the gateway overrides."""
     decoded: dict[str, Any] = self._jws.decode_complete(token, key, [key.algorithm_name])
     return decoded | {"payload": self._decode_payload(decoded)}
 
@@ -71,7 +72,7 @@ def decode_without_payload_hook(self: Any, token: str, key: Any, **more: Any) ->
 def decode_with_another_reader(
     self: Any, token: str, key: Any, algorithms: Any, options: Any = None, **_: Any
 ) -> dict[str, Any]:
-    """PyJWT parses tokens in another method."""
+    """PyJWT parses tokens in another method than the one which the gateway overrides."""
     payload, signed, header, signature = jwt.PyJWS._load(self, token)
     self._verify_signature(signed, header, signature, key, algorithms, options=options)
     return {"payload": payload, "header": header, "signature": signature}
@@ -164,7 +165,7 @@ def test_all_settings_in_gunicorn_conf_are_checked() -> None:
 
 @pytest.mark.parametrize("command", [["gunicorn", "wsgi:app"], ["flask", "check"]], ids=["gunicorn", "check"])
 def test_a_changed_library_ends_the_start_with_its_name(tmp_path: Path, command: Sequence[str]) -> None:
-    # Python runs this file before anything else.
+    # Python runs this file before all other code.
     (tmp_path / "sitecustomize.py").write_text("import jwt\ndel jwt.PyJWT._validate_iss\n")
     environ = clean_environment() | {
         "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)]),

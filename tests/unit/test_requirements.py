@@ -1,4 +1,4 @@
-"""Each file of requirements pins its direct dependencies and what these need, and nothing else."""
+"""Each file of requirements pins its direct dependencies and their dependencies, and nothing else."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RUN, TRACING, TESTS = (
     ROOT / "gateway/telemetry/tracing/requirements.txt",
     ROOT / "tests/requirements.txt",
 )
-# The package that a line imports from.
+# Finds import statements, and the name of the top-level package that each one imports.
 IMPORT = re.compile(r"^\s*(?:from|import) (\w+)(?=[\w.]* import |[\w.]*(?: as \w+)?(?:  #.*)?$)", re.MULTILINE)
 
 
@@ -81,7 +81,8 @@ def test_what_is_imported_is_pinned(folders: list[str], files: list[Path]) -> No
     sources = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
     packages = {name for path in sources for name in IMPORT.findall(path.read_text())}
     packages -= {*sys.stdlib_module_names, "gateway", "tests", "wsgi", "_typeshed"}
-    # `from opentelemetry.sdk …`: several distributions share that package.
+    # An import needs one pinned distribution. Several distributions may share a package, as with `from
+    # opentelemetry.sdk …`.
     missing = [
         name for name in packages if not pins & {canonicalize_name(owner) for owner in distributions.get(name, [])}
     ]

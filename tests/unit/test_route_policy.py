@@ -16,12 +16,12 @@ from tests.support.gateway import GatewayProcess
 from tests.support.tokens import SECRET, bearer
 from tests.support.upstream import ScriptedUpstream
 
-# The values of a service without settings.
+# The timeouts of a service without settings.
 LIMITS = Timeouts(2, 30, 30)
 
 
 def policies(**values: Any) -> dict[str, RoutePolicy]:
-    """The policies of the service devices with these settings, by name."""
+    """The policies of the service `devices` with these settings, by name of the policy."""
     found = loaded(devices(**values))
     return {policy.name: policy for policy in policies_of(found) if policy.service == "devices"}
 
@@ -88,7 +88,7 @@ def test_what_a_route_leaves_out_is_its_services() -> None:
     assert found["devices.a"] == RoutePolicy(
         "devices", "devices.a", "/api/devices/a", (), True, ("devices:read",), True, quota(service), LIMITS
     )
-    # An empty list means the gateway's default.
+    # The empty `limits` of this route mean the gateway's default limits.
     assert found["devices.b_get"] == RoutePolicy(
         "devices", "devices.b_get", "/api/devices/b", ("GET",), False, (), True, quota(), LIMITS
     )
@@ -179,7 +179,7 @@ SCOPES = "devices below-put a a-get prefix-post any-delete b b-c b-patch log inn
 
 @pytest.fixture(scope="module")
 def guarded(start_gateway: Callable[..., GatewayProcess], module_upstream: ScriptedUpstream) -> GatewayProcess:
-    """A gateway whose policies each require a scope with the name of the route."""
+    """A gateway in which each policy requires a scope with the name of its route."""
     routes = [
         route("/**", "PUT", scopes=["below-put"]),
         route("/a", scopes=["a"]),

@@ -37,7 +37,7 @@ def sent(trace: Trace) -> dict[str, str]:
         (f"00-{TRACE_ID}-{PARENT_ID}-ff", 3),
         (f"00-{TRACE_ID}-{PARENT_ID}-fc", 0),
         (f" \t{VALID}\t ", 1),
-        # Of later versions, the parts that version 00 has.
+        # Of a later version, those parts are used that version 00 has.
         (f"01-{TRACE_ID}-{PARENT_ID}-01", 1),
         (f"cc-{TRACE_ID}-{PARENT_ID}-01-what-the-future-will-be-like", 1),
         (f"fe-{TRACE_ID}-{PARENT_ID}-09-", 1),
@@ -77,7 +77,7 @@ def test_a_valid_traceparent_is_continued(value: str, flags: int) -> None:
         f"01-{TRACE_ID}-{PARENT_ID}-01.more",
         f"01-{TRACE_ID}-{PARENT_ID}-010",
         f"00-{TRACE_ID}-{PARENT_ID}-\uff101",
-        # Several header fields, as a server joins them.
+        # A server joins several header fields in this form.
         f"{VALID},{VALID}",
         f"{VALID}, 00-{'1' * 32}-{PARENT_ID}-01",
         f"01-{TRACE_ID}-{PARENT_ID}-01-x,01-{TRACE_ID}-{PARENT_ID}-01",
@@ -120,7 +120,8 @@ def test_an_invalid_traceparent_starts_a_trace_without_the_clients_state(value: 
         (f"a={'v' * 257}", ""),
         (",".join(f"k{n}=1" for n in range(32)), ",".join(f"k{n}=1" for n in range(32))),
         (",".join(f"k{n}=1" for n in range(33)), ""),
-        # Too long: long members are removed first, from the end; then the last ones.
+        # If the state is too long, long members are removed first, from the end. If that is not enough, the last
+        # members are removed.
         (f"a=1,b={'v' * 200},c={'v' * 200},d={'v' * 200}", f"a=1,b={'v' * 200},c={'v' * 200}"),
         (",".join(f"k{n}={'v' * 97}" for n in range(6)), ",".join(f"k{n}={'v' * 97}" for n in range(5))),
     ],
@@ -153,7 +154,7 @@ def test_the_sample_ratio_applies_to_traces_that_start_here() -> None:
     assert {started(ratio=0).flags for _ in range(50)} == {2}
     assert {started(ratio=1).flags for _ in range(50)} == {3}
     assert started(VALID, ratio=0, is_exporting=True).is_recorded
-    # The lower half of the id decides, as in OpenTelemetry's samplers.
+    # The lower half of the id decides about sampling, as in OpenTelemetry's samplers.
     for low, flags in [((1 << 62) - 1, 3), (1 << 62, 2)]:
         bits = (7 << 64) | low
         propagator = Propagator(0.25, lambda size, bits=bits: bits % (1 << size), is_exporting=False)  # type: ignore[misc]

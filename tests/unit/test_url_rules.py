@@ -1,4 +1,5 @@
-"""The gateway's URL rules behave as Werkzeug's where an application uses more of them than the gateway does."""
+"""The gateway's URL rules behave as Werkzeug's own rules, also in features that only an application uses, like
+`url_for`."""
 
 from __future__ import annotations
 

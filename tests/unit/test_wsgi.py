@@ -1,4 +1,4 @@
-"""What a start imports, in a new interpreter."""
+"""A start imports only what it needs. The tests import in a new interpreter."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ print(json.dumps([gc.isenabled(), gc.get_freeze_count(), sorted(sys.modules)]))
 
 
 def importing(module: str) -> tuple[bool, int, list[str]]:
-    """Whether the garbage collector is on, how many objects it spares, and all modules that were imported."""
+    """Imports a module in a new interpreter. Returns whether the garbage collector is on, how many objects it ignores,
+    and the names of all imported modules."""
     environ = {**clean_environment(), "GATEWAY_JWT__SECRET": SECRET}
     done = subprocess.run(
         [sys.executable, "-c", CODE, module], cwd=ROOT, env=environ, capture_output=True, text=True, check=True
@@ -28,7 +29,7 @@ def importing(module: str) -> tuple[bool, int, list[str]]:
     return is_enabled, frozen, modules
 
 
-# gunicorn.conf.py imports the checks first, wsgi.py the application.
+# gunicorn.conf.py first imports the checks; wsgi.py imports the application.
 @pytest.mark.parametrize("module", ["wsgi", "gateway.library_checks"])
 def test_no_sdk_of_opentelemetry_is_imported(module: str) -> None:
     _, _, modules = importing(module)

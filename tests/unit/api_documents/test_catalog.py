@@ -38,9 +38,9 @@ def test_left_out_parts_are_logged_when_they_change(caplog: pytest.LogCaptureFix
     assert logged_after(content()) == []
     assert logged_after(content(odd=1)) == [text.format("odd")]
     assert logged_after(content(odd=1, summary="another")) == []
-    # Names of fields that the service chose can't break the log line.
+    # The service chooses the names of these fields, so they must not break the log line.
     assert logged_after(content(**{"a\nb\u2028": 1})) == [text.format("a\\nb\\u2028")]
     assert logged_after(content(a=1, b=1, c=1, d=1))[0].endswith("; …")
-    # An unavailable document changes nothing.
+    # While the document is unavailable, nothing is logged.
     assert logged_after(None) == []
     assert logged_after(content()) == ["nothing of the document of devices is left out of the merged document any more"]

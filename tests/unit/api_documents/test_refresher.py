@@ -1,4 +1,4 @@
-"""The refresher continues after any failure, and early refreshes are shared and rate-limited."""
+"""The refresher continues after any failure. Early refreshes are shared and rate-limited."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Failing:
         raise self._failure
 
     def check(self, content: bytes) -> None:
-        """Never called."""
+        """The refresher never calls this, as no fetch succeeds."""
 
 
 @pytest.mark.parametrize("failure", [Overloaded("no descriptors"), RuntimeError("anything"), MemoryError()])
@@ -45,7 +45,7 @@ def test_failure_of_a_fetch_is_stored_and_not_retried_at_once(failure: Exception
 
 
 class Changing:
-    """A source with another document for each fetch; fetches wait until `may_respond` is set."""
+    """A source that has another document for each fetch. A fetch waits until `may_respond` is set."""
 
     key, max_bytes = "changing", 1000
 
@@ -63,7 +63,7 @@ class Changing:
         return Document(content)
 
     def check(self, content: bytes) -> None:
-        """Every content is a document."""
+        """Accepts any content as a document."""
 
 
 class Reader:
@@ -118,7 +118,7 @@ def test_requests_share_the_early_refresh_that_is_running() -> None:
     source.may_respond.clear()
     first = refresher.refresh_early("changing")
     assert {refresher.refresh_early("changing") for _ in range(20)} == {first}
-    # Waiting is bounded.
+    # The wait has a time limit, although the fetch has none.
     first.wait()
     assert (first.ended.is_set(), reader.content) == (False, b"1")
     source.may_respond.set()
@@ -139,7 +139,8 @@ def test_one_worker_refreshes_early_and_the_others_read_the_result(store: Docume
 def test_early_refresh_begins_after_the_running_fetch(store: DocumentStore) -> None:
     source, reader = Changing(), Reader()
     refresher = refresher_of(source, reader, store, cooldown_seconds=3600)
-    # Another worker is fetching; it may have started before the service had the operation.
+    # Another worker is fetching. Its fetch may have begun before the service had the new operation, so it does not
+    # count as the refresh.
     assert store.lock_fetch(source.key, 60)
     refresh = refresher.refresh_early("changing")
     assert source.fetches == 1

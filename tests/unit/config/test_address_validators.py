@@ -1,4 +1,4 @@
-"""URLs, origins, hosts, networks and listening addresses: which are accepted, and the errors of the others."""
+"""URLs, origins, hosts, networks and listening addresses: valid values, and the errors of invalid ones."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_invalid_targets(target: str, said: str) -> None:
     ("target", "used"),
     [
         ("http://h", "http://h"),
-        # The scheme decides about TLS, so it is normalized.
+        # The scheme is normalized, because the gateway decides by it whether to use TLS.
         ("HTTPS://Host:80/", "https://Host:80"),
         ("http://h/base/", "http://h/base"),
         ("http://[::1]:8080", "http://[::1]:8080"),

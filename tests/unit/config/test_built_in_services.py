@@ -42,7 +42,7 @@ LOGIN, REGISTER, REFRESH = ((f"/api/auth/{word}", ("POST",), "none") for word in
 def test_configured_routes_are_added_to_built_in_ones(configured: Configured) -> None:
     found = load_settings(configured('[[services.auth.routes]]\npath = "/api/auth/token"\nauth = "none"\n'))
     assert routes_of(found) == [("/api/auth/token", (), "none"), LOGIN, REGISTER, REFRESH]
-    # The indices in errors are those of the file.
+    # Errors have the indices of the configured routes in the file, not those of the merged list.
     errors = errors_in(configured('[[services.auth.routes]]\npath = "/api/x"\n'))
     assert errors == ["services.auth.routes[0].path: '/api/x' is not below the prefix '/api/auth'"]
 
@@ -52,7 +52,7 @@ def test_configured_routes_are_added_to_built_in_ones(configured: Configured) ->
     [
         ({"path": "/api/auth/login", "methods": ["POST"], "limits": ["1/minute"]}, [REGISTER, REFRESH]),
         ({"path": "/api/auth/login", "methods": ["post", "GET"]}, [REGISTER, REFRESH]),
-        # Without methods, the route matches all methods.
+        # A configured route without methods matches all methods, so it replaces the built-in route at this path.
         ({"path": "/api/auth/login", "auth": "required"}, [REGISTER, REFRESH]),
         ({"path": "/api/auth/login", "methods": ["GET"]}, [LOGIN, REGISTER, REFRESH]),
         ({"path": "/api/auth/login/**", "methods": ["POST"]}, [LOGIN, REGISTER, REFRESH]),

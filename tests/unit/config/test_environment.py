@@ -77,7 +77,8 @@ def test_variables_of_kubernetes_for_a_service_named_gateway_are_ignored() -> No
         "GATEWAY_REDIS_PORT_6379_TCP_ADDR": "10.0.0.2",
     }
     assert load_settings(links) == load_settings({})
-    # Kubernetes never writes a plain number here.
+    # Kubernetes sets variables like GATEWAY_PORT for a service `gateway`, but never to a plain number. So this is a
+    # mistake of the operator.
     assert errors_in({"GATEWAY_PORT": "9000"}) == ["port: there is no such setting"]
 
 

@@ -1,4 +1,4 @@
-"""The forms of values: which are accepted, and the errors of the others."""
+"""The syntax of values: valid ones, and the errors of invalid ones."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_all_settings_in_bytes_accept_units() -> None:
     found = loaded(tree)
     assert (found.jwt.max_token_bytes, found.jwt.cache_max_bytes, found.docs.max_bytes) == (4096, 1 << 20, 1 << 20)
     assert (found.server.max_head_bytes, found.server.min_body_bytes_per_second) == (16384, 1024)
-    # The range is that of the number of bytes.
+    # The error names the allowed number of bytes, not a size with a unit.
     assert errors_of({"server": {"max_head_bytes": "1GiB"}}) == [
         "server.max_head_bytes: must be less than or equal to 1048576"
     ]

@@ -70,7 +70,7 @@ def test_processes_that_start_at_once_have_the_same_one(tmp_path: Path) -> None:
     for number in range(RACES):
         folder = tmp_path / str(number)
         assert {secrets[number] for secrets in seen} == {(folder / "jwt-secret").read_text()}
-        # The drafts of the other processes are removed.
+        # The drafts that the other processes wrote are removed.
         assert [path.name for path in folder.iterdir()] == ["jwt-secret"]
         assert mode(folder / "jwt-secret") == 0o600
     assert len({secret for secrets in seen for secret in secrets}) == RACES
@@ -129,7 +129,7 @@ def test_a_folder_that_can_not_be_written(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_leaves_no_draft_behind(tmp_path: Path) -> None:
-    # For one process, RLIMIT_FSIZE has the effect of a full disk.
+    # RLIMIT_FSIZE has the effect of a full disk on a single process.
     spawn = multiprocessing.get_context("spawn")
     found = spawn.Queue()
     process = spawn.Process(target=run_out_of_space, args=(tmp_path, found))

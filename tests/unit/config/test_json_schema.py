@@ -18,7 +18,7 @@ EXAMPLES = [(name, block) for name, page in PAGES.items() for block in blocks(pa
 
 
 def errors_in(toml: str) -> list[str]:
-    """The errors, each with the path of its setting."""
+    """The errors of a tree, each with the path of its setting."""
     return [f"{error.json_path}: {error.message}" for error in schema_validator().iter_errors(tomllib.loads(toml))]
 
 

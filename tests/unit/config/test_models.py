@@ -95,7 +95,7 @@ def test_a_service_at_the_root_may_have_routes_below_reserved_paths(path: str) -
 def test_a_prefix_belongs_to_one_service() -> None:
     errors = errors_of({"services": {"orders": {**ORDERS, "prefix": "/api/devices"}}})
     assert errors == ["services.orders.prefix: '/api/devices' belongs to services.devices already"]
-    # A longer prefix may belong to another service.
+    # The longer prefix of another service is valid.
     longer = loaded({"services": {"orders": {**ORDERS, "prefix": "/api/devices/orders"}}})
     assert len(longer.services) == 5
 

@@ -24,7 +24,7 @@ def test_the_page_has_each_table_once_and_each_setting_a_description() -> None:
     assert sorted(re.findall(r"<!-- begin (\w+) -->", page)) == sorted(["Settings", *schema["$defs"]])
     for model in (schema, *schema["$defs"].values()):
         for name, setting in model["properties"].items():
-            # Tables have a description of their own.
+            # Settings that refer to a table have no description, because the table has one.
             assert "description" in setting or "$ref" in setting or name == "services", name
 
 

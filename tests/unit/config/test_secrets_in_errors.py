@@ -23,7 +23,7 @@ PEM = f"-----BEGIN PRIVATE KEY-----\n{HIDDEN}"
 
 
 def everything_said(error: BaseException) -> str:
-    """All that could be printed about an error and its causes."""
+    """All texts that could be printed about an error and its causes."""
     said = "".join(traceback.format_exception(error))
     chain: BaseException | None = error
     while chain is not None:

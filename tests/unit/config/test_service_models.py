@@ -52,7 +52,8 @@ def test_a_target_that_is_listed_twice(other: str) -> None:
         {"targets": ["http://a", "https://a", "http://a:81", "http://a/x", "http://a/X"]},
         {"targets": TWO, "health": {"path": "/h", "min_available": 2}},
         {"breaker": {"open_seconds": 30}},
-        # Defaults may be written out, so that whole tables can be copied.
+        # Settings that have their default value are accepted even without an effect, so that whole tables can be
+        # copied.
         {"health": {"interval_seconds": 10, "timeout_seconds": 2, "min_available": 1}},
         {"max_uploads_in_flight": 0.1},
     ],

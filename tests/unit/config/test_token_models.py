@@ -26,7 +26,7 @@ DEFAULT = {"sub": "X-User-Subject", "user_id": "X-User-Id"}
         ({"sub": "X-Caller"}, {"sub": "X-Caller", "user_id": "X-User-Id"}),
         ({"user_id": ""}, {"sub": "X-User-Subject"}),
         ({"user_id": "", "sub": ""}, {}),
-        # A header that another claim is mapped to is not set from the default claim.
+        # If another claim is mapped to a default header, the default claim does not set this header any more.
         ({"email": "x-user-subject"}, {"user_id": "X-User-Id", "email": "x-user-subject"}),
         ({"sub": "X-User-Id"}, {"sub": "X-User-Id"}),
     ],
@@ -34,12 +34,13 @@ DEFAULT = {"sub": "X-User-Subject", "user_id": "X-User-Id"}
 def test_mapped_claims_are_added_to_the_default_mapping(given: dict[str, str], mapping: dict[str, str]) -> None:
     found = load_settings({"GATEWAY_JWT": json.dumps({"claims_to_headers": given})}).jwt
     assert found.claims_to_headers == mapping
-    # A service may still trust the default headers.
+    # The default headers of clients are dropped even if no claim is mapped to them, as a service may still trust them.
     assert found.identity_fields == {name.lower() for name in (*mapping.values(), *DEFAULT.values())}
 
 
 def test_settings_of_one_issuer_are_refused_beside_several(tmp_path: Path) -> None:
-    """They would have no effect, although the operator relies on `algorithms` or `audience`."""
+    """Beside [[jwt.issuers]] these settings would have no effect, although the operator may rely on `algorithms` or
+    `audience`."""
     one = {"issuer": "a", "secret": "s" * 40}
     file = tmp_path / "secret"
     file.write_text("s" * 40)

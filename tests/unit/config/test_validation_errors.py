@@ -50,7 +50,7 @@ def test_what_could_not_be_read_is_not_also_missing() -> None:
     assert [line.partition(":")[0] for line in errors_in(nothing)] == ["services"]
 
 
-# The beginning of each error, and the variables that cause it.
+# For each error, its first words and the variables that cause it.
 ERRORS: dict[str, dict[str, str]] = {
     "services.rules.targets[1]: scheme must be http or https, got 'ftp'": {
         "GATEWAY_SERVICES__RULES__TARGETS": '["http://h", "ftp://h"]'
@@ -151,7 +151,7 @@ def test_any_environment_is_loaded_or_refused_with_names(environ: dict[str, str]
             name, _, said = line.partition(": ")
             assert name
             assert said
-            # It can be printed, and is a single line.
+            # The error is a single line that can be encoded as UTF-8.
             assert "\n" not in line
             assert line.encode()
     else:

@@ -1,4 +1,5 @@
-"""Plain request heads are parsed exactly as by gunicorn's parser, and only plain ones are."""
+"""Plain request heads get exactly the result that gunicorn's parser gives. All other heads are left to gunicorn's
+parser."""
 
 from __future__ import annotations
 
@@ -117,7 +118,8 @@ def authority_of(uri: str) -> str | None:
 
 
 def as_the_gateway_reads(reading: Reading) -> Reading:
-    """gunicorn's result, with the version of the response (RFC 9110 2.5), and the target's authority as the host."""
+    """gunicorn's result with two changes that the gateway makes: the version is that of the response (RFC 9110 2.5),
+    and the authority of an absolute target replaces the Host."""
     said = list(reading.said)
     said[5] = min(said[5], (1, 1))
     if (authority := authority_of(said[1])) is not None:
@@ -156,14 +158,16 @@ def test_every_head_is_parsed_as_by_gunicorn(sent: bytes, first: int) -> None:
     for pieces in ([sent], [piece for piece in (sent[:first], sent[first:]) if piece]):
         ours, theirs = reading(Request, pieces), reading(message.Request, pieces)
         if theirs.refusal:
-            # Another one of several errors may be found first; and bytes that are not HTTP are refused early.
+            # Only the refusal is compared, not its reason: of several errors the gateway may find another one first,
+            # and it refuses bytes that are not HTTP early.
             assert ours.refusal
             continue
         if wanted := refusal_beyond_gunicorn(theirs):
             assert ours.refusal == wanted
             continue
         assert ours == as_the_gateway_reads(theirs)
-        # The gateway may close a connection that gunicorn would keep, as `close` may be any option; never the reverse.
+        # The gateway closes each connection that gunicorn closes. It also closes others, because `close` may be any of
+        # the options in Connection.
         assert ours.closes or not theirs.closes
 
 
@@ -204,11 +208,12 @@ def test_the_result_does_not_depend_on_the_pieces(sent: bytes) -> None:
     ],
 )
 def test_an_invalid_head_is_refused_before_its_end(sent: bytes) -> None:
-    """The rest of the head may be sent very slowly."""
+    """A client may send the rest of the head very slowly, so the gateway must not wait for it."""
     pieces = iter([sent, *[b"x" * 100] * 1000])
     refused = reading(Request, pieces)  # type: ignore[arg-type]
     assert refused.refusal not in ("", "NoMoreData")
-    # A head that is not too long yet and may become a request is read on.
+    # How many pieces are left unread: all of them if the first bytes are invalid. A head that can still become valid is
+    # read until it is too long.
     assert len(list(pieces)) == (1000 if b"Host" not in sent else 1000 - (65536 + 2 - len(sent)) // 100 - 1)
 
 

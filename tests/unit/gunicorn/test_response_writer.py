@@ -22,7 +22,7 @@ FIELDS = [("Date", "now"), ("Content-Type", "text/plain")]
 
 
 class Written:
-    """A response to a request, and the bytes that were sent."""
+    """A request, the response to it, and the bytes that the client has received."""
 
     def __init__(self, sent: bytes, near: socket.socket, far: socket.socket) -> None:
         near.settimeout(5)
@@ -47,7 +47,7 @@ def responding(sent: bytes = GET) -> Iterator[Written]:
 
 
 def written(sent: bytes, status: str, fields: list[tuple[str, str]], pieces: list[bytes]) -> tuple[bytes, bool]:
-    """The bytes that are sent, and whether the connection is closed."""
+    """Writes a response. Returns the bytes that are sent, and whether the connection is closed."""
     with responding(sent) as one:
         one.response.start_response(status, fields)
         for piece in pieces:
@@ -127,7 +127,7 @@ def test_a_line_break_in_a_field_is_refused(field: tuple[str, str]) -> None:
     with responding() as one:
         with pytest.raises(InvalidResponseHeader) as error:
             one.response.start_response("200 OK", [("X-Good", "a"), field])
-        # The invalid value may be a secret.
+        # The error must not contain the invalid value, which may be a secret.
         assert field[1] not in str(error.value) or len(field[1]) == 1
         assert one.bytes() == b""
         assert not one.response.headers_sent
@@ -155,7 +155,7 @@ def test_a_header_has_as_many_lines_as_fields_or_is_refused(fields: list[tuple[s
         one.response.write(b"")
         lines = one.bytes().split(b"\r\n")
     expected: list[Any] = [f"{name}: {value}".encode("latin-1") for name, value in fields]
-    # Before the fields: status line, Connection, Transfer-Encoding, and Date if the application sets none.
+    # The writer itself adds at most: status line, Connection, Transfer-Encoding, and Date if the application sets none.
     assert [line for line in lines if line in expected] == expected or {name.lower() for name, _ in fields} & {
         *("connection", "keep-alive", "te", "trailer", "trailers", "upgrade", "transfer-encoding"),
         *("proxy-authenticate", "proxy-authorization"),

@@ -1,4 +1,4 @@
-"""When the worker checks for overdue request heads the next time."""
+"""When the worker next checks for request heads that are overdue."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def test_route_without_operation_is_drift() -> None:
         ("ROUTE_WITHOUT_OPERATION", "", "/api/s/old/**"),
     ]
     assert kinds(part("s", doc, routes=routes)) == expected
-    # Operators see hidden services; a service without a known document has no drift.
+    # Drift of hidden services is reported as well, because operators see them.
     assert kinds(part("s", doc, routes=routes, hidden=True, hidden_paths=("/**",))) == expected
     assert kinds(part("s", None, routes=routes)) == []
 
@@ -107,11 +107,11 @@ def test_unreachable_operations_are_drift() -> None:
     expected = [
         ("UNREACHABLE_OPERATION", "GET", "/metrics"),
         ("UNREACHABLE_OPERATION", "TRACE", "/api/s/x"),
-        # Its requests go to the other service.
+        # The prefix of another service includes this path, so that service gets the requests.
         ("UNREACHABLE_OPERATION", "GET", "/api/s/in/x"),
         ("UNREACHABLE_OPERATION", "PUT", "/elsewhere/{id}"),
     ]
-    # The gateway itself requests these paths.
+    # /health and /openapi.json are not reported, because the gateway itself requests these paths.
     assert kinds(part("s", doc, internal_paths=("/health", "/openapi.json")), inner) == expected
     stripped = part("s", document({"/metrics": {"get": operation()}}, security=KEY), strip_prefix=True)
     assert kinds(stripped) == []

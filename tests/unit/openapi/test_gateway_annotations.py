@@ -92,7 +92,7 @@ def test_security_is_that_of_the_policy() -> None:
 def test_credentials_of_a_service_stay_if_clients_can_send_them(declared: Any, behind_token: Any, without: Any) -> None:
     assert security(declared) == behind_token
     assert security(declared, auth="none") == without
-    # The document's `security` applies to operations without their own.
+    # `security` of the document applies to operations that have no `security` of their own.
     assert annotated(operation(), security=declared)[0]["security"] == behind_token
     assert annotated(operation(security=[]), security=declared)[0]["security"] == [needs()]
 

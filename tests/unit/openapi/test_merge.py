@@ -38,12 +38,12 @@ DEMO: dict[str, Any] = {
 
 
 def fastapi(name: str) -> dict[str, Any]:
-    """The /openapi.json of an application of this version."""
+    """The stored /openapi.json of an application with this version of FastAPI."""
     return parse_document((DATA / f"fastapi_{name}.json").read_bytes())
 
 
 def built_in(documents: dict[str, Any]) -> list[ServiceDocument]:
-    """The inputs of the built-in services."""
+    """The built-in services with these documents, as the merge gets them."""
     return [
         ServiceDocument(
             name, service.prefix, tuple(service_policies(name, service, RateLimitSettings())), documents.get(name)
@@ -102,22 +102,23 @@ def test_services_of_two_fastapi_versions_have_separate_models() -> None:
         "exclusiveMinimum": 0,
         "type": "number",
     }
-    # A recursive schema.
+    # This schema refers to itself.
     parts_of = result["components"]["schemas"]["devices_Item"]["properties"]["parts"]
     assert parts_of["items"] == {"$ref": "#/components/schemas/devices_Item"}
     assert "/health" not in result["paths"]
-    # Clients can't send the header with the caller's identity.
+    # The service declares the header with the caller's identity as a parameter. Clients can't send it, so it is
+    # removed.
     assert "parameters" not in result["paths"]["/api/devices"]["post"]
     assert result["paths"]["/api/devices/{item_id}"]["delete"]["security"] == [
         {"gatewayBearer": []},
-        # Its token URL belongs to the auth service.
+        # The token URL of this scheme belongs to the auth service.
         {"devices_OAuth2PasswordBearer": []},
         {"gatewayBearer": [], "devices_APIKeyHeader": []},
     ]
 
 
 def entries(result: dict[str, Any], name: str) -> dict[str, Any]:
-    """All entries with a service's name."""
+    """All parts of the merged document that contain the name of the service."""
     is_own = f"{name}_"
     return {
         "paths": {path: item for path, item in result["paths"].items() if path.startswith(f"/api/{name}")},
@@ -135,7 +136,7 @@ def test_another_service_changes_no_entry() -> None:
     parts = built_in(DEFAULTS)
     whole = merge(parts, FACTS)
     for index, one in enumerate(parts):
-        # Without the auth service, the password flow of the others is gone; everything else stays.
+        # If one service has no document, the parts of the others stay the same.
         routes = ServiceDocument(one.name, one.prefix, one.policies, hidden=True)
         smaller = merge([*parts[:index], routes, *parts[index + 1 :]], FACTS)
         for other in parts[:index] + parts[index + 1 :]:

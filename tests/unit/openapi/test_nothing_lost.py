@@ -252,7 +252,7 @@ def test_operations_own_servers_determine_its_path() -> None:
 
 references = st.sampled_from([f"#/components/schemas/{name}" for name in "ABC"]).map(lambda text: {"$ref": text})
 texts = st.sampled_from(["a", "b", "$ref", "x-y", "default", "properties", "items"])
-# In the values of unknown keywords, only references are rewritten.
+# Values of unknown keywords stay unchanged, except for references in them.
 below_unknown: st.SearchStrategy[Any] = st.recursive(
     references,
     lambda inner: (

@@ -21,7 +21,7 @@ METHODS = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"]
 
 
 def run_time_map(policies: Iterable[RoutePolicy]) -> Map:
-    """The URL map that the application makes of the policies."""
+    """The URL map that the application builds from the policies."""
     url_map = Map(converters={"rest": RestConverter}, merge_slashes=False, strict_slashes=False)
     for policy in policies:
         options: dict[str, Any] = {"methods": list(policy.methods or (ANY_METHOD,)), "policy": policy, "endpoint": "e"}
@@ -84,7 +84,7 @@ def test_policy_is_the_one_at_run_time(
         path = start + template
         if path.startswith("//") or not path:
             continue  # refused before any policy is looked for
-        # A value that no configured path has.
+        # No configured path has this value, so only rules with a placeholder match.
         concrete = path.replace("{id}", "0-value")
         for method in METHODS:
             assert table.policy_for(method, path) is at_run_time(url_map, method, concrete), (method, path)

@@ -31,7 +31,7 @@ def url(*urls: str) -> list[dict[str, str]]:
         ([], "//api/x", None),
         ([], "", None),
         (url("/"), "/api/x/a", "/api/x/a"),
-        # FastAPI's root_path
+        # FastAPI puts its root_path into `servers`.
         (url("/api/x"), "/a", "/api/x/a"),
         (url("/api/x/"), "/", "/api/x/"),
         (url("/api/x"), "/api/x/a", "/api/x/a"),

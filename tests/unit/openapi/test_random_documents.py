@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gateway.openapi import DocumentError, document_of, drifts, merge, parse_document
 from tests.support.openapi import FACTS, assert_resolved, part
 
-# All names that have a meaning in some location; random documents have them in others, too.
+# All names that have a meaning at some location. Random documents have them at any location.
 WORDS = (
     "$ref $id $anchor $dynamicAnchor $dynamicRef $defs allOf anyOf oneOf not if items properties additionalProperties "
     "discriminator mapping propertyName nullable example examples default enum const type format exclusiveMinimum "

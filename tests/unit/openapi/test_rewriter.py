@@ -13,7 +13,8 @@ PATH = "/api/s/x"
 
 
 def schema_of(schema: Any, schemas: Any = None, **more: Any) -> tuple[Any, dict[str, Any]]:
-    """The rewritten schema of an operation's response, and the merged document."""
+    """Merges a document whose operation responds with this schema. Returns the rewritten schema and the merged
+    document."""
     components = {"schemas": schemas or {}} | more.pop("components", {})
     given = document({PATH: {"get": operation(schema)}, **more.pop("paths", {})}, components=components, **more)
     before = copy.deepcopy(given)
@@ -238,7 +239,7 @@ def test_every_kind_of_component_is_prefixed() -> None:
         section: sorted(name for name in named if not name.startswith("gateway"))
         for section, named in result["components"].items()
     }
-    # Responses of operations are written out, so only the callback refers to this one.
+    # The responses of operations are written out. The component is still needed, because the callback refers to it.
     assert own == {section: [f"s_{name}" for name in named] for section, named in kinds.items()}
 
 

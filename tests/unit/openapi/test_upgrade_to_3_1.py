@@ -12,7 +12,8 @@ from tests.support.openapi import assert_valid, document, merged, operation, par
 
 
 def lifted(schema: Any) -> Any:
-    """The upgraded component of a document of 3.0, with its names replaced by the original ones."""
+    """The component of a document of 3.0, upgraded. Its names are the original ones again, without the service's
+    name."""
     components = {"schemas": {"S": schema, "T": {}}}
     paths = {"/api/s": {"get": operation({"$ref": "#/components/schemas/S"})}}
     old = document(paths, version="3.0.3", components=components)
@@ -147,7 +148,7 @@ def test_schemas_are_upgraded_in_every_location() -> None:
     new = merged(part("s", document(version="3.1.0") | everywhere(STRING)))
     assert old == new
     assert str(old).count("'null'") > 20
-    # Examples are not schemas.
+    # `nullable` stays in examples, as these are not schemas.
     assert str(old).count("{'nullable': True}") > 3
 
 

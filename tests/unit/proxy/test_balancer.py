@@ -37,7 +37,7 @@ def test_less_busy_targets_are_preferred() -> None:
     assert max(in_flight) - min(in_flight) <= 6
     one.states[0].in_flight = 10_000
     found = chosen(one, 900)
-    # Chosen only if both random candidates are the busy target.
+    # The busy target is only chosen if both random candidates are this target.
     assert found["t0"] < 200
 
 

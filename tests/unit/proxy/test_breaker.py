@@ -35,7 +35,7 @@ def breaker(**settings: Any) -> tuple[Breaker, Clock]:
 
 
 def fail(one: Breaker, times: int = 1) -> bool:
-    """Returns whether the last of so many failures opened the breaker."""
+    """Lets so many requests fail. Returns whether the last failure opened the breaker."""
     opened = False
     for _ in range(times):
         opened = one.failed(one.acquire())
@@ -64,11 +64,12 @@ def test_the_share_of_failures_opens_it() -> None:
     for _ in range(10):
         opened.append(fail(one))
         succeed(one)
-    # Successes before the first failure are not counted. At ten requests, half of them have failed.
+    # Successes before the first failure don't count. The breaker opens at the tenth request that counts, when half of
+    # them have failed.
     assert opened.count(True) == 1
     one, clock = breaker(failures=100, failure_ratio=0.5, min_requests=10, window_seconds=10)
     for _ in range(20):
-        # The same share, but never ten requests within the window.
+        # The share of failures is the same, but there are never ten requests within the window.
         assert not fail(one)
         succeed(one)
         clock.now += 5
@@ -114,7 +115,8 @@ def test_outcomes_of_requests_sent_before_it_opened_do_not_count() -> None:
     one, clock = breaker(failures=2)
     older = [one.acquire() for _ in range(4)]
     assert fail(one, 2)
-    # While it is open, while a probe is in flight, and after it has closed.
+    # The outcome of an older request arrives while the breaker is open, while a probe is in flight, and after the
+    # breaker has closed.
     assert not one.failed(older[0])
     assert one.seconds_until_next_try() == 1
     one.succeeded(older[1])
@@ -174,7 +176,8 @@ def test_a_slow_probe_allows_another(is_streamed: bool, is_alone: bool, seconds:
     clock.now += seconds
     assert one.allows(is_alone)
     second = one.acquire()
-    # The failure of the first probe no longer counts. The first success does, of whichever probe it is.
+    # After a second probe was sent, a failure of the first one does not count. The first success counts, whichever
+    # probe it is of.
     assert not one.failed(first)
     assert not one.allows(is_alone)
     third = one.acquire()
@@ -199,7 +202,7 @@ def test_without_another_target_the_open_time_counts_from_the_start_of_the_faile
     clock.now += 0.25
     assert one.allows(is_alone=True)
     assert not one.allows()
-    # A recovery seen while the probe was waiting is newer than the probe's failure.
+    # Only a recovery that was seen after the failed probe was sent closes the breaker.
     assert not one.recovered(sent_at)
     assert one.recovered(sent_at + 0.5)
 
@@ -216,10 +219,10 @@ def test_a_recovery_seen_after_it_opened_closes_it() -> None:
     assert one.recovered(clock.now)
     assert one.opened_at is None
     assert one.allows()
-    # The outcome of the probe no longer counts.
+    # The recovery has closed the breaker, so the outcome of the probe does not count.
     assert not one.failed(probe)
     assert one.allows()
-    # The open time starts from its first value again.
+    # When the breaker opens again, its open time is the configured one, not a multiple.
     fail(one)
     assert one.seconds_until_next_try() == 30
 
@@ -230,7 +233,7 @@ def test_it_stores_no_more_than_its_window() -> None:
     for _ in range(5000):
         succeed(one)
         clock.now += 0.01
-    # After the window the failure is dropped, and successes are stored only beside failures.
+    # The window has passed, so the failure is dropped. Without a failure no successes are stored.
     assert len(one._recent) + len(one._failures) == 0
     for _ in range(5000):
         fail(one)
@@ -299,7 +302,7 @@ def test_consecutive_truncated_bodies_open_it() -> None:
 
 @dataclass(frozen=True)
 class Sent:
-    """An attempt that has not ended. `opening` is how often the breaker had opened before."""
+    """An attempt that has not ended. `opening` is the number of times that the breaker had opened before it."""
 
     permit: int
     opening: int
@@ -358,7 +361,7 @@ class BreakerMachine(RuleBasedStateMachine):
             assert sent.opening == self.openings
             self.openings += 1
         elif before is not None and after is not None:
-            # The open time is not extended either.
+            # The failure did not open the breaker, so it must not extend the open time.
             assert after == before
 
     @rule(ago=st.floats(0, 3))
@@ -368,7 +371,7 @@ class BreakerMachine(RuleBasedStateMachine):
         if opened_at is None or opened_at < self.clock.now - ago:
             assert closed == (opened_at is not None)
         elif closed:
-            # The recovery was seen after the failed probe was sent.
+            # A recovery from before the opening closes the breaker only if it was seen after the failed probe was sent.
             assert self.breaker._failing_since < self.clock.now - ago
 
     @rule(seconds=st.sampled_from([0.1, 0.5, 1.0, 2.0, 10.0]))

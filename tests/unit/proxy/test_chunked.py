@@ -97,7 +97,7 @@ def test_many_small_chunks_pass_and_excessive_extensions_are_refused() -> None:
     assert b"".join(decoded([small])[0]) == b"a" * 100_000
     with pytest.raises(MalformedChunks):
         decoded([(b"1;" + b"p" * 1000 + b"\r\na\r\n") * 20])
-    # The same extensions are allowed beside more data.
+    # Extensions of the same size are allowed if there is more data beside them.
     decoded([(b"1000;" + b"p" * 1000 + b"\r\n" + b"a" * 0x1000 + b"\r\n") * 20])
 
 
@@ -113,7 +113,7 @@ LINES = st.lists(st.sampled_from(PARTS), max_size=8).map(lambda parts: "".join(p
 
 class NoTrailers:
     def parse_headers(self, data: bytes, **_: bool) -> None:
-        # PARTS has no colon, so there is no valid trailer.
+        # The random lines contain no colon, so none of them is a valid trailer.
         raise InvalidHeader(data)
 
 

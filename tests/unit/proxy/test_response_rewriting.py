@@ -28,7 +28,7 @@ def rewriter(**values: Any) -> ResponseRewriter:
 
 
 def stripping(path: str, base: str = "") -> ResponseRewriter:
-    """For a service whose prefix /api/x is stripped."""
+    """A rewriter for a service whose prefix /api/x is stripped."""
     return rewriter(
         client_request_target="/api/x" + path.rstrip("/"),
         service_path=base + path,
@@ -63,7 +63,7 @@ def stripping(path: str, base: str = "") -> ResponseRewriter:
         ("/", "", "/api/x", "/api/x/"),
         ("/../a", "", "/api/x", "/api/x/a"),
         ("http://t:1/v2/a", "/v2", "/api/x", "/api/x/a"),
-        # From a service that uses X-Forwarded-Prefix.
+        # A service that uses X-Forwarded-Prefix adds the prefix itself.
         ("/api/x/a", "", "/api/x", "/api/x/a"),
         ("/api/x", "", "/api/x", "/api/x"),
         ("/api/x/v2/a", "/v2", "/api/x", "/api/x/a"),
@@ -79,20 +79,21 @@ def test_only_locations_at_the_target_are_rewritten(value: str, base: str, prefi
 @pytest.mark.parametrize(
     ("value", "values", "expected"),
     [
-        # The scheme is neither the client's nor the target's, as in a redirect to https.
+        # The URL is only made relative if its scheme is the client's or the target's. Otherwise it may be a redirect to
+        # https.
         ("https://t:1/a", {}, "https://t:1/a"),
         ("https://shop.test/a", {"service_hosts": ("t:1", "shop.test")}, "https://shop.test/a"),
         ("https://shop.test/a", {"service_hosts": ("t:1", "shop.test"), "client_scheme": "https"}, "/a"),
         ("http://shop.test/a", {"service_hosts": ("t:1", "shop.test"), "client_scheme": "https"}, "/a"),
         ("https://t:1/a", {"target_scheme": "https"}, "/a"),
-        # With and without the default port of its scheme.
+        # A host with the default port of its scheme is the same as without a port.
         ("http://shop.test:80/a", {"service_hosts": ("t:1", "shop.test")}, "/a"),
         ("http://SHOP.test/a", {"service_hosts": ("t:1", "Shop.Test:80")}, "/a"),
         ("http://shop.test:443/a", {"service_hosts": ("t:1", "shop.test")}, "http://shop.test:443/a"),
         ("https://shop.test/a", {"service_hosts": ("t:1", "shop.test:443"), "client_scheme": "https"}, "/a"),
         ("https://shop.test:443/a", {"service_hosts": ("t:1", "shop.test"), "client_scheme": "https"}, "/a"),
         ("http://[::1]:80/a", {"service_hosts": ("t:1", "[::1]")}, "/a"),
-        # The service is named by its target, too.
+        # The service may use the host of its target instead of the client's Host.
         ("http://t:1/a", {"service_hosts": ("t:1", "shop.test")}, "/a"),
     ],
 )
@@ -180,7 +181,7 @@ def test_a_rewritten_location_never_names_another_host(value: str, base: str, pr
         value
     )
     if found != value:
-        # As browsers parse it (WHATWG URL 4.4): tabs are ignored, a backslash is a slash.
+        # Browsers ignore tabs and read a backslash as a slash (WHATWG URL 4.4).
         seen = found.replace("\t", "").replace("\\", "/")
         assert seen.startswith("/")
         assert not seen.startswith("//")

@@ -1,4 +1,4 @@
-"""The client's address, scheme and host by trusted hops, for both families of forwarding headers."""
+"""The client's address, scheme and host by trusted hops, with X-Forwarded-* and with Forwarded."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_x_forwarded_headers_are_read_by_trusted_hops() -> None:
     assert value(client, "X-Forwarded-Host") == "shop.test"
     assert value(client, "Forwarded") == ('for=203.0.113.9;proto=https;host="shop.test", for=10.0.0.2, for=10.0.0.1')
     assert behind(1, "6.6.6.6, 203.0.113.9", "https, http", "a.test, b.test")[1:4] == ("203.0.113.9", "http", "b.test")
-    # With fewer entries than trusted hops, the first entry counts.
+    # If there are fewer entries than trusted hops, the first entry is used.
     assert behind(3, "203.0.113.9", "https", "shop.test")[1:4] == ("203.0.113.9", "https", "shop.test")
 
 
@@ -137,7 +137,7 @@ def test_an_unknown_client_has_the_address_of_its_connection_and_is_forwarded_as
 def test_a_malformed_line_of_the_client_is_ignored(line: str) -> None:
     client = forwarded(1, line)
     assert client.address == PROXY
-    # A line that a proxy has added counts.
+    # The malformed line of the client does not invalidate the line that a trusted proxy has added.
     assert forwarded(1, line, "for=203.0.113.9;proto=https")[1:3] == ("203.0.113.9", "https")
     assert forwarded(2, line, "for=203.0.113.9").address == PROXY
 

@@ -15,7 +15,7 @@ FROM_REDIS = LimitResult(True, 99, 5, 0, 100)
 
 
 class FailingCounters(RedisCounters):
-    """Returns FROM_REDIS while `error` is None, else raises it; counts the calls."""
+    """Counters that return FROM_REDIS, or raise `error` if it is set. They count their calls."""
 
     def __init__(self) -> None:
         self.error: Exception | None = None

@@ -42,12 +42,14 @@ def test_a_workers_share_of_a_bucket_fills_at_its_share_of_the_rate() -> None:
     setup = Setup("local", workers=2)
     setup.redis.error = ConnectionError("gone")
     check = LimitCheck("ada", 2, 1, 5, "bucket", 10)
-    # A cost higher than what the bucket gains per window must not make it gain more.
+    # The cost of 5 is higher than what the bucket gains in a window of one second. This must not make the bucket gain
+    # more.
     passed = 0
     for _ in range(100):
         passed += setup.rate_limiter.consume([check])[0].passed
         setup.clock.now += 1
-    # The share of the burst at once, then one request of cost 5 every five seconds, as the bucket gains one per second.
+    # One request passes at once from the worker's share of the burst. Then one passes every five seconds, as the bucket
+    # gains one per second.
     assert passed == 1 + 99 // 5
 
 
@@ -185,7 +187,7 @@ def test_requests_in_flight_when_redis_hangs_use_the_fallback() -> None:
     setup.redis.meanwhile = another
     assert setup.consume(100)[0].passed
     assert setup.redis.calls == 20
-    # They were in flight already; later requests don't call Redis.
+    # These 20 calls were in flight when Redis failed. Later requests don't call Redis.
     setup.consume(100)
     assert setup.redis.calls == 20
 
@@ -223,7 +225,7 @@ def test_is_reachable_writes_and_respects_the_pause() -> None:
     setup = Setup("local")
     assert setup.rate_limiter.is_reachable()
     assert setup.redis.calls == 1
-    # A read-only Redis would reply to PING.
+    # This Redis would reply to PING, but does not accept writes.
     setup.redis.error = ReadOnlyError("READONLY")
     assert not setup.rate_limiter.is_reachable()
     assert setup.rate_limiter.state == "down"

@@ -94,7 +94,7 @@ def test_a_claim_nested_too_deeply_counts_as_absent() -> None:
         deep = [deep]
     assert are_counted_together("1/day by claim:tenant", caller(principal(tenant=deep)), caller(principal()))
     while deep:
-        # Taken apart, because the interpreter would recurse to free it.
+        # Takes the list apart, because the interpreter would free it recursively.
         deep = deep.pop()
 
 
@@ -169,7 +169,8 @@ PLANS = {"ratelimit": {"plans": {"pro": ["3000/minute"], "free": ["10/minute", "
         (principal(), "devices", ("devices",)),
         (principal(plan="free"), "devices", ("devices",)),
         (principal(plan="pro"), "devices", ("devices.pro",)),
-        # The innermost level with limits for this caller.
+        # The limits are those of the innermost level (first the route, then the service) that has limits for this
+        # caller.
         (principal(), "devices.a", ("devices",)),
         (principal(plan="pro"), "devices.a", ("devices.a.pro",)),
         (principal(plan="pro"), "devices.b", ("devices.b",)),

@@ -20,7 +20,7 @@ START = 1_700_000_000.0 - 1_700_000_000.0 % 86400  # the start of a window of a 
 
 
 class Clock:
-    """Seconds since 1970, set by the test."""
+    """A clock that the test sets, in seconds since 1970."""
 
     def __init__(self, now: float = START) -> None:
         self.now = now
@@ -56,7 +56,8 @@ def test_results_of_each_request_until_the_limit() -> None:
     counters, clock = counters_at(START + 18)
     results = [counters.consume([LimitCheck("ada", 3, 60)])[0] for _ in range(4)]
     assert results[:3] == [LimitResult(True, left, 102, 0, 3) for left in (2, 1, 0)]
-    # The window ends in 42 s. A third of its requests have left the sliding window 20 s later, all of them 60 s later.
+    # The window ends in 42 s. A third of its requests have left the sliding window after another 20 s, all of them
+    # after another 60 s.
     assert results[3] == LimitResult(False, 0, 102, 62, 3)
     clock.now += 61.999
     assert not passes(counters, LimitCheck("ada", 3, 60))
@@ -129,7 +130,7 @@ def test_a_cost_above_the_amount_never_passes_and_is_not_charged() -> None:
     assert counters.consume([LimitCheck("ada", 5, 60, cost=5)]) == [LimitResult(True, 0, 120, 0, 5)]
 
 
-# Whole milliseconds, the resolution of the algorithms.
+# The times are whole milliseconds, which is the resolution of the algorithms.
 moments = st.integers(0, 10 * 86_400_000).map(lambda milliseconds: START + milliseconds / 1000)
 histories = st.lists(st.tuples(st.integers(0, 90_000), st.integers(1, 40)), max_size=12)
 
@@ -180,7 +181,7 @@ def test_at_most_the_amount_per_window_and_at_least_what_two_windows_leave(
         by_window[index] = by_window.get(index, 0) + (cost if result.passed else 0)
         assert 0 <= result.remaining <= amount - (cost if result.passed else 0)
         assert 0 <= result.reset_seconds <= 2 * window_seconds
-        # Refused only if this window and the one before have too many together.
+        # A request may only be refused if this window and the previous one together have too many.
         assert result.passed or by_window[index] + by_window.get(index - 1, 0) + cost > amount
     assert max(by_window.values()) <= amount
 
@@ -268,12 +269,12 @@ def test_a_bucket_allows_its_burst_at_once_and_then_its_rate() -> None:
 
 def test_a_bucket_loses_no_fractions() -> None:
     counters, clock = counters_at()
-    # 7 per second: not a whole number of milliseconds for each.
+    # With 7 per second, the time for one request is not a whole number of milliseconds.
     passed = 0
     for _ in range(10_000):
         clock.now += 0.001
         passed += passes(counters, bucket(7, 1, 1))
-    # One was in the bucket; then one every seventh of a second, rounded up to milliseconds.
+    # One request passes at once. Then one passes every seventh of a second, rounded up to 143 ms.
     assert passed == 10_000 // 143 + 1
 
 
@@ -300,7 +301,7 @@ def test_over_any_period_a_bucket_allows_its_burst_and_its_rate(
         if result.passed:
             passed.append((milliseconds, cost))
         else:
-            # 1 ms before retry_after_seconds it is still refused; at that time it passes.
+            # 1 ms before retry_after_seconds have passed, the request is still refused. Then it passes.
             check = bucket(amount, seconds, burst, cost)
             clock.now = START + milliseconds / 1000 + result.retry_after_seconds - 0.001
             assert not counters.consume([check], dry_run=True)[0].passed
@@ -322,7 +323,7 @@ def random_check(draw: st.DrawFn) -> LimitCheck:
     return LimitCheck("ada", amount, draw(st.sampled_from([1, 5, 7, 60, 3600])), cost, algorithm, burst)
 
 
-# Negative steps: the clock is set back.
+# A negative step sets the clock back.
 steps = st.lists(st.tuples(st.integers(-3_000, 90_000), st.integers(0, 40)), max_size=12)
 
 

@@ -18,7 +18,7 @@ OK = b"+OK\r\n"
 
 @contextmanager
 def server(answer: Callable[[bytes, int], bytes]) -> Iterator[int]:
-    """A server that replies with what `answer` returns for the bytes of a command and the server's port."""
+    """A server on a free port. `answer` gets the bytes of a command and this port, and returns the reply."""
     listener = socket.create_server(("127.0.0.1", 0))
     port: int = listener.getsockname()[1]
 
@@ -99,7 +99,7 @@ def test_a_redirection_to_an_invalid_address(kind: bytes, address: bytes) -> Non
             with pytest.raises(FAILURES):
                 redis.run("key", "GET", "key")
         is_well = True
-        # The redirection was not stored.
+        # The client has not stored the invalid redirection.
         assert redis.run("key", "GET", "key") == b"OK"
         assert isinstance(redis.cluster, ClusterClient)
         assert redis.cluster.addresses == {("127.0.0.1", port)}

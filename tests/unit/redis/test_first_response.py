@@ -11,7 +11,7 @@ from redis.exceptions import TimeoutError as RedisTimeout
 
 from gateway.redis.first_response import FirstResponse
 
-# Longer than any test: a call that waits this long makes the test hang.
+# Longer than any test may take: a call that waits this long makes the test hang.
 PATIENCE_SECONDS = 600.0
 
 

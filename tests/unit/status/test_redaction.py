@@ -1,4 +1,4 @@
-"""The redacted configuration contains no secret, and everything else."""
+"""The redacted configuration contains everything but secrets."""
 
 from __future__ import annotations
 

@@ -78,7 +78,8 @@ def test_each_bound_belongs_to_its_own_bucket() -> None:
         stats.count("devices", 200, "", seconds)
     clock.now += SLOT_SECONDS
     (slot,) = finished(stats)
-    # Zero and the first bound, then each further bound in its own bucket, then the value beyond the last bound.
+    # The first bucket has two values: zero and the first bound. Each further bound, and the value beyond the last one,
+    # has its own bucket.
     assert slot.buckets == {0: 2, **dict.fromkeys(range(1, len(BOUNDS) + 1), 1)}
 
 
@@ -90,7 +91,7 @@ def test_errors_refusals_and_codes() -> None:
         (500, ""),
         (401, "missing_token"),
         (429, "quota_exceeded"),
-        # The service's own 429.
+        # A 429 that comes from the service has no error code.
         (429, ""),
         (502, "upstream_unreachable"),
         (200, "upstream_aborted"),
@@ -115,7 +116,7 @@ def test_old_slots_are_reused() -> None:
     for count in range(3 * RING):
         for _ in range(count % 3 + 1):
             stats.count("devices", 200, "", 0.001)
-        # Not for each slot: slots are formatted when the history is read.
+        # The history is not read in each slot. Slots are formatted when it is read.
         if count % 7 == 0:
             finished(stats)
         clock.now += SLOT_SECONDS

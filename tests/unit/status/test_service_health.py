@@ -1,4 +1,4 @@
-"""The state of a service on /status, and the reasons."""
+"""The state of a service on /status, and the reasons for it."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from gateway.status.report_schema import Slot, WorkerReport, read_history, read_
 from gateway.status.rolling_stats import SLOT_SECONDS, SLOTS
 from gateway.status.summary import WorkerData, summarize
 
-# In the middle of a slot.
+# This time is in the middle of a slot.
 NUMBER = 180_000_000
 NOW = NUMBER * SLOT_SECONDS + 5.0
 URL = "http://10.0.0.1:8004"
@@ -65,7 +65,7 @@ def test_workers_are_added_up_slot_by_slot() -> None:
     assert set(history["requests_per_second"][1:-1]) == {0}
     assert history["error_share"][-1] == 0.05
     assert history["error_share"][1] is None
-    # 55 seconds: five slots and half of the one that runs.
+    # 100 requests in 55 seconds: five slots of ten seconds, and half of the current slot.
     assert found["requests_per_second"] == round(100 / 55, 2)
     # Buckets 3 and 9 end at 0.5 ms times the third and the ninth power of 1.5.
     assert 0.0005 * 1.5**8 < found["p50_seconds"] < found["p95_seconds"] < 0.0005 * 1.5**9
@@ -84,7 +84,7 @@ def test_an_ended_workers_requests_stay_but_the_worker_is_not_listed() -> None:
 
 
 def test_the_last_point_is_shown_once_all_reports_cover_it() -> None:
-    # The second worker's report is from before the last slot's end.
+    # The report of the second worker was made before the last slot ended.
     found = devices(worker(report(1), slot(NUMBER - 2, 10), slot(NUMBER - 1, 10)), worker(report(2, NOW - 6)))
     assert found["history"]["requests_per_second"][-2:] == [0, 1.0]
     assert found["requests"] == 20

@@ -21,17 +21,19 @@ from gateway.system.cpus import cgroup_cpus
         ("0::/\n", {}, math.inf),
         ("0::/\n", {"cpu.max": "nonsense"}, math.inf),
         ("0::/\n", {"cpu.max": "0 0"}, math.inf),
-        # The limit of the group itself, or of one around it.
+        # A group can have a limit itself, and each group around it can have one, too. The lowest counts.
         ("0::/a/b\n", {"a/cpu.max": "200000 100000", "a/b/cpu.max": "max 100000"}, 2),
         ("0::/a/b\n", {"a/cpu.max": "200000 100000", "a/b/cpu.max": "50000 100000"}, 0.5),
         ("0::/../a\n", {"a/cpu.max": "100000 100000"}, 1),
-        # Version 1, as on a host and in a container.
+        # Version 1 on a host: the files are in the folder of the process's own group.
         (
             "5:cpu,cpuacct:/docker/x\n1:name=systemd:/\n",
             {"cpu,cpuacct/docker/x/cpu.cfs_quota_us": "400000\n", "cpu,cpuacct/docker/x/cpu.cfs_period_us": "100000\n"},
             4,
         ),
+        # Version 1 in a container: only its own group is mounted, as the root.
         ("5:cpuacct,cpu:/docker/x\n", {"cpu/cpu.cfs_quota_us": "250000", "cpu/cpu.cfs_period_us": "100000"}, 2.5),
+        # Version 1 with no limit, then with no group for CPUs.
         ("5:cpu:/\n", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, math.inf),
         ("5:memory:/\n", {"cpu/cpu.cfs_quota_us": "100000", "cpu/cpu.cfs_period_us": "100000"}, math.inf),
         ("\nnonsense\n", {}, math.inf),

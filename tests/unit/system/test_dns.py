@@ -17,7 +17,7 @@ FOUND = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 80))]
 
 
 class Resolver:
-    """In place of the system's resolver; a lookup can be made to hang or fail."""
+    """Replaces the system's resolver. A test can make its lookups hang or fail."""
 
     def __init__(self) -> None:
         self.lookups = 0
@@ -37,7 +37,7 @@ class Resolver:
 @pytest.fixture
 def resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Resolver]:
     resolver = Resolver()
-    # The system's resolver can't be made to hang.
+    # The resolver of the system is replaced, because a test can't make it hang.
     monkeypatch.setattr(socket, "getaddrinfo", resolver.getaddrinfo)
     yield resolver
     for event in resolver.hangs.values():
@@ -75,7 +75,7 @@ def test_callers_at_the_same_time_share_one_lookup(resolver: Resolver) -> None:
     for thread in threads:
         thread.join()
     assert results == [FOUND] * 6
-    # A later caller needs a new lookup.
+    # A call after the end of the lookup begins a new lookup.
     before = resolver.lookups
     assert resolve("svc.test", 80, 30) == FOUND
     assert resolver.lookups == before + 1
@@ -91,7 +91,7 @@ def test_a_lookup_that_was_lost_is_repeated_for_all_callers(
     first = resolve_in_thread(results)
     wait_for_lookups(resolver, 1)
     for number in (2, 3):
-        # Each is a lookup beside the one that hangs.
+        # The first lookup still hangs, so each call begins another one.
         assert resolve("svc.test", 80, 30) == FOUND
         assert resolver.lookups == number
     first.join()
@@ -112,7 +112,7 @@ def test_only_a_few_lookups_run_at_once(resolver: Resolver, monkeypatch: pytest.
         with pytest.raises(TimeoutError):
             resolve("svc.test", 80, 0)
     assert resolver.lookups == dns.MAX_LOOKUPS
-    # The failure of the first lookup means nothing while others may succeed.
+    # The first lookup fails. Its callers must not fail, because another lookup may succeed.
     resolver.hangs[1].set()
     resolver.hangs[2].set()
     for thread in threads:

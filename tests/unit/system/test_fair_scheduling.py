@@ -7,7 +7,7 @@ import sys
 
 from tests.support.gateway import ROOT
 
-# In its own process, as it patches the standard library.
+# The program runs in its own process, because it patches the standard library.
 PROGRAM = """
 from gevent import monkey
 monkey.patch_all()
@@ -42,7 +42,7 @@ for _ in range(10):
 print((slices - before) / 10)
 """
 
-# Ten bodies are discarded while another client is to be served.
+# Ten request bodies are discarded at the same time as another client is served.
 LINGERING = """
 from gevent import monkey
 monkey.patch_all()

@@ -1,4 +1,4 @@
-"""Temporary folders of a process stay while it lives, and are removed after it."""
+"""The temporary folders of a process exist while it lives, and are removed after its end."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ HAS_NAMESPACES = shutil.which("unshare") and subprocess.run([*NAMESPACE, "true"]
 def owner(
     folder: Path, pid: int = 0, *words: str, before: Sequence[str] = ()
 ) -> Iterator[tuple[Path, subprocess.Popen[str]]]:
-    """A process that has made its own folder there, and ends with the context."""
+    """Starts a process that makes its own folder in this one. The process ends with the `with` block."""
     with subprocess.Popen(
         [*before, sys.executable, "-c", MAKE, str(pid), *words],
         cwd=ROOT,
@@ -48,7 +48,7 @@ def owner(
 
 
 def make_and_end(folder: Path) -> None:
-    """Another process that makes a folder in the same place, and ends."""
+    """Starts another process that makes a folder in the same place, and ends it."""
     with owner(folder) as (made, _):
         assert made.stat().st_mode & 0o777 == 0o700
     assert not made.exists()

@@ -20,7 +20,7 @@ from gateway.telemetry.log_writer import Output
 from gateway.system.stderr import install_non_blocking_stderr
 install_non_blocking_stderr()
 """
-# The access log in upper case, errors in lower case.
+# Four processes write access log lines in upper case and errors in lower case.
 BOTH = """
 for letter in "abcd":
     if os.fork() == 0:
@@ -51,7 +51,7 @@ else:
 
 
 def start(code: str, *arguments: str) -> subprocess.Popen[bytes]:
-    """Standard output and error go to the same pipe."""
+    """Starts a program whose standard output and standard error go to the same pipe."""
     return subprocess.Popen(
         [sys.executable, "-c", PREPARED + code, *arguments],
         cwd=ROOT,
@@ -72,7 +72,7 @@ def test_lines_of_both_outputs_of_several_processes_are_not_mixed(pipe_bytes: in
     sizes = (10, 5000, 100, 20_000, 70_000, 4096, 4095, 30)
     assert logged == {f"<{letter * size}>": 2 for letter in "ABCD" for size in sizes}
     for line in lines:
-        # A message that the reader did not read in time may be incomplete, but has its own line.
+        # If the reader was late, a message may be incomplete, but it is on its own line.
         assert not line or re.fullmatch(
             r"<(.)\1*>?|\d+ messages to standard error were dropped, as nobody read them", line
         )
@@ -84,7 +84,7 @@ def test_a_writer_killed_in_the_middle_of_a_line_does_not_damage_the_next_one(ou
     with start(code, output) as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        # It is in the middle of a line then, as nobody reads on.
+        # Stops reading in the middle of the line. The writer then waits there, because the pipe is full.
         seen = os.read(process.stdout.fileno(), 1000)
         while b"<x" not in seen:
             seen += os.read(process.stdout.fileno(), 1000)
@@ -93,7 +93,7 @@ def test_a_writer_killed_in_the_middle_of_a_line_does_not_damage_the_next_one(ou
         rest = process.stdout.read()
     lines = (seen + rest).decode().splitlines()
     assert lines[0] == "begun"
-    # It may have finished the line before it was killed.
+    # The writer may have finished the line before it was killed.
     assert re.fullmatch("<x+>?", lines[1])
     assert [line for line in lines[2:] if line] == [f"<{'y' * 10_000}>", "<z>"]
     assert process.returncode == 0

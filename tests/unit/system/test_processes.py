@@ -19,7 +19,7 @@ STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {WAIT
 
 
 def ended(pid: int, seconds: float = 20) -> bool:
-    """Whether the process ends within the time: its pidfd becomes readable then."""
+    """Whether the process ends within the time. Its pidfd becomes readable when it ends."""
     try:
         descriptor = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -31,7 +31,7 @@ def ended(pid: int, seconds: float = 20) -> bool:
 
 
 def start(code: str, folder: Path) -> Child:
-    """A child that runs Python code, with its output in a pipe; it has begun once there is output."""
+    """Starts a child that runs Python code with its output in a pipe. Waits for the first line of output."""
     pipe = folder / "log"
     os.mkfifo(pipe)
     child = Child.start([sys.executable, "-c", code], folder, pipe, {"ONLY": "this"})

@@ -1,4 +1,4 @@
-"""Standard error never blocks, and writes whole messages."""
+"""Writing to standard error never blocks, and messages are written as a whole."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ def test_an_impossible_port_is_an_os_error(host: str, port: int) -> None:
 
 
 class Listener:
-    """Listens on a free port of an address. A deaf one neither accepts connections nor refuses them."""
+    """Listens on a free port of an address. A deaf listener neither accepts connections nor refuses them."""
 
     def __init__(self, host: str = "127.0.0.1", *, is_deaf: bool = False) -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET

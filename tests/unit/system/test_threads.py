@@ -1,4 +1,4 @@
-"""Background threads survive failing tasks, and moments in which no thread can be started."""
+"""Background threads survive failing tasks, and times in which no thread can be started."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gateway.system.threads import PerProcessThread, TaskGroup
 
 @pytest.fixture
 def no_threads(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Call it, and threads can be started again."""
+    """Makes every start of a thread fail. Returns a function that ends this."""
 
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")

@@ -20,14 +20,15 @@ def test_a_write_under_way_stays_in_its_file_when_the_log_is_reopened(tmp_path: 
     os.mkfifo(pipe)
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     output = Output(pipe)
-    # More than a pipe holds, so the write waits for the reader halfway.
+    # The lines are longer than a pipe holds, so the writer waits for the reader halfway.
     writing = threading.Thread(target=output.write, args=(LINES,))
     writing.start()
     os.set_blocking(reader, True)
     while not (read := os.read(reader, 1000)):
         """The writer has not opened the pipe yet."""
     output.reopen()
-    # Gets the pipe's number if `reopen` closed the pipe; in a gateway this may be a client's connection.
+    # If `reopen` had closed the pipe, this file would get its descriptor and the rest of the lines. In a gateway it
+    # could be the connection of a client.
     other = os.open(bystander, os.O_WRONLY | os.O_CREAT)
     while len(read) < len(b"".join(LINES)) and (piece := os.read(reader, 65536)):
         read += piece

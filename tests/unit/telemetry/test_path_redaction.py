@@ -41,7 +41,7 @@ def redacted(path: str, policy: str | None = None) -> str:
 
 
 def spelled(draw: st.DrawFn, text: str) -> str:
-    """The text with some letters percent-encoded, once or twice, or in upper case."""
+    """Another spelling of the text: some letters are percent-encoded once or twice, or in upper case."""
     forms: list[Callable[[str], str]] = [
         str,
         str.upper,

@@ -8,7 +8,7 @@ import pytest
 
 @pytest.fixture
 def frequent_thread_switches() -> Iterator[None]:
-    """The interpreter switches threads as often as possible."""
+    """Makes the interpreter switch threads as often as possible."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield

@@ -67,7 +67,7 @@ def test_stored_tokens_are_counted(tmp_path: Path) -> None:
             signer.header_for(caller, service)
         stored = sum(SIGNED_BYTES + len(token) for token, _ in caller.signed.values())
         assert sum(noted) == stored
-        # The new token replaces the old one.
+        # The cached token has become too old and is replaced by a new one.
         clock.now += 31
 
 
@@ -87,7 +87,7 @@ def principal(**changes: Any) -> Principal:
 
 def claims_in(signer: IdentitySigner, field: tuple[str, str]) -> dict[str, Any]:
     key = jwt.PyJWK(signer.key_set["keys"][0])
-    # By the test's clock, not by the machine's.
+    # The times in the token are those of the test's clock, so PyJWT must not compare them with the machine's clock.
     options: Any = {"verify_exp": False, "verify_iat": False}
     claims: dict[str, Any] = jwt.decode(field[1], key, audience="devices", options=options)
     return claims
@@ -104,7 +104,7 @@ def claims_in(signer: IdentitySigner, field: tuple[str, str]) -> dict[str, Any]:
     ],
 )
 def test_each_kind_of_key_signs_with_its_own_algorithm(tmp_path: Path, key: Any, algorithm: str) -> None:
-    # Generated here and not in the parameters, because each test process collects all tests.
+    # The keys are generated here and not in the parameters, because each test process collects all parameters.
     signer = signer_with(tmp_path / "key.pem", private_pem(rsa_key() if key == "RSA" else key))
     (published,) = signer.key_set["keys"]
     assert published["alg"] == algorithm
@@ -170,7 +170,7 @@ def test_a_token_is_valid_no_longer_than_the_callers_token(tmp_path: Path) -> No
     signer = signer_with(tmp_path / "key.pem", private_pem(ec.generate_private_key(ec.SECP256R1())))
     claims = claims_in(signer, signer.header_for(principal(expires_at=NOW + 7), "devices"))
     assert claims["exp"] == NOW + 7
-    # An expired token within the leeway is accepted, so the identity must be valid for a moment.
+    # A caller's expired token is accepted within the leeway, so its identity token must be valid for at least a moment.
     claims = claims_in(signer, signer.header_for(principal(expires_at=NOW - 3), "devices"))
     assert claims["exp"] == NOW + 1
 

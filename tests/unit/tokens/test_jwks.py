@@ -26,7 +26,7 @@ def rsa() -> dict[str, Any]:
 
 
 def read(*keys: Any, allowed: tuple[str, ...] = ALL) -> dict[str | None, list[str]]:
-    """Key id → algorithms."""
+    """The algorithms of the usable keys, by key id."""
     found: dict[str | None, list[str]] = {}
     for kid, algorithm in read_set(*keys, allowed=allowed).keys:
         found.setdefault(kid, []).append(algorithm)
@@ -85,7 +85,7 @@ def test_an_unusable_key_is_not_used(rsa: dict[str, Any], change: dict[str, Any]
 
 @pytest.fixture(scope="module")
 def others() -> list[dict[str, Any]]:
-    """Keys of other types, and one more of the same."""
+    """Keys of other types with the same id, and another RSA key with this id."""
     issuer = Issuer()
     issuer.close()
     return [issuer.add_key("rsa", algorithm) for algorithm in ("ES256", "EdDSA", "RS256")]

@@ -66,7 +66,8 @@ def private_pem(kind: str, layout: PrivateFormat, password: bytes = b"") -> byte
 
 
 def certificate(kind: str, encoding: Encoding = Encoding.PEM) -> bytes:
-    """A certificate for the key. It is expired, because the file is trusted and not its issuer."""
+    """A certificate for the key. It is expired, which must not matter: the gateway trusts the file, not the
+    certificate's issuer."""
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "issuer")])
     start = datetime(2001, 1, 1, tzinfo=UTC)
     builder = (
@@ -91,7 +92,7 @@ def loaded(file: Path, *algorithms: str) -> KeySet:
 
 
 def error(file: Path, *algorithms: str) -> str:
-    """The error line about the file, which must be refused."""
+    """The error line about the file, which must be the only error."""
     with pytest.raises(ConfigurationError) as caught:
         loaded(file, *algorithms)
     (line,) = caught.value.errors
@@ -331,7 +332,7 @@ def test_a_secret_is_encoded_in_utf_8(secret: str) -> None:
 
 
 def test_a_key_file_or_jwk_is_refused_as_secret() -> None:
-    """The operator meant another setting; and a public key is not secret."""
+    """The operator meant another setting. Moreover, a public key must not be used as a secret."""
     for octets in (
         public_pem(key("RSA")),
         certificate("RSA"),

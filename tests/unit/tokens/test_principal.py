@@ -47,7 +47,7 @@ def is_one_field_value(value: str) -> bool:
         ("é", "%C3%A9"),
         ("\x80\x85\xa0", "%C2%80%C2%85%C2%A0"),
         ("\u2028\ufeff", "%E2%80%A8%EF%BB%BF"),
-        ("嘊嘍", "%E5%98%8A%E5%98%8D"),  # become LF and CR if code points are truncated to bytes
+        ("嘊嘍", "%E5%98%8A%E5%98%8D"),  # These would become LF and CR if code points were truncated to bytes.
         ("😀", "%F0%9F%98%80"),
         ("\ud83d", "%ED%A0%BD"),
         (" a", "%20a"),
@@ -95,7 +95,7 @@ def test_any_claim_is_one_printable_line(claim: Any) -> None:
 @example("%20")
 @example(" ")
 def test_a_text_can_be_decoded(text: str) -> None:
-    """Therefore distinct texts have distinct values."""
+    """Each value can be decoded to its text, so distinct texts have distinct values."""
     assert unquote(header_value(text), errors="surrogatepass") == text
 
 

@@ -1,5 +1,8 @@
-"""RemoteJwks: one thread refreshes the key set, many threads use it. Timeouts are longer than any test, unless the test
-is about their end: a caller that waits in vain makes the test hang, and no test depends on the speed of the machine."""
+"""RemoteJwks: one thread refreshes the key set, many threads use it.
+
+Timeouts are longer than any test, unless the test is about the end of a timeout. So a caller that waits in vain makes
+the test hang, and no test depends on the speed of the machine.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +54,7 @@ class Provider:
         self._may_answer.set()
 
     def load(self) -> JwksKeySet:
-        # As with a real issuer, the content is determined before the response arrives.
+        # The keys are chosen when the request arrives and not when the response is sent, as with a real issuer.
         keys = JwksKeySet({(kid, "HS256"): [key] for kid, key in self.keys.items()})
         failure = self.failure
         self.loads += 1
@@ -71,7 +74,7 @@ class Provider:
 def provider() -> Iterator[Provider]:
     one = Provider()
     yield one
-    # Stops background threads that make no pauses.
+    # Blocks background threads that refresh without pauses, so that they use no more CPU time.
     one.hang()
 
 
@@ -113,18 +116,18 @@ class Callers:
 
     def start(self, kid: str | None, algorithm: str = "HS256") -> Future[Any]:
         answer = Future[Any]()
-        # A daemon: if it hangs, the test fails but the process can end.
+        # The thread is a daemon: if it hangs, the test fails but the process can end.
         threading.Thread(target=lambda: answer.set_result(outcome(self._keys, kid, algorithm)), daemon=True).start()
         return answer
 
     def ask(self, *kids: str | None) -> list[Any]:
-        """The key for each kid, or the reason of the refusal; all are requested at the same time."""
+        """Requests all keys at the same time. Returns for each kid the key, or the reason of the refusal."""
         started = [self.start(kid) for kid in kids]
         return [one.result(20) for one in started]
 
 
 def outcome(keys: RemoteJwks, kid: str | None, algorithm: str = "HS256") -> Any:
-    """The key, or the reason why there is none."""
+    """Returns the key, or the reason why there is none."""
     try:
         found = keys.find(kid, algorithm)
         return found[0] if len(found) == 1 else list(found)
@@ -181,7 +184,7 @@ def test_the_wait_for_a_hanging_first_load_ends_for_all_callers_at_once(
     monkeypatch.setattr(remote_jwks, "FIRST_LOAD_SECONDS", 0.2)
     provider.hang()
     assert callers.ask(*["known"] * 50) == ["unavailable"] * 50
-    # A later caller does not wait, although its timeout would allow it.
+    # The first load has been running for longer than FIRST_LOAD_SECONDS, so a later caller does not wait again.
     clock.now += FOREVER + 1
     monkeypatch.setattr(remote_jwks, "FIRST_LOAD_SECONDS", FOREVER)
     assert callers.ask(*["known"] * 50) == ["unavailable"] * 50
@@ -333,7 +336,7 @@ def test_a_new_key_for_tokens_without_kid_is_fetched_once_per_cooldown(
 
 
 def test_no_caller_misses_the_end_of_a_fetch(frequent_thread_switches: None, provider: Provider, clock: Clock) -> None:
-    """Refreshes without pauses, so that callers meet the refresh in every state."""
+    """Refreshes are made without pauses, so that callers arrive in every state of a refresh."""
     keys = remote_jwks_of(provider, clock, refresh_seconds=1e-4)
     callers = Callers(keys)
     callers.ask("known")
@@ -400,7 +403,7 @@ def test_keys_are_withdrawn_after_two_sets_without_a_usable_key(
     callers.ask("known")
     for failure, found in [
         (NoUsableKey("empty"), provider.keys["known"]),
-        # A failed fetch in between does not count.
+        # A failed fetch neither counts as an unusable key set nor resets their count.
         (FetchError("down"), provider.keys["known"]),
         (NoUsableKey("empty"), "unknown_key"),
         (NoUsableKey("empty"), "unknown_key"),
@@ -449,7 +452,7 @@ def test_the_callback_is_called_for_removed_and_replaced_keys_only(
     clock.now += COOLDOWN
     replaced = provider.keys["known"] = a_key()
     callers.ask("random")
-    # When the callback is called, the old key is not found any more.
+    # At the time of the call, the key set in use already has the new key.
     assert calls == [replaced]
     clock.now += COOLDOWN
     del provider.keys["new"]

@@ -25,7 +25,7 @@ from tests.support.tokens import SECRET, signed
 CLAIMS = {"sub": "ada", "exp": 2_000_000_000, "aud": "gateway"}
 GOOD = sealed(HS256, CLAIMS)
 ONE: KeySet = {"HS256": secret_key(SECRET.encode(), "HS256")}
-# With several algorithms, the header determines the key.
+# With two algorithms, the header of a token determines the key.
 TWO: KeySet = {**ONE, "HS384": secret_key(SECRET.encode() * 2, "HS384")}
 LETTERS = st.sampled_from("AQgw4_-.= é\x00\ud800")
 
@@ -77,13 +77,13 @@ TOKENS = st.one_of(
     st.builds(sealed, HEADERS, PAYLOADS, st.just(SECRET[::-1])),
     st.builds(unsealed, HEADERS, PAYLOADS, st.binary(max_size=33)),
     mutilated(),
-    # Segments of valid tokens in wrong combinations.
+    # Segments of valid tokens, in any order and number.
     st.lists(st.sampled_from([*GOOD.split("."), "", segment({})]), max_size=5).map(".".join),
 )
 
 
 def outcome(issuer: Issuer, token: str) -> Any:
-    """The claims as JSON, or detail and reason of the error."""
+    """The claims as JSON, or the type, the reason and the detail of the error."""
     try:
         return json.dumps(issuer.claims(token))
     except InvalidToken as refused:
@@ -113,7 +113,8 @@ def test_a_cached_header_does_not_change_the_result(keys: KeySet, token_type: st
 
 
 def is_strict(token: str) -> bool:
-    """Whether a token that PyJWT accepts has the one valid spelling and only one meaning."""
+    """Whether a token that PyJWT accepts is also acceptable to the gateway: it has no other spelling, and no name
+    occurs twice in an object."""
     header, payload, _ = token.split(".")
     for part in (header, payload):
         try:
@@ -163,7 +164,8 @@ def test_a_cached_header_is_used_for_its_key_only() -> None:
         for _ in range(2):
             assert issuer.claims(tokens[number])["user_id"] == 42
             assert outcome(issuer, tokens[1 - number])[1] == "signature"
-    # The same key for another algorithm: the header is wrong, whatever the signature.
+    # The key is the same, but is for another algorithm now. So the algorithm in the header is refused, whether the
+    # signature is valid or not.
     source.only_key = PyJWK(RSAAlgorithm.to_jwk(rsa_key().public_key(), as_dict=True), "PS256")
     assert outcome(issuer, tokens[0])[1] == "algorithm"
     signing_input = tokens[0].rpartition(".")[0]
@@ -190,9 +192,9 @@ def test_a_segment_has_one_spelling(plain: str, odd: str, is_in_front: bool) -> 
         octets: bytes | None = decode_segment(segment_text)
     except jwt.DecodeError:
         octets = None
-    # The decoded bytes have no other spelling.
+    # Encoding the decoded bytes gives the same text, so there is no other spelling.
     assert octets is None or segment(octets).encode() == segment_text
-    # PyJWT also accepts padding.
+    # PyJWT may accept more than the gateway: it also accepts padding.
     try:
         theirs: bytes | None = jwt.PyJWS._decode_base64url_segment(segment_text, "payload")
     except jwt.DecodeError:

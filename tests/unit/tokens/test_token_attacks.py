@@ -1,4 +1,4 @@
-"""Known attacks on tokens, tried with each kind of key, from a file and from a key set."""
+"""Known attacks on tokens. Each is tried with each kind of key, from a file and from a key set."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def signature(algorithm: str, signing_input: str, number: int = 0) -> bytes:
 
 @dataclass(frozen=True)
 class Victim:
-    """Verifiers with one issuer's key."""
+    """The target of an attack: an issuer's key and the verifiers that trust it."""
 
     algorithm: str
     is_fetched: bool
@@ -85,7 +85,7 @@ class Victim:
         return {"alg": self.algorithm, "kid": "one", **more}
 
     def token(self, header: Any = None, payload: Any = CLAIMS, *, number: int = 0) -> str:
-        """A token with a valid signature of the issuer's key or another one."""
+        """A token with a valid signature: of the issuer's key (number 0) or of another key."""
         return self.signed(segment(header or self.header()), segment(payload), number)
 
     def signed(self, header: str, payload: str, number: int = 0) -> str:
@@ -95,7 +95,8 @@ class Victim:
 
 @cache
 def fetched_keys(algorithm: str) -> RemoteJwks:
-    """A key set for all tests. Its clock stands still, so unknown ids cause one fetch in all."""
+    """A key set that all tests share. Its clock stands still, so unknown key ids cause one fetch only, in all tests
+    together."""
     victim, loads = Victim(algorithm, True), count(1)
 
     def load() -> JwksKeySet:
@@ -107,14 +108,15 @@ def fetched_keys(algorithm: str) -> RemoteJwks:
     return RemoteJwks("issuer", load, 3600, 30, lambda: NOW, lambda: 0.5)
 
 
-# The algorithms whose key sets were fetched too often.
+# Algorithms whose key set was fetched more than twice. Must stay empty.
 unasked: list[str] = []
 
-# For fetched keys one algorithm of each type is enough, because the source makes no difference to the algorithm.
+# With fetched keys only one algorithm of each type is tested, as the source of a key makes no difference to its
+# algorithms.
 VICTIMS = [(name, False) for name in ("HS256", *ASYMMETRIC)] + [(name, True) for name in ("RS256", "ES256", "EdDSA")]
 
 
-# For tokens that are refused before a key is used.
+# The victims for tokens that are refused before any key is used. Fewer are enough.
 EARLY = pytest.mark.parametrize("victim", [("HS256", False), ("RS256", True), ("ES256", False)], indirect=True)
 
 
@@ -128,7 +130,7 @@ def victim(request: pytest.FixtureRequest) -> Iterator[Victim]:
 
 
 def outcome(by: Verifier, token: str) -> str:
-    """The subject of the accepted token, or the reason of the refusal."""
+    """The subject if the token is accepted, or the reason of the refusal."""
     try:
         return by.principal(token).subject
     except InvalidToken as refused:
@@ -201,7 +203,7 @@ def test_a_key_verifies_no_other_algorithm_of_any_type(victim: Victim) -> None:
             header, payload = segment(victim.header(alg=other)), segment(CLAIMS)
             foreign = segment(signature(other, f"{header}.{payload}"))
             assert outcome(by, f"{header}.{payload}.{foreign}") == ALGORITHM
-            # The issuer's own signature with the name of another algorithm.
+            # The signature is the issuer's own, but the header names another algorithm.
             assert outcome(by, victim.token(victim.header(alg=other))) == ALGORITHM
 
 
@@ -225,7 +227,7 @@ ALPHABET = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_
 @pytest.mark.parametrize("is_fetched", [False, True])
 @pytest.mark.parametrize("algorithm", ORDERS)
 def test_ecdsa_signatures_with_numbers_out_of_range_are_refused(algorithm: str, is_fetched: bool) -> None:
-    """Zeros for r and s verified any message in Java (CVE-2022-21449); n counts as zero."""
+    """Java accepted zeros for r and s as a signature of any message (CVE-2022-21449). The order n counts as zero."""
     victim = Victim(algorithm, is_fetched)
     by, (body, _, valid) = victim.verifier(), victim.token().rpartition(".")
     size, order = len(base64url_decode(valid)) // 2, ORDERS[algorithm]
@@ -237,7 +239,7 @@ def test_ecdsa_signatures_with_numbers_out_of_range_are_refused(algorithm: str, 
     for pair in pairs:
         forged = b"".join(number.to_bytes(size, "big") for number in pair)
         assert outcome(by, f"{body}.{segment(forged)}") == SIGNATURE, pair
-    # The same numbers in DER, as in X.509; RFC 7518 3.4 requires another encoding.
+    # The same numbers in DER, as in X.509. RFC 7518 3.4 requires another encoding, so they are refused.
     assert outcome(by, f"{body}.{segment(encode_dss_signature(r, s))}") == SIGNATURE
     assert outcome(by, f"{body}.{valid}") == "ada"
 
@@ -260,13 +262,13 @@ def test_a_signature_is_valid_for_its_own_header_and_payload_only(victim: Victim
 
 
 def test_unused_bits_must_be_zero(victim: Victim) -> None:
-    """Otherwise a token would have several spellings (RFC 4648 3.5)."""
+    """If other values were accepted, a token would have several spellings (RFC 4648 3.5)."""
     by = victim.verifier()
     header, payload, seal = victim.token().split(".")
     assert outcome(by, f"{header}.{payload}.{seal}") == "ada"
     for one in other_spellings(seal):
         assert outcome(by, f"{header}.{payload}.{one}") == MALFORMED
-    # Even if the issuer signed such a spelling.
+    # The header is refused even if the issuer itself has signed this spelling.
     tried = 0
     for blanks in range(3):
         padded = segment(json.dumps(victim.header()).encode() + b" " * blanks)
@@ -281,7 +283,7 @@ def test_unused_bits_must_be_zero(victim: Victim) -> None:
 
 
 def other_spellings(text: str) -> list[str]:
-    """The same bytes with other unused bits."""
+    """Texts that decode to the same bytes, with other unused bits."""
     unused = {0: 0, 2: 4, 3: 2}[len(text) % 4]
     last = ALPHABET.index(text[-1])
     return [text[:-1] + ALPHABET[last + more] for more in range(1, 2**unused)]
@@ -295,7 +297,7 @@ def test_inserted_characters_are_refused(victim: Victim) -> None:
                 changed = [*segments[:position], spelled, *segments[position + 1 :]]
                 assert outcome(by, ".".join(changed)) == MALFORMED
                 if position < 2:
-                    # Even if the issuer signed it.
+                    # The segment is refused even if the issuer itself has signed this spelling.
                     assert outcome(by, victim.signed(changed[0], changed[1])) == MALFORMED
 
 
@@ -304,7 +306,7 @@ def test_padding_is_refused(victim: Victim) -> None:
     for padding in ("=", "=="):
         for changed in (f"{header}{padding}.{payload}", f"{header}.{payload}{padding}", f"{padding}{header}.{payload}"):
             assert outcome(by, f"{changed}.{seal}") == MALFORMED
-            # Even if the issuer signed it.
+            # The token is refused even if the issuer itself has signed it.
             first, second = changed.split(".")
             assert outcome(by, victim.signed(first, second)) == MALFORMED
         for changed in (f"{padding}{seal}", f"{seal[:4]}{padding}{seal[4:]}", f"{seal}{padding}"):
@@ -312,7 +314,7 @@ def test_padding_is_refused(victim: Victim) -> None:
 
 
 def test_leading_zeros_of_a_signature_are_required() -> None:
-    """OpenSSL accepts an RSA-PSS signature without its leading zeros; RFC 8017 8.1.2 does not."""
+    """OpenSSL accepts an RSA-PSS signature without its leading zeros, which RFC 8017 8.1.2 forbids."""
     for algorithm in ("PS256", "RS256"):
         victim = Victim(algorithm, True)
         by = victim.verifier()
@@ -338,7 +340,7 @@ def test_leading_zeros_of_a_signature_are_required() -> None:
 def test_critical_header_parameters_are_refused(victim: Victim, more: dict[str, Any]) -> None:
     by = victim.verifier()
     assert outcome(by, victim.token(victim.header(**more))) == MALFORMED
-    # RFC 7797: the payload not encoded, or detached.
+    # RFC 7797 allows a payload that is detached (empty here) or not encoded.
     header = segment(victim.header(**more))
     assert outcome(by, victim.signed(header, "")) == MALFORMED
     assert outcome(by, victim.signed(header, json.dumps(CLAIMS))) == MALFORMED
@@ -370,7 +372,7 @@ def test_keys_in_a_header_are_ignored_and_their_urls_not_fetched(victim: Victim,
         if "kid" not in more:
             # A valid token with these parameters is accepted.
             assert outcome(by, victim.token(victim.header(**more))) == "ada"
-    # Connections are accepted in order: this one is the first, so there was none before.
+    # The trap accepts connections in order. This one is the first, so the verifier has made none.
     assert exchange(trap.port, request_bytes("GET", "/")).status == 200
     assert trap.connections == before + 1
 
@@ -392,7 +394,7 @@ KEY_IDS = [
 @EARLY
 def test_a_kid_is_only_compared(victim: Victim) -> None:
     by = victim.verifier()
-    # A file has one key, and the kid is ignored.
+    # A key from a file is the only one, so the kid is ignored.
     expected = (UNKNOWN_KEY, UNKNOWN_KEY) if victim.is_fetched else ("ada", SIGNATURE)
     for kid in KEY_IDS:
         header = victim.header(kid=kid)
@@ -412,7 +414,7 @@ def test_a_token_is_verified_with_the_key_that_it_names(victim: Victim) -> None:
 
 
 def test_duplicate_names_are_refused(victim: Victim) -> None:
-    """RFC 7515 4, RFC 7519 4: two parsers that choose different values would read two tokens."""
+    """Two parsers that choose different values would read two different tokens (RFC 7515 4, RFC 7519 4)."""
     by, own = victim.verifier(), victim.algorithm.encode()
     for other in (b'"none"', b'"HS512"', b"null", b"1", b'"%b"' % own):
         for header in (
@@ -430,7 +432,7 @@ def test_duplicate_names_are_refused(victim: Victim) -> None:
         b'{"exp":9999999999,"sub":"ada","roles":[{"a":1,"a":2}]}',
     ):
         assert outcome(by, victim.token(payload=payload)) == MALFORMED
-        # Also with a cached header.
+        # The result is the same when the header is cached.
         assert outcome(by, victim.token()) == "ada"
         assert outcome(by, victim.token(payload=payload)) == MALFORMED
 
@@ -474,7 +476,7 @@ def test_unbounded_nesting_is_refused(victim: Victim) -> None:
 
 @EARLY
 def test_tokens_of_a_megabyte(victim: Victim) -> None:
-    """With a length limit that is large enough."""
+    """The verifiers have a length limit that is larger than these tokens."""
     by, size = victim.verifier(), 2**20
     for huge in ("A" * size, "." * size, "=" * size, "A." * (size // 2), f"{victim.token()}.{'A' * size}", "é" * size):
         assert outcome(by, huge) == MALFORMED

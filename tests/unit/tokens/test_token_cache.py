@@ -1,4 +1,5 @@
-"""The token cache: entries end with their key and their exp, and its size is bounded."""
+"""The token cache: an entry ends when its key is withdrawn or its token expires, and the size of the cache is
+bounded."""
 
 from __future__ import annotations
 
@@ -32,7 +33,7 @@ COOLDOWN = 30.0
 
 
 class Keys:
-    """A RemoteJwks whose key set the test changes; `publish` returns once the new set is in use."""
+    """A RemoteJwks whose key set a test changes. `publish` waits until the new set is in use."""
 
     def __init__(self) -> None:
         self._secrets: dict[str, bytes] = {}
@@ -60,7 +61,7 @@ class Keys:
 
 @pytest.fixture
 def keys(monkeypatch: pytest.MonkeyPatch) -> Keys:
-    # On a slow machine, too, `publish` waits until the set is in use.
+    # With long timeouts `publish` waits until the set is in use, also on a slow machine.
     for name in ("FIRST_LOAD_SECONDS", "UNKNOWN_KEY_SECONDS"):
         monkeypatch.setattr(remote_jwks, name, 3600.0)
     return Keys()
@@ -114,7 +115,7 @@ def test_a_token_verified_while_its_key_is_removed_is_not_cached(keys: Keys) -> 
 
     by = verifier(keys, clock)
     token = keys.token("old")
-    # The token was valid when it arrived.
+    # The token is accepted once, as it was valid when it arrived.
     assert isinstance(outcome(by, token), Principal)
     assert removals == ["old"]
     assert outcome(by, token) == "unknown_key"
@@ -195,7 +196,7 @@ def test_no_thread_gets_an_expired_token(frequent_thread_switches: None, keys: K
     assert failures == []
 
 
-# Claims that are small in a token and large in memory, and the reverse; each fills a token of 8 KiB.
+# Claims that are small in a token but large in memory, and the reverse. Each fills a token of about 8 KiB.
 LARGE_CLAIMS: dict[str, Any] = {
     "one text": "x" * 5900,
     "texts": [f"group-{number:05}" for number in range(390)],
@@ -225,7 +226,7 @@ def test_memory_is_bounded(keys: Keys, large: Any) -> None:
     by = bounded(keys, CACHE_BYTES)
     tokens = many_tokens(keys, large, MORE_THAN_FIT)
     used = memory_used(lambda: use_all(by, tokens))
-    # The cache's own figure and the measured one, when the cache is full.
+    # When the cache is full by its own count, the memory in use is near the limit.
     assert 0.5 * CACHE_BYTES < used < 1.1 * CACHE_BYTES
     assert 0 < len(by._cache) < MANY
 
@@ -254,7 +255,7 @@ def test_signed_tokens_count_while_their_principal_is_cached(keys: Keys) -> None
     by.add_signed_bytes(ada, 60_000)
     assert by.principal(keys.token("one", "bob")) is bob
     by.add_signed_bytes(bob, 60_000)
-    # Ada's entry is the oldest, so it is dropped first, with all bytes counted for it.
+    # Ada's entry is the oldest, so it is dropped first, and all its bytes are subtracted.
     assert by.principal(keys.token("one", "bob")) is bob
     assert by.principal(keys.token("one", "ada")) is not ada
     before = by._cache._bytes
@@ -278,7 +279,7 @@ def test_dropped_entries_are_not_counted(keys: Keys) -> None:
 
 CACHE_BYTES = 1 << 20
 MANY = 400
-# Each takes more than CACHE_BYTES / 200 in the token or in memory.
+# So many large tokens don't fit: each takes more than CACHE_BYTES / 200 as text or in memory.
 MORE_THAN_FIT = 200
 
 
@@ -296,5 +297,5 @@ def many_tokens(keys: Keys, large: Any, number: int) -> list[str]:
 
 def use_all(by: Verifier, tokens: Iterable[str]) -> None:
     for token in tokens:
-        # As each request does; this stores the keys in the principal.
+        # Each request does this. It stores the revocation keys in the principal, which uses more memory.
         revocation_keys_of(by.principal(token))

@@ -1,4 +1,5 @@
-"""Verifier: which tokens are accepted, and when; any other content of a token is refused without another exception."""
+"""Verifier: which tokens are accepted, and at what time. All other tokens are refused with InvalidToken, and with no
+other exception."""
 
 from __future__ import annotations
 
@@ -29,7 +30,7 @@ from gateway.tokens.verifier import Verifier
 from tests.support.forging import HS256, public_pem, rsa_key, sealed, segment, unsealed, verifier_with
 from tests.support.tokens import SECRET, signed
 
-# Long ago by the machine's clock, so that a passing test shows that the given clock is used.
+# This time is long ago by the machine's clock, so the tests only pass if the given clock is used.
 NOW = 1_000_000_000.0
 LEEWAY = 5.0
 LONG_SECRET = SECRET * 2
@@ -47,7 +48,7 @@ class Clock:
 
 def verifier(clock: Clock | None = None, *, max_token_bytes: int = 8192, **settings: Any) -> Verifier:
     jwt_settings = JwtSettings.model_validate({"secret": SECRET, "leeway_seconds": LEEWAY, **settings})
-    # Also lengths that no server accepts: the code behind the limit must not depend on the limit.
+    # Tests may set a longer limit than the settings allow: the code behind the limit must not depend on it.
     jwt_settings = jwt_settings.model_copy(update={"max_token_bytes": max_token_bytes})
     return verifier_with(jwt_settings, load_keys(jwt_settings), clock or Clock())
 
@@ -62,7 +63,7 @@ def token(**changed: Any) -> str:
 
 
 def reason(refused: str, by: Verifier | None = None) -> str:
-    """The reason of the refusal of a token, which must be refused."""
+    """The reason why a token is refused. Fails if it is accepted."""
     with pytest.raises(InvalidToken) as caught:
         (by or verifier()).principal(refused)
     return caught.value.reason
@@ -212,7 +213,7 @@ def test_a_token_signed_with_the_public_key_as_secret_is_refused(algorithms: tup
     modulus = rsa_key().public_key().public_numbers().n.to_bytes(256, "big")
     for secret in (*spellings, jwk, modulus):
         assert reason(sealed(HS256, CLAIMS, secret), by) == "algorithm"
-        # The header has the right algorithm, the signature is of another one.
+        # The header names the right algorithm, but the signature is made with another one.
         assert reason(sealed({"alg": "RS256"}, CLAIMS, secret), by) == "signature"
 
 
@@ -235,7 +236,7 @@ def test_a_signature_of_zeros_is_refused(signature: bytes) -> None:
 
 
 def test_no_part_of_a_token_can_be_changed() -> None:
-    """Each character in turn is replaced by several others: no other spelling is accepted."""
+    """Each character in turn is replaced by several others. None of these tokens may be accepted."""
     valid, by = token(), verifier()
     by.principal(valid)
     for position in range(len(valid)):
@@ -284,7 +285,8 @@ def test_blanks_around_or_inside_a_token_are_refused(blank: str) -> None:
 
 
 def test_padding_is_refused() -> None:
-    """RFC 7515 2: base64url has no padding. PyJWT accepts it, so a revoked token would have another valid spelling."""
+    """base64url in tokens has no padding (RFC 7515 2). PyJWT accepts padding, so a revoked token would have another
+    valid spelling."""
     header, payload, signature = token().split(".")
     by = verifier()
     assert by.principal(f"{header}.{payload}.{signature}").subject == "ada@example.com"
@@ -493,8 +495,8 @@ def test_a_deeply_nested_header_is_refused(opening: bytes) -> None:
 @pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}"), ('[{"a":', "}]")])
 @pytest.mark.parametrize("claim", ["user_id", "other", "sub", "exp", "aud", "scope"])
 def test_claims_of_any_depth_are_accepted_or_refused(opening: str, closing: str, claim: str) -> None:
-    """Claims may be nested deeply enough to be parsed but not to be serialized for a header: every depth around that is
-    tried."""
+    """Claims may be nested deeply enough to be parsed, but too deeply to be serialized for a header. Every depth around
+    that is tried."""
     by = verifier(max_token_bytes=65536)
     answers = set()
     for depth in (1, 10, 100, *range(200, 1100, 20), 2000, 5000):
@@ -536,7 +538,8 @@ DETAIL = re.compile(r"the token[a-z' ]+( \d+ bytes)?")
 
 
 def must_refuse(anything: str, by: Verifier) -> None:
-    """The token is refused; the detail fits into a quoted string and repeats nothing of the token."""
+    """Checks that the token is refused. The detail must fit into a quoted string and must repeat nothing of the
+    token."""
     with pytest.raises(InvalidToken) as caught:
         by.principal(anything)
     assert DETAIL.fullmatch(caught.value.detail)
@@ -569,7 +572,7 @@ def test_unsigned_claims_are_refused_with_any_header(header: dict[str, Any], pay
 @EXAMPLES
 @given(OBJECTS, st.booleans())
 def test_any_signed_claims_are_accepted_or_refused(payload: dict[str, Any], is_good: bool) -> None:
-    """Odd claims with a valid signature: no other exception, and no header value that could become two headers."""
+    """Odd claims with a valid signature cause no other exception, and no header value that could become two headers."""
     signed_payload = {**payload, **CLAIMS, "user_id": payload} if is_good else payload
     try:
         principal = SHARED.principal(sealed(HS256, signed_payload))
@@ -614,7 +617,8 @@ def test_a_cached_token_expires() -> None:
     first = by.principal(valid)
     clock.now = NOW + 99.999
     assert by.principal(valid) is first
-    # From here on it is accepted within the leeway only, and verified each time.
+    # From this time on the token is only accepted within the leeway. It is not cached any more, so it is verified each
+    # time.
     clock.now = NOW + 100
     again = by.principal(valid)
     assert again is not first
@@ -632,7 +636,7 @@ def test_the_cache_is_bounded() -> None:
     for one in tokens:
         by.principal(one)
     assert principals_alive() - before == 8
-    # The last ones are cached.
+    # The last eight tokens are cached.
     known = [by.principal(one) for one in tokens[-8:]]
     assert [by.principal(one) for one in tokens[-8:]] == known
     assert all(by.principal(one) is principal for one, principal in zip(tokens[-8:], known, strict=True))
@@ -692,14 +696,14 @@ def test_claims_must_be_utf_8(encoding: str) -> None:
     by = verifier()
     octets = json.dumps(CLAIMS).encode(encoding)
     assert reason(sealed(HS256, octets), by) == "malformed"
-    # The second time, the header is cached.
+    # The second token has the same header as the first one, which is cached by then.
     assert by.principal(sealed(HS256, CLAIMS)).subject == "ada@example.com"
     assert reason(sealed(HS256, octets), by) == "malformed"
 
 
 @pytest.mark.parametrize("configured", ["at+jwt", "application/at+jwt", "AT+JWT", "Application/At+Jwt"])
 def test_types_are_compared_without_prefix_and_case(configured: str) -> None:
-    """RFC 7515 4.1.9, RFC 8725 3.11."""
+    """A prefix `application/` and the case of a type don't matter (RFC 7515 4.1.9, RFC 8725 3.11)."""
     by = verifier(token_type=configured)
     for typ in ("at+jwt", "application/at+jwt", "AT+jwt", "APPLICATION/at+JWT"):
         assert by.principal(sealed({**HS256, "typ": typ}, CLAIMS)).subject == "ada@example.com"
@@ -720,7 +724,7 @@ def test_types_are_compared_without_prefix_and_case(configured: str) -> None:
 
 @pytest.mark.parametrize("name", ["Ed25519", "EdDSA"])
 def test_ed25519_has_two_algorithm_names(name: str, tmp_path: Path) -> None:
-    """RFC 9864 2.2."""
+    """EdDSA and Ed25519 name the same algorithm (RFC 9864 2.2)."""
     key, other = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
     (tmp_path / "key.pem").write_bytes(public_pem(key))
 
