@@ -37,7 +37,7 @@ class Exchange:
     environ: WSGIEnvironment = field(repr=False)
     # None with `tracing.propagate = false`.
     trace: Trace | None = None
-    # Set by stages/path_check.py. Both stay None where no route of a service matches.
+    # Set by stages/path_check.py. `policy` stays None if no route of a service matches.
     target: RequestTarget | None = None
     policy: RoutePolicy | None = None
     # Set by stages/authentication.py: the principal, or the reason why there is none. The client gets this error only

@@ -113,7 +113,7 @@ class BadPath(GatewayError):
 
 
 class AmbiguousPath(BadPath):
-    """`reading` is another way to read the path, which leads to another policy."""
+    """A server could read the path as `reading`, to which another policy applies."""
 
     def __init__(self, reading: str) -> None:
         super().__init__("the path can be read in more than one way")
@@ -171,7 +171,7 @@ class UpgradeRefused(GatewayError):
 
 
 class Unavailable(GatewayError):
-    """503 with Retry-After (RFC 9110 10.2.3), in whole seconds."""
+    """A 503 response with Retry-After (RFC 9110 10.2.3), in whole seconds."""
 
     status = 503
 

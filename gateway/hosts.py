@@ -7,15 +7,15 @@ from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 from typing import NamedTuple
 
-# The part of reg-name (RFC 3986 3.2.2) that host names use (RFC 1035 2.3.4). Escapes and sub-delims such as comma,
-# semicolon and equals sign occur in no host name, and separate the elements of lists and of Forwarded.
+# The part of reg-name (RFC 3986 3.2.2) that host names use (RFC 1035 2.3.4). Escapes and sub-delims are refused: they
+# occur in no host name, and comma, semicolon and equals sign separate the elements of lists and of Forwarded.
 LABEL = r"[A-Za-z0-9_~-]{1,63}"
 HOST = re.compile(rf"(?:({LABEL}(?:\.{LABEL})*\.?)|\[([0-9A-Fa-f:.]{{2,45}})\])(?::([0-9]{{0,5}}))?")
 MOST_CHARACTERS = 255
 LAST_PORT = 65535
-# Ports that a Host without a port can mean.
+# Default ports: a Host without a port may mean either.
 DEFAULT_PORTS = frozenset(["80", "443"])
-# Size of the cache. Clients choose the Host, so the number of values has no bound.
+# The largest number of hosts in the cache. Clients choose the Host, so the number of values has no bound.
 HOSTS_KNOWN = 256
 
 
@@ -56,7 +56,8 @@ def is_address(name: str) -> bool:
 
 
 class HostPattern(NamedTuple):
-    """`api.example.com`, or `*.example.com` for all names below it. A pattern with a port matches that port only."""
+    """A pattern of hosts: `api.example.com`, or `*.example.com` for all names below it. A pattern with a port matches
+    only this port."""
 
     host: Host
     is_wildcard: bool

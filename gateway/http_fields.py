@@ -10,7 +10,8 @@ HeaderPairs = list[tuple[str, str]]
 # Patterns of a field name and of a field value (RFC 9110 5.6.2 and 5.5). Neither matches the end of a line.
 TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"  # noqa: S105 - the RFC's word
 TEXT = r"[\t\x20-\x7e\x80-\xff]*+"
-# Size of each cache by header name. Clients and services choose the names, so the number of names has no bound.
+# The largest number of names in each cache by header name. Clients and services choose the names, so their number has
+# no bound.
 CACHED_NAMES = 256
 
 # Connection-specific fields (RFC 9110 7.6.1), and fields that are meant for the next hop only. RFC 2616, and therefore
@@ -53,9 +54,9 @@ SEPARATOR = re.compile("[^0-9a-z]")
 
 
 def normal(name: str) -> str:
-    """A field name in lower case, with `-` for every character that is no letter or digit. Names with the same result
-    are one name to some services: CGI and WSGI turn `-` into `_`, and some servers (lighttpd, older Apache) every other
-    character, too."""
+    """A field name in lower case, with `-` for every character that is no letter or digit. Some services treat names
+    with the same result as one name: CGI and WSGI turn `-` into `_`, and some servers (lighttpd, older Apache) turn
+    every other character into `_`, too."""
     return SEPARATOR.sub("-", name.lower())
 
 

@@ -15,7 +15,8 @@ class Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     def conflicts(self) -> Iterator[str]:
-        """Errors in the combination of settings that are valid by themselves, each with the name of the wrong one."""
+        """Yields the errors in combinations of settings that are valid by themselves. Each error begins with the name
+        of the wrong setting."""
         yield from ()
 
     @model_validator(mode="after")

@@ -8,7 +8,8 @@ from typing import Literal
 
 Algorithm = Literal["sliding", "fixed", "bucket"]
 
-MAX_NUMBER = 10**9  # of requests and of seconds: far beyond any use, and exact in every counter
+# The largest number of requests and of seconds: far beyond any use, and exact in every counter.
+MAX_NUMBER = 10**9
 # Buckets are counted in thousandths of a request times the period, in Redis with doubles. These are exact for integers
 # up to this one.
 MAX_BUCKET_PARTS = 2**53
@@ -54,7 +55,7 @@ def parse_limits(text: str) -> list[LimitSpec]:
 
 
 def parse_limit(text: str) -> LimitSpec:
-    """Raises ValueError."""
+    """Parses a single limit. Raises ValueError."""
     found = LIMIT.fullmatch(text)
     if found is None:
         raise ValueError(f"must be like {EXAMPLES}, got {text!r}")

@@ -11,7 +11,8 @@ from gateway.config.key_paths import KeyPath, full_name
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """`name` is the path of the file or the name of the variable; empty for defaults and built-in services."""
+    """Where a value comes from. `name` is the path of the file or the name of the variable; empty for defaults and
+    built-in services."""
 
     kind: Literal["default", "built-in service", "file", "variable", "secret file"]
     name: str = ""

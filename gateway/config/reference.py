@@ -73,7 +73,7 @@ def bounds(schema: dict[str, Any]) -> str:
 
 
 def plural(words: str) -> str:
-    """`address` → `addresses`, `list of limits` → `lists of limits`."""
+    """Makes the name of a form plural: `address` → `addresses`, `list of limits` → `lists of limits`."""
     return re.sub(r"^.*?(s?)(?= of | from |$)", lambda noun: f"{noun[0]}{'es' if noun[1] else 's'}", words)
 
 

@@ -23,8 +23,8 @@ BOOLEAN = TypeAdapter(bool)
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """The merged settings before validation. `unreadable` has an error for each value that could not be read; `file` is
-    the file that was read."""
+    """The merged settings before validation. `unreadable` has an error for each value that could not be read. `file` is
+    the configuration file, or None if there is none."""
 
     tree: Tree
     origins: Origins
@@ -49,7 +49,7 @@ def configuration_file(environ: Mapping[str, str], folder: Path | None) -> Path 
     """The file that GATEWAY_CONFIG names, else gateway.toml in the folder if it exists."""
     if (named := environ.get(CONFIG_VARIABLE)) is not None:
         if not named:
-            # The most likely cause: it was set from another variable, which is not set.
+            # Most likely GATEWAY_CONFIG was set from another variable, which is not set.
             raise ConfigurationError(
                 [f"{CONFIG_VARIABLE}: is empty; name a file, or unset it to use {FILE_NAME} beside wsgi.py"]
             )

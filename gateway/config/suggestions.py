@@ -12,7 +12,7 @@ from gateway.config.key_paths import ANY, KeyPath, full_name, is_model, paths_be
 # Two names at least this similar count as one name and its misspelling, such as `jwt` and `jtw`. Names of several parts
 # often begin with the same parts, so they must be more similar.
 SIMILARITY, SIMILARITY_OF_SEVERAL_PARTS = 0.66, 0.85
-# Variables without the prefix GATEWAY_.
+# Settings whose variables have names without the prefix GATEWAY_.
 PLAIN_NAMES: dict[KeyPath, str] = {("port",): "PORT", ("web_concurrency",): "WEB_CONCURRENCY"}
 
 
@@ -28,7 +28,7 @@ def suggestion(model: type[BaseModel], path: KeyPath, *, is_variable: bool) -> s
 
 
 def closest(model: type[BaseModel], path: KeyPath) -> KeyPath | None:
-    """The path of the setting whose name is most similar."""
+    """The path of the setting whose name is most similar; None if no name is similar enough."""
     words = "_".join(map(str, path))
     # First finds names with one underscore instead of two, or two instead of one: GATEWAY_JWT_SECRET,
     # GATEWAY_SERVICES_ORDERS__PREFIX. Long names are tried first: `services_orders_breaker_failures` is not the setting

@@ -1,4 +1,5 @@
-"""The last stage: adds the request id to the response, and queues a record for log and metrics once it is sent."""
+"""The last stage: adds the request id to the response. Once the response is sent, queues a record for log and
+metrics."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ REQUEST_ID = frozenset(["x-request-id"])
 
 
 class RequestFinish:
-    """`clock` returns monotonic seconds, as in the exchange."""
+    """Completes responses. `clock` returns monotonic seconds, as in the exchange."""
 
     def __init__(self, records: RecordQueue, clock: Callable[[], float]) -> None:
         self._records = records

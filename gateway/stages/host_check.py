@@ -28,8 +28,8 @@ def install(app: Flask, allowed: Sequence[str]) -> ServedHosts:
 
 
 class ServedHosts:
-    """`allowed` holds the patterns of `server.allowed_hosts`. Without patterns all hosts are served, except for the
-    paths of operators."""
+    """The hosts that are served. `allowed` holds the patterns of `server.allowed_hosts`. Without patterns all hosts are
+    served, except for the paths of operators."""
 
     def __init__(self, allowed: Sequence[str]) -> None:
         self._patterns: list[HostPattern] = [pattern for text in allowed if (pattern := read_host_pattern(text))]

@@ -1,4 +1,5 @@
-"""Turns every error into a problem document (RFC 9457). This is the only place; nothing internal is shown."""
+"""Turns every error into a problem document (RFC 9457). No other module builds error responses. Nothing internal is
+shown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Rate limits in Flask: Flask-Limiter gets all limits of a request as one, which are charged in one round trip."""
+"""Rate limits in Flask. Flask-Limiter sees a single limit that stands for all limits of a request, so that one round
+trip charges all of them."""
 
 from __future__ import annotations
 

@@ -69,7 +69,8 @@ def nearest(limits: RateLimitState) -> tuple[str, LimitResult]:
 
 
 def retry_after(limits: RateLimitState) -> int:
-    """Whole seconds until all limits pass, rounded up so that no retry is too early (RFC 9110 10.2.3)."""
+    """The whole seconds after which all limits pass again, rounded up so that no retry is too early (RFC 9110
+    10.2.3)."""
     return max([1, *(math.ceil(result.retry_after_seconds) for result in limits.results)])
 
 

@@ -85,7 +85,8 @@ def request_id(sent: str) -> str:
 
 
 def headers_of(environ: WSGIEnvironment) -> HeaderPairs:
-    """The header as pairs, in order. Under gunicorn, repeated fields are separate pairs; WSGI joins them."""
+    """The header fields as pairs, in order. Under gunicorn, repeated fields are separate pairs; other WSGI servers join
+    them."""
     received = getattr(environ["wsgi.input"], "fields", None)
     if received is not None:
         return [(spelled(name), value) for name, value in received]

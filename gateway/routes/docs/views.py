@@ -86,7 +86,7 @@ def docs_blueprint(
         )
 
     def token() -> GatewayResponse:
-        """204 if the request's token is valid, else the 401 with the reason."""
+        """Responds with 204 if the request's token is valid, else with the 401 that gives the reason."""
         require_token()
         response = GatewayResponse(status=204)
         response.headers["Cache-Control"] = "no-store"
@@ -125,8 +125,8 @@ def load_asset(name: str) -> Asset:
 
 
 def cached_response(document: RenderedDocument, content_type: str, cache_control: str = "no-cache") -> GatewayResponse:
-    """The document, compressed if the client accepts gzip; 304 if the client has it (RFC 9110 13.1.2). The compressed
-    form is another representation, so it has another ETag."""
+    """Responds with the document, compressed if the client accepts gzip, or with 304 if the client has it (RFC 9110
+    13.1.2). The compressed form is another representation, so it has another ETag."""
     is_compressed = request.accept_encodings["gzip"] > 0
     tag = f'"{document.digest}-gzip"' if is_compressed else f'"{document.digest}"'
     fields = [
