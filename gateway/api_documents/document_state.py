@@ -1,4 +1,4 @@
-"""What is known of one service's document."""
+"""The state of one service's document: its version, its validators, its last refresh and failure."""
 
 from __future__ import annotations
 

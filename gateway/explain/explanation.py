@@ -29,7 +29,7 @@ from gateway.explain.simulated_request import RejectedByParser, SimulatedRequest
 from gateway.explain.token_findings import authorization_finding, revocation_finding, token_finding
 from gateway.http_fields import HeaderPairs
 
-# In the order of the stages.
+# The functions that make the findings, in the order of the stages.
 FINDINGS = (
     request_id_finding,
     client_finding,

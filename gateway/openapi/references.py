@@ -29,8 +29,8 @@ class References:
         self._index: Index | None = None
 
     def find(self, reference: str, base: str = "") -> Target | None:
-        """The target of a reference in a schema with this base URI; None if it is in another document or does not
-        exist."""
+        """The target of a reference in a schema with this base URI; None if the target is in another
+        document or does not exist."""
         if reference.startswith("#/") and not base:
             return self._at(pointer_tokens(reference[1:]))
         try:

@@ -238,7 +238,7 @@ class Rewriter:
         return link if leads_somewhere else DROPPED
 
     def _rewrite_operation_ref(self, link: dict[str, Any]) -> bool:
-        """Makes the link lead to the same operation in the merged document; False if it does not have the operation."""
+        """Makes the link lead to the same operation in the merged document; False if there is none."""
         reference = link.get("operationRef")
         if not isinstance(reference, str):
             return False

@@ -7,7 +7,8 @@ If the policy requires a token:
   if one is configured, and the header with a token of the service's own password flow, if the gateway routes its token
   URL.
 - An API key in another header, a cookie or the query reaches the service, so it is required in addition.
-- Basic and other uses of Authorization are impossible beside a bearer token: such an alternative is left out.
+- Basic and other uses of Authorization are impossible beside a bearer token: an alternative that requires them is
+  left out.
 
 If the policy requires no token, the Authorization header reaches the service, and the service's schemes stay, under
 prefixed names. With or without a token, credentials that clients can't send to the service are left out: client
@@ -29,14 +30,14 @@ from gateway.route_policy import RoutePolicy
 BEARER = "gatewayBearer"
 COOKIE = "gatewayCookie"
 NEVER_FORWARDED = "the gateway drops or sets this header, so clients can't send it to the service"
-# The most alternatives of the service for one operation, in values and characters together. It is bounded, because they
-# are repeated for every operation of the document.
+# How large the service's alternatives for one operation may be together, in values and characters. They are repeated
+# for every operation of the document.
 MAX_ALTERNATIVES_SIZE = 5_000
 Requirement = dict[str, list[str]]
 
 
 class SentAs(Enum):
-    """How clients send the credentials of a scheme to the service."""
+    """How clients send the credentials of a scheme to the service; NOTHING if they can't."""
 
     API_KEY = 0
     BEARER_TOKEN = 1
@@ -65,7 +66,7 @@ class Security:
         return self._requirements[key]
 
     def _combined(self, policy: RoutePolicy, alternatives: list[Any], location: Location) -> list[Requirement]:
-        """The gateway's alternatives, each combined with each of the service's."""
+        """Each alternative of the gateway, combined with each alternative of the service."""
         # Keyed by their text, to leave out equal ones: comparing each with all others would take quadratic time.
         found: dict[str, Requirement] = {}
         size = 0
@@ -114,7 +115,7 @@ class Security:
         return needs
 
     def _logins(self, alternative: dict[str, Any]) -> Requirement:
-        """The schemes by which clients get a token through the gateway, for a name and a password."""
+        """The schemes by which clients get a token through the gateway for a name and a password, with their scopes."""
         named = {self._rewriter.login_name(name): texts(scopes) for name, scopes in alternative.items()}
         return {name: scopes for name, scopes in named.items() if name is not None}
 
