@@ -115,7 +115,7 @@ class Balancer:
         return first if first.in_flight * second.weight <= second.in_flight * first.weight else second
 
     def _random(self, candidates: Sequence[TargetState]) -> TargetState:
-        """A random target. Its chance is proportional to its weight."""
+        """A random target. The chance of each target is proportional to its weight."""
         point = self._chance() * sum(state.weight for state in candidates)
         for state in candidates:
             point -= state.weight

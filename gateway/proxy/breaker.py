@@ -112,7 +112,7 @@ class Breaker:
             self._forget_before(now - self._settings.window_seconds)
 
     def failed(self, permit: int) -> bool:
-        """Returns whether this failure opened the breaker."""
+        """Records a failed attempt. Returns whether the failure opened the breaker."""
         if permit != self._number or not self._settings.failures:
             return False
         now = self._clock()
@@ -129,7 +129,7 @@ class Breaker:
         return False
 
     def abandoned(self, permit: int) -> None:
-        """The request ended without a result about the target: the client left, for example."""
+        """Records that an attempt ended without a result about the target: the client left, for example."""
         if permit == self._number:
             self._probe_began = None
 
@@ -178,8 +178,8 @@ class Breaker:
 
     def _open_until(self, is_alone: bool = False) -> float:
         """When the next probe may be sent. The open time begins when the breaker opens, and doubles with each failed
-        probe. With `is_alone` it does not double, and it begins when the failed probe was sent: no other target could
-        serve the requests, so a longer pause would only make clients wait after the target is back."""
+        probe. With `is_alone` the open time does not double, and it begins when the failed probe was sent: no other
+        target could serve the requests, so a longer pause would only make clients wait after the target is back."""
         settings = self._settings
         if is_alone:
             return self._failing_since + min(settings.open_seconds, settings.max_open_seconds)

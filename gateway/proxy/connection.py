@@ -36,8 +36,8 @@ from gateway.system.sockets import (
 )
 
 RECEIVE_BYTES = 128 * 1024
-# How long a plain receive waits before the client's connection is watched too. Most responses come sooner, and watching
-# two sockets costs more than reading one.
+# How long a receive waits for the upstream alone, before the client's connection is watched too. Most responses come
+# sooner, and watching two sockets costs more than reading one.
 UNWATCHED_SECONDS = 0.1
 # The poll event of a client that has left. A client that only shuts down its sending side counts as gone too, as with
 # nginx. Unlike POLLIN, this event does not occur for unread bytes of the client, such as a pipelined request.
@@ -191,7 +191,8 @@ class UpstreamConnection:
         deadline = min(deadline, self._deadline)
         remaining = deadline - self.now()
         if remaining <= 0:
-            # Raised even if more has arrived: an upstream that never stops sending would otherwise never time out.
+            # The error is raised even if bytes have arrived: an upstream that never stops sending would otherwise never
+            # time out.
             raise UpstreamTimeout("the service did not respond in time")
         client = self.client_socket
         try:
@@ -219,7 +220,8 @@ class UpstreamConnection:
         return received
 
     def _receive_during_upload(self, upload: Upload) -> bytes:
-        """Receives what has arrived, without a deadline. Returns no bytes once the request has been sent."""
+        """Waits without a deadline until bytes have arrived, and returns them. Returns no bytes once the request has
+        been sent."""
         self._waiting_since = time.monotonic()
         try:
             while upload.is_running:
@@ -236,7 +238,8 @@ class UpstreamConnection:
         return b""
 
     def _wait_watching(self, client: socket.socket, seconds: float) -> None:
-        """Waits until the upstream has sent something. Raises ClientDisconnected, TimeoutError, WorkerShuttingDown."""
+        """Waits until the upstream has sent something, and watches the client meanwhile. Raises ClientDisconnected,
+        TimeoutError, WorkerShuttingDown."""
         own = self._socket.fileno()
         events = {own: select.POLLIN, client.fileno(): CLIENT_HAS_GONE}
         ready = wait_for_events(events, max(0, seconds), self.shutdown_signal)

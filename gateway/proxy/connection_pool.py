@@ -42,7 +42,7 @@ class UpstreamConnectionPool:
         self._max_idle_per_target = settings.keepalive_connections
         self._idle_seconds = settings.keepalive_idle_seconds
         self._clock = clock
-        # In the order of their last use, the latest last. Quarantined connections come first.
+        # The idle connections of each target, in the order of their last use; quarantined connections come first.
         self._idle_by_target: dict[Target, deque[UpstreamConnection]] = {}
         self._is_watched = False
 

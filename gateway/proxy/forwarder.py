@@ -2,7 +2,7 @@
 
 1. Read a small body completely, so that a slow client holds neither an in-flight slot nor an upstream connection.
 2. Take one of the service's in-flight slots, or fail with 503 at once.
-3. Choose a target. Build the upstream's headers: the client's without those that must not pass, then the gateway's own.
+3. Choose a target. Build the headers for the upstream: those of the client that may pass, then the gateway's own.
 4. Send the request; read the response's head and the first piece of its body. If that fails and a retry is safe, try
    again, on another target.
 5. Return status, headers and body. Only URLs and paths that name the service itself are rewritten.

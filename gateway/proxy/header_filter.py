@@ -62,7 +62,8 @@ def is_set_by_proxies(name: str) -> bool:
 
 
 def max_forwards(headers: Sequence[tuple[str, str]]) -> int | None:
-    """The value of Max-Forwards (RFC 9110 7.6.2), at most MAX_FORWARDS_LIMIT. None unless it is one number."""
+    """The value of Max-Forwards (RFC 9110 7.6.2), at most MAX_FORWARDS_LIMIT. None if it is absent, repeated or not a
+    number."""
     values = [value for name, value in headers if name.lower() == "max-forwards"]
     if len(values) != 1 or not (values[0].isascii() and values[0].isdigit()):
         return None

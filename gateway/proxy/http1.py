@@ -14,7 +14,7 @@ MAX_HEAD_BYTES = 64 * 1024
 
 STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?\r\n")
 HEADER = re.compile(rf"((?:{TOKEN}:{TEXT}\r\n)*+)\r\n")
-# Name and value, without the whitespace around the value, of a line that HEADER has matched.
+# Finds name and value, without the whitespace around the value, in each line of a header that HEADER has matched.
 FIELD = re.compile(r"([^:]++):[\t ]*+((?:[^\r]*[^\r\t ])?)[\t ]*\r\n")
 LENGTH = re.compile(r"[0-9]{1,18}")
 KEEP_ALIVE_TIMEOUT = re.compile(r"(?i)(?:^|[,;\s])timeout\s*=\s*\"?([0-9]{1,9})")
@@ -86,8 +86,8 @@ def parse_response_head(head: bytes, method: str) -> ResponseHead:
 
 
 def framing(headers: HeaderPairs, *, http_1_0: bool) -> tuple[bool, int | None, bool, int | None]:
-    """(chunked, content length, persistent connection, seconds of Keep-Alive) by RFC 9112 6.3 and 9.3. Raises
-    UpstreamProtocolError."""
+    """How a response and its connection end, by RFC 9112 6.3 and 9.3: (whether the body is chunked, its Content-Length,
+    whether the connection is persistent, the seconds of Keep-Alive). Raises UpstreamProtocolError."""
     length: int | None = None
     keep_alive_seconds: int | None = None
     chunked = False

@@ -12,9 +12,10 @@ PATH_UNIT = re.compile(r"%..|.")
 
 
 class PrefixMapping(NamedTuple):
-    """`client_prefix` is removed from a client's path and `service_prefix` is put in its place; both are empty if paths
-    are forwarded unchanged. `headers` announce a stripped prefix to the service. `document_prefix` replaces
-    `client_prefix` in paths of the API document, which has each operation below the service's first prefix."""
+    """How the paths below one prefix of a service are mapped. `client_prefix` is removed from a client's path and
+    `service_prefix` is put in its place. The two are empty if paths are forwarded unchanged. `headers` announce a
+    stripped prefix to the service. `document_prefix` replaces `client_prefix` in paths of the API document, which has
+    each operation below the service's first prefix."""
 
     client_prefix: str = ""
     service_prefix: str = ""

@@ -46,8 +46,8 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True, eq=False)
 class MonitoredTarget:
-    """A target and its outage. `opened_at` is when its breaker had opened last, as of the last examination; None if the
-    breaker was closed."""
+    """A target and its current outage. `opened_at` is when the breaker opened, as the latest examination found it; None
+    if the breaker was closed then."""
 
     service: str
     state: TargetState

@@ -60,7 +60,7 @@ class ResponseHeadReader:
                 return head if self._is_in_step else head._replace(reusable=False)
             sent_at = time.monotonic()
             self._pass_on(head)
-            # A client that reads slowly does not use up the service's time.
+            # The time that a slow client takes to receive the interim response does not count against the service.
             deadline += time.monotonic() - sent_at
 
     def _read_head(self, deadline: float) -> bytes:

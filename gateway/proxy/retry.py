@@ -40,9 +40,9 @@ class RetryBudget:
 
 
 def may_retry(error: UpstreamError, method: str, body: bytes | RequestBody) -> bool:
-    """Whether the request may be sent again after this error: either the service can't have seen it, or the method is
-    idempotent (RFC 9110 9.2.2) and the whole body is in memory. After a read timeout there is no retry, as it would add
-    to the load of a slow service."""
+    """Whether a request may be sent again after this error: either the service can't have seen the request, or the
+    method is idempotent (RFC 9110 9.2.2) and the whole body is in memory. After a read timeout there is no retry, as it
+    would add to the load of a slow service."""
     if isinstance(error, UpstreamNotReached | UpstreamConnectTimeout):
         return isinstance(body, bytes) or body.received == 0
     return isinstance(error, UpstreamConnectError) and method in IDEMPOTENT and isinstance(body, bytes)

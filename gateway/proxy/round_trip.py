@@ -80,7 +80,7 @@ def round_trip_on(
         upload = send_request(connection, request)
         head = reader.read(request.timeouts.head_seconds)
         if head.status >= 300:
-            # A service that refuses a request does not read the rest of it.
+            # A service that refuses a request has no use for the rest of the request's body.
             connection.stop_upload()
     except ConnectionClosed as error:
         connection.close()

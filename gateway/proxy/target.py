@@ -29,7 +29,7 @@ class Target(NamedTuple):
 
     @classmethod
     def parse(cls, url: str) -> Target:
-        """The target of a URL that the configuration has validated, or that requests has prepared."""
+        """The target of a URL that the configuration has validated, or that the requests library has prepared."""
         parts = urlsplit(url)
         host = parts.hostname or ""
         port = parts.port or DEFAULT_PORTS[parts.scheme]

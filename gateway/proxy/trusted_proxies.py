@@ -106,7 +106,7 @@ def last_entries(value: str, count: int) -> list[str]:
 
 
 def last_elements(lines: Sequence[str], count: int) -> list[dict[str, str]]:
-    """The last elements of Forwarded, each as its parameters. A malformed line counts as one element without
+    """The last elements of Forwarded, each as a dict of its parameters. A malformed line counts as one element without
     parameters, and lines before it are ignored."""
     found: list[dict[str, str]] = []
     for line in reversed(lines):

@@ -20,8 +20,8 @@ from gateway.redis.connection_classes import use_own_connections
 from gateway.redis.multiplexed import MultiplexedClient
 from gateway.redis.sentinel import master_client
 
-# A request that finds all connections in use waits for one; each is used for less than a millisecond at a time.
-# redis-py's default pool would raise an exception, as if Redis had failed.
+# A request that finds all connections in use waits for one; a connection is used for less than a millisecond at a time.
+# redis-py's default pool would raise an exception instead of waiting, as if Redis had failed.
 MAX_CONNECTIONS = 64
 # All exceptions that a client raises if Redis fails.
 FAILURES: tuple[type[Exception], ...] = (RedisError, OSError)
@@ -53,7 +53,7 @@ class SharedRedis:
         return cls(settings.redis_url.get_secret_value(), timeout_seconds, settings.redis_prefix)
 
     def run(self, key: str, *command: str | int | bytes) -> Any:
-        """The reply to a command; in a cluster, from the node that has `key`."""
+        """Runs a command and returns the reply. In a cluster, the command runs on the node that has `key`."""
         if self._multiplexed is not None:
             return self._multiplexed.run(*command)
         if self.cluster is not None:

@@ -105,7 +105,7 @@ class ClusterClient:
         return self._owners.get(key_slot(key.encode()))
 
     def masters(self) -> Iterator[Redis]:
-        """A client of each node that has slots."""
+        """Yields a client of each node that has slots."""
         if self._must_refresh:
             self._refresh_slots()
         for address in sorted(set(self._owners.values())):

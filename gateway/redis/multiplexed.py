@@ -42,7 +42,7 @@ class MultiplexedClient:
         self._attempt: AsyncResult | None = None
 
     def run(self, *command: str | int | bytes) -> Any:
-        """The reply, as Redis sent it. Raises RedisError or OSError."""
+        """Runs a command and returns the reply, as Redis sent it. Raises RedisError or OSError."""
         connection = self._connection
         if connection is None or connection.is_closed:
             connection = self._connect()
@@ -106,7 +106,8 @@ class MultiplexedConnection:
         self._readable = self._loop.io(self._socket.fileno(), READABLE)
         self._writable = self._loop.io(self._socket.fileno(), WRITABLE)
         self._timer = self._loop.timer(timeout_seconds)
-        # Active even while no reply is due, so that a close by the server is noticed before the next command.
+        # This watcher is active even while no reply is due, so that a close by the server is noticed before the next
+        # command.
         self._readable.start(self._receive)
 
     def send(self, command: bytes) -> Waiter:
@@ -177,8 +178,8 @@ class MultiplexedConnection:
             try:
                 reply = self._replies.gets()
             except Exception:
-                # Also ValueError, for an error reply that redis-py can't parse. If the connection stayed open, every
-                # later reply would go to the wrong request.
+                # `gets` also raises ValueError, for an error reply that redis-py can't parse. If the connection stayed
+                # open, every later reply would go to the wrong request.
                 self.close("the server's reply can't be parsed")
                 return
             if reply is INCOMPLETE:

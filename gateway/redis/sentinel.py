@@ -67,7 +67,8 @@ class MasterPool(SentinelConnectionPool, BlockingConnectionPool):
     single server."""
 
     def owns_connection(self, connection: ConnectionInterface) -> bool:
-        # redis-py's pool disowns connections while the master is unknown, but never removes them from its list.
+        # redis-py's pool would disown connections while the master is unknown. It replaces a disowned connection, but
+        # never removes it from its list of all connections, which would grow.
         return bool(BlockingConnectionPool.owns_connection(self, connection))  # type: ignore[arg-type]
 
     def release(self, connection: Any) -> None:

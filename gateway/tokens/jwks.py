@@ -34,8 +34,8 @@ class KeyRefused(Exception):
 
 @dataclass(frozen=True)
 class JwksKeySet:
-    """`keys` by id and algorithm: keys of several types, or several of one type, may have the same id. `refused` has a
-    line for each key that is not used, with the reason and without key material."""
+    """`keys` has the keys for each id and algorithm; several keys may have the same id, even keys of the same type.
+    `refused` has a line for each key that is not used, with the reason and without key material."""
 
     keys: Mapping[tuple[str | None, str], Sequence[PyJWK]]
     refused: Sequence[str] = ()
@@ -141,7 +141,7 @@ def algorithms_of(given: dict[str, Any], allowed: Sequence[str]) -> list[str]:
     own = given.get("alg")
     own_names = [name for name in possible if own in (None, name)]
     if kind == "OKP" and own_names:
-        # Both are names of the same algorithm (RFC 9864 2.2).
+        # The two possible names mean the same algorithm (RFC 9864 2.2).
         own_names = [*possible]
     if not own_names:
         raise KeyRefused(f"has the alg {shown(own)}, which is none of {', '.join(possible)}")
@@ -152,8 +152,8 @@ def algorithms_of(given: dict[str, Any], allowed: Sequence[str]) -> list[str]:
 
 
 def shown(value: Any) -> str:
-    """A type, curve or algorithm for the log. A longer text is not shown: it may be key material in the wrong
-    member."""
+    """A type, curve or algorithm, as shown in the log. A longer text than a name is not shown, as it may be key
+    material in the wrong member."""
     if value is None:
         return "(none)"
     return repr(value) if isinstance(value, str) and len(value) <= MAX_SHOWN_NAME_LENGTH else "(no name)"

@@ -23,7 +23,7 @@ from jwt.algorithms import ECAlgorithm, HMACAlgorithm, OKPAlgorithm, RSAAlgorith
 from gateway.config import KeySettings
 from gateway.errors import ConfigurationError
 
-# The hash in PyJWT and in cryptography.
+# The hash of each HMAC algorithm, as an object of PyJWT and as one of cryptography.
 HASHES = {
     "HS256": (HMACAlgorithm.SHA256, SHA256()),
     "HS384": (HMACAlgorithm.SHA384, SHA384()),
@@ -31,7 +31,8 @@ HASHES = {
 }
 PSS_HASHES = {"PS256": RSAAlgorithm.SHA256, "PS384": RSAAlgorithm.SHA384, "PS512": RSAAlgorithm.SHA512}
 RSA_ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
-# By `kty` and `crv` of a JWK. An OKP key has two names of one algorithm, the second one fully specified (RFC 9864 2.2).
+# The algorithms of a JWK, by its `kty` and `crv`. The algorithm of an OKP key has two names; the second name is fully
+# specified (RFC 9864 2.2).
 CURVE_ALGORITHMS: dict[tuple[str, str], tuple[str, ...]] = {
     ("EC", "P-256"): ("ES256",),
     ("EC", "P-384"): ("ES384",),
@@ -41,7 +42,7 @@ CURVE_ALGORITHMS: dict[tuple[str, str], tuple[str, ...]] = {
 }
 MIN_RSA_BITS = 2048  # RFC 7518 3.3
 
-# By algorithm: the key, prepared for this algorithm.
+# For each algorithm: the key, prepared for this algorithm.
 KeySet = Mapping[str, PyJWK]
 PublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey | Ed448PublicKey
 
@@ -59,7 +60,8 @@ def load_keys(settings: KeySettings) -> KeySet:
 def secret_key(secret: bytes, algorithm: str) -> PyJWK:
     octets = base64.urlsafe_b64encode(secret).decode().rstrip("=")
     key = PyJWK({"kty": "oct", "k": octets}, algorithm)
-    # PyJWT would raise these errors for each token, and clients would be told that their tokens can't be read.
+    # The secret is checked here, as PyJWT checks it only when it verifies a token: clients would be told that their
+    # tokens can't be read.
     try:
         is_too_short = key.Algorithm.check_key_length(key.Algorithm.prepare_key(key.key)) is not None
     except PyJWTError as error:
@@ -150,7 +152,8 @@ class StrictPss(RSAPSSAlgorithm):
 
 
 def read_public_key(path: Path, setting: str) -> PublicKey:
-    """The key of a file in PEM, or of a certificate. Raises ConfigurationError with the name of the setting."""
+    """Reads a public key from a PEM file that contains the key or a certificate. Raises ConfigurationError with the
+    name of the setting."""
     try:
         pem = path.read_bytes()
         if b"PRIVATE KEY" in pem:

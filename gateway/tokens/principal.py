@@ -19,9 +19,9 @@ KEY_SAFE = re.compile(r"[A-Za-z0-9_.~@-]*")
 
 @dataclass(slots=True)
 class Principal:
-    """A verified caller, shared by all requests with its token and therefore never changed. `issuer` is the configured
-    one, empty if none is configured: keys of counters and revocations contain it, so that they stay valid when a second
-    issuer is added. Times are seconds since 1970 (RFC 7519 2)."""
+    """A verified caller. All requests with the same token share it, so its identity is never changed. `issuer` is the
+    configured issuer, empty if none is configured. Keys of counters and revocations contain it from the start, so that
+    they stay valid when a second issuer is added. Times are seconds since 1970 (RFC 7519 2)."""
 
     subject: str
     issuer: str

@@ -1,8 +1,9 @@
 """Revocation of tokens before they expire: entries in Redis, looked up in the same call as the rate limits.
 
 An entry has a hashed key. Its value is a number, followed by a description for people. For a subject ("log out
-everywhere") the number is a time: tokens issued before it are refused. For one token it is the time when the entry
-expires. One token is identified by its id (`jti`), or, if it has none, by the digest of its signing input (`token`).
+everywhere") the number is a time: tokens issued before it are refused. For one token the number is the time when the
+entry expires. One token is identified by its id (`jti`), or, if it has none, by the digest of its signing input
+(`token`).
 """
 
 from __future__ import annotations
