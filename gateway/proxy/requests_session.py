@@ -65,8 +65,8 @@ class ServiceAdapter(BaseAdapter):
         cert: Any = None,
         proxies: Mapping[str, str] | None = None,
     ) -> UpstreamResponse:
-        """Returns the response with its body still to be read. `timeout` is the number of seconds for the whole round
-        trip, the response's body included. Raises the errors of `round_trip`."""
+        """Sends the request. Returns the response, its body still to be read. `timeout` is in seconds, for the whole
+        round trip, the response's body included. Raises the errors of `round_trip`."""
         timeouts = self._timeouts if timeout is None else self._timeouts.within(timeout)
         target = Target.parse(request.url or "")
         headers = [("Host", self._host or target.authority)]

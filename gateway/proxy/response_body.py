@@ -110,8 +110,8 @@ class ResponseBody:
         return piece
 
     def prefetch(self) -> None:
-        """Reads the first piece, which the iterator then returns first. If the upstream fails before it, the client
-        receives a 502 or 504 instead of a truncated response.
+        """Reads the first piece, which the iterator then returns first. If the upstream fails before the first piece,
+        the client receives a 502 or 504 instead of a truncated response.
 
         The first piece of a silent stream is empty, so that the head is sent at once: the first event may be minutes
         away. Raises UpstreamProtocolError, UpstreamTimeout, Overloaded or ClientDisconnected."""

@@ -10,8 +10,8 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local counters, reply, passed, limits = {}, {}, true, (#ARGV - 1) / 5
 
--- The text at a key: false if the key does not exist, '' if it holds another type, which must not fail the request's
--- other limits. Every other error is raised: without its counter a limit would limit nobody.
+-- The text at a key, false if the key does not exist. A key with a value of another type gives '', as it must not fail
+-- the request's other limits. Every other error is raised: without its counter a limit would limit nobody.
 local function text_at(key)
   local text = redis.pcall('GET', key)
   if type(text) == 'table' then

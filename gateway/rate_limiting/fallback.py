@@ -93,8 +93,8 @@ class FallbackLimiter:
             try:
                 redis.consume([], lookup, partition_key)
             except FAILURES:
-                # Redis does not only refuse to count any more, it has gone. If `can_read` stayed True, each request
-                # would wait for a timeout.
+                # Redis refused to count before, and now it can't be read either. If `can_read` stayed True, each
+                # request would wait for a timeout.
                 breaker.can_read = False
         if not checks:
             return []

@@ -30,7 +30,7 @@ IDENTITY_HEADER = "X-Gateway-Identity"
 TOKEN_TYPE = "identity+jwt"  # noqa: S105 - a media type (RFC 8725 3.11), so that nobody accepts it as an access token
 # The members of a JWK that its thumbprint is computed from (RFC 7638 3.2), sorted.
 THUMBPRINT = {"RSA": ("e", "kty", "n"), "EC": ("crv", "kty", "x", "y"), "OKP": ("crv", "kty", "x")}
-# Set by the gateway; claims of the caller's token must not overwrite them.
+# The claims that the gateway sets. Claims of the caller's token must not overwrite them.
 OWN_CLAIMS = frozenset(["iss", "sub", "aud", "exp", "nbf", "iat", "scope", "token_iss"])
 
 PrivateKey = RSAPrivateKey | EllipticCurvePrivateKey | Ed25519PrivateKey | Ed448PrivateKey

@@ -27,17 +27,17 @@ MAX_HEADERS = 64
 
 
 class StrictJWS(jwt.PyJWS):
-    """PyJWT with a strict parser: each token has one spelling, and each part one meaning."""
+    """PyJWT with a strict parser: a token can be written in only one way, and each part can be read in only one way."""
 
     def _load(self, jwt: str | bytes) -> tuple[bytes, bytes, dict[str, Any], bytes]:
-        """Payload, signing input, header and signature."""
+        """Parses a token. Returns payload, signing input, header and signature."""
         signing_input, payload, signature = split_token(jwt if isinstance(jwt, bytes) else jwt.encode())
         header = parse_object(decode_segment(signing_input[: -len(payload) - 1]))
         return decode_segment(payload), signing_input, header, decode_segment(signature)
 
 
 def split_token(token: bytes) -> tuple[bytes, bytes, bytes]:
-    """The signing input, and the segments of payload and signature. Raises DecodeError."""
+    """Splits a token. Returns the signing input, and the segments of payload and signature. Raises DecodeError."""
     signing_input, _, signature = token.rpartition(b".")
     _, dot, payload = signing_input.partition(b".")
     if not dot:
@@ -148,8 +148,8 @@ class CompactJWT(jwt.PyJWT):
         subject: str | None = None,
         leeway: float | timedelta = 0,  # noqa: ARG002 - for times
     ) -> None:
-        """PyJWT's checks without those of times, for which PyJWT uses the machine's clock and cuts off fractions of a
-        second. The Verifier checks times."""
+        """Makes PyJWT's checks except those of times, which the Verifier makes: PyJWT uses the machine's clock for
+        them, and cuts off fractions of a second."""
         self._validate_required_claims(payload, options["require"])
         if issuer is not None:
             self._validate_iss(payload, issuer)

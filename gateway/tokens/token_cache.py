@@ -17,7 +17,8 @@ SIGNED_BYTES = 300
 
 class TokenCache:
     """At most `max_entries` principals, with at most `max_bytes` in all: the oldest are dropped first. A principal that
-    is larger than the whole cache is not stored. Without a lock: greenlets only switch where they wait."""
+    is larger than the whole cache is not stored. No lock is needed: greenlets switch only where they wait, and nothing
+    here waits."""
 
     def __init__(self, max_entries: int, max_bytes: int) -> None:
         self._max_entries = max_entries
@@ -68,7 +69,7 @@ def bytes_of(value: Any) -> int:
     """The memory of a parsed JSON value with all its parts. The length of the JSON says little about it: `{}` is two
     bytes of a token and 64 bytes of memory."""
     total, level = 0, [value]
-    # Not recursive: a token may nest as deeply as the JSON parser allows.
+    # A loop, not a recursion: a token may nest as deeply as the JSON parser allows.
     while level:
         total += sum(map(getsizeof, level))
         parts: list[Any] = []

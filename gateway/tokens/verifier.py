@@ -91,7 +91,8 @@ class Verifier:
             raise malformed() from error
 
     def _issuer_of(self, token: str) -> Issuer:
-        """The issuer that the unverified token names. Its keys then verify the token, and with it the name."""
+        """The issuer that the unverified token names. The keys of this issuer then verify the token, and so the
+        name."""
         try:
             name = parse_object(decode_segment(split_token(token.encode())[1]))["iss"]
         except (PyJWTError, ValueError, KeyError) as error:
@@ -125,6 +126,6 @@ class Verifier:
 
 
 def is_numeric_date(value: Any) -> bool:
-    """A JSON number (RFC 7519 2): not a string, a boolean, NaN or infinity."""
-    # The exact type, because bool is a subclass of int.
+    """Whether a claim is a JSON number (RFC 7519 2), and not a string, a boolean, NaN or infinity."""
+    # The exact type is compared, because bool is a subclass of int.
     return type(value) in (int, float) and abs(value) < 1e15
