@@ -126,7 +126,8 @@ class MissingToken(GatewayError):
 
 
 class InvalidToken(GatewayError):
-    """`reason` is a short stable word for the log and the metrics: `expired`, `signature`, `claims`, …"""
+    """The token is refused. `reason` is a short stable word for the log and the metrics: `expired`, `signature`,
+    `claims`, …"""
 
     code, status, title = "invalid_token", 401, "The bearer token is not valid"
 

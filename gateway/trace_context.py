@@ -40,8 +40,9 @@ class Trace:
     random_bits: RandomBits
 
     def start_attempt(self) -> str:
-        """Called before each attempt. Returns its span id. If spans are recorded, each attempt has its own; otherwise
-        the upstream's parent would be a span that is never exported."""
+        """Returns the span id of the attempt that is about to be made. If spans are recorded, each attempt gets a new
+        id. Otherwise all attempts have the same id: a new one would name a span that is never exported as the
+        upstream's parent."""
         if self.is_recorded:
             self.span_id = new_id(self.random_bits, 64)
         return self.span_id
@@ -55,8 +56,8 @@ class Trace:
 
 
 class Propagator:
-    """`sample_ratio` is the share of traces started here that get the sampled flag; continued traces keep theirs.
-    `is_exporting` says whether spans of sampled traces are recorded."""
+    """Continues or starts the trace of each request. `sample_ratio` is the share of new traces that get the sampled
+    flag; continued traces keep their flag. `is_exporting` says whether spans of sampled traces are recorded."""
 
     def __init__(self, sample_ratio: float, random_bits: RandomBits, *, is_exporting: bool) -> None:
         # OpenTelemetry's samplers compare the same bits of the trace id, so other services decide alike.

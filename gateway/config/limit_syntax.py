@@ -31,7 +31,7 @@ EXAMPLES = '"300/minute", "5/second burst 20" or "1000/hour by claim:tenant+serv
 
 @dataclass(frozen=True, slots=True)
 class LimitSpec:
-    """`amount` requests in `window_seconds`. A bucket holds `burst` requests and refills at that rate.
+    """A parsed limit: `amount` requests in `window_seconds`. A bucket holds `burst` requests and refills at that rate.
 
     `by` names what requests are counted by: `principal`, `address`, `service`, `route`, `claim:PATH`, `header:NAME`.
     Each combination of their values has its own counter."""

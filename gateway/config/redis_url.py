@@ -23,8 +23,8 @@ MULTI_NODE_SCHEMES: dict[str, tuple[Kind, bool]] = {
     "rediss+cluster": ("cluster", True),
 }
 SCHEMES = ("redis", "rediss", "unix", *MULTI_NODE_SCHEMES)
-# Options in the query of a URL that the gateway passes to redis-py. They are checked here, as redis-py finds wrong ones
-# only when it connects.
+# Options in the query of a URL that the gateway passes to redis-py. They are checked here, as redis-py reports a wrong
+# option only when it connects.
 OPTIONS = {"db": "[0-9]+", "username": ".+", "password": ".+", "client_name": r"[!-~]+"}
 TLS_OPTIONS = {
     "ssl_cert_reqs": "none|optional|required",

@@ -148,8 +148,8 @@ class JwtSettings(KeySettings):
 
     @property
     def identity_fields(self) -> frozenset[str]:
-        """Names of the headers that only the gateway may set, in lower case. The default ones are always among
-        them: a service may still trust them after the mapping has changed."""
+        """The names of the headers that only the gateway may set, in lower case. The headers of the default mapping are
+        always among them: a service may still trust these headers after the mapping has changed."""
         return frozenset(header.lower() for header in (*self.claims_to_headers.values(), *DEFAULT_MAPPING.values()))
 
     def conflicts(self) -> Iterator[str]:

@@ -11,7 +11,8 @@ from gevent.server import StreamServer
 from gateway.gunicorn.connection_eviction import ClientConnections
 from gateway.system.resource_exhaustion import RESOURCE_EXHAUSTION, is_exhaustion
 
-# If there is no room for new connections, this many are closed at a time, of those that wait for a request.
+# How many connections are closed at a time to make room for new ones. Only connections that wait for a request are
+# closed.
 EVICTED_AT_ONCE = 32
 PAUSE_SECONDS = 0.05
 
@@ -33,14 +34,14 @@ class Acceptor(StreamServer):  # type: ignore[misc]
         self._connections = connections
 
     def accept_pending(self) -> None:
-        """Stops listening for new connections, and accepts those that are already established: closing the listener
-        would reset them."""
+        """Stops the accept loop, and accepts the connections that are already established: closing the listener would
+        reset them."""
         self.stop_accepting()
         while not self.full():
             try:
                 accepted = self.do_read()
             except ConnectionAbortedError:
-                # This client has disconnected; others may be waiting.
+                # This client has disconnected; other clients may be waiting.
                 continue
             except OSError:
                 break

@@ -18,7 +18,7 @@ from gateway.redis.private_server import PrivateRedis, url_file
 from gateway.system.shutdown import GATEWAY_SHUTDOWN
 
 RETRY_SECONDS = 1.0
-# This includes workers that finish their last requests: repeated reloads must not fill the memory.
+# The limit includes workers that finish their last requests: repeated reloads must not fill the memory.
 MAX_PROCESSES_PER_WORKER = 3
 
 log = logging.getLogger("gunicorn.error")
@@ -29,8 +29,8 @@ class ReloadDone(Exception):
 
 
 class ArbiterExtension:
-    """`redis` is the private Redis, if there is one. gunicorn calls `manage_workers` once a second and after each
-    signal."""
+    """Replaces methods of `server`, which is gunicorn's arbiter. `redis` is the private Redis, if there is one.
+    gunicorn calls `manage_workers` once a second and after each signal."""
 
     def __init__(self, server: Any, listeners: Listeners) -> None:
         self.redis: PrivateRedis | None = None

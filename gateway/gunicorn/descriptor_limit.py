@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import resource
 
-# A client connection needs one for itself and one for its upstream connection. The worker needs others besides.
+# A client connection needs two descriptors: its own, and one for the connection to an upstream. The worker needs others
+# besides.
 DESCRIPTORS_PER_CONNECTION = 2
 OTHER_DESCRIPTORS = 100
 

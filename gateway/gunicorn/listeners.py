@@ -21,7 +21,8 @@ log = logging.getLogger("gunicorn.error")
 
 
 class Listeners:
-    """`server` is gunicorn's arbiter. `addresses` are the configured addresses at the start."""
+    """The master's listening sockets. `server` is gunicorn's arbiter. `addresses` are the configured addresses at the
+    start."""
 
     def __init__(self, server: Any, addresses: Sequence[str]) -> None:
         self._server = server
@@ -52,8 +53,8 @@ class Listeners:
         self._prepared = (tuple(addresses), listeners)
 
     def apply(self) -> None:
-        """Makes the prepared sockets those of all workers that are started from now on. Closes, in the master, sockets
-        that are no longer needed; old workers accept connections from them until they end."""
+        """Puts the prepared sockets in place: workers that are started from now on use them. Closes the sockets that
+        the master no longer needs; old workers accept connections from these until they end."""
         if self._prepared is None:
             return
         (self.addresses, listeners), self._prepared = self._prepared, None

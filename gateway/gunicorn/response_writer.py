@@ -35,7 +35,7 @@ ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
 
 
 class Response:
-    """One response; replaces gunicorn's class."""
+    """Writes one response. Replaces gunicorn's class."""
 
     timeouts = ClientTimeouts()
 

@@ -37,9 +37,9 @@ def throw_overdue(connections: ClientConnections, connection: ClientConnection, 
 
 @dataclass(frozen=True, slots=True)
 class ClientTimeouts:
-    """`piece_seconds`: how long a client may take to send or to read a piece of a body. `body_seconds`: how long it may
-    take to send a whole body (0: no limit). `min_bytes_per_second`: the least rate at which a body must arrive (0: any
-    rate)."""
+    """The time limits for bodies. `piece_seconds`: how long a client may take to send or to read a piece of a body.
+    `body_seconds`: how long it may take to send a whole body (0: no limit). `min_bytes_per_second`: the least rate at
+    which a body must arrive (0: any rate)."""
 
     piece_seconds: float = 30.0
     body_seconds: float = 0.0

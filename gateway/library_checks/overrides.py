@@ -62,7 +62,7 @@ OVERRIDES: dict[str, list[tuple[str, str, str]]] = {
         ("prometheus_client:Histogram.observe", "", "_upper_bounds _buckets _sum inc"),
     ],
 }
-# Settings in gunicorn.conf.py: gunicorn ignores those whose names it does not know.
+# The settings in gunicorn.conf.py. They are checked because gunicorn ignores a setting whose name it does not know.
 SETTINGS = (
     "bind workers worker_class worker_connections keepalive graceful_timeout backlog accesslog errorlog "
     "control_socket_disable on_starting when_ready on_reload pre_fork post_fork post_worker_init worker_exit child_exit"

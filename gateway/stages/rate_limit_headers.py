@@ -59,7 +59,7 @@ def policy_item(name: str, check: LimitCheck, result: LimitResult) -> str:
 
 
 def nearest(limits: RateLimitState) -> tuple[str, LimitResult]:
-    """The exceeded limit, or else the one with the smallest remaining share."""
+    """The exceeded limit; if no limit is exceeded, the limit with the smallest remaining share."""
     if len(limits.results) == 1:
         return limits.names[0], limits.results[0]
     return min(

@@ -12,8 +12,8 @@ from gateway.status.report_schema import Slot
 from gateway.status.rolling_stats import SLOT_SECONDS, SLOTS
 
 PERCENTILES = {"p50_seconds": 0.5, "p95_seconds": 0.95, "p99_seconds": 0.99}
-# The present figures are those of the running slot and of this many slots before it. In a shorter time they would
-# fluctuate too much.
+# The present figures cover the running slot and this many slots before it. In a shorter time they would fluctuate too
+# much.
 PRESENT_SLOTS = 5
 
 
@@ -78,8 +78,8 @@ class Period:
 
 def series(slots: Iterable[Slot], period: Period, age_seconds: float) -> dict[str, Any]:
     """Returns the present figures of a service, the figures of the last 15 minutes, and the figures of each slot.
-    `age_seconds` is the time for which the oldest worker has counted: present rates are averages over no longer
-    time."""
+    `age_seconds` is the time for which the oldest worker has counted: the present rates are calculated over at most
+    this time."""
     slots = [slot for slot in slots if period.running - SLOTS <= slot.number <= period.running]
     by_number: defaultdict[int, Sum] = defaultdict(Sum)
     present, total = Sum(), Sum()

@@ -38,7 +38,8 @@ def cgroup_cpus(root: Path, own: Path) -> float:
 
 
 def folders(root: Path, path: str) -> Iterator[Path]:
-    """The folders of the cgroup and those around it. In a container, `root` may be the container's own cgroup."""
+    """The folders of the process' cgroup and of the cgroups around it. In a container, `root` may be the container's
+    own cgroup."""
     yield root
     folder = root
     for name in path.split("/"):

@@ -94,7 +94,7 @@ class Name:
             return
         if not self._running:
             NAMES.pop((self._host, self._port), None)
-        # This result is for the callers that wait now; later callers need a new one.
+        # This result is for the callers that wait now. Callers that come later need a new lookup.
         result, self._result = self._result, Future()
         if error is None:
             result.set_result(addresses)

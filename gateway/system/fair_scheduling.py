@@ -35,7 +35,7 @@ class TimeSlice:
         """Yields to other greenlets if the current one has run for longer than `SLICE_SECONDS`."""
         now = time.monotonic()
         if now - self._began < SLICE_SECONDS:
-            # Since the last call no greenlet has run for longer than a slice.
+            # The current slice is not over, so no greenlet has run for longer than a slice.
             return
         current = getcurrent()
         if current is self._greenlet:
@@ -76,7 +76,7 @@ class TimeSlice:
             raise
 
     def _resume_next(self) -> None:
-        """Called by the hub."""
+        """Resumes the first greenlet of the queue. Called by the hub."""
         self._timer.stop()
         if not self._queue:
             return

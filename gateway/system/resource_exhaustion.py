@@ -26,8 +26,8 @@ def is_exhaustion(error: BaseException | None) -> bool:
 
 
 class ResourceExhaustion:
-    """`spare` has functions that close resources which the process can do without, such as idle connections. Each
-    returns whether there was anything to close."""
+    """Reacts to exhausted resources. `spare` has functions that close resources which the process can do without, such
+    as idle connections. Each returns whether there was anything to close."""
 
     def __init__(self) -> None:
         self._next_log = 0.0

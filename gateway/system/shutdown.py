@@ -31,7 +31,7 @@ class WorkerShutdown:
         self._is_worker = False
 
     def open(self) -> None:
-        """Called in the worker after the fork."""
+        """Marks this process as a worker. Called after the fork."""
         self._is_worker = True
 
     def join(self) -> Event:
