@@ -14,18 +14,20 @@ from xdist.scheduler import LoadFileScheduling
 from tests.support.gateway import GatewayProcess, four_services, gateways
 from tests.support.upstream import ScriptedUpstream
 
-# Otherwise each process would compile the tests and rewrite their assertions again.
+# Bytecode is written. Otherwise each process of pytest-xdist would compile the tests and rewrite their assertions
+# again.
 sys.dont_write_bytecode = False
-# Processes that a shell starts in the background ignore SIGINT, and their children would, too.
+# Processes that a shell starts in the background ignore SIGINT, and so would the processes that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-# Random examples on each run; tests that need more set their own number.
-# Hypothesis measures wall time, which says nothing about a test on a busy machine.
+# Each run uses new random examples; tests that need more of them set their own number. There is no deadline, because
+# Hypothesis measures wall time, which depends on how busy the machine is.
 settings.register_profile("suite", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
 
 
 class FileScheduling(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types
-    """Runs all tests of a file in one process, and all tests of the browser, which is started once."""
+    """Gives all tests of a file to one process. All tests of the browser go to one process, too, so that it is started
+    once."""
 
     def _split_scope(self, nodeid: str) -> str:
         folder = "tests/browser/"
@@ -46,7 +48,7 @@ def module_upstream() -> Iterator[ScriptedUpstream]:
 
 @pytest.fixture
 def upstream(module_upstream: ScriptedUpstream) -> Iterator[ScriptedUpstream]:
-    """The module's upstream, reset."""
+    """The upstream of the module, without the requests and scripts of earlier tests."""
     module_upstream.reset()
     yield module_upstream
     module_upstream.reset()
@@ -54,7 +56,7 @@ def upstream(module_upstream: ScriptedUpstream) -> Iterator[ScriptedUpstream]:
 
 @pytest.fixture(scope="module")
 def start_gateway() -> Iterator[Callable[..., GatewayProcess]]:
-    """Starts gateways that end with the module."""
+    """Starts gateways, which are stopped at the end of the module."""
     with gateways() as start:
         yield start
 

@@ -24,7 +24,7 @@ from tests.support.redis import wait_until
 from tests.support.sockets import free_ports
 
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-# Files that examples name and that do not exist on this machine.
+# Examples name files in these folders, which do not exist on this machine.
 EXAMPLE_FILE = re.compile(r'"/(?:etc/gateway|run/secrets)/([\w.-]+)"')
 # The ports that the pages use: of the gateway, of the four built-in services, and of the first own service.
 PORTS = ("8000", "8001", "8002", "8003", "8004", "9000")
@@ -32,7 +32,7 @@ MARK = "exit code of the documented command: "
 
 
 def anchors(text: str) -> set[str]:
-    """The fragments that GitHub gives to the headings of a page."""
+    """The fragments by which GitHub links to the headings of a page."""
     headings = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -153,7 +153,7 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
     }
     installation = Installation(tmp_path_factory.mktemp("installation"), targets)
     with installation.demo():
-        # Until the documents have been fetched, which takes longer on a busy machine, it is a 503.
+        # /openapi.json is a 503 until the documents have been fetched, which takes longer on a busy machine.
         request = request_bytes("GET", "/openapi.json")
         wait_until(lambda: exchange(installation.port, request).status == 200, "the API document is there")
         yield installation

@@ -29,7 +29,7 @@ FLAGS = (
 
 
 class Browser:
-    """What a person sees and does, and the requests that the page sends."""
+    """A page as a person sees and uses it, and the requests that it sends."""
 
     def __init__(self, driver: Chrome) -> None:
         self.driver = driver

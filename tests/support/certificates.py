@@ -14,7 +14,8 @@ from cryptography.x509.oid import NameOID
 
 
 class Authority:
-    """Issues certificates into `folder`; `ca_file` is its own certificate."""
+    """A certificate authority that writes the certificates which it issues into `folder`. `ca_file` is its own
+    certificate."""
 
     def __init__(self, folder: Path, name: str = "test authority") -> None:
         self._folder = folder

@@ -1,4 +1,4 @@
-"""An OpenTelemetry collector: receives spans by OTLP over HTTP, or fails as a test configures it."""
+"""An OpenTelemetry collector that receives spans by OTLP over HTTP, or fails as a test configures it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Received:
 
 
 class Collector:
-    """Listens on a free port of 127.0.0.1. Responds with `status`; while `is_hanging` it does not respond."""
+    """Listens on a free port of 127.0.0.1 and responds with `status`. While `is_hanging`, it does not respond."""
 
     def __init__(self) -> None:
         self.spans: list[Received] = []

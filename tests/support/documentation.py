@@ -20,7 +20,7 @@ HEADING = "\0"
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """`script` is what a reader pastes, `output` the lines that the page shows below it, "" for none."""
+    """A command of a page. `script` is what a reader pastes; `output` is what the page shows below it, or ""."""
 
     script: str
     output: str
@@ -35,7 +35,7 @@ class Command:
 
 
 def normalized(text: str) -> list[str]:
-    """The lines with single spaces, and with placeholders for times and for numbers of seconds."""
+    """The lines with single spaces, and with placeholders for times and durations."""
     lines = [" ".join(line.split()) for line in text.splitlines()]
     return [re.sub(r"\b\d+ s\b", "N s", re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+(\+00:00|Z)?", "TIME", line)) for line in lines]
 

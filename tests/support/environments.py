@@ -1,4 +1,4 @@
-"""Strategies for environments with variables of the gateway: valid, invalid and odd ones."""
+"""Hypothesis strategies for environments with variables of the gateway: valid, invalid and odd ones."""
 
 from __future__ import annotations
 

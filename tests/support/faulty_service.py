@@ -49,7 +49,7 @@ class FaultyService:
             wait_until(lambda: is_stopped(pid), "the service is stopped")
 
     def become(self, mode: str) -> None:
-        """Sets the mode; `refuse` also ends the open connections."""
+        """Sets the mode. The mode `refuse` also ends the open connections."""
         assert self._process is not None
         assert self._process.stdin is not None
         self._process.stdin.write(f"{mode}\n".encode())

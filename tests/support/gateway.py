@@ -75,7 +75,7 @@ class GatewayProcess:
         application: str = "wsgi:app",
         listener: socket.socket | None = None,
     ) -> None:
-        """With `listener`, the gateway gets that socket by socket activation, as from systemd."""
+        """With `listener`, the gateway gets this socket by socket activation, as from systemd."""
         defaults = {
             "GATEWAY_JWT__SECRET": SECRET,
             "GATEWAY_SERVER__BIND": "127.0.0.1:0",
@@ -178,7 +178,7 @@ class GatewayProcess:
 
 @contextmanager
 def gateways() -> Iterator[Callable[..., GatewayProcess]]:
-    """Starts gateways; all end together at the end of the context."""
+    """A context that starts gateways, and stops all of them at its end."""
     started: list[GatewayProcess] = []
 
     def start(settings: Mapping[str, Any], **options: Any) -> GatewayProcess:
@@ -195,6 +195,7 @@ def gateways() -> Iterator[Callable[..., GatewayProcess]]:
 
 
 def four_services(url: str) -> dict[str, Any]:
-    """The built-in services, all at `url`, with breakers that never open: many tests let services fail."""
+    """Settings of the built-in services with the same target. Their breakers never open, because many tests let
+    services fail."""
     service = {"targets": [url], "breaker": {"failures": 0}}
     return {"services": {name.lower(): dict(service) for name in BUILT_IN}}

@@ -1,4 +1,4 @@
-"""Load for tests: a bounded number of clients that send requests in a row, and the outcomes."""
+"""Load for tests: a fixed number of clients, each sending one request after the other, and the outcomes."""
 
 from __future__ import annotations
 

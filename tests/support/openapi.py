@@ -97,9 +97,9 @@ def references(node: Any) -> Iterator[str]:  # noqa: PLR0912 - one branch for ea
             for schema in value.values():
                 yield from references_of_schema(schema)
         elif key in NAME_MAPS or (key in ("examples", "parameters") and isinstance(value, dict)):
-            # Parameters of a link are values, not objects of OpenAPI.
+            # The parameters of a Link Object map names to values, not to objects of OpenAPI.
             for name, item in value.items():
-                # Only Responses Objects have extensions; in other maps a name may begin with x-.
+                # Only the Responses Object can have extensions (x-…). In the other maps this is an ordinary name.
                 if key != "responses" or not name.startswith("x-"):
                     yield from references(item)
         else:

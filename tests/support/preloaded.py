@@ -259,7 +259,8 @@ def main() -> None:
         monkey.patch_all()
     for name in [*MODULES[command].split(), "gateway.application", "gateway.library_checks", *named_in_files(command)]:
         importlib.import_module(name)
-    # Garbage collection, also the one at the end of a process, would copy all memory that is shared with this one.
+    # Without this, garbage collection (also the one at the end of a process) would copy all memory that is shared with
+    # this process.
     gc.freeze()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     connection = get_original("socket", "socket")(fileno=descriptor)

@@ -39,7 +39,7 @@ def program(name: str) -> str:
 
 
 def promtool(*arguments: str, text: bytes = b"", folder: Path | None = None) -> str:
-    """The output of promtool, which must succeed."""
+    """Runs promtool, which must succeed. Returns its output."""
     done = subprocess.run([program("promtool"), *arguments], input=text, capture_output=True, cwd=folder, check=False)
     told = (done.stdout + done.stderr).decode()
     assert done.returncode == 0, told
@@ -76,7 +76,7 @@ class Prometheus:
         self._child.stop()
 
     def ask(self, path: str, **query: str) -> Any:
-        """The data of a response, which must be a success."""
+        """Requests the API of Prometheus, which must report success. Returns the data of the response."""
         url = f"http://127.0.0.1:{self._port}/api/v1/{path}?{urlencode(query)}"
         try:
             with urlopen(url, timeout=10) as reply:
@@ -88,7 +88,7 @@ class Prometheus:
         return answer["data"]
 
     def query(self, expression: str) -> list[dict[str, Any]]:
-        """The current samples of an expression."""
+        """The current samples of an expression (PromQL)."""
         result: list[dict[str, Any]] = self.ask("query", query=expression)["result"]
         return result
 
@@ -111,7 +111,7 @@ def prometheus(folder: Path, scraped_port: int) -> Iterator[Prometheus]:
 
 
 def expressions_of(panels: Sequence[Any]) -> dict[str, str]:
-    """The queries of the dashboard's panels by title and legend, with all template variables set to everything."""
+    """The queries of the dashboard's panels, by title and legend. All template variables are set to everything."""
     chosen = {"$__rate_interval": "30s", "$job": ".*", "$service": ".*"}
     found = {}
     for panel in panels:

@@ -16,7 +16,7 @@ from tests.support.redis_node import Node
 
 SLOTS = 16384
 MASTER = "quotas"
-# The lowest value without false alarms on a busy machine.
+# A lower value causes false alarms on a busy machine.
 NODE_TIMEOUT_MS = 1500
 FAILOVER_MS = {"down-after-milliseconds": 500, "failover-timeout": 1500}
 
@@ -25,7 +25,7 @@ class SentinelSet:
     """One master, two replicas, three sentinels. `url` is the gateway's `redis_url`."""
 
     def __init__(self) -> None:
-        # A replica gets the data of its master at once, not after some seconds.
+        # With these options a replica gets the data of its master at once, not after some seconds.
         quick = ["--repl-diskless-sync", "yes", "--repl-diskless-sync-delay", "0"]
         first = Node(quick)
         self.servers = [first, *(Node([*quick, "--replicaof", "127.0.0.1", str(first.port)]) for _ in range(2))]
@@ -142,7 +142,7 @@ class Cluster:
         node.ask("CLUSTER", "MEET", "127.0.0.1", self.nodes[0].port, bus_port(self.nodes[0]))
 
     def add_replica(self, master: Node) -> Node:
-        """A replica of the master, ready for a failover."""
+        """Adds a replica of the master and waits until it is ready for a failover."""
         replica = self._node()
         self._ending.callback(replica.end)
         replica.start()
@@ -169,7 +169,7 @@ class Cluster:
         raise AssertionError(f"nobody has slot {slot}")
 
     def begin_to_move(self, text: str) -> tuple[Node, Node]:
-        """Begins to migrate the slot of this text; returns (source, destination)."""
+        """Begins to migrate the slot of this text. Returns the node that has the slot and the one that gets it."""
         source = self.node_of(text)
         target = next(node for node in self.nodes if node is not source)
         target.ask("CLUSTER", "SETSLOT", slot_of(text), "IMPORTING", id_of(source))
@@ -224,5 +224,5 @@ def is_well(node: Node, nodes: int) -> bool:
 
 
 def serves(node: Node) -> bool:
-    """Whether the node of a cluster serves its slots, as far as it knows."""
+    """Whether this node considers its cluster as working, so that it serves its slots."""
     return bool(node.ask("CLUSTER INFO")["cluster_state"] == "ok")

@@ -28,7 +28,7 @@ def fresh_subject() -> str:
 
 
 def get(gateway: GatewayProcess, target: str, *fields: tuple[str, str]) -> int:
-    """The status of one response; fails the test if it does not arrive in time."""
+    """Sends a request and returns the status. Fails the test if no response arrives in time."""
     with Connection(gateway.port, ANSWER_SECONDS) as connection:
         connection.send(request_bytes("GET", target, fields))
         return connection.reply().status
@@ -97,7 +97,7 @@ def steady_load(gateways: Sequence[GatewayProcess], clients: int = 4) -> Iterato
         data = request_bytes("GET", "/api/devices", [bearer(fresh_subject())])
         try:
             with Connection(gateway.port, ANSWER_SECONDS) as connection:
-                # Bounds the rate to one or two hundred requests a second.
+                # The pause limits the rate to one or two hundred requests a second.
                 while not ended.wait(0.025):
                     began = time.monotonic()
                     connection.send(data)

@@ -11,7 +11,8 @@ from tests.support.sockets import end_all
 
 
 class Relay:
-    """Listens on a free port of 127.0.0.1. `reply` turns each piece from the server into the pieces to send back."""
+    """Listens on a free port of 127.0.0.1. For each piece of data from the server, `reply` returns the pieces to send
+    to the client."""
 
     def __init__(self, server_port: int) -> None:
         self.reply: Callable[[bytes], Iterable[bytes]] = lambda data: [data]

@@ -13,7 +13,7 @@ START_SECONDS = 30.0
 
 
 class FastAPIService:
-    """Runs a module with an `app`, given as source text, on a free port of 127.0.0.1; `url` is its address."""
+    """Runs a module that contains a FastAPI `app` on a free port of 127.0.0.1. The module is given as source text."""
 
     def __init__(self, folder: Path, source: str, name: str = "service") -> None:
         (folder / f"{name}.py").write_text(source)

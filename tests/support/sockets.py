@@ -9,7 +9,7 @@ from contextlib import ExitStack, suppress
 
 
 def free_ports(count: int) -> int:
-    """The first of `count` consecutive free ports."""
+    """Finds `count` consecutive free ports and returns the first one."""
     while True:
         # These ports are below the range of ephemeral ports, so no client connection gets one of them.
         first = 15_000 + secrets.randbelow(15_000)

@@ -38,7 +38,7 @@ class Received:
                 self.fields.append((name, value.strip()))
 
     def values(self, name: str) -> list[str]:
-        """The values of a header, in any spelling of its name."""
+        """The values of a header, whatever the case of its name is."""
         wanted = name.lower().replace("_", "-")
         return [value for key, value in self.fields if key.lower().replace("_", "-") == wanted]
 
@@ -146,7 +146,7 @@ class ScriptedUpstream:
 
 
 def read_body(received: Received) -> None:
-    """Reads the body by its framing, as far as it arrives."""
+    """Reads the body as its framing says. Returns what has arrived if the connection ends early."""
     read, readline = received.stream.read, received.stream.readline
     if received.values("transfer-encoding"):
         while True:

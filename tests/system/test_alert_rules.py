@@ -13,7 +13,8 @@ from tests.support.prometheus import ALERTS, promtool
 
 RULES = {rule["alert"]: rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]}
 
-# Series by name and labels, with one value per minute in promtool's notation: 0+6x20 is 0, 6, 12, …, 0.1 per second.
+# Series by name and labels. The values are one per minute, in promtool's notation: 0+6x20 means 0, 6, 12, …, which is a
+# rate of 0.1 per second.
 Series = dict[str, str]
 REQUESTS = 'gateway_requests_total{job="gateway", service="devices", status="%s"}'
 ALIVE = '{job="gateway", instance="a"}'

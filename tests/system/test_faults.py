@@ -33,7 +33,7 @@ SHORT_SECONDS, PATIENT_SECONDS = 0.4, 10.0
 SLOWEST_SECONDS = 2 * SHORT_SECONDS + 6
 
 LONE_REQUESTS, PAIRED_REQUESTS, OTHERS_REQUESTS = 30, 40, 40
-# The least share of its request rate that a service must keep while another one fails.
+# While a service fails, another one must keep at least this share of its request rate.
 LEAST_RATE = 0.3
 FLAPS = 3
 CLIENTS = 3

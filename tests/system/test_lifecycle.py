@@ -1,4 +1,4 @@
-"""Start, reload and exit of the gateway's processes, which leave nothing behind."""
+"""Start, reload and exit of the gateway's processes, and that nothing is left behind."""
 
 from __future__ import annotations
 

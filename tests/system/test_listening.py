@@ -98,7 +98,7 @@ def gateway(start_gateway: StartGateway, config: Path, ports: list[int]) -> Gate
 
 
 class TestReload:
-    """Reloads with other addresses. The tests use one gateway, in their order."""
+    """Reloads with other addresses. The tests share one gateway, so their order matters."""
 
     @staticmethod
     def reload(gateway: GatewayProcess) -> None:

@@ -1,4 +1,4 @@
-"""Large bodies pass in constant memory; a slow reader slows its upstream down."""
+"""Large bodies pass in constant memory, and a slow reader slows down the sender."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def test_counts_survive_many_restarts_in_a_bounded_number_of_files(
     start_gateway: StartGateway, module_upstream: ScriptedUpstream
 ) -> None:
     gateway = start_gateway(four_services(module_upstream.url), workers=WORKERS)
-    # A worker that is killed before it has counted its own start is never counted.
+    # Waits for both starts: a worker that is killed before it has counted its own start is never counted.
     wait_for(gateway, "gateway_worker_starts_total", WORKERS)
     scraper = Scraper(gateway)
     answered, started = 0, WORKERS

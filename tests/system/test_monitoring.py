@@ -23,12 +23,12 @@ StartGateway = Callable[..., GatewayProcess]
 
 RULES = [rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]]
 PANELS = json.loads(DASHBOARD.read_text())["panels"]
-# The alerts whose conditions the traffic below fulfils.
+# The traffic below fulfils the conditions of these alerts.
 FULFILLED = frozenset(
     "GatewayErrors GatewayBreakerOpen GatewayTargetUnhealthy GatewayRedisDown GatewayQuotaFallbacks "
     "GatewayRevocationsUnseen GatewayTokensRefused GatewayQuotaRefusals GatewayDocumentStale".split()
 )
-# Labels that Prometheus and histograms add.
+# Prometheus and histograms add these labels.
 KNOWN_LABELS = frozenset(["job", "instance", "le"])
 DOCUMENT = b'{"openapi": "3.1.0", "info": {"title": "t", "version": "1"}, "paths": {"/api/livestreams": {"get": {}}}}'
 
@@ -72,7 +72,8 @@ def setting(
         "devices": {
             "targets": [good, dead[0]],
             "breaker": breaker,
-            # With fewer healthy targets than min_available, the dead one is used as well, so requests are retried.
+            # There are fewer healthy targets than min_available, so the dead target is used as well, and requests are
+            # retried.
             "health": {"path": "/health", "interval_seconds": 0.5, "unhealthy_after": 1, "min_available": 2},
             "balancing": "round_robin",
         },
@@ -166,7 +167,7 @@ def test_rules_and_panels_use_existing_metrics_and_all_of_them(exposition: str) 
     for grouping in (group for one in expressions for group in re.findall(r"\bby \(([^)]*)\)", one)):
         used_labels |= set(grouping.replace(" ", "").split(","))
     assert used_labels <= labels | KNOWN_LABELS
-    # Every metric is used in an alert or a panel.
+    # Every metric must be used in an alert or a panel.
     bases = {re.sub("_(bucket|count|sum)$", "", name) for name in used}
     assert {re.sub("_(bucket|count|sum)$", "", name) for name in names} == bases
 

@@ -198,7 +198,7 @@ def test_streams_end_one_after_the_other_over_the_drain_time(
         connections = [stack.enter_context(streams.open(gateway, number)) for number in range(GROUPS)]
         gateway.begin_to_stop()
         read_through(connections[0], b"0\r\n\r\n")
-        # The other groups continue, and a new stream joins one of them.
+        # The streams of the other groups continue, and a new stream joins one of these groups.
         late = stack.enter_context(streams.open(gateway, GROUPS))
         for number, connection in ((GROUPS - 1, connections[-1]), (GROUPS, late)):
             streams.send(number, b"data: second\n\n")

@@ -1,4 +1,4 @@
-"""Too many or too slow clients, and workers that run out of descriptors or memory."""
+"""More or slower clients than a worker can serve, and workers that run out of descriptors or memory."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_with_tls_silent_handshakes_are_evicted_and_neither_hide_a_disconnect_no
             confused.send(request_bytes("GET", "/healthz"))
             confused.rest()
         assert gateway.stop() == 0
-    # A failed handshake is one line in the log.
+    # A failed handshake is logged as one line, not as a traceback.
     assert "Traceback" not in gateway.output()
 
 

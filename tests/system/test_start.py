@@ -1,4 +1,4 @@
-"""A signal at any moment of a start ends it at once, without a message and without leaving anything behind."""
+"""A signal at any moment of a start ends it at once, prints no message, and leaves nothing behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Route policies: inheritance from the service, and precedence of the most specific one."""
+"""Route policies inherit from their service, and the most specific policy takes precedence."""
 
 from __future__ import annotations
 

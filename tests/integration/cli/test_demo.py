@@ -36,7 +36,7 @@ def descendants(pid: int) -> set[int]:
 
 @contextmanager
 def demo(port: int, first: int) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
-    """`flask demo`, and the lines that it has printed when it is ready."""
+    """Runs `flask demo`. Yields the process and the lines that it has printed when it is ready."""
     process = start_flask("demo", "--port", str(port), "--services-from", str(first))
     assert process.stdout is not None
     assert process.stderr is not None
@@ -85,7 +85,7 @@ def test_demo_prints_what_its_commands_print_and_leaves_nothing_behind() -> None
         logs = {path.name for path in Path(folder).iterdir()}
         assert logs == {"auth.log", "livestreams.log", "rules.log", "devices.log", "gateway.log"}
         children = descendants(process.pid)
-        # Four services, gunicorn with its workers and its Redis.
+        # The demo has four services, gunicorn with its workers, and gunicorn's Redis.
         assert len(children) >= 8
 
         process.send_signal(signal.SIGINT)

@@ -36,7 +36,7 @@ DOCUMENT = {"openapi": "3.1.0", "info": {"title": "T", "version": "1"}, "paths":
 
 
 def settings_for(url: str) -> dict[str, Any]:
-    """Settings that include everything on which the fate of a request depends."""
+    """Settings with everything that can decide what happens to a request."""
     tree = four_services(url)
     services = tree["services"]
     services["devices"] |= {
@@ -62,7 +62,7 @@ def settings_for(url: str) -> dict[str, Any]:
         "proxy": {"trusted_hops": 1},
         "admin": {"allow": ["127.0.0.1"]},
         "docs": {"auth": "required"},
-        # Long, so that a busy machine does not make requests count without Redis.
+        # The timeout is long, so that no request is counted without Redis on a busy machine.
         "redis_timeout_seconds": 5,
     }
 
@@ -84,7 +84,7 @@ LIMITS = {"GATEWAY_RATELIMIT__DEFAULT": "1000/hour", "GATEWAY_RATELIMIT__ANONYMO
 
 
 class Explainer:
-    """`flask explain` in this process."""
+    """Runs `flask explain` in this process."""
 
     def __init__(self, settings: dict[str, Any], redis_url: str | None = None) -> None:
         tree = {"jwt": {"secret": SECRET}, **settings}
@@ -309,7 +309,7 @@ def kept_in(server: RedisServer) -> dict[bytes, Any]:
 
 
 def test_explain_counts_nothing_and_sends_nothing() -> None:
-    # An upstream that no other gateway uses.
+    # No other gateway uses this upstream, so all of its requests are known.
     with RedisServer() as server, closing(ScriptedUpstream()) as upstream:
         tree = settings_for(upstream.url)
         for service in ("livestreams", "open"):
@@ -507,7 +507,7 @@ def test_secrets_and_control_characters_are_not_printed(tmp_path: Path) -> None:
         for target in ("/api/devices/\x9b", "/api/devices"):
             output += explainer.text(*given, "-H", "X-A: \x9b31m\u202e", "--", "GET", target)
         assert all(one.isprintable() or one == "\n" for one in output), ascii(output)
-        # The beginning of every token, including those that the gateway signs.
+        # Every token begins with this, also those that the gateway signs.
         assert "eyJ" not in output
         assert "hidden-value" not in output
     output = explainer.text("--token", token, "-H", "X-Request-Id: \x9b", "GET", "/api/devices", code=0)
@@ -555,9 +555,9 @@ def test_explain_as_a_process(start_gateway: Callable[..., GatewayProcess], upst
     assert any("used 1 of 300" in line for line in lines)
     assert any("the private Redis of the gateway on this machine" in line for line in lines)
     assert token not in done.stdout
-    # The module's other gateway may fetch documents in the meantime.
+    # The other gateway of the module may fetch documents from this upstream in the meantime.
     paths = [received.head.split()[1] for received in upstream.requests]
     assert [path for path in paths if path != b"/openapi.json"] == [b"/api/devices"]
-    # A broken configuration is reported as by other commands.
+    # `explain` reports a broken configuration as other commands do.
     output = flask("explain", "GET", "/", settings={"proxy": {"trusted_hops": "x"}}, code=2)
     assert output == ""

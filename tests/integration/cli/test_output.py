@@ -1,4 +1,4 @@
-"""What commands write to terminals, pipes and full disks."""
+"""The output of commands to terminals, to pipes and to full disks."""
 
 from __future__ import annotations
 

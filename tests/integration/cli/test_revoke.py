@@ -26,7 +26,7 @@ from tests.support.tokens import SECRET, signed
 from tests.support.upstream import ScriptedUpstream
 
 ONE, OTHER = "https://one.test", "https://other.test"
-# Of P-256 (FIPS 186-4 D.1.2).
+# The order of the curve P-256 (FIPS 186-4 D.1.2).
 ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 SUBJECTS = (f"caller-{number}" for number in count())
 
@@ -264,7 +264,7 @@ def test_invalid_arguments_of_quota_are_refused(sites: dict[str, Site]) -> None:
 def test_revocation_lasts_as_long_as_the_token_with_the_leeway(redis: RedisServer, upstream: ScriptedUpstream) -> None:
     site = Site(redis, upstream.url, {**NO_ISSUER, "leeway_seconds": 299.5})
     subject, now = next(SUBJECTS), int(time.time())
-    # Expired, but still accepted within the leeway.
+    # This token has expired, but is still accepted within the leeway.
     token = signed(subject, jti=subject, exp=now - 100)
     assert site.status(token) == 200
     site.run("revoke", "--jti", subject, "--expires-at", str(now - 100))
@@ -330,7 +330,7 @@ def test_time_of_issue_is_derived_from_the_configured_lifetime(redis: RedisServe
     assert "without iat" not in site.run("revoke", "--sub", subject, "--issuer", ONE)
     assert [site.status(old), site.status(new)] == [401, 200]
     assert "from exp and jwt.lifetime_seconds" in site.run("explain", "GET", "/api/devices", "--token", new)
-    # The token's own iat takes precedence.
+    # If the token has an iat, that is used.
     assert site.status(signed(subject, iss=ONE, exp=now + 3603, iat=now - 10)) == 401
     # If a token lives longer than configured, its time of issue would be derived wrongly, so it is refused.
     reply = site.get(signed(subject, iss=ONE, exp=now + 3700))

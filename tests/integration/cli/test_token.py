@@ -47,7 +47,7 @@ def test_gateway_accepts_the_token(
 
 
 def token_output(*words: str, **jwt_settings: object) -> tuple[int, str]:
-    """The exit code and all output of `flask token`, which runs in this process."""
+    """Runs `flask token` in this process. Returns its exit code and all of its output."""
     app = create_app(loaded({"jwt": {"secret": SECRET, **jwt_settings}}))
     result = app.test_cli_runner().invoke(args=["token", *words])
     assert result.exception is None or isinstance(result.exception, SystemExit)

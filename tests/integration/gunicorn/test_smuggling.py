@@ -108,7 +108,7 @@ HOSTILE_CHUNKS = {
 
 
 def statuses(answer: bytes) -> list[bytes]:
-    """The status of each response in these bytes."""
+    """The status of each response in the received bytes."""
     return [part[:3] for part in answer.split(b"HTTP/1.1 ")[1:]] + [part[:3] for part in answer.split(b"HTTP/1.0 ")[1:]]
 
 

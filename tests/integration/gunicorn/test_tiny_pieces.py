@@ -1,4 +1,4 @@
-"""Bodies in tiny pieces hold up nobody."""
+"""Bodies in tiny pieces do not hold up other requests of the worker."""
 
 from __future__ import annotations
 

@@ -220,7 +220,7 @@ class TestRequestsThatAreNotRepeatable:
     def test_default_settings_avoid_services_that_close_idle_connections(
         self, service: ScriptedUpstream, sender: Sender, service_seconds: float
     ) -> None:
-        """The service closes an idle connection at the worst moment: when a request arrives."""
+        """Some services close an idle connection at the worst moment: when a request arrives."""
         used: dict[int, float] = {}
 
         def script(received: Received, connection: socket.socket) -> bool:

@@ -1,4 +1,4 @@
-"""Requests arrive at the service, and responses at the client, byte for byte."""
+"""Requests reach the service, and responses reach the client, byte for byte."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ DOCUMENT = b'{"openapi":"3.1.0","info":{"title":"t","version":"1"},"paths":{"/x"
 
 
 def by_host(good: bytes) -> Script:
-    """Refuses other Host headers, as Django does with ALLOWED_HOSTS."""
+    """A script that refuses requests with another Host header, as Django does with ALLOWED_HOSTS."""
 
     def script(received: Received, connection: socket.socket) -> bool:
         is_known = received.values("Host") == [HOST]

@@ -1,4 +1,4 @@
-"""In-flight limits: slow uploads and busy callers leave slots to others."""
+"""In-flight limits: slow uploads and busy callers don't take all slots."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def uploads(gateway: GatewayProcess) -> Iterator[Callable[..., Connection]]:
 
 
 def in_flight(gateway: GatewayProcess) -> float:
-    """Requests in flight of all services, from the metrics."""
+    """The sum of the requests in flight of all services, from the metrics."""
     metrics = gateway.get("/metrics").body.decode()
     return sum(map(float, re.findall(r"^gateway_requests_in_flight\{.*\} (.*)$", metrics, re.MULTILINE)))
 
@@ -91,7 +91,7 @@ def test_slow_uploads_leave_slots_to_other_requests(
     for number in range(410):
         framing = CHUNKED if number % 2 else LONG
         begun.append(uploads(gateway, "/api/open", from_address(number % 8), framing))
-    # Uploads may take half of the slots, those of one caller a quarter.
+    # All uploads together may take half of the slots, those of one caller a quarter.
     replies = refusals(upstream, begun)
     assert len(replies) == len(begun) - SLOTS // 2
     for reply in replies:

@@ -1,4 +1,5 @@
-"""Interim responses (1xx) are passed on at once, limited, and never mistaken for the final one (RFC 9110 15.2)."""
+"""Interim responses (1xx) are forwarded at once, their number is limited, and the gateway never takes one for the final
+response (RFC 9110 15.2)."""
 
 from __future__ import annotations
 

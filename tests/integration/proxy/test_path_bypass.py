@@ -80,7 +80,7 @@ def guarded(start_gateway: Callable[..., GatewayProcess], module_upstream: Scrip
 
 
 def readings(target: str) -> set[str]:
-    """The paths that servers could read in a request target."""
+    """The paths that some server could read in this request target."""
     raw = target.partition("?")[0]
     found = set()
     no_or_yes = (False, True)
@@ -107,7 +107,7 @@ def readings(target: str) -> set[str]:
 
 
 def trim(segment: str) -> str:
-    """The segment as Windows reads a file name."""
+    """The segment as Windows reads a file name: without a stream (::$…), and without dots and spaces at its end."""
     return segment if segment in (".", "..") else segment.partition("::$")[0].rstrip(" .")
 
 
@@ -132,7 +132,7 @@ def is_below(path: str, prefix: str) -> bool:
 def send(
     gateway: GatewayProcess, upstream: ScriptedUpstream, path: str, *fields: tuple[str, str]
 ) -> tuple[int, list[str]]:
-    """The status of the response, and the request targets that reached the upstream."""
+    """Sends a request. Returns its status, and the request targets that reached the upstream."""
     upstream.reset()
     with Connection(gateway.port) as connection:
         connection.send(request_bytes("GET", path, [("Connection", "close"), *fields], host="localhost"))
@@ -334,5 +334,5 @@ def test_the_gateways_own_paths_are_never_forwarded(
     rooted: GatewayProcess, module_upstream: ScriptedUpstream, path: str
 ) -> None:
     status, arrived = send(rooted, module_upstream, path)
-    # /docs makes the gateway fetch the services' documents.
+    # Requests for documents may reach services, because /docs makes the gateway fetch them. The path itself must not.
     assert (status, path in arrived) == (200, False)

@@ -160,7 +160,7 @@ def test_the_document_has_each_operation_once_below_the_first_prefix(
     assert paths() == {"/api/v1/auth/known", "/api/v1/auth"}
     statuses = {}
     paths_below = ["/api/v1/known/known", "/api/known/known", "/api/known", "/api/known/more", "/api/v1/known/more"]
-    # One of its prefixes is also its target_prefix.
+    # One service has /inner/auth both as a prefix and as its target_prefix.
     paths_below += ["/renamed/known", "/inner/auth/known", "/inner/auth/more"]
     for path in paths_below:
         statuses[path] = gateway.get(path, bearer()).status

@@ -146,7 +146,7 @@ def test_services_receive_the_accepted_client_and_nothing_forged(
     assert arrived.values("host") == ["shop.test"]
     line = gateway.wait_for_log(lambda line: line["request_id"] == reply.value("X-Request-Id"))
     assert line["client"] == "2001:db8::9"
-    # The client uses https, whatever scheme the service puts into its redirects.
+    # The redirect is relative, so the client uses https again, whatever scheme the service writes.
     for location in ("http://shop.test/api/rules/", "https://shop.test:443/api/rules/"):
         upstream.answers(b"HTTP/1.1 307 X\r\nLocation: %b\r\nContent-Length: 0\r\n\r\n" % location.encode())
         assert gateway.get("/api/rules", bearer(), *written[family]).value("Location") == "/api/rules/"
@@ -214,7 +214,7 @@ def test_preserve_host_and_strip_prefix(rearranged: GatewayProcess, upstream: Sc
 @pytest.mark.parametrize(
     ("path", "location", "expected"),
     [
-        # The client can follow the redirect, in whatever form the service writes it.
+        # The client can follow the redirect, whichever form the service uses.
         ("/api/rules/1", "/2", "/api/rules/2"),
         ("/api/rules/1", "http://gateway.test/2", "/api/rules/2"),
         ("/api/rules/1", "http://Gateway.Test:80/2", "/api/rules/2"),
@@ -273,7 +273,7 @@ def test_cookie_paths_are_rewritten_for_the_client(rearranged: GatewayProcess, u
         ("OPTIONS", ["1"], ["0"]),
         ("OPTIONS", ["0000000000005"], ["4"]),
         ("OPTIONS", ["9" * 5000], ["999"]),
-        # Anything but one number is ignored.
+        # Values other than a single number are ignored.
         ("OPTIONS", ["-1"], ["-1"]),
         ("OPTIONS", ["0", "5"], ["0", "5"]),
         # Max-Forwards applies to OPTIONS only, as TRACE is refused.
@@ -340,7 +340,7 @@ def test_other_forms_of_request_target_are_refused(
 
 
 class TestExpect:
-    """Expect: 100-continue (RFC 9110 10.1.1)."""
+    """Requests with `Expect: 100-continue` (RFC 9110 10.1.1)."""
 
     head = request_bytes("POST", "/api/devices", [bearer(), ("Expect", "100-continue"), ("Content-Length", "4")])
 
@@ -369,7 +369,7 @@ class TestExpect:
 
 
 class TestBodyLimit:
-    """max_body_bytes."""
+    """Requests with bodies above and below max_body_bytes."""
 
     def test_a_content_length_over_the_limit_is_refused_before_anything_is_forwarded(
         self, small_bodies: GatewayProcess, upstream: ScriptedUpstream

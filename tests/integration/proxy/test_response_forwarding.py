@@ -15,7 +15,7 @@ HEAD_200 = b"HTTP/1.1 200 OK\r\n"
 
 
 def raw_response(gateway: GatewayProcess, method: str = "GET", version: str = "1.1") -> bytes:
-    """All bytes of the response to a request with `Connection: close`."""
+    """All bytes that the client receives for a request with `Connection: close`."""
     data = request_bytes(method, "/api/devices", [bearer(), ("Connection", "close")])
     with Connection(gateway.port) as connection:
         connection.send(data.replace(b"HTTP/1.1", b"HTTP/" + version.encode()))

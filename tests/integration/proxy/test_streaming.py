@@ -1,4 +1,5 @@
-"""Streamed responses: forwarded at once, never completed on the upstream's behalf, ended when the client leaves."""
+"""Streamed responses are forwarded at once. The gateway never completes an incomplete one, and ends it when the client
+leaves."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ GET = request_bytes("GET", "/api/devices", [bearer()])
 
 
 def reset(connection: socket.socket) -> bool:
-    """Makes the close of the upstream's connection a reset."""
+    """Makes the system send a reset when the upstream closes the connection."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     return False
 
@@ -222,7 +223,7 @@ def impatient(start_gateway: Callable[..., GatewayProcess], module_upstream: Scr
 
 
 class TestSlowUpstreams:
-    """Timeouts, and in-flight limits as bulkheads between services."""
+    """Timeouts of slow services. In-flight limits keep slow services from affecting others."""
 
     def test_an_upstream_that_never_responds_is_a_504(
         self, impatient: GatewayProcess, upstream: ScriptedUpstream

@@ -21,7 +21,7 @@ from tests.support.upstream import OK, Received, ScriptedUpstream, answering
 # Nothing listens on this port.
 DEAD = "http://127.0.0.1:1"
 NEVER_AGAIN = {"failures": 3, "open_seconds": 30, "max_open_seconds": 30}
-# One service per test, as the state of targets outlasts a test.
+# Each test has its own service, as the state of targets outlasts a test.
 SERVICES: dict[str, dict[str, Any]] = {
     "spread": {"weights": [3, 1]},
     "refusing_get": {"targets": "dead first"},
@@ -62,7 +62,7 @@ def second(module_second: ScriptedUpstream) -> ScriptedUpstream:
 def gateway(
     start_gateway: Callable[..., GatewayProcess], module_upstream: ScriptedUpstream, module_second: ScriptedUpstream
 ) -> GatewayProcess:
-    """A gateway with SERVICES. It has one worker, as each worker has its own state of the targets."""
+    """A gateway with SERVICES. It has only one worker, because each worker has its own state of the targets."""
     urls = {"first": module_upstream.url, "second": module_second.url, "dead": DEAD}
     services = {}
     for name, own in SERVICES.items():
@@ -101,7 +101,7 @@ def test_a_target_that_refuses_connections_fails_no_request(
     replies = [send(gateway, service, method, b"body" if method == "POST" else None) for _ in range(20)]
     assert Counter(reply.status for reply in replies) == {200: 20}
     assert len(upstream.requests) == 20
-    # After five consecutive failures, the breaker allows a probe now and then.
+    # The first five attempts fail and open the breaker. Then it allows a probe now and then, which fails as well.
     assert 5 <= metric_value(gateway, "gateway_retries_total", service=service) <= 8
     assert f"{service}: the breaker of {DEAD} opened" in gateway.output()
     logged = gateway.wait_for_log(lambda line: line["service"] == service and len(line["attempts"] or ()) > 1)
@@ -121,7 +121,7 @@ def test_only_idempotent_requests_are_retried_after_a_reset(
         (200, None): 3,
         (502, "upstream_unreachable"): 3,
     }
-    # Each POST arrived once.
+    # No POST arrived twice.
     posts = [one for one in (*upstream.requests, *second.requests) if one.method == "POST"]
     assert len(posts) == 6
     # A large body is streamed and not stored, so it can't be sent again.
@@ -296,7 +296,7 @@ def test_truncated_responses_open_the_breaker(gateway: GatewayProcess, upstream:
             send(gateway, path)
         return True
 
-    # Many services end their event streams like this.
+    # A truncated event stream is not counted as a failure, as many services end their streams like this.
     assert [is_truncated("breaking/events") for _ in range(5)]
     assert [is_truncated("breaking") for _ in range(2)]
     upstream.script = answering(OK)

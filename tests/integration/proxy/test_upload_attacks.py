@@ -1,4 +1,5 @@
-"""Uploads in any pieces, aborted at any moment or refused early arrive as they were sent or stay incomplete."""
+"""Uploads that are split anywhere, aborted at any moment or refused early. The service gets what was sent, or an
+incomplete body."""
 
 from __future__ import annotations
 
@@ -29,7 +30,7 @@ SIZES = st.lists(st.one_of(st.integers(1, 40), st.integers(1, 70_000)), min_size
 
 @pytest.fixture(scope="module")
 def gateway(start_gateway: Callable[..., GatewayProcess], module_upstream: ScriptedUpstream) -> GatewayProcess:
-    """A gateway with one worker, whose in-flight slots and descriptors are counted."""
+    """A gateway with one worker, so that its in-flight slots and descriptors can be counted."""
     tree = four_services(module_upstream.url) | {"ratelimit": {"enabled": False}}
     gateway = start_gateway(tree, workers=1)
     gateway.get("/api/devices", bearer())
@@ -176,7 +177,7 @@ def test_an_upload_aborted_at_any_moment_is_never_completed(
                 connection.send(message)
             assert connection.reply("POST").status == 502
     if is_clients and not upstream.wait_until(lambda: bool(upstream.requests), 0.2):
-        # The gateway noticed that the client had left before it forwarded anything.
+        # The gateway noticed that the client had left before it had forwarded anything.
         return
     assert ends.wait(10)
     assert True not in finished

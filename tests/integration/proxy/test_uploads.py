@@ -28,7 +28,7 @@ STREAM_HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 @pytest.fixture(scope="module")
 def eager() -> Iterator[socket.socket]:
-    """A listener for a service that responds before it has received a request."""
+    """A listener for a service that may respond before it has received a request."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield listener
 
@@ -338,7 +338,7 @@ def test_a_body_over_the_limit_during_the_response_truncates_the_response(
         read_until(connection.socket, b"begun")
         connection.send(chunk(b"a" * 900))
         assert b"0\r\n\r\n" not in connection.rest()
-    # Before the response has begun, the request is refused.
+    # If the body exceeds the limit before the response has begun, the client gets a 413.
     upstream.script = lambda request, _: request.stream.read() == b"x"
     with Connection(gateway.port) as connection:
         connection.send(post() + chunk(b"a" * 900) + chunk(b"a" * 900))
@@ -407,7 +407,7 @@ def test_a_refusal_before_a_small_body_is_not_lost_when_the_connection_closes(ga
 
 
 def test_the_logged_time_excludes_lingering(gateway: GatewayProcess) -> None:
-    """A refused client may send its body for a while after its request has ended."""
+    """After its request has ended, a refused client may still send its body for a while."""
     fields = [("Content-Length", "1000000"), ("X-Request-Id", "lingers")]
     with Connection(gateway.port) as connection:
         connection.send(request_bytes("POST", "/api/devices", fields))

@@ -56,7 +56,7 @@ def test_refusals_reach_clients_that_are_still_sending(
     gateway: GatewayProcess, upstream: ScriptedUpstream, authority: Authority
 ) -> None:
     assert [upload(gateway, authority) for _ in range(20)] == [401] * 20
-    # The service refuses these while they are being sent.
+    # The service refuses these uploads while they are being sent.
     upstream.reads_bodies = False
     upstream.answers(b"HTTP/1.1 422 X\r\nContent-Length: 0\r\n\r\n", keep=False)
     assert [upload(gateway, authority, bearer()) for _ in range(20)] == [422] * 20
@@ -95,7 +95,7 @@ def test_both_directions_at_the_same_time(
     body, got = os.urandom(8 * MIB), bytearray()
     with connected(gateway, authority) as sock:
         sock.sendall(request_bytes("POST", "/api/devices", [bearer(), ("Content-Length", str(len(body)))]))
-        # One thread, as OpenSSL connections are not thread-safe.
+        # Sending and receiving share one thread, as OpenSSL connections are not thread-safe.
         sock.setblocking(False)
         sent = 0
         deadline = time.monotonic() + 30

@@ -1,4 +1,4 @@
-"""Services that send arbitrary bytes on reused connections: each request gets its own response or an error."""
+"""Services send arbitrary bytes on reused connections. Each request must get its own response or an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The connection pool of a service: its size, its reuse, and that each worker has its own."""
+"""The connection pool of a service: its size, its reuse, and that each worker has its own pool."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""consume_limits.lua and algorithms.py decide alike, for any limit, counter and time."""
+"""consume_limits.lua and algorithms.py make the same decisions, for any limit, counter and time."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_redis_decides_as_the_process_does(
     first = milliseconds(admin)
     results = counters.consume(checks, dry_run=not consume)
     last = milliseconds(admin)
-    # Redis decided at one of these milliseconds.
+    # Redis made its decision at one of these milliseconds.
     assert any(results == expected_at(now, checks, states, consume) for now in range(first, last + 1)), (
         results,
         [expected_at(now, checks, states, consume) for now in (first, last)],

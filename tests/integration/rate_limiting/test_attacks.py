@@ -16,7 +16,7 @@ from tests.support.upstream import ScriptedUpstream
 
 numbers = count(1)
 ODD_PLANS = ('p"x', "back\\slash", "é€", "a\nX-Injected: 1", "a\x1b\x7f", "50%")
-# An Item and a List whose values are strings (RFC 8941 3.1, 3.3.3).
+# The names in RateLimit (an Item) and in RateLimit-Policy (a List) are strings (RFC 8941 3.1, 3.3.3).
 NAME = r'"(?:[ !#-\[\]-~]|\\["\\])*"'
 RATE_LIMIT = re.compile(rf"{NAME};r=[0-9]+;t=[0-9]+")
 POLICIES = re.compile(rf"{NAME};q=[0-9]+;w=[0-9]+(, {NAME};q=[0-9]+;w=[0-9]+)*")

@@ -127,7 +127,7 @@ def test_a_limit_by_route_applies_to_all_callers_together(gateway: GatewayProces
 def test_costs(gateway: GatewayProcess) -> None:
     who = bearer(fresh(), tenant=fresh())
     assert gateway.get("/api/livestreams/costly", who).value("X-RateLimit-Remaining") == "1"
-    # A request of cost 2 does not pass, one of cost 1 does.
+    # A request of cost 2 is refused, but one of cost 1 still passes.
     assert gateway.get("/api/livestreams/costly", who).status == 429
     assert statuses(gateway, "/api/livestreams", 2, who) == {200: 1, 429: 1}
     free = gateway.get("/api/livestreams/free", who)
@@ -236,7 +236,7 @@ def test_a_request_is_one_redis_command(gateway: GatewayProcess, server: RedisSe
 
 
 def table(text: str) -> dict[str, list[str]]:
-    """The rows of `flask quota` by the names of the limits: USED, OF and RESET IN."""
+    """The values USED, OF and RESET IN of each row that `flask quota` prints, by the name of the limit."""
     lines = text.splitlines()
     starts = [lines[0].index(word) for word in ("USED", "OF", "RESET")]
     return {

@@ -1,4 +1,4 @@
-"""RedisCounters: the same results as LocalCounters, in one round trip, and every key expires."""
+"""RedisCounters gives the same results as LocalCounters, needs one round trip, and lets every key expire."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gateway.rate_limiting.redis_counters import PREFIX, RedisCounters
 from gateway.redis.client import MAX_CONNECTIONS, SharedRedis
 from tests.support.redis import FalseRedis, RedisServer, calls_of
 
-# A window so long that no test reaches its end.
+# This window is so long that no test reaches its end.
 AGE = 10 * 365 * 86400
 TIMEOUT_SECONDS = 0.1
 

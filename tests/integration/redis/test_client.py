@@ -34,7 +34,7 @@ def server() -> Iterator[Node]:
         stack.callback(node.end)
         node.start()
         wait_until(node.answers, "the server answers")
-        # Redis refuses commands about keys without the prefix.
+        # Redis refuses all commands that name keys without the prefix.
         rights = ["on", ">a-secret", "resetchannels", f"~{PREFIX}gateway:*", "+@all", "-@dangerous"]
         node.ask("ACL", "SETUSER", "shop", "reset", *rights)
         yield node
@@ -47,7 +47,7 @@ def settings(module_upstream: ScriptedUpstream) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def secrets(tmp_path_factory: pytest.TempPathFactory, server: Node) -> Path:
-    """A folder of secrets, as container platforms mount it."""
+    """A folder of secrets in the form in which container platforms mount it."""
     folder = tmp_path_factory.mktemp("secrets")
     (folder / "redis").write_text(f"redis://shop:a-secret@127.0.0.1:{server.port}/0\n")
     (folder / "jwt").write_text(f"{SECRET}\n")
@@ -74,7 +74,8 @@ def run_flask(*words: str, settings: dict[str, Any], environ: dict[str, str]) ->
 def test_all_keys_have_the_prefix(
     sharing: GatewayProcess, server: Node, settings: dict[str, Any], environ: dict[str, str]
 ) -> None:
-    """Counters, documents, status and revocations: the gateway's Redis user has no permission for other keys."""
+    """Applies to counters, documents, status and revocations: the gateway's Redis user has no permission for other
+    keys."""
     assert sharing.get("/api/devices", bearer(sub="ada")).value("X-RateLimit-Remaining") == "999999"
     sharing.get("/openapi.json")
     run_flask("revoke", "--sub", "bob", settings=settings, environ=environ)
@@ -97,7 +98,7 @@ def test_each_prefix_has_its_own_counters(server: Node) -> None:
     for _ in range(2):
         assert one.consume([LimitCheck("ada", 2, 86400)])[0].passed
     assert other.consume([LimitCheck("ada", 2, 86400)])[0].passed
-    # Clearing the counters with one prefix keeps those with the other.
+    # Clearing all counters with one prefix leaves the counters with the other prefix.
     assert (one.clear_all(), other.clear_all()) == (1, 1)
 
 

@@ -35,7 +35,7 @@ from tests.support.upstream import ScriptedUpstream
 
 LIMIT = 30
 DAY = 86400
-# One service per dimension that limits can be counted by.
+# Each service counts its limits by another dimension.
 COUNTED_BY = {
     "principal": ["900/day"],
     "address": ["900/day by address"],
@@ -62,7 +62,8 @@ class Setting:
             wait_for_redis(gateway)
 
     def check_counting(self, subject: str | None = None) -> None:
-        """`subject` must not have been counted before."""
+        """Checks that the counts of all workers are exact. `subject` must be a caller who has not been counted
+        before."""
         check_counting(self.gateways, LIMIT, subject=subject)
 
     def counters(self) -> RedisCounters:
@@ -113,7 +114,7 @@ def test_many_callers_are_counted_exactly_on_all_nodes(setting: Setting) -> None
 
 
 def caller_key(subject: str) -> str:
-    """The partition key of limits that are counted by principal."""
+    """The partition key of a caller, for limits that are counted by principal."""
     return f"user::{subject}"
 
 
@@ -121,7 +122,7 @@ def test_keys_are_spread_over_the_nodes(setting: Setting) -> None:
     counters = setting.counters()
 
     def stored_keys() -> list[set[bytes]]:
-        # Without the workers' status, whose keys come and go.
+        # Excludes the workers' status, whose keys come and go.
         return [set(node.ask("KEYS", "*gateway:quota:*")) for node in setting.cluster.nodes]
 
     before = stored_keys()
@@ -244,11 +245,11 @@ def test_a_replica_takes_over_from_a_node_that_dies_under_load(setting: Setting)
 
 @contextmanager
 def partial_coverage(cluster: Cluster) -> Iterator[None]:
-    """Nodes serve their slots while other slots are not served, which is not Redis' default."""
+    """Makes nodes serve their own slots while other slots are not served, which is not Redis' default."""
     for node in cluster.running:
         node.ask("CONFIG", "SET", "cluster-require-full-coverage", "no")
     yield
-    # A failure that the nodes still know of would not be announced again.
+    # If a node still remembered this failure, it would not announce the next one.
     wait_until(lambda: all(knows_of_no_failure(node) for node in cluster.running), "all nodes are well")
     for node in cluster.running:
         node.ask("CONFIG", "SET", "cluster-require-full-coverage", "yes")
@@ -260,7 +261,7 @@ def knows_of_no_failure(node: Node) -> bool:
 
 
 def callers_of(cluster: Cluster, node: Node, count: int) -> list[str]:
-    """Subjects whose counters are on the node."""
+    """Callers whose counters are on this node."""
     subjects: list[str] = []
     while len(subjects) < count:
         subject = fresh_subject()
@@ -271,7 +272,7 @@ def callers_of(cluster: Cluster, node: Node, count: int) -> list[str]:
 
 @pytest.mark.parametrize("how", ["killed", "hung"])
 def test_a_dead_node_affects_only_its_own_callers(setting: Setting, how: str) -> None:
-    """All other callers are counted exactly by all workers together, and revocations of their tokens apply."""
+    """All other callers are still counted exactly by all workers together, and revocations of their tokens apply."""
     dead, *others = setting.cluster.running
     own = callers_of(setting.cluster, dead, 2)
     rest = [subject for node in others for subject in callers_of(setting.cluster, node, 2)]
@@ -290,7 +291,8 @@ def test_a_dead_node_affects_only_its_own_callers(setting: Setting, how: str) ->
         assert load.statuses.keys() <= {200, 429}
         dead.start() if how == "killed" else dead.resume()
         wait_until(lambda: serves(dead), "the node is back")
-    # Each of the three workers counts its share; of the gateway with two workers, only one may have been used.
+    # While the node was dead, each of the three workers counted its share. A caller may have met only one of the two
+    # workers of a gateway.
     assert all(LIMIT <= answer[200] <= 2 * LIMIT and answer.keys() <= {200, 429} for answer in answers)
     setting.wait_for_recovery()
     for subject in callers_of(setting.cluster, dead, 2):

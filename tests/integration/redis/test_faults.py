@@ -34,7 +34,7 @@ def fresh_subject() -> str:
 
 
 def ask(gateway: GatewayProcess, data: bytes) -> Reply:
-    """One response. Fails the test if it does not arrive in time."""
+    """Sends a request and returns the response. Fails the test if it does not arrive in time."""
     with Connection(gateway.port, ANSWER_SECONDS) as connection:
         connection.send(data)
         return connection.reply()
@@ -45,7 +45,7 @@ def get(gateway: GatewayProcess, target: str, *fields: tuple[str, str]) -> Reply
 
 
 def burst(gateway: GatewayProcess, tries: int = LIMIT + 4) -> list[Reply]:
-    """Responses to requests of one new principal."""
+    """Sends requests of one new principal. Returns the responses."""
     subject = fresh_subject()
     return [get(gateway, "/api/devices", bearer(subject)) for _ in range(tries)]
 
@@ -61,7 +61,7 @@ def state(gateway: GatewayProcess) -> str:
 
 @dataclass
 class Gateways:
-    """One gateway per value of on_redis_failure, and their Redis."""
+    """Three gateways, one for each value of on_redis_failure, and the Redis that they share."""
 
     server: RedisServer
     local: GatewayProcess
@@ -72,7 +72,7 @@ class Gateways:
         return iter((self.local, self.open, self.closed))
 
     def check_failing(self) -> None:
-        """Redis fails: each gateway applies its on_redis_failure and continues to serve."""
+        """Checks that each gateway applies its on_redis_failure and continues to serve while Redis fails."""
         statuses = Counter(reply.status for reply in burst(self.local))
         # Each worker counts its share; the kernel chooses which worker gets a connection.
         assert statuses.keys() <= {200, 429}
@@ -259,14 +259,14 @@ def test_revocations_apply_while_redis_refuses_writes(gateways: Gateways, name: 
             assert state(gateway) == "down"
             assert get(gateway, "/api/free", bearer(fresh_subject(), jti=token)).status == 401
     gateways.wait_for_recovery()
-    # One late response on a busy machine is not a failure of this test.
+    # A late response of Redis on a busy machine must not fail this test.
     timeouts = [line for gateway in gateways for line in gateway.output().splitlines() if "Timeout" in line]
     now = [line for gateway in gateways for line in gateway.output().splitlines() if "can't be seen" in line]
     assert now == unseen or timeouts
 
 
 def broken_connections(gateways: Gateways) -> list[str]:
-    """The failures that the gateways logged, without the timeouts of a busy machine."""
+    """The failures that the gateways logged, except for timeouts, which a busy machine can cause."""
     lines = [line for gateway in gateways for line in gateway.output().splitlines()]
     return [line for line in lines if "Redis fails (" in line and "Timeout" not in line]
 

@@ -165,7 +165,7 @@ def test_unparsable_errors_without_multiplexing(relay: Relay) -> None:
     shared.close()
 
 
-# In their own processes, because the tests' process is not patched by gevent.
+# These scripts run in their own processes, because the tests' process is not patched by gevent.
 SCRIPT = """
 from gevent import monkey; monkey.patch_all()
 import gevent, sys, time

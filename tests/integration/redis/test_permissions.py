@@ -1,4 +1,5 @@
-"""The permissions (ACL) that a gateway's user in Redis needs, as docs/rate-limits.md lists them, and no others."""
+"""docs/rate-limits.md lists the permissions (ACL) that a gateway's user in Redis needs. These are enough, and none is
+superfluous."""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ from tests.support.redis_sets import MASTER, Cluster
 
 USER = "on >a-secret resetchannels".split()
 KEYS = ["~gateway:*"]
-# In a cluster the keys begin with the hash tag.
+# In a cluster all keys begin with a hash tag.
 CLUSTER_KEYS = ["~{*}gateway:*"]
 # GET, SET and TIME are called by the script.
 COUNTING = "+evalsha +eval +get +set +time".split()

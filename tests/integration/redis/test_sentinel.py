@@ -99,7 +99,7 @@ def test_the_master_dies_under_load(setting: Setting) -> None:
     flask("revoke", "--jti", "token-1", environ={"REDIS_URL": setting.servers.url})
     assert statuses_of(setting.gateways, token) == [401, 401]
     assert statuses_of(setting.gateways, other) == [200, 200]
-    # It comes back as a master, until the sentinels make it a replica some ten seconds later.
+    # The old master comes back as a master. The sentinels would make it a replica some ten seconds later.
     old.start()
     wait_until(old.answers, "the old master answers")
     setting.check_counting()

@@ -87,7 +87,7 @@ def test_gateways_share_counters_and_revocations(
     assert failures(gateways) == 0
 
 
-# In its own process, because the tests' process is not patched by gevent.
+# This runs in its own process, because the tests' process is not patched by gevent.
 SHARED_CONNECTION = """
 from gevent import monkey; monkey.patch_all()
 import gevent, sys
@@ -141,7 +141,8 @@ def test_servers_without_a_trusted_certificate_are_refused(
     ):
         with pytest.raises(FAILURES):
             passes(url)
-    # With ssl_ca_certs, the system's authorities are not trusted. (They are loaded once per process.)
+    # With ssl_ca_certs the system's authorities must not be trusted. The cache is cleared because they are loaded once
+    # per process.
     make_context.cache_clear()
     monkeypatch.setenv("SSL_CERT_FILE", str(authority.ca_file))
     with pytest.raises(FAILURES):

@@ -197,7 +197,7 @@ def test_protected_documents_require_a_valid_token(varied: GatewayProcess) -> No
         assert refused.value("WWW-Authenticate") == "Bearer"
         assert varied.get(path, bearer(exp=1)).value("X-Gateway-Error") == "invalid_token"
         assert varied.get(path, bearer()).status == 200
-    # They contain nothing but files of the package.
+    # These paths need no token, as their responses contain only files of the package.
     assert [varied.get(path).status for path in free] == [200] * 3
 
 
@@ -237,7 +237,8 @@ def test_the_pages_link_to_each_other(plain: GatewayProcess) -> None:
 
 
 def test_a_final_slash_redirects_to_the_page(plain: GatewayProcess) -> None:
-    # The links of the page are relative, for use behind a path prefix; with a final slash they would be wrong.
+    # The links of the page are relative, so that they work behind a path prefix. After a final slash they would be
+    # wrong.
     reply = plain.get("/docs/")
     assert (reply.status, reply.value("Location"), reply.body) == (308, "../docs", b"")
 
@@ -265,7 +266,7 @@ class TestUndocumented:
         return [(method, path, gateway.request(method, path, [bearer()]).status) for method, path, _ in self.REQUESTS]
 
     def test_refused(self, varied: GatewayProcess, lasting: Documented) -> None:
-        # Hidden operations count as documented.
+        # A hidden operation counts as documented, so requests for it pass.
         varied.wait_until(lambda: varied.request("POST", "/api/devices", [bearer()]).status == 404, "know the document")
         before = len(lasting.upstream.requests)
         assert self.ask_all(varied) == list(self.REQUESTS)

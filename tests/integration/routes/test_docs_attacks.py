@@ -32,7 +32,7 @@ def document_with(*paths: str, **more: Any) -> dict[str, Any]:
 
 
 class Service:
-    """Serves `document`, with these headers, at /NAME.json of the upstream."""
+    """Serves `document` with the configured headers at /NAME.json of the upstream."""
 
     def __init__(self, upstream: ScriptedUpstream, name: str = "devices") -> None:
         self.upstream = upstream

@@ -173,7 +173,7 @@ def test_a_killed_worker_disappears_and_its_counts_stay(
         gateway = start_with(start_gateway, module_upstream.url, redis, workers=1)
         for _ in range(5):
             assert gateway.get("/api/devices", bearer()).status == 200
-        # Waits until their time slot has ended and is published.
+        # Waits until the time slot of these requests has ended and is published.
         gateway.wait_until(lambda: bool(redis.ask("KEYS", f"{PREFIX}slots:*")) and history(redis) == 5, "share it")
         (pid,) = gateway.worker_pids()
         os.kill(pid, signal.SIGKILL)
@@ -230,7 +230,7 @@ def test_garbage_in_redis_is_ignored(shared: GatewayProcess, server: RedisServer
         assert status(shared)["is_whole"]
         wrong_type(client, f"{PREFIX}now:garbage:0")
         assert status(shared)["is_whole"]
-        # Now the index has another type.
+        # Now the key of the index has another type.
         wrong_type(client, f"{PREFIX}workers")
         shared.wait_until(lambda: not status(shared)["is_whole"], "notice")
         assert status(shared)["redis"]["state"] == "ok"

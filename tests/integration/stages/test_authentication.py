@@ -1,4 +1,4 @@
-"""Which requests pass authentication, and which identity headers services get: only those of the gateway."""
+"""Which requests pass authentication, and which identity headers services receive: only those that the gateway sets."""
 
 from __future__ import annotations
 
@@ -273,7 +273,8 @@ def test_identity_headers_do_not_stay_on_the_connection(gateway: GatewayProcess,
 
 
 def spellings(name: str) -> set[str]:
-    """Spellings of the name: both separators, several cases, and characters that some servers read as a separator."""
+    """Spellings of a header name: with both separators, in several cases, and with characters that some servers read as
+    a separator."""
     first, second, third = name.split("-")
     separated = [f"{first}{one}{second}{other}{third}" for one in "-_" for other in "-_"]
     odd = {f"{first}{one}{second}{one}{third}" for one in ".!#$%&'*+^`|~"}
@@ -426,7 +427,8 @@ def strict_gateway(
     module_upstream: ScriptedUpstream,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> GatewayProcess:
-    """RS256 with a public key, issuer and audience; devices requires scopes, livestreams is public."""
+    """A gateway that verifies RS256 with a public key, an issuer and an audience. The service `devices` requires
+    scopes, `livestreams` is public."""
     file = tmp_path_factory.mktemp("keys") / "issuer.pem"
     file.write_bytes(public_pem(rsa_key()))
     configuration = four_services(module_upstream.url)
@@ -483,7 +485,7 @@ def test_issuer_and_audience_are_checked(strict_gateway: GatewayProcess, upstrea
 
 
 def missing_scopes(reply: Reply) -> list[str]:
-    """The scopes that a 403 names; the problem document, its detail and the challenge name the same ones."""
+    """The missing scopes of a 403. Its problem document, the detail and the challenge must name the same scopes."""
     assert is_refused(reply, 403, "insufficient_scope")
     missing: list[str] = reply.json()["missing_scopes"]
     assert reply.json()["detail"] == f"missing: {' '.join(missing)}"
@@ -599,7 +601,7 @@ def test_eddsa_from_end_to_end(
 
 
 def logged_tokens() -> list[str]:
-    """Tokens of all kinds that no other test sends."""
+    """Tokens of all kinds. No other test sends them, so the log can be searched for them."""
     return [
         signed("log@example.com"),
         signed("log@example.com", exp=1),
@@ -611,7 +613,7 @@ def logged_tokens() -> list[str]:
 
 
 def output_after(gateway: GatewayProcess, request_id: str) -> str:
-    """The gateway's output, once it has the log lines of all earlier requests."""
+    """Waits until the gateway has logged all earlier requests. Returns its output."""
     gateway.get("/api/devices", ("X-Request-Id", request_id))
     gateway.wait_for_log(lambda line: line["request_id"] == request_id)
     return gateway.output()

@@ -60,7 +60,7 @@ def test_a_clients_own_authorization_is_forwarded_unchanged(
     assert gateway.get("/api/devices", sent, cookie(signed("eve"))).status == 200
     (received,) = upstream.requests
     assert (received.values("Authorization"), received.values("X-User-Subject")) == ([sent[1]], ["bob"])
-    # On a public route an invalid token is dropped, too.
+    # On a public route another scheme than Bearer is forwarded unchanged, although the cookie has a valid token.
     assert gateway.get("/open", ("Authorization", "Basic YTpi"), cookie(signed())).status == 200
     assert upstream.requests[-1].values("Authorization") == ["Basic YTpi"]
 

@@ -1,4 +1,4 @@
-"""CORS: which pages of other origins may read responses. Every response has the CORS headers of the gateway only."""
+"""CORS: which pages of other origins may read responses. All CORS headers of a response are the gateway's own."""
 
 from __future__ import annotations
 

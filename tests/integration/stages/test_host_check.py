@@ -1,4 +1,4 @@
-"""The Host header: its syntax, its precedence, what services get of it, and which hosts are served."""
+"""The Host header: its syntax, its precedence, what services receive of it, and which hosts are served."""
 
 from __future__ import annotations
 
@@ -226,7 +226,7 @@ def test_a_refused_head_request_gets_no_body(gateway: GatewayProcess) -> None:
     [
         ("api.example.com", "web.example.com", True),
         ("api.example.com", "evil.com", False),
-        # A page whose name resolves to the gateway can set any header but Host.
+        # The hostile page has a name that resolves to the gateway (DNS rebinding). It can set any header but Host.
         ("evil.com", "api.example.com", False),
     ],
 )

@@ -1,4 +1,4 @@
-"""Every error response of the gateway: a problem document without internals, and one line in the log."""
+"""Every error response of the gateway is a problem document that shows no internals, and has one line in the log."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def fresh_subject() -> str:
 
 
 def logged(gateway: GatewayProcess, request_id: str) -> dict[str, Any]:
-    """The line of the request in the access log."""
+    """The access log line of this request."""
     return gateway.wait_for_log(lambda line: line["request_id"] == request_id)
 
 
@@ -73,7 +73,7 @@ def gateway(start_gateway: Callable[..., GatewayProcess], module_upstream: Scrip
     return start_gateway(settings, workers=1)
 
 
-# Error codes and statuses, with the targets and headers that cause them.
+# Each error code with its status, and a target and headers that cause it.
 CAUSES: list[tuple[str, int, str, list[tuple[str, str]]]] = [
     ("bad_path", 400, "/api/devices/%2e%2e/x", []),
     ("bad_path", 400, "/api/devices/a%2fb", []),
@@ -137,7 +137,7 @@ def forbidden_words(gateway: GatewayProcess, module_upstream: ScriptedUpstream) 
 
 
 def check_document(reply: Reply, code: str, status: int) -> dict[str, Any]:
-    """The problem document of the reply, whose members are checked."""
+    """Checks the members of the problem document in the reply. Returns the document."""
     document = reply.json()
     extra = {"violated-policies"} if code == "quota_exceeded" else set()
     extra |= {"missing_scopes"} if code == "insufficient_scope" else set()
@@ -395,7 +395,7 @@ def test_a_path_cannot_forge_a_log_line(gateway: GatewayProcess, target: str) ->
         answer = connection.rest()
     assert re.match(rb"HTTP/1.1 40[04] ", answer), answer
     line = logged(gateway, request_id)
-    # The parts of an unparsable message are unknown.
+    # If a message can't be parsed, its parts are unknown.
     shown = "" if b"the message is malformed" in answer else target
     assert line["path"] == (shown if len(shown) <= 512 else shown[:512] + "…")
     lines = gateway.output().splitlines()
@@ -450,7 +450,7 @@ def test_a_404_names_the_path(gateway: GatewayProcess, method: str, target: str,
 
 
 def test_a_hidden_path_gets_the_same_404_as_a_missing_one(gateway: GatewayProcess) -> None:
-    """The response to /metrics tells a page of another origin nothing."""
+    """A page of another origin must not learn from the response to /metrics that it exists."""
     hidden, missing = (
         json.loads(gateway.get(path, ("Origin", "https://a.example")).body) for path in ("/metrics", "/metricsx")
     )

@@ -255,7 +255,7 @@ def test_a_routes_limit_replaces_the_default(gateway: GatewayProcess, upstream: 
     assert replies[3].json()["violated-policies"] == ["auth.login_post"]
     assert 1 <= int(replies[3].value("Retry-After") or "") <= 120
     assert call_from(gateway, fresh_address(), "/api/auth/login", method="POST").status == 200
-    # The anonymous limit was not charged, and the other method is another route.
+    # The anonymous limit was not charged. GET is another route than POST, so its counter has not been used.
     other = call_from(gateway, here, "/api/auth/login")
     assert (other.status, other.value("X-RateLimit-Remaining")) == (401, str(ANONYMOUS - 1))
 

@@ -1,4 +1,4 @@
-"""A name server that hangs delays only the requests that need it, up to their deadline."""
+"""A name server that hangs delays only those requests that need it, and these only up to their deadline."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_a_lookup_beyond_the_deadline_is_a_504_and_does_not_delay_other_services
     assert hangs_while.exists()
     hangs_while.unlink()
     gateway.wait_until(lambda: gateway.get("/slow").status == 200, "reach it")
-    # The first address neither accepts nor refuses; the second one is tried long before the deadline.
+    # The first address neither accepts nor refuses connections. The second one is tried long before the deadline.
     with socket.socket() as listener:
         listener.bind(("127.0.0.2", upstream.port))
         filling = deafen(listener)

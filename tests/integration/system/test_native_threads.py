@@ -1,4 +1,4 @@
-"""Work in native threads beside the greenlets that serve requests."""
+"""Work in native threads, beside the greenlets that serve requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A worker that runs out of descriptors during requests does not blame its services."""
+"""If a worker runs out of descriptors during requests, this does not count as a failure of its services."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def gateway(start_gateway: Callable[..., GatewayProcess], module_upstream: Scrip
 
 @contextmanager
 def descriptors(pid: int, free: int) -> Iterator[None]:
-    """Limits how many more descriptors the process can open."""
+    """Limits how many more descriptors the process can open until the `with` block ends."""
     taken = {int(entry.name) for entry in Path(f"/proc/{pid}/fd").iterdir()}
     limit = next(islice((number for number in count() if number not in taken), free, None))
     before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
@@ -69,7 +69,7 @@ def test_waiting_without_a_descriptor_is_no_failure_of_the_service(
 
     with Connection(gateway.port) as connection:
         connection.send(request_bytes("GET", "/api/slow"))
-        # The connection to the upstream stays open, and the request uses it.
+        # This opens the connection to the upstream, which the next request reuses.
         assert connection.reply().status == 200
         upstream.reads_bodies, upstream.script = False, slow
         with descriptors(worker, free):
@@ -104,6 +104,6 @@ def test_a_response_is_cut_if_no_descriptor_is_left_for_its_rest(
     line = gateway.wait_for_log(lambda line: line["request_id"] == "paused")
     assert (line["status"], line["error"]) == (200, "upstream_aborted")
     assert line["cause"].startswith("Overloaded")
-    # The truncated response is not counted as a failure of the service.
+    # The truncated response is not counted as a failure of the service, so the breaker stays closed.
     upstream.reset()
     assert gateway.get("/api/slow").status == 200

@@ -1,4 +1,4 @@
-"""Gauges describe the living workers, summed, and none that has ended."""
+"""Gauges are the sum over all living workers, without those that have ended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metrics: correct over all workers, and only for operators."""
+"""Metrics are correct over all workers, and only operators can read them."""
 
 from __future__ import annotations
 

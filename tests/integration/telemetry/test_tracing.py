@@ -76,7 +76,7 @@ def traced(
 
 
 def parents(request: Request) -> tuple[str, str, str]:
-    """Trace id, parent id and flags that the upstream received."""
+    """The trace id, parent id and flags in the traceparent that the upstream received."""
     (value,) = request.values("Traceparent")
     match = re.fullmatch("00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})", value)
     assert match is not None, value
@@ -88,7 +88,7 @@ def new_trace(number: int) -> str:
 
 
 def trace_of(collector: Collector, trace_id: str) -> tuple[Received, list[Received]]:
-    """The server span, which is exported last, and its child spans."""
+    """Waits for the spans of a trace. Returns the server span, which is exported last, and its child spans."""
 
     def servers() -> list[Received]:
         return [span for span in collector.of(trace_id) if span.kind == "server"]
@@ -181,7 +181,7 @@ def test_without_propagate_trace_headers_are_forwarded_unchanged(
         ("GET ws/device/s3cr3t HTTP/1.1", ""),
         # A request target should contain no password, but some clients send one.
         ("GET http://ada:s3cr3t@gateway.test/x HTTP/1.1", "http://**********@gateway.test/x"),
-        # Other paths are shown unchanged.
+        # All other paths are shown unchanged.
         ("GET /ws/device HTTP/1.1", "/ws/device"),
         ("GET /api/ws/device/token HTTP/1.1", "/api/ws/device/token"),
     ],
@@ -250,7 +250,7 @@ def test_the_spans_of_a_request(traced: GatewayProcess, upstream: ScriptedUpstre
     assert not any(span.is_error for span in (server, quota, call))
     assert {span.state for span in (server, quota, call)} == {"a=1"}
     assert server.resource["service.name"] == "gateway"
-    # The upstream's parent is the span of the attempt.
+    # The upstream's parent is the span of the attempt that reached it.
     assert parents(upstream.only) == (TRACE_ID, call.span_id, "01")
     assert upstream.only.values("Tracestate") == ["a=1"]
     assert "secret" not in repr(collector.spans)

@@ -1,4 +1,4 @@
-"""Workers count in files that their successors continue, while others read them."""
+"""Workers count in files. A worker continues the files of an ended one, while other workers read them."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_an_unreadable_file_of_an_ended_worker_is_deleted(
 def test_a_file_that_has_just_been_created_is_read_once_it_has_content(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # On a busy machine the worker may need longer to start than a scrape waits.
+    # The scrape tries many times, because on a busy machine the other process may need longer than usual to start.
     monkeypatch.setattr(registry, "SCRAPE_ATTEMPTS", 10_000)
     in_worker(count, "0").join()
     in_worker(count, "1").join()
@@ -149,7 +149,8 @@ def test_a_file_that_has_just_been_created_is_read_once_it_has_content(
     file.write_bytes(b"")
     here, there = FORK.Pipe()
     scraper = in_worker(lambda: there.send(samples()["seen_total"]), "2")
-    # In one step: between its creation and the first count, a file of a worker rightly has no samples.
+    # The file gets its content in one step. A file that has been created but not counted in yet would rightly have no
+    # samples.
     complete.replace(file)
     assert here.poll(30), "the scraper failed"
     assert here.recv() == 2

@@ -103,7 +103,7 @@ def test_the_documented_dependency_accepts_only_tokens_of_the_gateway(
     start_gateway: StartGateway, tmp_path: Path
 ) -> None:
     (snippet,) = blocks(PAGES["docs/tokens.md"], "python")
-    # The service needs the gateway's address, and the gateway the service's.
+    # The service needs the address of the gateway, and the gateway needs the address of the service.
     holder = start_gateway(SIGN, workers=1)
     source = snippet.replace("http://127.0.0.1:8000", f"http://127.0.0.1:{holder.port}")
     assert source != snippet

@@ -68,7 +68,7 @@ def trusting(
 def refreshing(
     start_gateway: StartGateway, module_upstream: ScriptedUpstream, issuers: dict[str, Issuer]
 ) -> GatewayProcess:
-    """A gateway that refreshes its issuers' keys all the time."""
+    """A gateway that refreshes the keys of its issuers without a pause."""
     trusted = [source(issuers[name]) for name in ("withdrawing", *FAILURES)]
     return gateway_for(start_gateway, module_upstream, {"issuers": trusted, "jwks_refresh_seconds": 1})
 
@@ -172,7 +172,7 @@ def test_503_until_the_first_key_is_loaded(
     assert reply.value("Retry-After") == "1"
     assert gateway.get("/readyz").status == 503
     assert code(gateway.get("/api/devices")) == (401, "missing_token")
-    # Routes without token still work.
+    # Routes that need no token still work.
     assert (
         gateway.request("POST", "/api/auth/login", [("Authorization", f"Bearer {issuer.token('one')}")]).status == 200
     )
@@ -263,7 +263,7 @@ def test_several_issuers_are_bound_to_their_keys(trusting: GatewayProcess, issue
         signed(key=secret),
     ):
         assert code(ask(trusting, refused)) == (401, "invalid_token")
-    # The same subject of two issuers has two counters.
+    # Two issuers may use the same subject. Each has its own counter.
     first, second = (
         ask(trusting, token) for token in (one.token("known", sub="x"), signed("x", key=secret, iss=LEGACY["issuer"]))
     )
@@ -276,7 +276,7 @@ def test_tokens_of_odd_but_valid_key_sets_are_accepted(
     """RFC 7517: `kid` is optional and need not be unique, and a key may be listed more than once."""
     rsa = issuer.add_key("rsa", "RS256")
     issuer.published += [rsa, {**rsa, "alg": "PS256", "use": None}]
-    # One id for keys of several types, and for two keys of one type.
+    # Keys of several types, and two keys of one type, share an id.
     for name, algorithm in [("ec", "ES256"), ("ed", "EdDSA"), ("second", "RS256")]:
         issuer.add_key(name, algorithm)["kid"] = "rsa"
     del issuer.add_key("nameless", "ES384")["kid"]

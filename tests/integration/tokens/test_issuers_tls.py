@@ -25,7 +25,7 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @pytest.fixture(scope="module")
 def start_issuer(authority: Authority) -> Iterator[Callable[..., Issuer]]:
-    """Starts issuers with certificates for these hosts; they stop at the end of the module."""
+    """Starts issuers with certificates for these hosts. They are stopped at the end of the module."""
     started: list[Issuer] = []
 
     def start(*hosts: str) -> Issuer:
@@ -47,7 +47,7 @@ OTHERS = {"other name": ["other.test"], "other address": ["127.0.0.2"], "only a 
 
 @pytest.fixture(scope="module")
 def issuers(start_issuer: Callable[..., Issuer]) -> Iterator[dict[str, Issuer]]:
-    """A valid issuer, and invalid ones by their error."""
+    """A valid issuer, and invalid ones by the name of their error."""
     clear = Issuer()
     clear.add_key("one")
     clear.jwks_url = clear.jwks_url.replace("http:", "https:")
@@ -65,7 +65,7 @@ def ask(
     authority: Authority,
     stranger: Authority,
 ) -> Callable[[str], tuple[int, str | None]]:
-    """Status and error code for a valid token of this issuer; the gateway has all issuers in its configuration."""
+    """Sends a valid token of this issuer to a gateway that trusts all issuers. Returns status and error code."""
     files = dict.fromkeys(issuers, str(authority.ca_file)) | {"stranger's authority": str(stranger.ca_file)}
     del files["no authority"]
     issuer_settings = [
@@ -137,7 +137,7 @@ def test_an_unusable_certificate_file_is_a_configuration_error(tmp_path: Path) -
 
 
 def settings_in_errors(jwt: dict[str, Any]) -> list[str]:
-    """The names of the settings that the errors name."""
+    """The names of the settings in these configuration errors."""
     with pytest.raises(ConfigurationError) as caught:
         make_issuers(JwtSettings.model_validate(jwt), float, float)
     return [line.partition(": can't be used: ")[0] for line in caught.value.errors]

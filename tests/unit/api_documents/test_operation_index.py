@@ -1,4 +1,5 @@
-"""Expressions of path templates match as the simple expression does, without its backtracking."""
+"""The regular expressions of path templates match the same paths as simpler expressions, but without their
+backtracking."""
 
 from __future__ import annotations
 

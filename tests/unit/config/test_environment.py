@@ -50,7 +50,7 @@ def places(found: Settings) -> tuple[str, str, int | None]:
 def test_the_variables_that_every_platform_knows(configured: Configured) -> None:
     environ = configured('redis_url = "redis://file"\n[server]\nbind = "127.0.0.1:1"\nworkers = 1\n')
     assert places(load_settings(environ)) == ("redis://file", "127.0.0.1:1", 1)
-    # PORT listens on all IPv4 addresses, as with gunicorn itself.
+    # With PORT the gateway listens on all IPv4 addresses, as gunicorn does.
     environ |= {"REDIS_URL": "redis://:pass@plain/0", "PORT": "2", "WEB_CONCURRENCY": "2"}
     assert places(load_settings(environ)) == ("redis://:pass@plain/0", "0.0.0.0:2", 2)
     environ |= {"GATEWAY_REDIS_URL": "unix:///o", "GATEWAY_SERVER__BIND": "[::1]:3", "GATEWAY_SERVER__WORKERS": "3"}

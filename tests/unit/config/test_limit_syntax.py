@@ -1,4 +1,4 @@
-"""Limits as they are written."""
+"""The syntax of limits."""
 
 from __future__ import annotations
 

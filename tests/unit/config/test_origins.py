@@ -1,4 +1,4 @@
-"""The recorded origin of each value."""
+"""Each value has a recorded origin: the file, a variable or the default."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The URL of Redis."""
+"""The syntax of the URL of Redis."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_redis_urls(url: str) -> None:
     ("url", "said"),
     [
         ("http://h", f"scheme must be one of {SCHEMES}, got 'http'"),
-        # redis-py refuses upper case, too.
+        # The scheme must be in lower case, because redis-py refuses upper case.
         ("REDIS://h", f"scheme must be one of {SCHEMES}, got 'REDIS'"),
         ("localhost:6379", "must be a URL like redis://host:6379/0, special characters in it written as %40"),
         ("redis://:pass word@h", "must be a URL like redis://host:6379/0, special characters in it written as %40"),

@@ -1,4 +1,4 @@
-"""Settings of a route."""
+"""Validation of the settings of a route."""
 
 from __future__ import annotations
 

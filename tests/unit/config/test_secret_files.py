@@ -1,4 +1,4 @@
-"""Secrets in files of their own."""
+"""Secrets that are read from their own files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Workers of the server."""
+"""The number of workers of the server."""
 
 from __future__ import annotations
 

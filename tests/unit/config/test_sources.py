@@ -1,4 +1,4 @@
-"""The sources of settings: the TOML file, and its order with the environment."""
+"""The sources of settings: the TOML file, and its precedence relative to the environment."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ def refusal_beyond_gunicorn(reading: Reading) -> str:
 
 
 def authority_of(uri: str) -> str | None:
-    """The authority of a target in absolute form."""
+    """The authority of a target in absolute form, if it has that form."""
     found = re.match("https?://([^/?]*)", uri, re.IGNORECASE)
     return found[1] if found else None
 

@@ -31,7 +31,7 @@ class Written:
         self.response = Response(self.request, near, CONFIG)
 
     def bytes(self) -> bytes:
-        """All bytes that have arrived."""
+        """All bytes that the client has received."""
         self.far.setblocking(False)
         try:
             return self.far.recv(1 << 20)

@@ -1,4 +1,4 @@
-"""Drift: where documents and configuration disagree."""
+"""Drift: differences between the documents of services and the configuration."""
 
 from __future__ import annotations
 

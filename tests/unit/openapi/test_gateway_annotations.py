@@ -35,7 +35,8 @@ SCHEMES = {
 def annotated(
     given: dict[str, Any], *, method: str = "get", facts: GatewayFacts = FACTS, **more: Any
 ) -> tuple[Any, Any]:
-    """The operation and the merged document, of a service with these settings and only this operation."""
+    """Annotates a service that has these settings and only this operation. Returns the operation and the merged
+    document."""
     of_document = {key: more.pop(key) for key in ("security", "version") if key in more}
     components = {"securitySchemes": SCHEMES} | more.pop("components", {})
     doc = document({PATH: {method: given}}, components=components, **of_document)

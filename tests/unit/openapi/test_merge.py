@@ -314,7 +314,7 @@ HOSTILE = (
 
 @functools.cache
 def hostile_documents() -> dict[str, dict[str, Any]]:
-    """Small documents, from which a careless merge would make huge ones."""
+    """Small documents that a careless merge would turn into huge ones."""
     names = [f"k{index}" for index in range(30_000)]
     schemes = {name: {"type": "apiKey", "in": "query", "name": "q"} for name in names}
     alternatives = operation(security=[{name: []} for name in names])

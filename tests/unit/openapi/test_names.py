@@ -39,7 +39,7 @@ def test_changed_names_are_valid_and_unique(given_names: list[str]) -> None:
     found = [made.assign(name, name) for name in given_names]
     assert len(set(found)) == len(found)
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+", name) for name in found)
-    # A valid name stays unchanged, whatever comes before it.
+    # A valid name stays unchanged, whatever names come before it.
     assert all(
         new == prefixed("s", old) for old, new in zip(given_names, found, strict=True) if re.fullmatch(r"[aB_.]+", old)
     )

@@ -1,4 +1,5 @@
-"""An operation's policy is the one that its requests get at run time, from Werkzeug with the application's rules."""
+"""An operation gets the policy that its requests get at run time. There, Werkzeug chooses it by the application's
+rules."""
 
 from __future__ import annotations
 

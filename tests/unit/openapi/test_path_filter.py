@@ -1,4 +1,4 @@
-"""Patterns of paths match as simple expressions do, without their backtracking."""
+"""Patterns of paths match the same paths as simple regular expressions, but without their backtracking."""
 
 from __future__ import annotations
 

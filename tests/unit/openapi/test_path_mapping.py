@@ -1,4 +1,4 @@
-"""The paths of a service are in the merged document as clients call them."""
+"""The merged document has the paths of a service in the form in which clients request them."""
 
 from __future__ import annotations
 

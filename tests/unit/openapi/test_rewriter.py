@@ -175,7 +175,7 @@ def test_values_that_look_like_references_stay_values() -> None:
         "const": value,
         "examples": [value],
         "example": value,
-        # In the value of an unknown keyword, references within the document are rewritten.
+        # In the value of an unknown keyword, only references within the document are rewritten.
         "x-a": value | {"$ref": "other"},
     }
     schema, result = schema_of({**literals, "properties": {"p": literals}}, {"A": {}})

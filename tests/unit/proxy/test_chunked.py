@@ -1,4 +1,4 @@
-"""The chunked coding, however its bytes are split."""
+"""The chunked coding is decoded correctly, however its bytes are split."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TRAILERS = st.lists(st.sampled_from([b"X-A: 1\r\n", b"Empty:\r\n"]), max_size=3)
 
 
 def decoded(pieces: list[bytes], limit: int = 1 << 16) -> tuple[list[bytes], ChunkDecoder]:
-    """The pieces of data that the decoder returns, fed one piece after another."""
+    """Feeds the decoder with these pieces, one after the other. Returns the pieces of data that it returns."""
     decoder, found = ChunkDecoder(RESPONSE_CHUNK_LINE), []
     for piece in pieces:
         decoder.feed(piece)

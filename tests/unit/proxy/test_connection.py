@@ -13,7 +13,7 @@ from gateway.proxy.timeouts import Timeouts
 
 
 def test_a_reset_reported_to_a_send_is_not_an_orderly_end_for_a_read() -> None:
-    """The system reports a reset once; a read after it sees an orderly end."""
+    """The system reports a reset once. If a send has reported it, the next read sees an orderly end."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         connection = UpstreamConnection(socket.create_connection(listener.getsockname(), 10))
         connection.begin_round_trip(None, Timeouts(10, 10, 10))

@@ -1,4 +1,4 @@
-"""Which request targets are accepted, and their decoded paths."""
+"""Which request targets are accepted, and to which path each is decoded."""
 
 from __future__ import annotations
 

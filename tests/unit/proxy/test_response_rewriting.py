@@ -126,7 +126,7 @@ def test_a_redirect_of_the_same_url_to_https_is_not_rewritten() -> None:
         ("/a/b", "", "../c", "/api/x/c"),
         ("/a/b", "", "../../../c/..", "/api/x/"),
         ("/a/b", "/v2", "../c/", "/api/x/c/"),
-        # A path of the service that looks like the prefix.
+        # The service itself has a path that looks like the prefix.
         ("/api/x/b", "", "c", "/api/x/api/x/c"),
     ],
 )
@@ -162,7 +162,7 @@ def test_the_prefix_is_restored_in_cookie_paths(value: str, base: str, prefix: s
 @example("/..")
 @example("/a/./")
 def test_dot_segments_are_removed_as_by_urljoin(path: str) -> None:
-    # urljoin drops empty segments.
+    # urljoin drops empty segments, so it can only be compared if there are none.
     if "//" not in path:
         assert urljoin("http://h/", path).removeprefix("http://h") == without_dot_segments(path)
 

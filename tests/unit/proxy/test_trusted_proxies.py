@@ -177,7 +177,7 @@ def test_forwarding_headers_agree_with_the_accepted_client_for_forwarded(hops: i
 
 
 def check_headers(client: ClientInfo, hops: int) -> None:
-    """All forwarding headers are valid and name the same client."""
+    """Checks that all forwarding headers are valid and name the same client."""
     addresses = value(client, "X-Forwarded-For").split(", ")
     elements = elements_of(value(client, "Forwarded"))
     assert elements is not None

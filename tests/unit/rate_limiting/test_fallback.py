@@ -208,7 +208,7 @@ def test_recovery(on_failure: str, caplog: pytest.LogCaptureFixture) -> None:
         assert setup.consume() == [FROM_REDIS]
         assert setup.consume() == [FROM_REDIS]
     assert setup.rate_limiter.state == "ok"
-    # One line for the failure and one for the recovery, however many requests there were.
+    # The log has one line for the failure and one for the recovery, however many requests there were.
     assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
     assert on_failure in caplog.records[0].getMessage()
 

@@ -157,7 +157,7 @@ def test_a_request_passes_after_retry_after_seconds_and_not_before(
         assert 0 < result.retry_after_seconds <= 2 * window_seconds
         clock.now = refused_at + result.retry_after_seconds - 0.001
         assert not counters.consume([check], dry_run=True)[0].passed
-        # Retry-After has whole seconds, rounded up.
+        # Retry-After is rounded up to whole seconds. After this time the request passes as well.
         clock.now = refused_at + math.ceil(result.retry_after_seconds)
         assert counters.consume([check], dry_run=True)[0].passed
         clock.now = refused_at + result.retry_after_seconds

@@ -12,7 +12,7 @@ import pytest
 from gateway.redis.client import FAILURES, SharedRedis
 from gateway.redis.cluster import ClusterClient
 
-# The reply to a command.
+# The reply to a command that the server accepts.
 OK = b"+OK\r\n"
 
 

@@ -24,7 +24,7 @@ NO_REQUEST = "in the last 15 minutes no request reached it and no health check p
     [
         ([NOT_CHECKED], 0, {}, None, "unknown", [NO_REQUEST]),
         ([UNKNOWN], 0, {}, None, "unknown", [NO_REQUEST]),
-        # Responses of the gateway itself say nothing about the service.
+        # Responses that come from the gateway itself say nothing about the service.
         ([NOT_CHECKED], 9, {"missing_token": 8, "quota_exceeded": 1}, 0.0, "unknown", None),
         ([A], 0, {}, None, "up", []),
         ([A, UNKNOWN], 0, {}, None, "up", []),

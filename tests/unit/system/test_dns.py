@@ -1,4 +1,4 @@
-"""Callers share the lookup of a name, but do not depend on a single lookup for long."""
+"""Callers share the lookup of a name, but no caller depends for long on a single lookup."""
 
 from __future__ import annotations
 

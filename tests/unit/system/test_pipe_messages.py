@@ -1,4 +1,4 @@
-"""Messages of several processes on one pipe are not mixed, whatever their size and the speed of the reader."""
+"""Messages of several processes on one pipe are not mixed, whatever their size is and however slowly they are read."""
 
 from __future__ import annotations
 

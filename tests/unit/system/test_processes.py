@@ -65,7 +65,7 @@ def test_stop_ends_the_child(tmp_path: Path) -> None:
     assert child.has_ended()
     with pytest.raises(ProcessLookupError):
         os.kill(child.pid, 0)
-    # A second call does nothing.
+    # Stopping the child again has no effect.
     child.stop()
 
 

@@ -1,4 +1,4 @@
-"""Connections to the first of several addresses that accepts one (RFC 8305)."""
+"""A name may have several addresses. The connection is made to the first one that accepts (RFC 8305)."""
 
 from __future__ import annotations
 
@@ -94,7 +94,8 @@ class TestSeveralAddresses:
     ) -> None:
         name += [deaf.address, good.address]
         self.connect()
-        # An attempt at the deaf address would now take until the deadline.
+        # The second connection must begin with the good address: an attempt at the deaf one would take until the
+        # deadline now.
         monkeypatch.setattr(tcp, "ATTEMPT_DELAY_SECONDS", 1000)
         assert self.connect() == good.socket.getsockname()
 

@@ -1,4 +1,4 @@
-"""Histograms whose values are counted later, in batches."""
+"""Histograms whose values are stored first and counted later, in batches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Redacted segments are never shown, however a client spells the path."""
+"""Redacted segments of a path are never shown, however a client spells the path."""
 
 from __future__ import annotations
 

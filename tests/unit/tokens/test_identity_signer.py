@@ -113,7 +113,7 @@ def test_each_kind_of_key_signs_with_its_own_algorithm(tmp_path: Path, key: Any,
 
 
 def test_the_key_id_is_the_thumbprint(tmp_path: Path) -> None:
-    # RFC 7638 3.1 has only the public part of its RSA key, so this is the OKP key of RFC 8037 A.3.
+    # RFC 7638 3.1 shows only the public part of its RSA key, so this test uses the OKP key of RFC 8037 A.3.
     key = ed25519.Ed25519PrivateKey.from_private_bytes(
         bytes.fromhex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60")
     )

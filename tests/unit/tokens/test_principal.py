@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from gateway.tokens.principal import granted_scopes, header_value, identity_headers
 
-# No deadline: the duration of an example means nothing on a busy machine.
+# There is no deadline, because the duration of an example means nothing on a busy machine.
 EXAMPLES = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 ANY_TEXT = st.text(st.characters(codec=None, categories=None))
-# Combinations of encodings, separators and blanks.
+# Texts that combine encodings, separators and blanks.
 TRICKY_TEXT = st.text(st.sampled_from(" %2053,;\"'\\\r\n\t\0\x7f\x80é€\ud83d\ude00😀aA"), max_size=12)
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | ANY_TEXT | TRICKY_TEXT,
@@ -25,7 +25,7 @@ JSON_VALUES = st.recursive(
 
 
 def is_one_field_value(value: str) -> bool:
-    """Printable ASCII that no parser trims or splits (RFC 9110 5.5)."""
+    """Whether a value is printable ASCII that no parser trims or splits (RFC 9110 5.5)."""
     return all(0x20 <= ord(char) <= 0x7E for char in value) and value == value.strip()
 
 

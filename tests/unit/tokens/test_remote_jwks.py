@@ -44,7 +44,7 @@ class Clock:
 
 
 class Provider:
-    """The function `load`: returns keys, raises a failure, or hangs."""
+    """The function `load` of a RemoteJwks. It returns keys, raises a failure, or hangs."""
 
     def __init__(self) -> None:
         self.keys: dict[str | None, PyJWK] = {"known": a_key()}
@@ -109,7 +109,7 @@ def eventually(condition: Callable[[], bool], seconds: float = 20) -> None:
 
 
 class Callers:
-    """Requests for keys, each in its own thread."""
+    """Requests keys, each in its own thread."""
 
     def __init__(self, keys: RemoteJwks) -> None:
         self._keys = keys
@@ -260,7 +260,7 @@ def test_the_wait_for_a_hanging_fetch_ends_for_all_callers_at_once(
     provider.hang()
     monkeypatch.setattr(remote_jwks, "UNKNOWN_KEY_SECONDS", 0.2)
     assert callers.ask(*(f"random-{number}" for number in range(50))) == ["unknown_key"] * 50
-    # A later caller in the same cooldown does not wait, although its timeout would allow it.
+    # A later caller in the same cooldown does not wait, although its own timeout would allow it to wait.
     clock.now += FOREVER + 1
     monkeypatch.setattr(remote_jwks, "UNKNOWN_KEY_SECONDS", FOREVER)
     assert callers.ask(*(f"random-{number}" for number in range(50))) == ["unknown_key"] * 50
@@ -522,7 +522,7 @@ def test_a_forked_process_keeps_its_keys_and_starts_its_own_thread(
         eventually(lambda: provider.loads == 2)
     child = os.fork()
     if child == 0:
-        # If the child waited for the parent's thread, it would hang.
+        # The test would hang here if the child waited for the thread of the parent, which it does not have.
         signal.alarm(10)
         try:
             provider.go_on()

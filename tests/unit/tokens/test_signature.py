@@ -1,4 +1,4 @@
-"""CompactJWT: tokens get the same result, and the same reason, whether their header is cached or not."""
+"""CompactJWT: a token gets the same result and the same reason, whether its header is cached or not."""
 
 from __future__ import annotations
 

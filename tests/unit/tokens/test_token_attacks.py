@@ -50,7 +50,7 @@ ORDERS = {
 
 @cache
 def private_key(algorithm: str, number: int = 0) -> PrivateKeyTypes | str:
-    """A signing key; number 0 is the issuer's."""
+    """The signing key with this number. Number 0 is the issuer's key."""
     return (SECRET if number == 0 else SECRET[::-1]) if algorithm == "HS256" else new_key(algorithm)
 
 
@@ -123,7 +123,7 @@ EARLY = pytest.mark.parametrize("victim", [("HS256", False), ("RS256", True), ("
 @pytest.fixture(params=VICTIMS, ids=lambda one: f"{one[0]}-{'fetched' if one[1] else 'fixed'}")
 def victim(request: pytest.FixtureRequest) -> Iterator[Victim]:
     made = Victim(*request.param)
-    # The victim accepts a valid token, so tokens below are refused for their own errors.
+    # The victim accepts a valid token, so the tokens of the tests are refused only for their own errors.
     assert outcome(made.verifier(), made.token()) == "ada"
     yield made
     assert unasked == []

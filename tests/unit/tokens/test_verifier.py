@@ -461,7 +461,7 @@ def test_the_signature_is_checked_before_any_claim() -> None:
 
 
 def token_of(length: int) -> str:
-    """A valid token with exactly this many bytes."""
+    """A valid token with a size of exactly this many bytes."""
     for padding in range(length):
         found = token(padding="x" * (length * 3 // 4 - 200 + padding))
         if len(found) == length:
@@ -530,7 +530,7 @@ NAMES = st.sampled_from("alg typ kid crit b64 jku jwk sub exp nbf iat iss aud jt
 OBJECTS = st.dictionaries(NAMES | TEXT, JSON_VALUES, max_size=8)
 ENCODED = (OBJECTS | JSON_VALUES | st.binary(max_size=80)).map(segment)
 PARTS = ENCODED | st.text(string.printable, max_size=40) | TEXT
-# No deadline: the duration of an example means nothing on a busy machine.
+# There is no deadline, because the duration of an example means nothing on a busy machine.
 EXAMPLES = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 SHARED = verifier(max_token_bytes=65536)
 SHARED_TWO = verifier(secret=LONG_SECRET, algorithms=("HS256", "HS384"), issuer="i", audience=("a", "b"))
