@@ -175,7 +175,7 @@ def test_the_page_asks_for_a_token_if_documents_require_one(
     page.element("#token").send_keys(f"Bearer {signed('anyone')}")
     page.click("#token-form button")
     page.element(".opblock-summary-path", "/api/devices")
-    # The token also authorizes the operations, and there is only one place to enter it.
+    # The token that loads the document also authorizes the operations, so the page has only one place to enter it.
     page.element("button.authorize.locked")
     assert not page.driver.find_element("id", "token-form").is_displayed()
     assert not page.driver.find_element("id", "trouble").is_displayed()
@@ -188,7 +188,7 @@ def test_the_page_asks_for_a_token_if_documents_require_one(
 def test_the_page_shows_why_a_token_is_invalid(page: Browser, gateway: GatewayProcess) -> None:
     page.open(url(gateway))
     page.element(".opblock-summary-path", "/api/devices")
-    # There is one control for tokens.
+    # The page has only one control for tokens.
     assert not page.driver.find_element("id", "token-form").is_displayed()
     assert not page.driver.find_element("id", "forget").is_displayed()
     for token, why in [(signed("anyone", exp=1000), "the token has expired"), ("nonsense", "the token")]:

@@ -73,7 +73,7 @@ class Browser:
         return self.driver.find_element("tag name", "body").text
 
     def run(self, script: str) -> Any:
-        """Runs this body of an asynchronous function in the page, and returns its result."""
+        """Runs `script` in the page, as the body of an asynchronous function. Returns its result."""
         wrapped = f"const done = arguments[0]; (async () => {{ {script} }})().then(done, (e) => done('failed: ' + e));"
         return self.driver.execute_async_script(wrapped)
 

@@ -53,7 +53,7 @@ class Watch:
         self._began: float | None = None
 
     def switched(self, event: str, greenlets: tuple[greenlet.greenlet, greenlet.greenlet]) -> None:
-        """Ends the run of one greenlet and begins that of the next. greenlet calls this after each switch."""
+        """Ends the measured run of one greenlet and begins that of the next. greenlet calls this after each switch."""
         ended = time.thread_time()
         if self._began is not None and ended - self._began > LONGEST_RUN_SECONDS:
             report(greenlets[0], ended - self._began, event)

@@ -391,7 +391,8 @@ def test_only_valid_tokens_can_be_revoked(sites: dict[str, Site], token: str, wh
 
 
 def test_other_signature_of_a_revoked_token_is_refused(redis: RedisServer, upstream: ScriptedUpstream) -> None:
-    """If (r, s) is a valid ECDSA signature, so is (r, n - s), which anybody can compute."""
+    """If (r, s) is a valid ECDSA signature, so is (r, n - s), which anybody can compute. The revocation must apply to
+    both spellings of the token."""
     with closing(Issuer()) as issuer:
         issuer.add_key("one", "ES256")
         site = Site(redis, upstream.url, {"jwks_url": issuer.jwks_url})

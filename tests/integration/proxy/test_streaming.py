@@ -1,5 +1,5 @@
-"""Streamed responses are forwarded at once. The gateway never completes an incomplete one, and ends it when the client
-leaves."""
+"""Streamed responses are forwarded at once. The gateway never completes a response that the upstream has not completed.
+It ends the upstream connection when the client leaves."""
 
 from __future__ import annotations
 

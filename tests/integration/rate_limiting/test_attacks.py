@@ -1,4 +1,4 @@
-"""Rate limits with odd plan names, equal names, and hostile callers."""
+"""Rate limits with odd plan names, with equal names, and with hostile callers."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ def check_counting(gateway: GatewayProcess) -> None:
 
 @dataclass
 class AtStart:
-    """The responses of gateways that had been started before their Redis."""
+    """The responses of gateways to requests before their Redis was started."""
 
     statuses: dict[str, Counter[int]]
     states: set[str]

@@ -160,8 +160,8 @@ def test_the_last_known_master_is_used_without_sentinels(setting: Setting) -> No
 
 @contextmanager
 def paused(servers: SentinelSet, number: int) -> Iterator[Node]:
-    """Stops so many sentinels. Yields the master, which must stay the same. Tests with this come last: a sentinel that
-    was stopped for more than two seconds takes part in no failover for half a minute (TILT mode)."""
+    """Stops `number` sentinels. Yields the master, which must stay the same. Tests that use this come last: a sentinel
+    that was stopped for more than two seconds takes part in no failover for half a minute (TILT mode)."""
     master = servers.the_master()
     hung = servers.sentinels[:number]
     for sentinel in hung:

@@ -1,4 +1,4 @@
-"""Issuers with TLS: keys are accepted only with a certificate of the right authority and for the right name."""
+"""Issuers with TLS: keys are accepted only if the certificate is of the right authority and for the right name."""
 
 from __future__ import annotations
 

@@ -310,8 +310,9 @@ class Sent:
 
 
 class BreakerMachine(RuleBasedStateMachine):
-    """Requests are sent and end in any order, with recoveries in between. Invariants: only a probe of the current
-    outage or a recovery closes the breaker; only failures since it closed open it; it refuses for a limited time."""
+    """Requests are sent and end in any order, with recoveries in between. Three invariants are checked. Only a probe of
+    the current outage or a recovery closes the breaker. Only failures since the last closing open it. It refuses
+    requests for a limited time only."""
 
     attempts: Bundle[Sent] = Bundle("attempts")
 

@@ -16,7 +16,7 @@ from gateway.rate_limiting import local_counters
 from gateway.rate_limiting.local_counters import LocalCounters
 from gateway.rate_limiting.models import LimitCheck, LimitResult
 
-START = 1_700_000_000.0 - 1_700_000_000.0 % 86400  # the start of a window of a second, minute, hour and day
+START = 1_700_000_000.0 - 1_700_000_000.0 % 86400  # The beginning of a window of a second, a minute, an hour and a day.
 
 
 class Clock:

@@ -78,7 +78,8 @@ def test_discarded_bodies_are_read_after_others_were_served() -> None:
 
 
 def test_sockets_are_checked_between_the_slices_of_greenlets_that_never_wait() -> None:
-    # Each direction has its own turns, so one of these slices is two turns.
+    # Each of the two directions of a round trip waits for some turns of the greenlets. The program counts once for two
+    # turns, as it counts every 2 * SLICE_SECONDS.
     assert run(PROGRAM) <= 15
 
 

@@ -19,7 +19,7 @@ def test_the_share_to_end_grows_and_is_complete_before_the_deadline(
         shutdown_at = min(shutdown_at, limit)
     shares = [share_to_end(now, 0, limit, shutdown_at, drain) for now in (earlier, later)]
     assert 0 <= shares[0] <= shares[1] <= 1
-    # Each stream has a moment left to finish its current event.
+    # Shortly before the deadline all streams are told to end, so that each has a moment to finish its current event.
     assert share_to_end(limit - min(1, limit / 4), 0, limit, shutdown_at, drain) == 1
 
 
@@ -30,7 +30,7 @@ def test_streams_of_a_reloaded_worker_continue_until_shortly_before_the_deadline
 
 def test_streams_of_a_gateway_that_shuts_down_end_over_the_drain_time() -> None:
     assert [round(GROUPS * share_to_end(now, 0, 29, 0, 10)) for now in (0, 5, 10)] == [1, 8, 16]
-    # Without a drain time they end in three seconds, also in the middle of a reload.
+    # Without a drain time the streams end within three seconds, also if the shutdown begins during a reload.
     assert [round(GROUPS * share_to_end(now, 0, 29, 0, 0)) for now in (0, 1.5, 3)] == [1, 8, 16]
     assert [share_to_end(now, 0, 29, 10, 0) for now in (13, 14)] == [1, 1]
 
