@@ -66,7 +66,7 @@ def check_command(settings: Settings) -> click.Command:
         except LibraryMismatch as error:
             raise click.ClickException(error.listing()) from error
         count = sum(1 for _ in policies_of(settings))
-        click.echo(f"The configuration is valid: {len(settings.services)} services, {count} policies.")
+        click.echo(f"The configuration is valid. Services: {len(settings.services)}; policies: {count}.")
 
     return check
 

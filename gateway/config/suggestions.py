@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 from pydantic import BaseModel
 
-from gateway.config.key_paths import ANY, KeyPath, full_name, is_model, paths_below, type_at, variable_name
+from gateway.config.key_paths import ANY, KeyPath, Tree, full_name, is_model, paths_below, type_at, variable_name
 
 # Two names at least this similar count as one name and its misspelling, such as `jwt` and `jtw`. Names of several parts
 # often begin with the same parts, so they must be more similar.
@@ -25,6 +25,16 @@ def suggestion(model: type[BaseModel], path: KeyPath, *, is_variable: bool) -> s
     if found is None or found == path:
         return ""
     return f"; did you mean {variable_name(found) if is_variable else full_name(found)}?"
+
+
+def similar_service(path: KeyPath, tree: Tree) -> str:
+    """The end of an error about a missing setting of a service: `; did you mean services.NAME?`, if the name of the
+    service is similar to that of another service; otherwise empty."""
+    match path:
+        case ("services", str(name), _) if isinstance(services := tree.get("services"), dict):
+            near = get_close_matches(name, [other for other in services if other != name], 1, SIMILARITY)
+            return f"; did you mean services.{near[0]}?" if near else ""
+    return ""
 
 
 def closest(model: type[BaseModel], path: KeyPath) -> KeyPath | None:

@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 
 from gateway.config.key_paths import KeyPath, Tree, descend, full_name
 from gateway.config.origins import Origins
-from gateway.config.suggestions import suggestion
+from gateway.config.suggestions import similar_service, suggestion
 from gateway.config.validators import SUBSTITUTE_SECRET
 
 # pydantic's own messages use Python's terms.
@@ -51,7 +51,7 @@ class ValidationErrors:
         here = {path for path, _ in items}
         for path, item in items:
             if not self._is_consequence(path, item["type"], here):
-                self.lines += self._lines_with_help(path, item)
+                self.lines += self._lines_with_help(path, item, tree)
         self._reported |= here
         pruned = [self._prune(tree, path, item["type"]) for path, item in items]
         return any(pruned)
@@ -65,7 +65,7 @@ class ValidationErrors:
             other != path and other[: len(path)] == path for other in self._reported | here
         )
 
-    def _lines_with_help(self, path: KeyPath, item: ErrorDetails) -> Iterator[str]:
+    def _lines_with_help(self, path: KeyPath, item: ErrorDetails, tree: Tree) -> Iterator[str]:
         """The lines of the error. Each adds the name that was most likely meant, and the variable or secret file to
         correct."""
         for line in lines_of(path, item):
@@ -74,6 +74,8 @@ class ValidationErrors:
             if item["type"] in ("extra_forbidden", "model_type", "model_attributes_type"):
                 given = source[0] if source and item["type"] == "extra_forbidden" else path
                 proposal = suggestion(self._model, given, is_variable=source is not None)
+            elif item["type"] == "missing":
+                proposal = similar_service(path, tree)
             yield f"{line}{proposal}{f' (from {printable(source[1].name)})' if source else ''}"
 
     def _prune(self, tree: Tree, path: KeyPath, kind: str) -> bool:

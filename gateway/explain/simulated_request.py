@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from gunicorn.config import Config
 from gunicorn.http.errors import ParseException
 
-from gateway.errors import GatewayError
 from gateway.gunicorn.parse_errors import problem_of
 from gateway.gunicorn.parser_settings import PARSER_SETTINGS
 from gateway.gunicorn.request_heads import RequestParser
@@ -23,14 +22,20 @@ if TYPE_CHECKING:
 
 ABSOLUTE_URL = re.compile(r"https?://([^/?]*)(.*)", re.IGNORECASE | re.DOTALL)
 ZEROS = bytes(64 * 1024)
+# The words of a class name: `InvalidHTTPVersion`.
+WORDS = re.compile(r"[A-Z]+(?=[A-Z][a-z]|$)|[A-Z][a-z]+")
 
 
 class RejectedByParser(Exception):
-    """The server's parser rejects the message. `problem` is the response to the client, `reason` the parser's text."""
+    """The server's parser rejects the message. `problem` is the response to the client. `reason` names the kind of
+    error, as in `invalid request line: the message is malformed or ambiguous`."""
 
-    def __init__(self, problem: GatewayError) -> None:
-        self.reason = str(problem.__cause__)
-        self.problem = problem
+    def __init__(self, error: ParseException) -> None:
+        self.problem = problem_of(error)
+        # The parser's own text is not shown: it can quote a token.
+        kind = WORDS.findall(str(self.problem.__cause__))
+        words = " ".join(word if word.isupper() else word.lower() for word in kind)
+        self.reason = f"{words}: {self.problem.detail}"
         super().__init__(self.reason)
 
 
@@ -111,7 +116,7 @@ def parsed(simulated: SimulatedRequest) -> Iterator[WSGIEnvironment]:
         try:
             message = next(RequestParser(config, simulated.chunks_of_message(), client))
         except ParseException as error:
-            raise RejectedByParser(problem_of(error)) from error
+            raise RejectedByParser(error) from error
         environ: dict[str, Any]
         _, environ = create(message, near, client, tuple(simulated.bind.rsplit(":", 1)), config)
         yield environ

@@ -66,7 +66,7 @@ def test_services_lists_policies() -> None:
 
 
 def test_check_of_a_valid_configuration() -> None:
-    expected = "The configuration is valid: 4 services, 7 policies.\n"
+    expected = "The configuration is valid. Services: 4; policies: 7.\n"
     assert run_flask("check") == (0, expected, "")
 
 

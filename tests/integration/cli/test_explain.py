@@ -445,6 +445,22 @@ def test_client_address_and_other_reading_of_the_path_are_explained(explainer: E
     assert ["X-Forwarded-Host", "gw.test:1"] in added
 
 
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["GET", "orders"], "invalid request line: the message is malformed or ambiguous"),
+        (["GET", "/orders/a b"], "invalid HTTP version: the message is malformed or ambiguous"),
+        (["GET", "/x", "-H", "A B: s3cr3t"], "invalid header name: the message is malformed or ambiguous"),
+    ],
+)
+def test_a_message_that_the_parser_rejects_is_explained_in_words(
+    explainer: Explainer, words: list[str], reason: str
+) -> None:
+    found = explainer.document(*words)
+    assert (found["status"], found["code"]) == (400, "bad_request")
+    assert stages(found) == {"message": ("refused", f"the server's parser rejects the request: {reason}")}
+
+
 def test_host_that_is_not_served_is_explained(settings: dict[str, Any]) -> None:
     explainer = Explainer(settings | {"server": {"allowed_hosts": ["*.example.com"]}})
     found = explainer.document("GET", "http://evil.test/api/devices")

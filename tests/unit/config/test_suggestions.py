@@ -59,3 +59,11 @@ def test_a_misspelt_variable(variable: str, text: str, meant: str) -> None:
 def test_a_misspelt_name_in_the_file(toml: str, name: str, meant: str, configured: Configured) -> None:
     proposal = f"; did you mean {meant}?" if meant else ""
     assert errors_with_help(configured(toml)) == [f"{name}: there is no such setting{proposal}"]
+
+
+@pytest.mark.parametrize(
+    ("name", "proposal"), [("devcies", "; did you mean services.devices?"), ("orders", "")], ids=["similar", "new"]
+)
+def test_a_misspelt_service(name: str, proposal: str) -> None:
+    lines = errors_with_help({f"GATEWAY_SERVICES__{name.upper()}__TARGETS": '["http://a"]'})
+    assert lines == [f"services.{name}.prefix: is missing{proposal}"]
