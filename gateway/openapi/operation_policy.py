@@ -31,7 +31,14 @@ class PolicyTable:
             for policy in policies
             for rule in rules_of(policy)
         ]
-        self._rules = UnlockedMap(rules, strict_slashes=False, merge_slashes=False, converters={"rest": RestConverter})
+        # Without redirect_defaults: with it, each match would walk all rules of the endpoint.
+        self._rules = UnlockedMap(
+            rules,
+            redirect_defaults=False,
+            strict_slashes=False,
+            merge_slashes=False,
+            converters={"rest": RestConverter},
+        )
         # Sorts the rules now: the first match would do it otherwise, when several threads may already use the table.
         self._rules.update()
 

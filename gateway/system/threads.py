@@ -8,15 +8,19 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import time
 from collections.abc import Callable, Iterable
 from threading import BoundedSemaphore, Condition, Thread
 
 log = logging.getLogger(__name__)
 
+# Pause before a thread continues that has failed, so that a permanent failure does not use up the CPU and the log.
+RESTART_SECONDS = 1.0
+
 
 class PerProcessThread:
-    """A background thread that runs until the process exits. Each process starts its own with the first `start`, and
-    starts it again if it has failed.
+    """A background thread that runs until the process exits. Each process starts its own with the first `start`. If
+    `run` fails, it is called again after a pause: nobody may call `start` again.
 
     `at_exit` is called at the exit of each process that started the thread. It is registered only then: gunicorn's
     master makes objects with such a thread, never starts it, and drops the objects."""
@@ -38,16 +42,17 @@ class PerProcessThread:
             self._pid = 0
             raise
         if self._at_exit is not None:
-            # The function is registered already if the thread has failed before.
+            # A process that was forked from one with the thread has inherited the registration.
             atexit.unregister(self._at_exit)
             atexit.register(self._at_exit)
 
     def _run_logged(self) -> None:
-        try:
-            self._run()
-        except Exception:
-            self._pid = 0
-            log.exception("the thread for %s has failed", self._name)
+        while True:
+            try:
+                return self._run()
+            except Exception:
+                log.exception("the thread for %s has failed and is started again", self._name)
+            time.sleep(RESTART_SECONDS)
 
 
 class TaskGroup:
