@@ -113,7 +113,8 @@ class BadPath(GatewayError):
 
 
 class AmbiguousPath(BadPath):
-    """A server could read the path as `reading`, to which another policy applies."""
+    """A server could interpret the path as the path `reading`, whose policy is another one than that of the path as the
+    gateway interprets it."""
 
     def __init__(self, reading: str) -> None:
         super().__init__("the path can be read in more than one way")

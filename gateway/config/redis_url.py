@@ -65,7 +65,7 @@ def check_redis_url(url: SecretStr) -> SecretStr:
 
 
 def parse_redis_url(text: str) -> RedisAddress:
-    """Parses a URL of any kind. Raises ValueError."""
+    """Parses the URL of a single server, of sentinels or of a cluster. Raises ValueError if it is invalid."""
     scheme, separator, rest = text.partition("://")
     if separator and scheme in MULTI_NODE_SCHEMES and re.fullmatch(r"[!-~]+", text):
         return parse_multi_node(scheme, rest)

@@ -50,8 +50,8 @@ def tables_with_secrets(tree: Tree) -> Iterator[tuple[Tree, KeyPath, str]]:
 
 
 def read_secret(path: Path) -> str:
-    """Reads a file, without the newline at its end. Raises OSError, or ValueError if the content is not a text; error
-    messages never contain the content."""
+    """Reads a file, without the newline at its end. Raises OSError, or ValueError if the content is too long or not
+    UTF-8. Error messages never contain the content."""
     with path.open("rb") as file:
         content = file.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:

@@ -113,7 +113,8 @@ def put_substitute(tree: Tree, path: KeyPath) -> bool:
             value = {key: service[key] for key in ("prefix", "targets") if key in service}
         case ("jwt", "issuers", int(index), "issuer"):
             value = f"substitute-{index}"
-        # An invalid key source gets a substitute of the same kind, as `algorithms` is checked against the kind.
+        # An invalid secret, key file or JWKS URL gets a substitute of the same kind: the allowed `algorithms` depend on
+        # the kind of key.
         case ("jwt", *_, "secret"):
             value = SUBSTITUTE_SECRET
         case ("jwt", *_, "public_key_file"):

@@ -66,8 +66,8 @@ def decode_once(raw_path: str) -> bytes:
 
 
 def check_path(raw_path: str, *, encoded_slashes: bool = False) -> tuple[str, bool]:
-    """Returns the decoded path, and whether it is ambiguous. Raises BadPath. With `encoded_slashes`, a path that is not
-    UTF-8 or has a slash that is escaped twice is not refused but ambiguous."""
+    """Returns the decoded path, and whether it is ambiguous. Raises BadPath for paths that are refused. A path that is
+    not UTF-8, or has a doubly encoded slash, is refused without `encoded_slashes` and ambiguous with it."""
     if PLAIN.fullmatch(raw_path):
         return raw_path, False
     if PLAIN_BUT_FOR_CASE.fullmatch(raw_path):

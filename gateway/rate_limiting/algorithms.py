@@ -77,7 +77,7 @@ def decide_by_window(check: LimitCheck, now: int, state: State | None) -> Decisi
         wait = ends_in + window - spare * window // current
 
     def reset_seconds(count: int) -> float:
-        """Seconds until the whole limit is available again, if `count` is what is used of it in this window."""
+        """Seconds until the whole limit is available again, if `count` of it has been used in this window."""
         if count:
             return (ends_in if check.algorithm == "fixed" else ends_in + window) / 1000
         return ends_in / 1000 if previous else 0

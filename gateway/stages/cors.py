@@ -15,7 +15,7 @@ from gateway.errors import LibraryMismatch
 from gateway.http_fields import TOKEN
 from gateway.responses import GatewayResponse, put_fields
 
-# Response headers that pages may read, beside the few that browsers always expose (Fetch, CORS-safelisted).
+# Response headers that pages may read, in addition to the few that browsers always expose (Fetch, CORS-safelisted).
 EXPOSED = (
     "RateLimit",
     "RateLimit-Policy",

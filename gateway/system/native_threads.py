@@ -10,7 +10,7 @@ from typing import TypeVar
 from gevent.monkey import is_module_patched
 from gevent.threadpool import ThreadPool
 
-# A stuck reader of the log may block one of the threads. More threads would only compete for the CPU.
+# More than one thread, as a stuck reader of the log can block one. More than a few would only compete for the CPU.
 THREADS = 4
 
 Result = TypeVar("Result")

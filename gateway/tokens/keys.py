@@ -60,8 +60,8 @@ def load_keys(settings: KeySettings) -> KeySet:
 def secret_key(secret: bytes, algorithm: str) -> PyJWK:
     octets = base64.urlsafe_b64encode(secret).decode().rstrip("=")
     key = PyJWK({"kty": "oct", "k": octets}, algorithm)
-    # The secret is checked here, as PyJWT checks it only when it verifies a token: clients would be told that their
-    # tokens can't be read.
+    # PyJWT checks the secret only when it verifies a token. It is checked here already; otherwise clients would get the
+    # blame for an invalid secret: "the token can't be read".
     try:
         is_too_short = key.Algorithm.check_key_length(key.Algorithm.prepare_key(key.key)) is not None
     except PyJWTError as error:
