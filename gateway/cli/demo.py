@@ -20,7 +20,7 @@ import click
 from gateway.cli.output import CouldNotRun, progress_bar
 from gateway.config import Settings, project_folder
 from gateway.config.load import environment_without_settings
-from gateway.demo.auth import ADA
+from gateway.demo import ADA
 from gateway.system.processes import Child
 
 SERVICES = ("auth", "livestreams", "rules", "devices")

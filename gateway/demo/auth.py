@@ -12,10 +12,10 @@ import jwt
 from flask import Flask, jsonify, request
 from flask.typing import ResponseReturnValue
 
+from gateway.demo import ADA
 from gateway.demo.resources import document, operation, plain_app
 
 TOKEN_SECONDS = 3600
-ADA = ("ada@example.com", "lovelace")
 
 
 @dataclass(frozen=True)

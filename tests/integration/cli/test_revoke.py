@@ -16,7 +16,8 @@ from flask import Flask
 from jwt.utils import base64url_decode, base64url_encode, der_to_raw_signature, raw_to_der_signature
 
 from gateway import create_app
-from gateway.demo.auth import ADA, auth_app
+from gateway.demo import ADA
+from gateway.demo.auth import auth_app
 from gateway.tokens.revocation import PREFIX
 from tests.support.configuration import loaded
 from tests.support.gateway import four_services
