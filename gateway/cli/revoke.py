@@ -43,7 +43,8 @@ def revoke_command(settings: Settings) -> click.Command:
     @click.option(
         "--expires-at",
         type=click.IntRange(0, LAST_MOMENT),
-        help="With --jti: the token's exp, after which the revocation is deleted.",
+        metavar="SECONDS",
+        help="With --jti: the token's exp, in seconds since 1970. The revocation is deleted after that time.",
     )
     @click.option("--undo", is_flag=True, help="Remove the revocation.")
     def revoke(

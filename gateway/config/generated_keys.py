@@ -28,7 +28,7 @@ def generated_secret(folder: Path) -> str:
         # A damaged file may have bytes that are not ASCII. Their replacements don't match the pattern below.
         secret = path.read_text(encoding="ascii", errors="replace").strip()
     except OSError as error:
-        raise not_generated(folder, "jwt.secret", error) from error
+        raise ConfigurationError([f"jwt.secret: {str(path)!r} can't be read: {error.strerror}"]) from error
     if not SECRET.fullmatch(secret):
         raise ConfigurationError([f"jwt.secret: the generated one in {str(path)!r} is damaged; remove the file"])
     return secret

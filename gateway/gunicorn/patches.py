@@ -34,5 +34,8 @@ def create_sockets(*given: Any) -> Any:
     try:
         return gunicorn_create_sockets(*given)
     except SystemExit:
-        log.error("Not started: choose another address, by PORT or server.bind, or end the process that listens there")
+        log.error(
+            "Not started: choose another address, by PORT or server.bind. If the address is in use, end the "
+            "process that listens there"
+        )
         raise

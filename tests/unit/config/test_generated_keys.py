@@ -113,11 +113,13 @@ def test_a_folder_that_can_not_be_made(tmp_path: Path) -> None:
 
 
 def test_something_else_in_its_place(tmp_path: Path) -> None:
-    (tmp_path / "folder" / "jwt-secret").mkdir(parents=True)
-    assert errors_at(tmp_path / "folder") == cannot(tmp_path / "folder", "Is a directory")
+    path = tmp_path / "folder" / "jwt-secret"
+    path.mkdir(parents=True)
+    assert errors_at(tmp_path / "folder") == [f"jwt.secret: {str(path)!r} can't be read: Is a directory"]
     (tmp_path / "link").mkdir()
-    (tmp_path / "link" / "jwt-secret").symlink_to(tmp_path / "nowhere")
-    assert errors_at(tmp_path / "link") == cannot(tmp_path / "link", "No such file or directory")
+    link = tmp_path / "link" / "jwt-secret"
+    link.symlink_to(tmp_path / "nowhere")
+    assert errors_at(tmp_path / "link") == [f"jwt.secret: {str(link)!r} can't be read: No such file or directory"]
     assert not (tmp_path / "nowhere").exists()
 
 
