@@ -147,7 +147,7 @@ def presented_token(fields: HeaderPairs, cookie: str | None) -> str:
         return found[0]
     scheme, _, token = values[0].partition(" ") if values else ("", "", "")
     if scheme.lower() != "bearer":
-        raise MissingToken("send a token: Authorization: Bearer …")
+        raise MissingToken("send an Authorization header with a bearer token")
     token = token.strip(" ")
     if not token:
         raise InvalidToken("the token is empty", "malformed")
