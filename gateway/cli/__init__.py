@@ -32,13 +32,14 @@ if TYPE_CHECKING:
 def register_commands(app: Flask, settings: Settings, build_app: BuildApp) -> None:
     """Adds the commands to the application. `build_app` makes the application that `flask explain` runs. In the process
     of a `flask` command, this also prepares standard output and the list of commands."""
-    if (context := root_context()) is not None:
+    if root_context() is not None:
         exit_when_stdout_fails()
-        hide_limiter_commands(context)
     add_commands(app, settings, build_app)
 
 
 def add_commands(app: Flask, settings: Settings, build_app: BuildApp) -> None:
+    if (context := root_context()) is not None:
+        remove_limiter_commands(context)
     for make_command in (
         check_command,
         config_command,
@@ -105,8 +106,8 @@ def root_context() -> click.Context | None:
     return root if root is not None and isinstance(root.command, FlaskGroup) else None
 
 
-def hide_limiter_commands(context: click.Context) -> None:
+def remove_limiter_commands(context: click.Context) -> None:
     """Removes `flask limiter`, a plugin that Flask loads from Flask-Limiter, because it does not know the gateway's
-    limits."""
+    limits. Its commands only say that packages are missing: the gateway does not install them."""
     if isinstance(context.command, click.Group):
         context.command.commands.pop("limiter", None)

@@ -139,8 +139,9 @@ def test_help_works_with_a_broken_configuration() -> None:
     assert (code, output) == (2, "")
 
 
-def test_commands_of_flask_limiter_are_not_listed() -> None:
-    code, output, _ = run_flask("--help")
+@pytest.mark.parametrize("environ", [{}, {"GATEWAY_FOO": "1"}], ids=["valid", "broken"])
+def test_commands_of_flask_limiter_are_not_listed(environ: dict[str, str]) -> None:
+    code, output, _ = run_flask("--help", environ=environ)
     assert code == 0
     assert "limiter" not in output
     assert "quota" in output
