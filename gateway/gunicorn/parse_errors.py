@@ -50,10 +50,8 @@ class ProblemResponses:
 
     cfg: Config
     log: Any
-
-    def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> bool:
-        """Passes the request to the application and sends its response. Implemented by the worker."""
-        raise NotImplementedError
+    # The worker's method: passes the request to the application and sends its response.
+    handle_request: Any
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         if not isinstance(exc, Exception):

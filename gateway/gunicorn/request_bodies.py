@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from collections.abc import Iterator
 from contextlib import suppress
 from copy import copy
 from functools import partial
@@ -73,7 +74,18 @@ class ClientStream:
         return None
 
     def readline(self, size: int = -1) -> bytes:
-        raise NotImplementedError("the gateway reads bodies as bytes, not as lines")
+        """Returns a line of at most `size` bytes with its newline, and no bytes at the end of the body. Only views that
+        an operator adds read lines."""
+        line = bytearray()
+        while len(line) != size and not line.endswith(b"\n") and (octet := self.read(1)):
+            line += octet
+        return bytes(line)
+
+    def readlines(self, _: int = -1) -> list[bytes]:
+        return list(self)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self.readline, b"")
 
     @property
     def is_read(self) -> bool:
