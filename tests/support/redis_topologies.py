@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count, cycle, islice
 from pathlib import Path
+from typing import Any
 
 from tests.support.client import Connection, request_bytes
 from tests.support.gateway import GatewayProcess
@@ -45,6 +46,31 @@ def answers_to(
     token = bearer(subject)
     with ThreadPoolExecutor(8) as pool:
         return Counter(pool.map(lambda gateway: get(gateway, "/api/devices", token), islice(cycle(gateways), tries)))
+
+
+def start_before_redis(
+    start_gateway: Callable[..., GatewayProcess],
+    settings: Mapping[str, Any],
+    limit: int,
+    url: str,
+    start_redis: Callable[[], object],
+) -> tuple[list[GatewayProcess], Counter[int]]:
+    """Starts two gateways, one with two workers and one with one, then their Redis servers, and waits until the
+    gateways use these. Returns the gateways, and the statuses of a caller's requests to the first one without Redis."""
+    gateways = [start_gateway(settings, workers=workers, environ={"REDIS_URL": url}) for workers in (2, 1)]
+    without_redis = answers_to(gateways[:1], fresh_subject(), limit + 10)
+    start_redis()
+    for gateway in gateways:
+        wait_for_redis(gateway)
+    return gateways, without_redis
+
+
+def check_start_before_redis(gateway: GatewayProcess, without_redis: Counter[int], limit: int) -> None:
+    """Checks that two workers have limited a caller before there was a Redis. Each worker counts its share of the
+    limit; the kernel chooses which worker gets a connection."""
+    assert without_redis.keys() <= {200, 429}
+    assert limit // 2 <= without_redis[200] <= limit
+    assert "Redis fails" in gateway.output()
 
 
 def check_counting(

@@ -55,6 +55,18 @@ def answering(data: bytes, *, keep: bool = True) -> Script:
     return script
 
 
+def waiting_for_the_end(has_ended: threading.Event) -> Script:
+    """A script that sends no response, and sets the event when the gateway has ended the connection."""
+
+    def wait(_: Received, connection: socket.socket) -> bool:
+        with suppress(OSError):
+            connection.recv(1)
+        has_ended.set()
+        return False
+
+    return wait
+
+
 class ScriptedUpstream:
     """Listens on a free port of 127.0.0.1. `script` responds to all requests, unless `at` has a script for the path."""
 

@@ -17,7 +17,7 @@ from gateway.gunicorn.response_writer import LINGER_SECONDS
 from tests.support.client import Connection, read_until, request_bytes
 from tests.support.gateway import GatewayProcess, four_services
 from tests.support.tokens import bearer
-from tests.support.upstream import OK, Received, ScriptedUpstream
+from tests.support.upstream import OK, Received, ScriptedUpstream, waiting_for_the_end
 
 StartGateway = Callable[..., GatewayProcess]
 MIB = 1 << 20
@@ -381,14 +381,7 @@ def test_a_client_that_leaves_after_a_pipelined_request_is_noticed(
 ) -> None:
     """A plain read event would not show the end of the connection, as there are bytes before it."""
     left = threading.Event()
-
-    def hang(_: Received, connection: socket.socket) -> bool:
-        with suppress(OSError):
-            connection.recv(1)
-        left.set()
-        return False
-
-    upstream.script = hang
+    upstream.script = waiting_for_the_end(left)
     with Connection(gateway.port) as connection:
         connection.send(request_bytes("GET", "/api/devices", [bearer()]) + request_bytes("GET", "/healthz"))
         assert upstream.wait_until(lambda: len(upstream.requests) == 1)

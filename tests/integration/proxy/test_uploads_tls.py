@@ -17,7 +17,7 @@ from tests.support.certificates import Authority
 from tests.support.client import Connection, read_until, request_bytes
 from tests.support.gateway import GatewayProcess, four_services
 from tests.support.tokens import bearer
-from tests.support.upstream import Received, ScriptedUpstream
+from tests.support.upstream import Received, ScriptedUpstream, waiting_for_the_end
 
 StartGateway = Callable[..., GatewayProcess]
 MIB = 1 << 20
@@ -119,14 +119,7 @@ def test_a_client_that_leaves_is_noticed_despite_its_close_notify(
     gateway: GatewayProcess, upstream: ScriptedUpstream, authority: Authority, is_reset: bool
 ) -> None:
     left = threading.Event()
-
-    def hang(_: Received, connection: socket.socket) -> bool:
-        with suppress(OSError):
-            connection.recv(1)
-        left.set()
-        return False
-
-    upstream.script = hang
+    upstream.script = waiting_for_the_end(left)
     with connected(gateway, authority) as sock:
         sock.sendall(request_bytes("GET", "/api/devices", [bearer()]) + request_bytes("GET", "/healthz"))
         assert upstream.wait_until(lambda: len(upstream.requests) == 1)

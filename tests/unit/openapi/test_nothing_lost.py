@@ -56,7 +56,7 @@ def fastapi_document() -> dict[str, Any]:
 
     @callbacks.post("{$request.body#/url}")
     def called(pet: Pet) -> Cat:
-        raise NotImplementedError
+        return Cat(kind="cat", lives=9)
 
     @app.get("/api/s/events", response_class=EventSourceResponse)
     async def events() -> AsyncIterable[Pet]:
@@ -73,11 +73,11 @@ def fastapi_document() -> dict[str, Any]:
         x_other: Annotated[str, Header()],
         session: Annotated[str | None, Cookie()] = None,
     ) -> dict[str, tuple[Cat, Dog]]:
-        raise NotImplementedError
+        return {}
 
     @app.webhooks.post("changed")
     def changed(pet: Pet) -> None:
-        raise NotImplementedError
+        """FastAPI documents webhooks and never calls them."""
 
     return json.loads(json.dumps(app.openapi()))  # type: ignore[no-any-return]
 
