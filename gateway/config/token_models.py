@@ -124,8 +124,9 @@ class JwtSettings(KeySettings):
     cookie: CookieName | None = None
     """Cookie that the token is taken from if a request has no `Authorization` header."""
     cookie_as_authorization: bool = False
-    """Forward a valid token of the cookie as `Authorization: Bearer`. Services cannot tell then that a browser sent
-    the token on its own: they need protection against CSRF."""
+    """Forward a valid token of the cookie as `Authorization: Bearer`. Browsers send a cookie also if a page of another
+    site starts the request (CSRF). A service that sees only `Authorization` does not notice this, so the cookie should
+    have `SameSite`."""
     jwks_refresh_seconds: Seconds = 300
     """Longest time that published keys are cached; they are refreshed in the background before."""
     jwks_cooldown_seconds: Seconds = 30
