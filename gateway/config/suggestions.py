@@ -7,6 +7,7 @@ from difflib import get_close_matches
 
 from pydantic import BaseModel
 
+from gateway.config.environment import CONFIG_VARIABLE
 from gateway.config.key_paths import ANY, KeyPath, Tree, full_name, is_model, paths_below, type_at, variable_name
 
 # Two names at least this similar count as one name and its misspelling, such as `jwt` and `jtw`. Names of several parts
@@ -22,7 +23,10 @@ def suggestion(model: type[BaseModel], path: KeyPath, *, is_variable: bool) -> s
     if is_variable and (plain := PLAIN_NAMES.get(path)):
         return f"; did you mean {plain}?"
     found = closest(model, path) if all(str(key) for key in path) else None
-    if found is None or found == path:
+    if found is None and is_variable and get_close_matches("_".join(map(str, path)), ["config"], 1, SIMILARITY):
+        # The variable that names the file is not a setting of the file.
+        return f"; did you mean {CONFIG_VARIABLE}?"
+    if found is None or path[: len(found)] == found:
         return ""
     return f"; did you mean {variable_name(found) if is_variable else full_name(found)}?"
 

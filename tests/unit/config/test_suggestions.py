@@ -27,6 +27,7 @@ from tests.unit.config.conftest import Configured
         ("GATEWAY_SERVICES__DEVICES__BREAKER_FAILURES", "1", "GATEWAY_SERVICES__DEVICES__BREAKER__FAILURES"),
         ("GATEWAY_PORT", "9000", "PORT"),
         ("GATEWAY_WEB_CONCURRENCY", "3", "WEB_CONCURRENCY"),
+        ("GATEWAY_CONFG", "gateway.toml", "GATEWAY_CONFIG"),
     ],
 )
 def test_a_misspelt_variable(variable: str, text: str, meant: str) -> None:
@@ -59,6 +60,11 @@ def test_a_misspelt_variable(variable: str, text: str, meant: str) -> None:
 def test_a_misspelt_name_in_the_file(toml: str, name: str, meant: str, configured: Configured) -> None:
     proposal = f"; did you mean {meant}?" if meant else ""
     assert errors_with_help(configured(toml)) == [f"{name}: there is no such setting{proposal}"]
+
+
+def test_no_proposal_for_a_wrong_value_below_the_variable() -> None:
+    (line,) = errors_with_help({"GATEWAY_SERVICES": '{"a": 1}'})
+    assert line == "services.a: must be a table (from GATEWAY_SERVICES)"
 
 
 @pytest.mark.parametrize(
